@@ -1,0 +1,3 @@
+//! Integration and conformance tests, one binary.
+
+mod support;

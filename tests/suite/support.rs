@@ -1,0 +1,90 @@
+//! What every test needs: a deadline, names of its own, second processes, and a look at what is left behind.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+/// How long any single wait in a test may take. Generous: it only ends a hang.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Runs `future` to its end, or fails the test at the deadline.
+pub(crate) async fn deadline<F: Future>(future: F) -> F::Output {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("still waiting after {DEADLINE:?}"),
+    }
+}
+
+/// A child process that is killed and reaped when the test lets go of it, however the test ends.
+#[derive(Debug)]
+pub(crate) struct Peer(pub(crate) Child);
+
+impl Peer {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        Self(command.spawn().expect("the peer starts"))
+    }
+
+    /// Sends `SIGKILL` and reaps.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    /// Waits for the exit, polling, and kills the process at the deadline.
+    pub(crate) async fn exit(&mut self) -> io::Result<std::process::ExitStatus> {
+        let waited = deadline(async {
+            loop {
+                if let Some(status) = self.0.try_wait()? {
+                    return Ok(status);
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        waited.await
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The command that runs function `role` of this test binary as a process of its own.
+///
+/// `role` is the path of a `#[test]` function that does nothing unless [`is_peer`] says so.
+pub(crate) fn peer_command(role: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("a test binary has a path"));
+    command
+        .args([
+            "--exact",
+            role,
+            "--nocapture",
+            "--test-threads=1",
+            "--quiet",
+        ])
+        .env("AQUEDUCT_TEST_PEER", role);
+    command
+}
+
+/// Whether this process was started by [`peer_command`] to play `role`.
+pub(crate) fn is_peer(role: &str) -> bool {
+    std::env::var("AQUEDUCT_TEST_PEER").is_ok_and(|it| it == role)
+}
+
+/// Compiles one C file with the system's compiler into `dir` and returns the program's path.
+pub(crate) fn compile_c(dir: &Path, name: &str, source: &str) -> PathBuf {
+    let file = dir.join(format!("{name}.c"));
+    std::fs::write(&file, source).expect("the test directory is writable");
+    let program = dir.join(name);
+    let status = Command::new("cc")
+        .args(["-O1", "-Wall", "-o"])
+        .arg(&program)
+        .arg(&file)
+        .status()
+        .expect("a C compiler is installed");
+    assert!(status.success(), "{name}.c compiles");
+    program
+}
