@@ -1,3 +1,4 @@
 //! Integration and conformance tests, one binary.
 
+mod frame;
 mod support;

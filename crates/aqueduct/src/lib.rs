@@ -1,6 +1,7 @@
 //! Every way Unix processes talk to each other, as typed `Stream`s and `Sink`s on Tokio.
 #![warn(missing_docs)]
 
+pub mod frame;
 mod source;
 mod sys;
 

@@ -1,0 +1,272 @@
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::error::Missing;
+use super::{COPY_BELOW, DEFAULT_MAX_FRAME, FrameEncoder, FrameError, WriteBuf};
+
+/// Size of the length header in bytes.
+const HEADER: usize = 4;
+
+/// How a byte stream is cut into frames; a codec for [`Bytes`].
+///
+/// The [module](super) says which to take. A `Framing` also holds its place in the stream it
+/// decodes, so use one for each stream.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::frame::Framing;
+/// use aqueduct::bytes::{Bytes, BytesMut};
+/// use tokio_util::codec::{Decoder, Encoder};
+///
+/// let mut wire = BytesMut::new();
+/// Framing::nul().encode(Bytes::from("hi"), &mut wire)?;
+/// assert_eq!(wire, "hi\0");
+/// assert_eq!(Framing::nul().decode(&mut wire)?, Some(Bytes::from("hi")));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Framing {
+    cut: Cut,
+    max_frame: usize,
+    /// Bytes at the front of the buffer already known to hold no delimiter.
+    searched: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    Length,
+    Delimiter { byte: u8, optional_at_end: bool },
+    Raw,
+}
+
+impl Framing {
+    /// A 4-byte big-endian length before each body: any bytes may be sent.
+    pub const fn length() -> Self {
+        Self::new(Cut::Length)
+    }
+
+    /// A newline after each body.
+    ///
+    /// Only `\n` counts; a `\r` before it stays part of the message. A last line without its
+    /// newline is delivered when the stream ends: it cannot be told from one whose writer was
+    /// killed, so take [`length`](Self::length) or [`nul`](Self::nul) where that matters.
+    pub const fn lines() -> Self {
+        Self::new(Cut::Delimiter {
+            byte: b'\n',
+            optional_at_end: true,
+        })
+    }
+
+    /// A NUL byte after each body, as C programs that write whole strings send it.
+    pub const fn nul() -> Self {
+        Self::new(Cut::Delimiter {
+            byte: 0,
+            optional_at_end: false,
+        })
+    }
+
+    /// Bytes as they come: what one read returns is one frame, whatever the writer wrote at once.
+    ///
+    /// An empty body writes nothing, and so is never received.
+    pub const fn raw() -> Self {
+        Self::new(Cut::Raw)
+    }
+
+    const fn new(cut: Cut) -> Self {
+        Self {
+            cut,
+            max_frame: DEFAULT_MAX_FRAME,
+            searched: 0,
+        }
+    }
+
+    /// Sets the largest frame in bytes, without header or delimiter.
+    ///
+    /// A length header holds at most 4 GiB - 1, so no limit reaches beyond that.
+    #[must_use]
+    pub const fn max_frame(mut self, bytes: usize) -> Self {
+        let largest = u32::MAX as usize;
+        self.max_frame = if bytes < largest { bytes } else { largest };
+        self
+    }
+
+    /// The largest frame in bytes, without header or delimiter.
+    pub const fn get_max_frame(&self) -> usize {
+        self.max_frame
+    }
+
+    /// How many bytes this framing adds to a body on the wire.
+    pub const fn overhead(&self) -> usize {
+        match self.cut {
+            Cut::Length => HEADER,
+            Cut::Delimiter { .. } => 1,
+            Cut::Raw => 0,
+        }
+    }
+
+    /// Checks that `body` can be sent; nothing is written before this has passed.
+    fn check(&self, body: &[u8]) -> Result<(), FrameError> {
+        if body.len() > self.max_frame {
+            return Err(FrameError::TooLarge {
+                len: body.len(),
+                max: self.max_frame,
+            });
+        }
+        if let Cut::Delimiter { byte, .. } = self.cut
+            && let Some(at) = memchr::memchr(byte, body)
+        {
+            return Err(FrameError::ContainsDelimiter {
+                delimiter: byte,
+                at,
+            });
+        }
+        Ok(())
+    }
+
+    fn header(&self, body: &[u8]) -> Option<[u8; HEADER]> {
+        // `check` has compared the length with a limit that fits 32 bits.
+        matches!(self.cut, Cut::Length).then(|| (body.len() as u32).to_be_bytes())
+    }
+
+    fn trailer(&self) -> Option<u8> {
+        match self.cut {
+            Cut::Delimiter { byte, .. } => Some(byte),
+            _ => None,
+        }
+    }
+
+    fn too_large(&self, len: usize) -> io::Error {
+        FrameError::received(FrameError::TooLarge {
+            len,
+            max: self.max_frame,
+        })
+    }
+
+    fn decode_length(&self, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
+        let Some(header) = src.first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let len = u32::from_be_bytes(*header) as usize;
+        if len > self.max_frame {
+            return Err(self.too_large(len));
+        }
+        if src.len() < HEADER + len {
+            return Ok(None);
+        }
+        src.advance(HEADER);
+        Ok(Some(take(src, len)))
+    }
+
+    fn decode_delimited(&mut self, byte: u8, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
+        // Only as far as a frame of the allowed size can reach.
+        let end = src.len().min(self.max_frame + 1);
+        let found = memchr::memchr(byte, &src[self.searched.min(end)..end]);
+        let Some(at) = found.map(|at| self.searched + at) else {
+            self.searched = end;
+            if src.len() > self.max_frame {
+                return Err(self.too_large(src.len()));
+            }
+            return Ok(None);
+        };
+        self.searched = 0;
+        let frame = take(src, at);
+        src.advance(1);
+        Ok(Some(frame))
+    }
+
+    fn decode_raw(&self, src: &mut BytesMut) -> Option<Bytes> {
+        let len = src.len().min(self.max_frame);
+        (len > 0).then(|| take(src, len))
+    }
+}
+
+/// Takes the first `len` bytes: small frames by copy, so that they do not keep the buffer alive.
+fn take(src: &mut BytesMut, len: usize) -> Bytes {
+    if len < COPY_BELOW {
+        let frame = Bytes::copy_from_slice(&src[..len]);
+        src.advance(len);
+        frame
+    } else {
+        src.split_to(len).freeze()
+    }
+}
+
+impl Decoder for Framing {
+    type Item = Bytes;
+    type Error = io::Error;
+
+    fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
+        match self.cut {
+            Cut::Length => self.decode_length(src),
+            Cut::Delimiter { byte, .. } => self.decode_delimited(byte, src),
+            Cut::Raw => Ok(self.decode_raw(src)),
+        }
+    }
+
+    fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
+        if let Some(frame) = self.decode(src)? {
+            return Ok(Some(frame));
+        }
+        let got = src.len();
+        if got == 0 {
+            return Ok(None);
+        }
+        let missing = match self.cut {
+            Cut::Delimiter {
+                optional_at_end: true,
+                ..
+            }
+            | Cut::Raw => {
+                self.searched = 0;
+                return Ok(Some(take(src, got)));
+            }
+            Cut::Delimiter { byte, .. } => Missing::Delimiter(byte),
+            Cut::Length => Missing::Bytes(match src.first_chunk::<HEADER>() {
+                Some(header) => HEADER + u32::from_be_bytes(*header) as usize - got,
+                None => HEADER - got,
+            }),
+        };
+        Err(FrameError::Truncated { got, missing }.into())
+    }
+}
+
+impl Encoder<Bytes> for Framing {
+    type Error = io::Error;
+
+    fn encode(&mut self, body: Bytes, dst: &mut BytesMut) -> io::Result<()> {
+        self.check(&body)?;
+        dst.reserve(body.len() + self.overhead());
+        if let Some(header) = self.header(&body) {
+            dst.put_slice(&header);
+        }
+        dst.put_slice(&body);
+        if let Some(byte) = self.trailer() {
+            dst.put_u8(byte);
+        }
+        Ok(())
+    }
+}
+
+impl FrameEncoder<Bytes> for Framing {
+    type Error = io::Error;
+
+    fn encode(&mut self, body: Bytes, dst: &mut WriteBuf) -> io::Result<()> {
+        if body.len() < COPY_BELOW {
+            return Encoder::encode(self, body, dst.tail());
+        }
+        self.check(&body)?;
+        let header = self.header(&body);
+        let trailer = self.trailer();
+        if let Some(header) = header {
+            dst.tail().put_slice(&header);
+        }
+        dst.put(body);
+        if let Some(byte) = trailer {
+            dst.tail().put_u8(byte);
+        }
+        Ok(())
+    }
+}

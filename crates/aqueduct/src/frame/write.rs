@@ -1,0 +1,252 @@
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use futures_sink::Sink;
+use tokio::io::AsyncWrite;
+use tokio_util::codec::Encoder;
+
+use super::{Framing, WriteBuf};
+
+/// How many bytes one read or write moves at most, and how many are gathered before they are
+/// written, unless said otherwise: 64 KiB.
+pub(super) const DEFAULT_CHUNK: usize = 64 * 1024;
+
+/// An encoder that writes to a [`WriteBuf`], where large bodies need no copy.
+///
+/// [`Framing`] is one. A tokio-util [`Encoder`] becomes one in a [`UserCodec`].
+pub trait FrameEncoder<Item> {
+    /// What encoding and writing can report.
+    type Error: From<io::Error>;
+
+    /// Appends `item` to `dst`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever was appended before the error is taken back by the caller.
+    fn encode(&mut self, item: Item, dst: &mut WriteBuf) -> Result<(), Self::Error>;
+}
+
+/// Any tokio-util [`Encoder`], as a [`FrameEncoder`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UserCodec<E>(pub E);
+
+impl<Item, E: Encoder<Item>> FrameEncoder<Item> for UserCodec<E> {
+    type Error = E::Error;
+
+    fn encode(&mut self, item: Item, dst: &mut WriteBuf) -> Result<(), E::Error> {
+        self.0.encode(item, dst.tail())
+    }
+}
+
+/// A [`Sink`] of frames onto an [`AsyncWrite`].
+///
+/// Frames are gathered until [`flush`](futures_util::SinkExt::flush), or until more than one
+/// chunk of them waits: `feed` many and `flush` once to move many frames by one system call.
+///
+/// # Errors
+///
+/// What the transport reports, with its errno; for a frame that is refused, a
+/// [`FrameError`](super::FrameError) inside an [`io::Error`], and the sink goes on as if the frame
+/// had never been offered.
+///
+/// # Cancel safety
+///
+/// A frame is either wholly in the sink or not at all: a future of `send`, `feed`, `flush` or
+/// `close` that is dropped never leaves half a frame in the stream, and the next call goes on
+/// where it stopped. A dropped `send` or `feed` may have taken the frame, which is then sent with
+/// the next flush, or may not, and then the frame is dropped with the future; `poll_ready`
+/// followed by `start_send` leaves no doubt.
+///
+/// # Dropping it
+///
+/// Drop does not write. What was not flushed is lost, and said so in a `tracing` warning: call
+/// `close` first.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::bytes::Bytes;
+/// use aqueduct::frame::{FramedWrite, Framing};
+/// use futures_util::SinkExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let mut wire = Vec::new();
+/// let mut frames = FramedWrite::new(&mut wire, Framing::lines());
+/// frames.feed(Bytes::from("one")).await?;
+/// frames.feed(Bytes::from("two")).await?;
+/// frames.close().await?;
+/// drop(frames);
+/// assert_eq!(wire, b"one\ntwo\n");
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[must_use = "sinks do nothing unless polled"]
+pub struct FramedWrite<W, E = Framing> {
+    io: W,
+    encoder: E,
+    unsent: Unsent,
+    chunk: usize,
+}
+
+/// The frames a sink has taken and not yet written; says so if it is dropped with any.
+#[derive(Debug)]
+struct Unsent {
+    buf: WriteBuf,
+    /// Frames taken since the buffer was last empty.
+    frames: usize,
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        if !self.buf.is_empty() {
+            tracing::warn!(
+                bytes = self.buf.len(),
+                frames = self.frames,
+                "dropped with unsent data: flush or close before drop"
+            );
+        }
+    }
+}
+
+impl<W: AsyncWrite> FramedWrite<W, Framing> {
+    /// Writes frames to `io`, up to 64 KiB at a time: right for sockets.
+    ///
+    /// For pipes and FIFOs take their `framed` methods, which write in smaller steps.
+    pub fn new(io: W, framing: Framing) -> Self {
+        Self::with_frame_encoder(io, framing)
+    }
+}
+
+impl<W: AsyncWrite, E> FramedWrite<W, UserCodec<E>> {
+    /// Writes frames as any tokio-util [`Encoder`] makes them.
+    pub fn with_codec(io: W, codec: E) -> Self {
+        Self::with_frame_encoder(io, UserCodec(codec))
+    }
+}
+
+impl<W: AsyncWrite, E> FramedWrite<W, E> {
+    /// Writes frames as a [`FrameEncoder`] makes them.
+    pub fn with_frame_encoder(io: W, encoder: E) -> Self {
+        let buf = WriteBuf::new(io.is_write_vectored());
+        Self {
+            io,
+            encoder,
+            unsent: Unsent { buf, frames: 0 },
+            chunk: DEFAULT_CHUNK,
+        }
+    }
+}
+
+impl<W, E> FramedWrite<W, E> {
+    /// Sets how many bytes are gathered before they are written without a flush, and how many one
+    /// write takes at most (at least 1; 64 KiB by default).
+    pub fn with_chunk(mut self, bytes: usize) -> Self {
+        self.chunk = bytes.max(1);
+        self
+    }
+
+    /// How many bytes wait to be written.
+    pub fn unsent(&self) -> usize {
+        self.unsent.buf.len()
+    }
+
+    /// The transport.
+    pub fn get_ref(&self) -> &W {
+        &self.io
+    }
+
+    /// The transport. Writing to it puts bytes into the middle of the stream of frames.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.io
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &E {
+        &self.encoder
+    }
+
+    /// The encoder.
+    pub fn encoder_mut(&mut self) -> &mut E {
+        &mut self.encoder
+    }
+
+    /// The transport and the bytes that wait to be written.
+    pub fn into_parts(mut self) -> (W, BytesMut) {
+        let bytes = self.unsent.buf.take();
+        (self.io, bytes)
+    }
+}
+
+impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
+    /// Writes until at most `keep` bytes wait.
+    fn poll_write_down_to(&mut self, cx: &mut Context<'_>, keep: usize) -> Poll<io::Result<()>> {
+        let Self {
+            io, unsent, chunk, ..
+        } = self;
+        let mut io = Pin::new(io);
+        while unsent.buf.len() > keep {
+            let n = if let Some(bytes) = unsent.buf.single(*chunk) {
+                ready!(io.as_mut().poll_write(cx, bytes))?
+            } else {
+                let mut slices = WriteBuf::no_slices();
+                let filled = unsent.buf.slices(&mut slices, *chunk);
+                ready!(io.as_mut().poll_write_vectored(cx, &slices[..filled]))?
+            };
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            unsent.buf.advance(n);
+        }
+        if unsent.buf.is_empty() {
+            unsent.frames = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<Item, W, E> Sink<Item> for FramedWrite<W, E>
+where
+    W: AsyncWrite + Unpin,
+    E: FrameEncoder<Item> + Unpin,
+{
+    type Error = E::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {
+        let this = self.get_mut();
+        if this.unsent.buf.len() < this.chunk {
+            return Poll::Ready(Ok(()));
+        }
+        this.poll_write_down_to(cx, 0).map_err(Into::into)
+    }
+
+    fn start_send(self: Pin<&mut Self>, item: Item) -> Result<(), E::Error> {
+        let Self {
+            encoder, unsent, ..
+        } = self.get_mut();
+        let mark = unsent.buf.mark();
+        match encoder.encode(item, &mut unsent.buf) {
+            Ok(()) => {
+                unsent.frames += 1;
+                Ok(())
+            }
+            Err(e) => {
+                unsent.buf.rewind(mark);
+                Err(e)
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {
+        let this = self.get_mut();
+        ready!(this.poll_write_down_to(cx, 0))?;
+        Pin::new(&mut this.io).poll_flush(cx).map_err(Into::into)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {
+        let this = self.get_mut();
+        ready!(this.poll_write_down_to(cx, 0))?;
+        Pin::new(&mut this.io).poll_shutdown(cx).map_err(Into::into)
+    }
+}
