@@ -2,14 +2,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::poll::PollFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
+use tokio::runtime::Handle;
+use tokio::task::coop::consume_budget;
 
-use crate::sys;
+use crate::{fd, sys};
 
 type Registration = AsyncFd<Arc<OwnedFd>>;
 
@@ -20,6 +23,15 @@ pub(crate) enum Direction {
     Write,
 }
 
+impl Direction {
+    fn interest(self) -> Interest {
+        match self {
+            Self::Read => Interest::READABLE,
+            Self::Write => Interest::WRITABLE,
+        }
+    }
+}
+
 /// A registered descriptor whose readiness can be trusted for as long as it lives.
 ///
 /// Tokio remembers that a descriptor was once closed by its peer and never forgets it
@@ -27,32 +39,58 @@ pub(crate) enum Direction {
 /// another process opens it. From then on Tokio would report it ready for ever and a waiting task
 /// would spin. So where readiness says "closed", `poll(2)` is asked whether that is still so, and
 /// if not the descriptor is registered afresh. Nothing of this costs anything until a peer leaves.
+///
+/// Readiness is only ever cleared by an operation that said `WouldBlock`, never after a short
+/// read: on a pipe with a packet-mode writer a short read says nothing about what is left.
 pub(crate) struct Source {
     // Dropped first: deregister before close.
     registration: RwLock<Arc<Registration>>,
+    /// Set while the descriptor must be tried without waiting; see [`Source::assume_closed`].
+    assumed_closed: AtomicBool,
     interest: Interest,
+    /// The runtime of the first registration, so that a later one lands there too, whichever
+    /// thread or executor polls.
+    runtime: Handle,
     fd: Arc<OwnedFd>,
 }
 
 impl Source {
     /// Registers `fd`, which must be in non-blocking mode, for `interest`.
     pub(crate) fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
+        let runtime = Handle::try_current().map_err(io::Error::other)?;
         let fd = Arc::new(fd);
         let registration = sys::register(Arc::clone(&fd), interest)?;
         Ok(Self {
             registration: RwLock::new(Arc::new(registration)),
+            assumed_closed: AtomicBool::new(false),
             interest,
+            runtime,
             fd,
         })
     }
 
+    /// Says that the peer is known to be gone although this descriptor will not report it: wait
+    /// for nothing until an operation says `WouldBlock`, that is until a new peer has come.
+    pub(crate) fn assume_closed(&self) {
+        self.assumed_closed.store(true, Ordering::Relaxed);
+    }
+
     /// Waits for any readiness in `interest`. Any number of tasks may wait at once.
     ///
-    /// Cancel safe: nothing is consumed.
+    /// Counts against the task's cooperative budget, so that a loop on a descriptor that is always
+    /// ready lets timers and other tasks run. Cancel safe: nothing is consumed.
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        consume_budget().await;
+        if let Some(closed) = self.assumed(interest) {
+            return Ok(closed);
+        }
         loop {
             let registration = self.current();
             let ready = registration.ready(interest).await?.ready();
+            // Empty: another task was quicker and has cleared it.
+            if ready.is_empty() {
+                continue;
+            }
             if !self.is_stale(ready)? {
                 return Ok(ready);
             }
@@ -66,6 +104,9 @@ impl Source {
         cx: &mut Context<'_>,
         direction: Direction,
     ) -> Poll<io::Result<()>> {
+        if self.assumed(direction.interest()).is_some() {
+            return Poll::Ready(Ok(()));
+        }
         loop {
             let registration = self.current();
             let guard = match direction {
@@ -86,11 +127,35 @@ impl Source {
     pub(crate) fn try_io<R>(
         &self,
         interest: Interest,
+        op: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        if self.assumed(interest).is_some() {
+            let result = op(self.as_fd());
+            if would_block(&result) {
+                self.assumed_closed.store(false, Ordering::Relaxed);
+            }
+            return result;
+        }
+        // Not under the lock: the operation may be a caller's, and may come back here.
+        self.current().try_io(interest, |fd| op(fd.as_fd()))
+    }
+
+    /// Runs a non-blocking operation to its end: waits for readiness, tries, and waits again for
+    /// as long as it says `WouldBlock`. Any number of tasks may do so at once.
+    ///
+    /// Cancel safe: once the operation has taken effect nothing is awaited any more.
+    pub(crate) async fn io<R>(
+        &self,
+        interest: Interest,
         mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
-        let registration = self.registration.read();
-        let registration = registration.unwrap_or_else(PoisonError::into_inner);
-        registration.try_io(interest, |fd| op(fd.as_fd()))
+        loop {
+            self.ready(interest).await?;
+            let result = self.try_io(interest, &mut op);
+            if !(would_block(&result) || interrupted(&result)) {
+                return result;
+            }
+        }
     }
 
     /// Polls a non-blocking operation to its end: waits for readiness, tries, and waits again for
@@ -101,16 +166,11 @@ impl Source {
         direction: Direction,
         mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        let interest = match direction {
-            Direction::Read => Interest::READABLE,
-            Direction::Write => Interest::WRITABLE,
-        };
         loop {
             ready!(self.poll_ready(cx, direction))?;
-            match self.try_io(interest, &mut op) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                result => return Poll::Ready(result),
+            let result = self.try_io(direction.interest(), &mut op);
+            if !(would_block(&result) || interrupted(&result)) {
+                return Poll::Ready(result);
             }
         }
     }
@@ -130,18 +190,28 @@ impl Source {
         Arc::clone(&registration.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether readiness says "closed" of a descriptor that now has a peer again and is not ready.
+    fn assumed(&self, interest: Interest) -> Option<Ready> {
+        if !self.assumed_closed.load(Ordering::Relaxed) {
+            return None;
+        }
+        if interest.is_readable() {
+            Some(Ready::READ_CLOSED)
+        } else if interest.is_writable() {
+            Some(Ready::WRITE_CLOSED)
+        } else {
+            None
+        }
+    }
+
+    /// Whether readiness says "closed" (or "error", which a pipe's write end says together with
+    /// it) of a descriptor that has a peer again.
     fn is_stale(&self, ready: Ready) -> io::Result<bool> {
-        if !(ready.is_read_closed() || ready.is_write_closed()) {
+        if !(ready.is_read_closed() || ready.is_write_closed() || ready.is_error()) {
             return Ok(false);
         }
-        let asked = if self.interest.is_readable() {
-            PollFlags::POLLIN
-        } else {
-            PollFlags::POLLOUT
-        };
-        let mut fds = [PollFd::new(self.fd.as_fd(), asked)];
-        Ok(nix::poll::poll(&mut fds, PollTimeout::ZERO)? == 0)
+        // HUP and ERR need not be asked for; POLL(2).
+        Ok(!fd::poll_now(self.as_fd(), PollFlags::empty())?
+            .intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
     }
 
     /// Replaces the registration `seen` by a fresh one, unless another task already has.
@@ -152,6 +222,7 @@ impl Source {
             // A duplicate, since epoll takes each descriptor once and other tasks may still hold
             // the old registration. None of them sleeps on it: it reads "closed" to all of them.
             let fd = Arc::new(self.fd.try_clone()?);
+            let _guard = self.runtime.enter();
             *registration = Arc::new(sys::register(fd, self.interest)?);
         }
         Ok(())
@@ -170,4 +241,12 @@ impl std::fmt::Debug for Source {
             .field("fd", &self.fd.as_raw_fd())
             .finish_non_exhaustive()
     }
+}
+
+fn would_block<R>(result: &io::Result<R>) -> bool {
+    matches!(result, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn interrupted<R>(result: &io::Result<R>) -> bool {
+    matches!(result, Err(e) if e.kind() == io::ErrorKind::Interrupted)
 }

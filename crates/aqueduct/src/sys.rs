@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use bytes::BufMut;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
 use tokio::runtime::Handle;
@@ -37,5 +38,16 @@ pub(crate) fn read_buf(fd: impl AsFd, buf: &mut ReadBuf<'_>) -> io::Result<usize
     // SAFETY: the kernel has just written the first `n` unfilled bytes.
     unsafe { buf.assume_init(n) };
     buf.advance(n);
+    Ok(n)
+}
+
+/// `read(2)` into the spare room of `buf`, which is advanced by what came.
+///
+/// How much room that is in one call is the buffer's choice; see [`BufMut::chunk_mut`].
+pub(crate) fn read_spare(fd: impl AsFd, buf: &mut impl BufMut) -> io::Result<usize> {
+    // SAFETY: `read` only writes initialised bytes, so nothing is ever de-initialised.
+    let n = read(fd, unsafe { buf.chunk_mut().as_uninit_slice_mut() })?;
+    // SAFETY: the kernel has just written the first `n` bytes of that chunk.
+    unsafe { buf.advance_mut(n) };
     Ok(n)
 }

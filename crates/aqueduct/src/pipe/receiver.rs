@@ -1,0 +1,273 @@
+//! [`Receiver`]: the reading end of a pipe.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BufMut;
+use nix::sys::uio::readv;
+use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
+
+use crate::fd::{self, Access};
+use crate::pipe::{MAX_SLICES, check};
+use crate::source::{Direction, Source};
+use crate::sys;
+
+/// The reading end of a pipe or FIFO.
+///
+/// A read of zero bytes is the end of the stream: every writer has gone. On a FIFO that is not
+/// final: when a new writer comes, reads wait and deliver again.
+///
+/// Reading through [`AsyncRead`] needs `&mut` and is for one task; [`readable`](Self::readable) with
+/// [`try_read`](Self::try_read) takes `&self`, and any number of tasks may wait at once.
+///
+/// # Cancel safety
+///
+/// A future that is dropped has read nothing, `read_exact` and its like excepted: they lose what
+/// they had already put into the caller's buffer.
+pub struct Receiver {
+    source: Source,
+}
+
+impl Receiver {
+    /// Takes over an open pipe or FIFO and sets it to non-blocking mode.
+    ///
+    /// The mode belongs to the open file description: if another process or another duplicate
+    /// shares it, that one becomes non-blocking too. [`from_shared_fd`](Self::from_shared_fd) avoids
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe) or
+    ///   [`Error::WrongDirection`](crate::pipe::Error::WrongDirection).
+    /// - There is no Tokio runtime.
+    ///
+    /// The file is closed in every case.
+    pub fn from_file(file: File) -> io::Result<Self> {
+        Self::from_owned_fd(file.into())
+    }
+
+    /// Takes over an open pipe or FIFO and sets it to non-blocking mode.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`from_file`](Self::from_file).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use aqueduct::pipe::Receiver;
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (reader, mut writer) = std::io::pipe()?;
+    /// let mut receiver = Receiver::from_owned_fd(reader.into())?;
+    /// writer.write_all(b"hi")?;
+    /// let mut buf = [0; 2];
+    /// receiver.read_exact(&mut buf).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_owned_fd(owned_fd: OwnedFd) -> io::Result<Self> {
+        check(&owned_fd, Access::Read)?;
+        fd::set_nonblocking(&owned_fd, true)?;
+        Self::from_owned_fd_unchecked(owned_fd)
+    }
+
+    /// Takes over a file that is known to be a pipe open for reading in non-blocking mode.
+    ///
+    /// Nothing of that is checked. In blocking mode it would stop its whole runtime thread.
+    ///
+    /// # Errors
+    ///
+    /// - `EPERM`: epoll does not take such a file (a regular file, a directory).
+    /// - There is no Tokio runtime.
+    pub fn from_file_unchecked(file: File) -> io::Result<Self> {
+        Self::from_owned_fd_unchecked(file.into())
+    }
+
+    /// Takes over a descriptor that is known to be a pipe open for reading in non-blocking mode.
+    ///
+    /// Nothing of that is checked. In blocking mode it would stop its whole runtime thread.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`from_file_unchecked`](Self::from_file_unchecked).
+    pub fn from_owned_fd_unchecked(owned_fd: OwnedFd) -> io::Result<Self> {
+        let source = Source::new(owned_fd, Interest::READABLE)?;
+        Ok(Self { source })
+    }
+
+    /// Waits for any readiness in `interest`.
+    ///
+    /// It can be wrong, as when another task was quicker: be ready for `WouldBlock` and wait again.
+    ///
+    /// # Errors
+    ///
+    /// The runtime is shutting down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is consumed.
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        self.source.ready(interest).await
+    }
+
+    /// Waits until there is something to read, or the last writer has gone.
+    ///
+    /// It can be wrong, as when another task was quicker: be ready for `WouldBlock` and wait again.
+    ///
+    /// # Errors
+    ///
+    /// The runtime is shutting down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is consumed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (sender, receiver) = aqueduct::pipe::pipe()?;
+    /// sender.writable().await?;
+    /// sender.try_write(b"hi")?;
+    /// drop(sender);
+    ///
+    /// let mut all = Vec::new();
+    /// loop {
+    ///     receiver.readable().await?;
+    ///     match receiver.try_read_buf(&mut all) {
+    ///         Ok(0) => break,
+    ///         Ok(_) => {}
+    ///         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+    ///         Err(e) => return Err(e),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn readable(&self) -> io::Result<()> {
+        self.ready(Interest::READABLE).await.map(drop)
+    }
+
+    /// Polls for something to read. Only the last task that polled is woken.
+    ///
+    /// # Errors
+    ///
+    /// The runtime is shutting down.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.source.poll_ready(cx, Direction::Read)
+    }
+
+    /// Reads what is there; zero bytes are the end of the stream (or an empty `buf`).
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`: there is nothing to read now.
+    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.source
+            .try_io(Interest::READABLE, |fd| Ok(nix::unistd::read(fd, buf)?))
+    }
+
+    /// Reads what is there into several buffers, each filled before the next.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`: there is nothing to read now.
+    pub fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let count = bufs.len().min(MAX_SLICES);
+        self.source
+            .try_io(Interest::READABLE, |fd| Ok(readv(fd, &mut bufs[..count])?))
+    }
+
+    /// Reads what is there into the spare room of `buf`, which need not be zeroed, and advances it.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`: there is nothing to read now.
+    pub fn try_read_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
+        self.source
+            .try_io(Interest::READABLE, |fd| sys::read_spare(fd, buf))
+    }
+
+    /// Runs `f`, a non-blocking operation on this descriptor, if it is known to be readable.
+    ///
+    /// When `f` returns `WouldBlock` the readiness is cleared: return that only if the descriptor
+    /// itself said so.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if it is not readable now, else what `f` returns.
+    pub fn try_io<R>(&self, f: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        self.source.try_io(Interest::READABLE, |_| f())
+    }
+
+    /// Gives the descriptor back in blocking mode, as other processes expect it.
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` says; nothing is expected.
+    pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
+        let fd = self.into_nonblocking_fd()?;
+        fd::set_nonblocking(&fd, false)?;
+        Ok(fd)
+    }
+
+    /// Gives the descriptor back, still in non-blocking mode.
+    ///
+    /// # Errors
+    ///
+    /// None is expected.
+    pub fn into_nonblocking_fd(self) -> io::Result<OwnedFd> {
+        self.source.into_fd()
+    }
+}
+
+impl AsyncRead for Receiver {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self
+            .source
+            .poll_io(cx, Direction::Read, |fd| sys::read_buf(fd, buf));
+        ready!(read)?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl TryFrom<OwnedFd> for Receiver {
+    type Error = io::Error;
+
+    /// The same as [`Receiver::from_owned_fd`].
+    fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        Self::from_owned_fd(fd)
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+}
+
+impl AsRawFd for Receiver {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver")
+            .field("fd", &self.as_raw_fd())
+            .finish_non_exhaustive()
+    }
+}
