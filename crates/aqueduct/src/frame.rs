@@ -38,6 +38,7 @@
 
 mod error;
 mod framing;
+mod pipe;
 mod read;
 mod write;
 mod write_buf;
@@ -51,6 +52,7 @@ use futures_sink::Sink;
 
 pub use self::error::{FrameError, Missing};
 pub use self::framing::Framing;
+pub use self::pipe::PIPE_CHUNK;
 pub use self::read::FramedRead;
 pub use self::write::{FrameEncoder, FramedWrite, UserCodec};
 pub use self::write_buf::WriteBuf;
