@@ -40,8 +40,10 @@
 //! # }
 //! ```
 
+mod capacity;
 mod error;
 mod open;
+pub mod packet;
 mod receiver;
 mod sender;
 
@@ -51,7 +53,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
-use crate::fd::{Access, Kind};
+use crate::fd::{self, Access, Kind};
 
 pub use error::{Error, Subject};
 pub use open::OpenOptions;
@@ -91,9 +93,18 @@ pub fn pipe() -> io::Result<(Sender, Receiver)> {
     ))
 }
 
+/// Opens the pipe behind `fd` once more, for `access`.
+fn reopen(fd: impl AsFd, access: Access) -> io::Result<OwnedFd> {
+    check(&fd, access)?;
+    fd::reopen(&fd, access).map_err(|source| {
+        let subject = Subject::descriptor(&fd);
+        Error::CannotReopen { subject, source }.into()
+    })
+}
+
 /// Refuses what is not a pipe, and an end that is not open for `needed`.
-fn check(fd: &OwnedFd, needed: Access) -> Result<(), io::Error> {
-    check_as(fd, needed, || Subject::descriptor(fd))
+fn check(fd: impl AsFd, needed: Access) -> io::Result<()> {
+    check_as(&fd, needed, || Subject::descriptor(&fd))
 }
 
 fn check_as(fd: impl AsFd, needed: Access, subject: impl Fn() -> Subject) -> io::Result<()> {

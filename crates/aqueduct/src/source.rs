@@ -224,6 +224,7 @@ impl Source {
             let fd = Arc::new(self.fd.try_clone()?);
             let _guard = self.runtime.enter();
             *registration = Arc::new(sys::register(fd, self.interest)?);
+            tracing::debug!(target: "aqueduct::source", fd = self.fd.as_raw_fd(), "the peer is back");
         }
         Ok(())
     }

@@ -47,19 +47,20 @@ pub enum Error {
         needed: Access,
     },
     /// It cannot be opened once more for a description of our own.
-    #[error("{subject} ({kind}) cannot be opened a second time through /proc/self/fd: {}", why(*kind, source))]
+    #[error(
+        "{subject} cannot be opened a second time through /proc/self/fd: {}",
+        why(source)
+    )]
     CannotReopen {
         /// What was given.
         subject: Subject,
-        /// What it is.
-        kind: Kind,
         /// What `open(2)` said.
         source: io::Error,
     },
-    /// The pipe may not be made that large.
+    /// No pipe may be made that large.
     #[error(
-        "a pipe of {asked} bytes is not allowed: ask for at most {limit} bytes (/proc/sys/fs/pipe-max-size), \
-         or raise that limit; a user who holds many pipes (/proc/sys/fs/pipe-user-pages-soft) may not enlarge any"
+        "a pipe of {asked} bytes is not allowed: ask for at most {limit} bytes, \
+         or raise /proc/sys/fs/pipe-max-size"
     )]
     CapacityLimit {
         /// The capacity asked for.
@@ -67,13 +68,27 @@ pub enum Error {
         /// The largest that an unprivileged process may ask for, in bytes.
         limit: usize,
     },
+    /// This user's pipes together may not be made that large.
+    #[error(
+        "a pipe of {asked} bytes would take this user's pipes over {pages} pages in all: \
+         close some or ask for less, or raise /proc/sys/fs/pipe-user-pages-soft"
+    )]
+    UserLimit {
+        /// The capacity asked for.
+        asked: usize,
+        /// How many pages the pipes of one unprivileged user may have together.
+        pages: usize,
+    },
     /// The pipe holds more than would fit.
     #[error(
-        "the pipe holds too much at present to shrink to {asked} bytes: read from it first, or ask for more"
+        "the pipe of {capacity} bytes holds too much at present to shrink to {asked}: \
+         read from it first, or ask for more"
     )]
     CapacityInUse {
         /// The capacity asked for.
         asked: usize,
+        /// The capacity it has and keeps.
+        capacity: usize,
     },
     /// The message is larger than a packet can be.
     #[error("a message of {len} bytes is too large for a packet pipe: send at most {max} bytes")]
@@ -85,8 +100,8 @@ pub enum Error {
     },
     /// The message is empty.
     #[error(
-        "an empty message cannot be sent over a packet pipe, where it would look like the end of the stream: \
-         send at least one byte"
+        "an empty message cannot be sent over a packet pipe, where it would look like the end of \
+         the stream: send at least one byte"
     )]
     EmptyMessage,
 }
@@ -103,7 +118,7 @@ impl Error {
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
             Self::CannotReopen { source, .. } => source.raw_os_error(),
-            Self::CapacityLimit { .. } => Some(libc::EPERM),
+            Self::CapacityLimit { .. } | Self::UserLimit { .. } => Some(libc::EPERM),
             Self::CapacityInUse { .. } => Some(libc::EBUSY),
             _ => None,
         }
@@ -114,7 +129,9 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::CannotReopen { source, .. } => source.kind(),
-            Error::CapacityLimit { .. } => io::ErrorKind::PermissionDenied,
+            Error::CapacityLimit { .. } | Error::UserLimit { .. } => {
+                io::ErrorKind::PermissionDenied
+            }
             Error::CapacityInUse { .. } => io::ErrorKind::ResourceBusy,
             _ => io::ErrorKind::InvalidInput,
         };
@@ -163,14 +180,11 @@ fn cure(kind: Kind) -> &'static str {
     }
 }
 
-fn why(kind: Kind, source: &io::Error) -> &'static str {
-    match (kind, source.raw_os_error()) {
-        (Kind::Socket, _) => "sockets never can; use it as a socket",
-        (_, Some(libc::ENXIO)) => "no process has this FIFO open for reading",
-        (_, Some(libc::ENOENT)) => "mount /proc, or pass a descriptor that is not shared",
-        (_, Some(libc::EACCES)) => {
-            "it belongs to another user; pass a descriptor that is not shared"
-        }
+fn why(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::ENXIO) => "no process has this FIFO open for reading; start the reader first",
+        Some(libc::ENOENT) => "mount /proc, or pass a descriptor that is not shared",
+        Some(libc::EACCES) => "another user made it; pass a descriptor that is not shared",
         _ => "pass a descriptor that is not shared",
     }
 }

@@ -10,7 +10,7 @@ use nix::sys::uio::writev;
 use tokio::io::{AsyncWrite, Interest, Ready};
 
 use crate::fd::{self, Access};
-use crate::pipe::{MAX_SLICES, check};
+use crate::pipe::{MAX_SLICES, capacity, check, reopen};
 use crate::source::{Direction, Source};
 
 /// The writing end of a pipe or FIFO.
@@ -74,6 +74,34 @@ impl Sender {
         check(&owned_fd, Access::Write)?;
         fd::set_nonblocking(&owned_fd, true)?;
         Self::from_owned_fd_unchecked(owned_fd)
+    }
+
+    /// Opens a pipe or FIFO once more, for writing through an open file description of our own.
+    ///
+    /// For a descriptor that others share, such as standard output: it is left as it is, and it stays
+    /// in blocking mode for them. (`O_NONBLOCK` lives in the open file description, `open(2)`, which
+    /// duplicates and child processes share.) The two descriptions lead to one pipe. As long as the
+    /// one passed in is open, its process counts as a writer of that pipe.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe) or
+    ///   [`Error::WrongDirection`](crate::pipe::Error::WrongDirection).
+    /// - [`Error::CannotReopen`](crate::pipe::Error::CannotReopen): `/proc` is not mounted, or another
+    ///   user made the pipe, or it is a FIFO that no process reads (`ENXIO`).
+    /// - There is no Tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let stdout = aqueduct::pipe::Sender::from_shared_fd(std::io::stdout())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_shared_fd(fd: impl AsFd) -> io::Result<Self> {
+        Self::from_owned_fd_unchecked(reopen(&fd, Access::Write)?)
     }
 
     /// Takes over a file that is known to be a pipe open for writing in non-blocking mode.
@@ -190,6 +218,46 @@ impl Sender {
     /// `WouldBlock` if it is not writable now, else what `f` returns.
     pub fn try_io<R>(&self, f: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         self.source.try_io(Interest::WRITABLE, |_| f())
+    }
+
+    /// How many bytes the pipe holds, if each of its pages is filled.
+    ///
+    /// Pages are what is counted: many small writes that do not fit together into pages fill it
+    /// sooner, `pipe(7)`.
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` says; nothing is expected.
+    pub fn capacity(&self) -> io::Result<usize> {
+        capacity::get(self)
+    }
+
+    /// Changes how many bytes the pipe holds, and returns what the kernel has made of that: it
+    /// rounds up to a power of two of pages. What is in the pipe stays.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::CapacityLimit`](crate::pipe::Error::CapacityLimit) (`EPERM`): more than
+    ///   `/proc/sys/fs/pipe-max-size` (1 MiB by default) allows an unprivileged process.
+    /// - [`Error::UserLimit`](crate::pipe::Error::UserLimit) (`EPERM`): all pipes of this user
+    ///   together would be too large; close some.
+    /// - [`Error::CapacityInUse`](crate::pipe::Error::CapacityInUse) (`EBUSY`): the pipe holds more
+    ///   than that at present; read first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (sender, _receiver) = aqueduct::pipe::pipe()?;
+    /// let got = sender.set_capacity(5000)?;
+    /// assert!(got >= 5000);
+    /// assert_eq!(got, sender.capacity()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_capacity(&self, bytes: usize) -> io::Result<usize> {
+        capacity::set(self, bytes)
     }
 
     /// Gives the descriptor back in blocking mode, as other processes expect it.

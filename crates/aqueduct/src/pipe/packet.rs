@@ -1,0 +1,76 @@
+//! Messages over a pipe: packet mode (`O_DIRECT`, `pipe(2)`), in which the kernel keeps the
+//! boundaries.
+//!
+//! What one [`send`](Sender::send) puts in, one [`recv`](Receiver::recv) takes out, whole: no
+//! framing is needed, and any number of senders and receivers, in any processes, can share the pipe
+//! without mixing anything. Each message goes to one receiver.
+//!
+//! | | |
+//! |---|---|
+//! | Largest message | [`MAX_MESSAGE`], 4096 bytes |
+//! | Smallest message | 1 byte: the kernel makes nothing of an empty one |
+//! | How many wait in the pipe | one for each page of its capacity, however small; 16 by default |
+//! | Order | as they were sent; those of several senders as the kernel got them |
+//! | Full pipe | [`send`](Sender::send) waits, [`try_send`](Sender::try_send) says `WouldBlock` |
+//! | End of stream | when every sender has gone, after what they sent; `None` |
+//! | Receiver gone | `EPIPE`; what was in the pipe is lost |
+//! | A killed sender | has sent a message whole or not at all |
+//!
+//! # Examples
+//!
+//! ```
+//! use aqueduct::pipe::packet;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let (sender, receiver) = packet::pipe()?;
+//! sender.send(b"one").await?;
+//! sender.send(b"two").await?;
+//! drop(sender);
+//!
+//! assert_eq!(receiver.recv().await?.as_deref(), Some(&b"one"[..]));
+//! assert_eq!(receiver.recv().await?.as_deref(), Some(&b"two"[..]));
+//! assert_eq!(receiver.recv().await?, None);
+//! # Ok(())
+//! # }
+//! ```
+
+mod receiver;
+mod sender;
+
+use std::io;
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+
+pub use receiver::Receiver;
+pub use sender::Sender;
+
+/// The largest message in bytes: `PIPE_BUF`, `pipe(7)`. A larger one would arrive in pieces.
+pub const MAX_MESSAGE: usize = libc::PIPE_BUF;
+
+/// Makes a pipe that carries messages.
+///
+/// Both descriptors are non-blocking and closed on `exec`.
+///
+/// # Errors
+///
+/// - `EMFILE`, `ENFILE`: the process or the system is out of descriptors; close some, or raise
+///   `RLIMIT_NOFILE`.
+/// - There is no Tokio runtime: call it inside one.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (sender, receiver) = aqueduct::pipe::packet::pipe()?;
+/// sender.send(b"hello").await?;
+/// assert_eq!(receiver.recv().await?.as_deref(), Some(&b"hello"[..]));
+/// # Ok(())
+/// # }
+/// ```
+pub fn pipe() -> io::Result<(Sender, Receiver)> {
+    let (receiver, sender) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_DIRECT)?;
+    Ok((Sender::new(sender)?, Receiver::new(receiver)?))
+}

@@ -1,0 +1,201 @@
+//! [`Receiver`]: the end of a packet pipe that messages come out of.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
+use tokio::io::{Interest, ReadBuf};
+
+use crate::fd::{self, Access};
+use crate::pipe::{self, capacity, check};
+use crate::source::{Direction, Source};
+use crate::sys;
+
+/// The end of a packet pipe that messages come out of.
+///
+/// As a [`Stream`] it ends when every sender has gone, and after an error; it stays ended then.
+/// [`recv`](Self::recv) takes `&self`, and any number of tasks may use it at once: each message goes
+/// to one of them.
+///
+/// It is the sender that makes a pipe carry messages: what comes from one that is not in packet mode
+/// arrives cut anyhow.
+#[must_use = "a stream does nothing unless it is polled"]
+pub struct Receiver {
+    source: Source,
+    ended: bool,
+}
+
+impl Receiver {
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            source: Source::new(fd, Interest::READABLE)?,
+            ended: false,
+        })
+    }
+
+    /// Takes over the reading end of a pipe or FIFO whose writers are in packet mode, and sets it to
+    /// non-blocking mode.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe) or
+    ///   [`Error::WrongDirection`](crate::pipe::Error::WrongDirection).
+    /// - There is no Tokio runtime.
+    ///
+    /// The descriptor is closed in every case.
+    pub fn from_owned_fd(owned_fd: OwnedFd) -> io::Result<Self> {
+        check(&owned_fd, Access::Read)?;
+        fd::set_nonblocking(&owned_fd, true)?;
+        Self::new(owned_fd)
+    }
+
+    /// Opens a pipe or FIFO once more, for reading messages through an open file description of our
+    /// own; the one passed in is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`pipe::Receiver::from_shared_fd`](crate::pipe::Receiver::from_shared_fd).
+    pub fn from_shared_fd(fd: impl AsFd) -> io::Result<Self> {
+        Ok(Self {
+            source: pipe::Receiver::from_shared_fd(fd)?.into_source(),
+            ended: false,
+        })
+    }
+
+    /// Receives one message, waiting for it; `None` when every sender has gone.
+    ///
+    /// # Errors
+    ///
+    /// The runtime is shutting down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped future has taken no message.
+    pub async fn recv(&self) -> io::Result<Option<Bytes>> {
+        self.source.io(Interest::READABLE, read).await
+    }
+
+    /// Receives one message if there is one now; `None` when every sender has gone.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`: there is none; [`readable`](Self::readable) waits for one.
+    pub fn try_recv(&self) -> io::Result<Option<Bytes>> {
+        self.source.try_io(Interest::READABLE, read)
+    }
+
+    /// Waits until there is a message, or every sender has gone.
+    ///
+    /// It can be wrong, as when another task was quicker: be ready for `WouldBlock` and wait again.
+    ///
+    /// # Errors
+    ///
+    /// The runtime is shutting down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is consumed.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.source.ready(Interest::READABLE).await.map(drop)
+    }
+
+    /// The capacity in bytes; it holds one message for each page (4096 bytes on most machines).
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` says; nothing is expected.
+    pub fn capacity(&self) -> io::Result<usize> {
+        capacity::get(self)
+    }
+
+    /// Changes the capacity; see [`pipe::Receiver::set_capacity`](crate::pipe::Receiver::set_capacity).
+    ///
+    /// # Errors
+    ///
+    /// The same: [`Error::CapacityLimit`](crate::pipe::Error::CapacityLimit),
+    /// [`Error::UserLimit`](crate::pipe::Error::UserLimit),
+    /// [`Error::CapacityInUse`](crate::pipe::Error::CapacityInUse).
+    pub fn set_capacity(&self, bytes: usize) -> io::Result<usize> {
+        capacity::set(self, bytes)
+    }
+
+    /// Gives the descriptor back in blocking mode, as other processes expect it.
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` says; nothing is expected.
+    pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
+        let fd = self.into_nonblocking_fd()?;
+        fd::set_nonblocking(&fd, false)?;
+        Ok(fd)
+    }
+
+    /// Gives the descriptor back, still in non-blocking mode.
+    ///
+    /// # Errors
+    ///
+    /// None is expected.
+    pub fn into_nonblocking_fd(self) -> io::Result<OwnedFd> {
+        self.source.into_fd()
+    }
+}
+
+impl Stream for Receiver {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let message = ready!(self.source.poll_io(cx, Direction::Read, read)).transpose();
+        self.ended = !matches!(message, Some(Ok(_)));
+        Poll::Ready(message)
+    }
+}
+
+impl FusedStream for Receiver {
+    fn is_terminated(&self) -> bool {
+        self.ended
+    }
+}
+
+impl TryFrom<OwnedFd> for Receiver {
+    type Error = io::Error;
+
+    /// The same as [`Receiver::from_owned_fd`].
+    fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        Self::from_owned_fd(fd)
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("packet::Receiver")
+            .field("fd", &self.as_fd().as_raw_fd())
+            .finish_non_exhaustive()
+    }
+}
+
+fn read(fd: BorrowedFd<'_>) -> io::Result<Option<Bytes>> {
+    let mut room = [const { MaybeUninit::uninit() }; LARGEST_PACKET];
+    let mut buf = ReadBuf::uninit(&mut room);
+    let n = sys::read_buf(fd, &mut buf)?;
+    // A copy, so that a small message that is kept pins nothing larger.
+    Ok((n > 0).then(|| Bytes::copy_from_slice(buf.filled())))
+}
+
+/// A foreign writer's packets can be as large as a page (the kernel cuts writes there, `pipe_write()`
+/// in `fs/pipe.c`), and a read that has less room discards the rest. No page that Linux uses on the
+/// machines Rust runs on is larger than this.
+const LARGEST_PACKET: usize = 64 * 1024;

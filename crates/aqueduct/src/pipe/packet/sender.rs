@@ -1,0 +1,271 @@
+//! [`Sender`]: the end of a packet pipe that messages are put into.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_sink::Sink;
+use tokio::io::Interest;
+
+use crate::fd::{self, Access};
+use crate::pipe::packet::MAX_MESSAGE;
+use crate::pipe::{Error, capacity, check, reopen};
+use crate::source::{Direction, Source};
+
+/// The end of a packet pipe that messages are put into.
+///
+/// As a [`Sink`] it makes one message of each item and holds at most one that the pipe had no room
+/// for; flush before dropping. [`send`](Self::send) takes `&self`, and any number of tasks may use it
+/// at once.
+///
+/// (The method hides `SinkExt::send` of the same name, which is reached as `SinkExt::send(&mut
+/// sender, item)`.)
+#[must_use = "a sink sends nothing by itself"]
+pub struct Sender {
+    source: Source,
+    pending: Pending,
+}
+
+impl Sender {
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            source: Source::new(fd, Interest::WRITABLE)?,
+            pending: Pending(Mutex::new(None)),
+        })
+    }
+
+    /// Takes over the writing end of any pipe or FIFO and sets it to packet mode and non-blocking
+    /// mode.
+    ///
+    /// Both belong to the open file description: a process that shares it is affected too.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput` with [`Error::NotAPipe`] or [`Error::WrongDirection`].
+    /// - There is no Tokio runtime.
+    ///
+    /// The descriptor is closed in every case.
+    pub fn from_owned_fd(owned_fd: OwnedFd) -> io::Result<Self> {
+        check(&owned_fd, Access::Write)?;
+        fd::set_direct(&owned_fd, true)?;
+        fd::set_nonblocking(&owned_fd, true)?;
+        Self::new(owned_fd)
+    }
+
+    /// Opens a pipe or FIFO once more, for writing messages through an open file description of our
+    /// own; the one passed in is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`pipe::Sender::from_shared_fd`](crate::pipe::Sender::from_shared_fd).
+    pub fn from_shared_fd(fd: impl AsFd) -> io::Result<Self> {
+        Self::from_owned_fd(reopen(fd, Access::Write)?)
+    }
+
+    /// Sends one message, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput` with [`Error::MessageTooLarge`] or [`Error::EmptyMessage`]: nothing was sent,
+    ///   and the pipe is as good as before.
+    /// - `EPIPE`: every receiver has gone.
+    /// - The runtime is shutting down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped future has not sent the message.
+    pub async fn send(&self, message: &[u8]) -> io::Result<()> {
+        check_size(message)?;
+        let write = |fd: BorrowedFd<'_>| self.write_in_turn(fd, message);
+        self.source.io(Interest::WRITABLE, write).await
+    }
+
+    /// Sends one message if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// - `WouldBlock`: the pipe is full; [`writable`](Self::writable) waits for room.
+    /// - Those of [`send`](Self::send).
+    pub fn try_send(&self, message: &[u8]) -> io::Result<()> {
+        check_size(message)?;
+        self.source
+            .try_io(Interest::WRITABLE, |fd| self.write_in_turn(fd, message))
+    }
+
+    /// Waits until there is room for a message, or every receiver has gone.
+    ///
+    /// It can be wrong, as when another task was quicker: be ready for `WouldBlock` and wait again.
+    ///
+    /// # Errors
+    ///
+    /// The runtime is shutting down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is consumed.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.source.ready(Interest::WRITABLE).await.map(drop)
+    }
+
+    /// The capacity in bytes; it holds one message for each page (4096 bytes on most machines).
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` says; nothing is expected.
+    pub fn capacity(&self) -> io::Result<usize> {
+        capacity::get(self)
+    }
+
+    /// Changes the capacity; see [`pipe::Sender::set_capacity`](crate::pipe::Sender::set_capacity).
+    ///
+    /// # Errors
+    ///
+    /// The same: [`Error::CapacityLimit`], [`Error::UserLimit`], [`Error::CapacityInUse`].
+    pub fn set_capacity(&self, bytes: usize) -> io::Result<usize> {
+        capacity::set(self, bytes)
+    }
+
+    /// Gives the descriptor back in blocking mode, as other processes expect it, and still in packet
+    /// mode.
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` says; nothing is expected.
+    pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
+        let fd = self.into_nonblocking_fd()?;
+        fd::set_nonblocking(&fd, false)?;
+        Ok(fd)
+    }
+
+    /// Gives the descriptor back in non-blocking and packet mode. A message that the sink has
+    /// accepted and not flushed is dropped.
+    ///
+    /// # Errors
+    ///
+    /// None is expected.
+    pub fn into_nonblocking_fd(self) -> io::Result<OwnedFd> {
+        self.source.into_fd()
+    }
+
+    /// Writes what the sink has left, then `message`. If the first fails it stays, for the sink's
+    /// own flush to report.
+    fn write_in_turn(&self, fd: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
+        let mut pending = self.pending.lock();
+        if let Some(earlier) = pending.as_ref() {
+            write(fd, earlier)?;
+            *pending = None;
+        }
+        write(fd, message)
+    }
+}
+
+/// # Errors
+///
+/// Those of [`Sender::send`]. A message that could not be written is dropped when its error is
+/// returned; the next one is not affected by it.
+impl Sink<Bytes> for Sender {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        // So that the pipe, and not this end, is where messages wait.
+        self.source.poll_ready(cx, Direction::Write)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> io::Result<()> {
+        check_size(&message)?;
+        let result = self.try_send(&message);
+        match result {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                *self.pending.get_mut() = Some(message);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(message) = self.pending.get_mut().clone() else {
+            return Poll::Ready(Ok(()));
+        };
+        let written = ready!(
+            self.source
+                .poll_io(cx, Direction::Write, |fd| write(fd, &message))
+        );
+        *self.pending.get_mut() = None;
+        Poll::Ready(written)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl TryFrom<OwnedFd> for Sender {
+    type Error = io::Error;
+
+    /// The same as [`Sender::from_owned_fd`].
+    fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        Self::from_owned_fd(fd)
+    }
+}
+
+impl AsFd for Sender {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("packet::Sender")
+            .field("fd", &self.as_fd().as_raw_fd())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A message that the sink has accepted and the pipe had no room for. Under a lock so that `send`
+/// through a shared reference cannot overtake it.
+struct Pending(Mutex<Option<Bytes>>);
+
+impl Pending {
+    fn lock(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get_mut(&mut self) -> &mut Option<Bytes> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(message) = self.get_mut() {
+            tracing::warn!(
+                target: "aqueduct::pipe",
+                bytes = message.len(),
+                "packet sender dropped with an unsent message; flush or close it first"
+            );
+        }
+    }
+}
+
+fn check_size(message: &[u8]) -> Result<(), Error> {
+    match message.len() {
+        0 => Err(Error::EmptyMessage),
+        len if len > MAX_MESSAGE => Err(Error::MessageTooLarge {
+            len,
+            max: MAX_MESSAGE,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Up to `PIPE_BUF` bytes go in whole or not at all, `pipe(7)`: the count needs no looking at.
+fn write(fd: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
+    nix::unistd::write(fd, message)?;
+    Ok(())
+}
