@@ -1,6 +1,9 @@
 //! Every way Unix processes talk to each other, as typed `Stream`s and `Sink`s on Tokio.
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod channel;
+pub mod codec;
+mod error;
 pub mod fd;
 pub mod frame;
 pub mod pipe;
@@ -8,3 +11,7 @@ mod source;
 mod sys;
 
 pub use bytes;
+pub use channel::{
+    Channel, DEFAULT_CLOSE_TIMEOUT, PAIR_CAPACITY, Permit, Receiver, SCRATCH_KEPT, Sender,
+};
+pub use error::Error;

@@ -1,0 +1,289 @@
+use std::any::type_name;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_core::{FusedStream, Stream};
+
+use crate::Error;
+use crate::codec::Decode;
+use crate::frame::BoxFrameStream;
+
+/// Receives items of type `T`, from any stream of frames, by any codec.
+///
+/// The type names neither: a function that takes a `Receiver<Job>` works with every transport.
+///
+/// A frame whose body does not parse is one `Err` item ([`Error::Decode`]), and the next frame
+/// arrives. An error of the transport or the framing ([`Error::Io`]) comes once, after all items
+/// that came whole before it; then the stream has ended and stays so.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::Receiver;
+/// use aqueduct::bytes::Bytes;
+/// use aqueduct::codec::Text;
+/// use futures_util::stream;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+/// let frames = stream::iter([Ok(Bytes::from("one")), Ok(Bytes::from("two"))]);
+/// let mut receiver: Receiver<String> = Receiver::new(frames, Text);
+/// while let Some(item) = receiver.recv().await {
+///     println!("{}", item?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "streams do nothing unless polled"]
+pub struct Receiver<T> {
+    stream: BoxFrameStream,
+    codec: Box<dyn Decode<T>>,
+    ended: bool,
+}
+
+impl<T> Receiver<T> {
+    /// Receives from `stream` what `codec` makes of its frames.
+    pub fn new<S, C>(stream: S, codec: C) -> Self
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+        C: Decode<T> + 'static,
+    {
+        Self {
+            stream: Box::pin(stream),
+            codec: Box::new(codec),
+            ended: false,
+        }
+    }
+
+    /// Receives the next item; `None` is the end of the stream, and stays so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Decode`]: this one body is no `T`; call again for the next. [`Error::Io`]: the
+    /// transport or framing failed; after that comes `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: an item is either returned or still to come. Safe in `tokio::select!`.
+    pub async fn recv(&mut self) -> Option<Result<T, Error>> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Waits for at least one item and takes what else is there already, at most `max` in all;
+    /// appends them to `buf` and returns how many it appended.
+    ///
+    /// 0 is the end of the stream, or `max` was 0. Errors are appended too, in their place.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a call that was dropped while it waited has taken nothing.
+    pub async fn recv_many(&mut self, buf: &mut Vec<Result<T, Error>>, max: usize) -> usize {
+        poll_fn(|cx| self.poll_recv_many(cx, buf, max)).await
+    }
+
+    /// The name of the codec.
+    #[must_use]
+    pub fn codec_name(&self) -> &'static str {
+        self.codec.name()
+    }
+
+    /// Whether the stream has ended: every further call gives `None`.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Takes the stream of frames out. Nothing that has been received is lost.
+    #[must_use = "the stream ends when it is dropped"]
+    pub fn into_inner(self) -> BoxFrameStream {
+        self.stream
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.stream.as_mut().poll_next(cx)) {
+            Some(Ok(body)) => Some(self.decode(body)),
+            Some(Err(e)) => {
+                self.ended = true;
+                Some(Err(e.into()))
+            }
+            None => {
+                self.ended = true;
+                None
+            }
+        })
+    }
+
+    fn poll_recv_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut Vec<Result<T, Error>>,
+        max: usize,
+    ) -> Poll<usize> {
+        let mut taken = 0;
+        while taken < max {
+            match self.poll_recv(cx) {
+                Poll::Ready(Some(item)) => buf.push(item),
+                Poll::Ready(None) => break,
+                Poll::Pending if taken == 0 => return Poll::Pending,
+                Poll::Pending => break,
+            }
+            taken += 1;
+        }
+        Poll::Ready(taken)
+    }
+
+    fn decode(&self, body: Bytes) -> Result<T, Error> {
+        let len = body.len();
+        self.codec.decode(body).map_err(|source| Error::Decode {
+            codec: self.codec.name(),
+            type_name: type_name::<T>(),
+            len,
+            source,
+        })
+    }
+}
+
+impl<T> Stream for Receiver<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_recv(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        if self.ended {
+            (0, Some(0))
+        } else {
+            self.stream.size_hint()
+        }
+    }
+}
+
+impl<T> FusedStream for Receiver<T> {
+    fn is_terminated(&self) -> bool {
+        self.ended
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("item", &type_name::<T>())
+            .field("codec", &self.codec.name())
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    use super::*;
+    use crate::channel::mock;
+    use crate::codec::{Raw, Text};
+
+    fn receiver(frames: Vec<io::Result<Bytes>>) -> Receiver<String> {
+        Receiver::new(stream::iter(frames), Text)
+    }
+
+    fn text(body: &'static str) -> io::Result<Bytes> {
+        Ok(Bytes::from_static(body.as_bytes()))
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_parse_costs_one_item_and_the_next_arrives() {
+        let bad = Ok(Bytes::from_static(b"\xff\xfe"));
+        let mut receiver = receiver(vec![text("a"), bad, text("b")]);
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "a");
+        match receiver.recv().await {
+            Some(Err(Error::Decode {
+                codec: "text",
+                type_name: "alloc::string::String",
+                len: 2,
+                ..
+            })) => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "b");
+        assert!(receiver.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_transport_error_comes_once_and_then_the_stream_has_ended() {
+        // A transport that would go on, as a bare tokio-util decoder does (fact 10).
+        let broken = Err(io::Error::from_raw_os_error(libc::EIO));
+        let mut receiver = receiver(vec![text("a"), broken, text("never")]);
+        assert!(receiver.recv().await.unwrap().is_ok());
+        let error = receiver.recv().await.unwrap().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+        for _ in 0..3 {
+            assert!(receiver.recv().await.is_none());
+        }
+        assert!(receiver.is_terminated());
+        assert_eq!(receiver.size_hint(), (0, Some(0)));
+    }
+
+    #[tokio::test]
+    async fn the_end_is_not_polled_beyond() {
+        // `stream::unfold` panics when it is polled after its end.
+        let frames = stream::unfold(0, |n| async move { (n < 1).then(|| (text("x"), n + 1)) });
+        let mut receiver = Receiver::<String>::new(frames, Text);
+        assert!(receiver.recv().await.is_some());
+        assert!(receiver.recv().await.is_none());
+        assert!(receiver.recv().await.is_none());
+    }
+
+    #[test]
+    fn a_dropped_recv_takes_nothing_at_any_poll() {
+        let (feed, frames) = mock::stream();
+        let mut receiver = Receiver::<Bytes>::new(frames, Raw);
+        for n in 0..100_u8 {
+            let mut waiting = task::spawn(receiver.recv());
+            assert_pending!(waiting.poll());
+            feed.push(Bytes::copy_from_slice(&[n]));
+            assert!(waiting.is_woken());
+            // Dropped with the item ready but not taken.
+            drop(waiting);
+            let mut next = task::spawn(receiver.recv());
+            let item = assert_ready!(next.poll()).unwrap().unwrap();
+            assert_eq!(item[0], n);
+        }
+    }
+
+    #[test]
+    fn recv_many_takes_what_is_there_and_waits_only_for_the_first() {
+        let (feed, frames) = mock::stream();
+        let mut receiver = Receiver::<Bytes>::new(frames, Raw);
+        let mut items = Vec::new();
+        {
+            let mut none = task::spawn(receiver.recv_many(&mut items, 0));
+            assert_eq!(assert_ready!(none.poll()), 0, "max 0 waits for nothing");
+        }
+        {
+            let mut waiting = task::spawn(receiver.recv_many(&mut items, 3));
+            assert_pending!(waiting.poll());
+        }
+        for n in 0..4 {
+            feed.push(Bytes::copy_from_slice(&[n]));
+        }
+        for expected in [3, 1] {
+            let mut some = task::spawn(receiver.recv_many(&mut items, 3));
+            assert_eq!(assert_ready!(some.poll()), expected);
+        }
+        drop(feed);
+        {
+            let mut end = task::spawn(receiver.recv_many(&mut items, 3));
+            assert_eq!(assert_ready!(end.poll()), 0);
+        }
+        let got: Vec<u8> = items.into_iter().map(|item| item.unwrap()[0]).collect();
+        assert_eq!(got, [0, 1, 2, 3]);
+    }
+}

@@ -1,0 +1,318 @@
+use std::any::type_name;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_sink::Sink;
+
+use crate::Error;
+use crate::codec::Encode;
+use crate::frame::BoxFrameSink;
+
+/// How long [`Sender::close`] waits for the other side to take what is queued: 5 s.
+pub const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest item, in serialised bytes, whose memory a [`Sender`] keeps for the next one: 1 MiB.
+pub const SCRATCH_KEPT: usize = 1 << 20;
+
+/// How much memory is had at a time to serialise small items into.
+const SCRATCH: usize = 8 * 1024;
+
+/// Below this much free memory a new item begins in fresh memory, if the old is still in use.
+const SCRATCH_LOW: usize = 512;
+
+/// Sends items of type `T`, to any sink of frames, by any codec.
+///
+/// The type names neither: a function that takes a `Sender<Job>` works with every transport.
+///
+/// [`send`](Self::send) is one item, on its way when it returns. For many, [`feed`](Self::feed) each
+/// and [`flush`](Self::flush) once: that saves system calls. Finish with [`close`](Self::close):
+/// dropping a sender throws away what is queued and not yet written (a framed transport reports
+/// that through `tracing`).
+///
+/// Items are serialised into memory that is used again as soon as the transport is done with it.
+///
+/// # Which call survives `select!`
+///
+/// Every future here may be dropped without harm to the stream: no frame is ever torn or sent
+/// twice. What becomes of the *item* differs:
+///
+/// | dropped while waiting | the item |
+/// |---|---|
+/// | [`send`](Self::send), [`feed`](Self::feed) for room | is dropped with the future, not sent |
+/// | [`send`](Self::send) for the flush | is queued and goes with the next flush |
+/// | [`reserve`](Self::reserve), [`flush`](Self::flush), [`close`](Self::close) | there is none; call again |
+///
+/// So to lose nothing and know it, wait with `reserve`, which holds no item, hand the item over with
+/// [`Permit::send`], which does not wait, and `flush`.
+///
+/// # Examples
+///
+/// ```
+/// use std::io;
+/// use aqueduct::Sender;
+/// use aqueduct::bytes::Bytes;
+/// use aqueduct::codec::Text;
+/// use futures_util::{SinkExt, sink};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+/// let frames = sink::drain::<Bytes>().sink_map_err(io::Error::other);
+/// let mut sender: Sender<&str> = Sender::new(frames, Text);
+/// sender.send("at once").await?;
+/// let permit = sender.reserve().await?;
+/// permit.send("without doubt")?;
+/// sender.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "sinks do nothing unless polled"]
+pub struct Sender<T> {
+    /// Gone once it is closed, so that the other side sees the end then and not when we are dropped.
+    sink: Option<BoxFrameSink>,
+    closing: bool,
+    codec: Box<dyn Encode<T>>,
+    /// Empty between items.
+    scratch: BytesMut,
+}
+
+impl<T> Sender<T> {
+    /// Sends to `sink` what `codec` makes of the items.
+    pub fn new<S, C>(sink: S, codec: C) -> Self
+    where
+        S: Sink<Bytes, Error = io::Error> + Send + 'static,
+        C: Encode<T> + 'static,
+    {
+        Self {
+            sink: Some(Box::pin(sink)),
+            closing: false,
+            codec: Box::new(codec),
+            scratch: BytesMut::new(),
+        }
+    }
+
+    /// Sends one item and waits until it has been handed to the system, with all queued before it.
+    ///
+    /// That it was handed over does not say that the other side has read it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encode`]: the item cannot be serialised; nothing of it was sent and the sender goes
+    /// on. [`Error::Io`]: the frame is over the limit (then too the sender goes on), or the transport
+    /// failed, such as `EPIPE` when the other side has gone. [`Error::Closed`] after
+    /// [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// Not wholly: dropped while it waits for room, the item goes with it; dropped while it waits for
+    /// the flush, the item is queued and sent by the next flush. Use [`reserve`](Self::reserve) to know.
+    pub async fn send(&mut self, item: T) -> Result<(), Error> {
+        self.feed(item).await?;
+        self.flush().await
+    }
+
+    /// Queues one item; waits only if the queue is full. Nothing is sure to move before
+    /// [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits for room, the item goes with it, unsent. Use
+    /// [`reserve`](Self::reserve) to keep it.
+    pub async fn feed(&mut self, item: T) -> Result<(), Error> {
+        self.reserve().await?.send(item)
+    }
+
+    /// Hands all queued items to the system.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the transport failed. After [`close`](Self::close) there is nothing to do.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what has not been written stays queued; call it again to go on.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_drain(cx)).await
+    }
+
+    /// Waits until there is room for one item. The [`Permit`] then takes it without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the transport failed, [`Error::Closed`] after [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: there is no item yet that could be lost. A permit that is dropped unused gives its
+    /// room back.
+    pub async fn reserve(&mut self) -> Result<Permit<'_, T>, Error> {
+        poll_fn(|cx| self.poll_reserve(cx)).await?;
+        Ok(Permit { sender: self })
+    }
+
+    /// Writes out what is queued and ends the stream: the other side receives all of it, then the
+    /// end, where its mechanism has one. Waits [`DEFAULT_CLOSE_TIMEOUT`] at most.
+    ///
+    /// On success the transport is closed, even if this value lives on. Closing twice does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`]: the other side did not take everything in time; what is left stays queued
+    /// and a further `close` goes on with it. [`Error::Io`]: the transport failed. Either way no new
+    /// items are taken any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: call it again to go on.
+    pub async fn close(&mut self) -> Result<(), Error> {
+        self.close_timeout(DEFAULT_CLOSE_TIMEOUT).await
+    }
+
+    /// [`close`](Self::close) with a deadline of your own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: call it again to go on.
+    pub async fn close_timeout(&mut self, timeout: Duration) -> Result<(), Error> {
+        let closed = poll_fn(|cx| self.poll_end(cx));
+        match tokio::time::timeout(timeout, closed).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::TimedOut { after: timeout }),
+        }
+    }
+
+    /// The name of the codec.
+    #[must_use]
+    pub fn codec_name(&self) -> &'static str {
+        self.codec.name()
+    }
+
+    /// Whether [`close`](Self::close) was called: no new items are taken.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closing
+    }
+
+    /// Takes the sink of frames out, with what is queued in it. `None` once it has been closed.
+    #[must_use = "what is queued is lost when the sink is dropped"]
+    pub fn into_inner(self) -> Option<BoxFrameSink> {
+        self.sink
+    }
+
+    fn open_sink(
+        &mut self,
+    ) -> Result<Pin<&mut (dyn Sink<Bytes, Error = io::Error> + Send)>, Error> {
+        match &mut self.sink {
+            Some(sink) if !self.closing => Ok(sink.as_mut()),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    fn poll_reserve(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.open_sink()?.poll_ready(cx).map_err(Error::Io)
+    }
+
+    fn start(&mut self, item: T) -> Result<(), Error> {
+        self.open_sink()?;
+        let frame = self.encode(item)?;
+        Ok(self.open_sink()?.start_send(frame)?)
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match &mut self.sink {
+            Some(sink) => sink.as_mut().poll_flush(cx).map_err(Error::Io),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.closing = true;
+        if let Some(sink) = &mut self.sink {
+            ready!(sink.as_mut().poll_close(cx))?;
+            self.sink = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn encode(&mut self, item: T) -> Result<Bytes, Error> {
+        if self.scratch.capacity() < SCRATCH_LOW {
+            // Gives the same memory again if all frames in it are gone.
+            self.scratch.reserve(SCRATCH);
+        }
+        let encoded = self.codec.encode_owned(item, &mut self.scratch);
+        // Whatever a codec left there is no part of the next item.
+        self.scratch.clear();
+        let frame = encoded.map_err(|source| Error::Encode {
+            codec: self.codec.name(),
+            type_name: type_name::<T>(),
+            source,
+        })?;
+        if frame.len() > SCRATCH_KEPT {
+            self.scratch = BytesMut::new();
+        }
+        Ok(frame)
+    }
+}
+
+impl<T> Sink<T> for Sender<T> {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_reserve(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, item: T) -> Result<(), Error> {
+        self.start(item)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_drain(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_end(cx)
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("item", &type_name::<T>())
+            .field("codec", &self.codec.name())
+            .field("closed", &self.closing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Room for one item in a [`Sender`], from [`Sender::reserve`].
+#[must_use = "a permit that is dropped sends nothing"]
+#[derive(Debug)]
+pub struct Permit<'a, T> {
+    sender: &'a mut Sender<T>,
+}
+
+impl<T> Permit<'_, T> {
+    /// Queues the item, at once. [`Sender::flush`] makes sure that it moves.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encode`] if it cannot be serialised, [`Error::Io`] if its frame is over the limit;
+    /// nothing of it is sent and the sender goes on.
+    pub fn send(self, item: T) -> Result<(), Error> {
+        self.sender.start(item)
+    }
+}
+
+#[cfg(test)]
+mod tests;
