@@ -2,6 +2,7 @@
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod channel;
+pub mod child;
 pub mod codec;
 mod error;
 pub mod fd;

@@ -3,8 +3,8 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BufMut;
 use tokio::io::unix::AsyncFd;
@@ -50,4 +50,135 @@ pub(crate) fn read_spare(fd: impl AsFd, buf: &mut impl BufMut) -> io::Result<usi
     // SAFETY: the kernel has just written the first `n` bytes of that chunk.
     unsafe { buf.advance_mut(n) };
     Ok(n)
+}
+
+/// How descriptors are kept from leaking into a program that is about to be started.
+#[derive(Debug)]
+pub(crate) enum Seal {
+    /// One system call marks them all, in the child: nothing that another thread opens slips by.
+    Range,
+    /// These, which was all that were open and not marked before the fork.
+    Each(Vec<RawFd>),
+}
+
+impl Seal {
+    /// The best that this kernel can do.
+    pub(crate) fn new() -> io::Result<Self> {
+        // The last possible number is never open, so this only asks. Linux 5.9 knows the call,
+        // 5.11 the flag; close_range(2).
+        match mark_range(libc::c_uint::MAX) {
+            Ok(()) => Ok(Self::Range),
+            Err(_) => Self::each(),
+        }
+    }
+
+    pub(crate) fn each() -> io::Result<Self> {
+        let mut unmarked = Vec::new();
+        for entry in std::fs::read_dir("/proc/self/fd")? {
+            let number = entry?.file_name().to_str().and_then(|it| it.parse().ok());
+            unmarked.extend(number.filter(|fd| *fd > 2 && !is_marked(*fd).unwrap_or(true)));
+        }
+        Ok(Self::Each(unmarked))
+    }
+
+    /// Async-signal-safe.
+    fn apply(&self) -> io::Result<()> {
+        match self {
+            Self::Range => mark_range(3),
+            // One that has been closed since needs no mark.
+            Self::Each(all) => all.iter().try_for_each(|fd| match mark(*fd) {
+                Err(e) if e.raw_os_error() == Some(libc::EBADF) => Ok(()),
+                result => result,
+            }),
+        }
+    }
+}
+
+/// Makes the child close every descriptor from 3 on when it executes the program, except what later
+/// hooks on the same command map.
+pub(crate) fn seal(command: &mut tokio::process::Command, seal: Seal) {
+    // SAFETY: the hook runs between fork and exec, where only async-signal-safe functions may be
+    // called and nothing may be allocated: `apply` makes `close_range` or `fcntl` system calls alone.
+    unsafe { command.pre_exec(move || seal.apply()) };
+}
+
+/// Sets `FD_CLOEXEC` on every descriptor from `first` on.
+fn mark_range(first: libc::c_uint) -> io::Result<()> {
+    // By number, since older C libraries lack the function.
+    // SAFETY: with this flag the call closes nothing; it changes flags of descriptors.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    result_of(result).map(drop)
+}
+
+/// Sets `FD_CLOEXEC`.
+fn mark(fd: RawFd) -> io::Result<()> {
+    // SAFETY: changes a flag; a number that is not open is an error.
+    result_of(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }.into()).map(drop)
+}
+
+/// Whether `FD_CLOEXEC` is set.
+fn is_marked(fd: RawFd) -> io::Result<bool> {
+    // SAFETY: reads a flag; a number that is not open is an error.
+    let flags = result_of(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into())?;
+    Ok(flags & libc::c_long::from(libc::FD_CLOEXEC) != 0)
+}
+
+/// Takes over a descriptor that this process inherited; `None` if it did not.
+///
+/// An inherited descriptor shows by its missing `FD_CLOEXEC`: all that std, Tokio and this crate open
+/// has it. It is set here, so that nobody takes the same one twice.
+pub(crate) fn take_inherited(number: RawFd) -> io::Result<Option<OwnedFd>> {
+    static TAKING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_marked(number)? {
+        return Ok(None);
+    }
+    mark(number)?;
+    // SAFETY: it is open, and nobody in this process owns it: whoever opened one here has marked it,
+    // and so has an earlier call of this function.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+/// Duplicates `fd` to the number `number`, closed on `exec`; `None` if that number is in use.
+pub(crate) fn duplicate_to(fd: impl AsFd, number: RawFd) -> io::Result<Option<OwnedFd>> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: duplicates an open descriptor to the lowest free number from `number` on.
+    let got = result_of(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, number) }.into())?;
+    let got = RawFd::try_from(got).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made it for us.
+    let got = unsafe { OwnedFd::from_raw_fd(got) };
+    Ok((got.as_raw_fd() == number).then_some(got))
+}
+
+/// A descriptor that becomes readable when process `pid` exits; `pidfd_open(2)`.
+pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: takes two numbers; a process that does not exist is an error.
+    let fd = result_of(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// How many bytes can be read at once; `FIONREAD`, `ioctl_tty(2)` and `pipe(7)`.
+pub(crate) fn unread(fd: impl AsFd) -> io::Result<usize> {
+    let mut unread: libc::c_int = 0;
+    // SAFETY: the kernel writes one `int` to the address, which is ours.
+    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONREAD, &mut unread) };
+    result_of(result.into())?;
+    Ok(usize::try_from(unread).unwrap_or(0))
+}
+
+fn result_of(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
 }

@@ -1,0 +1,66 @@
+//! Child processes, with pipes to any of their descriptors.
+//!
+//! A [`Command`] starts a program with as many pipes as it needs, each on the descriptor number at
+//! which the program expects it: 0, 1 and 2 as well as 3 and up. The parent's ends are ends of
+//! [`pipe`](crate::pipe), so a typed [`Channel`](crate::Channel) with a child takes a few lines, see
+//! [`Child::channel`]. What is promised:
+//!
+//! - **Nothing leaks into the child.** Every descriptor from 3 on that was not asked for is closed
+//!   when the program starts, also those that some other code opened without `O_CLOEXEC`.
+//! - **Nothing is kept open in the parent.** It holds its own ends only, so each side sees the end of
+//!   the stream when the other is done with it.
+//! - **The child's ends are blocking,** as programs expect; the parent's are not.
+//! - **A grandchild cannot hang the parent.** A process that the child started and left behind may
+//!   hold its output open for ever. So a stream from a child ends when it ends, or [`DEFAULT_GRACE`]
+//!   after the child has exited, and says which it was: [`StreamEnd`].
+//! - **No polling, no threads, no zombies.** Exit is noticed by `pidfd_open(2)` (Linux 5.3), and by
+//!   `SIGCHLD` where Tokio has no such descriptor. A child that is let go while it runs is reaped by
+//!   Tokio when it exits, as long as the process has a runtime.
+//!
+//! A child is not killed when its handle is dropped, unless [`Command::kill_on_drop`] says so.
+//!
+//! Everything here needs a Tokio runtime with I/O and time.
+//!
+//! # Examples
+//!
+//! Sort some lines with `sort(1)`:
+//!
+//! ```
+//! use aqueduct::child::{Command, StreamEnd};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+//! let mut command = Command::new("sort");
+//! command.arg("-n").pipe_to_child(0).pipe_from_child(1);
+//! let mut child = command.spawn()?;
+//!
+//! let mut input = child.take_sender(0)?;
+//! let mut output = child.take_receiver(1)?;
+//! let write = async move {
+//!     input.write_all(b"10\n9\n8\n").await
+//!     // `input` is dropped: `sort` sees the end of its input.
+//! };
+//! let mut sorted = String::new();
+//! let (written, read, status) =
+//!     tokio::join!(write, output.read_to_string(&mut sorted), child.wait());
+//! written?;
+//! read?;
+//! assert!(status?.success());
+//! assert_eq!(sorted, "8\n9\n10\n");
+//! assert_eq!(output.end(), Some(StreamEnd::Eof));
+//! # Ok(())
+//! # }
+//! ```
+
+mod command;
+mod error;
+mod exit;
+mod inherited;
+mod process;
+mod receiver;
+
+pub use self::command::Command;
+pub use self::error::Error;
+pub use self::inherited::inherited;
+pub use self::process::Child;
+pub use self::receiver::{DEFAULT_GRACE, Receiver, StreamEnd};

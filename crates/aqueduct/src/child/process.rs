@@ -1,0 +1,285 @@
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::RawFd;
+use std::process::ExitStatus;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::child::exit::Exit;
+use crate::child::{Error, Receiver, StreamEnd};
+use crate::codec::{Decode, Encode};
+use crate::frame::Framing;
+use crate::{Channel, pipe};
+
+/// A process that was started by [`Command::spawn`](crate::child::Command::spawn).
+///
+/// Dropping it closes the pipes that were not taken. It does not kill the process, unless
+/// [`kill_on_drop`](crate::child::Command::kill_on_drop) was set; in either case Tokio reaps it when
+/// it has exited, as long as this process has a running runtime.
+#[derive(Debug)]
+pub struct Child {
+    process: tokio::process::Child,
+    program: OsString,
+    senders: BTreeMap<RawFd, pipe::Sender>,
+    receivers: BTreeMap<RawFd, pipe::Receiver>,
+    ends: BTreeMap<RawFd, Arc<OnceLock<StreamEnd>>>,
+}
+
+impl Child {
+    pub(super) fn new(
+        process: tokio::process::Child,
+        program: OsString,
+        senders: BTreeMap<RawFd, pipe::Sender>,
+        receivers: BTreeMap<RawFd, pipe::Receiver>,
+    ) -> Self {
+        tracing::debug!(target: "aqueduct::child", ?program, pid = process.id(), "started");
+        Self {
+            process,
+            program,
+            senders,
+            receivers,
+            ends: BTreeMap::new(),
+        }
+    }
+
+    /// The process id; `None` once the exit was waited for.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// Takes the writing end of the pipe which the child reads on descriptor `number`.
+    ///
+    /// The child sees the end of its input when this is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPipe`]: there was no
+    /// [`pipe_to_child`](crate::child::Command::pipe_to_child) of that number, or it was taken.
+    pub fn take_sender(&mut self, number: RawFd) -> Result<pipe::Sender, Error> {
+        self.senders.remove(&number).ok_or(Error::NoPipe {
+            number,
+            direction: "to",
+        })
+    }
+
+    /// Takes the reading end of the pipe to which the child writes on descriptor `number`.
+    ///
+    /// It ends soon after the child has exited even if another process holds the pipe open; see
+    /// [`Receiver`].
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NoPipe`]: there was no
+    ///   [`pipe_from_child`](crate::child::Command::pipe_from_child) of that number, or it was taken.
+    /// - [`Error::Watch`] (`ENOSYS` before Linux 5.3, `EMFILE`): the exit cannot be watched. The pipe
+    ///   is still there for [`take_unbounded_receiver`](Self::take_unbounded_receiver).
+    pub fn take_receiver(&mut self, number: RawFd) -> Result<Receiver, Error> {
+        if !self.receivers.contains_key(&number) {
+            return Err(no_receiver(number));
+        }
+        let exit = Exit::of(&self.process).map_err(|source| Error::Watch { source })?;
+        let pipe = self.take_unbounded_receiver(number)?;
+        let end = Arc::new(OnceLock::new());
+        self.ends.insert(number, Arc::clone(&end));
+        Ok(Receiver::new(pipe, exit, end))
+    }
+
+    /// Takes the reading end without any bound: it ends when every process that has the child's end
+    /// open has closed it, however long after the child that is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPipe`], as for [`take_receiver`](Self::take_receiver).
+    pub fn take_unbounded_receiver(&mut self, number: RawFd) -> Result<pipe::Receiver, Error> {
+        self.receivers.remove(&number).ok_or(no_receiver(number))
+    }
+
+    /// Joins two pipes into a typed channel: sends on the child's descriptor `to`, receives from its
+    /// descriptor `from`.
+    ///
+    /// What the receiving side promises about its end is the same as for
+    /// [`take_receiver`](Self::take_receiver); [`stream_end`](Self::stream_end) tells which end it
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`take_sender`](Self::take_sender) and [`take_receiver`](Self::take_receiver); then
+    /// neither was taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::child::Command;
+    /// use aqueduct::codec::Text;
+    /// use aqueduct::frame::Framing;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// let mut command = Command::new("cat");
+    /// command.pipe_to_child(0).pipe_from_child(1);
+    /// let mut child = command.spawn()?;
+    /// let mut cat = child.channel::<String, String, _>(0, 1, Framing::lines(), Text)?;
+    /// cat.send("meow".into()).await?;
+    /// assert_eq!(cat.recv().await.transpose()?, Some("meow".into()));
+    /// cat.close().await?;
+    /// assert!(cat.recv().await.is_none());
+    /// assert!(child.wait().await?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn channel<Out, In, C>(
+        &mut self,
+        to: RawFd,
+        from: RawFd,
+        framing: Framing,
+        codec: C,
+    ) -> Result<Channel<Out, In>, Error>
+    where
+        C: Encode<Out> + Decode<In> + Clone + 'static,
+    {
+        let sender = self.take_sender(to)?;
+        let receiver = match self.take_receiver(from) {
+            Ok(receiver) => receiver,
+            Err(e) => {
+                self.senders.insert(to, sender);
+                return Err(e);
+            }
+        };
+        Ok(Channel::new(
+            crate::Sender::new(sender.framed(framing.clone()), codec.clone()),
+            crate::Receiver::new(receiver.framed(framing), codec),
+        ))
+    }
+
+    /// How the stream from descriptor `number` ended, whoever reads it; `None` while it goes on, if
+    /// it was not taken, or if it was dropped before its end.
+    #[must_use]
+    pub fn stream_end(&self, number: RawFd) -> Option<StreamEnd> {
+        self.ends.get(&number)?.get().copied()
+    }
+
+    /// Waits until the process has exited, and reaps it. Later calls return the same.
+    ///
+    /// Pipes *to* the child that were not taken are closed first, so that a child which reads its
+    /// input to the end can come to its own. Pipes *from* it must be read while this waits, or a child
+    /// that fills one never exits: join this with the reading.
+    ///
+    /// To wait for the exit and the end of the streams together, and no longer than the grace:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use aqueduct::child::{Command, StreamEnd};
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// // A shell that leaves a process behind which holds its standard output.
+    /// let mut command = Command::new("sh");
+    /// command.args(["-c", "echo done; sleep 2 &"]).pipe_from_child(1);
+    /// let mut child = command.spawn()?;
+    /// let mut output = child.take_receiver(1)?;
+    /// output.set_grace(Some(Duration::from_millis(10)));
+    ///
+    /// let mut text = String::new();
+    /// let (status, read) = tokio::join!(child.wait(), output.read_to_string(&mut text));
+    /// read?;
+    /// assert!(status?.success());
+    /// assert_eq!(text, "done\n");
+    /// assert_eq!(output.end(), Some(StreamEnd::Abandoned));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `ECHILD`: something else in this process reaped the child, or `SIGCHLD` is ignored;
+    /// `waitpid(2)`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.senders.clear();
+        let running = self.process.id();
+        let status = self.process.wait().await?;
+        if running.is_some() {
+            self.log_exit(running, status);
+        }
+        Ok(status)
+    }
+
+    /// Waits for the exit as [`wait`](Self::wait) does, at most for `timeout`; `None` if the process
+    /// is still running then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait`](Self::wait).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+        match tokio::time::timeout(timeout, self.wait()).await {
+            Ok(status) => status.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Reaps the process if it has exited, without waiting; `None` while it runs. Closes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait`](Self::wait).
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let running = self.process.id();
+        let status = self.process.try_wait()?;
+        if let (Some(_), Some(status)) = (running, status) {
+            self.log_exit(running, status);
+        }
+        Ok(status)
+    }
+
+    /// Sends `SIGKILL`, without waiting for the exit.
+    ///
+    /// What the child had written can still be read.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`: it was reaped already.
+    pub fn start_kill(&mut self) -> io::Result<()> {
+        self.process.start_kill()
+    }
+
+    /// Sends `SIGKILL` and waits for the exit.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start_kill`](Self::start_kill) and [`wait`](Self::wait).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the signal is sent at the first poll; go on with [`wait`](Self::wait).
+    pub async fn kill(&mut self) -> io::Result<ExitStatus> {
+        self.start_kill()?;
+        self.wait().await
+    }
+
+    /// The process underneath, for standard streams that were set to
+    /// [`Stdio::piped`](std::process::Stdio::piped).
+    pub fn as_tokio_mut(&mut self) -> &mut tokio::process::Child {
+        &mut self.process
+    }
+
+    fn log_exit(&self, pid: Option<u32>, status: ExitStatus) {
+        tracing::debug!(
+            target: "aqueduct::child", program = ?self.program, pid, %status, "exited"
+        );
+    }
+}
+
+fn no_receiver(number: RawFd) -> Error {
+    Error::NoPipe {
+        number,
+        direction: "from",
+    }
+}

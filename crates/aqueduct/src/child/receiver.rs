@@ -1,0 +1,261 @@
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use nix::poll::PollFlags;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::child::exit::Exit;
+use crate::fd;
+use crate::frame::{FramedRead, Framing, PIPE_CHUNK};
+use crate::{pipe, sys};
+
+/// How long a stream from a child may go on after the child has exited: 1 s.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(1);
+
+/// How a stream from a child came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StreamEnd {
+    /// Every process that had it open has closed it: all that will ever come has come.
+    Eof,
+    /// The child has exited, and the grace has passed, but some other process still has the stream
+    /// open; most often one that the child left behind. All that the child itself wrote has come.
+    Abandoned,
+}
+
+/// The reading end of a pipe from a child.
+///
+/// It reads as zero bytes, the end of the stream, when every writer has gone, *or* when the child has
+/// exited, all it had written was read, and then or later the grace has passed. [`end`](Self::end)
+/// tells which. So a process that the child left behind, and that holds the pipe open, can neither
+/// hang the reader nor keep it busy for ever; and nothing that the child itself wrote is ever cut
+/// off, however slowly it is read.
+///
+/// The grace begins when this reader is polled and finds the child gone. It is [`DEFAULT_GRACE`]
+/// unless [`set_grace`](Self::set_grace) says otherwise.
+///
+/// # Cancel safety
+///
+/// As for [`pipe::Receiver`]: a future that is dropped has read nothing, `read_exact` and its like
+/// excepted.
+#[derive(Debug)]
+pub struct Receiver {
+    pipe: pipe::Receiver,
+    grace: Option<Duration>,
+    state: State,
+    end: Arc<OnceLock<StreamEnd>>,
+}
+
+/// ```text
+/// Running ── exit seen ──> Draining ── end of stream ──> (`end` is set)
+///    └───── end of stream ────────┴── grace passed and all the child wrote is read ──┘
+/// ```
+#[derive(Debug)]
+enum State {
+    Running {
+        exit: Exit,
+        reads: u32,
+    },
+    Draining {
+        /// How many bytes may still be the child's own: what the pipe held when it was seen gone.
+        owed: usize,
+        exited: Instant,
+        timer: Option<Pin<Box<Sleep>>>,
+    },
+}
+
+/// After how many reads without a pause the exit is looked for: a pipe that is never empty must not
+/// hide it.
+const READS_PER_LOOK: u32 = 32;
+
+impl Receiver {
+    pub(super) fn new(pipe: pipe::Receiver, exit: Exit, end: Arc<OnceLock<StreamEnd>>) -> Self {
+        Self {
+            pipe,
+            grace: Some(DEFAULT_GRACE),
+            state: State::Running { exit, reads: 0 },
+            end,
+        }
+    }
+
+    /// Sets how long the stream may go on after the child has exited. `None` is for ever: for a child
+    /// that is meant to leave another process behind which goes on writing.
+    pub fn set_grace(&mut self, grace: Option<Duration>) {
+        self.grace = grace;
+        if let State::Draining { timer, .. } = &mut self.state {
+            *timer = None;
+        }
+    }
+
+    /// How the stream ended; `None` while it has not been read to its end.
+    ///
+    /// After the end was [`Abandoned`](StreamEnd::Abandoned) this value still holds the pipe open.
+    /// When it is dropped the process left behind gets `SIGPIPE` or `EPIPE` at its next write.
+    #[must_use]
+    pub fn end(&self) -> Option<StreamEnd> {
+        self.end.get().copied()
+    }
+
+    /// Cuts the stream into frames, as [`pipe::Receiver::framed`] does.
+    pub fn framed(self, framing: Framing) -> FramedRead<Self> {
+        FramedRead::new(self, framing).with_chunk(PIPE_CHUNK)
+    }
+
+    /// The pipe.
+    #[must_use]
+    pub fn get_ref(&self) -> &pipe::Receiver {
+        &self.pipe
+    }
+
+    /// The pipe alone, without any bound on its end.
+    #[must_use]
+    pub fn into_inner(self) -> pipe::Receiver {
+        self.pipe
+    }
+
+    /// Looks whether the child has exited; leaves a waker if it has not.
+    fn look_for_exit(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.grace.is_none() {
+            return Ok(());
+        }
+        if let State::Running { exit, .. } = &mut self.state
+            && exit.poll(cx)?.is_ready()
+        {
+            self.state = State::Draining {
+                owed: sys::unread(&self.pipe)?,
+                exited: Instant::now(),
+                timer: None,
+            };
+        }
+        Ok(())
+    }
+
+    /// Notes that `n` bytes were read, and now and then looks for the exit.
+    fn note_read(&mut self, cx: &mut Context<'_>, n: usize) -> io::Result<()> {
+        match &mut self.state {
+            State::Running { reads, .. } => {
+                *reads += 1;
+                if *reads % READS_PER_LOOK == 0 {
+                    self.look_for_exit(cx)?;
+                }
+            }
+            State::Draining { owed, .. } => *owed = owed.saturating_sub(n),
+        }
+        Ok(())
+    }
+
+    /// Whether the bound has been reached.
+    fn is_overdue(&self) -> bool {
+        match (&self.state, self.grace) {
+            (
+                State::Draining {
+                    owed: 0, exited, ..
+                },
+                Some(grace),
+            ) => exited.elapsed() >= grace,
+            _ => false,
+        }
+    }
+
+    fn poll_grace(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (State::Draining { exited, timer, .. }, Some(grace)) = (&mut self.state, self.grace)
+        else {
+            return Poll::Pending;
+        };
+        let timer = timer.get_or_insert_with(|| {
+            // A grace beyond what the clock can hold is for ever in all but name.
+            let far = Duration::from_secs(86400 * 365);
+            let deadline = exited.checked_add(grace).unwrap_or(*exited + far);
+            Box::pin(tokio::time::sleep_until(deadline))
+        });
+        timer.as_mut().poll(cx)
+    }
+
+    /// Ends the stream, unless something is still to come that must not be cut off: the child's own
+    /// bytes, or the rest before the true end. Says whether it did.
+    fn abandon(&mut self) -> io::Result<bool> {
+        if let State::Draining { owed, .. } = &mut self.state
+            && *owed > 0
+        {
+            *owed = sys::unread(&self.pipe)?.min(*owed);
+            if *owed > 0 {
+                return Ok(false);
+            }
+        }
+        let now = fd::poll_now(self.pipe.as_fd(), PollFlags::POLLIN)?;
+        if now.contains(PollFlags::POLLHUP) {
+            return Ok(false);
+        }
+        tracing::info!(
+            target: "aqueduct::child",
+            fd = self.pipe.as_raw_fd(),
+            "the child has exited but another process holds its pipe open; not reading on"
+        );
+        self.set_end(StreamEnd::Abandoned);
+        Ok(true)
+    }
+
+    fn set_end(&self, end: StreamEnd) {
+        // The first end stays; there is no second.
+        let _ = self.end.set(end);
+    }
+}
+
+impl AsyncRead for Receiver {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.end().is_some() || buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if this.is_overdue() && this.abandon()? {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        loop {
+            let was_running = matches!(this.state, State::Running { .. });
+            match Pin::new(&mut this.pipe).poll_read(cx, buf) {
+                Poll::Ready(result) => {
+                    result?;
+                    match buf.filled().len() - before {
+                        0 => this.set_end(StreamEnd::Eof),
+                        n => this.note_read(cx, n)?,
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => this.look_for_exit(cx)?,
+            }
+            // The child may have written between the read and the look.
+            let still_running = matches!(this.state, State::Running { .. });
+            if was_running == still_running {
+                break;
+            }
+        }
+        ready!(this.poll_grace(cx));
+        if this.abandon()? {
+            return Poll::Ready(Ok(()));
+        }
+        // What is there makes the pipe ready, and wakes us.
+        Poll::Pending
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+impl AsRawFd for Receiver {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pipe.as_raw_fd()
+    }
+}
