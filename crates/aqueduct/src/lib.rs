@@ -6,6 +6,7 @@ pub mod child;
 pub mod codec;
 mod error;
 pub mod fd;
+pub mod fifo;
 pub mod frame;
 pub mod pipe;
 mod source;

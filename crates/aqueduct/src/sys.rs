@@ -176,6 +176,24 @@ pub(crate) fn unread(fd: impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(unread).unwrap_or(0))
 }
 
+/// Takes flock(2)'s exclusive lock if it is free, and says whether it did.
+pub(crate) fn try_lock(fd: impl AsFd) -> io::Result<bool> {
+    match flock(fd, libc::LOCK_EX | libc::LOCK_NB) {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
+/// Gives flock(2)'s lock back.
+pub(crate) fn unlock(fd: impl AsFd) -> io::Result<()> {
+    flock(fd, libc::LOCK_UN)
+}
+
+fn flock(fd: impl AsFd, operation: libc::c_int) -> io::Result<()> {
+    // SAFETY: a borrowed descriptor is open for the whole call, which takes no memory of ours.
+    result_of(unsafe { libc::flock(fd.as_fd().as_raw_fd(), operation) }.into()).map(drop)
+}
+
 fn result_of(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 {
         return Err(io::Error::last_os_error());

@@ -1,0 +1,74 @@
+use std::future;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::Interest;
+
+use crate::source::Source;
+use crate::sys;
+
+/// Room for the events of one read. What does not fit comes with the next one.
+const EVENTS: usize = 1024;
+
+/// News about one inode from inotify(7), or none: every wait on it has a time limit as well.
+///
+/// A user has few inotify instances (128 by default, `fs.inotify.max_user_instances`), so having
+/// none left is not an error here: the time limits alone then find out, a little later.
+#[derive(Debug)]
+pub(super) struct Watch(Option<Source>);
+
+impl Watch {
+    /// Sees nothing.
+    pub(super) const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Watches the file behind `fd`, which `path` names.
+    pub(super) fn on(fd: BorrowedFd<'_>, path: &Path, events: AddWatchFlags) -> Self {
+        Self(match start(fd, path, events) {
+            Ok(source) => Some(source),
+            Err(error) => {
+                tracing::debug!(target: super::TARGET, ?path, %error, "no inotify watch: checking from time to time");
+                None
+            }
+        })
+    }
+
+    /// Waits for an event or until `limit` has passed, and says whether there was an event.
+    ///
+    /// Cancel safe: an event that is lost is one that the caller did not act on.
+    pub(super) async fn changed_within(&self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.changed()).await.is_ok()
+    }
+
+    async fn changed(&self) {
+        if let Some(source) = &self.0 {
+            let mut events = [MaybeUninit::uninit(); EVENTS];
+            let read = source.io(Interest::READABLE, |fd| sys::read(fd, &mut events));
+            if read.await.is_ok() {
+                return;
+            }
+        }
+        future::pending::<()>().await;
+    }
+}
+
+fn start(fd: BorrowedFd<'_>, path: &Path, events: AddWatchFlags) -> io::Result<Source> {
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+    // By descriptor, so that it is this very inode; by name only where /proc is not mounted.
+    match inotify.add_watch(&proc_path(fd), events) {
+        Err(Errno::ENOENT) => inotify.add_watch(path, events | AddWatchFlags::IN_DONT_FOLLOW),
+        result => result,
+    }?;
+    Source::new(OwnedFd::from(inotify), Interest::READABLE)
+}
+
+/// A path that leads to the file behind `fd`, whatever its name: see proc_pid_fd(5).
+pub(super) fn proc_path(fd: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
