@@ -8,6 +8,7 @@ mod error;
 pub mod fd;
 pub mod fifo;
 pub mod frame;
+pub mod mq;
 pub mod pipe;
 mod source;
 mod sys;

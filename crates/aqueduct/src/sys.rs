@@ -2,11 +2,13 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BufMut;
+use posixmq::PosixMq;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
 use tokio::runtime::Handle;
@@ -199,4 +201,45 @@ fn result_of(result: libc::c_long) -> io::Result<libc::c_long> {
         return Err(io::Error::last_os_error());
     }
     Ok(result)
+}
+
+/// An open message queue, both as posixmq knows it and as the descriptor that epoll takes.
+#[derive(Debug)]
+pub(crate) struct QueueFd {
+    // Never dropped, so that the queue is closed once: by `fd`.
+    queue: ManuallyDrop<PosixMq>,
+    fd: Arc<OwnedFd>,
+}
+
+impl QueueFd {
+    /// The descriptor. Whoever holds it keeps the queue open.
+    pub(crate) fn fd(&self) -> &Arc<OwnedFd> {
+        &self.fd
+    }
+}
+
+impl From<OwnedFd> for QueueFd {
+    fn from(fd: OwnedFd) -> Self {
+        // SAFETY: on Linux a queue is a file descriptor. This one is open and stays so for as long
+        // as the `PosixMq` can be reached, since `Self` owns both; `ManuallyDrop` leaves it to `fd`
+        // to close it. Were it no queue, every call would fail with `EBADF`.
+        let queue = ManuallyDrop::new(unsafe { PosixMq::from_raw_fd(fd.as_raw_fd()) });
+        let fd = Arc::new(fd);
+        Self { queue, fd }
+    }
+}
+
+impl From<PosixMq> for QueueFd {
+    fn from(queue: PosixMq) -> Self {
+        // SAFETY: `into_raw_fd` gives up an open descriptor that nobody else will close.
+        unsafe { OwnedFd::from_raw_fd(queue.into_raw_fd()) }.into()
+    }
+}
+
+impl Deref for QueueFd {
+    type Target = PosixMq;
+
+    fn deref(&self) -> &PosixMq {
+        &self.queue
+    }
 }

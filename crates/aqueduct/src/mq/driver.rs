@@ -1,0 +1,319 @@
+//! Waiting until a queue can be read or written: the two drivers, and what they have in common.
+
+mod async_fd;
+mod pool;
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll, ready};
+
+use tokio::runtime::Handle;
+use tokio::task::coop;
+use tokio_util::sync::ReusableBoxFuture;
+
+use crate::mq::Error;
+use crate::source::Direction;
+
+pub use pool::POOL_START_TIMEOUT;
+
+/// What waits for a queue when a message cannot be sent or received at once.
+///
+/// Both try first and wait only when they must, both wait without losing or inventing a message
+/// whatever is cancelled, and both need nothing from the queue's other side. See the
+/// [module](crate::mq#which-driver) for when to take which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Driver {
+    /// One thread of the runtime's blocking pool, for all queues of that runtime together.
+    ///
+    /// Works wherever a queue can be waited for by `epoll`, in every runtime that has its timer
+    /// (`enable_time`), with or without its I/O driver. The thread exists while any queue has been
+    /// waited for and still lives.
+    #[default]
+    Pool,
+    /// Tokio's own I/O driver, through [`AsyncFd`](tokio::io::unix::AsyncFd).
+    ///
+    /// No thread, and about half the latency and processor time of `Pool`; the runtime needs its
+    /// I/O driver (`enable_io`). Where many tasks of one process wait for one queue each message
+    /// wakes them all.
+    AsyncFd,
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pool => "pool",
+            Self::AsyncFd => "async-fd",
+        })
+    }
+}
+
+/// The text is neither `pool` nor `async-fd`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is no driver for message queues: use pool or async-fd")]
+pub struct UnknownDriver {
+    found: String,
+}
+
+impl FromStr for Driver {
+    type Err = UnknownDriver;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDriver> {
+        match text {
+            "pool" => Ok(Self::Pool),
+            "async-fd" => Ok(Self::AsyncFd),
+            _ => Err(UnknownDriver {
+                found: text.to_owned(),
+            }),
+        }
+    }
+}
+
+/// Who waits, which decides who is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiter {
+    /// A future that is polled until it is done or dropped. One of these is woken at a time; it
+    /// wakes the next one when it has got its message, and so does one that is dropped.
+    Once,
+    /// A stream or sink. It may be kept for any time without being polled, so a wake-up that went
+    /// to it alone could be lost to the others: all of these are woken.
+    Always,
+}
+
+/// One direction of a queue, and where it is registered to wait for it.
+#[derive(Debug)]
+pub(super) struct Side {
+    driver: Driver,
+    direction: Direction,
+    fd: Arc<OwnedFd>,
+    // An epoll instance takes each descriptor once, and one-shot events disarm all of it: where
+    // the other direction has `fd` itself this one waits on a duplicate.
+    duplicate: bool,
+    // One for each runtime that has waited; nearly always none or one. Made late, since a
+    // registered descriptor costs a wake-up for each message in the other direction.
+    registrations: RwLock<Vec<Arc<Registration>>>,
+}
+
+#[derive(Debug)]
+enum Registration {
+    Pool(pool::Slot),
+    AsyncFd(async_fd::Registered),
+}
+
+/// Permission to try again after a wait.
+#[derive(Debug)]
+pub(super) struct Woken(Arc<Registration>);
+
+impl Side {
+    pub(super) fn new(
+        driver: Driver,
+        direction: Direction,
+        fd: Arc<OwnedFd>,
+        duplicate: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            driver,
+            direction,
+            fd,
+            duplicate,
+            registrations: RwLock::default(),
+        })
+    }
+
+    /// Runs `op` to its end: tries, and waits for as long as it says `WouldBlock`.
+    ///
+    /// The caller counts it against the task's budget, before: between a wake-up and the try it
+    /// allows there must be no other reason to wait, or a cancelled task would keep the wake-up.
+    pub(super) async fn run<R>(
+        self: &Arc<Self>,
+        mut op: impl FnMut() -> io::Result<R>,
+    ) -> io::Result<R> {
+        if let Some(result) = done(self.attempt(&mut op)) {
+            return result;
+        }
+        loop {
+            let woken = Arc::clone(self).wait(Waiter::Once).await?;
+            if let Some(result) = woken.attempt(&mut op) {
+                return result;
+            }
+        }
+    }
+
+    /// Tries once, without waiting.
+    pub(super) fn attempt<R>(&self, mut op: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+        if self.driver == Driver::AsyncFd {
+            let registrations = self.registrations.read();
+            let registrations = registrations.unwrap_or_else(PoisonError::into_inner);
+            if let Some(Registration::AsyncFd(registered)) = registrations.first().map(|it| &**it) {
+                // So that "would block" clears the readiness Tokio remembers, which saves the
+                // wait that follows a futile round.
+                let mut tried = false;
+                let result = registered.try_io(|| {
+                    tried = true;
+                    op()
+                });
+                if tried {
+                    return result;
+                }
+            }
+        }
+        op()
+    }
+
+    /// Waits until `op` is worth another try.
+    ///
+    /// Cancel safe: a wake-up that a dropped future had been given goes to another one.
+    async fn wait(self: Arc<Self>, waiter: Waiter) -> io::Result<Woken> {
+        loop {
+            let (registration, fresh) = self.registration()?;
+            let waited = match &*registration {
+                Registration::Pool(slot) => slot.wait(waiter).await,
+                Registration::AsyncFd(registered) => registered.wait().await,
+            };
+            match waited {
+                Ok(()) => return Ok(Woken(registration)),
+                // Of an earlier runtime that had the same id: it is dead now, so make another.
+                Err(_) if !fresh && !registration.is_alive() && self.driver == Driver::AsyncFd => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where this runtime waits for this side, and whether that was made just now.
+    fn registration(&self) -> io::Result<(Arc<Registration>, bool)> {
+        let handle = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let usable = |it: &&Arc<Registration>| it.runtime() == handle.id() && it.is_alive();
+        let registrations = self.registrations.read();
+        let registrations = registrations.unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = registrations.iter().find(usable) {
+            return Ok((Arc::clone(found), false));
+        }
+        drop(registrations);
+        let registrations = self.registrations.write();
+        let mut registrations = registrations.unwrap_or_else(PoisonError::into_inner);
+        registrations.retain(|it| it.is_alive());
+        if let Some(found) = registrations.iter().find(usable) {
+            return Ok((Arc::clone(found), false));
+        }
+        let fd = if self.duplicate {
+            Arc::new(self.fd.try_clone()?)
+        } else {
+            Arc::clone(&self.fd)
+        };
+        let registration = Arc::new(match self.driver {
+            Driver::Pool => Registration::Pool(pool::Slot::new(&handle, fd, self.direction)?),
+            Driver::AsyncFd => {
+                let registered = async_fd::Registered::new(&handle, fd, self.direction)?;
+                Registration::AsyncFd(registered)
+            }
+        });
+        registrations.push(Arc::clone(&registration));
+        Ok((registration, true))
+    }
+}
+
+impl Registration {
+    fn runtime(&self) -> tokio::runtime::Id {
+        match self {
+            Self::Pool(slot) => slot.runtime(),
+            Self::AsyncFd(registered) => registered.runtime(),
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        match self {
+            Self::Pool(slot) => slot.is_alive(),
+            Self::AsyncFd(registered) => registered.is_alive(),
+        }
+    }
+}
+
+impl Woken {
+    /// The try that the wake-up is for. `None`: it would block still, so wait again.
+    fn attempt<R>(self, mut op: impl FnMut() -> io::Result<R>) -> Option<io::Result<R>> {
+        match &*self.0 {
+            Registration::Pool(slot) => {
+                let result = done(op())?;
+                // There may be more where this came from, and the event that said so was one for
+                // all. A try that would block needs none of this: the wait that follows it asks
+                // the kernel again, for all.
+                slot.wake_next();
+                Some(result)
+            }
+            Registration::AsyncFd(registered) => done(registered.try_io(op)),
+        }
+    }
+}
+
+/// An operation's result, unless it would block.
+fn done<R>(result: io::Result<R>) -> Option<io::Result<R>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        result => Some(result),
+    }
+}
+
+/// The wait of a stream or sink, kept between polls.
+pub(super) struct Waiting {
+    // Allocated at the first wait and used again.
+    future: Option<ReusableBoxFuture<'static, io::Result<Woken>>>,
+    active: bool,
+}
+
+impl Waiting {
+    pub(super) const fn new() -> Self {
+        Self {
+            future: None,
+            active: false,
+        }
+    }
+
+    /// Polls `op` to its end, as [`Side::run`] does.
+    pub(super) fn poll<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        side: &Arc<Side>,
+        mut op: impl FnMut() -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        if !self.active {
+            let budget = ready!(coop::poll_proceed(cx));
+            if let Some(result) = done(side.attempt(&mut op)) {
+                budget.made_progress();
+                return Poll::Ready(result);
+            }
+        }
+        loop {
+            let future = self.future(side);
+            let woken = ready!(future.poll(cx));
+            self.active = false;
+            if let Some(result) = woken?.attempt(&mut op) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    fn future(&mut self, side: &Arc<Side>) -> &mut ReusableBoxFuture<'static, io::Result<Woken>> {
+        let wait = || Arc::clone(side).wait(Waiter::Always);
+        let active = std::mem::replace(&mut self.active, true);
+        match &mut self.future {
+            Some(future) => {
+                if !active {
+                    future.set(wait());
+                }
+                future
+            }
+            none => none.insert(ReusableBoxFuture::new(wait())),
+        }
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting")
+            .field("active", &self.active)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,333 @@
+//! The driver on one thread of the runtime's blocking pool.
+//!
+//! The thread only waits: it sleeps in `epoll_wait` and rings the bell of the side that can go on.
+//! Sending and receiving happen in the task that is woken, so a message is never in the hands of a
+//! thread whose task has gone.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::runtime::{Handle, Id};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::Waiter;
+use crate::mq::{Error, TARGET};
+use crate::source::Direction;
+
+/// How long the first wait in a runtime, with the [`Pool`](crate::mq::Driver::Pool) driver, waits
+/// for a thread of the blocking pool before it gives up with
+/// [`PoolExhausted`](crate::mq::Error::PoolExhausted).
+pub const POOL_START_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many events one `epoll_wait` takes.
+const EVENTS: usize = 64;
+
+/// The event that says "look whether to stop". Sides count from 0 and never get this far.
+const WAKE: u64 = u64::MAX;
+
+/// The reactors of all runtimes in this process. Weak: the sides that wait keep them alive.
+static REACTORS: Mutex<Vec<Weak<Reactor>>> = Mutex::new(Vec::new());
+
+/// One direction of one queue, known to one runtime's reactor.
+#[derive(Debug)]
+pub(super) struct Slot {
+    reactor: Arc<Reactor>,
+    bell: Arc<Bell>,
+    token: u64,
+    interest: EpollFlags,
+    fd: Arc<OwnedFd>,
+}
+
+/// How the reactor wakes those who wait for one side.
+#[derive(Debug, Default)]
+struct Bell {
+    // Woken one at a time; each wakes the next.
+    once: Notify,
+    waiting_once: AtomicUsize,
+    // Woken all together.
+    always: Notify,
+}
+
+/// Keeps a runtime's thread while any slot uses it.
+#[derive(Debug)]
+struct Reactor {
+    shared: Arc<Shared>,
+    guard: AbortHandle,
+}
+
+/// What the thread and those who wait have in common.
+#[derive(Debug)]
+struct Shared {
+    runtime: Id,
+    epoll: Epoll,
+    wake: EventFd,
+    // The thread runs. It may be a while until a thread of the pool is free.
+    started: AtomicBool,
+    // The thread is to end, has ended, or never will run. Whoever begins to wait after this was
+    // set must not sleep; whoever slept before is woken when the thread has ended.
+    over: AtomicBool,
+    starting: Notify,
+    bells: Mutex<HashMap<u64, Arc<Bell>>>,
+    next: AtomicU64,
+}
+
+impl Slot {
+    pub(super) fn new(handle: &Handle, fd: Arc<OwnedFd>, direction: Direction) -> io::Result<Self> {
+        let reactor = Reactor::of(handle)?;
+        let shared = &reactor.shared;
+        let token = shared.next.fetch_add(1, Ordering::Relaxed);
+        let bell = Arc::new(Bell::default());
+        // Nothing is asked for until somebody waits.
+        let event = EpollEvent::new(EpollFlags::EPOLLONESHOT, token);
+        shared.epoll.add(&fd, event)?;
+        shared.bells().insert(token, Arc::clone(&bell));
+        let interest = match direction {
+            Direction::Read => EpollFlags::EPOLLIN,
+            Direction::Write => EpollFlags::EPOLLOUT,
+        };
+        Ok(Self {
+            reactor,
+            bell,
+            token,
+            interest,
+            fd,
+        })
+    }
+
+    pub(super) fn runtime(&self) -> Id {
+        self.reactor.shared.runtime
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.reactor.shared.is_over()
+    }
+
+    /// Waits until the side can go on, or could a moment ago.
+    ///
+    /// The order is what makes it sound: be known as waiting, then have the kernel look whether
+    /// the wait is over already, then look whether anybody is left to end it, then sleep.
+    pub(super) async fn wait(&self, waiter: Waiter) -> io::Result<()> {
+        self.reactor.shared.started().await?;
+        let (notify, _counted) = match waiter {
+            Waiter::Once => (&self.bell.once, Some(Counted::new(&self.bell.waiting_once))),
+            Waiter::Always => (&self.bell.always, None),
+        };
+        let mut notified = pin!(notify.notified());
+        if notified.as_mut().enable() {
+            return Ok(());
+        }
+        let event = EpollEvent::new(self.interest | EpollFlags::EPOLLONESHOT, self.token);
+        self.reactor.shared.epoll.modify(&self.fd, &mut { event })?;
+        if self.is_alive() {
+            notified.await;
+        }
+        if self.is_alive() {
+            Ok(())
+        } else {
+            Err(Error::RuntimeGone.into())
+        }
+    }
+
+    /// Wakes one more of those who are woken one at a time. Whoever begins to wait after this look
+    /// has the kernel look for itself.
+    pub(super) fn wake_next(&self) {
+        if self.bell.waiting_once.load(Ordering::SeqCst) > 0 {
+            self.bell.once.notify_one();
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let shared = &self.reactor.shared;
+        // Before the descriptor is closed: a duplicate elsewhere would keep the events coming.
+        if let Err(errno) = shared.epoll.delete(&self.fd) {
+            tracing::warn!(target: TARGET, %errno, "cannot deregister a queue");
+        }
+        shared.bells().remove(&self.token);
+    }
+}
+
+impl Bell {
+    fn ring(&self) {
+        if self.waiting_once.load(Ordering::SeqCst) > 0 {
+            self.once.notify_one();
+        }
+        self.always.notify_waiters();
+    }
+}
+
+/// One more who waits, while it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Reactor {
+    /// The reactor of this runtime; starts it where there is none.
+    fn of(handle: &Handle) -> io::Result<Arc<Self>> {
+        let reactors = REACTORS.lock();
+        let mut reactors = reactors.unwrap_or_else(PoisonError::into_inner);
+        let mut found = None;
+        // A runtime's id may come back when it is gone, so the dead do not count.
+        reactors.retain(|reactor| match reactor.upgrade() {
+            Some(reactor) if !reactor.shared.is_over() => {
+                if reactor.shared.runtime == handle.id() {
+                    found = Some(reactor);
+                }
+                true
+            }
+            _ => false,
+        });
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let reactor = Arc::new(Self::start(handle)?);
+        reactors.push(Arc::downgrade(&reactor));
+        Ok(reactor)
+    }
+
+    /// Everything that can fail is done, and checked, before a thread depends on it.
+    fn start(handle: &Handle) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        let shared = Arc::new(Shared {
+            runtime: handle.id(),
+            epoll,
+            wake,
+            started: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            starting: Notify::new(),
+            bells: Mutex::default(),
+            next: AtomicU64::new(0),
+        });
+        // Declared over when the closure is dropped, run or not: a runtime that shuts down may
+        // drop it unrun.
+        let thread = OverOnDrop(Arc::clone(&shared));
+        handle.spawn_blocking(move || thread.0.run());
+        // A runtime that is dropped drops its tasks before it waits for its pool, so this stops
+        // the thread in time.
+        let stop = StopOnDrop(Arc::clone(&shared));
+        let guard = handle.spawn(async move {
+            let _stop = stop;
+            pending::<()>().await;
+        });
+        let guard = guard.abort_handle();
+        tracing::debug!(target: TARGET, runtime = %handle.id(), "queue reactor started");
+        Ok(Self { shared, guard })
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        self.shared.stop();
+        self.guard.abort();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        self.started.store(true, Ordering::SeqCst);
+        self.starting.notify_waiters();
+        let mut events = [EpollEvent::empty(); EVENTS];
+        let mut to_ring: Vec<Arc<Bell>> = Vec::with_capacity(EVENTS);
+        while !self.is_over() {
+            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => continue,
+                Err(errno) => {
+                    tracing::error!(target: TARGET, %errno, "queue reactor failed");
+                    return;
+                }
+            };
+            let bells = self.bells();
+            // `WAKE` has no bell: it only ends the sleep.
+            let rung = events[..count].iter().map(EpollEvent::data);
+            to_ring.extend(rung.filter_map(|token| bells.get(&token).cloned()));
+            // A waker may do anything, also drop a slot, which takes this lock.
+            drop(bells);
+            to_ring.drain(..).for_each(|bell| bell.ring());
+        }
+        tracing::debug!(target: TARGET, runtime = %self.runtime, "queue reactor stopped");
+    }
+
+    /// Waits, for a bounded time, until the thread runs.
+    async fn started(&self) -> io::Result<()> {
+        let begun = || self.started.load(Ordering::SeqCst) || self.is_over();
+        if !begun() {
+            let starting = async {
+                let mut notified = pin!(self.starting.notified());
+                notified.as_mut().enable();
+                if !begun() {
+                    notified.await;
+                }
+            };
+            let waited = POOL_START_TIMEOUT;
+            if tokio::time::timeout(waited, starting).await.is_err() {
+                return Err(Error::PoolExhausted { waited }.into());
+            }
+        }
+        if self.is_over() {
+            return Err(Error::RuntimeGone.into());
+        }
+        Ok(())
+    }
+
+    fn stop(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        // Fails only when the counter is full, and then the thread is awake.
+        let _ = self.wake.write(1);
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    fn bells(&self) -> MutexGuard<'_, HashMap<u64, Arc<Bell>>> {
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct StopOnDrop(Arc<Shared>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Ends all waits when the thread has ended or will not run.
+struct OverOnDrop(Arc<Shared>);
+
+impl Drop for OverOnDrop {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::SeqCst);
+        self.0.starting.notify_waiters();
+        let bells: Vec<_> = self.0.bells().values().cloned().collect();
+        for bell in bells {
+            bell.once.notify_waiters();
+            bell.always.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What the system allows: how large queues may be, and how many.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, rlim_t};
+use posixmq::PosixMq;
+
+use crate::mq::{Error, usage};
+
+/// The most messages any queue may hold, whoever makes it: `HARD_MSGMAX` in the kernel's
+/// `include/linux/ipc_namespace.h`.
+pub(super) const HARD_MSG_MAX: u64 = 65_536;
+
+/// The largest message of any queue: `HARD_MSGSIZEMAX`, at the same place.
+pub(super) const HARD_MSGSIZE_MAX: u64 = 16 * 1024 * 1024;
+
+/// What the kernel reckons for a message beside its bytes: `struct msg_msg`.
+const MESSAGE_COST: u64 = 48;
+
+/// What it reckons for each priority that could be in use: `struct posix_msg_tree_node`.
+const PRIORITY_COST: u64 = 48;
+
+/// How many priorities there are: `MQ_PRIO_MAX`.
+const PRIORITIES: u64 = 32_768;
+
+/// After how many queues [`measure_room`] gives up to look for an end of the room.
+pub const MEASURE_MAX_QUEUES: u64 = 4096;
+
+/// What a queue of this size costs its owner, in bytes, against `RLIMIT_MSGQUEUE`, for as long as
+/// it exists, full or empty.
+///
+/// The formula is that of [`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html)
+/// (`RLIMIT_MSGQUEUE`, since Linux 3.5) on a 64-bit kernel.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(aqueduct::mq::cost(10, 8192), 82_880);
+/// ```
+pub fn cost(capacity: usize, max_message: usize) -> u64 {
+    let capacity = u64::try_from(capacity).unwrap_or(u64::MAX);
+    let max_message = u64::try_from(max_message).unwrap_or(u64::MAX);
+    let nodes = capacity.min(PRIORITIES).saturating_mul(PRIORITY_COST);
+    let messages = capacity.saturating_mul(max_message.saturating_add(MESSAGE_COST));
+    messages.saturating_add(nodes)
+}
+
+/// The limits that hold here and now, and how much of them is visibly in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The most messages a queue may hold: `fs.mqueue.msg_max`.
+    pub msg_max: u64,
+    /// How many it holds if nobody says: `fs.mqueue.msg_default`.
+    pub msg_default: u64,
+    /// The largest message a queue may have: `fs.mqueue.msgsize_max`.
+    pub msgsize_max: u64,
+    /// How large it is if nobody says: `fs.mqueue.msgsize_default`.
+    pub msgsize_default: u64,
+    /// The most queues in this IPC namespace, all users together: `fs.mqueue.queues_max`.
+    pub queues_max: u64,
+    /// The most bytes this user's queues may cost together: the soft `RLIMIT_MSGQUEUE`, which this
+    /// process may raise up to the hard one. `None` is no limit.
+    pub bytes_soft: Option<u64>,
+    /// The hard `RLIMIT_MSGQUEUE`. `None` is no limit.
+    pub bytes_hard: Option<u64>,
+    /// What can be seen to be in use.
+    pub usage: Usage,
+}
+
+/// Queues that exist, as far as they can be seen.
+///
+/// The kernel counts the bytes of each user's queues and shows the count nowhere. What can be done
+/// is to add up the queues that are found: those in the listing, where that is
+/// [mounted](crate::mq::MOUNT_POINT), and those that some process has open, which finds unlinked
+/// ones too (`/proc/*/fd`). Not found are queues in another IPC namespace that nobody has open,
+/// those held by processes this one may not look into, and those in flight between processes.
+/// [`measure_room`] leaves no doubt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Whether the listing was there. If not, queues that nobody has open are missing below.
+    pub listed: bool,
+    /// How many queues were found, of all users: they count against `queues_max`.
+    pub queues: u64,
+    /// How many of these belong to this user.
+    pub own_queues: u64,
+    /// What those cost together: they count against `RLIMIT_MSGQUEUE`.
+    pub own_bytes: u64,
+}
+
+impl Limits {
+    /// The sysctls and resource limits, without a look at what is in use. What cannot be read is
+    /// what Linux starts with.
+    pub(super) fn read_system() -> Self {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_MSGQUEUE).unwrap_or((819_200, 819_200));
+        Self {
+            msg_max: sysctl("msg_max", 10),
+            msg_default: sysctl("msg_default", 10),
+            msgsize_max: sysctl("msgsize_max", 8192),
+            msgsize_default: sysctl("msgsize_default", 8192),
+            queues_max: sysctl("queues_max", 256),
+            bytes_soft: finite(soft),
+            bytes_hard: finite(hard),
+            usage: Usage::default(),
+        }
+    }
+
+    /// What a queue costs that is made without saying how large.
+    pub fn default_cost(&self) -> u64 {
+        cost(self.capacity_default(), self.max_message_default())
+    }
+
+    /// How many queues of this cost can still be made, by what is visible; `None` is no limit but
+    /// `queues_max`, which counts here too.
+    ///
+    /// [`measure_room`] gives the exact number, at a price.
+    pub fn room_for(&self, cost: u64) -> u64 {
+        let queues = self.queues_max.saturating_sub(self.usage.queues);
+        let bytes = self
+            .bytes_soft
+            .map(|limit| limit.saturating_sub(self.usage.own_bytes));
+        match bytes {
+            Some(bytes) => queues.min(bytes / cost.max(1)),
+            None => queues,
+        }
+    }
+
+    /// The capacity of a queue made without saying which, as the kernel has it: never above the
+    /// maximum.
+    pub(super) fn capacity_default(&self) -> usize {
+        usize::try_from(self.msg_default.min(self.msg_max)).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn max_message_default(&self) -> usize {
+        usize::try_from(self.msgsize_default.min(self.msgsize_max)).unwrap_or(usize::MAX)
+    }
+}
+
+/// The limits on queues, and what is visibly in use of them. Changes nothing.
+///
+/// # Errors
+///
+/// None that is known; what cannot be seen is left out, as [`Usage`] says.
+///
+/// # Examples
+///
+/// ```
+/// let limits = aqueduct::mq::limits()?;
+/// assert!(limits.msg_max >= 1);
+/// # Ok::<_, aqueduct::mq::Error>(())
+/// ```
+pub fn limits() -> Result<Limits, Error> {
+    let mut limits = Limits::read_system();
+    limits.usage = usage::look()?;
+    Ok(limits)
+}
+
+/// How much room there really is, found by [`measure_room`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Room {
+    /// How many queues of the size asked about could be made.
+    pub queues: u64,
+    /// What the next one failed with; `None` if [`MEASURE_MAX_QUEUES`] were made without an end.
+    pub ends_with: Option<RoomEnd>,
+}
+
+/// Which limit ends the room for more queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RoomEnd {
+    /// `RLIMIT_MSGQUEUE`, with [`Error::QueueBytes`].
+    Bytes,
+    /// `fs.mqueue.queues_max`, with [`Error::TooManyQueues`].
+    Queues,
+    /// `RLIMIT_NOFILE`, with [`Error::Descriptors`]: there may be more room for other processes.
+    Descriptors,
+}
+
+/// Finds out exactly how many more queues of a size can be made now, by making them and removing
+/// them again; `None` means the system's default size.
+///
+/// For a few milliseconds it takes all the room there is, and another process of the same user
+/// that makes a queue in that time fails. [`limits`] disturbs nobody but may not see everything.
+///
+/// # Errors
+///
+/// [`Error::Capacity`] and [`Error::MaxMessage`] if not even one of this size is allowed, and
+/// [`Error::System`] for what has nothing to do with limits.
+pub fn measure_room(size: Option<(usize, usize)>) -> Result<Room, Error> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut options = crate::mq::OpenOptions::new();
+    options.create_new(true);
+    if let Some((capacity, max_message)) = size {
+        options.capacity(capacity).max_message(max_message);
+    }
+    // Unlinked at once: if this process is killed nothing is left behind.
+    let mut made: Vec<PosixMq> = Vec::new();
+    let (capacity, max_message) = options.new_attributes("/room")?;
+    while (made.len() as u64) < MEASURE_MAX_QUEUES {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("/aqueduct-room-{}-{next}", std::process::id());
+        let opened = posixmq::OpenOptions::writeonly()
+            .create_new()
+            .capacity(capacity)
+            .max_msg_len(max_message)
+            .open(&name);
+        match opened {
+            Ok(queue) => {
+                made.push(queue);
+                crate::mq::unlink(&name)?;
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            Err(error) => {
+                let end = match crate::mq::open::create_failed(&name, capacity, max_message, error)
+                {
+                    Error::QueueBytes { .. } => RoomEnd::Bytes,
+                    Error::TooManyQueues { .. } => RoomEnd::Queues,
+                    Error::Descriptors { .. } => RoomEnd::Descriptors,
+                    error => return Err(error),
+                };
+                let queues = made.len() as u64;
+                return Ok(Room {
+                    queues,
+                    ends_with: Some(end),
+                });
+            }
+        }
+    }
+    Ok(Room {
+        queues: made.len() as u64,
+        ends_with: None,
+    })
+}
+
+pub(super) fn soft_limit(resource: Resource) -> Option<u64> {
+    getrlimit(resource).ok().and_then(|(soft, _)| finite(soft))
+}
+
+fn finite(limit: rlim_t) -> Option<u64> {
+    (limit != nix::sys::resource::RLIM_INFINITY).then_some(limit)
+}
+
+pub(super) fn show_limit(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
+}
+
+fn sysctl(name: &str, default: u64) -> u64 {
+    let text: io::Result<String> = fs::read_to_string(format!("/proc/sys/fs/mqueue/{name}"));
+    text.ok()
+        .and_then(|it| it.trim().parse().ok())
+        .unwrap_or(default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cost_of_a_queue_is_the_kernels() {
+        assert_eq!(cost(10, 8192), 82_880);
+        assert_eq!(cost(10, 256), 3_520);
+        // There are only so many priorities to reckon for.
+        assert_eq!(cost(65_536, 1), 65_536 * 49 + 32_768 * 48);
+        assert_eq!(cost(usize::MAX, usize::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn room_is_what_the_nearer_limit_leaves() {
+        let mut limits = Limits::read_system();
+        (limits.queues_max, limits.bytes_soft) = (256, Some(819_200));
+        assert_eq!(limits.room_for(82_880), 9);
+        limits.usage = Usage {
+            queues: 250,
+            own_bytes: 82_880,
+            ..Usage::default()
+        };
+        assert_eq!(limits.room_for(82_880), 6);
+        limits.usage.own_bytes = 4 * 82_880;
+        assert_eq!(limits.room_for(82_880), 5);
+        limits.bytes_soft = None;
+        assert_eq!(limits.room_for(82_880), 6);
+    }
+}

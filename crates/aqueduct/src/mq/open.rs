@@ -1,0 +1,493 @@
+//! [`OpenOptions`]: opening and making queues.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::sys::resource::Resource;
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, stat};
+use nix::sys::statfs::fstatfs;
+use nix::unistd::geteuid;
+
+use crate::mq::limits::{self, Limits, cost};
+use crate::mq::list::MQUEUE_MAGIC;
+use crate::mq::queue::About;
+use crate::mq::{
+    AttributeMismatch, Driver, Error, MOUNT_POINT, Queue, Receiver, Sender, TARGET, check_name,
+};
+use crate::sys::QueueFd;
+
+/// The mode of a new queue, and the widest an existing one may have without a warning.
+pub const DEFAULT_MODE: u32 = 0o600;
+
+/// How often [`OpenOptions::create`] tries again when the queue comes and goes under its hands.
+const CREATE_TRIES: usize = 16;
+
+/// How a queue is opened, or made.
+///
+/// Without anything set, [`open`](Self::open) opens an existing queue for sending and receiving.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::mq::OpenOptions;
+///
+/// let name = format!("/doc-open-{}", std::process::id());
+/// let queue = OpenOptions::new()
+///     .create(true)
+///     .capacity(10)
+///     .max_message(256)
+///     .unlink_on_drop(true)
+///     .open(&name)?;
+/// assert_eq!((queue.capacity(), queue.max_message()), (10, 256));
+/// # Ok::<_, aqueduct::mq::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    read: bool,
+    write: bool,
+    create: bool,
+    create_new: bool,
+    capacity: Option<usize>,
+    max_message: Option<usize>,
+    mode: u32,
+    strict: bool,
+    allow_foreign_owner: bool,
+    unlink_on_drop: bool,
+    driver: Driver,
+}
+
+impl OpenOptions {
+    /// An existing queue, for both directions, of this user, waited for by [`Driver::Pool`].
+    pub fn new() -> Self {
+        Self {
+            read: false,
+            write: false,
+            create: false,
+            create_new: false,
+            capacity: None,
+            max_message: None,
+            mode: DEFAULT_MODE,
+            strict: false,
+            allow_foreign_owner: false,
+            unlink_on_drop: false,
+            driver: Driver::default(),
+        }
+    }
+
+    /// Open for receiving. With neither this nor [`write`](Self::write), both are meant.
+    pub fn read(&mut self, read: bool) -> &mut Self {
+        self.read = read;
+        self
+    }
+
+    /// Open for sending. With neither this nor [`read`](Self::read), both are meant.
+    pub fn write(&mut self, write: bool) -> &mut Self {
+        self.write = write;
+        self
+    }
+
+    /// Make the queue if there is none.
+    pub fn create(&mut self, create: bool) -> &mut Self {
+        self.create = create;
+        self
+    }
+
+    /// Make the queue, and fail if there is one.
+    pub fn create_new(&mut self, create_new: bool) -> &mut Self {
+        self.create_new = create_new;
+        self
+    }
+
+    /// How many messages a new queue holds. Without this the system's default
+    /// (`fs.mqueue.msg_default`, 10 where nobody changed it).
+    ///
+    /// An existing queue keeps what it has; see [`strict`](Self::strict) and
+    /// [`Queue::mismatch`].
+    pub fn capacity(&mut self, messages: usize) -> &mut Self {
+        self.capacity = Some(messages);
+        self
+    }
+
+    /// The size of a new queue's largest message. Without this the system's default
+    /// (`fs.mqueue.msgsize_default`, 8192 where nobody changed it).
+    ///
+    /// An existing queue keeps what it has, as with [`capacity`](Self::capacity).
+    pub fn max_message(&mut self, bytes: usize) -> &mut Self {
+        self.max_message = Some(bytes);
+        self
+    }
+
+    /// The mode a new queue gets, exactly, whatever the process's umask; [`DEFAULT_MODE`] without
+    /// this. Also the widest mode expected of an existing one.
+    pub fn mode(&mut self, mode: u32) -> &mut Self {
+        self.mode = mode & 0o777;
+        self
+    }
+
+    /// Refuse an existing queue whose mode is wider than [`mode`](Self::mode) or whose attributes
+    /// are not those asked for. Without this it is taken, with a warning through `tracing`.
+    pub fn strict(&mut self, strict: bool) -> &mut Self {
+        self.strict = strict;
+        self
+    }
+
+    /// Take an existing queue that belongs to another user.
+    ///
+    /// Names are open to all: another user may have made a queue of this name first, to read what
+    /// is sent to it. So this is refused by default, also to root.
+    pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
+        self.allow_foreign_owner = allow;
+        self
+    }
+
+    /// Remove the queue's name when the [`Queue`] is dropped, if opening made the queue and the
+    /// name still stands for it.
+    pub fn unlink_on_drop(&mut self, unlink: bool) -> &mut Self {
+        self.unlink_on_drop = unlink;
+        self
+    }
+
+    /// What waits for the queue.
+    pub fn driver(&mut self, driver: Driver) -> &mut Self {
+        self.driver = driver;
+        self
+    }
+
+    /// Opens the queue. Needs no runtime; only waiting does.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Name`]: see [`check_name`].
+    /// - [`Error::Capacity`], [`Error::MaxMessage`] (`EINVAL`), [`Error::QueueBytes`] or
+    ///   [`Error::Descriptors`] (both `EMFILE`), [`Error::TooManyQueues`] (`ENOSPC`): it cannot be
+    ///   made like this here, and which limit it is.
+    /// - [`Error::NotFound`], [`Error::AlreadyExists`], [`Error::PermissionDenied`].
+    /// - [`Error::ForeignOwner`], [`Error::WiderMode`], [`Error::Attributes`]: there is one, but
+    ///   not one as asked for.
+    pub fn open(&self, name: impl AsRef<str>) -> Result<Queue, Error> {
+        let name = name.as_ref();
+        check_name(name)?;
+        let (fd, created) = self.acquire(name)?;
+        let queue = match self.adopt(name, fd, created) {
+            Ok(queue) => queue,
+            Err(error) => {
+                if created {
+                    // Nobody was told of it. If it is gone already that is as well.
+                    let _ = posixmq::remove_queue(name);
+                }
+                return Err(error);
+            }
+        };
+        let driver = self.driver;
+        tracing::debug!(target: TARGET, name, created, %driver, "queue open");
+        Ok(queue)
+    }
+
+    /// Opens the queue for receiving only, as a stream of messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_receiver(&self, name: impl AsRef<str>) -> Result<Receiver, Error> {
+        let mut options = self.clone();
+        Receiver::new(options.read(true).write(false).open(name)?)
+    }
+
+    /// Opens the queue for sending only, as a sink of messages of priority 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_sender(&self, name: impl AsRef<str>) -> Result<Sender, Error> {
+        let mut options = self.clone();
+        Sender::new(options.read(false).write(true).open(name)?)
+    }
+
+    /// Takes over a queue that somebody else has opened, such as a descriptor that was inherited.
+    ///
+    /// The queue is opened again through `/proc`, so that it can be in non-blocking mode here
+    /// without being so for those who share the descriptor. It has the directions of the
+    /// descriptor; of the options only [`driver`](Self::driver) counts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAQueue`]; [`Error::PermissionDenied`] if this process may use the descriptor
+    /// but not open the queue.
+    pub fn open_fd(&self, fd: impl AsFd) -> Result<Queue, Error> {
+        let fd = fd.as_fd();
+        let system = |errno: Errno| Error::System {
+            name: format!("descriptor {}", fd.as_raw_fd()),
+            action: "open",
+            source: errno.into(),
+        };
+        if fstatfs(fd).map_err(system)?.filesystem_type() != MQUEUE_MAGIC {
+            return Err(Error::NotAQueue);
+        }
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let name = nix::fcntl::readlink(path.as_str()).map_err(system)?;
+        let name = name.to_string_lossy();
+        let name = name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned();
+        let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(system)?;
+        let access = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE;
+        let flags = access | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let own = nix::fcntl::open(path.as_str(), flags, Mode::empty());
+        let own = own.map_err(|errno| open_failed(&name, "open", errno.into()))?;
+        let options = Self {
+            read: access != OFlag::O_WRONLY,
+            write: access != OFlag::O_RDONLY,
+            capacity: None,
+            max_message: None,
+            ..self.clone()
+        };
+        options.finish(&name, own.into(), false)
+    }
+
+    /// Opens or makes the queue; says whether it was made.
+    fn acquire(&self, name: &str) -> Result<(QueueFd, bool), Error> {
+        let existing = || self.raw().existing().open(name);
+        if !(self.create || self.create_new) {
+            let opened = existing().map_err(|error| open_failed(name, "open", error))?;
+            return Ok((opened.into(), false));
+        }
+        let (capacity, max_message) = self.new_attributes(name)?;
+        for _ in 0..CREATE_TRIES {
+            // Always exclusive: that tells whether it is ours.
+            let mut raw = self.raw();
+            raw.create_new().mode(self.mode);
+            raw.capacity(capacity).max_msg_len(max_message);
+            match raw.open(name) {
+                Ok(made) => return Ok((made.into(), true)),
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) && !self.create_new => {}
+                Err(error) => return Err(create_failed(name, capacity, max_message, error)),
+            }
+            match existing() {
+                Ok(opened) => return Ok((opened.into(), false)),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(open_failed(name, "open", error)),
+            }
+        }
+        Err(open_failed(name, "create", Errno::EEXIST.into()))
+    }
+
+    fn raw(&self) -> posixmq::OpenOptions {
+        let mut raw = match (self.read, self.write) {
+            (true, false) => posixmq::OpenOptions::readonly(),
+            (false, true) => posixmq::OpenOptions::writeonly(),
+            _ => posixmq::OpenOptions::readwrite(),
+        };
+        raw.nonblocking();
+        raw
+    }
+
+    /// The attributes a new queue gets: both must be given, or the one left out would be zero.
+    pub(super) fn new_attributes(&self, name: &str) -> Result<(usize, usize), Error> {
+        let limits = || Limits::read_system();
+        let capacity = self.capacity.unwrap_or_else(|| limits().capacity_default());
+        let max_message = self
+            .max_message
+            .unwrap_or_else(|| limits().max_message_default());
+        let name = || name.to_owned();
+        if capacity == 0 {
+            let max = limits().msg_max;
+            return Err(Error::Capacity {
+                name: name(),
+                asked: capacity,
+                max,
+            });
+        }
+        if max_message == 0 {
+            let max = limits().msgsize_max;
+            return Err(Error::MaxMessage {
+                name: name(),
+                asked: max_message,
+                max,
+            });
+        }
+        Ok((capacity, max_message))
+    }
+
+    /// Checks what was opened, and brings what was made to its mode.
+    fn adopt(&self, name: &str, fd: QueueFd, created: bool) -> Result<Queue, Error> {
+        let system = |action| {
+            move |errno: Errno| Error::System {
+                name: name.to_owned(),
+                action,
+                source: errno.into(),
+            }
+        };
+        if created {
+            // The umask has taken bits away, never added any, so there was no moment of more.
+            let mode = Mode::from_bits_truncate(self.mode);
+            fchmod(fd.fd(), mode).map_err(system("set the mode of"))?;
+        } else {
+            self.check_existing(name, &fstat(fd.fd()).map_err(system("look at"))?)?;
+        }
+        self.finish(name, fd, created)
+    }
+
+    fn check_existing(&self, name: &str, stat: &FileStat) -> Result<(), Error> {
+        let (owner, euid) = (stat.st_uid, geteuid().as_raw());
+        let name = name.to_owned();
+        if owner != euid && !self.allow_foreign_owner {
+            return Err(Error::ForeignOwner { name, owner, euid });
+        }
+        let (mode, allowed) = (stat.st_mode & 0o777, self.mode);
+        if mode & !allowed == 0 {
+            return Ok(());
+        }
+        if self.strict {
+            return Err(Error::WiderMode {
+                name,
+                mode,
+                allowed,
+            });
+        }
+        tracing::warn!(
+            target: TARGET, name, mode = format_args!("{mode:04o}"),
+            "queue has a wider mode than asked for"
+        );
+        Ok(())
+    }
+
+    fn finish(&self, name: &str, fd: QueueFd, created: bool) -> Result<Queue, Error> {
+        let system = |source: io::Error| Error::System {
+            name: name.to_owned(),
+            action: "look at",
+            source,
+        };
+        let stat = fstat(fd.fd()).map_err(|errno| system(errno.into()))?;
+        let attributes = fd.attributes().map_err(system)?;
+        let (capacity, max_message) = (attributes.capacity, attributes.max_msg_len);
+        let differs = |asked: Option<usize>, is| asked.is_some_and(|asked| asked != is);
+        let mut mismatch = None;
+        if differs(self.capacity, capacity) || differs(self.max_message, max_message) {
+            let found = AttributeMismatch {
+                asked_capacity: self.capacity,
+                asked_max_message: self.max_message,
+                capacity,
+                max_message,
+            };
+            if self.strict {
+                let name = name.to_owned();
+                return Err(Error::Attributes {
+                    name,
+                    mismatch: found,
+                });
+            }
+            tracing::warn!(target: TARGET, name, "queue {found}");
+            mismatch = Some(found);
+        }
+        let both = !self.read && !self.write;
+        let about = About {
+            name: name.to_owned(),
+            id: (stat.st_dev, stat.st_ino),
+            readable: self.read || both,
+            writable: self.write || both,
+            capacity,
+            max_message,
+            created,
+            unlink_on_drop: self.unlink_on_drop && created,
+            driver: self.driver,
+            mismatch,
+            span: tracing::debug_span!(target: TARGET, "mq", name),
+        };
+        Ok(Queue::new(fd, about))
+    }
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Says what a failure to open or unlink an existing queue means.
+pub(super) fn open_failed(name: &str, action: &'static str, source: io::Error) -> Error {
+    let name = name.to_owned();
+    match source.raw_os_error() {
+        Some(libc::ENOENT) => Error::NotFound { name },
+        Some(libc::EEXIST) => Error::AlreadyExists { name },
+        Some(libc::EMFILE) => descriptors(name),
+        Some(libc::EACCES) => {
+            let found = stat(format!("{MOUNT_POINT}{name}").as_str()).ok();
+            let owner = found.map(|it| (it.st_uid, it.st_mode & 0o777));
+            Error::PermissionDenied { name, owner }
+        }
+        _ => Error::System {
+            name,
+            action,
+            source,
+        },
+    }
+}
+
+/// Says what a failure to make a queue means: which of the values, or which of the limits.
+pub(super) fn create_failed(
+    name: &str,
+    capacity: usize,
+    max_message: usize,
+    source: io::Error,
+) -> Error {
+    match source.raw_os_error() {
+        Some(libc::EINVAL) => {
+            let limits = Limits::read_system();
+            // Whoever may pass the sysctls meets the limits compiled into the kernel instead.
+            let over = |asked: usize, sysctl, hard| {
+                let asked = u64::try_from(asked).unwrap_or(u64::MAX);
+                if asked > hard {
+                    Some(hard)
+                } else {
+                    (asked > sysctl).then_some(sysctl)
+                }
+            };
+            let name = name.to_owned();
+            if let Some(max) = over(capacity, limits.msg_max, limits::HARD_MSG_MAX) {
+                Error::Capacity {
+                    name,
+                    asked: capacity,
+                    max,
+                }
+            } else if let Some(max) =
+                over(max_message, limits.msgsize_max, limits::HARD_MSGSIZE_MAX)
+            {
+                Error::MaxMessage {
+                    name,
+                    asked: max_message,
+                    max,
+                }
+            } else {
+                Error::System {
+                    name,
+                    action: "create",
+                    source,
+                }
+            }
+        }
+        // Two limits share this number. If a descriptor can be had it was not that one.
+        Some(libc::EMFILE) if another_descriptor() => Error::QueueBytes {
+            name: name.to_owned(),
+            cost: cost(capacity, max_message),
+            limit: limits::soft_limit(Resource::RLIMIT_MSGQUEUE),
+        },
+        Some(libc::ENOSPC) => Error::TooManyQueues {
+            name: name.to_owned(),
+            max: Limits::read_system().queues_max,
+        },
+        _ => open_failed(name, "create", source),
+    }
+}
+
+fn descriptors(name: String) -> Error {
+    let limit = limits::soft_limit(Resource::RLIMIT_NOFILE);
+    Error::Descriptors { name, limit }
+}
+
+/// Whether the process can have one more descriptor.
+fn another_descriptor() -> bool {
+    let fd: nix::Result<OwnedFd> =
+        nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+    fd.is_ok()
+}

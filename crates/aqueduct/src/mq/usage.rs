@@ -1,0 +1,76 @@
+//! Finding the queues that exist: in the listing, and among the descriptors of all processes.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, stat};
+use nix::sys::statfs::statfs;
+use nix::unistd::getuid;
+
+use crate::mq::limits::{Usage, cost};
+use crate::mq::list::{MQUEUE_MAGIC, is_mounted};
+use crate::mq::{Error, MOUNT_POINT};
+use crate::sys::QueueFd;
+
+/// A queue by device and inode, whose owner and cost are wanted once however often it is found.
+type Found = HashMap<(u64, u64), (u32, u64)>;
+
+/// Adds up what can be seen.
+pub(super) fn look() -> Result<Usage, Error> {
+    let mut found = Found::new();
+    let listed = is_mounted();
+    if listed {
+        each_entry(Path::new(MOUNT_POINT), |path| note(path, &mut found));
+    }
+    each_entry(Path::new("/proc"), |process| {
+        if process
+            .file_name()
+            .is_some_and(|it| it.as_encoded_bytes()[0].is_ascii_digit())
+        {
+            each_entry(&process.join("fd"), |fd| {
+                // A queue's link is its name; most descriptors are told apart by this alone.
+                let link = fs::read_link(fd).unwrap_or_default();
+                let flat = link.parent() == Some(Path::new("/"));
+                if flat && statfs(fd).is_ok_and(|it| it.filesystem_type() == MQUEUE_MAGIC) {
+                    note(fd, &mut found);
+                }
+            });
+        }
+    });
+    // The kernel charges the real user.
+    let own = getuid().as_raw();
+    let own = found.values().filter(|(owner, _)| *owner == own);
+    let (own_queues, own_bytes) = own.fold((0, 0), |(n, bytes), (_, cost)| (n + 1, bytes + cost));
+    Ok(Usage {
+        listed,
+        queues: found.len() as u64,
+        own_queues,
+        own_bytes,
+    })
+}
+
+fn note(path: &Path, found: &mut Found) {
+    let Ok(stat) = stat(path) else { return };
+    found.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| {
+        let cost = attributes(path).map_or(0, |it| cost(it.capacity, it.max_msg_len));
+        (stat.st_uid, cost)
+    });
+}
+
+/// The attributes of the queue at a path in the queue file system, or of a link to one. Needs
+/// permission to read or to write it.
+pub(super) fn attributes(path: &Path) -> Option<posixmq::Attributes> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let opened = open(path, OFlag::O_RDONLY | flags, Mode::empty());
+    let opened = opened.or_else(|_| open(path, OFlag::O_WRONLY | flags, Mode::empty()));
+    QueueFd::from(opened.ok()?).attributes().ok()
+}
+
+/// Calls `op` for what is in a directory, or can be seen of it.
+fn each_entry(directory: &Path, mut op: impl FnMut(&Path)) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        op(&entry.path());
+    }
+}
