@@ -7,6 +7,8 @@ pub mod codec;
 mod error;
 pub mod fd;
 pub mod fifo;
+pub mod pipe;
+pub mod endpoint;
 pub mod frame;
 pub mod mq;
 pub mod pipe;
@@ -18,3 +20,5 @@ pub use channel::{
     Channel, DEFAULT_CLOSE_TIMEOUT, PAIR_CAPACITY, Permit, Receiver, SCRATCH_KEPT, Sender,
 };
 pub use error::Error;
+
+pub use endpoint::{AddressError, AddressProblem, Endpoint};
