@@ -8,11 +8,14 @@ mod error;
 pub mod fd;
 pub mod fifo;
 pub mod pipe;
+mod blocking;
 pub mod endpoint;
+pub mod fd;
 pub mod frame;
 pub mod mq;
 pub mod pipe;
 mod source;
+pub mod stdio;
 mod sys;
 
 pub use bytes;

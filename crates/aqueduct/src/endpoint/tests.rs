@@ -32,9 +32,7 @@ fn words() -> impl Strategy<Value = OsString> {
     bytes(12).prop_map(OsString::from_vec)
 }
 
-fn opt<T: fmt::Debug + Clone>(
-    some: impl Strategy<Value = T>,
-) -> impl Strategy<Value = Option<T>> {
+fn opt<T: fmt::Debug + Clone>(some: impl Strategy<Value = T>) -> impl Strategy<Value = Option<T>> {
     prop::option::of(some)
 }
 

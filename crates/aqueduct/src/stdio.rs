@@ -1,0 +1,238 @@
+//! Standard input and output, whatever they are, without a change to what other processes share.
+//!
+//! A shell, its other children and this process often share one open file behind standard input
+//! or output, and its non-blocking mode with it (`open(2)`, "open file description"). So here that
+//! mode is never set on them:
+//!
+//! | standard input or output is | how it is read or written |
+//! |---|---|
+//! | an anonymous pipe | through a private open file of the same pipe (`/proc/self/fd`, `proc(5)`), non-blocking |
+//! | a terminal, a file, a FIFO, a socket, a device | as it is, on a thread of its own |
+//!
+//! Neither keeps the process or the runtime from ending while it waits.
+//!
+//! A standard descriptor that was closed when the process began is `/dev/null`: Rust's runtime
+//! opens that in its place, so input ends at once and output goes nowhere.
+//!
+//! Making one needs a Tokio runtime; so does using it.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use aqueduct::frame::{FramedRead, Framing};
+//! use futures_util::StreamExt;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+//! let mut lines = FramedRead::new(aqueduct::stdio::stdin()?, Framing::lines());
+//! while let Some(line) = lines.next().await {
+//!     println!("{} bytes", line?.len());
+//! }
+//! # Ok(()) }
+//! ```
+
+use std::fmt::{self, Debug, Formatter};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use nix::sys::statfs::{FsType, fstatfs};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::blocking::{BlockingReader, BlockingWriter};
+use crate::fd::{self, Access};
+use crate::pipe;
+
+/// `PIPEFS_MAGIC` of `include/uapi/linux/magic.h`: the file system of anonymous pipes.
+const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
+
+/// Standard input: see the [module](self).
+///
+/// # Cancel safety
+///
+/// A read that is dropped loses nothing as long as the `Stdin` is kept. Drop the `Stdin` while a
+/// read waits and the thread behind it may just then take one chunk of input, which is lost.
+pub struct Stdin(Input);
+
+enum Input {
+    Pipe(pipe::Receiver),
+    Thread(BlockingReader),
+}
+
+/// Standard output: see the [module](self).
+///
+/// Flush before the process ends, or the last bytes may not be written. What the system says of
+/// a write may come with the next one, or with the flush. Shutting it down flushes; the standard
+/// descriptor itself stays open.
+pub struct Stdout(Output);
+
+enum Output {
+    Pipe(pipe::Sender),
+    Thread(BlockingWriter),
+}
+
+/// Standard input.
+///
+/// # Errors
+///
+/// - `EMFILE`: the process is out of descriptors.
+/// - `EAGAIN`: no thread can be had.
+/// - There is no Tokio runtime.
+pub fn stdin() -> io::Result<Stdin> {
+    input(io::stdin().as_fd()).map(Stdin)
+}
+
+/// Standard output.
+///
+/// # Errors
+///
+/// Those of [`stdin`].
+pub fn stdout() -> io::Result<Stdout> {
+    output(io::stdout().as_fd()).map(Stdout)
+}
+
+fn input(fd: BorrowedFd<'_>) -> io::Result<Input> {
+    if is_anonymous_pipe(fd) {
+        // It fails on a pipe that another user made, and where there is no /proc.
+        if let Ok(own) = fd::reopen(fd, Access::Read) {
+            return pipe::Receiver::from_owned_fd_unchecked(own).map(Input::Pipe);
+        }
+    }
+    BlockingReader::new(fd.try_clone_to_owned()?).map(Input::Thread)
+}
+
+fn output(fd: BorrowedFd<'_>) -> io::Result<Output> {
+    if is_anonymous_pipe(fd) {
+        if let Ok(own) = fd::reopen(fd, Access::Write) {
+            return pipe::Sender::from_owned_fd_unchecked(own).map(Output::Pipe);
+        }
+    }
+    BlockingWriter::new(fd.try_clone_to_owned()?).map(Output::Thread)
+}
+
+/// Not a FIFO: its reader, opened once more after the last writer has gone, would be told of no
+/// end (`fifo_open` in `fs/pipe.c` then waits for a new writer).
+fn is_anonymous_pipe(fd: BorrowedFd<'_>) -> bool {
+    fstatfs(fd).is_ok_and(|it| it.filesystem_type() == PIPEFS_MAGIC)
+}
+
+impl AsyncRead for Stdin {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Input::Pipe(pipe) => Pin::new(pipe).poll_read(cx, buf),
+            Input::Thread(thread) => Pin::new(thread).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stdout {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().0 {
+            Output::Pipe(pipe) => Pin::new(pipe).poll_write(cx, buf),
+            Output::Thread(thread) => Pin::new(thread).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Output::Pipe(pipe) => Pin::new(pipe).poll_flush(cx),
+            Output::Thread(thread) => Pin::new(thread).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl Debug for Stdin {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stdin").finish_non_exhaustive()
+    }
+}
+
+impl Debug for Stdout {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stdout").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    async fn read_all(input: Input) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut stdin = Stdin(input);
+        let read = stdin.read_to_end(&mut all);
+        let limit = Duration::from_secs(30);
+        tokio::time::timeout(limit, read).await.unwrap().unwrap();
+        all
+    }
+
+    #[tokio::test]
+    async fn an_anonymous_pipe_is_read_through_an_open_file_of_its_own() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let theirs = input(reader.as_fd()).unwrap();
+        assert!(matches!(theirs, Input::Pipe(_)));
+        assert!(
+            !fd::is_nonblocking(&reader).unwrap(),
+            "the shared one stays blocking"
+        );
+        writer.write_all(b"hi").unwrap();
+        drop(writer);
+        assert_eq!(read_all(theirs).await, b"hi");
+    }
+
+    #[tokio::test]
+    async fn a_pipe_whose_writer_has_gone_before_ends() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"hi").unwrap();
+        drop(writer);
+        assert_eq!(read_all(input(reader.as_fd()).unwrap()).await, b"hi");
+    }
+
+    #[tokio::test]
+    async fn a_fifo_whose_writer_has_gone_before_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut options = File::options();
+        options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+        let reader = options.open(&path).unwrap();
+        let mut writer = File::options().write(true).open(&path).unwrap();
+        writer.write_all(b"hi").unwrap();
+        drop(writer);
+        assert_eq!(read_all(input(reader.as_fd()).unwrap()).await, b"hi");
+    }
+
+    #[tokio::test]
+    async fn devices_that_epoll_refuses_are_read_and_written() {
+        let null = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .unwrap();
+        assert_eq!(read_all(input(null.as_fd()).unwrap()).await, b"");
+        let mut stdout = Stdout(output(null.as_fd()).unwrap());
+        tokio::io::AsyncWriteExt::write_all(&mut stdout, b"x")
+            .await
+            .unwrap();
+        tokio::io::AsyncWriteExt::flush(&mut stdout).await.unwrap();
+    }
+}
