@@ -1,0 +1,189 @@
+use std::fmt::{self, Debug, Formatter};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use futures_util::StreamExt;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::Message;
+use crate::frame::{BoxFrameStream, FramedRead, Framing};
+
+/// Messages that come from an endpoint.
+///
+/// # Errors
+///
+/// What the transport reports, with its errno, or a [`FrameError`](crate::frame::FrameError)
+/// inside an [`io::Error`]. An error of a byte stream is its last item.
+///
+/// # Cancel safety
+///
+/// Dropping a future of `next()` loses nothing.
+#[must_use = "streams do nothing unless polled"]
+pub struct Incoming {
+    inlet: Pin<Box<dyn Inlet + Send>>,
+}
+
+/// What each kind of transport has to offer.
+pub(super) trait Inlet: Stream<Item = io::Result<Message>> {
+    /// Takes nothing new from the transport; what was taken is still delivered.
+    fn stop(self: Pin<&mut Self>);
+
+    /// Bytes taken that are no whole message yet.
+    fn unfinished(&self) -> usize;
+}
+
+impl Incoming {
+    pub(super) fn new(inlet: impl Inlet + Send + 'static) -> Self {
+        Self {
+            inlet: Box::pin(inlet),
+        }
+    }
+
+    /// Cuts a byte stream into messages, `chunk` bytes in a read at most.
+    pub(super) fn bytes(
+        io: impl AsyncRead + Send + Unpin + 'static,
+        framing: Framing,
+        chunk: usize,
+    ) -> Self {
+        let gate = Gate { io, narrow: false };
+        Self::new(Cut {
+            frames: FramedRead::new(gate, framing).with_chunk(chunk),
+        })
+    }
+
+    /// Takes no new message from the transport: the stream delivers those that were taken, and
+    /// ends.
+    ///
+    /// Of a byte stream, a message whose first part was taken is read to its end and no further,
+    /// so that the next reader finds the beginning of a message. If the rest of it does not come,
+    /// the stream waits; [`unfinished`](Self::unfinished) says how much there is of it.
+    pub fn stop(&mut self) {
+        self.inlet.as_mut().stop();
+    }
+
+    /// How many bytes were taken of a message that is not whole yet (framing included).
+    pub fn unfinished(&self) -> usize {
+        self.inlet.unfinished()
+    }
+
+    /// The receiving half of the waist: the bodies alone.
+    pub fn into_frames(self) -> BoxFrameStream {
+        Box::pin(self.map(|message| message.map(Message::into_body)))
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Message>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.inlet.as_mut().poll_next(cx)
+    }
+}
+
+impl Debug for Incoming {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").finish_non_exhaustive()
+    }
+}
+
+/// A byte stream, cut into messages.
+struct Cut<R> {
+    frames: FramedRead<Gate<R>>,
+}
+
+impl<R: AsyncRead + Unpin> Stream for Cut<R> {
+    type Item = io::Result<Message>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.frames.get_ref().narrow && self.frames.read_buffer().is_empty() {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(self.frames.poll_next_unpin(cx));
+        Poll::Ready(frame.map(|frame| frame.map(Message::new)))
+    }
+}
+
+impl<R: AsyncRead + Unpin> Inlet for Cut<R> {
+    fn stop(mut self: Pin<&mut Self>) {
+        self.frames.get_mut().narrow = true;
+    }
+
+    fn unfinished(&self) -> usize {
+        self.frames.read_buffer().len()
+    }
+}
+
+/// Lets all through, or, once it is narrow, one byte at a time: then reading stops exactly where
+/// a message ends.
+struct Gate<R> {
+    io: R,
+    narrow: bool,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Gate<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.narrow {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let mut byte = [0; 1];
+        let mut one = ReadBuf::new(&mut byte);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut one))?;
+        buf.put_slice(one.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::Duration;
+
+    use tokio_test::{assert_pending, assert_ready};
+
+    use super::*;
+
+    fn next(incoming: &mut Incoming) -> Poll<Option<io::Result<Message>>> {
+        tokio_test::task::spawn(incoming.next()).poll()
+    }
+
+    fn body(item: Option<io::Result<Message>>) -> bytes::Bytes {
+        item.unwrap().unwrap().into_body()
+    }
+
+    #[tokio::test]
+    async fn a_stopped_stream_delivers_what_was_taken_and_leaves_the_rest_where_it_is() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let theirs = reader.try_clone().unwrap();
+        let end = crate::pipe::Receiver::from_owned_fd(reader.into()).unwrap();
+        let mut incoming = Incoming::bytes(end, Framing::lines(), 1024);
+        writer.write_all(b"one\ntwo\nthr").unwrap();
+        let first = tokio::time::timeout(Duration::from_secs(30), incoming.next());
+        assert_eq!(body(first.await.unwrap()), "one");
+        incoming.stop();
+        assert_eq!(body(assert_ready!(next(&mut incoming))), "two");
+        // The rest of a message that was begun is waited for, and taken without a byte more.
+        assert_pending!(next(&mut incoming));
+        assert_eq!(incoming.unfinished(), 3);
+        writer.write_all(b"ee\nfour\n").unwrap();
+        let third = tokio::time::timeout(Duration::from_secs(30), incoming.next());
+        assert_eq!(body(third.await.unwrap()), "three");
+        assert!(assert_ready!(next(&mut incoming)).is_none());
+        drop(writer);
+        assert_eq!(io::read_to_string(theirs).unwrap(), "four\n");
+    }
+
+    #[tokio::test]
+    async fn a_stream_stopped_between_messages_ends_at_once() {
+        let (_writer, reader) = crate::pipe::pipe().unwrap();
+        let mut incoming = Incoming::bytes(reader, Framing::length(), 1024);
+        assert_pending!(next(&mut incoming));
+        incoming.stop();
+        assert!(assert_ready!(next(&mut incoming)).is_none());
+    }
+}

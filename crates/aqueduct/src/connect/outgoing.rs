@@ -1,0 +1,123 @@
+use std::fmt::{self, Debug, Formatter};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_sink::Sink;
+
+use super::Message;
+use crate::frame::BoxFrameSink;
+
+/// Where messages go out to an endpoint.
+///
+/// `feed` many and `flush` once, to move many by one system call. `close` before it is dropped,
+/// or what was not flushed is lost.
+///
+/// # Errors
+///
+/// What the transport reports, with its errno; for a message that is refused a
+/// [`FrameError`](crate::frame::FrameError) inside an [`io::Error`], and then the sink goes on.
+///
+/// # Cancel safety
+///
+/// A message is either wholly in the sink or not at all; see
+/// [`FramedWrite`](crate::frame::FramedWrite).
+#[must_use = "sinks do nothing unless polled"]
+pub struct Outgoing {
+    outlet: Pin<Box<dyn Sink<Message, Error = io::Error> + Send>>,
+}
+
+impl Outgoing {
+    pub(super) fn new(outlet: impl Sink<Message, Error = io::Error> + Send + 'static) -> Self {
+        Self {
+            outlet: Box::pin(outlet),
+        }
+    }
+
+    /// Sends the bodies as frames.
+    pub(super) fn frames(frames: impl Sink<Bytes, Error = io::Error> + Send + Unpin + 'static) -> Self {
+        Self::new(Bodies { frames })
+    }
+
+    /// The sending half of the waist: bodies, with nothing else said of them.
+    pub fn into_frames(self) -> BoxFrameSink {
+        Box::pin(Messages { outgoing: self })
+    }
+}
+
+impl Sink<Message> for Outgoing {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outlet.as_mut().poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
+        self.outlet.as_mut().start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outlet.as_mut().poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outlet.as_mut().poll_close(cx)
+    }
+}
+
+impl Debug for Outgoing {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").finish_non_exhaustive()
+    }
+}
+
+/// A sink of messages over one of frames.
+struct Bodies<S> {
+    frames: S,
+}
+
+impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Message> for Bodies<S> {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.frames).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
+        Pin::new(&mut self.frames).start_send(message.into_body())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.frames).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.frames).poll_close(cx)
+    }
+}
+
+/// A sink of frames over one of messages.
+struct Messages {
+    outgoing: Outgoing,
+}
+
+impl Sink<Bytes> for Messages {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.outgoing).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, body: Bytes) -> io::Result<()> {
+        Pin::new(&mut self.outgoing).start_send(Message::new(body))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.outgoing).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.outgoing).poll_close(cx)
+    }
+}
