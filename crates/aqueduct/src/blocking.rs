@@ -276,7 +276,7 @@ mod tests {
         let mut writer = BlockingWriter::new(full.into()).unwrap();
         writer.write_all(b"x").await.unwrap();
         let error = deadline(writer.flush()).await.unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(nix::libc::ENOSPC));
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
     }
 
     #[tokio::test]

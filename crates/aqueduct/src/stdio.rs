@@ -92,20 +92,21 @@ pub fn stdout() -> io::Result<Stdout> {
 }
 
 fn input(fd: BorrowedFd<'_>) -> io::Result<Input> {
-    if is_anonymous_pipe(fd) {
-        // It fails on a pipe that another user made, and where there is no /proc.
-        if let Ok(own) = fd::reopen(fd, Access::Read) {
-            return pipe::Receiver::from_owned_fd_unchecked(own).map(Input::Pipe);
-        }
+    // It fails on a pipe that another user made, and where there is no /proc.
+    if is_anonymous_pipe(fd)
+        && let Ok(own) = fd::reopen(fd, Access::Read)
+    {
+        return pipe::Receiver::from_owned_fd_unchecked(own).map(Input::Pipe);
     }
     BlockingReader::new(fd.try_clone_to_owned()?).map(Input::Thread)
 }
 
 fn output(fd: BorrowedFd<'_>) -> io::Result<Output> {
-    if is_anonymous_pipe(fd) {
-        if let Ok(own) = fd::reopen(fd, Access::Write) {
-            return pipe::Sender::from_owned_fd_unchecked(own).map(Output::Pipe);
-        }
+    // It fails on a pipe that another user made, and where there is no /proc.
+    if is_anonymous_pipe(fd)
+        && let Ok(own) = fd::reopen(fd, Access::Write)
+    {
+        return pipe::Sender::from_owned_fd_unchecked(own).map(Output::Pipe);
     }
     BlockingWriter::new(fd.try_clone_to_owned()?).map(Output::Thread)
 }
@@ -213,7 +214,7 @@ mod tests {
         let path = dir.path().join("fifo");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let mut options = File::options();
-        options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+        options.read(true).custom_flags(libc::O_NONBLOCK);
         let reader = options.open(&path).unwrap();
         let mut writer = File::options().write(true).open(&path).unwrap();
         writer.write_all(b"hi").unwrap();

@@ -48,8 +48,14 @@ impl Message {
     }
 }
 
-impl<B: Into<Bytes>> From<B> for Message {
-    fn from(body: B) -> Self {
+impl From<Bytes> for Message {
+    fn from(body: Bytes) -> Self {
+        Self::new(body)
+    }
+}
+
+impl From<&'static str> for Message {
+    fn from(body: &'static str) -> Self {
         Self::new(body)
     }
 }

@@ -121,7 +121,10 @@ impl Options {
             }
             Endpoint::Stdio => {
                 let stdout = stdio::stdout().map_err(|e| failed(endpoint, e))?;
-                Ok(Outgoing::frames(FramedWrite::new(stdout, self.framing.clone())))
+                Ok(Outgoing::frames(FramedWrite::new(
+                    stdout,
+                    self.framing.clone(),
+                )))
             }
             _ => Err(unsupported(endpoint, "sent to", SEND)),
         }

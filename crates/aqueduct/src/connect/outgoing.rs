@@ -36,7 +36,9 @@ impl Outgoing {
     }
 
     /// Sends the bodies as frames.
-    pub(super) fn frames(frames: impl Sink<Bytes, Error = io::Error> + Send + Unpin + 'static) -> Self {
+    pub(super) fn frames(
+        frames: impl Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
+    ) -> Self {
         Self::new(Bodies { frames })
     }
 
