@@ -1,16 +1,13 @@
 //! Every way Unix processes talk to each other, as typed `Stream`s and `Sink`s on Tokio.
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod blocking;
 mod channel;
 pub mod child;
 pub mod codec;
-mod error;
-pub mod fd;
-pub mod fifo;
-pub mod pipe;
-mod blocking;
 pub mod connect;
 pub mod endpoint;
+mod error;
 pub mod fd;
 pub mod fifo;
 pub mod frame;
@@ -24,6 +21,5 @@ pub use bytes;
 pub use channel::{
     Channel, DEFAULT_CLOSE_TIMEOUT, PAIR_CAPACITY, Permit, Receiver, SCRATCH_KEPT, Sender,
 };
-pub use error::Error;
-
 pub use endpoint::{AddressError, AddressProblem, Endpoint};
+pub use error::Error;
