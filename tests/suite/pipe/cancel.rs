@@ -1,8 +1,8 @@
 //! Cancel safety: every operation's future is dropped at every point where it can wait, and nothing
 //! is lost, doubled or left asleep.
 //!
-//! There are three such points: before anything (the task's cooperative budget is used up), waiting
-//! for the peer, and woken but not polled again.
+//! There are four such points: with nothing to wait for, but the task's cooperative budget is used
+//! up, before and after what is waited for has come; waiting for the peer; woken but not polled again.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -30,7 +30,7 @@ async fn without_budget<F: Future>(make: impl FnOnce() -> F) {
 }
 
 macro_rules! dropped_everywhere {
-    // `$make` makes the future anew, `$event` is what it waits for, `$undo` takes that back.
+    // `$make` makes the future anew, `$event` is what it waits for.
     ($make:expr, $event:expr) => {{
         without_budget(|| $make).await;
         {
@@ -43,6 +43,7 @@ macro_rules! dropped_everywhere {
             $event;
             woken(&mut waiting).await;
         }
+        without_budget(|| $make).await;
     }};
 }
 
