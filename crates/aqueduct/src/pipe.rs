@@ -14,7 +14,7 @@
 //! - More can be done: [`Receiver::set_capacity`], [`Receiver::from_shared_fd`], and messages in
 //!   place of bytes with [`packet`].
 //!
-//! To create FIFOs, to wait for the other side, and to see it come and go, use `aqueduct::fifo`.
+//! To create FIFOs, to wait for the other side, and to see it come and go, use [`fifo`](crate::fifo).
 //!
 //! Everything that makes an end needs a Tokio runtime. An end outlives its runtime: every wait then
 //! ends in an error at once.

@@ -12,7 +12,7 @@ use crate::pipe::{Receiver, Sender, Subject, check_as};
 
 /// How to open a FIFO by its path.
 ///
-/// A plain `open(2)`: symbolic links are followed and the owner is not looked at. `aqueduct::fifo`
+/// A plain `open(2)`: symbolic links are followed and the owner is not looked at. [`fifo`](crate::fifo)
 /// is careful about both, creates what is missing, and waits for the other side.
 ///
 /// # Examples
@@ -75,7 +75,7 @@ impl OpenOptions {
     /// # Errors
     ///
     /// - `ENXIO`: no process has the FIFO open for reading. Start the reader first, or use
-    ///   `aqueduct::fifo`, which waits for it.
+    ///   [`fifo`](crate::fifo), which waits for it.
     /// - What else `open(2)` says of the path, errno intact.
     /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe): the path names
     ///   something else.
