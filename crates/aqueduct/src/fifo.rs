@@ -50,7 +50,3 @@ pub use self::shared::{DEFAULT_HIGH_WATER, PIPE_BUF, SharedSender};
 
 /// The target of what this module tells `tracing`.
 const TARGET: &str = "aqueduct::fifo";
-
-/// How many bytes a framed end moves at a time. A pipe is a ring of pages: larger steps make the
-/// two sides take turns.
-const CHUNK: usize = 8 * 1024;

@@ -91,7 +91,8 @@ impl Located {
         if !made.can_be_ours(options) {
             return Ok(None);
         }
-        made.name.set_unlink(options.unlink_on_drop);
+        // What does not get the mode that was asked for does not stay.
+        made.name.set_unlink(true);
         if made.mode() != options.mode {
             // The umask has taken bits away. Through the descriptor, so that it is this inode; and
             // not by opening the FIFO, which would release a waiting peer and then hang up on it.
@@ -99,6 +100,7 @@ impl Located {
             fs::set_permissions(proc_path(made.fd.as_fd()), permissions)
                 .map_err(|e| Error::io(path, "chmod", e))?;
         }
+        made.name.set_unlink(options.unlink_on_drop);
         tracing::debug!(target: super::TARGET, ?path, mode = %format_args!("{:#o}", options.mode), "made");
         Ok(Some(made))
     }

@@ -9,8 +9,8 @@ use tracing::Span;
 
 use super::error::Error;
 use super::name::{Name, PathState};
-use super::{CHUNK, OpenOptions, TARGET};
-use crate::frame::{FramedRead, Framing};
+use super::{OpenOptions, TARGET};
+use crate::frame::{FramedRead, Framing, PIPE_CHUNK};
 use crate::pipe;
 
 /// The receiving end of a FIFO.
@@ -126,9 +126,9 @@ impl Receiver {
         self.name.lost(self).await
     }
 
-    /// Cuts the stream into frames, reading in steps that suit a pipe (8 KiB).
+    /// Cuts the stream into frames, reading in steps that suit a pipe ([`PIPE_CHUNK`]).
     pub fn framed(self, framing: Framing) -> FramedRead<Self> {
-        FramedRead::new(self, framing).with_chunk(CHUNK)
+        FramedRead::new(self, framing).with_chunk(PIPE_CHUNK)
     }
 
     /// The end underneath, with all that it can do.

@@ -9,8 +9,8 @@ use tracing::Span;
 
 use super::error::Error;
 use super::name::{Name, PathState};
-use super::{CHUNK, OpenOptions, TARGET};
-use crate::frame::{FramedWrite, Framing};
+use super::{OpenOptions, TARGET};
+use crate::frame::{FramedWrite, Framing, PIPE_CHUNK};
 use crate::pipe;
 
 /// The sending end of a FIFO.
@@ -93,9 +93,9 @@ impl Sender {
         self.name.lost(self).await
     }
 
-    /// Sends frames, writing in steps that suit a pipe (8 KiB). For a FIFO with one writer.
+    /// Sends frames, writing in steps that suit a pipe ([`PIPE_CHUNK`]). For a FIFO with one writer.
     pub fn framed(self, framing: Framing) -> FramedWrite<Self> {
-        FramedWrite::new(self, framing).with_chunk(CHUNK)
+        FramedWrite::new(self, framing).with_chunk(PIPE_CHUNK)
     }
 
     /// The end underneath, with all that it can do.

@@ -319,3 +319,41 @@ impl Drop for Unsent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batches_of(frames: &[usize]) -> Vec<usize> {
+        let mut unsent = Unsent::new(Span::none());
+        for len in frames {
+            unsent.extend_by(*len);
+        }
+        unsent.batches.iter().map(|it| it.left).collect()
+    }
+
+    #[test]
+    fn a_batch_holds_whole_frames_within_the_limit() {
+        assert_eq!(batches_of(&[100, 0, 200]), [300]);
+        assert_eq!(batches_of(&[4000, 96, 1]), [4096, 1]);
+        assert_eq!(batches_of(&[4000, 97]), [4000, 97]);
+        assert_eq!(batches_of(&[4096, 4096]), [4096, 4096]);
+        assert_eq!(batches_of(&[10, 5000, 10, 10]), [10, 5000, 20]);
+    }
+
+    #[test]
+    fn what_is_partly_written_is_never_extended() {
+        let mut unsent = Unsent::new(Span::none());
+        unsent.buf.extend_from_slice(&[0; 5000]);
+        unsent.extend_by(5000);
+        unsent.advance(4900);
+        assert!(unsent.is_inside_frame());
+        unsent.buf.extend_from_slice(&[0; 10]);
+        unsent.extend_by(10);
+        assert_eq!(unsent.batches.len(), 2);
+        unsent.advance(100);
+        assert!(!unsent.is_inside_frame());
+        unsent.advance(10);
+        assert!(unsent.batches.is_empty() && unsent.buf.is_empty());
+    }
+}

@@ -72,3 +72,43 @@ fn start(fd: BorrowedFd<'_>, path: &Path, events: AddWatchFlags) -> io::Result<S
 pub(super) fn proc_path(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    const FOR_EVER: Duration = Duration::from_secs(3600);
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    async fn is_seen(watch: &Watch) -> bool {
+        let seen = tokio::time::timeout(DEADLINE, watch.changed_within(FOR_EVER));
+        seen.await.unwrap_or(false)
+    }
+
+    /// The event itself, not the time limit, tells of a reader that opens, and of the end of a name.
+    #[tokio::test]
+    async fn opening_and_removing_a_fifo_are_events() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let fd = File::options().read(true).write(true).open(&path).unwrap();
+        let events = AddWatchFlags::IN_OPEN | AddWatchFlags::IN_ATTRIB;
+        let watch = Watch::on(fd.as_fd(), &path, events);
+        assert!(watch.0.is_some());
+
+        let mut changed = tokio_test::task::spawn(watch.changed_within(FOR_EVER));
+        tokio_test::assert_pending!(changed.poll());
+        drop(changed);
+
+        let _reader = File::options().read(true).open(&path).unwrap();
+        assert!(is_seen(&watch).await);
+        std::fs::remove_file(&path).unwrap();
+        assert!(is_seen(&watch).await);
+    }
+}
