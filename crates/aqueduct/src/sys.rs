@@ -243,3 +243,31 @@ impl Deref for QueueFd {
         &self.queue
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `sh` has open when it is started with one unmarked descriptor in this process.
+    async fn shell_has(seal_with: fn() -> io::Result<Seal>) -> (String, String) {
+        let unmarked = nix::unistd::dup(io::stderr()).unwrap();
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", "echo /proc/$$/fd/*"]);
+        seal(&mut command, seal_with().unwrap());
+        let output = command.output().await.unwrap();
+        let open = String::from_utf8(output.stdout).unwrap();
+        (open, format!("/fd/{}", unmarked.as_raw_fd()))
+    }
+
+    #[tokio::test]
+    async fn an_unmarked_descriptor_does_not_reach_the_child_on_old_kernels_either() {
+        for seal_with in [Seal::each, || Ok(Seal::Range), Seal::new] {
+            let (open, unmarked) = shell_has(seal_with).await;
+            assert!(open.contains("/fd/2"), "{open}");
+            let mut words = open.split_whitespace();
+            assert!(!words.any(|word| word.ends_with(&unmarked)), "{open}");
+        }
+        let (open, unmarked) = shell_has(|| Ok(Seal::Each(Vec::new()))).await;
+        assert!(open.contains(&unmarked), "it would have leaked");
+    }
+}
