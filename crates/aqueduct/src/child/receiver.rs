@@ -220,25 +220,15 @@ impl AsyncRead for Receiver {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        loop {
-            let was_running = matches!(this.state, State::Running { .. });
-            match Pin::new(&mut this.pipe).poll_read(cx, buf) {
-                Poll::Ready(result) => {
-                    result?;
-                    match buf.filled().len() - before {
-                        0 => this.set_end(StreamEnd::Eof),
-                        n => this.note_read(cx, n)?,
-                    }
-                    return Poll::Ready(Ok(()));
-                }
-                Poll::Pending => this.look_for_exit(cx)?,
+        if let Poll::Ready(result) = Pin::new(&mut this.pipe).poll_read(cx, buf) {
+            result?;
+            match buf.filled().len() - before {
+                0 => this.set_end(StreamEnd::Eof),
+                n => this.note_read(cx, n)?,
             }
-            // The child may have written between the read and the look.
-            let still_running = matches!(this.state, State::Running { .. });
-            if was_running == still_running {
-                break;
-            }
+            return Poll::Ready(Ok(()));
         }
+        this.look_for_exit(cx)?;
         ready!(this.poll_grace(cx));
         if this.abandon()? {
             return Poll::Ready(Ok(()));
@@ -257,5 +247,70 @@ impl AsFd for Receiver {
 impl AsRawFd for Receiver {
     fn as_raw_fd(&self) -> RawFd {
         self.pipe.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::coop::unconstrained;
+
+    use super::*;
+
+    /// The end of a pipe from a child that has exited, and the writing end, as a process that the
+    /// child left behind would have it.
+    async fn left_behind() -> (Receiver, pipe::Sender) {
+        let mut child = tokio::process::Command::new("true").spawn().unwrap();
+        let exit = Exit::of(&child).unwrap();
+        child.wait().await.unwrap();
+        let (tx, rx) = pipe::pipe().unwrap();
+        (Receiver::new(rx, exit, Arc::default()), tx)
+    }
+
+    #[tokio::test]
+    async fn a_pipe_that_is_never_empty_does_not_hide_the_exit() {
+        let (mut receiver, mut tx) = left_behind().await;
+        receiver.set_grace(Some(Duration::from_millis(20)));
+        tx.write_all(&[1; 1000]).await.unwrap();
+        let begun = Instant::now();
+        let endless = async {
+            while begun.elapsed() < Duration::from_secs(20) {
+                tx.write_all(&[1; 16]).await.unwrap();
+                if receiver.read(&mut [0; 16]).await.unwrap() == 0 {
+                    break;
+                }
+            }
+        };
+        // Not even Tokio's budget gives a moment of "nothing to read".
+        unconstrained(endless).await;
+        assert_eq!(receiver.end(), Some(StreamEnd::Abandoned));
+    }
+
+    #[tokio::test]
+    async fn a_true_end_is_preferred_and_what_comes_before_it_is_read() {
+        let (mut receiver, mut tx) = left_behind().await;
+        receiver.set_grace(Some(Duration::ZERO));
+        tx.write_all(&[1; 32 * 16]).await.unwrap();
+        // The exit is seen with the last of these reads, and nothing is owed any more.
+        for _ in 0..READS_PER_LOOK {
+            assert_eq!(receiver.read(&mut [0; 16]).await.unwrap(), 16);
+        }
+        assert!(receiver.is_overdue());
+        tx.write_all(&[2; 100]).await.unwrap();
+        drop(tx);
+        let mut rest = Vec::new();
+        receiver.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest.len(), 100);
+        assert_eq!(receiver.end(), Some(StreamEnd::Eof));
+    }
+
+    #[tokio::test]
+    async fn once_ended_it_stays_ended() {
+        let (mut receiver, mut tx) = left_behind().await;
+        receiver.set_grace(Some(Duration::ZERO));
+        assert_eq!(receiver.read(&mut [0; 16]).await.unwrap(), 0);
+        assert_eq!(receiver.end(), Some(StreamEnd::Abandoned));
+        tx.write_all(b"late").await.unwrap();
+        assert_eq!(receiver.read(&mut [0; 16]).await.unwrap(), 0);
     }
 }
