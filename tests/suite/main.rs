@@ -5,6 +5,7 @@ mod fifo;
 mod fifo_open;
 mod fifo_shared;
 mod fifo_wait;
+mod channel;
 mod child;
 mod frame;
 mod pipe;

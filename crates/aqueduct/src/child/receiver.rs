@@ -272,6 +272,7 @@ mod tests {
         let (mut receiver, mut tx) = left_behind().await;
         receiver.set_grace(Some(Duration::from_millis(20)));
         tx.write_all(&[1; 1000]).await.unwrap();
+        receiver.pipe.readable().await.unwrap();
         let begun = Instant::now();
         let endless = async {
             while begun.elapsed() < Duration::from_secs(20) {
@@ -291,6 +292,7 @@ mod tests {
         let (mut receiver, mut tx) = left_behind().await;
         receiver.set_grace(Some(Duration::ZERO));
         tx.write_all(&[1; 32 * 16]).await.unwrap();
+        receiver.pipe.readable().await.unwrap();
         // The exit is seen with the last of these reads, and nothing is owed any more.
         for _ in 0..READS_PER_LOOK {
             assert_eq!(receiver.read(&mut [0; 16]).await.unwrap(), 16);

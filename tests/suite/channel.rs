@@ -1,0 +1,289 @@
+//! Typed channels over real pipes.
+
+use std::io;
+use std::time::Duration;
+
+use aqueduct::codec::{Codec, Json, MessagePack, Postcard, Raw, Text};
+use aqueduct::frame::{FrameError, Framing};
+use aqueduct::{Channel, Error, Receiver, Sender, pipe};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use tokio_test::{assert_pending, task};
+
+use crate::support::deadline;
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+struct Message {
+    number: u64,
+    text: String,
+    more: Option<Vec<u8>>,
+}
+
+impl Message {
+    fn new(number: u64) -> Self {
+        // From nothing to beyond what a pipe holds at once.
+        let size = usize::try_from(number * number % 100_003).unwrap();
+        Self {
+            number,
+            text: "x".repeat(size / 2),
+            more: (number % 3 == 0).then(|| vec![0; size / 2]),
+        }
+    }
+}
+
+fn over_pipe<T, C>(framing: Framing, codec: C) -> (Sender<T>, Receiver<T>)
+where
+    C: Codec<T> + Clone + 'static,
+{
+    let (tx, rx) = pipe::pipe().unwrap();
+    (
+        Sender::new(tx.framed(framing.clone()), codec.clone()),
+        Receiver::new(rx.framed(framing), codec),
+    )
+}
+
+async fn all_arrive_in_order<C: Codec<Message> + Clone + 'static>(codec: C) {
+    const COUNT: u64 = 200;
+    let (mut sender, mut receiver) = over_pipe::<Message, C>(Framing::length(), codec);
+    let sending = tokio::spawn(async move {
+        for number in 0..COUNT {
+            let message = Message::new(number);
+            if number % 7 == 0 {
+                sender.send(message).await.unwrap();
+            } else {
+                sender.feed(message).await.unwrap();
+            }
+        }
+        sender.close().await.unwrap();
+        sender
+    });
+    let mut next = 0;
+    let mut batch = Vec::new();
+    while deadline(receiver.recv_many(&mut batch, 5)).await > 0 {
+        for message in batch.drain(..) {
+            assert_eq!(message.unwrap(), Message::new(next));
+            next += 1;
+        }
+    }
+    assert_eq!(next, COUNT);
+    // It still lives, and still the end of the stream was seen.
+    let sender = sending.await.unwrap();
+    assert!(sender.is_closed());
+}
+
+#[tokio::test]
+async fn all_arrive_in_order_as_json() {
+    all_arrive_in_order(Json).await;
+}
+
+#[tokio::test]
+async fn all_arrive_in_order_as_postcard() {
+    all_arrive_in_order(Postcard).await;
+}
+
+#[tokio::test]
+async fn all_arrive_in_order_as_messagepack() {
+    all_arrive_in_order(MessagePack).await;
+}
+
+#[tokio::test]
+async fn two_one_way_pipes_make_a_channel() {
+    let (to_there, from_here) = over_pipe::<String, _>(Framing::nul(), Text);
+    let (to_here, from_there) = over_pipe::<Message, _>(Framing::length(), Json);
+    let mut here = Channel::new(to_there, from_there);
+    let mut there = Channel::new(to_here, from_here);
+    let echo = tokio::spawn(async move {
+        while let Some(text) = there.recv().await {
+            let text = text.unwrap();
+            let number = text.len() as u64;
+            let more = None;
+            there.send(Message { number, text, more }).await.unwrap();
+        }
+    });
+    for text in ["", "a", "bc"] {
+        deadline(here.send(text.into())).await.unwrap();
+        let back = deadline(here.recv()).await.unwrap().unwrap();
+        assert_eq!((back.number, back.text.as_str()), (text.len() as u64, text));
+    }
+    here.close().await.unwrap();
+    assert!(deadline(here.recv()).await.is_none());
+    echo.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_parse_costs_one_item() {
+    let (mut sender, receiver) = over_pipe::<&str, _>(Framing::lines(), OneWay);
+    let mut receiver = Receiver::<Message>::new(receiver.into_inner(), Json);
+    let good = r#"{"number":1,"text":"","more":null}"#;
+    for line in [good, "garbage", "", good] {
+        sender.feed(line).await.unwrap();
+    }
+    sender.close().await.unwrap();
+    let mut results = Vec::new();
+    while let Some(item) = deadline(receiver.recv()).await {
+        results.push(match item {
+            Ok(message) => Ok(message.number),
+            Err(Error::Decode { len, codec, .. }) => Err((codec, len)),
+            Err(other) => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(results, [Ok(1), Err(("json", 7)), Err(("json", 0)), Ok(1)]);
+}
+
+/// Sends text without a way back.
+#[derive(Clone)]
+struct OneWay;
+
+impl aqueduct::codec::Format for OneWay {
+    fn name(&self) -> &'static str {
+        "one-way"
+    }
+}
+
+impl aqueduct::codec::Encode<&'static str> for OneWay {
+    fn encode(
+        &self,
+        item: &&'static str,
+        dst: &mut bytes::BytesMut,
+    ) -> Result<(), aqueduct::codec::BoxError> {
+        dst.extend_from_slice(item.as_bytes());
+        Ok(())
+    }
+}
+
+impl aqueduct::codec::Decode<&'static str> for OneWay {
+    fn decode(&self, _: Bytes) -> Result<&'static str, aqueduct::codec::BoxError> {
+        Err("there is no way back".into())
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_frame_is_unexpected_eof_after_all_that_came_whole() {
+    let (mut tx, rx) = pipe::pipe().unwrap();
+    let frames = rx.framed(Framing::length());
+    let mut receiver = Receiver::<String>::new(frames, Text);
+    tx.write_all(b"\0\0\0\x02hi\0\0\0\x05tor").await.unwrap();
+    drop(tx);
+    assert_eq!(deadline(receiver.recv()).await.unwrap().unwrap(), "hi");
+    let error = io::Error::from(deadline(receiver.recv()).await.unwrap().unwrap_err());
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    assert!(matches!(
+        FrameError::of(&error),
+        Some(FrameError::Truncated { .. })
+    ));
+    assert!(deadline(receiver.recv()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_with_size_and_limit_and_the_next_goes() {
+    let framing = Framing::length().max_frame(100);
+    let (mut sender, mut receiver) = over_pipe::<String, _>(framing, Text);
+    let error = sender.send("x".repeat(101)).await.unwrap_err();
+    let error = io::Error::from(error);
+    let expected = FrameError::TooLarge { len: 101, max: 100 };
+    assert_eq!(FrameError::of(&error), Some(&expected));
+    sender.send("x".repeat(100)).await.unwrap();
+    sender.close().await.unwrap();
+    assert_eq!(deadline(receiver.recv()).await.unwrap().unwrap().len(), 100);
+    assert!(deadline(receiver.recv()).await.is_none());
+}
+
+#[tokio::test]
+async fn sending_to_a_reader_that_has_gone_is_epipe() {
+    let (mut sender, receiver) = over_pipe::<String, _>(Framing::length(), Text);
+    drop(receiver);
+    let error = deadline(sender.send("x".into())).await.unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
+}
+
+#[tokio::test]
+async fn close_drains_and_gives_up_at_its_deadline_without_losing_anything() {
+    let (mut sender, mut receiver) = over_pipe::<Bytes, _>(Framing::length(), Raw);
+    // Far more than any pipe holds by default, and below the largest frame.
+    let big = Bytes::from(vec![7; 1 << 20]);
+    sender.feed(big.clone()).await.unwrap();
+    match deadline(sender.close_timeout(Duration::from_millis(20))).await {
+        Err(Error::TimedOut { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    let reading = tokio::spawn(async move {
+        let item = receiver.recv().await.unwrap().unwrap();
+        assert!(receiver.recv().await.is_none());
+        item
+    });
+    deadline(sender.close()).await.unwrap();
+    assert_eq!(deadline(reading).await.unwrap(), big);
+}
+
+#[tokio::test]
+async fn dropping_every_future_at_every_poll_loses_and_doubles_nothing() {
+    const COUNT: u64 = 2000;
+    let (mut sender, mut receiver) = over_pipe::<Bytes, _>(Framing::length(), Raw);
+    let item = |number: u64| {
+        let mut body = number.to_be_bytes().to_vec();
+        body.resize(8 + usize::try_from(number * 7 % 3000).unwrap(), 0);
+        Bytes::from(body)
+    };
+    let (mut sent, mut received) = (0, 0);
+    let mut pending = 0;
+    let interleaved = async {
+        while received < COUNT {
+            while sent < COUNT {
+                // Polled once and dropped, ready or not: the item stays with us until a permit is there.
+                let mut reserving = task::spawn(sender.reserve());
+                let std::task::Poll::Ready(permit) = reserving.poll() else {
+                    pending += 1;
+                    break;
+                };
+                permit.unwrap().send(item(sent)).unwrap();
+                sent += 1;
+            }
+            let _dropped = task::spawn(sender.flush()).poll();
+            loop {
+                let mut receiving = task::spawn(receiver.recv());
+                let std::task::Poll::Ready(got) = receiving.poll() else {
+                    pending += 1;
+                    break;
+                };
+                assert_eq!(got.unwrap().unwrap(), item(received));
+                received += 1;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline(interleaved).await;
+    assert!(
+        pending > 10,
+        "futures were dropped while they waited: {pending}"
+    );
+    sender.close().await.unwrap();
+    assert!(deadline(receiver.recv()).await.is_none());
+}
+
+#[tokio::test]
+async fn idle_ends_wait_and_are_woken() {
+    let (mut sender, mut receiver) = over_pipe::<String, _>(Framing::lines(), Text);
+    let mut waiting = task::spawn(async move { receiver.recv().await.unwrap().unwrap() });
+    assert_pending!(waiting.poll());
+    sender.send("now".into()).await.unwrap();
+    assert_eq!(deadline(waiting).await, "now");
+}
+
+#[tokio::test]
+async fn the_halves_are_a_sink_and_a_stream() {
+    let (sender, receiver) = over_pipe::<u32, _>(Framing::length(), Postcard);
+    let numbers = futures_util::stream::iter((0..1000).map(Ok));
+    let sending = tokio::spawn(numbers.forward(sender));
+    let got: Vec<u32> = deadline(receiver.map(Result::unwrap).collect()).await;
+    assert_eq!(got, (0..1000).collect::<Vec<_>>());
+    sending.await.unwrap().unwrap();
+
+    let (mut sender, _receiver) = over_pipe::<u32, _>(Framing::length(), Postcard);
+    SinkExt::close(&mut sender).await.unwrap();
+    assert!(matches!(
+        SinkExt::send(&mut sender, 1).await,
+        Err(Error::Closed)
+    ));
+}
