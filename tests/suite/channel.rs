@@ -28,7 +28,7 @@ impl Message {
         Self {
             number,
             text: "x".repeat(size / 2),
-            more: (number % 3 == 0).then(|| vec![0; size / 2]),
+            more: number.is_multiple_of(3).then(|| vec![0; size / 2]),
         }
     }
 }
@@ -50,7 +50,7 @@ async fn all_arrive_in_order<C: Codec<Message> + Clone + 'static>(codec: C) {
     let sending = tokio::spawn(async move {
         for number in 0..COUNT {
             let message = Message::new(number);
-            if number % 7 == 0 {
+            if number.is_multiple_of(7) {
                 sender.send(message).await.unwrap();
             } else {
                 sender.feed(message).await.unwrap();

@@ -204,8 +204,8 @@ mod tests {
         #[derive(Serialize, Deserialize, Debug)]
         enum Tree {
             Leaf,
-            Node(Box<Tree>),
-            Wood(Vec<Tree>),
+            Node(Box<Self>),
+            Wood(Vec<Self>),
         }
 
         fn nested(levels: usize) -> Tree {
