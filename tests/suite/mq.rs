@@ -1,0 +1,589 @@
+//! Message queues: what one process sees. Every test runs over both drivers.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use aqueduct::mq::{self, Driver, MAX_PRIORITY, Message, NameState, OpenOptions, Queue};
+
+use crate::support::deadline;
+
+/// A queue name of a test's own; whatever queue has it is removed when the test ends, however.
+#[derive(Debug)]
+pub(crate) struct QueueName(pub(crate) String);
+
+impl QueueName {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("/aqueduct-test-{}-{next}", std::process::id()))
+    }
+
+    /// A new queue of this name. Small: the system allows each user few bytes of queues.
+    pub(crate) fn create(&self, driver: Driver, capacity: usize, max_message: usize) -> Queue {
+        OpenOptions::new()
+            .create_new(true)
+            .capacity(capacity)
+            .max_message(max_message)
+            .driver(driver)
+            .open(&self.0)
+            .expect("a small queue can be made")
+    }
+
+    /// The queue once more, by a descriptor of its own.
+    pub(crate) fn open(&self, driver: Driver) -> Queue {
+        let opened = OpenOptions::new().driver(driver).open(&self.0);
+        opened.expect("the queue is there")
+    }
+}
+
+impl Drop for QueueName {
+    fn drop(&mut self) {
+        let _ = mq::unlink(&self.0);
+    }
+}
+
+/// Stamps each test, an `async fn(Driver)`, out for both drivers.
+macro_rules! over_both_drivers {
+    ($($(#[$meta:meta])* $test:ident),* $(,)?) => {
+        over_both_drivers!(@ pool, aqueduct::mq::Driver::Pool, $($(#[$meta])* $test),*);
+        over_both_drivers!(@ async_fd, aqueduct::mq::Driver::AsyncFd, $($(#[$meta])* $test),*);
+    };
+    (@ $module:ident, $driver:expr, $($(#[$meta:meta])* $test:ident),*) => {
+        mod $module {
+            $(
+                $(#[$meta])*
+                #[tokio::test]
+                async fn $test() {
+                    crate::support::deadline(super::$test($driver)).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use over_both_drivers;
+
+over_both_drivers!(
+    higher_priorities_first_equal_ones_in_order,
+    empty_message_is_a_message,
+    message_of_any_size_arrives_whole,
+    message_too_large_is_refused_before_the_system_call,
+    receiving_needs_a_buffer_of_the_queues_size_not_of_the_message,
+    wrong_direction_is_a_typed_error,
+    full_and_empty_queues_would_block,
+    all_senders_closed_is_no_end,
+    timeouts_take_what_is_there_and_give_up_when_there_is_nothing,
+    sends_that_were_not_looked_at_in_between_all_arrive,
+    sent_and_taken_by_another_before_the_wait_ends,
+    receive_while_a_sender_is_blocked_in_the_kernel,
+    a_receiver_blocked_in_the_kernel_shares_the_queue,
+    unlinked_queue_works_on_and_its_name_is_another_queue,
+    inherited_descriptor_gets_a_description_of_its_own,
+    attributes_tell_the_depth,
+    drain_empties_once,
+    always_ready_queue_lets_other_tasks_run,
+    both_directions_wait_at_once,
+);
+
+fn body(text: &str) -> Message {
+    Message::new(0, text.to_owned())
+}
+
+/// Fact 38: order is by priority, and first in first out within one.
+async fn higher_priorities_first_equal_ones_in_order(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 6, 8);
+    for (priority, text) in [(0, "a"), (5, "b"), (MAX_PRIORITY, "c"), (5, "d"), (0, "e")] {
+        queue.send(priority, text.as_bytes()).await.unwrap();
+    }
+    let mut order = Vec::new();
+    for _ in 0..5 {
+        let message = queue.recv().await.unwrap();
+        order.push((message.priority, message.body));
+    }
+    let expected = [(MAX_PRIORITY, "c"), (5, "b"), (5, "d"), (0, "a"), (0, "e")];
+    assert_eq!(order, expected.map(|(p, it)| (p, it.into())));
+
+    let error = queue.send(MAX_PRIORITY + 1, b"x").await.unwrap_err();
+    assert!(matches!(
+        mq::Error::find(&error),
+        Some(mq::Error::Priority { asked: 32_768 })
+    ));
+    assert_eq!(queue.attributes().unwrap().messages, 0);
+}
+
+/// Fact 38: a zero-length message is an item, never an end.
+async fn empty_message_is_a_message(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 2, 8);
+    queue.send(3, b"").await.unwrap();
+    queue.send(3, b"after").await.unwrap();
+    assert_eq!(queue.recv().await.unwrap(), Message::new(3, ""));
+    assert_eq!(queue.recv().await.unwrap(), Message::new(3, "after"));
+}
+
+/// Messages below and above the size from which they are not copied.
+async fn message_of_any_size_arrives_whole(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 1, 8192);
+    let pattern: Vec<u8> = (0..8192_u32).map(|i| (i % 251) as u8).collect();
+    let mut kept = Vec::new();
+    for len in [0, 1, 2, 2047, 2048, 2049, 4095, 4096, 8191, 8192] {
+        queue.send(0, &pattern[..len]).await.unwrap();
+        kept.push((len, queue.recv().await.unwrap().body));
+    }
+    // Kept while others came: their buffers are not used again under them.
+    for (len, body) in kept {
+        assert!(body == pattern[..len], "message of {len} bytes");
+    }
+}
+
+/// Fact 37: one byte too many is `EMSGSIZE`; the error says how large it was and may be.
+async fn message_too_large_is_refused_before_the_system_call(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 1, 16);
+    queue.send(0, &[1; 16]).await.unwrap();
+    // The queue is full: had the kernel been asked, it might have waited.
+    for result in [queue.send(0, &[2; 17]).await, queue.try_send(0, &[2; 17])] {
+        let error = result.unwrap_err();
+        let Some(
+            error @ mq::Error::MessageTooLarge {
+                len: 17, max: 16, ..
+            },
+        ) = mq::Error::find(&error)
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+        let text = error.to_string();
+        assert!(
+            text.contains("17 bytes") && text.contains("largest is 16"),
+            "{text}"
+        );
+    }
+    assert_eq!(queue.recv().await.unwrap().body, [1; 16][..]);
+    assert_eq!(queue.attributes().unwrap().messages, 0);
+}
+
+/// Fact 37: a receive buffer smaller than the queue's largest message fails even for 4 bytes.
+async fn receiving_needs_a_buffer_of_the_queues_size_not_of_the_message(driver: Driver) {
+    let name = QueueName::new();
+    let made = name.create(driver, 2, 4096);
+    // Opened by one who asks for less: what counts is what the queue has.
+    let queue = OpenOptions::new()
+        .max_message(16)
+        .driver(driver)
+        .open(&name.0)
+        .unwrap();
+    assert_eq!(queue.max_message(), 4096);
+    made.send(0, b"four").await.unwrap();
+    assert_eq!(queue.recv().await.unwrap(), body("four"));
+}
+
+/// Fact 39: sending on a queue open for receiving, and the reverse, is `EBADF`.
+async fn wrong_direction_is_a_typed_error(driver: Driver) {
+    let name = QueueName::new();
+    let _made = name.create(driver, 1, 8);
+    let reader = OpenOptions::new()
+        .read(true)
+        .driver(driver)
+        .open(&name.0)
+        .unwrap();
+    let writer = OpenOptions::new()
+        .write(true)
+        .driver(driver)
+        .open(&name.0)
+        .unwrap();
+    let error = reader.send(0, b"x").await.unwrap_err();
+    let error = mq::Error::find(&error).unwrap();
+    assert!(matches!(error, mq::Error::NotWritable { .. }));
+    assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    for error in [
+        writer.recv().await.unwrap_err(),
+        writer.try_recv().unwrap_err(),
+        writer.recv_timeout(Duration::ZERO).await.unwrap_err(),
+    ] {
+        assert!(matches!(
+            mq::Error::find(&error),
+            Some(mq::Error::NotReadable { .. })
+        ));
+    }
+    assert!(matches!(
+        mq::Receiver::new(writer),
+        Err(mq::Error::NotReadable { .. })
+    ));
+    assert!(matches!(
+        mq::Sender::new(reader),
+        Err(mq::Error::NotWritable { .. })
+    ));
+}
+
+async fn full_and_empty_queues_would_block(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 2, 8);
+    assert_eq!(
+        queue.try_recv().unwrap_err().raw_os_error(),
+        Some(libc::EAGAIN)
+    );
+    queue.try_send(0, b"1").unwrap();
+    queue.try_send(0, b"2").unwrap();
+    assert_eq!(
+        queue.try_send(0, b"3").unwrap_err().raw_os_error(),
+        Some(libc::EAGAIN)
+    );
+    assert_eq!(queue.try_recv().unwrap(), body("1"));
+}
+
+/// Fact 40: a queue has no end of stream.
+async fn all_senders_closed_is_no_end(driver: Driver) {
+    let name = QueueName::new();
+    let receiver = {
+        let _made = name.create(driver, 1, 8);
+        OpenOptions::new()
+            .read(true)
+            .driver(driver)
+            .open(&name.0)
+            .unwrap()
+    };
+    let mut recv = tokio_test::task::spawn(receiver.recv());
+    tokio_test::assert_pending!(recv.poll());
+    drop(name.open(driver));
+    let late = name.open(driver);
+    late.send(0, b"late").await.unwrap();
+    assert_eq!(recv.await.unwrap(), body("late"));
+}
+
+/// Fact 49: past deadline and empty is a timeout, past deadline and a message is the message.
+async fn timeouts_take_what_is_there_and_give_up_when_there_is_nothing(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 1, 8);
+    let timed_out = std::io::ErrorKind::TimedOut;
+    for timeout in [Duration::ZERO, Duration::from_millis(20)] {
+        assert_eq!(
+            queue.recv_timeout(timeout).await.unwrap_err().kind(),
+            timed_out
+        );
+    }
+    queue
+        .send_timeout(0, b"here", Duration::ZERO)
+        .await
+        .unwrap();
+    for timeout in [Duration::ZERO, Duration::from_millis(20)] {
+        let error = queue.send_timeout(0, b"more", timeout).await.unwrap_err();
+        assert_eq!(error.kind(), timed_out);
+    }
+    assert_eq!(
+        queue.recv_timeout(Duration::ZERO).await.unwrap(),
+        body("here")
+    );
+    // What timed out is not sent later.
+    assert_eq!(queue.attributes().unwrap().messages, 0);
+    // With all of the task's budget spent, too.
+    queue.send(0, b"budget").await.unwrap();
+    while tokio::task::coop::has_budget_remaining() {
+        tokio::task::coop::consume_budget().await;
+    }
+    assert_eq!(
+        queue.recv_timeout(Duration::ZERO).await.unwrap(),
+        body("budget")
+    );
+}
+
+/// Fact 41: sends that nobody looked at in between make one event.
+async fn sends_that_were_not_looked_at_in_between_all_arrive(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 5, 8);
+    let sender = name.open(driver);
+    for round in 0..50_u32 {
+        let mut recv = tokio_test::task::spawn(queue.recv());
+        tokio_test::assert_pending!(recv.poll());
+        for i in 0..5 {
+            sender.try_send(0, &[i]).unwrap();
+        }
+        assert_eq!(recv.await.unwrap().body, [0][..], "round {round}");
+        for i in 1..5 {
+            assert_eq!(queue.recv().await.unwrap().body, [i][..], "round {round}");
+        }
+    }
+}
+
+/// Fact 41: a message that another takes before the wait ends gives no event, or a futile one.
+async fn sent_and_taken_by_another_before_the_wait_ends(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 2, 8);
+    let other = name.open(driver);
+    let mut recv = tokio_test::task::spawn(queue.recv());
+    tokio_test::assert_pending!(recv.poll());
+    for _ in 0..50 {
+        other.try_send(0, b"taken").unwrap();
+        assert_eq!(other.try_recv().unwrap(), body("taken"));
+        tokio::task::yield_now().await;
+        if recv.is_woken() {
+            tokio_test::assert_pending!(recv.poll());
+        }
+    }
+    other.try_send(0, b"left").unwrap();
+    assert_eq!(recv.await.unwrap(), body("left"));
+}
+
+/// Fact 42: receiving while a sender is blocked on the full queue gives no event at all.
+async fn receive_while_a_sender_is_blocked_in_the_kernel(driver: Driver) {
+    const COUNT: u32 = 2000;
+    let name = QueueName::new();
+    let queue = name.create(driver, 1, 8);
+    let blocked = blocking(&name);
+    let sender = std::thread::spawn(move || {
+        for i in 0..COUNT {
+            nix::mqueue::mq_send(&blocked, &i.to_le_bytes(), 0).expect("the queue is there");
+        }
+        let _ = nix::mqueue::mq_close(blocked);
+    });
+    for i in 0..COUNT {
+        assert_eq!(queue.recv().await.unwrap().body, i.to_le_bytes()[..]);
+    }
+    sender.join().unwrap();
+}
+
+/// Fact 43: who is blocked in `mq_receive` is served first, and the others see nothing of it.
+async fn a_receiver_blocked_in_the_kernel_shares_the_queue(driver: Driver) {
+    const COUNT: u32 = 2000;
+    const END: u32 = u32::MAX;
+    let name = QueueName::new();
+    let queue = name.create(driver, 4, 8);
+    let sender = name.open(driver);
+    let blocked = blocking(&name);
+    let other = std::thread::spawn(move || {
+        let mut got = Vec::new();
+        loop {
+            let mut buffer = [0; 8];
+            let len = nix::mqueue::mq_receive(&blocked, &mut buffer, &mut 0).expect("a message");
+            let i = u32::from_le_bytes(buffer[..len].try_into().unwrap());
+            if i == END {
+                let _ = nix::mqueue::mq_close(blocked);
+                return got;
+            }
+            got.push(i);
+        }
+    });
+    let send = async {
+        for i in 0..COUNT {
+            sender.send(1, &i.to_le_bytes()).await.unwrap();
+        }
+    };
+    let receive = async {
+        let mut got = Vec::new();
+        while let Ok(message) = queue.recv_timeout(Duration::from_millis(300)).await {
+            got.push(u32::from_le_bytes(message.body[..].try_into().unwrap()));
+        }
+        got
+    };
+    let ((), mut got) = tokio::join!(send, receive);
+    sender.send(0, &END.to_le_bytes()).await.unwrap();
+    got.extend(
+        tokio::task::spawn_blocking(|| other.join().unwrap())
+            .await
+            .unwrap(),
+    );
+    got.sort_unstable();
+    assert_eq!(got, (0..COUNT).collect::<Vec<_>>());
+}
+
+/// Fact 45: unlinked while open it works on; the same name again is another queue.
+async fn unlinked_queue_works_on_and_its_name_is_another_queue(driver: Driver) {
+    let name = QueueName::new();
+    let old = name.create(driver, 1, 8);
+    assert_eq!(old.name_state().unwrap(), NameState::Linked);
+    old.unlink().unwrap();
+    assert_eq!(old.name_state().unwrap(), NameState::Unlinked);
+    assert!(matches!(
+        old.check_name(),
+        Err(mq::Error::Replaced {
+            replaced: false,
+            ..
+        })
+    ));
+    old.send(0, b"old").await.unwrap();
+
+    let new = name.create(driver, 1, 8);
+    assert_eq!(old.name_state().unwrap(), NameState::Replaced);
+    assert!(matches!(
+        old.unlink(),
+        Err(mq::Error::Replaced { replaced: true, .. })
+    ));
+    assert_eq!(new.name_state().unwrap(), NameState::Linked);
+    new.send(0, b"new").await.unwrap();
+    assert_eq!(old.recv().await.unwrap(), body("old"));
+    assert_eq!(new.recv().await.unwrap(), body("new"));
+}
+
+/// Fact 26: `O_NONBLOCK` is the description's. One that is shared must not be changed.
+async fn inherited_descriptor_gets_a_description_of_its_own(driver: Driver) {
+    let name = QueueName::new();
+    let made = name.create(driver, 1, 8);
+    let shared = blocking(&name);
+    made.unlink().unwrap();
+    let queue = OpenOptions::new().driver(driver).open_fd(&shared).unwrap();
+    assert_eq!((queue.capacity(), queue.max_message()), (1, 8));
+    assert!(queue.is_readable() && queue.is_writable() && queue.name() == name.0);
+    made.send(0, b"x").await.unwrap();
+    assert_eq!(queue.recv().await.unwrap(), body("x"));
+    assert_eq!(
+        nix::mqueue::mq_getattr(&shared).unwrap().flags(),
+        0,
+        "blocking still"
+    );
+    let _ = nix::mqueue::mq_close(shared);
+
+    let file = std::fs::File::open("/proc/self/status").unwrap();
+    assert!(matches!(
+        OpenOptions::new().open_fd(file.as_fd()),
+        Err(mq::Error::NotAQueue)
+    ));
+}
+
+async fn attributes_tell_the_depth(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 3, 8);
+    queue.send(0, b"1").await.unwrap();
+    queue.send(9, b"2").await.unwrap();
+    let attributes = queue.attributes().unwrap();
+    assert_eq!(attributes.capacity, 3);
+    assert_eq!(attributes.max_message, 8);
+    assert_eq!(attributes.messages, 2);
+}
+
+/// Fact 46: messages outlive everybody, so who starts must be able to begin afresh.
+async fn drain_empties_once(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 3, 8);
+    queue.send(0, b"1").await.unwrap();
+    queue.send(1, b"").await.unwrap();
+    drop(queue);
+    let queue = name.open(driver);
+    assert_eq!(queue.drain().unwrap(), 2);
+    assert_eq!(queue.drain().unwrap(), 0);
+}
+
+/// Finding 2: a loop on something that is always ready must not keep other tasks from running.
+async fn always_ready_queue_lets_other_tasks_run(driver: Driver) {
+    use futures_util::{SinkExt, StreamExt};
+
+    async fn runs_within<F: Future>(rounds: u32, mut round: impl FnMut() -> F) {
+        let other = tokio::spawn(async {});
+        for _ in 0..rounds {
+            if other.is_finished() {
+                return;
+            }
+            round().await;
+        }
+        panic!("no other task ran in {rounds} rounds");
+    }
+
+    let name = QueueName::new();
+    let queue = Arc::new(name.create(driver, 2, 8));
+    runs_within(1000, || async {
+        queue.send(0, b"x").await.unwrap();
+        queue.recv().await.unwrap();
+    })
+    .await;
+    runs_within(1000, || async {
+        queue
+            .send_timeout(0, b"x", Duration::from_secs(1))
+            .await
+            .unwrap();
+        queue.recv_timeout(Duration::from_secs(1)).await.unwrap();
+    })
+    .await;
+    let mut stream = mq::Receiver::new(Arc::clone(&queue)).unwrap();
+    let other = tokio::spawn(async {});
+    for _ in 0..1000 {
+        if !other.is_finished() {
+            queue.try_send(0, b"x").unwrap();
+            stream.next().await.unwrap().unwrap();
+        }
+    }
+    assert!(other.is_finished(), "the stream yields");
+    let mut sink = mq::Sender::new(Arc::clone(&queue)).unwrap();
+    let other = tokio::spawn(async {});
+    for _ in 0..1000 {
+        if !other.is_finished() {
+            sink.send("x".into()).await.unwrap();
+            queue.try_recv().unwrap();
+        }
+    }
+    assert!(other.is_finished(), "the sink yields");
+}
+
+/// Rule f: one-shot events disarm a whole registration, so the directions must not share one.
+async fn both_directions_wait_at_once(driver: Driver) {
+    let name = QueueName::new();
+    let empty = name.create(driver, 1, 8);
+    let other = name.open(driver);
+    for _ in 0..100 {
+        // A receive that waits, armed first, then a send that waits: impossible on one queue
+        // unless another takes and gives in between.
+        let mut recv = tokio_test::task::spawn(empty.recv());
+        tokio_test::assert_pending!(recv.poll());
+        other.try_send(0, b"1").unwrap();
+        let mut send = tokio_test::task::spawn(empty.send(0, b"2"));
+        tokio_test::assert_pending!(send.poll());
+        assert_eq!(recv.await.unwrap(), body("1"));
+        send.await.unwrap();
+        assert_eq!(other.try_recv().unwrap(), body("2"));
+    }
+}
+
+/// The queue once more, blocking, as a program without this library has it.
+pub(crate) fn blocking(name: &QueueName) -> nix::mqueue::MqdT {
+    use nix::mqueue::{MQ_OFlag, mq_open};
+    use nix::sys::stat::Mode;
+    mq_open(name.0.as_str(), MQ_OFlag::O_RDWR, Mode::empty(), None).expect("the queue is there")
+}
+
+/// The types can be used where they must.
+#[test]
+fn types_are_send_and_sync() {
+    fn both<T: Send + Sync + std::fmt::Debug>() {}
+    both::<Queue>();
+    both::<mq::Sender>();
+    both::<mq::Receiver>();
+    both::<mq::Framed<mq::WholeMessage>>();
+    both::<mq::Error>();
+    both::<OpenOptions>();
+}
+
+/// Two queues make a channel; at the waist each end is a stream or sink of bytes.
+#[tokio::test]
+async fn ends_meet_the_waist() {
+    use bytes::Bytes;
+    use futures_util::{Sink, SinkExt, Stream, StreamExt};
+    use std::io;
+    use std::pin::Pin;
+
+    deadline(async {
+        let (there, back) = (QueueName::new(), QueueName::new());
+        let (_a, _b) = (
+            there.create(Driver::Pool, 2, 64),
+            back.create(Driver::AsyncFd, 2, 64),
+        );
+        let options = OpenOptions::new();
+        let mut near: (Pin<Box<dyn Sink<Bytes, Error = io::Error> + Send>>, _) = (
+            Box::pin(options.open_sender(&there.0).unwrap()),
+            options.open_receiver(&back.0).unwrap(),
+        );
+        let mut far: (_, Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>) = (
+            options
+                .open_sender(&back.0)
+                .unwrap()
+                .with_priority(4)
+                .unwrap(),
+            Box::pin(options.open_receiver(&there.0).unwrap()),
+        );
+        near.0.send("question".into()).await.unwrap();
+        assert_eq!(far.1.next().await.unwrap().unwrap(), "question");
+        far.0.send("".into()).await.unwrap();
+        assert_eq!(near.1.recv().await.unwrap().unwrap(), Message::new(4, ""));
+    })
+    .await;
+}

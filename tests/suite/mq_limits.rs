@@ -1,0 +1,328 @@
+//! The limits on queues, the listing, and namespaces; each in a process of its own.
+
+use std::fs;
+
+use aqueduct::mq::{self, Driver, Error, OpenOptions, RoomEnd};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Uid, geteuid, setresuid};
+
+use crate::mq::QueueName;
+use crate::mq_open::run_alone;
+use crate::support::is_peer;
+
+/// Moves this process into an IPC namespace of its own, where no other test's queues are, with
+/// nothing mounted on `/dev/mqueue`. Says so and returns `false` where it may not.
+pub(crate) fn own_namespace(role: &str) -> bool {
+    const NONE: Option<&str> = None;
+    let flags = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNS;
+    let done = unshare(flags).and_then(|()| {
+        mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+        // Over all of /dev, or the machine would keep the directory that is made below.
+        mount(Some("tmpfs"), "/dev", Some("tmpfs"), MsFlags::empty(), NONE)
+    });
+    if let Err(errno) = &done {
+        println!("SKIPPED: {role} has no namespace of its own: {errno}");
+    }
+    done.is_ok()
+}
+
+fn mount_queues() {
+    fs::create_dir(mq::MOUNT_POINT).unwrap();
+    let mounted = mount(
+        Some("mqueue"),
+        mq::MOUNT_POINT,
+        Some("mqueue"),
+        MsFlags::empty(),
+        None::<&str>,
+    );
+    mounted.unwrap();
+}
+
+/// Becomes a user that nobody else is, who has no queues: the limit on bytes is the user's, in all
+/// namespaces together.
+fn own_user() {
+    let uid = Uid::from_raw(100_000 + std::process::id());
+    setresuid(uid, uid, uid).unwrap();
+    // Its own /proc/self/fd is root's without this.
+    nix::sys::prctl::set_dumpable(true).unwrap();
+}
+
+/// Makes queues of the default size until one fails.
+fn fill() -> (Vec<QueueName>, Vec<mq::Queue>, Error) {
+    let (mut names, mut queues) = (Vec::new(), Vec::new());
+    loop {
+        let name = QueueName::new();
+        match OpenOptions::new().create_new(true).open(&name.0) {
+            Ok(queue) => queues.push(queue),
+            Err(error) => return (names, queues, error),
+        }
+        names.push(name);
+    }
+}
+
+/// Fact 34 and finding 6: the prediction is exact, and the next queue is the typed error.
+fn predicted_is_met(looked: bool) -> usize {
+    let room = mq::measure_room(None).unwrap();
+    let limits = mq::limits().unwrap();
+    if looked {
+        assert_eq!(
+            limits.room_for(limits.default_cost()),
+            room.queues,
+            "{limits:?}"
+        );
+    }
+    let (names, queues, error) = fill();
+    assert_eq!(queues.len() as u64, room.queues);
+    match &error {
+        Error::QueueBytes { cost, limit, .. } => {
+            assert_eq!(room.ends_with, Some(RoomEnd::Bytes));
+            assert_eq!((*cost, *limit), (limits.default_cost(), limits.bytes_soft));
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+            assert!(error.to_string().contains("RLIMIT_MSGQUEUE"), "{error}");
+        }
+        Error::TooManyQueues { max, .. } => {
+            assert_eq!(room.ends_with, Some(RoomEnd::Queues));
+            assert_eq!(*max, limits.queues_max);
+            assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+            assert!(
+                error.to_string().contains("fs.mqueue.queues_max"),
+                "{error}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(mq::measure_room(None).unwrap().queues, 0);
+    if looked {
+        let limits = mq::limits().unwrap();
+        assert_eq!(limits.room_for(limits.default_cost()), 0, "{limits:?}");
+    }
+    // Closed but not unlinked still counts; unlinked but not closed does, too (fact 45).
+    let count = queues.len();
+    drop(queues);
+    assert_eq!(mq::measure_room(None).unwrap().queues, 0);
+    drop(names);
+    assert_eq!(mq::measure_room(None).unwrap().queues, room.queues);
+    count
+}
+
+#[test]
+fn room_for_queues_is_predicted_exactly_and_met() {
+    const ROLE: &str = "mq_limits::room_for_queues_is_predicted_exactly_and_met";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    if !geteuid().is_root() || !own_namespace(ROLE) {
+        println!("SKIPPED: {ROLE} needs root");
+        return;
+    }
+    mount_queues();
+    own_user();
+    let limits = mq::limits().unwrap();
+    assert!(limits.usage.listed);
+    assert_eq!((limits.usage.queues, limits.usage.own_bytes), (0, 0));
+    let default = limits.bytes_soft.unwrap() / limits.default_cost();
+    assert_eq!(
+        predicted_is_met(true) as u64,
+        default,
+        "9 on a machine nobody has changed"
+    );
+
+    // With queues there already: one linked and closed, one unlinked and open, one of both.
+    let (closed, open, both) = (QueueName::new(), QueueName::new(), QueueName::new());
+    drop(closed.create(Driver::Pool, 10, 1000));
+    let open = {
+        let queue = open.create(Driver::Pool, 10, 8192);
+        queue.unlink().unwrap();
+        queue
+    };
+    let _both = both.create(Driver::Pool, 3, 77);
+    let usage = mq::limits().unwrap().usage;
+    let expected = mq::cost(10, 1000) + mq::cost(10, 8192) + mq::cost(3, 77);
+    assert_eq!(
+        (usage.queues, usage.own_queues, usage.own_bytes),
+        (3, 3, expected)
+    );
+    assert!((predicted_is_met(true) as u64) < default);
+    drop(open);
+    assert_eq!(mq::limits().unwrap().usage.queues, 2);
+
+    // The cost is the kernel's to the byte: a queue that fits exactly, and one byte more.
+    let usage = mq::limits().unwrap();
+    let left = usize::try_from(usage.bytes_soft.unwrap() - usage.usage.own_bytes).unwrap();
+    let (names, queues, _) = fill();
+    let left = left - queues.len() * usize::try_from(usage.default_cost()).unwrap();
+    let size = left / 10 - 96;
+    assert_eq!(mq::measure_room(Some((10, size + 1))).unwrap().queues, 0);
+    assert_eq!(mq::measure_room(Some((10, size))).unwrap().queues, 1);
+    drop((names, queues));
+
+    // Small ones end at the number of queues instead (ENOSPC), this process's own among them.
+    let room = mq::measure_room(Some((1, 1))).unwrap();
+    assert_eq!(room.ends_with, Some(RoomEnd::Queues));
+    assert_eq!(room.queues, usage.queues_max - 2);
+}
+
+/// Fact 47: queues work where the queue file system is not mounted; only listing them does not.
+#[test]
+fn everything_but_listing_works_without_the_mount() {
+    const ROLE: &str = "mq_limits::everything_but_listing_works_without_the_mount";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    if !own_namespace(ROLE) {
+        return;
+    }
+    let error = mq::list().unwrap_err();
+    assert!(matches!(error, Error::NotMounted));
+    assert!(
+        error
+            .to_string()
+            .contains("mount -t mqueue none /dev/mqueue"),
+        "{error}"
+    );
+    own_user();
+    let usage = mq::limits().unwrap().usage;
+    assert!(!usage.listed);
+
+    let name = QueueName::new();
+    let mut options = OpenOptions::new();
+    options
+        .create_new(true)
+        .capacity(2)
+        .max_message(8)
+        .unlink_on_drop(true);
+    let queue = options.open(&name.0).unwrap();
+    queue.try_send(1, b"x").unwrap();
+    assert_eq!(queue.try_recv().unwrap().body, "x");
+    assert_eq!(queue.name_state().unwrap(), mq::NameState::Linked);
+    // What somebody has open is seen all the same.
+    let usage = mq::limits().unwrap().usage;
+    assert_eq!((usage.own_queues, usage.own_bytes), (1, mq::cost(2, 8)));
+    mq::unlink(&name.0).unwrap();
+    assert_eq!(queue.name_state().unwrap(), mq::NameState::Unlinked);
+    let another = name.create(Driver::Pool, 1, 8);
+    assert_eq!(queue.name_state().unwrap(), mq::NameState::Replaced);
+    drop(queue);
+    assert_eq!(
+        another.name_state().unwrap(),
+        mq::NameState::Linked,
+        "not unlinked on drop"
+    );
+    drop((another, name));
+    // A queue nobody has open is not seen here, but its room is not there either.
+    let room = mq::measure_room(None).unwrap().queues;
+    let hidden = QueueName::new();
+    drop(OpenOptions::new().create_new(true).open(&hidden.0).unwrap());
+    assert_eq!(mq::limits().unwrap().usage.own_queues, 0);
+    assert_eq!(mq::measure_room(None).unwrap().queues, room - 1);
+    predicted_is_met(false);
+}
+
+/// Fact 48: the listing has depth in messages from the attributes and bytes from the status file.
+#[test]
+fn listing_tells_what_there_is() {
+    const ROLE: &str = "mq_limits::listing_tells_what_there_is";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    if !own_namespace(ROLE) {
+        return;
+    }
+    mount_queues();
+    assert_eq!(mq::list().unwrap(), []);
+    let (a, b) = (QueueName::new(), QueueName::new());
+    let queue = a.create(Driver::Pool, 3, 100);
+    queue.try_send(0, b"12345").unwrap();
+    queue.try_send(0, b"").unwrap();
+    let mut options = OpenOptions::new();
+    options
+        .create_new(true)
+        .capacity(1)
+        .max_message(8)
+        .mode(0o642)
+        .open(&b.0)
+        .unwrap();
+    // Made by a program that takes any name.
+    fs::File::create(format!("{}/odd name", mq::MOUNT_POINT)).unwrap();
+    let all = mq::list().unwrap();
+    let names: Vec<_> = all.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, [a.0.as_str(), b.0.as_str(), "/odd name"]);
+    let entry = &all[0];
+    let attributes = entry.attributes.unwrap();
+    assert_eq!(
+        (
+            attributes.capacity,
+            attributes.max_message,
+            attributes.messages
+        ),
+        (3, 100, 2)
+    );
+    assert_eq!(
+        (entry.bytes, entry.mode, entry.owner),
+        (Some(5), 0o600, geteuid().as_raw())
+    );
+    assert_eq!(
+        (entry.cost(), entry.notified),
+        (Some(mq::cost(3, 100)), None)
+    );
+    assert_eq!(all[1].mode, 0o642);
+
+    // Another user sees the names, but not what the mode keeps from it.
+    own_user();
+    let all = mq::list().unwrap();
+    assert_eq!((all[0].attributes, all[0].bytes), (None, None));
+    assert!(
+        all[1].attributes.is_some(),
+        "may be written, so it can be asked"
+    );
+    assert_eq!(mq::limits().unwrap().usage.own_queues, 0);
+}
+
+/// Fact 47: in a new IPC namespace the name is not there, but an inherited queue works across.
+#[test]
+fn an_open_queue_crosses_namespaces_and_its_name_does_not() {
+    const ROLE: &str = "mq_limits::an_open_queue_crosses_namespaces_and_its_name_does_not";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    let name = QueueName::new();
+    let mut options = OpenOptions::new();
+    options
+        .create_new(true)
+        .capacity(2)
+        .max_message(8)
+        .unlink_on_drop(true);
+    let queue = options.open(&name.0).unwrap();
+    let inside = std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            // A thread's own, so that this process can look from both sides.
+            if !own_namespace(ROLE) {
+                return false;
+            }
+            assert!(matches!(
+                mq::Queue::open(&name.0),
+                Err(Error::NotFound { .. })
+            ));
+            assert_eq!(queue.name_state().unwrap(), mq::NameState::Unlinked);
+            queue.try_send(0, b"across").unwrap();
+            // One of that name here is another one, and stays.
+            let _here = name.create(Driver::Pool, 1, 8);
+            assert!(matches!(
+                queue.unlink(),
+                Err(Error::Replaced { replaced: true, .. })
+            ));
+            mq::unlink(&name.0).unwrap();
+            true
+        });
+        inside.join().unwrap()
+    });
+    if inside {
+        assert_eq!(queue.try_recv().unwrap().body, "across");
+    }
+    drop(queue);
+    assert!(matches!(
+        mq::Queue::open(&name.0),
+        Err(Error::NotFound { .. })
+    ));
+}

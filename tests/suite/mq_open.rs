@@ -1,0 +1,390 @@
+//! Opening, making and removing queues, and what can be wrong with that.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use aqueduct::mq::{self, Driver, Error, NameProblem, OpenOptions};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::{Uid, geteuid, seteuid};
+
+use crate::mq::QueueName;
+use crate::support::{is_peer, peer_command};
+
+/// Runs `role` as a process of its own and shows what it said if it fails.
+pub(crate) fn run_alone(role: &str) {
+    let output = peer_command(role).output().expect("the test binary starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{role}: {}\n{text}\n{errors}",
+        output.status
+    );
+    // A part that was left out is seen in the log.
+    text.lines()
+        .chain(errors.lines())
+        .filter(|it| it.contains("SKIPPED"))
+        .for_each(|it| eprintln!("{it}"));
+}
+
+/// Fact 32: an existing queue keeps its attributes whatever is asked for.
+#[test]
+fn attributes_asked_of_an_existing_queue_are_compared() {
+    let name = QueueName::new();
+    let made = name.create(Driver::Pool, 3, 100);
+    assert_eq!(made.mismatch(), None);
+    assert!(made.is_created());
+
+    let mut options = OpenOptions::new();
+    options.create(true).capacity(5).max_message(100);
+    let queue = options.open(&name.0).unwrap();
+    assert!(!queue.is_created());
+    let mismatch = queue.mismatch().unwrap();
+    assert_eq!((mismatch.asked_capacity, mismatch.capacity), (Some(5), 3));
+    assert_eq!(
+        (mismatch.asked_max_message, mismatch.max_message),
+        (Some(100), 100)
+    );
+
+    let error = options.strict(true).open(&name.0).unwrap_err();
+    assert!(matches!(error, Error::Attributes { .. }));
+    assert!(
+        error
+            .to_string()
+            .contains("holds 3 messages of up to 100 bytes, not 5"),
+        "{error}"
+    );
+    options.capacity(3).open(&name.0).unwrap();
+}
+
+/// Fact 33: with only one of capacity and size given the other one is the system's default.
+#[test]
+fn one_attribute_alone_is_enough() {
+    let limits = mq::limits().unwrap();
+    let name = QueueName::new();
+    let mut options = OpenOptions::new();
+    let queue = options
+        .create_new(true)
+        .max_message(16)
+        .open(&name.0)
+        .unwrap();
+    assert_eq!(
+        queue.capacity() as u64,
+        limits.msg_default.min(limits.msg_max)
+    );
+    assert_eq!(queue.max_message(), 16);
+    let name = QueueName::new();
+    let mut options = OpenOptions::new();
+    let queue = options.create_new(true).capacity(1).open(&name.0).unwrap();
+    assert_eq!(
+        queue.max_message() as u64,
+        limits.msgsize_default.min(limits.msgsize_max)
+    );
+    assert_eq!(queue.capacity(), 1);
+}
+
+/// Fact 34: `EINVAL` says which value it is, which sysctl limits it, and what is allowed.
+#[test]
+fn invalid_attributes_name_the_value_and_the_limit() {
+    let limits = mq::limits().unwrap();
+    let name = QueueName::new();
+    // Whoever has CAP_SYS_RESOURCE meets the kernel's own limits.
+    for capacity in [0, 65_537, usize::MAX / 2] {
+        let mut options = OpenOptions::new();
+        let error = options
+            .create(true)
+            .capacity(capacity)
+            .max_message(8)
+            .open(&name.0);
+        let error = error.unwrap_err();
+        let Error::Capacity { asked, max, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert!(asked == capacity && (max == limits.msg_max || max == 65_536));
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        let text = error.to_string();
+        assert!(
+            text.contains("fs.mqueue.msg_max") && text.contains(&max.to_string()),
+            "{text}"
+        );
+    }
+    for size in [0, 16 * 1024 * 1024 + 1, usize::MAX / 2] {
+        let mut options = OpenOptions::new();
+        let error = options
+            .create(true)
+            .capacity(1)
+            .max_message(size)
+            .open(&name.0);
+        let error = error.unwrap_err();
+        let Error::MaxMessage { asked, max, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert!(asked == size && (max == limits.msgsize_max || max == 16 * 1024 * 1024));
+        let text = error.to_string();
+        assert!(
+            text.contains("fs.mqueue.msgsize_max") && text.contains(&max.to_string()),
+            "{text}"
+        );
+    }
+    assert!(
+        matches!(mq::Queue::open(&name.0), Err(Error::NotFound { .. })),
+        "nothing was made"
+    );
+}
+
+/// Fact 34: `ENOENT` and `EEXIST`.
+#[test]
+fn missing_and_existing_queues_are_typed_errors() {
+    let name = QueueName::new();
+    let error = mq::Queue::open(&name.0).unwrap_err();
+    assert!(matches!(&error, Error::NotFound { name: it } if *it == name.0));
+    assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+    assert!(matches!(mq::unlink(&name.0), Err(Error::NotFound { .. })));
+
+    let _made = name.create(Driver::Pool, 1, 8);
+    let error = OpenOptions::new()
+        .create_new(true)
+        .open(&name.0)
+        .unwrap_err();
+    assert!(matches!(error, Error::AlreadyExists { .. }));
+    let error = std::io::Error::from(error);
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+    assert!(matches!(
+        Error::find(&error),
+        Some(Error::AlreadyExists { .. })
+    ));
+}
+
+/// Fact 35: the kernel takes names that would break addresses, tables and logs.
+#[test]
+fn names_are_checked_by_every_entry() {
+    let long = format!("/{}", "x".repeat(300));
+    for name in [
+        "", "jobs", "/", "//jobs", "/a/b", "/.", "/..", "/a\nb", "/a b", &long,
+    ] {
+        let refused = |error: Error| matches!(error, Error::Name { .. });
+        assert!(
+            OpenOptions::new()
+                .create(true)
+                .open(name)
+                .is_err_and(refused),
+            "{name:?}"
+        );
+        assert!(mq::unlink(name).is_err_and(refused), "{name:?}");
+    }
+    let error = mq::Queue::open("/a\nb").unwrap_err();
+    assert!(matches!(
+        &error,
+        Error::Name {
+            problem: NameProblem::Character { found: '\n' },
+            ..
+        }
+    ));
+    assert!(!error.to_string().contains('\n'), "one line: {error}");
+    let longest = format!("/{:x<255}", QueueName::new().0.trim_start_matches('/'));
+    let mut options = OpenOptions::new();
+    options
+        .create_new(true)
+        .capacity(1)
+        .max_message(1)
+        .unlink_on_drop(true);
+    options.open(&longest).unwrap();
+}
+
+/// Fact 36: close-on-exec always; and the descriptor is the non-blocking one of this library.
+#[test]
+fn descriptors_are_close_on_exec_and_non_blocking() {
+    let name = QueueName::new();
+    let queue = name.create(Driver::Pool, 1, 8);
+    let flags = fcntl(queue.as_fd(), FcntlArg::F_GETFD).unwrap();
+    assert!(FdFlag::from_bits_truncate(flags).contains(FdFlag::FD_CLOEXEC));
+    let flags = fcntl(queue.as_fd(), FcntlArg::F_GETFL).unwrap();
+    assert!(OFlag::from_bits_truncate(flags).contains(OFlag::O_NONBLOCK));
+}
+
+fn mode_of(queue: &mq::Queue) -> u32 {
+    fstat(queue.as_fd()).unwrap().st_mode & 0o777
+}
+
+/// Finding 5 and fact 36: the mode is what was asked for, whatever the umask.
+#[test]
+fn mode_is_exact_whatever_the_umask() {
+    if !is_peer("mq_open::mode_is_exact_whatever_the_umask") {
+        // The umask is the process's, so this is done in one of its own.
+        return run_alone("mq_open::mode_is_exact_whatever_the_umask");
+    }
+    for mask in [0o000, 0o022, 0o077, 0o777] {
+        umask(Mode::from_bits_truncate(mask));
+        let name = QueueName::new();
+        assert_eq!(
+            mode_of(&name.create(Driver::Pool, 1, 8)),
+            0o600,
+            "umask {mask:04o}"
+        );
+        for mode in [0o600, 0o640, 0o666, 0o000] {
+            let name = QueueName::new();
+            let mut options = OpenOptions::new();
+            options
+                .create_new(true)
+                .capacity(1)
+                .max_message(8)
+                .mode(mode);
+            let queue = options.open(&name.0).unwrap();
+            assert_eq!(mode_of(&queue), mode, "umask {mask:04o}");
+        }
+    }
+}
+
+/// Other programs make 0644 queues: that works, unless strict.
+#[test]
+fn wider_mode_is_taken_unless_strict() {
+    let name = QueueName::new();
+    let mut options = OpenOptions::new();
+    options
+        .create_new(true)
+        .capacity(1)
+        .max_message(8)
+        .mode(0o644);
+    options.open(&name.0).unwrap();
+    let queue = mq::Queue::open(&name.0).unwrap();
+    assert_eq!(mode_of(&queue), 0o644);
+    let mut strict = OpenOptions::new();
+    let error = strict.strict(true).open(&name.0).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::WiderMode {
+            mode: 0o644,
+            allowed: 0o600,
+            ..
+        }
+    ));
+    strict.mode(0o644).open(&name.0).unwrap();
+}
+
+/// Section 4: another user may have made the queue first, to read what is sent to it.
+#[test]
+fn queue_of_another_user_is_refused_unless_allowed() {
+    const ROLE: &str = "mq_open::queue_of_another_user_is_refused_unless_allowed";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    if !geteuid().is_root() {
+        println!("SKIPPED: {ROLE} needs root");
+        return;
+    }
+    let nobody = Uid::from_raw(65_534);
+    let (open, closed) = (QueueName::new(), QueueName::new());
+    seteuid(nobody).unwrap();
+    let mut options = OpenOptions::new();
+    options
+        .create_new(true)
+        .capacity(1)
+        .max_message(8)
+        .mode(0o666)
+        .open(&open.0)
+        .unwrap();
+    seteuid(Uid::from_raw(0)).unwrap();
+    closed.create(Driver::Pool, 1, 8);
+
+    // Root got it silently by mq_open with O_CREAT.
+    let mut options = OpenOptions::new();
+    let error = options.create(true).open(&open.0).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::ForeignOwner {
+            owner: 65_534,
+            euid: 0,
+            ..
+        }
+    ));
+    options.allow_foreign_owner(true).open(&open.0).unwrap();
+    assert!(matches!(
+        options.strict(true).open(&open.0),
+        Err(Error::WiderMode { mode: 0o666, .. })
+    ));
+
+    // And the other way round: EACCES, also for unlinking.
+    seteuid(nobody).unwrap();
+    let error = mq::Queue::open(&closed.0).unwrap_err();
+    assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
+    assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+    let error = mq::unlink(&closed.0).unwrap_err();
+    assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
+    seteuid(Uid::from_raw(0)).unwrap();
+}
+
+/// Removes only what this very call made.
+#[test]
+fn unlink_on_drop_removes_only_what_it_made() {
+    let name = QueueName::new();
+    let mut options = OpenOptions::new();
+    options
+        .create(true)
+        .capacity(1)
+        .max_message(8)
+        .unlink_on_drop(true);
+    let made = options.open(&name.0).unwrap();
+    let found = options.open(&name.0).unwrap();
+    drop(found);
+    assert!(mq::Queue::open(&name.0).is_ok(), "it was there before");
+    drop(made);
+    assert!(matches!(
+        mq::Queue::open(&name.0),
+        Err(Error::NotFound { .. })
+    ));
+
+    let made = options.open(&name.0).unwrap();
+    mq::unlink(&name.0).unwrap();
+    let another = name.create(Driver::Pool, 1, 8);
+    drop(made);
+    assert_eq!(
+        another.name_state().unwrap(),
+        mq::NameState::Linked,
+        "another one's"
+    );
+}
+
+/// Fact 34: `EMFILE` for want of a descriptor says so, and not that the queues are too large.
+#[test]
+fn too_many_descriptors_are_told_from_too_many_bytes() {
+    const ROLE: &str = "mq_open::too_many_descriptors_are_told_from_too_many_bytes";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (name, other) = (QueueName::new(), QueueName::new());
+    let queue = name.create(Driver::Pool, 1, 8);
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+    let mut all = Vec::new();
+    while let Ok(fd) = queue.as_fd().try_clone_to_owned() {
+        assert!(fd.as_raw_fd() < 64);
+        all.push(fd);
+    }
+    for error in [
+        OpenOptions::new()
+            .create(true)
+            .capacity(1)
+            .max_message(8)
+            .open(&other.0)
+            .unwrap_err(),
+        mq::Queue::open(&name.0).unwrap_err(),
+    ] {
+        assert!(
+            matches!(
+                error,
+                Error::Descriptors {
+                    limit: Some(64),
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+        assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
+    }
+    // The drivers need descriptors as well: an error of the wait, not a hang or a panic.
+    let runtime = tokio::runtime::Handle::try_current();
+    assert!(runtime.is_err());
+    drop(all.pop());
+}

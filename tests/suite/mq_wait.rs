@@ -1,0 +1,600 @@
+//! Message queues: waiting, cancelling, many tasks, and runtimes that come and go.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aqueduct::mq::{self, Driver, Error, Queue, Receiver};
+use futures_util::StreamExt;
+use nix::sys::resource::{UsageWho, getrusage};
+use tokio::runtime::{Builder, Runtime};
+use tokio_test::task::{Spawn, spawn};
+use tokio_test::{assert_pending, assert_ready};
+
+use crate::mq::{QueueName, over_both_drivers};
+use crate::mq_open::run_alone;
+use crate::support::{deadline, is_peer};
+
+over_both_drivers!(
+    receives_cancelled_at_random_lose_and_double_nothing,
+    cancelled_sends_are_never_delivered,
+    sends_cancelled_at_random_are_delivered_if_and_only_if_done,
+    tasks_waiting_on_one_queue_are_all_served,
+    tasks_waiting_to_send_are_all_served,
+    a_cancelled_waiter_passes_its_wake_up_on,
+    a_resting_stream_does_not_keep_the_wake_up,
+    streams_and_tasks_wait_together,
+    what_waits_in_another_runtime_is_served_too,
+);
+
+/// A small generator, seeded: the tests must fail the same way twice.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+fn number(body: &[u8]) -> u32 {
+    u32::from_le_bytes(body.try_into().expect("four bytes"))
+}
+
+/// Polls `future`, giving the runtime a turn between the polls, and drops it after `polls`.
+async fn give_up_after<F: Future>(polls: u64, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..polls {
+        if let Some(output) = futures_util::FutureExt::now_or_never(future.as_mut()) {
+            return Some(output);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+/// Finding 3: `spawn_blocking(mq_receive)` lost 50 of 50 messages this way.
+async fn receives_cancelled_at_random_lose_and_double_nothing(driver: Driver) {
+    const COUNT: u32 = 10_000;
+    let name = QueueName::new();
+    let queue = name.create(driver, 10, 8);
+    let sender = name.open(driver);
+    let send = tokio::spawn(async move {
+        for i in 0..COUNT {
+            sender.send(0, &i.to_le_bytes()).await.unwrap();
+            if i % 7 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let mut random = Random(1);
+    let mut cancelled = 0;
+    let mut next = 0;
+    while next < COUNT {
+        // None, some or all polls; by a timer, too, which fires at any moment.
+        let received = match random.below(8) {
+            0 => {
+                let timeout = Duration::from_micros(random.below(200));
+                tokio::time::timeout(timeout, queue.recv()).await.ok()
+            }
+            _ => give_up_after(random.below(4), queue.recv()).await,
+        };
+        match received {
+            Some(message) => {
+                assert_eq!(
+                    number(&message.unwrap().body),
+                    next,
+                    "lost, doubled or out of order"
+                );
+                next += 1;
+            }
+            None => cancelled += 1,
+        }
+    }
+    send.await.unwrap();
+    assert!(cancelled > 100, "only {cancelled} receives were cancelled");
+    assert_eq!(queue.attributes().unwrap().messages, 0);
+}
+
+/// Finding 3: a cancelled `spawn_blocking(mq_send)` was delivered later.
+async fn cancelled_sends_are_never_delivered(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 1, 8);
+    queue.send(0, b"first").await.unwrap();
+    for _ in 0..200 {
+        let mut send = spawn(queue.send(9, b"ghost"));
+        assert_pending!(send.poll());
+        tokio::task::yield_now().await;
+        drop(send);
+    }
+    assert_eq!(queue.recv().await.unwrap().body, "first");
+    // A thread that held on to one would deliver it now.
+    queue.send(0, b"last").await.unwrap();
+    assert_eq!(queue.recv().await.unwrap().body, "last");
+    assert_eq!(queue.attributes().unwrap().messages, 0);
+}
+
+async fn sends_cancelled_at_random_are_delivered_if_and_only_if_done(driver: Driver) {
+    const COUNT: u32 = 5000;
+    let name = QueueName::new();
+    let queue = Arc::new(name.create(driver, 2, 8));
+    let receiver = name.open(driver);
+    let receive = tokio::spawn(async move {
+        let mut got = Vec::new();
+        loop {
+            match number(&receiver.recv().await.unwrap().body) {
+                u32::MAX => return got,
+                i => got.push(i),
+            }
+        }
+    });
+    let mut random = Random(2);
+    let mut done = Vec::new();
+    for i in 0..COUNT {
+        let body = i.to_le_bytes();
+        if let Some(sent) = give_up_after(random.below(3), queue.send(0, &body)).await {
+            sent.unwrap();
+            done.push(i);
+        }
+    }
+    assert!(done.len() < COUNT as usize, "none was cancelled");
+    queue.send(0, &u32::MAX.to_le_bytes()).await.unwrap();
+    assert_eq!(receive.await.unwrap(), done);
+}
+
+/// Polls the tasks that are woken until all are done, for as long as wake-ups come.
+async fn drive<F: Future>(mut tasks: Vec<Spawn<F>>) -> Vec<F::Output> {
+    let started = Instant::now();
+    let mut done = Vec::new();
+    while !tasks.is_empty() {
+        for mut task in std::mem::take(&mut tasks) {
+            match task.is_woken().then(|| task.poll()) {
+                Some(std::task::Poll::Ready(output)) => done.push(output),
+                _ => tasks.push(task),
+            }
+        }
+        let left = tasks.len();
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{left} tasks stay asleep"
+        );
+        tokio::task::yield_now().await;
+    }
+    done
+}
+
+/// Rule e: with one event for several messages, two receivers on one adapter hung in 200 of 200
+/// rounds.
+async fn tasks_waiting_on_one_queue_are_all_served(driver: Driver) {
+    const TASKS: usize = 4;
+    let name = QueueName::new();
+    let queue = name.create(driver, TASKS, 8);
+    let sender = name.open(driver);
+    for round in 0..1000_u32 {
+        let mut tasks: Vec<_> = (0..TASKS).map(|_| spawn(queue.recv())).collect();
+        for task in &mut tasks {
+            assert_pending!(task.poll());
+        }
+        if round % 2 == 0 {
+            // All in their last wait, so that one event meets them all.
+            tokio::task::yield_now().await;
+            tasks
+                .iter_mut()
+                .filter(|it| it.is_woken())
+                .for_each(|it| assert_pending!(it.poll()));
+        }
+        for i in 0..TASKS {
+            sender.try_send(0, &[i as u8]).unwrap();
+        }
+        let mut got: Vec<_> = drive(tasks)
+            .await
+            .into_iter()
+            .map(|it| it.unwrap().body[0])
+            .collect();
+        got.sort_unstable();
+        assert_eq!(got, [0, 1, 2, 3], "round {round}");
+    }
+}
+
+async fn tasks_waiting_to_send_are_all_served(driver: Driver) {
+    const TASKS: usize = 4;
+    let name = QueueName::new();
+    let queue = name.create(driver, TASKS, 8);
+    let receiver = name.open(driver);
+    for round in 0..250 {
+        for _ in 0..TASKS {
+            queue.try_send(0, b"full").unwrap();
+        }
+        let mut tasks: Vec<_> = (0..TASKS).map(|_| spawn(queue.send(0, b"more"))).collect();
+        for task in &mut tasks {
+            assert_pending!(task.poll());
+        }
+        assert_eq!(receiver.drain().unwrap(), TASKS);
+        drive(tasks).await.into_iter().for_each(|it| it.unwrap());
+        assert_eq!(receiver.drain().unwrap(), TASKS, "round {round}");
+    }
+}
+
+/// Waits until the task is woken, which is not for it to poll.
+async fn woken<F: Future>(task: &Spawn<F>) {
+    deadline(async {
+        while !task.is_woken() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// A wake-up given to a task that is dropped before it looks is another one's.
+async fn a_cancelled_waiter_passes_its_wake_up_on(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 1, 8);
+    let sender = name.open(driver);
+    // The pool's thread has started after this, so that one poll is the whole way to sleep.
+    sender.try_send(0, b"0").unwrap();
+    queue.recv().await.unwrap();
+    let mut warm = spawn(queue.recv());
+    assert_pending!(warm.poll());
+    sender.try_send(0, b"0").unwrap();
+    warm.await.unwrap();
+    for round in 0..200 {
+        let mut first = spawn(queue.recv());
+        let mut second = spawn(queue.recv());
+        assert_pending!(first.poll());
+        assert_pending!(second.poll());
+        sender.try_send(0, b"x").unwrap();
+        woken(&first).await;
+        drop(first);
+        let got = drive(vec![second]).await.remove(0).unwrap();
+        assert_eq!(got.body, "x", "round {round}");
+    }
+}
+
+/// A stream that was polled once and left alone waits still, but must not be the only one woken.
+async fn a_resting_stream_does_not_keep_the_wake_up(driver: Driver) {
+    let name = QueueName::new();
+    let queue = Arc::new(name.create(driver, 2, 8));
+    let sender = name.open(driver);
+    let mut resting = spawn(Receiver::new(Arc::clone(&queue)).unwrap());
+    for round in 0..200 {
+        assert_pending!(resting.poll_next());
+        tokio::task::yield_now().await;
+        assert_pending!(resting.poll_next());
+        let mut task = spawn(queue.recv());
+        assert_pending!(task.poll());
+        sender.try_send(0, b"x").unwrap();
+        let got = drive(vec![task]).await.remove(0).unwrap();
+        assert_eq!(got.body, "x", "round {round}");
+    }
+}
+
+async fn streams_and_tasks_wait_together(driver: Driver) {
+    const COUNT: u32 = 3000;
+    let name = QueueName::new();
+    let queue = Arc::new(name.create(driver, 3, 8));
+    let (done, mut results) = tokio::sync::mpsc::unbounded_channel();
+    let mut tasks = tokio::task::JoinSet::new();
+    for kind in 0..4 {
+        let (queue, done) = (Arc::clone(&queue), done.clone());
+        tasks.spawn(async move {
+            let mut stream = Receiver::new(Arc::clone(&queue)).unwrap();
+            loop {
+                let body = match kind {
+                    0 | 1 => queue.recv().await.unwrap().body,
+                    _ => stream.next().await.unwrap().unwrap(),
+                };
+                done.send(number(&body)).unwrap();
+            }
+        });
+    }
+    let sender = name.open(driver);
+    for i in 0..COUNT {
+        sender.send(0, &i.to_le_bytes()).await.unwrap();
+    }
+    let mut got = Vec::new();
+    for _ in 0..COUNT {
+        got.push(results.recv().await.unwrap());
+    }
+    got.sort_unstable();
+    assert_eq!(got, (0..COUNT).collect::<Vec<_>>());
+}
+
+/// Rule i: each runtime has its own reactor, and a queue can wait in several.
+async fn what_waits_in_another_runtime_is_served_too(driver: Driver) {
+    let name = QueueName::new();
+    let queue = Arc::new(name.create(driver, 4, 8));
+    let there = Arc::clone(&queue);
+    let other =
+        std::thread::spawn(move || runtime().block_on(async { there.recv().await.unwrap().body }));
+    let here = queue.recv();
+    let sender = name.open(driver);
+    let send = async {
+        sender.send(0, b"1").await.unwrap();
+        sender.send(0, b"2").await.unwrap();
+    };
+    let (here, ()) = tokio::join!(here, send);
+    let other = tokio::task::spawn_blocking(|| other.join().unwrap())
+        .await
+        .unwrap();
+    let mut both = [here.unwrap().body, other];
+    both.sort();
+    assert_eq!(both, ["1", "2"]);
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn typed(error: &io::Error) -> &Error {
+    Error::find(error).unwrap_or_else(|| panic!("not typed: {error:?}"))
+}
+
+/// Without a runtime whatever needs no wait works, and the rest is an error, not a panic.
+#[test]
+fn no_runtime_is_a_typed_error() {
+    use tokio_test::task::spawn;
+    for driver in [Driver::Pool, Driver::AsyncFd] {
+        let name = QueueName::new();
+        let queue = name.create(driver, 1, 8);
+        let error = assert_ready!(spawn(queue.recv()).poll()).unwrap_err();
+        assert!(matches!(typed(&error), Error::NoRuntime));
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+        let error = assert_ready!(spawn(queue.recv_timeout(Duration::MAX)).poll()).unwrap_err();
+        assert!(matches!(typed(&error), Error::NoRuntime));
+
+        queue.try_send(0, b"1").unwrap();
+        let error = assert_ready!(spawn(queue.send(0, b"2")).poll()).unwrap_err();
+        assert!(matches!(typed(&error), Error::NoRuntime));
+        assert_eq!(assert_ready!(spawn(queue.recv()).poll()).unwrap().body, "1");
+        assert_ready!(spawn(queue.send(0, b"3")).poll()).unwrap();
+    }
+}
+
+/// Fact 31 and rule c: a runtime that goes ends the waits in it; the queue works in the next one.
+#[test]
+fn a_runtime_that_goes_ends_its_waits_and_nothing_else() {
+    for driver in [Driver::Pool, Driver::AsyncFd] {
+        for started in [false, true] {
+            let name = QueueName::new();
+            let queue = Arc::new(name.create(driver, 1, 8));
+            let first = runtime();
+            if started {
+                first.block_on(async {
+                    let _ = queue.recv_timeout(Duration::from_millis(20)).await;
+                });
+            }
+            let waiting = Arc::clone(&queue);
+            let mut recv = spawn(async move { waiting.recv().await });
+            first.block_on(async { assert_pending!(recv.poll()) });
+            drop(first);
+            assert!(
+                recv.is_woken(),
+                "{driver}: the wait must not sleep for ever"
+            );
+            let error = assert_ready!(recv.poll()).unwrap_err();
+            assert!(matches!(typed(&error), Error::RuntimeGone), "{error:?}");
+            let mut stream = Receiver::new(Arc::clone(&queue)).unwrap();
+            let second = runtime();
+            second.block_on(async {
+                let recv = deadline(stream.next());
+                let send = async {
+                    tokio::task::yield_now().await;
+                    queue.send(0, b"x").await.unwrap();
+                };
+                assert_eq!(tokio::join!(recv, send).0.unwrap().unwrap(), "x");
+            });
+        }
+    }
+}
+
+/// Rule b: with the pool exhausted a receive hung until a thread was free.
+#[test]
+fn an_exhausted_pool_is_a_typed_error_after_a_bounded_wait() {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build();
+    let runtime = runtime.unwrap();
+    runtime.block_on(async {
+        let name = QueueName::new();
+        let queue = name.create(Driver::Pool, 1, 8);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let holder = tokio::task::spawn_blocking(move || held.recv());
+        let started = Instant::now();
+        let error = deadline(queue.recv()).await.unwrap_err();
+        assert!(matches!(
+            typed(&error),
+            Error::PoolExhausted { waited } if *waited == mq::POOL_START_TIMEOUT
+        ));
+        assert!(started.elapsed() >= mq::POOL_START_TIMEOUT);
+        // What needs no wait needs no thread.
+        queue.send(0, b"1").await.unwrap();
+        assert_eq!(queue.recv().await.unwrap().body, "1");
+        // The other driver needs none at all.
+        let other = name.open(Driver::AsyncFd);
+        let (got, ()) = tokio::join!(other.recv(), async { queue.send(0, b"2").await.unwrap() });
+        assert_eq!(got.unwrap().body, "2");
+        // And when the thread is free it goes on by itself.
+        drop(release);
+        let _ = holder.await;
+        let send = async {
+            tokio::task::yield_now().await;
+            other.send(0, b"3").await.unwrap();
+        };
+        assert_eq!(
+            tokio::join!(deadline(queue.recv()), send).0.unwrap().body,
+            "3"
+        );
+    });
+}
+
+/// Rule a: no descriptor for the reactor is an error of the wait, not a panic or a hang later.
+#[test]
+fn no_descriptor_for_the_wait_is_an_error_and_passes() {
+    const ROLE: &str = "mq_wait::no_descriptor_for_the_wait_is_an_error_and_passes";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    use std::os::fd::AsFd;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+    let runtime = runtime();
+    runtime.block_on(async {
+        let name = QueueName::new();
+        let queue = name.create(Driver::Pool, 1, 8);
+        let mut all = VecDeque::new();
+        while let Ok(fd) = queue.as_fd().try_clone_to_owned() {
+            all.push_back(fd);
+        }
+        // None free, then one, for the epoll instance but not for what wakes it.
+        for _ in 0..2 {
+            let error = deadline(queue.recv()).await.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+            all.pop_front();
+        }
+        all.clear();
+        let sender = name.open(Driver::Pool);
+        let send = async { sender.send(0, b"x").await.unwrap() };
+        assert_eq!(
+            tokio::join!(deadline(queue.recv()), send).0.unwrap().body,
+            "x"
+        );
+    });
+}
+
+fn cpu() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let duration = |it: nix::sys::time::TimeVal| {
+        Duration::new(it.tv_sec() as u64, (it.tv_usec() * 1000) as u32)
+    };
+    duration(usage.user_time()) + duration(usage.system_time())
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// 200 idle queues: one thread, no processor time, and a runtime that goes at once.
+fn idle_queues(driver: Driver, pool_threads: usize) {
+    const QUEUES: usize = 200;
+    let before = threads();
+    let names: Vec<_> = (0..QUEUES).map(|_| QueueName::new()).collect();
+    let queues: Vec<Arc<Queue>> = names
+        .iter()
+        .map(|name| Arc::new(name.create(driver, 1, 8)))
+        .collect();
+    // The drop is timed by a clock and this machine may be busy: one good time of several.
+    let mut times = Vec::new();
+    for attempt in 0..5 {
+        let runtime = runtime();
+        let waiting: Vec<_> = queues
+            .iter()
+            .map(Arc::clone)
+            .map(|it| runtime.spawn(async move { it.recv().await }))
+            .collect();
+        runtime.block_on(async {
+            // All tasks have been polled and all waits have begun when the last queue is served.
+            for (name, task) in names.iter().zip(waiting) {
+                name.open(driver).send(0, b"x").await.unwrap();
+                deadline(task).await.unwrap().unwrap();
+            }
+        });
+        let queues = queues.iter().map(Arc::clone);
+        let waiting: Vec<_> = queues
+            .map(|it| runtime.spawn(async move { it.recv().await }))
+            .collect();
+        runtime.block_on(async {
+            tokio::task::yield_now().await;
+            assert_eq!(
+                threads() - before,
+                pool_threads,
+                "threads for {QUEUES} queues"
+            );
+            if attempt == 0 {
+                let used = cpu();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let used = cpu() - used;
+                assert!(
+                    used < Duration::from_millis(10),
+                    "{used:?} of processor time, idle"
+                );
+            }
+        });
+        let started = Instant::now();
+        drop(runtime);
+        times.push(started.elapsed());
+        // The queues live on, and their waits have ended.
+        for task in waiting {
+            assert!(task.is_finished());
+        }
+        assert_eq!(threads(), before, "no thread is left");
+    }
+    assert!(
+        times.iter().min().unwrap() < &Duration::from_millis(50),
+        "{times:?}"
+    );
+    println!("{driver}: drop(runtime) with {QUEUES} idle queues: {times:?}");
+}
+
+/// 400 at a time could be more than the system allows, so both are one test.
+#[test]
+fn two_hundred_idle_queues_cost_a_thread_and_nothing_else() {
+    const ROLE: &str = "mq_wait::two_hundred_idle_queues_cost_a_thread_and_nothing_else";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    crate::mq_limits::own_namespace(ROLE);
+    idle_queues(Driver::Pool, 1);
+    idle_queues(Driver::AsyncFd, 0);
+}
+
+/// Finding 4: one idle blocking `mq_receive` kept the process alive for ever.
+#[test]
+fn a_process_ends_at_once_with_idle_queues() {
+    const ROLE: &str = "mq_wait::a_process_ends_at_once_with_idle_queues";
+    if !is_peer(ROLE) {
+        let started = Instant::now();
+        run_alone(ROLE);
+        let took = started.elapsed();
+        // Not a measure of speed: a wait that nobody ends is seconds at the least.
+        assert!(took < Duration::from_secs(20), "{took:?}");
+        return;
+    }
+    let name = QueueName::new();
+    let queues: Vec<_> = [Driver::Pool, Driver::AsyncFd]
+        .map(|driver| Arc::new(OpenOrCreate(&name, driver).get()))
+        .into_iter()
+        .collect();
+    // Alive to the end of the process, with its runtime: `main` has ended by then.
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    for queue in queues {
+        runtime.spawn(async move { queue.recv().await });
+    }
+    runtime.block_on(tokio::task::yield_now());
+    drop(name);
+    runtime.shutdown_timeout(Duration::from_secs(5));
+}
+
+struct OpenOrCreate<'a>(&'a QueueName, Driver);
+
+impl OpenOrCreate<'_> {
+    fn get(&self) -> Queue {
+        let mut options = mq::OpenOptions::new();
+        options
+            .create(true)
+            .capacity(1)
+            .max_message(8)
+            .driver(self.1);
+        options.open(&self.0.0).unwrap()
+    }
+}
