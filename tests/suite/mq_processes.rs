@@ -1,1 +1,431 @@
+//! Message queues between processes: programs in C, crowds of consumers, and SIGKILL.
 
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions as FileOptions};
+use std::io::{BufWriter, Read, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use aqueduct::mq::{Driver, Message, OpenOptions, Queue};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::mq::{QueueName, over_both_drivers};
+use crate::support::{Peer, compile_c, deadline, is_peer, peer_command};
+
+over_both_drivers!(
+    a_c_program_sends_structs_and_priorities,
+    a_c_program_receives_them,
+    a_killed_senders_message_stays,
+    a_stopped_process_goes_on,
+);
+
+const C_SENDER: &str = r#"
+#include <fcntl.h>
+#include <mqueue.h>
+#include <stdint.h>
+#include <string.h>
+
+struct reading { uint8_t kind; uint32_t id; double value; char unit[5]; };
+
+int main(int argc, char **argv) {
+    mqd_t q = mq_open(argv[1], O_WRONLY);
+    if (argc != 2 || q == (mqd_t)-1) return 1;
+    struct reading r;
+    memset(&r, 0, sizeof r);
+    r.kind = 7; r.id = 0xdeadbeef; r.value = -0.5;
+    memcpy(r.unit, "km/h", 5);
+    if (mq_send(q, (char *)&r, sizeof r, 3)) return 2;
+    if (mq_send(q, "urgent", 6, 31)) return 3;
+    if (mq_send(q, "", 0, 0)) return 4;
+    return mq_close(q) ? 5 : 0;
+}
+"#;
+
+const C_RECEIVER: &str = r#"
+#include <fcntl.h>
+#include <mqueue.h>
+#include <stdio.h>
+
+int main(int argc, char **argv) {
+    mqd_t q = mq_open(argv[1], O_RDONLY);
+    if (argc != 2 || q == (mqd_t)-1) return 1;
+    for (int i = 0; i < 4; i++) {
+        char buf[64];
+        unsigned prio;
+        ssize_t n = mq_receive(q, buf, sizeof buf, &prio);
+        if (n < 0) return 2;
+        printf("%u:", prio);
+        for (ssize_t k = 0; k < n; k++) printf("%02x", (unsigned char)buf[k]);
+        printf("\n");
+    }
+    return mq_close(q) ? 3 : 0;
+}
+"#;
+
+/// A struct that a C program sends arrives byte for byte, with its priority.
+async fn a_c_program_sends_structs_and_priorities(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 3, 64);
+    let directory = tempfile::tempdir().unwrap();
+    let program = compile_c(directory.path(), "sender", C_SENDER);
+    let waiting = queue.recv();
+    let run = async {
+        let mut peer = Peer::spawn(Command::new(program).arg(&name.0));
+        assert!(peer.exit().await.unwrap().success());
+    };
+    let (first, ()) = tokio::join!(waiting, run);
+    // The first to come may have met a receiver that waited.
+    let mut all = vec![first.unwrap()];
+    for _ in 0..2 {
+        all.push(queue.recv().await.unwrap());
+    }
+    all.sort_by_key(|it| it.priority);
+    let mut reading = vec![7, 0, 0, 0];
+    reading.extend(0xdead_beef_u32.to_ne_bytes());
+    reading.extend((-0.5_f64).to_ne_bytes());
+    reading.extend(b"km/h\0\0\0\0");
+    assert_eq!(all[0], Message::new(0, ""));
+    assert_eq!(all[1], Message::new(3, reading));
+    assert_eq!(all[2], Message::new(31, "urgent"));
+}
+
+/// What is sent here a C program receives by priority, byte for byte.
+async fn a_c_program_receives_them(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 4, 64);
+    for (priority, body) in [
+        (0, &b"\0\xff"[..]),
+        (9, b"nine"),
+        (32_767, b"top"),
+        (9, b""),
+    ] {
+        queue.send(priority, body).await.unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = compile_c(directory.path(), "receiver", C_RECEIVER);
+    let mut peer = Peer::spawn(Command::new(program).arg(&name.0).stdout(Stdio::piped()));
+    assert!(peer.exit().await.unwrap().success());
+    let mut text = String::new();
+    peer.0
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(text, "32767:746f70\n9:6e696e65\n9:\n0:00ff\n");
+}
+
+const NAME: &str = "AQUEDUCT_TEST_QUEUE";
+const DRIVER: &str = "AQUEDUCT_TEST_DRIVER";
+const NUMBER: &str = "AQUEDUCT_TEST_NUMBER";
+const COUNT: &str = "AQUEDUCT_TEST_COUNT";
+const FILE: &str = "AQUEDUCT_TEST_FILE";
+const ENDS: &str = "AQUEDUCT_TEST_ENDS";
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is set"))
+}
+
+fn queue_of_peer(options: &mut OpenOptions) -> Queue {
+    let driver = variable(DRIVER).parse().unwrap();
+    options.driver(driver).open(variable(NAME)).unwrap()
+}
+
+fn peer(role: &str, name: &QueueName, driver: Driver) -> Command {
+    let mut command = peer_command(role);
+    command
+        .env(NAME, &name.0)
+        .env(DRIVER, driver.to_string())
+        .stdout(Stdio::null());
+    command
+}
+
+fn number(body: &[u8]) -> u32 {
+    u32::from_le_bytes(body.try_into().expect("four bytes"))
+}
+
+/// Sends its own share of numbers, and announces its end to all consumers.
+#[test]
+fn producer() {
+    if !is_peer("mq_processes::producer") {
+        return;
+    }
+    runtime().block_on(async {
+        let queue = queue_of_peer(OpenOptions::new().write(true));
+        let mut sender = aqueduct::mq::Sender::new(queue).unwrap();
+        if let Some(ends) = NonZeroUsize::new(variable(ENDS).parse().unwrap()) {
+            sender = sender.announces_end(ends);
+        }
+        let first: u32 = variable(NUMBER).parse().unwrap();
+        let count: u32 = variable(COUNT).parse().unwrap();
+        for i in first..first + count {
+            sender
+                .send(Bytes::copy_from_slice(&i.to_le_bytes()))
+                .await
+                .unwrap();
+        }
+        sender.close().await.unwrap();
+    });
+}
+
+/// Writes what it receives to its file, until as many ends have come as there are producers.
+#[test]
+fn consumer() {
+    if !is_peer("mq_processes::consumer") {
+        return;
+    }
+    runtime().block_on(async {
+        let queue = queue_of_peer(OpenOptions::new().read(true));
+        let ends = NonZeroUsize::new(variable(ENDS).parse().unwrap()).unwrap();
+        let mut receiver = aqueduct::mq::Receiver::new(queue).unwrap().ends_after(ends);
+        let mut file = BufWriter::new(File::create(variable(FILE)).unwrap());
+        while let Some(body) = receiver.next().await {
+            file.write_all(&body.unwrap()).unwrap();
+        }
+        file.flush().unwrap();
+    });
+}
+
+/// As `consumer`, but each message is in the file before the next is received: this one is killed.
+#[test]
+fn mortal_consumer() {
+    if !is_peer("mq_processes::mortal_consumer") {
+        return;
+    }
+    runtime().block_on(async {
+        let queue = queue_of_peer(OpenOptions::new().read(true));
+        let mut receiver = aqueduct::mq::Receiver::new(queue)
+            .unwrap()
+            .ends_after(NonZeroUsize::MIN);
+        let mut file = FileOptions::new()
+            .create(true)
+            .append(true)
+            .open(variable(FILE))
+            .unwrap();
+        while let Some(body) = receiver.next().await {
+            assert_eq!(file.write(&body.unwrap()).unwrap(), 4);
+        }
+    });
+}
+
+/// Sends one message when it is asked to by its number, and then never ends.
+#[test]
+fn sender_that_stays() {
+    if !is_peer("mq_processes::sender_that_stays") {
+        return;
+    }
+    runtime().block_on(async {
+        let queue = queue_of_peer(OpenOptions::new().write(true));
+        queue.send(5, b"last words").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+}
+
+/// Echoes from one queue to the same, adding 100.
+#[test]
+fn echo() {
+    if !is_peer("mq_processes::echo") {
+        return;
+    }
+    runtime().block_on(async {
+        let queue = queue_of_peer(&mut OpenOptions::new());
+        loop {
+            let message = queue.recv().await.unwrap();
+            let back = OpenOptions::new().open(variable(FILE)).unwrap();
+            back.send(message.priority, &message.body).await.unwrap();
+        }
+    });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// Fact 46: what a process has sent stays when it is killed.
+async fn a_killed_senders_message_stays(driver: Driver) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 2, 16);
+    let mut sender = Peer::spawn(&mut peer("mq_processes::sender_that_stays", &name, driver));
+    while queue.attributes().unwrap().messages == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    sender.kill();
+    assert_eq!(queue.recv().await.unwrap(), Message::new(5, "last words"));
+}
+
+/// Fact 50: a wait that a signal interrupts goes on. `epoll_wait` ends with `EINTR` when a process
+/// is continued, even without any handler (`signal(7)`).
+async fn a_stopped_process_goes_on(driver: Driver) {
+    let (there, back) = (QueueName::new(), QueueName::new());
+    let (to, from) = (there.create(driver, 1, 8), back.create(driver, 1, 8));
+    let mut command = peer("mq_processes::echo", &there, driver);
+    let echo = Peer::spawn(command.env(FILE, &back.0));
+    let pid = Pid::from_raw(i32::try_from(echo.0.id()).unwrap());
+    for round in 0..20_u8 {
+        to.send(u32::from(round), &[round]).await.unwrap();
+        assert_eq!(
+            from.recv().await.unwrap(),
+            Message::new(round.into(), vec![round])
+        );
+        kill(pid, Signal::SIGSTOP).unwrap();
+        kill(pid, Signal::SIGCONT).unwrap();
+    }
+}
+
+/// Whose numbers are in the file, in the order in which they came.
+fn numbers(path: &Path) -> Vec<u32> {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    bytes.chunks_exact(4).map(number).collect()
+}
+
+/// Each producer's numbers are in order within one file.
+fn assert_in_order(numbers: &[u32], share: u32) {
+    let mut last = HashMap::new();
+    for i in numbers {
+        let before = last.insert(i / share, *i);
+        assert!(before.is_none_or(|it| it < *i), "{i} came after {before:?}");
+    }
+}
+
+/// Finding 8: four consumers and two producers, drivers mixed: 0 lost, 0 twice, 0 hung.
+async fn crowd(capacity: usize, total: u32) {
+    const PRODUCERS: u32 = 2;
+    const CONSUMERS: usize = 4;
+    let name = QueueName::new();
+    let queue = name.create(Driver::Pool, capacity, 8);
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = [Driver::Pool, Driver::AsyncFd];
+    let files: Vec<PathBuf> = (0..CONSUMERS)
+        .map(|i| directory.path().join(i.to_string()))
+        .collect();
+    let mut peers: Vec<Peer> = Vec::new();
+    for (i, file) in files.iter().enumerate() {
+        let mut command = peer("mq_processes::consumer", &name, drivers[i % 2]);
+        command.env(FILE, file).env(ENDS, PRODUCERS.to_string());
+        peers.push(Peer::spawn(&mut command));
+    }
+    let share = total / PRODUCERS;
+    for i in 0..PRODUCERS {
+        let mut command = peer("mq_processes::producer", &name, drivers[i as usize % 2]);
+        command
+            .env(NUMBER, (i * share).to_string())
+            .env(COUNT, share.to_string());
+        command.env(ENDS, CONSUMERS.to_string());
+        peers.push(Peer::spawn(&mut command));
+    }
+    for peer in &mut peers {
+        succeeds(peer).await;
+    }
+    let mut all = Vec::new();
+    for file in &files {
+        let got = numbers(file);
+        assert_in_order(&got, share);
+        all.extend(got);
+    }
+    all.sort_unstable();
+    assert_eq!(all.len(), total as usize, "0 lost, 0 twice");
+    assert!(all.iter().copied().eq(0..total));
+    assert_eq!(queue.attributes().unwrap().messages, 0);
+}
+
+#[tokio::test]
+async fn a_crowd_on_a_queue_of_ten_loses_and_doubles_nothing() {
+    crowd(10, 200_000).await;
+}
+
+#[tokio::test]
+async fn a_crowd_on_a_queue_of_one_loses_and_doubles_nothing() {
+    crowd(1, 200_000).await;
+}
+
+/// Fact 51: a consumer that is killed takes at most the message in its hands with it.
+#[tokio::test]
+async fn killed_consumers_lose_at_most_one_message_each() {
+    const TOTAL: u32 = 20_000;
+    const PRODUCERS: u32 = 2;
+    const CONSUMERS: usize = 4;
+    const KILLS: usize = 40;
+    let name = QueueName::new();
+    let queue = name.create(Driver::Pool, 10, 8);
+    let directory = tempfile::tempdir().unwrap();
+    let file = |i: usize| directory.path().join(i.to_string());
+    let drivers = [Driver::Pool, Driver::AsyncFd];
+    let consumer = |i: usize| {
+        let mut command = peer("mq_processes::mortal_consumer", &name, drivers[i % 2]);
+        Peer::spawn(command.env(FILE, file(i)))
+    };
+    let mut consumers: Vec<(usize, Peer)> = (0..CONSUMERS).map(|i| (i, consumer(i))).collect();
+    let share = TOTAL / PRODUCERS;
+    let producer = |i: u32| {
+        let mut command = peer("mq_processes::producer", &name, drivers[i as usize % 2]);
+        command
+            .env(NUMBER, (i * share).to_string())
+            .env(COUNT, share.to_string());
+        Peer::spawn(command.env(ENDS, "0"))
+    };
+    let mut producers: Vec<Peer> = (0..PRODUCERS).map(producer).collect();
+
+    let seen = || {
+        (0..CONSUMERS + KILLS)
+            .map(|i| numbers(&file(i)).len())
+            .sum::<usize>()
+    };
+    for kill in 0..KILLS {
+        // Among messages: the next kill is when some more have come.
+        let enough = (kill + 1) * (TOTAL as usize / 2 / KILLS);
+        deadline(async {
+            while seen() < enough {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        let next = CONSUMERS + kill;
+        let (_, killed) = &mut consumers[kill % CONSUMERS];
+        killed.kill();
+        consumers[kill % CONSUMERS] = (next, consumer(next));
+    }
+    for producer in &mut producers {
+        succeeds(producer).await;
+    }
+    for _ in 0..CONSUMERS {
+        queue.send(0, b"").await.unwrap();
+    }
+    for (_, consumer) in &mut consumers {
+        succeeds(consumer).await;
+    }
+    let mut all = Vec::new();
+    for i in 0..CONSUMERS + KILLS {
+        let got = numbers(&file(i));
+        assert_in_order(&got, share);
+        all.extend(got);
+    }
+    let received = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), received, "none twice");
+    let lost = TOTAL as usize - received;
+    assert!(lost <= KILLS, "{lost} messages lost in {KILLS} kills");
+    assert_eq!(queue.attributes().unwrap().messages, 0);
+}
+
+/// Waits for a peer that has much to do, on a machine that may be busy.
+async fn succeeds(peer: &mut Peer) {
+    let limit = Duration::from_secs(240);
+    let ended = tokio::time::timeout(limit, async {
+        loop {
+            if let Some(status) = peer.0.try_wait().expect("it is our child") {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(ended.await.expect("it ends").success());
+}

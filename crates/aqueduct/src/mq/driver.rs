@@ -167,16 +167,20 @@ impl Side {
     ///
     /// Cancel safe: a wake-up that a dropped future had been given goes to another one.
     async fn wait(self: Arc<Self>, waiter: Waiter) -> io::Result<Woken> {
+        let mut gone = None;
         loop {
-            let (registration, fresh) = self.registration()?;
+            let registration = self.registration();
+            let (registration, fresh) =
+                registration.map_err(|error| gone.take().unwrap_or(error))?;
             let waited = match &*registration {
                 Registration::Pool(slot) => slot.wait(waiter).await,
                 Registration::AsyncFd(registered) => registered.wait().await,
             };
             match waited {
                 Ok(()) => return Ok(Woken(registration)),
-                // Of an earlier runtime that had the same id: it is dead now, so make another.
-                Err(_) if !fresh && !registration.is_alive() && self.driver == Driver::AsyncFd => {}
+                // It may be an earlier runtime's that had the same id, which this driver only
+                // finds out by waiting. It is not used again.
+                Err(error) if !fresh && self.driver == Driver::AsyncFd => gone = Some(error),
                 Err(error) => return Err(error),
             }
         }
