@@ -37,7 +37,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use nix::sys::statfs::{FsType, fstatfs};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use crate::blocking::{BlockingReader, BlockingWriter};
 use crate::fd::{self, Access};
@@ -89,6 +89,24 @@ pub fn stdin() -> io::Result<Stdin> {
 /// Those of [`stdin`].
 pub fn stdout() -> io::Result<Stdout> {
     output(io::stdout().as_fd()).map(Stdout)
+}
+
+impl Stdout {
+    /// Waits until nobody can read any more what is written: the last reader of the pipe has gone.
+    ///
+    /// This never happens where standard output is something else than an anonymous pipe.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn closed(&self) {
+        if let Output::Pipe(pipe) = &self.0
+            && pipe.ready(Interest::ERROR).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
 }
 
 fn input(fd: BorrowedFd<'_>) -> io::Result<Input> {
@@ -220,6 +238,20 @@ mod tests {
         writer.write_all(b"hi").unwrap();
         drop(writer);
         assert_eq!(read_all(input(reader.as_fd()).unwrap()).await, b"hi");
+    }
+
+    #[tokio::test]
+    async fn the_reader_of_standard_output_can_be_seen_to_leave() {
+        let (reader, writer) = io::pipe().unwrap();
+        let stdout = Stdout(output(writer.as_fd()).unwrap());
+        let mut closed = tokio_test::task::spawn(stdout.closed());
+        tokio_test::assert_pending!(closed.poll());
+        // Writable, and still not closed.
+        tokio::task::yield_now().await;
+        tokio_test::assert_pending!(closed.poll());
+        drop(reader);
+        let limit = Duration::from_secs(30);
+        tokio::time::timeout(limit, closed).await.unwrap();
     }
 
     #[tokio::test]

@@ -30,6 +30,9 @@ pub(super) trait Inlet: Stream<Item = io::Result<Message>> {
     /// Takes nothing new from the transport; what was taken is still delivered.
     fn stop(self: Pin<&mut Self>);
 
+    /// Ends after `count` messages and takes nothing of what follows.
+    fn limit(self: Pin<&mut Self>, count: u64);
+
     /// Bytes taken that are no whole message yet.
     fn unfinished(&self) -> usize;
 }
@@ -47,10 +50,23 @@ impl Incoming {
         framing: Framing,
         chunk: usize,
     ) -> Self {
-        let gate = Gate { io, narrow: false };
+        let gate = Gate {
+            io,
+            at_most: usize::MAX,
+        };
         Self::new(Cut {
             frames: FramedRead::new(gate, framing).with_chunk(chunk),
+            left: None,
+            stopped: false,
         })
+    }
+
+    /// Ends the stream after `count` more messages, and takes nothing of what follows them from
+    /// the transport: the next reader finds the beginning of a message.
+    ///
+    /// To that end the last reads of a byte stream get smaller and smaller, down to one byte.
+    pub fn limit(&mut self, count: u64) {
+        self.inlet.as_mut().limit(count);
     }
 
     /// Takes no new message from the transport: the stream delivers those that were taken, and
@@ -91,23 +107,58 @@ impl Debug for Incoming {
 /// A byte stream, cut into messages.
 struct Cut<R> {
     frames: FramedRead<Gate<R>>,
+    /// How many messages may still be delivered, if that is limited.
+    left: Option<u64>,
+    stopped: bool,
+}
+
+impl<R> Cut<R> {
+    /// The most that may be read without a byte of what is not to be taken, when the buffer holds
+    /// no whole frame.
+    fn at_most(&self) -> usize {
+        let overhead = self.frames.decoder().overhead();
+        match self.left {
+            // One byte more can only belong to the frame that was begun.
+            _ if self.stopped => 1,
+            // Raw: what one read returns is a frame.
+            _ if overhead == 0 => usize::MAX,
+            // The frame at hand needs a byte or more, each later one at least its overhead.
+            Some(left) => usize::try_from(left.saturating_sub(1))
+                .unwrap_or(usize::MAX)
+                .saturating_mul(overhead)
+                .saturating_add(1),
+            None => usize::MAX,
+        }
+    }
 }
 
 impl<R: AsyncRead + Unpin> Stream for Cut<R> {
     type Item = io::Result<Message>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.frames.get_ref().narrow && self.frames.read_buffer().is_empty() {
+        let this = &mut *self;
+        if this.left == Some(0) || this.stopped && this.frames.read_buffer().is_empty() {
             return Poll::Ready(None);
         }
-        let frame = ready!(self.frames.poll_next_unpin(cx));
-        Poll::Ready(frame.map(|frame| frame.map(Message::new)))
+        // Frames in the buffer come without a read, so this holds for every read of this poll.
+        this.frames.get_mut().at_most = this.at_most();
+        let Some(frame) = ready!(this.frames.poll_next_unpin(cx)) else {
+            return Poll::Ready(None);
+        };
+        if let Some(left) = &mut this.left {
+            *left -= 1;
+        }
+        Poll::Ready(Some(frame.map(Message::new)))
     }
 }
 
 impl<R: AsyncRead + Unpin> Inlet for Cut<R> {
     fn stop(mut self: Pin<&mut Self>) {
-        self.frames.get_mut().narrow = true;
+        self.stopped = true;
+    }
+
+    fn limit(mut self: Pin<&mut Self>, count: u64) {
+        self.left = Some(count);
     }
 
     fn unfinished(&self) -> usize {
@@ -115,11 +166,11 @@ impl<R: AsyncRead + Unpin> Inlet for Cut<R> {
     }
 }
 
-/// Lets all through, or, once it is narrow, one byte at a time: then reading stops exactly where
-/// a message ends.
+/// Lets a limited number of bytes through in one read, so that reading can stop exactly where a
+/// message ends.
 struct Gate<R> {
     io: R,
-    narrow: bool,
+    at_most: usize,
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Gate<R> {
@@ -128,13 +179,13 @@ impl<R: AsyncRead + Unpin> AsyncRead for Gate<R> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.narrow {
+        if self.at_most >= buf.remaining() {
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }
-        let mut byte = [0; 1];
-        let mut one = ReadBuf::new(&mut byte);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut one))?;
-        buf.put_slice(one.filled());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(self.at_most));
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
+        let n = part.filled().len();
+        buf.advance(n);
         Poll::Ready(Ok(()))
     }
 }
@@ -144,7 +195,10 @@ mod tests {
     use std::io::Write;
     use std::time::Duration;
 
+    use bytes::BytesMut;
+    use futures_util::TryStreamExt;
     use tokio_test::{assert_pending, assert_ready};
+    use tokio_util::codec::Encoder;
 
     use super::*;
 
@@ -176,6 +230,37 @@ mod tests {
         assert!(assert_ready!(next(&mut incoming)).is_none());
         drop(writer);
         assert_eq!(io::read_to_string(theirs).unwrap(), "four\n");
+    }
+
+    #[tokio::test]
+    async fn a_limited_stream_leaves_what_follows_to_the_next_reader() {
+        for framing in [Framing::lines(), Framing::nul(), Framing::length()] {
+            let (reader, mut writer) = io::pipe().unwrap();
+            let mut wire = BytesMut::new();
+            for i in 0..500 {
+                let body = bytes::Bytes::from(vec![b'x'; i % 7]);
+                Encoder::encode(&mut framing.clone(), body, &mut wire).unwrap();
+            }
+            writer.write_all(&wire).unwrap();
+            drop(writer);
+            // Four readers, one after the other.
+            let mut seen = 0;
+            for count in [1, 300, 2, 1000] {
+                let end = reader.try_clone().unwrap();
+                let end = crate::pipe::Receiver::from_owned_fd(end.into()).unwrap();
+                let mut incoming = Incoming::bytes(end, framing.clone(), 8192);
+                incoming.limit(count);
+                let all = incoming.try_collect::<Vec<_>>();
+                let all = tokio::time::timeout(Duration::from_secs(30), all).await;
+                let all = all.unwrap().unwrap();
+                assert_eq!(all.len(), (count as usize).min(500 - seen));
+                for message in all {
+                    assert_eq!(message.body().len(), seen % 7);
+                    seen += 1;
+                }
+            }
+            assert_eq!(seen, 500);
+        }
     }
 
     #[tokio::test]
