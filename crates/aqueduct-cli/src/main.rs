@@ -1,1 +1,54 @@
-fn main() {}
+//! The command `aqueduct`: messages on FIFOs, queues and sockets by hand. Thin over the library.
+
+mod cli;
+mod config;
+mod exit;
+mod input;
+mod log;
+mod output;
+mod progress;
+mod quantity;
+mod recv;
+mod report;
+mod send;
+mod signals;
+mod tour;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Exit;
+use crate::report::Report;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error).into(),
+    };
+    log::start(&cli.globals);
+    let report = Report::new(&cli.globals);
+    match run(cli, &report) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            report.error(&error);
+            Exit::of(&error).into()
+        }
+    }
+}
+
+fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
+    // One thread: what is moved here is bytes, and the system is what does the work.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Send(args) => send::run(args.resolve()?, report).await,
+            Command::Recv(args) => recv::run(args.resolve()?, report).await,
+            Command::Tour(_) => tour::run().await,
+            Command::TourPeer(args) => tour::peer::run(args).await,
+        }
+    })
+}

@@ -105,7 +105,7 @@ impl Stdout {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

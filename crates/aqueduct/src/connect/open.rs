@@ -112,7 +112,8 @@ impl Options {
                     fifo::Error::TimedOut { waited, .. } => Error::TimedOut {
                         endpoint: endpoint.clone(),
                         peer: "reader",
-                        waited,
+                        // To the nanosecond is of no use to anybody.
+                        waited: self.wait.unwrap_or(waited),
                     },
                     error => Error::Fifo(error),
                 })?;

@@ -1,0 +1,174 @@
+//! The command line: what can be typed. `config.rs` makes of it what is done.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::quantity::{self, Wait};
+
+const ADDRESSES: &str = "\
+Addresses:
+  fifo:/path            a named FIFO           ?mode=600&create=false&persist=true
+  stdio:                standard input and output
+
+An address is scheme:rest or scheme://rest, with options as in a URL. In it, a
+question mark is written %3F and a percent sign %25.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 timed out.";
+
+const SEND_EXAMPLES: &str = "\
+Examples:
+  aqueduct send fifo:/tmp/jobs 'sort the attic' 'paint the fence'
+  tail -f app.log | aqueduct send fifo:/tmp/log
+  aqueduct send fifo:/tmp/x --frame nul hi          # for a C program that reads strings
+  aqueduct send fifo:/tmp/x --input whole < photo.jpg --frame length
+  aqueduct send fifo:/tmp/jobs --wait 5s done || echo nobody there";
+
+const RECV_EXAMPLES: &str = "\
+Examples:
+  aqueduct recv fifo:/tmp/jobs                      # until the last sender leaves
+  aqueduct recv 'fifo:/tmp/log?persist=true' >> all.log
+  aqueduct recv fifo:/tmp/x --frame nul -n 1        # one string from a C program
+  aqueduct recv fifo:/tmp/x --frame length -n 1 --output raw > photo.jpg
+  aqueduct recv fifo:/tmp/jobs --output json --timeout 10s";
+
+/// Messages between processes: FIFOs, queues and sockets by one kind of address.
+#[derive(Debug, Parser)]
+#[command(name = "aqueduct", version, after_help = ADDRESSES, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Globals {
+    /// Print nothing on standard error but errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say what is done; twice: in detail. RUST_LOG chooses finer.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Send messages: the arguments, or what comes on standard input.
+    #[command(after_help = SEND_EXAMPLES)]
+    Send(SendArgs),
+    /// Print messages as they come.
+    #[command(after_help = RECV_EXAMPLES)]
+    Recv(RecvArgs),
+    /// Show every mechanism at work between real processes, and verify what arrives.
+    Tour(TourArgs),
+    /// One process of the tour.
+    #[command(hide = true)]
+    TourPeer(PeerArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// Where to, such as fifo:/tmp/jobs.
+    pub(crate) address: OsString,
+    /// The messages, one an argument; with none they come from standard input.
+    #[arg(value_name = "MESSAGE")]
+    pub(crate) messages: Vec<OsString>,
+    /// How standard input is cut into messages.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) input: Input,
+    #[command(flatten)]
+    pub(crate) link: Link,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecvArgs {
+    /// Where from, such as fifo:/tmp/jobs.
+    pub(crate) address: OsString,
+    /// How messages are printed.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    /// End after so many messages; what follows them is left to the next reader.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) link: Link,
+}
+
+/// What `send` and `recv` have in common.
+#[derive(Debug, Args)]
+pub(crate) struct Link {
+    /// How messages are cut on a byte stream; both sides must agree.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) frame: Frame,
+    /// The largest message, such as 64KiB.
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size, default_value = "1MiB")]
+    pub(crate) max_frame: usize,
+    /// How long to wait for the other side to appear: a duration, or forever
+    /// [default: forever for a FIFO, 5s for the rest].
+    #[arg(long, value_name = "DURATION", value_parser = quantity::wait)]
+    pub(crate) wait: Option<Wait>,
+    /// Give up when nothing has come or gone for so long, such as 5s.
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Frame {
+    /// A newline after each message.
+    #[default]
+    Lines,
+    /// A NUL byte after each message.
+    Nul,
+    /// A 4-byte length before each message, which may be any bytes.
+    Length,
+    /// Bytes as they come, no boundaries.
+    Raw,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Input {
+    /// Each line is a message.
+    #[default]
+    Lines,
+    /// Messages end at NUL bytes.
+    Nul,
+    /// All of it is one message.
+    Whole,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// The message and a newline.
+    #[default]
+    Text,
+    /// An object a line: time, address, size, priority of a queue's message, text or base64.
+    Json,
+    /// The message in hexadecimal and a newline.
+    Hex,
+    /// The bytes alone.
+    Raw,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TourArgs {}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerArgs {
+    pub(crate) role: String,
+    pub(crate) args: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

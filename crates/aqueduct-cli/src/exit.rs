@@ -1,0 +1,95 @@
+//! How the command ends.
+
+use std::fmt::{self, Display, Formatter};
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use aqueduct::{AddressError, connect};
+
+/// The exit codes; scripts rely on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done, or stopped by a signal or a closed standard output.
+    Done = 0,
+    /// Something failed.
+    Failed = 1,
+    /// Used wrongly; nothing was done.
+    WrongUse = 2,
+    /// Gave up waiting.
+    TimedOut = 3,
+}
+
+/// A failure whose exit code is not 1.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    sentence: String,
+}
+
+impl Failure {
+    pub(crate) fn wrong_use(sentence: impl Into<String>) -> anyhow::Error {
+        let exit = Exit::WrongUse;
+        let sentence = sentence.into();
+        Self { exit, sentence }.into()
+    }
+
+    pub(crate) fn timed_out(sentence: impl Into<String>) -> anyhow::Error {
+        let exit = Exit::TimedOut;
+        let sentence = sentence.into();
+        Self { exit, sentence }.into()
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Exit {
+    /// The exit code for an error, which may lie anywhere in its chain of causes.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        for cause in error.chain() {
+            if let Some(failure) = cause.downcast_ref::<Failure>() {
+                return failure.exit;
+            }
+            if cause.is::<AddressError>() {
+                return Self::WrongUse;
+            }
+            match cause.downcast_ref::<connect::Error>() {
+                Some(connect::Error::Unsupported { .. }) => return Self::WrongUse,
+                Some(connect::Error::TimedOut { .. }) => return Self::TimedOut,
+                _ => {}
+            }
+        }
+        Self::Failed
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Prints what clap has to say: help on standard output, a mistake on standard error.
+pub(crate) fn usage(error: &clap::Error) -> Exit {
+    let text = error.render();
+    if !error.use_stderr() {
+        let color = std::io::stdout().is_terminal() && crate::report::colors_wanted();
+        let text = if color {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        };
+        // A closed standard output is nothing to complain of.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        return Exit::Done;
+    }
+    let text = text.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let _ = write!(std::io::stderr(), "aqueduct: {text}");
+    Exit::WrongUse
+}

@@ -1,0 +1,131 @@
+//! Messages, printed.
+
+use std::fmt::Write;
+
+use aqueduct::Endpoint;
+use aqueduct::connect::Message;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::cli::Output;
+
+/// Prints messages into a buffer.
+pub(crate) struct Printer {
+    output: Output,
+    address: String,
+    pub(crate) buf: Vec<u8>,
+}
+
+/// One line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    address: &'a str,
+    size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u32>,
+    #[serde(flatten)]
+    body: Body<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Body<'a> {
+    Text(&'a str),
+    Base64(String),
+}
+
+impl Printer {
+    pub(crate) fn new(output: Output, endpoint: &Endpoint) -> Self {
+        Self {
+            output,
+            address: endpoint.to_string(),
+            buf: Vec::new(),
+        }
+    }
+
+    pub(crate) fn print(&mut self, message: &Message) {
+        let body = &message.body()[..];
+        match self.output {
+            Output::Raw => self.buf.extend_from_slice(body),
+            Output::Text => {
+                self.buf.extend_from_slice(body);
+                self.buf.push(b'\n');
+            }
+            Output::Hex => {
+                let mut line = String::with_capacity(body.len() * 2 + 1);
+                for byte in body {
+                    // Writing to a `String` cannot fail.
+                    let _ = write!(line, "{byte:02x}");
+                }
+                line.push('\n');
+                self.buf.extend_from_slice(line.as_bytes());
+            }
+            Output::Json => self.json(message, Timestamp::now()),
+        }
+    }
+
+    fn json(&mut self, message: &Message, time: Timestamp) {
+        let body = &message.body()[..];
+        let line = Line {
+            time: format!("{time:.6}"),
+            address: &self.address,
+            size: body.len(),
+            priority: message.priority(),
+            body: match std::str::from_utf8(body) {
+                Ok(text) => Body::Text(text),
+                Err(_) => Body::Base64(BASE64_STANDARD.encode(body)),
+            },
+        };
+        // Strings and numbers into memory: nothing that can fail.
+        let _ = serde_json::to_writer(&mut self.buf, &line);
+        self.buf.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(output: Output, message: Message) -> Vec<u8> {
+        let endpoint = "fifo:/tmp/a%20b".parse().unwrap();
+        let mut printer = Printer::new(output, &endpoint);
+        printer.print(&message);
+        printer.buf
+    }
+
+    #[test]
+    fn text_and_raw_are_byte_exact_and_hex_is_lower_case() {
+        let body = b"a\r\n\0\xff";
+        assert_eq!(
+            printed(Output::Text, Message::new(&body[..])),
+            b"a\r\n\0\xff\n"
+        );
+        assert_eq!(printed(Output::Raw, Message::new(&body[..])), body);
+        assert_eq!(
+            printed(Output::Hex, Message::new(&body[..])),
+            b"610d0a00ff\n"
+        );
+    }
+
+    #[test]
+    fn json_has_the_documented_members_in_order() {
+        let endpoint = "fifo:/tmp/a%20b".parse().unwrap();
+        let mut printer = Printer::new(Output::Json, &endpoint);
+        let time = Timestamp::from_second(1_700_000_000).unwrap();
+        printer.json(&Message::new("hé\n").with_priority(7), time);
+        printer.json(&Message::new(&b"\xff"[..]), time);
+        let lines = String::from_utf8(printer.buf).unwrap();
+        let expected = concat!(
+            r#"{"time":"2023-11-14T22:13:20.000000Z","address":"fifo:/tmp/a%20b","size":4,"#,
+            r#""priority":7,"text":"hé\n"}"#,
+            "\n",
+            r#"{"time":"2023-11-14T22:13:20.000000Z","address":"fifo:/tmp/a%20b","size":1,"#,
+            r#""base64":"/w=="}"#,
+            "\n",
+        );
+        assert_eq!(lines, expected);
+    }
+}

@@ -1,0 +1,212 @@
+//! `aqueduct recv`: print messages as they come.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::Context;
+use aqueduct::connect::{Incoming, Message, Options};
+use aqueduct::frame::FrameError;
+use aqueduct::stdio::{self, Stdout};
+use futures_util::{FutureExt, StreamExt};
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::config::RecvConfig;
+use crate::exit::{Exit, Failure};
+use crate::output::Printer;
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::signals::Signals;
+
+/// How many bytes of output are gathered, as long as there are messages without waiting.
+const BATCH: usize = 64 * 1024;
+/// How long after a signal the rest of a message that was begun is waited for.
+const GRACE: Duration = Duration::from_millis(500);
+/// How long after a signal the output is waited for.
+const OUTPUT_GRACE: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<Exit> {
+    let mut signals = Signals::new()?;
+    let mut options = Options::new();
+    options.framing(config.link.framing.clone());
+    options.wait(config.link.wait);
+    let opened = tokio::select! {
+        biased;
+        () = signals.recv() => return Ok(Exit::Done),
+        opened = options.open_receiver(&config.endpoint) => opened,
+    };
+    let mut incoming = opened?;
+    if let Some(count) = config.count {
+        incoming.limit(count);
+    }
+    let mut recv = Recv {
+        printer: Printer::new(config.output, &config.endpoint),
+        stdout: stdio::stdout()?,
+        progress: Progress::new(report, io::stdout()),
+        signals,
+        stopped: None,
+    };
+    let result = recv.pump(&mut incoming, &config).await;
+    // What came before an error is printed before it is told.
+    let printed = recv.write().await;
+    match (result, printed) {
+        (_, Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
+        (_, Err(error)) => Err(error).context("cannot write to standard output"),
+        (result, Ok(())) => result,
+    }
+}
+
+struct Recv {
+    printer: Printer,
+    stdout: Stdout,
+    progress: Progress,
+    signals: Signals,
+    /// Since when it is told to stop.
+    stopped: Option<Instant>,
+}
+
+/// What there is to do next.
+enum Event {
+    Item(Option<io::Result<Message>>),
+    Signal,
+    OutputClosed,
+    TimedOut,
+}
+
+impl Recv {
+    /// Moves messages to standard output. What is printed and not yet written is left in the
+    /// printer.
+    async fn pump(&mut self, incoming: &mut Incoming, config: &RecvConfig) -> anyhow::Result<Exit> {
+        loop {
+            match self.next(incoming, config.link.timeout).await {
+                Event::Item(item) => {
+                    if !self.batch(item, incoming, config)? {
+                        return Ok(Exit::Done);
+                    }
+                }
+                Event::Signal if self.stopped.is_none() => {
+                    self.stopped = Some(Instant::now());
+                    incoming.stop();
+                }
+                Event::OutputClosed | Event::Signal => return Ok(Exit::Done),
+                Event::TimedOut if self.stopped.is_some() => {
+                    return Err(cut_short(incoming, "when it was told to stop"));
+                }
+                Event::TimedOut => {
+                    let limit = config.link.timeout.unwrap_or_default();
+                    let sentence = format!("nothing came from {} for {limit:?}", config.endpoint);
+                    return Err(Failure::timed_out(match incoming.unfinished() {
+                        0 => sentence,
+                        n => format!("{sentence}, with {n} bytes of a message still unfinished"),
+                    }));
+                }
+            }
+            match self.write().await {
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
+                result => result.context("cannot write to standard output")?,
+            }
+        }
+    }
+
+    async fn next(&mut self, incoming: &mut Incoming, limit: Option<Duration>) -> Event {
+        let deadline = match self.stopped {
+            Some(since) => Some(since + GRACE),
+            None => limit.map(|limit| Instant::now() + limit),
+        };
+        let expired = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.signals.recv() => Event::Signal,
+            item = incoming.next() => Event::Item(item),
+            () = self.stdout.closed() => Event::OutputClosed,
+            () = expired => Event::TimedOut,
+        }
+    }
+
+    /// Prints an item and those that come without waiting; whether there may be more.
+    fn batch(
+        &mut self,
+        first: Option<io::Result<Message>>,
+        incoming: &mut Incoming,
+        config: &RecvConfig,
+    ) -> anyhow::Result<bool> {
+        let mut item = first;
+        loop {
+            match item {
+                None => return Ok(false),
+                Some(Ok(message)) => {
+                    self.printer.print(&message);
+                    self.progress.add(1, message.body().len());
+                }
+                Some(Err(error)) => return Err(broken(error, config)),
+            }
+            if self.printer.buf.len() >= BATCH {
+                return Ok(true);
+            }
+            match incoming.next().now_or_never() {
+                Some(next) => item = next,
+                None => return Ok(true),
+            }
+        }
+    }
+
+    /// Writes what is printed. A signal leaves it a few seconds, a second one none.
+    async fn write(&mut self) -> io::Result<()> {
+        let Self {
+            printer,
+            stdout,
+            signals,
+            stopped,
+            ..
+        } = self;
+        if printer.buf.is_empty() {
+            return Ok(());
+        }
+        let writing = async {
+            stdout.write_all(&printer.buf).await?;
+            stdout.flush().await
+        };
+        tokio::pin!(writing);
+        if stopped.is_none() {
+            tokio::select! {
+                biased;
+                result = &mut writing => {
+                    printer.buf.clear();
+                    return result;
+                }
+                () = signals.recv() => *stopped = Some(Instant::now()),
+            }
+        }
+        let result = tokio::select! {
+            biased;
+            result = timeout(OUTPUT_GRACE, writing) => result.ok(),
+            () = signals.recv() => None,
+        };
+        printer.buf.clear();
+        result.unwrap_or_else(|| {
+            let reason = "it is not read, and messages are lost with it";
+            Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+        })
+    }
+}
+
+fn broken(error: io::Error, config: &RecvConfig) -> anyhow::Error {
+    let address = &config.endpoint;
+    match FrameError::of(&error) {
+        Some(FrameError::TooLarge { len, max }) => anyhow::anyhow!(
+            "{address}: a message has {len} bytes or more, over the limit of {max}: raise \
+             --max-frame, or check that both sides use the same --frame"
+        ),
+        _ => anyhow::Error::new(error).context(address.to_string()),
+    }
+}
+
+fn cut_short(incoming: &Incoming, when: &str) -> anyhow::Error {
+    let n = incoming.unfinished();
+    anyhow::anyhow!("{n} bytes of an unfinished message were dropped {when}")
+}

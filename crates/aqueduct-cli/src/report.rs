@@ -1,0 +1,46 @@
+//! What is said on standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use crate::cli::Globals;
+
+/// Says things on standard error, each in one line behind the command's name.
+pub(crate) struct Report {
+    quiet: bool,
+}
+
+impl Report {
+    pub(crate) fn new(globals: &Globals) -> Self {
+        Self {
+            quiet: globals.quiet,
+        }
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Something to know, unless nothing is wanted to be known.
+    pub(crate) fn note(&self, sentence: impl Display) {
+        if !self.quiet {
+            line(sentence);
+        }
+    }
+
+    /// Why the command fails.
+    pub(crate) fn error(&self, error: &anyhow::Error) {
+        line(format_args!("{error:#}"));
+    }
+}
+
+fn line(sentence: impl Display) {
+    // In one write, and a standard error that is closed is no reason to fail.
+    let line = format!("aqueduct: {sentence}\n");
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// Whether colours may be used where there is a terminal; see no-color.org.
+pub(crate) fn colors_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}

@@ -1,0 +1,292 @@
+//! `aqueduct send`: send the arguments, or what comes on standard input.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use aqueduct::bytes::Bytes;
+use aqueduct::connect::{Message, Options, Outgoing};
+use aqueduct::frame::FrameError;
+use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::codec::Decoder;
+
+use crate::config::{self, SendConfig};
+use crate::exit::{Exit, Failure};
+use crate::input::{self, Messages};
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::signals::Signals;
+
+/// Who has to be waited for longer than this is told of.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How long after a signal the other side has to take what is in hand.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<Exit> {
+    let mut signals = Signals::new()?;
+    let Some(outgoing) = open(&config, &mut signals, report).await? else {
+        return Ok(Exit::Done);
+    };
+    let mut send = Send {
+        outgoing,
+        progress: Progress::new(report, io::stdin()),
+        signals,
+        config: &config,
+        unflushed: 0,
+    };
+    let rest = if config.messages.is_empty() {
+        let largest = config.link.framing.get_max_frame();
+        send.input(input::messages(config.input, largest)?, report)
+            .await?
+    } else {
+        send.arguments().await?
+    };
+    send.finish(rest).await?;
+    Ok(Exit::Done)
+}
+
+/// Opens the sending end, saying so once if that takes long. `None`: told to stop.
+async fn open(
+    config: &SendConfig,
+    signals: &mut Signals,
+    report: &Report,
+) -> anyhow::Result<Option<Outgoing>> {
+    let mut options = Options::new();
+    options.framing(config.link.framing.clone());
+    options.wait(config.link.wait);
+    let opening = options.open_sender(&config.endpoint);
+    tokio::pin!(opening);
+    let patience = sleep(PATIENCE);
+    tokio::pin!(patience);
+    let expired = expiry(config.link.timeout);
+    tokio::pin!(expired);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            biased;
+            opened = &mut opening => return Ok(Some(opened?)),
+            () = signals.recv() => {
+                if !config.messages.is_empty() {
+                    report.note(format_args!("stopped, nothing was sent to {}", config.endpoint));
+                }
+                return Ok(None);
+            }
+            () = &mut patience, if !told => {
+                told = true;
+                report.note(format_args!("waiting for a reader of {}", config.endpoint));
+            }
+            () = &mut expired => return Err(idle(config)),
+        }
+    }
+}
+
+struct Send<'a> {
+    outgoing: Outgoing,
+    progress: Progress,
+    signals: Signals,
+    config: &'a SendConfig,
+    /// Messages that the sink has taken and not yet written.
+    unflushed: u64,
+}
+
+/// Whether a signal has told to stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    No,
+    Yes,
+}
+
+/// Messages in hand when a signal told to stop; `None` if none did.
+type Rest = Option<Vec<Bytes>>;
+
+impl Send<'_> {
+    async fn arguments(&mut self) -> anyhow::Result<Rest> {
+        let messages = &self.config.messages;
+        for (i, message) in messages.iter().enumerate() {
+            if self.feed(message.clone()).await? == Stopped::Yes {
+                return Ok(Some(messages[i..].to_vec()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends what comes; whenever nothing more is there at once, what was taken goes out.
+    async fn input(&mut self, mut messages: Messages, report: &Report) -> anyhow::Result<Rest> {
+        loop {
+            let item = match messages.next().now_or_never() {
+                Some(item) => item,
+                None => {
+                    if self.flush().await? == Stopped::Yes {
+                        return in_hand(None, messages, report).map(Some);
+                    }
+                    tokio::select! {
+                        biased;
+                        () = self.signals.recv() => {
+                            return in_hand(None, messages, report).map(Some);
+                        }
+                        item = messages.next() => item,
+                        () = expiry(self.config.link.timeout) => return Err(idle(self.config)),
+                    }
+                }
+            };
+            match item {
+                None => return Ok(None),
+                Some(Ok(message)) => {
+                    if self.feed(message.clone()).await? == Stopped::Yes {
+                        return in_hand(Some(message), messages, report).map(Some);
+                    }
+                }
+                Some(Err(error)) => {
+                    // Those before it are good.
+                    self.flush().await?;
+                    return Err(self.bad_input(error));
+                }
+            }
+        }
+    }
+
+    /// Hands a message to the sink. A signal that comes while that has no room for it stops
+    /// before it.
+    async fn feed(&mut self, message: Bytes) -> anyhow::Result<Stopped> {
+        let size = message.len();
+        let outgoing = &mut self.outgoing;
+        let ready = poll_fn(|cx| Pin::new(&mut *outgoing).poll_ready(cx));
+        let ready = tokio::select! {
+            biased;
+            ready = ready => ready,
+            () = self.signals.recv() => return Ok(Stopped::Yes),
+            () = expiry(self.config.link.timeout) => return Err(idle(self.config)),
+        };
+        ready.map_err(|e| self.failed(e))?;
+        let number = self.progress.messages() + 1;
+        if let Err(error) = self.outgoing.start_send_unpin(Message::new(message)) {
+            self.flush().await?;
+            return Err(match FrameError::of(&error) {
+                Some(_) => anyhow::Error::msg(config::refusal(number, &error)),
+                None => self.failed(error),
+            });
+        }
+        self.unflushed += 1;
+        self.progress.add(1, size);
+        Ok(Stopped::No)
+    }
+
+    async fn flush(&mut self) -> anyhow::Result<Stopped> {
+        if self.unflushed == 0 {
+            return Ok(Stopped::No);
+        }
+        let flushed = tokio::select! {
+            biased;
+            flushed = self.outgoing.flush() => flushed,
+            () = self.signals.recv() => return Ok(Stopped::Yes),
+            () = expiry(self.config.link.timeout) => return Err(idle(self.config)),
+        };
+        flushed.map_err(|e| self.failed(e))?;
+        self.unflushed = 0;
+        Ok(Stopped::No)
+    }
+
+    /// Sends out what was taken. After a signal there are a few seconds for that, after a second
+    /// one none.
+    async fn finish(&mut self, rest: Rest) -> anyhow::Result<()> {
+        let mut stopped = rest.is_some();
+        let rest = rest.unwrap_or_default();
+        self.unflushed += rest.len() as u64;
+        let limit = match (stopped, self.config.link.timeout) {
+            (true, limit) => Some(limit.unwrap_or(GRACE).min(GRACE)),
+            (false, limit) => limit,
+        };
+        let expired = expiry(limit);
+        tokio::pin!(expired);
+        let closed = {
+            let outgoing = &mut self.outgoing;
+            let closing = async move {
+                for message in rest {
+                    outgoing.feed(Message::new(message)).await?;
+                }
+                outgoing.close().await
+            };
+            tokio::pin!(closing);
+            loop {
+                tokio::select! {
+                    biased;
+                    closed = &mut closing => break closed,
+                    () = &mut expired => {
+                        return Err(if stopped { given_up(self.config) } else { idle(self.config) });
+                    }
+                    () = self.signals.recv() => {
+                        if stopped {
+                            return Err(given_up(self.config));
+                        }
+                        stopped = true;
+                        expired.set(expiry(Some(GRACE)));
+                    }
+                }
+            }
+        };
+        closed.map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, error: io::Error) -> anyhow::Error {
+        let address = &self.config.endpoint;
+        let sent = self.progress.messages();
+        let n = self.unflushed;
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            let lost = format!("the last {n} of {sent} messages, or fewer, were not sent");
+            return anyhow::Error::new(error)
+                .context(format!("{address}: the reader has gone, {lost}"));
+        }
+        anyhow::Error::new(error).context(address.to_string())
+    }
+
+    fn bad_input(&self, error: io::Error) -> anyhow::Error {
+        let number = self.progress.messages() + 1;
+        match FrameError::of(&error) {
+            Some(_) => anyhow::Error::msg(config::refusal(number, &error)),
+            None => anyhow::Error::new(error).context("cannot read standard input"),
+        }
+    }
+}
+
+/// Waits for as long as nothing may happen.
+async fn expiry(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => sleep_until(Instant::now() + limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What was read of standard input and is not sent yet: `first`, then the whole messages in the
+/// buffer.
+fn in_hand(
+    first: Option<Bytes>,
+    messages: Messages,
+    report: &Report,
+) -> anyhow::Result<Vec<Bytes>> {
+    let mut cutter = messages.decoder().clone();
+    let (_, mut buf) = messages.into_parts();
+    let mut rest: Vec<Bytes> = first.into_iter().collect();
+    while let Some(message) = cutter.decode(&mut buf)? {
+        rest.push(message);
+    }
+    if !buf.is_empty() {
+        let n = buf.len();
+        report.note(format_args!(
+            "stopped inside a message, its first {n} bytes were not sent"
+        ));
+    }
+    Ok(rest)
+}
+
+fn given_up(config: &SendConfig) -> anyhow::Error {
+    let address = &config.endpoint;
+    anyhow::anyhow!("stopped before {address} took all that was in hand: messages are lost")
+}
+
+fn idle(config: &SendConfig) -> anyhow::Error {
+    let limit = config.link.timeout.unwrap_or_default();
+    let address = &config.endpoint;
+    Failure::timed_out(format!("nothing went to {address} for {limit:?}"))
+}
