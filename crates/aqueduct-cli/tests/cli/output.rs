@@ -1,0 +1,71 @@
+//! What `recv` prints.
+
+use crate::support::{aqueduct, expect, expect_text, start_with_input};
+
+const BYTES: &[u8] = b"plain\0caf\xc3\xa9 \"\n\"\0\xff\xfe\0\0";
+
+fn received(output: &str) -> Vec<u8> {
+    let mut recv = aqueduct(&["recv", "stdio:", "--frame", "nul", "--output", output]);
+    let (stdout, stderr) = expect(start_with_input(&mut recv, BYTES).finish(), 0);
+    assert_eq!(stderr, "");
+    stdout
+}
+
+#[test]
+fn text_is_each_message_byte_for_byte_and_a_newline() {
+    assert_eq!(received("text"), b"plain\ncaf\xc3\xa9 \"\n\"\n\xff\xfe\n\n");
+}
+
+#[test]
+fn raw_is_the_bytes_alone() {
+    assert_eq!(received("raw"), b"plaincaf\xc3\xa9 \"\n\"\xff\xfe");
+}
+
+#[test]
+fn hex_is_a_line_each() {
+    assert_eq!(received("hex"), b"706c61696e\n636166c3a920220a22\nfffe\n\n");
+}
+
+#[test]
+fn json_is_an_object_a_line_with_base64_where_it_is_not_utf_8() {
+    let text = String::from_utf8(received("json")).unwrap();
+    let mut bodies = Vec::new();
+    for line in text.lines() {
+        let mut object: serde_json::Map<_, _> = serde_json::from_str(line).unwrap();
+        let time = object.remove("time").unwrap();
+        // RFC 3339, in UTC.
+        let time = time.as_str().unwrap();
+        assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000000Z".len());
+        assert_eq!(object.remove("address").unwrap(), "stdio:");
+        bodies.push(serde_json::Value::from(object).to_string());
+    }
+    assert_eq!(
+        bodies,
+        [
+            r#"{"size":5,"text":"plain"}"#,
+            r#"{"size":9,"text":"café \"\n\""}"#,
+            r#"{"base64":"//4=","size":2}"#,
+            r#"{"size":0,"text":""}"#,
+        ]
+    );
+}
+
+#[test]
+fn input_can_be_cut_at_lines_at_nul_bytes_or_not_at_all() {
+    for (input, expected) in [
+        ("lines", "[a]\n[b\0c]\n"),
+        ("nul", "[a\nb]\n[c\n]\n"),
+        ("whole", "[a\nb\0c\n]\n"),
+    ] {
+        let mut send = aqueduct(&["send", "stdio:", "--frame", "length", "--input", input]);
+        let (wire, _) = expect(start_with_input(&mut send, "a\nb\0c\n").finish(), 0);
+        let mut recv = aqueduct(&["recv", "stdio:", "--frame", "length", "--output", "json"]);
+        let text = expect_text(start_with_input(&mut recv, wire).finish(), 0);
+        let bodies: String = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .map(|object| format!("[{}]\n", object["text"].as_str().unwrap()))
+            .collect();
+        assert_eq!(bodies, expected, "{input}");
+    }
+}

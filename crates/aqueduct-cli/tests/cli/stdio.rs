@@ -1,0 +1,86 @@
+//! Standard input and output that are no pipes.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use crate::support::{Dir, aqueduct, expect_text, read_with_deadline, run, start};
+
+#[test]
+fn files_and_devices_are_read_and_written() {
+    let dir = Dir::new();
+    std::fs::write(dir.path("in"), "a\nb").unwrap();
+    let mut recv = aqueduct(&["recv", "stdio:"]);
+    let recv = start(recv.stdin(File::open(dir.path("in")).unwrap()));
+    assert_eq!(expect_text(recv.finish(), 0), "a\nb\n");
+    assert_eq!(expect_text(run(&mut aqueduct(&["recv", "stdio:"])), 0), "");
+
+    let mut send = aqueduct(&["send", "stdio:", "a", "b"]);
+    let out = File::create(dir.path("out")).unwrap();
+    assert!(send.stdout(out).status().unwrap().success());
+    assert_eq!(std::fs::read(dir.path("out")).unwrap(), b"a\nb\n");
+    assert!(send.stdout(Stdio::null()).status().unwrap().success());
+}
+
+#[test]
+fn a_device_that_is_full_is_an_error() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut recv = aqueduct(&["recv", "stdio:"]);
+    let child = recv
+        .stdin(Stdio::piped())
+        .stdout(full)
+        .stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"a\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("cannot write to standard output: No space left"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_lone_line_typed_at_a_terminal_goes_out_at_once() {
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut keyboard = File::from(pty.master);
+    let mut send = aqueduct(&["send", "stdio:"]);
+    let mut child = send
+        .stdin(pty.slave)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = child.stdout.take().unwrap();
+    keyboard.write_all(b"hello\n").unwrap();
+    // While the terminal stays open.
+    let out: OwnedFd = out.into();
+    let read = File::from(out.try_clone().unwrap());
+    assert_eq!(read_with_deadline(read, 6), b"hello\n");
+    // End of file, as typed with Ctrl-D.
+    keyboard.write_all(b"\x04").unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn what_other_processes_share_is_not_made_non_blocking() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (out_reader, out) = std::io::pipe().unwrap();
+    let mut recv = aqueduct(&["recv", "stdio:"]);
+    let recv = recv.stdin(reader.try_clone().unwrap());
+    let mut child = recv.stdout(out.try_clone().unwrap()).spawn().unwrap();
+    writer.write_all(b"hello\n").unwrap();
+    assert_eq!(read_with_deadline(out_reader, 6), b"hello\n");
+    // It is at work on both now.
+    for flags in [
+        fcntl(&reader, FcntlArg::F_GETFL),
+        fcntl(&out, FcntlArg::F_GETFL),
+    ] {
+        assert!(!OFlag::from_bits_retain(flags.unwrap()).contains(OFlag::O_NONBLOCK));
+    }
+    drop(writer);
+    assert!(child.wait().unwrap().success());
+}

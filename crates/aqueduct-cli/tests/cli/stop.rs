@@ -1,0 +1,149 @@
+//! Signals and closed outputs: what is in hand is finished, and the exit code is 0.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Dir, aqueduct, expect, expect_text, read_with_deadline, start, until, until_open,
+};
+
+const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
+
+/// Waits until the process catches both signals, so that they do not kill it.
+fn until_ready(pid: u32) {
+    until("the signals are caught", || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|it| it.strip_prefix("SigCgt:"));
+        let caught = line.and_then(|it| u64::from_str_radix(it.trim(), 16).ok());
+        let both = (1 << (Signal::SIGINT as u64 - 1)) | (1 << (Signal::SIGTERM as u64 - 1));
+        caught.is_some_and(|it| it & both == both)
+    });
+}
+
+/// Waits until nothing is left in a pipe.
+fn until_drained(pipe: impl AsFd) {
+    until("all is read", || {
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, PollTimeout::ZERO).unwrap() == 0
+    });
+}
+
+#[test]
+fn a_waiting_receiver_ends_with_0() {
+    let dir = Dir::new();
+    for signal in SIGNALS {
+        let recv = start(&mut aqueduct(&["recv", &dir.fifo("x")]));
+        until_open(recv.pid(), &dir.path("x"));
+        until_ready(recv.pid());
+        recv.signal(signal);
+        assert_eq!(expect_text(recv.finish(), 0), "");
+    }
+}
+
+#[test]
+fn a_waiting_sender_ends_with_0_and_says_that_nothing_was_sent() {
+    let dir = Dir::new();
+    for signal in SIGNALS {
+        let send = start(&mut aqueduct(&["send", &dir.fifo("x"), "hi"]));
+        until_open(send.pid(), &dir.path("x"));
+        send.signal(signal);
+        let (_, stderr) = expect(send.finish(), 0);
+        assert!(stderr.contains("nothing was sent"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_receiver_finishes_the_message_it_has_begun() {
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    let recv = start(&mut aqueduct(&["recv", &fifo, "--frame", "nul"]));
+    until_open(recv.pid(), &dir.path("x"));
+    until_ready(recv.pid());
+    let mut options = File::options();
+    options.read(true).write(true);
+    let mut writer = options.open(dir.path("x")).unwrap();
+    writer.write_all(b"one\0tw").unwrap();
+    // Taken out of the FIFO: the first part is in its hands.
+    until_drained(&writer);
+    recv.signal(Signal::SIGTERM);
+    writer.write_all(b"o\0three\0").unwrap();
+    let printed = expect_text(recv.finish(), 0);
+    // Whether the signal or the bytes came to it first: what it has not printed is all there.
+    writer.write_all(b"end").unwrap();
+    let mut left = vec![0; 100];
+    let n = writer.read(&mut left).unwrap();
+    let left = String::from_utf8_lossy(&left[..n]).replace('\0', "\n");
+    assert!(printed.starts_with("one\ntwo\n"), "{printed:?}");
+    assert_eq!(printed + &left, "one\ntwo\nthree\nend");
+}
+
+#[test]
+fn a_sender_finishes_what_it_has_taken() {
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    let recv = start(&mut aqueduct(&["recv", &fifo]));
+    until_open(recv.pid(), &dir.path("x"));
+    let (input, mut writer) = std::io::pipe().unwrap();
+    let send = start(aqueduct(&["send", &fifo]).stdin(input.try_clone().unwrap()));
+    until_open(send.pid(), &dir.path("x"));
+    until_ready(send.pid());
+    let lines: String = (0..1000).map(|i| format!("{i}\n")).collect();
+    writer.write_all(lines.as_bytes()).unwrap();
+    until_drained(&input);
+    send.signal(Signal::SIGINT);
+    expect_text(send.finish(), 0);
+    assert_eq!(expect_text(recv.finish(), 0), lines);
+}
+
+#[test]
+fn a_closed_standard_output_ends_it_quietly() {
+    // The reader takes one line and leaves, while input goes on without an end.
+    let (reader, out) = std::io::pipe().unwrap();
+    let mut recv = aqueduct(&["recv", "stdio:"]);
+    recv.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = recv.stdout(out).spawn().unwrap();
+    drop(recv);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"one\n").unwrap();
+    assert_eq!(read_with_deadline(reader, 4), b"one\n");
+    // Now it is closed. Nothing more comes, and still it ends.
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    drop(stdin);
+}
+
+#[test]
+fn a_closed_standard_output_in_full_flow_ends_it_quietly() {
+    let (reader, out) = std::io::pipe().unwrap();
+    let mut yes = Command::new("sh");
+    yes.args(["-c", "exec yes | exec \"$0\" recv stdio:"])
+        .arg(env!("CARGO_BIN_EXE_aqueduct"));
+    let shell = yes.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
+    drop(yes);
+    assert_eq!(read_with_deadline(reader, 200_000), b"y\n".repeat(100_000));
+    // Its exit code is that of the last command.
+    let output = shell.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn input_that_never_comes_does_not_keep_a_sender_from_stopping() {
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    let recv = start(&mut aqueduct(&["recv", &fifo]));
+    until_open(recv.pid(), &dir.path("x"));
+    let mut send = start(aqueduct(&["send", &fifo]).stdin(Stdio::piped()));
+    let stdin = send.stdin();
+    until_ready(send.pid());
+    send.signal(Signal::SIGTERM);
+    expect_text(send.finish(), 0);
+    drop(stdin);
+    expect_text(recv.finish(), 0);
+}
