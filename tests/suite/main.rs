@@ -1,18 +1,18 @@
 //! Integration and conformance tests, one binary.
 
+mod channel;
+mod child;
 mod fd;
 mod fifo;
 mod fifo_open;
 mod fifo_shared;
 mod fifo_wait;
-mod channel;
-mod child;
 mod frame;
-mod pipe;
 mod mq;
 mod mq_framed;
 mod mq_limits;
 mod mq_open;
 mod mq_processes;
 mod mq_wait;
+mod pipe;
 mod support;

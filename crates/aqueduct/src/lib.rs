@@ -1,11 +1,14 @@
 //! Every way Unix processes talk to each other, as typed `Stream`s and `Sink`s on Tokio.
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod accept;
+mod backoff;
 mod blocking;
 mod channel;
 pub mod child;
 pub mod codec;
 pub mod connect;
+mod drain;
 pub mod endpoint;
 mod error;
 pub mod fd;
@@ -16,6 +19,8 @@ pub mod pipe;
 mod source;
 pub mod stdio;
 mod sys;
+pub mod tcp;
+pub mod unix;
 
 pub use bytes;
 pub use channel::{

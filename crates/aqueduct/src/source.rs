@@ -48,6 +48,8 @@ pub(crate) struct Source {
     /// Set while the descriptor must be tried without waiting; see [`Source::assume_closed`].
     assumed_closed: AtomicBool,
     interest: Interest,
+    /// Whether a peer can come back after "closed". A socket's never does.
+    reopens: bool,
     /// The runtime of the first registration, so that a later one lands there too, whichever
     /// thread or executor polls.
     runtime: Handle,
@@ -57,6 +59,16 @@ pub(crate) struct Source {
 impl Source {
     /// Registers `fd`, which must be in non-blocking mode, for `interest`.
     pub(crate) fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
+        Self::with(fd, interest, true)
+    }
+
+    /// As [`new`](Self::new), for a socket: "closed" is believed without asking again. (The answer
+    /// would be wrong, too: `poll(2)` does not report a half-closed socket as hung up.)
+    pub(crate) fn socket(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
+        Self::with(fd, interest, false)
+    }
+
+    fn with(fd: OwnedFd, interest: Interest, reopens: bool) -> io::Result<Self> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
         let fd = Arc::new(fd);
         let registration = sys::register(Arc::clone(&fd), interest)?;
@@ -64,6 +76,7 @@ impl Source {
             registration: RwLock::new(Arc::new(registration)),
             assumed_closed: AtomicBool::new(false),
             interest,
+            reopens,
             runtime,
             fd,
         })
@@ -206,7 +219,8 @@ impl Source {
     /// Whether readiness says "closed" (or "error", which a pipe's write end says together with
     /// it) of a descriptor that has a peer again.
     fn is_stale(&self, ready: Ready) -> io::Result<bool> {
-        if !(ready.is_read_closed() || ready.is_write_closed() || ready.is_error()) {
+        let closed = ready.is_read_closed() || ready.is_write_closed() || ready.is_error();
+        if !closed || !self.reopens {
             return Ok(false);
         }
         // HUP and ERR need not be asked for; POLL(2).

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -191,6 +191,9 @@ pub(crate) fn unlock(fd: impl AsFd) -> io::Result<()> {
     flock(fd, libc::LOCK_UN)
 }
 
+/// `flock(2)`.
+///
+/// (nix's guard panics in `drop` where unlocking fails, and std's needs Rust 1.89.)
 fn flock(fd: impl AsFd, operation: libc::c_int) -> io::Result<()> {
     // SAFETY: a borrowed descriptor is open for the whole call, which takes no memory of ours.
     result_of(unsafe { libc::flock(fd.as_fd().as_raw_fd(), operation) }.into()).map(drop)
@@ -243,6 +246,91 @@ impl Deref for QueueFd {
         &self.queue
     }
 }
+
+/// What one `recvmsg(2)` brought.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// The message's full length, which is more than the buffer's where it did not fit.
+    pub(crate) len: usize,
+    /// The descriptors that came with it, close-on-exec.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// Whether more descriptors were sent than came. The kernel has closed those.
+    pub(crate) fds_truncated: bool,
+}
+
+/// `recvmsg(2)` on a Unix socket, with room for `max_fds` descriptors.
+///
+/// Every descriptor that arrives is owned before anything else is looked at, so that none leaks.
+/// (That is why this is not nix's `recvmsg`: it hands out no control message at all once one was
+/// truncated, and those descriptors that did arrive would stay open.)
+pub(crate) fn recv_with_fds(fd: impl AsFd, buf: &mut [u8], max_fds: usize) -> io::Result<Received> {
+    let mut iov = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: buf.len(),
+    };
+    // `u64`s, since a control message header must be aligned.
+    let mut control: Vec<u64> = Vec::new();
+    // SAFETY: a `msghdr` is integers and pointers, for all of which zero is a value.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut iov;
+    header.msg_iovlen = 1;
+    if max_fds > 0 {
+        let bytes = u32::try_from(max_fds.saturating_mul(size_of::<RawFd>()))
+            .map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: these two only compute lengths.
+        let (space, len) = unsafe { (libc::CMSG_SPACE(bytes), libc::CMSG_LEN(bytes)) };
+        control.resize((space as usize).div_ceil(size_of::<u64>()), 0);
+        header.msg_control = control.as_mut_ptr().cast();
+        // Not the whole space: its padding would have room for one descriptor too many.
+        header.msg_controllen = len as _;
+    }
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    // SAFETY: the header points to one buffer and one control buffer, both ours to write for the
+    // whole call, with their true lengths.
+    let n = unsafe { libc::recvmsg(fd.as_fd().as_raw_fd(), &raw mut header, flags) };
+    // A negative count is the error; any other fits `usize`.
+    let len = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    Ok(Received {
+        len,
+        fds: take_fds(&header),
+        fds_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
+    })
+}
+
+/// Owns every descriptor in the control messages of `header`, once.
+fn take_fds(header: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: `recvmsg` has filled the header and its control buffer, which is still alive.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !next.is_null() {
+        // SAFETY: the macros only give pointers to whole, aligned headers in the buffer.
+        let message = unsafe { &*next };
+        let is_fds = message.cmsg_type == libc::SCM_RIGHTS || message.cmsg_type == SCM_PIDFD;
+        if message.cmsg_level == libc::SOL_SOCKET && is_fds {
+            // SAFETY: this only computes a length.
+            let before = unsafe { libc::CMSG_LEN(0) } as usize;
+            let count = (message.cmsg_len as usize).saturating_sub(before) / size_of::<RawFd>();
+            // SAFETY: the header is in the buffer, and its data follows it.
+            let data = unsafe { libc::CMSG_DATA(next) }.cast::<RawFd>();
+            for i in 0..count {
+                // SAFETY: the kernel has written `count` descriptor numbers there; they need not
+                // be aligned.
+                let raw = unsafe { data.add(i).read_unaligned() };
+                if raw >= 0 {
+                    // SAFETY: the kernel has just opened it for us and nobody else knows it.
+                    fds.push(unsafe { OwnedFd::from_raw_fd(raw) });
+                }
+            }
+        }
+        // SAFETY: as for the first header.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
+    }
+    fds
+}
+
+/// The control message of `SO_PASSPIDFD`, which brings a descriptor too
+/// (`include/linux/socket.h`). Only a socket that was set so by others has it.
+const SCM_PIDFD: i32 = 0x04;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,133 @@
+//! Passing open descriptors over Unix sockets.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use super::MessageError;
+use crate::sys::{self, Received};
+
+/// The most descriptors that the kernel passes with one message (unix(7): `SCM_MAX_FD`).
+pub const MAX_FDS: usize = 253;
+
+/// How many descriptors with one message are a sensible limit to take where no other is known.
+pub const DEFAULT_MAX_FDS: usize = 16;
+
+/// Sends bytes and, with the first of them, duplicates of open descriptors (unix(7):
+/// `SCM_RIGHTS`). Returns how many of the bytes were taken, at least one; all descriptors have
+/// gone with it. Write the rest of the bytes without them.
+///
+/// On a stream descriptors mark a place between bytes. The kernel hands them out with the read that
+/// takes the first byte they were sent with; that read may begin with bytes sent earlier, but never
+/// goes on beyond the bytes sent with them. So a protocol sends descriptors with the first bytes of
+/// the frame they belong to, says in the frame how many they are, and its receiver queues what comes
+/// and gives each frame as many as it says. The receiver must read with [`recv_with_fds`]
+/// throughout: a plain read closes what comes with its bytes. All this is simpler on a
+/// [`seqpacket`](super::seqpacket) socket.
+///
+/// # Errors
+/// [`MessageError::Empty`] without bytes, [`MessageError::TooManyDescriptors`] above [`MAX_FDS`];
+/// `EPIPE` when the peer has closed; `ETOOMANYREFS` when the user has too many descriptors under
+/// way that nobody has received (its limit is `RLIMIT_NOFILE`).
+///
+/// # Cancel safety
+/// Cancel safe: either nothing was sent or the future was ready.
+///
+/// # Examples
+/// ```
+/// use aqueduct::unix::{recv_with_fds, send_with_fds};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (ours, theirs) = tokio::net::UnixStream::pair()?;
+/// let file = std::fs::File::open("/dev/null")?;
+/// send_with_fds(&ours, b"f", &[file]).await?;
+/// let (bytes, fds) = recv_with_fds(&theirs, &mut [0; 16], 1).await?;
+/// assert_eq!((bytes, fds.len()), (1, 1));
+/// # Ok(())
+/// # }
+/// ```
+pub async fn send_with_fds<F: AsFd>(
+    stream: &UnixStream,
+    bytes: &[u8],
+    fds: &[F],
+) -> io::Result<usize> {
+    let raw = check(bytes, fds)?;
+    let send = || send_now(stream, bytes, &raw);
+    stream.async_io(Interest::WRITABLE, send).await
+}
+
+/// Receives bytes and the descriptors that came with them, at most `max_fds`, close-on-exec.
+/// 0 bytes are the end of the stream, if there is room in `buf`.
+///
+/// # Errors
+/// [`MessageError::DescriptorsTruncated`] when more came, or could not be opened because this
+/// process is at its limit: all were closed, and the bytes of that read are lost, so the stream
+/// cannot be used any further. `InvalidInput` for a `max_fds` above [`MAX_FDS`].
+///
+/// # Cancel safety
+/// Cancel safe: either nothing was received or the future was ready.
+pub async fn recv_with_fds(
+    stream: &UnixStream,
+    buf: &mut [u8],
+    max_fds: usize,
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let receive = || {
+        let received = recv_now(stream, buf, max_fds)?;
+        Ok((received.len, received.fds))
+    };
+    stream.async_io(Interest::READABLE, receive).await
+}
+
+/// Checks a message to be sent, and gives the numbers of its descriptors, which stay borrowed.
+pub(super) fn check<F: AsFd>(bytes: &[u8], fds: &[F]) -> Result<Vec<RawFd>, MessageError> {
+    if bytes.is_empty() {
+        return Err(MessageError::Empty);
+    }
+    if fds.len() > MAX_FDS {
+        return Err(MessageError::TooManyDescriptors { count: fds.len() });
+    }
+    Ok(fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect())
+}
+
+/// One `sendmsg(2)` that neither waits nor raises `SIGPIPE`.
+pub(super) fn send_now(socket: impl AsFd, bytes: &[u8], fds: &[RawFd]) -> io::Result<usize> {
+    let bytes = [IoSlice::new(bytes)];
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control = if fds.is_empty() { &[] } else { &rights[..] };
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    let fd = socket.as_fd().as_raw_fd();
+    loop {
+        match sendmsg::<()>(fd, &bytes, control, flags, None) {
+            Err(nix::errno::Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// One `recvmsg(2)` that does not wait. All the descriptors that came, or none.
+pub(super) fn recv_now(socket: impl AsFd, buf: &mut [u8], max_fds: usize) -> io::Result<Received> {
+    if max_fds > MAX_FDS {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("at most {MAX_FDS} descriptors can come with one message"),
+        ));
+    }
+    let received = loop {
+        match sys::recv_with_fds(socket.as_fd(), buf, max_fds) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => break result?,
+        }
+    };
+    if received.fds_truncated || received.fds.len() > max_fds {
+        return Err(MessageError::DescriptorsTruncated {
+            taken: received.fds.len(),
+            limit: max_fds,
+        }
+        .into());
+    }
+    Ok(received)
+}

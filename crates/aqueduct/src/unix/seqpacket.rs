@@ -1,0 +1,68 @@
+//! `SOCK_SEQPACKET` sockets: connections that keep message boundaries.
+//!
+//! [`bind`] gives a [`Listener`], a `Stream` of [`Socket`]s; [`connect`] and [`pair`] give a
+//! `Socket`. It sends and receives through `&self`, and [`Socket::into_split`] makes of it a
+//! [`Sender`], a `Sink` of messages, and a [`Receiver`], a `Stream` of them. Files, modes and locks
+//! are as for [streams](super).
+//!
+//! - **Boundaries and order.** A message arrives whole, once, in order, or not at all.
+//! - **Largest message.** Both sides have a limit, [`DEFAULT_MAX_MESSAGE`] unless set. The kernel
+//!   has one for the sender too, `SO_SNDBUF`, which is raised to fit as far as
+//!   `net.core.wmem_max` allows; [`Socket::max_message`] tells what is left. A message above it is
+//!   refused by the sender. One that is too large for the receiver is lost, and an error says so:
+//!   never is a part of a message taken for the whole.
+//! - **End of stream.** When the peer has closed, or shut down its sending side, what it sent before
+//!   still arrives, then the end. The kernel reports the end as an empty message, and an empty
+//!   message just the same (recv(2)). So empty messages cannot be sent, and one from a foreign
+//!   program reads as the end of the stream.
+//! - **Peer's death.** What it had sent arrives, then the end; or `ECONNRESET` if it left
+//!   messages of ours unread (`unix_release_sock` in `net/unix/af_unix.c`). Sending gives `EPIPE`.
+//! - **A full buffer** makes the sender wait.
+//! - **Several tasks** may send and receive at once; each message goes to one of them.
+
+mod listener;
+mod socket;
+mod split;
+
+use super::{Address, BindOptions, ConnectOptions, Error};
+
+pub use self::listener::Listener;
+pub use self::socket::{DEFAULT_MAX_MESSAGE, Message, Socket, pair};
+pub use self::split::{Receiver, Sender};
+
+/// Binds and listens with the default [`BindOptions`].
+///
+/// # Errors
+/// See [`BindOptions::bind`].
+///
+/// # Examples
+/// ```
+/// use aqueduct::unix::seqpacket;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("service.sock");
+/// let listener = seqpacket::bind(path.as_path())?;
+/// let client = seqpacket::connect(path.as_path()).await?;
+/// let server = listener.accept().await?;
+/// client.send(b"one").await?;
+/// client.send(b"two").await?;
+/// assert_eq!(server.recv().await?.as_deref(), Some(&b"one"[..]));
+/// # Ok(())
+/// # }
+/// ```
+pub fn bind(address: impl Into<Address>) -> Result<Listener, Error> {
+    BindOptions::new().bind_seqpacket(address)
+}
+
+/// Connects with the default [`ConnectOptions`].
+///
+/// # Errors
+/// See [`ConnectOptions::connect`].
+///
+/// # Cancel safety
+/// Cancel safe: nothing is left open.
+pub async fn connect(address: impl Into<Address>) -> Result<Socket, Error> {
+    ConnectOptions::new().connect_seqpacket(address).await
+}

@@ -1,0 +1,377 @@
+//! [`Socket`]: a connected `SOCK_SEQPACKET` socket.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use socket2::{Domain, SockRef, Type};
+use tokio::io::Interest;
+use tokio::task::coop::consume_budget;
+use tokio::time::timeout;
+
+use super::{Receiver, Sender};
+use crate::source::{Direction, Source};
+use crate::unix::descriptors::{check, recv_now, send_now};
+use crate::unix::{Credentials, MessageError, peer_credentials, peer_pidfd};
+
+/// The largest message that is sent or taken, unless set.
+pub const DEFAULT_MAX_MESSAGE: usize = 1024 * 1024;
+
+/// What the kernel wants of the send buffer beyond the message (`unix_dgram_sendmsg`).
+const SEND_OVERHEAD: usize = 32;
+
+thread_local! {
+    /// Where messages are received before they are copied into an allocation of their own size.
+    /// One per thread, not per socket, so that many connections cost no memory. Its pages are the
+    /// kernel's until a large message touches them.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A message, and the descriptors that came with it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Message {
+    /// The message.
+    pub body: Bytes,
+    /// The descriptors, close-on-exec, in the order they were sent.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// A connected `SOCK_SEQPACKET` socket. See the [module](super) for what it promises.
+///
+/// `Socket::try_from(OwnedFd)` takes over a connected one from elsewhere.
+///
+/// # Examples
+/// ```
+/// use aqueduct::unix::seqpacket;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (a, b) = seqpacket::pair()?;
+/// a.send(b"hello").await?;
+/// drop(a);
+/// assert_eq!(b.recv().await?.as_deref(), Some(&b"hello"[..]));
+/// assert_eq!(b.recv().await?, None);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Socket {
+    /// Registered for reading alone.
+    source: Source,
+    /// A duplicate registered for writing alone, made when a send has to wait for the first time.
+    /// A socket that is registered for both is woken by its own writes' being read.
+    writing: OnceLock<Source>,
+    max_receive: usize,
+    max_send: usize,
+}
+
+impl Socket {
+    pub(in crate::unix) fn new(fd: OwnedFd, max_message: usize) -> io::Result<Self> {
+        let max_message = max_message.max(1);
+        let socket = SockRef::from(&fd);
+        let wanted = max_message.saturating_add(SEND_OVERHEAD);
+        let mut buffer = socket.send_buffer_size()?;
+        if buffer < wanted {
+            // The kernel takes as much as it allows, and doubles what it is told (socket(7)).
+            let half = wanted.div_ceil(2).min(i32::MAX as usize / 2);
+            socket.set_send_buffer_size(half)?;
+            buffer = socket.send_buffer_size()?;
+        }
+        Ok(Self {
+            source: Source::socket(fd, Interest::READABLE)?,
+            writing: OnceLock::new(),
+            max_receive: max_message,
+            max_send: max_message.min(buffer.saturating_sub(SEND_OVERHEAD)),
+        })
+    }
+
+    /// The largest message that can be sent: the limit that was set, or the kernel's if that is
+    /// lower.
+    pub fn max_message(&self) -> usize {
+        self.max_send
+    }
+
+    /// Sends one message, waiting for room. Any number of tasks may send at once.
+    ///
+    /// # Errors
+    /// [`MessageError::Empty`], [`MessageError::TooLarge`]; `EPIPE` when the peer has closed or
+    /// takes nothing more.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a dropped send has sent nothing.
+    pub async fn send(&self, message: &[u8]) -> io::Result<()> {
+        self.send_with_fds::<BorrowedFd<'_>>(message, &[]).await
+    }
+
+    /// Sends one message and duplicates of open descriptors with it, at most
+    /// [`MAX_FDS`](crate::unix::MAX_FDS).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); [`MessageError::TooManyDescriptors`]; `ETOOMANYREFS` when the user
+    /// has too many descriptors under way that nobody has received (its limit is `RLIMIT_NOFILE`).
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a dropped send has sent nothing.
+    pub async fn send_with_fds<F: AsFd>(&self, message: &[u8], fds: &[F]) -> io::Result<()> {
+        let raw = check(message, fds)?;
+        consume_budget().await;
+        match self.send_raw(message, &raw) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+        let send = |_: BorrowedFd<'_>| self.send_raw(message, &raw);
+        self.writing()?.io(Interest::WRITABLE, send).await
+    }
+
+    /// Sends one message if there is room for it now.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and `WouldBlock` when there is no room.
+    pub fn try_send(&self, message: &[u8]) -> io::Result<()> {
+        let raw = check::<BorrowedFd<'_>>(message, &[])?;
+        self.send_raw(message, &raw)
+    }
+
+    /// Receives one message; `None` at the end of the stream. Any number of tasks may receive at
+    /// once.
+    ///
+    /// # Errors
+    /// [`MessageError::Truncated`]; [`MessageError::DescriptorsTruncated`] if descriptors came with
+    /// the message (use [`recv_with_fds`](Self::recv_with_fds)). These cost that message, and the
+    /// next one can be received. `ECONNRESET` if the peer closed with messages unread.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a dropped receive has taken nothing.
+    pub async fn recv(&self) -> io::Result<Option<Bytes>> {
+        let message = self.recv_with_fds(0).await?;
+        Ok(message.map(|message| message.body))
+    }
+
+    /// Receives one message with at most `max_fds` descriptors; `None` at the end of the stream.
+    /// [`DEFAULT_MAX_FDS`](crate::unix::DEFAULT_MAX_FDS) is a sensible limit.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv). If more descriptors came, all are closed.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a dropped receive has taken nothing.
+    pub async fn recv_with_fds(&self, max_fds: usize) -> io::Result<Option<Message>> {
+        let limit = self.max_receive;
+        let receive = |fd: BorrowedFd<'_>| receive(fd, limit, max_fds);
+        self.source.io(Interest::READABLE, receive).await
+    }
+
+    /// Receives one message into `buf` and returns its length; 0 is the end of the stream. The
+    /// length of `buf`, which must not be empty, is the limit.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv); `InvalidInput` for an empty `buf`.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a dropped receive has taken nothing.
+    pub async fn recv_into(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "no message fits an empty buffer",
+            ));
+        }
+        let receive = |fd: BorrowedFd<'_>| Ok(receive_into(fd, buf, 0)?.0);
+        self.source.io(Interest::READABLE, receive).await
+    }
+
+    /// Receives one message if there is one now; `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), and `WouldBlock` when there is none.
+    pub fn try_recv(&self) -> io::Result<Option<Bytes>> {
+        let message = receive(self.as_fd(), self.max_receive, 0)?;
+        Ok(message.map(|message| message.body))
+    }
+
+    /// Ends the own direction: the peer receives what was sent, then the end of the stream, and can
+    /// still answer. Sending fails from now on.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        SockRef::from(&self.source).shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Ends the own direction, discards what still comes until the peer has ended its own, and
+    /// closes. Returns how many messages were discarded.
+    ///
+    /// A socket that is closed with messages unread shows the peer `ECONNRESET` in place of the end
+    /// of the stream.
+    ///
+    /// # Errors
+    /// `TimedOut` when the peer did not end its direction within `patience`. The socket is closed in
+    /// any case.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket at once.
+    pub async fn close(self, patience: Duration) -> io::Result<u64> {
+        let draining = async {
+            self.shutdown_write()?;
+            let mut discarded = 0;
+            loop {
+                match self.recv_into(&mut [0]).await {
+                    Ok(0) => return Ok(discarded),
+                    Err(e) if MessageError::of(&e).is_none() => return Err(e),
+                    _ => discarded += 1,
+                }
+            }
+        };
+        match timeout(patience, draining).await {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("the peer did not end its side of the connection within {patience:?}"),
+            )),
+        }
+    }
+
+    /// Splits it into a `Sink` and a `Stream` of messages, to be used from two tasks.
+    pub fn into_split(self) -> (Sender, Receiver) {
+        let socket = Arc::new(self);
+        (Sender::new(Arc::clone(&socket)), Receiver::new(socket))
+    }
+
+    /// See [`peer_credentials`].
+    pub fn peer_credentials(&self) -> io::Result<Credentials> {
+        peer_credentials(self)
+    }
+
+    /// See [`peer_pidfd`].
+    pub fn peer_pidfd(&self) -> io::Result<Option<OwnedFd>> {
+        peer_pidfd(self)
+    }
+
+    /// Gives the descriptor back, in non-blocking mode.
+    pub fn into_owned_fd(self) -> io::Result<OwnedFd> {
+        self.source.into_fd()
+    }
+
+    /// Polls for room and sends. Only the last task to poll is woken.
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>, message: &[u8]) -> Poll<io::Result<()>> {
+        match self.writing() {
+            Ok(source) => source.poll_io(cx, Direction::Write, |_| self.send_raw(message, &[])),
+            Err(e) => Poll::Ready(Err(e)),
+        }
+    }
+
+    /// Polls for a message. Only the last task to poll is woken.
+    pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        let received = self
+            .source
+            .poll_io(cx, Direction::Read, |fd| receive(fd, self.max_receive, 0));
+        received.map_ok(|message| message.map(|message| message.body))
+    }
+
+    fn send_raw(&self, message: &[u8], fds: &[RawFd]) -> io::Result<()> {
+        let too_large = |limit| MessageError::TooLarge {
+            len: message.len(),
+            limit,
+        };
+        if message.len() > self.max_send {
+            return Err(too_large(self.max_send).into());
+        }
+        match send_now(&self.source, message, fds) {
+            // The send buffer was made smaller by somebody else.
+            Err(e) if e.raw_os_error() == Some(libc::EMSGSIZE) => {
+                let buffer = SockRef::from(&self.source).send_buffer_size()?;
+                Err(too_large(buffer.saturating_sub(SEND_OVERHEAD)).into())
+            }
+            result => result.map(|_| ()),
+        }
+    }
+
+    /// The registration for writing.
+    fn writing(&self) -> io::Result<&Source> {
+        if let Some(source) = self.writing.get() {
+            return Ok(source);
+        }
+        // A duplicate, since epoll takes each descriptor once.
+        let fd = self.as_fd().try_clone_to_owned()?;
+        let source = Source::socket(fd, Interest::WRITABLE)?;
+        // Another task may have been faster. Then its registration stays, and this one goes.
+        Ok(self.writing.get_or_init(|| source))
+    }
+}
+
+impl TryFrom<OwnedFd> for Socket {
+    type Error = io::Error;
+
+    /// Takes over a connected `SOCK_SEQPACKET` Unix socket: puts it into non-blocking mode and turns
+    /// `SO_PASSCRED` off.
+    fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        let socket = SockRef::from(&fd);
+        let fits = socket.domain()? == Domain::UNIX && socket.r#type()? == Type::SEQPACKET;
+        if !fits || socket.is_listener()? {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the descriptor is not a connected Unix socket of type SOCK_SEQPACKET",
+            ));
+        }
+        socket.set_nonblocking(true)?;
+        // With it each message brings control data that we have no use and no room for, and looks
+        // as if descriptors had been cut off.
+        socket.set_passcred(false)?;
+        Self::new(fd, DEFAULT_MAX_MESSAGE)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+}
+
+/// Two connected sockets.
+///
+/// # Errors
+/// `EMFILE` or `ENFILE` when no descriptor is free; an error outside a runtime.
+pub fn pair() -> io::Result<(Socket, Socket)> {
+    let (a, b) = socket2::Socket::pair(Domain::UNIX, Type::SEQPACKET.nonblocking(), None)?;
+    Ok((
+        Socket::new(a.into(), DEFAULT_MAX_MESSAGE)?,
+        Socket::new(b.into(), DEFAULT_MAX_MESSAGE)?,
+    ))
+}
+
+/// Receives one message of at most `limit` bytes into an allocation of its own.
+fn receive(fd: BorrowedFd<'_>, limit: usize, max_fds: usize) -> io::Result<Option<Message>> {
+    let into = |scratch: &mut Vec<u8>| {
+        if scratch.len() < limit {
+            // Fresh zeroed memory and not `resize`, which would touch every page.
+            *scratch = vec![0; limit];
+        }
+        let (len, fds) = receive_into(fd, &mut scratch[..limit], max_fds)?;
+        Ok((len > 0).then(|| Message {
+            body: Bytes::copy_from_slice(&scratch[..len]),
+            fds,
+        }))
+    };
+    SCRATCH
+        .try_with(|scratch| into(&mut scratch.borrow_mut()))
+        // Only in the last moments of a thread.
+        .unwrap_or_else(|_| into(&mut Vec::new()))
+}
+
+fn receive_into(
+    fd: BorrowedFd<'_>,
+    buf: &mut [u8],
+    max_fds: usize,
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let received = recv_now(fd, buf, max_fds)?;
+    if received.len > buf.len() {
+        return Err(MessageError::Truncated {
+            len: received.len,
+            limit: buf.len(),
+        }
+        .into());
+    }
+    Ok((received.len, received.fds))
+}

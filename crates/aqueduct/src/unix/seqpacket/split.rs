@@ -1,0 +1,164 @@
+//! [`Sender`] and [`Receiver`]: the two directions of a socket, as a `Sink` and a `Stream`.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
+use futures_sink::Sink;
+use tokio::task::coop::poll_proceed;
+
+use super::Socket;
+use crate::unix::MessageError;
+use crate::unix::descriptors::check;
+
+/// The sending direction of a [`Socket`]: a `Sink` of messages.
+///
+/// At most one message waits in it, when the socket's buffer is full; `flush` sends it. `close`, or
+/// dropping it, ends the direction: the peer receives what was sent, then the end of the stream. A
+/// message that still waits when it is dropped is lost, which `tracing` reports.
+///
+/// A message that cannot be sent (see [`Socket::send`]) is an error of `start_send`, and the sink
+/// goes on with the next one.
+#[derive(Debug)]
+#[must_use = "sinks do nothing unless polled"]
+pub struct Sender {
+    socket: Arc<Socket>,
+    waiting: Option<Bytes>,
+    closed: bool,
+}
+
+impl Sender {
+    pub(super) fn new(socket: Arc<Socket>) -> Self {
+        Self {
+            socket,
+            waiting: None,
+            closed: false,
+        }
+    }
+
+    /// The socket. What is sent through it overtakes a message that waits in this.
+    pub fn get_ref(&self) -> &Socket {
+        &self.socket
+    }
+
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(message) = &self.waiting {
+            let sent = ready!(self.socket.poll_send(cx, message));
+            // Sent or not: what failed once would fail each time.
+            self.waiting = None;
+            sent?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Sink<Bytes> for Sender {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let proceed = ready!(poll_proceed(cx));
+        ready!(self.poll_waiting(cx))?;
+        proceed.made_progress();
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> io::Result<()> {
+        if self.closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if self.waiting.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "start_send without a poll_ready before it",
+            ));
+        }
+        check::<std::os::fd::BorrowedFd<'_>>(&message, &[])?;
+        match self.socket.try_send(&message) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.waiting = Some(message);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_waiting(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_waiting(cx))?;
+        if !self.closed {
+            self.closed = true;
+            self.socket.shutdown_write()?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if let Some(message) = &self.waiting {
+            tracing::warn!(bytes = message.len(), "dropped with a message unsent");
+        }
+        if !self.closed {
+            // It fails only where there is no peer any more.
+            let _ = self.socket.shutdown_write();
+        }
+    }
+}
+
+/// The receiving direction of a [`Socket`]: a `Stream` of messages.
+///
+/// A message that cannot be taken (see [`Socket::recv`]) is one error, and the next one comes. Any
+/// other error, and the end of the stream, end it for good.
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct Receiver {
+    socket: Arc<Socket>,
+    done: bool,
+}
+
+impl Receiver {
+    pub(super) fn new(socket: Arc<Socket>) -> Self {
+        Self {
+            socket,
+            done: false,
+        }
+    }
+
+    /// The socket. What is received through it does not come through this.
+    pub fn get_ref(&self) -> &Socket {
+        &self.socket
+    }
+}
+
+impl Stream for Receiver {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let received = ready!(self.socket.poll_recv(cx));
+        if let Err(error) = &received {
+            self.done = MessageError::of(error).is_none();
+            tracing::debug!(%error, "receiving");
+        }
+        if let Ok(None) = &received {
+            self.done = true;
+            tracing::debug!("the peer has ended the stream");
+        }
+        Poll::Ready(received.transpose())
+    }
+}
+
+impl FusedStream for Receiver {
+    fn is_terminated(&self) -> bool {
+        self.done
+    }
+}

@@ -1,0 +1,427 @@
+//! TCP: facts 61-68, options, errors and cancellation.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdStream};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use aqueduct::tcp::{self, BindOptions, ConnectOptions, Error, Keepalive};
+use futures_util::StreamExt;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_test::{assert_pending, assert_ready};
+
+use crate::actor::{Actor, runtime, say};
+use crate::support::{deadline, is_peer};
+
+async fn linked() -> (TcpStream, TcpStream) {
+    let listener = tcp::bind("127.0.0.1:0").await.expect("a free port");
+    let client = tcp::connect(listener.local_addr().expect("it is bound"));
+    let (client, server) = tokio::join!(client, listener.accept());
+    (client.expect("connected"), server.expect("accepted").0)
+}
+
+/// A local port that nobody listens on: bound, so that nobody else takes it, but not listening.
+fn quiet_port() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).expect("a free port");
+    let at = socket.local_addr().expect("it is bound").as_socket();
+    (socket, at.expect("it is an IP address"))
+}
+
+#[tokio::test]
+async fn a_port_alone_is_offered_to_this_machine_only() {
+    for text in [":0", "0"] {
+        let listener = tcp::bind(text).await.expect("a free port");
+        assert!(listener.local_addr().expect("bound").ip().is_loopback());
+    }
+    let all = tcp::bind("0.0.0.0:0").await.expect("a free port");
+    assert!(all.local_addr().expect("bound").ip().is_unspecified());
+}
+
+#[tokio::test]
+async fn nagle_is_off_on_both_sides_unless_asked_for() {
+    let (client, server) = linked().await;
+    assert!(client.nodelay().expect("an option") && server.nodelay().expect("an option"));
+
+    let mut options = BindOptions::new();
+    let mut listener = options.nodelay(false).bind(":0").await.expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let mut options = ConnectOptions::new();
+    let client = options.nodelay(false).connect(at).await.expect("connected");
+    let server = deadline(listener.next()).await;
+    let server = server.expect("one more").expect("accepted");
+    assert!(!client.nodelay().expect("an option") && !server.nodelay().expect("an option"));
+}
+
+#[tokio::test]
+async fn keepalive_reaches_the_sockets_of_both_sides() {
+    let seconds = Duration::from_secs;
+    let keepalive = Keepalive::new().idle(seconds(7)).interval(seconds(3)).count(4);
+    let listener = BindOptions::new().keepalive(keepalive).bind(":0").await;
+    let listener = listener.expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let client = ConnectOptions::new().keepalive(keepalive).connect(at).await;
+    let client = client.expect("connected");
+    let (server, _) = listener.accept().await.expect("accepted");
+    for stream in [&client, &server] {
+        let socket = SockRef::from(stream);
+        assert!(socket.keepalive().expect("an option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option"), seconds(7));
+        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), seconds(3));
+        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), 4);
+    }
+    let (client, _) = linked().await;
+    assert!(!SockRef::from(&client).keepalive().expect("an option"));
+
+    // A value that the kernel does not take is found before anybody connects.
+    let wrong = BindOptions::new().keepalive(keepalive.count(1000)).bind(":0").await;
+    assert!(matches!(wrong, Err(Error::Io { .. })), "{wrong:?}");
+}
+
+// Fact 61.
+#[tokio::test]
+async fn after_a_half_close_the_peer_reads_the_end_and_can_still_answer() {
+    for drop_half in [false, true] {
+        let (client, mut server) = linked().await;
+        let (mut reader, mut writer) = client.into_split();
+        writer.write_all(b"question").await.expect("written");
+        if drop_half {
+            drop(writer);
+        } else {
+            writer.shutdown().await.expect("shut down");
+        }
+        let mut question = String::new();
+        deadline(server.read_to_string(&mut question)).await.expect("read");
+        assert_eq!(question, "question");
+        server.write_all(b"answer").await.expect("written");
+        drop(server);
+        let mut answer = String::new();
+        deadline(reader.read_to_string(&mut answer)).await.expect("read");
+        assert_eq!(answer, "answer");
+    }
+}
+
+// Fact 62.
+#[tokio::test]
+async fn closing_with_unread_input_resets_the_client_and_draining_first_does_not() {
+    for drain in [false, true] {
+        let (mut client, mut server) = linked().await;
+        client.write_all(b"more than is read").await.expect("written");
+        assert_eq!(deadline(server.read_u8()).await.expect("read"), b'm');
+        server.write_all(b"reply").await.expect("written");
+        let closing = tokio::spawn(async move {
+            if drain {
+                tcp::close(server, Duration::from_secs(20)).await
+            } else {
+                Ok(0)
+            }
+        });
+        let mut reply = Vec::new();
+        if drain {
+            deadline(client.read_to_end(&mut reply)).await.expect("no reset");
+            assert_eq!(reply, b"reply");
+            drop(client);
+            let discarded = deadline(closing).await.expect("no panic");
+            assert_eq!(discarded.expect("closed"), "ore than is read".len() as u64);
+        } else {
+            let _ = deadline(closing).await;
+            let error = deadline(client.read_to_end(&mut reply)).await;
+            let error = error.expect_err("a reset");
+            assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_end_or_sends_for_ever_delays_closing_only_so_long() {
+    let patience = Duration::from_millis(50);
+    let (client, server) = linked().await;
+    let error = deadline(tcp::close(server, patience)).await.expect_err("patience ends");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    drop(client);
+
+    let (mut client, server) = linked().await;
+    let endless = tokio::spawn(async move {
+        while client.write_all(&[0; 4096]).await.is_ok() {}
+    });
+    let error = deadline(tcp::close(server, patience)).await.expect_err("patience ends");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    deadline(endless).await.expect("the sender is told");
+}
+
+// Fact 63.
+#[tokio::test]
+async fn a_write_to_a_closed_peer_fails_at_the_second_try() {
+    let (mut client, server) = linked().await;
+    drop(server);
+    assert_eq!(deadline(client.read(&mut [0])).await.expect("the end"), 0);
+    client.write_all(b"first").await.expect("it is taken");
+    let mut second = io::Result::Ok(());
+    deadline(async {
+        while second.is_ok() {
+            second = client.write_all(b"second").await;
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let errno = second.expect_err("it fails").raw_os_error();
+    assert!(matches!(errno, Some(libc::EPIPE | libc::ECONNRESET)), "{errno:?}");
+}
+
+// Fact 65.
+#[tokio::test]
+async fn a_full_backlog_is_a_timeout_that_says_so_and_not_a_refusal() {
+    let listener = BindOptions::new().backlog(1).bind(":0").await.expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let mut options = ConnectOptions::new();
+    options.timeout(Duration::from_millis(300));
+    let mut connected = Vec::new();
+    let error = loop {
+        match deadline(options.connect(at)).await {
+            Ok(stream) => connected.push(stream),
+            Err(error) => break error,
+        }
+        assert!(connected.len() < 16, "the backlog never fills");
+    };
+    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    assert!(error.to_string().contains("backlog"), "{error}");
+    assert!(error.to_string().contains(&at.to_string()), "{error}");
+}
+
+// Fact 66.
+#[tokio::test]
+async fn without_free_descriptors_the_listener_takes_no_core_and_accepts_when_there_are_some() {
+    let mut actor = Actor::spawn("tcp::role_full");
+    let at: SocketAddr = actor.hear().await.parse().expect("an address");
+    let mut client = deadline(tcp::connect(at)).await.expect("the backlog takes it");
+    actor.tell("measure");
+    let used: u64 = actor.hear().await.parse().expect("microseconds");
+    assert!(used < 50_000, "{used} us of CPU in half a second");
+    actor.tell("free");
+    assert_eq!(actor.hear().await, "accepted");
+    assert_eq!(deadline(client.read_u8()).await.expect("served"), b'!');
+    actor.succeed().await;
+}
+
+#[test]
+fn role_full() {
+    if !is_peer("tcp::role_full") {
+        return;
+    }
+    let runtime = runtime();
+    let mut listener = runtime.block_on(tcp::bind(":0")).expect("a port");
+    say(listener.local_addr().expect("bound"));
+    let held = crate::unix::take_all_descriptors();
+    let accepted = runtime.spawn(async move {
+        let mut stream = listener.next().await.expect("one more").expect("accepted");
+        stream.write_all(b"!").await.expect("the client lives");
+        stream
+    });
+    crate::unix::measure_then_free(held);
+    let stream = runtime.block_on(accepted).expect("no panic");
+    say("accepted");
+    crate::actor::told();
+    drop(stream);
+}
+
+// Fact 67.
+#[tokio::test]
+async fn a_server_that_closed_its_connections_can_bind_its_port_again_at_once() {
+    let listener = tcp::bind(":0").await.expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let client = tcp::connect(at).await.expect("connected");
+    let (server, _) = listener.accept().await.expect("accepted");
+    drop(listener);
+    // Closing first puts the server's side into TIME_WAIT.
+    drop(server);
+    let mut client = client;
+    assert_eq!(deadline(client.read(&mut [0])).await.expect("the end"), 0);
+    drop(client);
+
+    let without = BindOptions::new().reuse_address(false).bind(at).await;
+    assert!(matches!(without, Err(Error::InUse { .. })), "{without:?}");
+    let again = tcp::bind(at).await.expect("TIME_WAIT does not matter");
+    assert_eq!(again.local_addr().expect("bound"), at);
+}
+
+// Fact 68. Which of a few thousand attempts meets itself is chance, so the port is chosen here.
+#[tokio::test]
+async fn a_connection_to_itself_is_refused_and_leaves_the_port_free() {
+    let (reserved, at) = quiet_port();
+    drop(reserved);
+    let plain = {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option");
+        socket.bind(at).expect("the port is free");
+        socket.connect(at).await.expect("Linux connects it to itself")
+    };
+    assert_eq!(plain.local_addr().ok(), plain.peer_addr().ok());
+    plain.set_zero_linger().expect("an option");
+    drop(plain);
+
+    let mut options = ConnectOptions::new();
+    let error = options.source(at).connect(at).await.expect_err("to itself");
+    assert!(matches!(error, Error::ToItself { at: it, .. } if it == at), "{error}");
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::ConnectionRefused);
+    let server = BindOptions::new().reuse_address(false).bind(at).await;
+    server.expect("no trace of it is left");
+
+    options.retry(true).timeout(Duration::from_millis(100));
+    let error = options.connect(at).await.expect_err("to itself each time");
+    assert!(matches!(error, Error::TimedOut { source: Some(_), .. }), "{error}");
+}
+
+#[tokio::test]
+async fn connect_waits_for_a_server_that_comes_later_if_asked_to() {
+    let (reserved, at) = quiet_port();
+    let error = tcp::connect(at).await.expect_err("nobody listens");
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+    assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
+
+    let mut options = ConnectOptions::new();
+    options.retry(true).timeout(None);
+    let mut connecting = Box::pin(options.connect(at));
+    let early = tokio::time::timeout(Duration::from_millis(30), &mut connecting).await;
+    assert!(early.is_err(), "it goes on");
+    reserved.listen(1).expect("it can listen");
+    deadline(connecting).await.expect("connected in the end");
+
+    drop(reserved);
+    let start = std::time::Instant::now();
+    options.timeout(Duration::from_millis(60));
+    let error = deadline(options.connect(at)).await.expect_err("nobody listens");
+    assert!(start.elapsed() >= Duration::from_millis(60));
+    let Error::TimedOut { source: Some(source), .. } = &error else {
+        panic!("{error:?}");
+    };
+    let source = source.get_ref().and_then(|e| e.downcast_ref::<Error>());
+    assert!(matches!(source, Some(Error::Refused { .. })), "{source:?}");
+}
+
+#[tokio::test]
+async fn each_failure_names_the_address_and_the_cure() {
+    let listener = tcp::bind(":0").await.expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let error = tcp::bind(at).await.expect_err("taken");
+    assert!(matches!(error, Error::InUse { .. }), "{error}");
+    assert!(error.to_string().contains(&at.to_string()), "{error}");
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
+
+    let error = tcp::bind("192.0.2.1:0").await.expect_err("not ours");
+    assert!(matches!(error, Error::NotLocal { .. }), "{error}");
+    assert!(error.to_string().contains("192.0.2.1:0"), "{error}");
+
+    let error = tcp::bind("nonsense").await.expect_err("no port");
+    assert!(matches!(error, Error::BadAddress { .. }), "{error}");
+    let error = tcp::connect("[::1:80").await.expect_err("no address");
+    assert!(matches!(error, Error::BadAddress { .. }), "{error}");
+
+    // A name that is looked up, without asking the network.
+    let error = deadline(tcp::bind("a..b:0")).await.expect_err("no such host");
+    assert!(matches!(error, Error::Lookup { .. }), "{error}");
+    let named = tcp::bind("localhost:0").await.expect("every machine has it");
+    assert!(named.local_addr().expect("bound").ip().is_loopback());
+}
+
+#[tokio::test]
+async fn a_privileged_port_is_refused_to_an_ordinary_user() {
+    let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let start: u16 = start.ok().and_then(|it| it.trim().parse().ok()).unwrap_or(1024);
+    if start < 2 {
+        eprintln!("skipped: every port is for everybody here");
+        return;
+    }
+    Actor::spawn("tcp::role_unprivileged").succeed().await;
+}
+
+#[test]
+fn role_unprivileged() {
+    if !is_peer("tcp::role_unprivileged") {
+        return;
+    }
+    let runtime = runtime();
+    crate::unix::become_nobody();
+    let error = runtime.block_on(tcp::bind("127.0.0.1:1")).expect_err("privileged");
+    assert!(matches!(error, Error::PermissionDenied { .. }), "{error}");
+    assert!(error.to_string().contains("CAP_NET_BIND_SERVICE"), "{error}");
+}
+
+#[test]
+fn without_a_runtime_opening_is_an_error_and_no_panic() {
+    let result = assert_ready!(tokio_test::task::spawn(tcp::bind(":0")).poll());
+    assert!(matches!(result, Err(Error::Io { .. })), "{result:?}");
+    let result = assert_ready!(tokio_test::task::spawn(tcp::connect(":1")).poll());
+    assert!(matches!(result, Err(Error::Io { .. })), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_dropped_accept_loses_no_connection() {
+    let mut listener = tcp::bind(":0").await.expect("a port");
+    let at = listener.local_addr().expect("bound");
+    for _ in 0..20 {
+        let mut accepting = tokio_test::task::spawn(listener.accept());
+        assert_pending!(accepting.poll());
+        let client = StdStream::connect(at).expect("connected");
+        // Woken or not, it goes before it is polled again.
+        drop(accepting);
+        let (server, peer) = deadline(listener.accept()).await.expect("accepted");
+        assert_eq!(client.local_addr().ok(), Some(peer));
+        drop(server);
+
+        let mut next = tokio_test::task::spawn(listener.next());
+        assert_pending!(next.poll());
+        let client = StdStream::connect(at).expect("connected");
+        drop(next);
+        let server = deadline(listener.next()).await.expect("one more").expect("accepted");
+        assert_eq!(client.local_addr().ok(), server.peer_addr().ok());
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_connect_leaves_no_connection_behind() {
+    let listener = tcp::bind(":0").await.expect("a port");
+    let at = listener.local_addr().expect("bound");
+    for polls in 0..4 {
+        let mut connecting = Box::pin(tcp::connect(at));
+        for _ in 0..polls {
+            if futures_util::poll!(&mut connecting).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(connecting);
+        let client = tcp::connect(at).await.expect("connected");
+        loop {
+            let (mut server, peer) = deadline(listener.accept()).await.expect("accepted");
+            if client.local_addr().ok() == Some(peer) {
+                break;
+            }
+            let end = deadline(server.read(&mut [0])).await;
+            assert!(matches!(end, Ok(0) | Err(_)), "an abandoned one is closed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_listening_descriptor_from_elsewhere_is_taken_over_and_another_kind_refused() {
+    let foreign = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = foreign.local_addr().expect("bound");
+    let listener = tcp::Listener::try_from(OwnedFd::from(foreign)).expect("it listens");
+    let client = tcp::connect(at).await.expect("connected");
+    let (server, _) = deadline(listener.accept()).await.expect("accepted");
+    assert!(server.nodelay().expect("an option"));
+
+    let stream = OwnedFd::from(client.into_std().expect("a socket"));
+    let unix = std::os::unix::net::UnixStream::pair().expect("a pair").0;
+    for wrong in [stream, unix.into()] {
+        let error = tcp::Listener::try_from(wrong).expect_err("not a TCP listener");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+    let file = std::fs::File::open("/dev/null").expect("every system has it");
+    let error = tcp::Listener::try_from(OwnedFd::from(file)).expect_err("no socket");
+    assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
+}
