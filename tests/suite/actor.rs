@@ -100,3 +100,43 @@ pub(crate) fn open_descriptors() -> usize {
     let entries = std::fs::read_dir("/proc/self/fd").expect("/proc is mounted");
     entries.count() - 1
 }
+
+/// In the actor: leaves no descriptor free.
+pub(crate) fn take_all_descriptors() -> Vec<std::fs::File> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("it has a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, 64, hard).expect("it can be lowered");
+    let open = || std::fs::File::open("/dev/null");
+    let held: Vec<_> = std::iter::from_fn(|| open().ok()).collect();
+    let error = open().expect_err("none is free");
+    assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+    held
+}
+
+/// In the actor: when told to, measures this process's CPU time over half a second; when told
+/// again, frees the descriptors.
+pub(crate) fn measure_then_free(held: Vec<std::fs::File>) {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let used = || {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).expect("it can be asked");
+        let (user, system) = (usage.user_time(), usage.system_time());
+        (user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec()
+    };
+    assert_eq!(told().as_deref(), Some("measure"));
+    let before = used();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    say(used() - before);
+    assert_eq!(told().as_deref(), Some("free"));
+    drop(held);
+}
+
+/// In the actor: gives up root's rights for good.
+pub(crate) fn become_nobody() {
+    use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+    if !Uid::effective().is_root() {
+        return;
+    }
+    setgroups(&[]).expect("root may");
+    setgid(Gid::from_raw(65534)).expect("root may");
+    setuid(Uid::from_raw(65534)).expect("root may");
+}

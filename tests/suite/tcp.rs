@@ -60,7 +60,10 @@ async fn nagle_is_off_on_both_sides_unless_asked_for() {
 #[tokio::test]
 async fn keepalive_reaches_the_sockets_of_both_sides() {
     let seconds = Duration::from_secs;
-    let keepalive = Keepalive::new().idle(seconds(7)).interval(seconds(3)).count(4);
+    let keepalive = Keepalive::new()
+        .idle(seconds(7))
+        .interval(seconds(3))
+        .count(4);
     let listener = BindOptions::new().keepalive(keepalive).bind(":0").await;
     let listener = listener.expect("a port");
     let at = listener.local_addr().expect("bound");
@@ -71,14 +74,20 @@ async fn keepalive_reaches_the_sockets_of_both_sides() {
         let socket = SockRef::from(stream);
         assert!(socket.keepalive().expect("an option"));
         assert_eq!(socket.tcp_keepalive_time().expect("an option"), seconds(7));
-        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), seconds(3));
+        assert_eq!(
+            socket.tcp_keepalive_interval().expect("an option"),
+            seconds(3)
+        );
         assert_eq!(socket.tcp_keepalive_retries().expect("an option"), 4);
     }
     let (client, _) = linked().await;
     assert!(!SockRef::from(&client).keepalive().expect("an option"));
 
     // A value that the kernel does not take is found before anybody connects.
-    let wrong = BindOptions::new().keepalive(keepalive.count(1000)).bind(":0").await;
+    let wrong = BindOptions::new()
+        .keepalive(keepalive.count(1000))
+        .bind(":0")
+        .await;
     assert!(matches!(wrong, Err(Error::Io { .. })), "{wrong:?}");
 }
 
@@ -95,12 +104,16 @@ async fn after_a_half_close_the_peer_reads_the_end_and_can_still_answer() {
             writer.shutdown().await.expect("shut down");
         }
         let mut question = String::new();
-        deadline(server.read_to_string(&mut question)).await.expect("read");
+        deadline(server.read_to_string(&mut question))
+            .await
+            .expect("read");
         assert_eq!(question, "question");
         server.write_all(b"answer").await.expect("written");
         drop(server);
         let mut answer = String::new();
-        deadline(reader.read_to_string(&mut answer)).await.expect("read");
+        deadline(reader.read_to_string(&mut answer))
+            .await
+            .expect("read");
         assert_eq!(answer, "answer");
     }
 }
@@ -110,7 +123,10 @@ async fn after_a_half_close_the_peer_reads_the_end_and_can_still_answer() {
 async fn closing_with_unread_input_resets_the_client_and_draining_first_does_not() {
     for drain in [false, true] {
         let (mut client, mut server) = linked().await;
-        client.write_all(b"more than is read").await.expect("written");
+        client
+            .write_all(b"more than is read")
+            .await
+            .expect("written");
         assert_eq!(deadline(server.read_u8()).await.expect("read"), b'm');
         server.write_all(b"reply").await.expect("written");
         let closing = tokio::spawn(async move {
@@ -122,7 +138,9 @@ async fn closing_with_unread_input_resets_the_client_and_draining_first_does_not
         });
         let mut reply = Vec::new();
         if drain {
-            deadline(client.read_to_end(&mut reply)).await.expect("no reset");
+            deadline(client.read_to_end(&mut reply))
+                .await
+                .expect("no reset");
             assert_eq!(reply, b"reply");
             drop(client);
             let discarded = deadline(closing).await.expect("no panic");
@@ -140,15 +158,17 @@ async fn closing_with_unread_input_resets_the_client_and_draining_first_does_not
 async fn a_peer_that_does_not_end_or_sends_for_ever_delays_closing_only_so_long() {
     let patience = Duration::from_millis(50);
     let (client, server) = linked().await;
-    let error = deadline(tcp::close(server, patience)).await.expect_err("patience ends");
+    let error = deadline(tcp::close(server, patience))
+        .await
+        .expect_err("patience ends");
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     drop(client);
 
     let (mut client, server) = linked().await;
-    let endless = tokio::spawn(async move {
-        while client.write_all(&[0; 4096]).await.is_ok() {}
-    });
-    let error = deadline(tcp::close(server, patience)).await.expect_err("patience ends");
+    let endless = tokio::spawn(async move { while client.write_all(&[0; 4096]).await.is_ok() {} });
+    let error = deadline(tcp::close(server, patience))
+        .await
+        .expect_err("patience ends");
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     deadline(endless).await.expect("the sender is told");
 }
@@ -169,13 +189,20 @@ async fn a_write_to_a_closed_peer_fails_at_the_second_try() {
     })
     .await;
     let errno = second.expect_err("it fails").raw_os_error();
-    assert!(matches!(errno, Some(libc::EPIPE | libc::ECONNRESET)), "{errno:?}");
+    assert!(
+        matches!(errno, Some(libc::EPIPE | libc::ECONNRESET)),
+        "{errno:?}"
+    );
 }
 
 // Fact 65.
 #[tokio::test]
 async fn a_full_backlog_is_a_timeout_that_says_so_and_not_a_refusal() {
-    let listener = BindOptions::new().backlog(1).bind(":0").await.expect("a port");
+    let listener = BindOptions::new()
+        .backlog(1)
+        .bind(":0")
+        .await
+        .expect("a port");
     let at = listener.local_addr().expect("bound");
     let mut options = ConnectOptions::new();
     options.timeout(Duration::from_millis(300));
@@ -197,7 +224,9 @@ async fn a_full_backlog_is_a_timeout_that_says_so_and_not_a_refusal() {
 async fn without_free_descriptors_the_listener_takes_no_core_and_accepts_when_there_are_some() {
     let mut actor = Actor::spawn("tcp::role_full");
     let at: SocketAddr = actor.hear().await.parse().expect("an address");
-    let mut client = deadline(tcp::connect(at)).await.expect("the backlog takes it");
+    let mut client = deadline(tcp::connect(at))
+        .await
+        .expect("the backlog takes it");
     actor.tell("measure");
     let used: u64 = actor.hear().await.parse().expect("microseconds");
     assert!(used < 50_000, "{used} us of CPU in half a second");
@@ -215,13 +244,13 @@ fn role_full() {
     let runtime = runtime();
     let mut listener = runtime.block_on(tcp::bind(":0")).expect("a port");
     say(listener.local_addr().expect("bound"));
-    let held = crate::unix::take_all_descriptors();
+    let held = crate::actor::take_all_descriptors();
     let accepted = runtime.spawn(async move {
         let mut stream = listener.next().await.expect("one more").expect("accepted");
         stream.write_all(b"!").await.expect("the client lives");
         stream
     });
-    crate::unix::measure_then_free(held);
+    crate::actor::measure_then_free(held);
     let stream = runtime.block_on(accepted).expect("no panic");
     say("accepted");
     crate::actor::told();
@@ -257,7 +286,10 @@ async fn a_connection_to_itself_is_refused_and_leaves_the_port_free() {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("an option");
         socket.bind(at).expect("the port is free");
-        socket.connect(at).await.expect("Linux connects it to itself")
+        socket
+            .connect(at)
+            .await
+            .expect("Linux connects it to itself")
     };
     assert_eq!(plain.local_addr().ok(), plain.peer_addr().ok());
     plain.set_zero_linger().expect("an option");
@@ -265,14 +297,29 @@ async fn a_connection_to_itself_is_refused_and_leaves_the_port_free() {
 
     let mut options = ConnectOptions::new();
     let error = options.source(at).connect(at).await.expect_err("to itself");
-    assert!(matches!(error, Error::ToItself { at: it, .. } if it == at), "{error}");
-    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::ConnectionRefused);
+    assert!(
+        matches!(error, Error::ToItself { at: it, .. } if it == at),
+        "{error}"
+    );
+    assert_eq!(
+        io::Error::from(error).kind(),
+        io::ErrorKind::ConnectionRefused
+    );
     let server = BindOptions::new().reuse_address(false).bind(at).await;
-    server.expect("no trace of it is left");
+    drop(server.expect("no trace of it is left"));
 
     options.retry(true).timeout(Duration::from_millis(100));
     let error = options.connect(at).await.expect_err("to itself each time");
-    assert!(matches!(error, Error::TimedOut { source: Some(_), .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::TimedOut {
+                source: Some(_),
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -293,9 +340,15 @@ async fn connect_waits_for_a_server_that_comes_later_if_asked_to() {
     drop(reserved);
     let start = std::time::Instant::now();
     options.timeout(Duration::from_millis(60));
-    let error = deadline(options.connect(at)).await.expect_err("nobody listens");
+    let error = deadline(options.connect(at))
+        .await
+        .expect_err("nobody listens");
     assert!(start.elapsed() >= Duration::from_millis(60));
-    let Error::TimedOut { source: Some(source), .. } = &error else {
+    let Error::TimedOut {
+        source: Some(source),
+        ..
+    } = &error
+    else {
         panic!("{error:?}");
     };
     let source = source.get_ref().and_then(|e| e.downcast_ref::<Error>());
@@ -321,16 +374,23 @@ async fn each_failure_names_the_address_and_the_cure() {
     assert!(matches!(error, Error::BadAddress { .. }), "{error}");
 
     // A name that is looked up, without asking the network.
-    let error = deadline(tcp::bind("a..b:0")).await.expect_err("no such host");
+    let error = deadline(tcp::bind("a..b:0"))
+        .await
+        .expect_err("no such host");
     assert!(matches!(error, Error::Lookup { .. }), "{error}");
-    let named = tcp::bind("localhost:0").await.expect("every machine has it");
+    let named = tcp::bind("localhost:0")
+        .await
+        .expect("every machine has it");
     assert!(named.local_addr().expect("bound").ip().is_loopback());
 }
 
 #[tokio::test]
 async fn a_privileged_port_is_refused_to_an_ordinary_user() {
     let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    let start: u16 = start.ok().and_then(|it| it.trim().parse().ok()).unwrap_or(1024);
+    let start: u16 = start
+        .ok()
+        .and_then(|it| it.trim().parse().ok())
+        .unwrap_or(1024);
     if start < 2 {
         eprintln!("skipped: every port is for everybody here");
         return;
@@ -344,10 +404,15 @@ fn role_unprivileged() {
         return;
     }
     let runtime = runtime();
-    crate::unix::become_nobody();
-    let error = runtime.block_on(tcp::bind("127.0.0.1:1")).expect_err("privileged");
+    crate::actor::become_nobody();
+    let error = runtime
+        .block_on(tcp::bind("127.0.0.1:1"))
+        .expect_err("privileged");
     assert!(matches!(error, Error::PermissionDenied { .. }), "{error}");
-    assert!(error.to_string().contains("CAP_NET_BIND_SERVICE"), "{error}");
+    assert!(
+        error.to_string().contains("CAP_NET_BIND_SERVICE"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -376,7 +441,10 @@ async fn a_dropped_accept_loses_no_connection() {
         assert_pending!(next.poll());
         let client = StdStream::connect(at).expect("connected");
         drop(next);
-        let server = deadline(listener.next()).await.expect("one more").expect("accepted");
+        let server = deadline(listener.next())
+            .await
+            .expect("one more")
+            .expect("accepted");
         assert_eq!(client.local_addr().ok(), server.peer_addr().ok());
     }
 }
@@ -386,9 +454,9 @@ async fn a_dropped_connect_leaves_no_connection_behind() {
     let listener = tcp::bind(":0").await.expect("a port");
     let at = listener.local_addr().expect("bound");
     for polls in 0..4 {
-        let mut connecting = Box::pin(tcp::connect(at));
+        let mut connecting = tokio_test::task::spawn(tcp::connect(at));
         for _ in 0..polls {
-            if futures_util::poll!(&mut connecting).is_ready() {
+            if connecting.poll().is_ready() {
                 break;
             }
             tokio::task::yield_now().await;

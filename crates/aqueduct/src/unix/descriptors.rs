@@ -75,6 +75,7 @@ pub async fn recv_with_fds(
     buf: &mut [u8],
     max_fds: usize,
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
+    check_limit(max_fds)?;
     let receive = || {
         let received = recv_now(stream, buf, max_fds)?;
         Ok((received.len, received.fds))
@@ -91,6 +92,17 @@ pub(super) fn check<F: AsFd>(bytes: &[u8], fds: &[F]) -> Result<Vec<RawFd>, Mess
         return Err(MessageError::TooManyDescriptors { count: fds.len() });
     }
     Ok(fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect())
+}
+
+/// Checks how many descriptors are to be taken.
+pub(super) fn check_limit(max_fds: usize) -> io::Result<()> {
+    if max_fds > MAX_FDS {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("at most {MAX_FDS} descriptors can come with one message"),
+        ));
+    }
+    Ok(())
 }
 
 /// One `sendmsg(2)` that neither waits nor raises `SIGPIPE`.
@@ -110,12 +122,6 @@ pub(super) fn send_now(socket: impl AsFd, bytes: &[u8], fds: &[RawFd]) -> io::Re
 
 /// One `recvmsg(2)` that does not wait. All the descriptors that came, or none.
 pub(super) fn recv_now(socket: impl AsFd, buf: &mut [u8], max_fds: usize) -> io::Result<Received> {
-    if max_fds > MAX_FDS {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("at most {MAX_FDS} descriptors can come with one message"),
-        ));
-    }
     let received = loop {
         match sys::recv_with_fds(socket.as_fd(), buf, max_fds) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{Receiver, Sender};
 use crate::source::{Direction, Source};
-use crate::unix::descriptors::{check, recv_now, send_now};
+use crate::unix::descriptors::{check, check_limit, recv_now, send_now};
 use crate::unix::{Credentials, MessageError, peer_credentials, peer_pidfd};
 
 /// The largest message that is sent or taken, unless set.
@@ -156,11 +156,13 @@ impl Socket {
     /// [`DEFAULT_MAX_FDS`](crate::unix::DEFAULT_MAX_FDS) is a sensible limit.
     ///
     /// # Errors
-    /// As [`recv`](Self::recv). If more descriptors came, all are closed.
+    /// As [`recv`](Self::recv). If more descriptors came, all are closed. `InvalidInput` for a
+    /// `max_fds` above [`MAX_FDS`](crate::unix::MAX_FDS).
     ///
     /// # Cancel safety
     /// Cancel safe: a dropped receive has taken nothing.
     pub async fn recv_with_fds(&self, max_fds: usize) -> io::Result<Option<Message>> {
+        check_limit(max_fds)?;
         let limit = self.max_receive;
         let receive = |fd: BorrowedFd<'_>| receive(fd, limit, max_fds);
         self.source.io(Interest::READABLE, receive).await
