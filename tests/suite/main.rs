@@ -1,12 +1,15 @@
 //! Integration and conformance tests, one binary.
 
+mod actor;
 mod channel;
 mod child;
 mod fd;
+mod fd_passing;
 mod fifo;
 mod fifo_open;
 mod fifo_shared;
 mod fifo_wait;
+mod frame;
 mod frame;
 mod mq;
 mod mq_framed;
@@ -15,9 +18,6 @@ mod mq_open;
 mod mq_processes;
 mod mq_wait;
 mod pipe;
-mod actor;
-mod fd_passing;
-mod frame;
 mod seqpacket;
 mod support;
 mod tcp;

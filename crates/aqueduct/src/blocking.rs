@@ -263,7 +263,7 @@ mod tests {
         deadline(writer.write_all(&text)).await.unwrap();
         deadline(writer.flush()).await.unwrap();
         assert_eq!(file.metadata().unwrap().len(), text.len() as u64);
-        std::io::Seek::rewind(&mut file).unwrap();
+        io::Seek::rewind(&mut file).unwrap();
         let mut reader = BlockingReader::new(file.into()).unwrap();
         let mut read = Vec::new();
         deadline(reader.read_to_end(&mut read)).await.unwrap();

@@ -49,6 +49,7 @@ mod descriptors;
 mod directory;
 mod error;
 mod listener;
+mod lock;
 mod message_error;
 pub mod seqpacket;
 

@@ -1,31 +1,23 @@
 //! [`Claim`]: the sole right, among users of this library, to bind one path.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::lock::LockFile;
 use super::{Address, Error};
-use crate::sys;
-
-/// How often the lock file may change under our hands before we give up.
-const ATTEMPTS: usize = 1000;
 
 /// The lock on `<path>.lock`, and the socket's file once there is one.
-///
-/// The lock is on the open file, not on its name, so two things could go wrong when it is removed:
-/// somebody may lock the removed file while another locks a new one of the same name. Therefore it is
-/// removed only by its holder while holding it, and whoever gets the lock checks that the name
-/// still leads to the file it has locked, and else starts over.
 #[derive(Debug)]
 pub(super) struct Claim {
     path: PathBuf,
     /// Device and inode of the socket's file.
     made: Option<(u64, u64)>,
-    lock_path: PathBuf,
-    lock: File,
+    // Dropped, and with it unlocked, after the socket's file is removed.
+    _lock: LockFile,
 }
 
 impl Claim {
@@ -38,12 +30,11 @@ impl Claim {
         let mut lock_path = path.clone().into_os_string();
         lock_path.push(".lock");
         let lock_path = PathBuf::from(lock_path);
-        match lock(&lock_path) {
+        match LockFile::take(&lock_path) {
             Ok(Some(lock)) => Ok(Self {
                 path,
                 made: None,
-                lock_path,
-                lock,
+                _lock: lock,
             }),
             Ok(None) => Err(Error::InUse {
                 address: address.clone(),
@@ -122,7 +113,7 @@ impl Claim {
 }
 
 impl Drop for Claim {
-    /// Removes the socket's file if it is still the one made, then the lock file, then unlocks.
+    /// Removes the socket's file if it is still the one made.
     ///
     /// The listening socket must still be open: it keeps its inode alive, and so its number from
     /// being given to another file.
@@ -139,71 +130,6 @@ impl Drop for Claim {
                 }
             }
         }
-        if is_at(&self.lock, &self.lock_path)
-            && let Err(error) = std::fs::remove_file(&self.lock_path)
-        {
-            tracing::warn!(path = %self.lock_path.display(), %error, "not removed");
-        }
-        // Closing would not do while a process that is just being started has a duplicate.
-        let _ = sys::unlock(&self.lock);
-    }
-}
-
-/// Locks the file at `path`, making it if need be; `None` if another process holds the lock.
-fn lock(path: &Path) -> io::Result<Option<File>> {
-    for _ in 0..ATTEMPTS {
-        let file = match open(path) {
-            Ok(Some(file)) => file,
-            Ok(None) => continue,
-            Err(e) => return Err(e),
-        };
-        let free = match sys::try_lock(&file) {
-            Ok(free) => free,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
-        if is_at(&file, path) {
-            return Ok(free.then_some(file));
-        }
-    }
-    // So many others come and go that one of them has it.
-    Ok(None)
-}
-
-/// Opens the lock file, or makes it; `None` if it came or went meanwhile.
-fn open(path: &Path) -> io::Result<Option<File>> {
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
-    match options.open(path) {
-        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
-        Ok(_) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not an ordinary file",
-        )),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            match options.create_new(true).mode(0o600).open(path) {
-                Ok(file) => {
-                    // The next server must be able to open it, whatever our umask took away. Only
-                    // ever done to a file we have just made.
-                    file.set_permissions(Permissions::from_mode(0o600))?;
-                    Ok(Some(file))
-                }
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-                Err(e) => Err(e),
-            }
-        }
-        Err(e) => Err(e),
-    }
-}
-
-/// Whether `path` names the open `file`. While that is open its inode number is not used again.
-fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), std::fs::symlink_metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
     }
 }
 
