@@ -10,7 +10,6 @@ mod fifo_open;
 mod fifo_shared;
 mod fifo_wait;
 mod frame;
-mod frame;
 mod mq;
 mod mq_framed;
 mod mq_limits;

@@ -213,7 +213,7 @@ async fn what_is_no_socket_is_refused_by_name_and_left_alone() {
     type Make = fn(&Path);
     let kinds: [(&str, Make); 5] = [
         ("regular file", |path| {
-            std::fs::write(path, "precious").expect("written")
+            std::fs::write(path, "precious").expect("written");
         }),
         ("directory", |path| std::fs::create_dir(path).expect("made")),
         ("symbolic link", |path| {
@@ -222,7 +222,7 @@ async fn what_is_no_socket_is_refused_by_name_and_left_alone() {
             symlink(target, path).expect("made");
         }),
         ("symbolic link", |path| {
-            symlink("/nonexistent", path).expect("made")
+            symlink("/nonexistent", path).expect("made");
         }),
         ("FIFO", |path| {
             nix::unistd::mkfifo(path, Mode::S_IRWXU).expect("made");

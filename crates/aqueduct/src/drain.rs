@@ -19,13 +19,16 @@ const BUFFER: usize = 8 * 1024;
 /// Returns how many bytes were discarded.
 ///
 /// # Errors
+///
 /// `TimedOut` when the peer did not end its direction in time, and whatever writing or reading
 /// reports. The stream is closed in either case, then with the risk described above.
 ///
 /// # Cancel safety
+///
 /// Dropping the future closes the stream at once.
 ///
 /// # Examples
+///
 /// ```
 /// use std::time::Duration;
 /// use tokio::io::AsyncWriteExt;

@@ -44,12 +44,15 @@ pub use crate::drain::close;
 /// Binds and listens with the default [`BindOptions`].
 ///
 /// # Errors
+///
 /// See [`BindOptions::bind`].
 ///
 /// # Cancel safety
+///
 /// Cancel safe: what was opened is closed.
 ///
 /// # Examples
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -69,12 +72,15 @@ where
 /// Connects with the default [`ConnectOptions`].
 ///
 /// # Errors
+///
 /// See [`ConnectOptions::connect`].
 ///
 /// # Cancel safety
+///
 /// Cancel safe: a connection that was begun is closed.
 ///
 /// # Examples
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -70,9 +70,11 @@ pub use crate::drain::close;
 /// Binds and listens with the default [`BindOptions`].
 ///
 /// # Errors
+///
 /// See [`BindOptions::bind`].
 ///
 /// # Examples
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -94,12 +96,15 @@ pub fn bind(address: impl Into<Address>) -> Result<Listener, Error> {
 /// Connects with the default [`ConnectOptions`].
 ///
 /// # Errors
+///
 /// See [`ConnectOptions::connect`].
 ///
 /// # Cancel safety
+///
 /// Cancel safe: nothing is left open.
 ///
 /// # Examples
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -18,6 +18,7 @@ pub const DEFAULT_HOST: &str = "127.0.0.1";
 /// looked up when the address is used, each time.
 ///
 /// # Examples
+///
 /// ```
 /// use aqueduct::tcp::Address;
 ///

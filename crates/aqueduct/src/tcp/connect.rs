@@ -22,6 +22,7 @@ pub const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How to connect a TCP stream.
 ///
 /// # Examples
+///
 /// Waiting up to a minute for a server that is being started:
 /// ```no_run
 /// use std::time::Duration;
@@ -99,12 +100,14 @@ impl ConnectOptions {
     /// counts as refused.
     ///
     /// # Errors
+    ///
     /// [`Error::BadAddress`], [`Error::Lookup`], [`Error::Refused`], [`Error::Unreachable`],
     /// [`Error::TimedOut`], [`Error::ToItself`], [`Error::PermissionDenied`], [`Error::NotLocal`] for the
     /// source; [`Error::Io`] for the rest, outside a runtime too. Where a name has several
     /// addresses the error is that of the last one.
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: a connection that was begun is closed.
     pub async fn connect<A>(&self, address: A) -> Result<TcpStream, Error>
     where

@@ -12,6 +12,7 @@ use socket2::TcpKeepalive;
 /// at least one.
 ///
 /// # Examples
+///
 /// ```
 /// use std::time::Duration;
 /// use aqueduct::tcp::{ConnectOptions, Keepalive};

@@ -21,6 +21,7 @@ pub const DEFAULT_BACKLOG: u32 = 1024;
 /// How to bind a TCP listener.
 ///
 /// # Examples
+///
 /// ```
 /// use aqueduct::tcp::BindOptions;
 ///
@@ -78,11 +79,13 @@ impl BindOptions {
     /// Looks the host up, binds the first of its addresses that can be bound, and listens.
     ///
     /// # Errors
+    ///
     /// [`Error::BadAddress`], [`Error::Lookup`], [`Error::InUse`], [`Error::NotLocal`],
     /// [`Error::PermissionDenied`]; [`Error::Io`] for the rest, outside a runtime too. Where a
     /// name has several addresses the error is that of the last one.
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: what was opened is closed.
     pub async fn bind<A>(&self, address: A) -> Result<Listener, Error>
     where
@@ -158,9 +161,11 @@ impl Listener {
     /// Accepts one connection. Any number of tasks may wait at once.
     ///
     /// # Errors
+    ///
     /// Those that do not pass; see [`Listener`].
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: no connection is lost.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = accept(|| self.inner.accept()).await?;

@@ -18,6 +18,7 @@ pub const MAX_ADDRESS_LEN: usize = 107;
 /// Nothing is checked before the address is used.
 ///
 /// # Examples
+///
 /// ```
 /// use std::path::Path;
 /// use aqueduct::unix::Address;

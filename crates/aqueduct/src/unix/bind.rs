@@ -24,6 +24,7 @@ const ATTEMPTS: usize = 16;
 /// How to bind a Unix listener.
 ///
 /// # Examples
+///
 /// A socket that the group may use too:
 /// ```
 /// use aqueduct::unix::BindOptions;
@@ -99,6 +100,7 @@ impl BindOptions {
     /// It makes some system calls on the file system and does not wait for anything else.
     ///
     /// # Errors
+    ///
     /// [`Error::InUse`], [`Error::NotASocket`], [`Error::TooLong`], [`Error::BadAddress`],
     /// [`Error::BadMode`], [`Error::Absent`] for the directory, [`Error::PermissionDenied`],
     /// [`Error::Lock`], [`Error::UnsafeDirectory`] when strict, [`Error::Stale`] when it may not be
@@ -112,6 +114,7 @@ impl BindOptions {
     /// Binds a [`seqpacket`] socket and listens; else as [`bind`](Self::bind).
     ///
     /// # Errors
+    ///
     /// See [`bind`](Self::bind).
     pub fn bind_seqpacket(
         &self,

@@ -25,6 +25,7 @@ pub const LONGEST_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How to connect to a Unix socket.
 ///
 /// # Examples
+///
 /// Waiting for a server that is being started:
 /// ```no_run
 /// use std::time::Duration;
@@ -82,11 +83,13 @@ impl ConnectOptions {
     /// Connects a stream socket.
     ///
     /// # Errors
+    ///
     /// [`Error::Absent`], [`Error::Refused`], [`Error::NotASocket`], [`Error::WrongType`],
     /// [`Error::PermissionDenied`], [`Error::TimedOut`], [`Error::TooLong`],
     /// [`Error::BadAddress`]; [`Error::Io`] for the rest, outside a runtime too.
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: nothing is left open.
     pub async fn connect(&self, address: impl Into<Address>) -> Result<UnixStream, Error> {
         let address = address.into();
@@ -98,9 +101,11 @@ impl ConnectOptions {
     /// Connects a [`seqpacket`] socket; else as [`connect`](Self::connect).
     ///
     /// # Errors
+    ///
     /// See [`connect`](Self::connect).
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: nothing is left open.
     pub async fn connect_seqpacket(
         &self,

@@ -27,9 +27,11 @@ pub struct Credentials {
 /// peer may have handed its end to another process since.
 ///
 /// # Errors
+///
 /// What the kernel says of a descriptor that is no Unix socket.
 ///
 /// # Examples
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
@@ -60,6 +62,7 @@ pub fn peer_credentials(socket: impl AsFd) -> io::Result<Credentials> {
 /// offer this, or the process has ended already.
 ///
 /// # Errors
+///
 /// What the kernel says of a descriptor that is no Unix socket; `EMFILE` when this process has no
 /// free descriptor.
 pub fn peer_pidfd(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {

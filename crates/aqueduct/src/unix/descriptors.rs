@@ -29,14 +29,17 @@ pub const DEFAULT_MAX_FDS: usize = 16;
 /// [`seqpacket`](super::seqpacket) socket.
 ///
 /// # Errors
+///
 /// [`MessageError::Empty`] without bytes, [`MessageError::TooManyDescriptors`] above [`MAX_FDS`];
 /// `EPIPE` when the peer has closed; `ETOOMANYREFS` when the user has too many descriptors under
 /// way that nobody has received (its limit is `RLIMIT_NOFILE`).
 ///
 /// # Cancel safety
+///
 /// Cancel safe: either nothing was sent or the future was ready.
 ///
 /// # Examples
+///
 /// ```
 /// use aqueduct::unix::{recv_with_fds, send_with_fds};
 ///
@@ -64,11 +67,13 @@ pub async fn send_with_fds<F: AsFd>(
 /// 0 bytes are the end of the stream, if there is room in `buf`.
 ///
 /// # Errors
+///
 /// [`MessageError::DescriptorsTruncated`] when more came, or could not be opened because this
 /// process is at its limit: all were closed, and the bytes of that read are lost, so the stream
 /// cannot be used any further. `InvalidInput` for a `max_fds` above [`MAX_FDS`].
 ///
 /// # Cancel safety
+///
 /// Cancel safe: either nothing was received or the future was ready.
 pub async fn recv_with_fds(
     stream: &UnixStream,

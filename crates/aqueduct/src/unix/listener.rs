@@ -47,9 +47,11 @@ impl Listener {
     /// Accepts one connection. Any number of tasks may wait at once.
     ///
     /// # Errors
+    ///
     /// Those that do not pass; see [`Listener`].
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: no connection is lost.
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         accept(|| self.inner.accept()).await

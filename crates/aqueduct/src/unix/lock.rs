@@ -27,16 +27,10 @@ impl LockFile {
     /// Locks the file at `path`, making it if need be; `None` if another process holds the lock.
     pub(super) fn take(path: &Path) -> io::Result<Option<Self>> {
         for _ in 0..ATTEMPTS {
-            let file = match open(path) {
-                Ok(Some(file)) => file,
-                Ok(None) => continue,
-                Err(e) => return Err(e),
+            let Some(file) = open(path)? else {
+                continue;
             };
-            let free = match sys::try_lock(&file) {
-                Ok(free) => free,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
-            };
+            let free = sys::try_lock(&file)?;
             if is_at(&file, path) {
                 return Ok(free.then(|| Self {
                     file,

@@ -33,9 +33,11 @@ pub use self::split::{Receiver, Sender};
 /// Binds and listens with the default [`BindOptions`].
 ///
 /// # Errors
+///
 /// See [`BindOptions::bind`].
 ///
 /// # Examples
+///
 /// ```
 /// use aqueduct::unix::seqpacket;
 ///
@@ -59,9 +61,11 @@ pub fn bind(address: impl Into<Address>) -> Result<Listener, Error> {
 /// Connects with the default [`ConnectOptions`].
 ///
 /// # Errors
+///
 /// See [`ConnectOptions::connect`].
 ///
 /// # Cancel safety
+///
 /// Cancel safe: nothing is left open.
 pub async fn connect(address: impl Into<Address>) -> Result<Socket, Error> {
     ConnectOptions::new().connect_seqpacket(address).await

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use socket2::{SockRef, Type};
@@ -47,9 +47,11 @@ impl Listener {
     /// Accepts one connection. Any number of tasks may wait at once.
     ///
     /// # Errors
+    ///
     /// Those that do not pass; see [`Listener`].
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: no connection is lost.
     pub async fn accept(&self) -> io::Result<Socket> {
         let one = || self.source.io(Interest::READABLE, accept_now);
@@ -67,11 +69,10 @@ impl Stream for Listener {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let next = this.accepting.poll_next(cx, |cx| {
-            let fd = std::task::ready!(this.source.poll_io(cx, Direction::Read, accept_now))?;
+        this.accepting.poll_next(cx, |cx| {
+            let fd = ready!(this.source.poll_io(cx, Direction::Read, accept_now))?;
             Poll::Ready(Socket::new(fd, this.max_message))
-        });
-        next
+        })
     }
 }
 

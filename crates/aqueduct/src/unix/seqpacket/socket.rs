@@ -46,6 +46,7 @@ pub struct Message {
 /// `Socket::try_from(OwnedFd)` takes over a connected one from elsewhere.
 ///
 /// # Examples
+///
 /// ```
 /// use aqueduct::unix::seqpacket;
 ///
@@ -99,10 +100,12 @@ impl Socket {
     /// Sends one message, waiting for room. Any number of tasks may send at once.
     ///
     /// # Errors
+    ///
     /// [`MessageError::Empty`], [`MessageError::TooLarge`]; `EPIPE` when the peer has closed or
     /// takes nothing more.
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: a dropped send has sent nothing.
     pub async fn send(&self, message: &[u8]) -> io::Result<()> {
         self.send_with_fds::<BorrowedFd<'_>>(message, &[]).await
@@ -112,10 +115,12 @@ impl Socket {
     /// [`MAX_FDS`](crate::unix::MAX_FDS).
     ///
     /// # Errors
+    ///
     /// As [`send`](Self::send); [`MessageError::TooManyDescriptors`]; `ETOOMANYREFS` when the user
     /// has too many descriptors under way that nobody has received (its limit is `RLIMIT_NOFILE`).
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: a dropped send has sent nothing.
     pub async fn send_with_fds<F: AsFd>(&self, message: &[u8], fds: &[F]) -> io::Result<()> {
         let raw = check(message, fds)?;
@@ -131,6 +136,7 @@ impl Socket {
     /// Sends one message if there is room for it now.
     ///
     /// # Errors
+    ///
     /// As [`send`](Self::send), and `WouldBlock` when there is no room.
     pub fn try_send(&self, message: &[u8]) -> io::Result<()> {
         let raw = check::<BorrowedFd<'_>>(message, &[])?;
@@ -141,11 +147,13 @@ impl Socket {
     /// once.
     ///
     /// # Errors
+    ///
     /// [`MessageError::Truncated`]; [`MessageError::DescriptorsTruncated`] if descriptors came with
     /// the message (use [`recv_with_fds`](Self::recv_with_fds)). These cost that message, and the
     /// next one can be received. `ECONNRESET` if the peer closed with messages unread.
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: a dropped receive has taken nothing.
     pub async fn recv(&self) -> io::Result<Option<Bytes>> {
         let message = self.recv_with_fds(0).await?;
@@ -156,10 +164,12 @@ impl Socket {
     /// [`DEFAULT_MAX_FDS`](crate::unix::DEFAULT_MAX_FDS) is a sensible limit.
     ///
     /// # Errors
+    ///
     /// As [`recv`](Self::recv). If more descriptors came, all are closed. `InvalidInput` for a
     /// `max_fds` above [`MAX_FDS`](crate::unix::MAX_FDS).
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: a dropped receive has taken nothing.
     pub async fn recv_with_fds(&self, max_fds: usize) -> io::Result<Option<Message>> {
         check_limit(max_fds)?;
@@ -172,9 +182,11 @@ impl Socket {
     /// length of `buf`, which must not be empty, is the limit.
     ///
     /// # Errors
+    ///
     /// As [`recv`](Self::recv); `InvalidInput` for an empty `buf`.
     ///
     /// # Cancel safety
+    ///
     /// Cancel safe: a dropped receive has taken nothing.
     pub async fn recv_into(&self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
@@ -190,6 +202,7 @@ impl Socket {
     /// Receives one message if there is one now; `None` at the end of the stream.
     ///
     /// # Errors
+    ///
     /// As [`recv`](Self::recv), and `WouldBlock` when there is none.
     pub fn try_recv(&self) -> io::Result<Option<Bytes>> {
         let message = receive(self.as_fd(), self.max_receive, 0)?;
@@ -209,10 +222,12 @@ impl Socket {
     /// of the stream.
     ///
     /// # Errors
+    ///
     /// `TimedOut` when the peer did not end its direction within `patience`. The socket is closed in
     /// any case.
     ///
     /// # Cancel safety
+    ///
     /// Dropping the future closes the socket at once.
     pub async fn close(self, patience: Duration) -> io::Result<u64> {
         let draining = async {
@@ -334,6 +349,7 @@ impl AsFd for Socket {
 /// Two connected sockets.
 ///
 /// # Errors
+///
 /// `EMFILE` or `ENFILE` when no descriptor is free; an error outside a runtime.
 pub fn pair() -> io::Result<(Socket, Socket)> {
     let (a, b) = socket2::Socket::pair(Domain::UNIX, Type::SEQPACKET.nonblocking(), None)?;
