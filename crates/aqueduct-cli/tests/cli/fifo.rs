@@ -227,7 +227,7 @@ fn every_framing_carries_what_it_can() {
 #[test]
 fn any_bytes_go_through_whole_in_one_message_or_raw() {
     let dir = Dir::new();
-    let bytes: Vec<u8> = (0..700_000u64).map(|i| (i * i >> 7) as u8).collect();
+    let bytes: Vec<u8> = (0..700_000u64).map(|i| ((i * i) >> 7) as u8).collect();
     for frame in ["length", "raw"] {
         let fifo = dir.fifo(frame);
         let mut recv = aqueduct(&["recv", &fifo, "--frame", frame, "--output", "raw"]);
