@@ -9,8 +9,10 @@ use crate::quantity::{self, Wait};
 
 const ADDRESSES: &str = "\
 Addresses:
-  fifo:/path            a named FIFO           ?mode=600&create=false&persist=true
-  stdio:                standard input and output
+  fifo:/path   a named FIFO                ?create= mode= persist=
+  mq:/name     a POSIX message queue       ?capacity= create= driver= max-message=
+                                            mode= priority=
+  stdio:       standard input and output
 
 An address is scheme:rest or scheme://rest, with options as in a URL. In it, a
 question mark is written %3F and a percent sign %25.
@@ -23,6 +25,7 @@ Examples:
   tail -f app.log | aqueduct send fifo:/tmp/log
   aqueduct send fifo:/tmp/x --frame nul hi          # for a C program that reads strings
   aqueduct send fifo:/tmp/x --input whole < photo.jpg --frame length
+  aqueduct send mq:/jobs --priority 9 'call the plumber'
   aqueduct send fifo:/tmp/jobs --wait 5s done || echo nobody there";
 
 const RECV_EXAMPLES: &str = "\
@@ -31,7 +34,7 @@ Examples:
   aqueduct recv 'fifo:/tmp/log?persist=true' >> all.log
   aqueduct recv fifo:/tmp/x --frame nul -n 1        # one string from a C program
   aqueduct recv fifo:/tmp/x --frame length -n 1 --output raw > photo.jpg
-  aqueduct recv fifo:/tmp/jobs --output json --timeout 10s";
+  aqueduct recv mq:/jobs --output json --timeout 10s";
 
 /// Messages between processes: FIFOs, queues and sockets by one kind of address.
 #[derive(Debug, Parser)]
@@ -79,6 +82,9 @@ pub(crate) struct SendArgs {
     /// How standard input is cut into messages.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) input: Input,
+    /// The priority of the messages, for a queue: 0 to 32767, highest received first.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=32_767))]
+    pub(crate) priority: Option<u32>,
     #[command(flatten)]
     pub(crate) link: Link,
 }
@@ -100,7 +106,7 @@ pub(crate) struct RecvArgs {
 /// What `send` and `recv` have in common.
 #[derive(Debug, Args)]
 pub(crate) struct Link {
-    /// How messages are cut on a byte stream; both sides must agree.
+    /// How messages are cut on a byte stream; both sides must agree. Queues ignore it.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) frame: Frame,
     /// The largest message, such as 64KiB.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aqueduct::Endpoint;
 use aqueduct::bytes::{Bytes, BytesMut};
+use aqueduct::connect::Message;
 use aqueduct::frame::{FrameError, Framing};
 use tokio_util::codec::Encoder;
 
@@ -20,6 +21,7 @@ pub(crate) struct SendConfig {
     /// Empty: they come from standard input.
     pub(crate) messages: Vec<Bytes>,
     pub(crate) input: Input,
+    pub(crate) priority: Option<u32>,
     pub(crate) link: LinkConfig,
 }
 
@@ -36,14 +38,32 @@ pub(crate) struct LinkConfig {
     pub(crate) timeout: Option<Duration>,
 }
 
+impl SendConfig {
+    /// A message as it is to be sent.
+    pub(crate) fn message(&self, body: Bytes) -> Message {
+        let message = Message::new(body);
+        match self.priority {
+            Some(priority) => message.with_priority(priority),
+            None => message,
+        }
+    }
+}
+
 impl SendArgs {
     pub(crate) fn resolve(self) -> anyhow::Result<SendConfig> {
         let endpoint = Endpoint::try_from(self.address)?;
         let link = self.link.resolve(&endpoint);
         let messages = self.messages.into_iter().map(|it| it.into_vec().into());
         let messages: Vec<Bytes> = messages.collect();
-        // Before anybody is waited for.
-        for (i, message) in messages.iter().enumerate() {
+        if self.priority.is_some() && !matches!(endpoint, Endpoint::Mq(_)) {
+            let scheme = endpoint.scheme();
+            let sentence = format!("--priority is for queues: {scheme} has no priorities");
+            return Err(Failure::wrong_use(sentence));
+        }
+        // Before anybody is waited for. What keeps boundaries itself uses no framing.
+        let framed = endpoint.capabilities().keeps_boundaries() == Some(false);
+        let checked = if framed { &messages[..] } else { &[] };
+        for (i, message) in checked.iter().enumerate() {
             let mut framing = link.framing.clone();
             if let Err(error) = framing.encode(message.clone(), &mut BytesMut::new()) {
                 return Err(Failure::wrong_use(refusal(i as u64 + 1, &error)));
@@ -53,6 +73,7 @@ impl SendArgs {
             endpoint,
             messages,
             input: self.input,
+            priority: self.priority,
             link,
         })
     }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use aqueduct::bytes::Bytes;
-use aqueduct::connect::{Message, Options, Outgoing};
+use aqueduct::connect::{Options, Outgoing};
 use aqueduct::frame::FrameError;
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -161,7 +161,7 @@ impl Send<'_> {
         };
         ready.map_err(|e| self.failed(e))?;
         let number = self.progress.messages() + 1;
-        if let Err(error) = self.outgoing.start_send_unpin(Message::new(message)) {
+        if let Err(error) = self.outgoing.start_send_unpin(self.config.message(message)) {
             self.flush().await?;
             return Err(match FrameError::of(&error) {
                 Some(_) => anyhow::Error::msg(config::refusal(number, &error)),
@@ -202,9 +202,10 @@ impl Send<'_> {
         tokio::pin!(expired);
         let closed = {
             let outgoing = &mut self.outgoing;
+            let config = self.config;
             let closing = async move {
                 for message in rest {
-                    outgoing.feed(Message::new(message)).await?;
+                    outgoing.feed(config.message(message)).await?;
                 }
                 outgoing.close().await
             };

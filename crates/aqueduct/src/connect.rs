@@ -43,6 +43,7 @@ mod incoming;
 mod message;
 mod open;
 mod outgoing;
+mod queue;
 
 pub use self::error::Error;
 pub use self::incoming::Incoming;

@@ -1,7 +1,8 @@
 //! `send` and `recv` over a FIFO.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Dir, aqueduct, expect, expect_text, run, start, start_with_input, until, until_open,
+    Dir, aqueduct, expect, expect_text, read_with_deadline, run, start, start_with_input, until,
+    until_open,
 };
 
 #[test]
@@ -27,20 +29,20 @@ fn lines_arrive_when_the_receiver_is_first() {
 fn lines_arrive_when_the_sender_is_first_and_waiting_is_told_once() {
     let dir = Dir::new();
     let fifo = dir.fifo("x");
-    let send = start_with_input(&mut aqueduct(&["send", &fifo]), "a\nb\n");
-    until_open(send.pid(), &dir.path("x"));
-    // Long enough to be told of.
-    std::thread::sleep(Duration::from_millis(400));
+    let mut send = aqueduct(&["send", &fifo, "a", "b"]);
+    let mut send = send.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = send.stderr.take().unwrap();
+    let told = format!("aqueduct: waiting for a reader of {fifo}\n");
+    let read = stderr.as_fd().try_clone_to_owned().unwrap();
+    let read = read_with_deadline(File::from(read), told.len());
+    assert_eq!(String::from_utf8(read).unwrap(), told);
     // It ends with the stream, not with a count.
-    assert_eq!(
-        expect_text(run(&mut aqueduct(&["recv", &fifo])), 0),
-        "a\nb\n"
-    );
-    let (_, stderr) = expect(send.finish(), 0);
-    assert_eq!(
-        stderr,
-        format!("aqueduct: waiting for a reader of {fifo}\n")
-    );
+    let recv = run(&mut aqueduct(&["recv", &fifo]));
+    assert_eq!(expect_text(recv, 0), "a\nb\n");
+    assert!(send.wait().unwrap().success());
+    let mut more = String::new();
+    stderr.read_to_string(&mut more).unwrap();
+    assert_eq!(more, "");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod address;
 mod c_peer;
 mod fifo;
+mod mq;
 mod output;
 mod stdio;
 mod stop;

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::endpoint::Endpoint;
 use crate::fifo;
+use crate::mq;
 
 /// Why an endpoint could not be opened.
 ///
@@ -34,6 +35,9 @@ pub enum Error {
     /// A FIFO could not be made or opened.
     #[error(transparent)]
     Fifo(fifo::Error),
+    /// A queue could not be made or opened.
+    #[error(transparent)]
+    Mq(mq::Error),
     /// The system could not open it; its errno says why.
     #[error("{endpoint} cannot be opened")]
     Io {
@@ -50,6 +54,7 @@ impl Error {
         match self {
             Self::Unsupported { .. } | Self::TimedOut { .. } => None,
             Self::Fifo(error) => error.raw_os_error(),
+            Self::Mq(error) => error.raw_os_error(),
             Self::Io { source, .. } => source.raw_os_error(),
         }
     }
@@ -60,6 +65,7 @@ impl Error {
             Self::Unsupported { .. } => io::ErrorKind::Unsupported,
             Self::TimedOut { .. } => io::ErrorKind::TimedOut,
             Self::Fifo(error) => error.kind(),
+            Self::Mq(error) => error.kind(),
             Self::Io { source, .. } => source.kind(),
         }
     }

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use super::queue::{self, Given, Taken};
 use super::{Error, Incoming, Outgoing};
 use crate::endpoint::{self, Endpoint};
 use crate::fifo::{self, SharedSender};
 use crate::frame::{FramedWrite, Framing};
+use crate::mq::{Framed, WholeMessage};
 use crate::stdio;
 
 /// How many bytes one read of standard input moves at most: 64 KiB.
@@ -11,8 +13,8 @@ const STDIO_CHUNK: usize = 64 * 1024;
 /// How many bytes one read of a FIFO moves at most: two pages, so that both sides work at a time.
 const FIFO_CHUNK: usize = 8 * 1024;
 
-const RECEIVE: &[&str] = &["fifo:", "stdio:"];
-const SEND: &[&str] = &["fifo:", "stdio:"];
+const RECEIVE: &[&str] = &["fifo:", "mq:", "stdio:"];
+const SEND: &[&str] = &["fifo:", "mq:", "stdio:"];
 
 /// How to open the ends of an endpoint. What the address itself says goes before.
 ///
@@ -50,7 +52,7 @@ impl Options {
         self
     }
 
-    /// Sets whether a FIFO that is missing is created. The address option `create` goes before.
+    /// Sets whether a FIFO or queue that is missing is created. The address option `create` goes before.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.create = create;
         self
@@ -83,6 +85,11 @@ impl Options {
                     .map_err(Error::Fifo)?;
                 Ok(Incoming::bytes(receiver, self.framing.clone(), FIFO_CHUNK))
             }
+            Endpoint::Mq(mq) => {
+                let options = queue::options(mq, self.create);
+                let receiver = options.open_receiver(mq.name()).map_err(Error::Mq)?;
+                Ok(Incoming::new(Taken::new(receiver)))
+            }
             Endpoint::Stdio => {
                 let stdin = stdio::stdin().map_err(|e| failed(endpoint, e))?;
                 Ok(Incoming::bytes(stdin, self.framing.clone(), STDIO_CHUNK))
@@ -92,6 +99,8 @@ impl Options {
     }
 
     /// Opens the sending end, as soon as there is somebody to send to.
+    ///
+    /// A FIFO has to have a reader; a queue keeps messages for whoever comes.
     ///
     /// Several processes may send to one FIFO at a time, each through such an end: none of their
     /// messages is torn, whatever its size ([`SharedSender::with_large_frames`]).
@@ -119,6 +128,14 @@ impl Options {
                 })?;
                 let frames = SharedSender::with_large_frames(sender, self.framing.clone());
                 Ok(Outgoing::frames(frames))
+            }
+            Endpoint::Mq(mq) => {
+                let mut options = queue::options(mq, self.create);
+                let queue = options.write(true).open(mq.name()).map_err(Error::Mq)?;
+                Ok(Outgoing::new(Given {
+                    framed: Framed::new(queue, WholeMessage),
+                    priority: mq.priority().unwrap_or_default(),
+                }))
             }
             Endpoint::Stdio => {
                 let stdout = stdio::stdout().map_err(|e| failed(endpoint, e))?;

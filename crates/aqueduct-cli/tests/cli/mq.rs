@@ -1,0 +1,175 @@
+//! `send` and `recv` over a message queue.
+
+use std::ffi::CString;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::mqueue::{MQ_OFlag, mq_close, mq_getattr, mq_open, mq_unlink};
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+
+use crate::support::{aqueduct, expect, expect_text, run, start, start_with_input, until};
+
+/// A queue name of this test's own, unlinked however the test ends.
+struct Queue {
+    name: String,
+}
+
+impl Queue {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("/aqueduct-cli-{}-{n}", std::process::id());
+        Self { name }
+    }
+
+    /// Small, so that many tests at a time fit the user's limit.
+    fn address(&self) -> String {
+        format!("mq:{}?capacity=4&max-message=64", self.name)
+    }
+
+    /// How many messages are in it.
+    fn depth(&self) -> i64 {
+        let name = CString::new(self.name.as_str()).unwrap();
+        let queue = mq_open(name.as_c_str(), MQ_OFlag::O_RDONLY, Mode::empty(), None).unwrap();
+        let depth = mq_getattr(&queue).unwrap().curmsgs();
+        mq_close(queue).unwrap();
+        depth
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let name = CString::new(self.name.as_str()).unwrap();
+        let _ = mq_unlink(name.as_c_str());
+    }
+}
+
+#[test]
+fn lines_arrive_whichever_side_is_first() {
+    let queue = Queue::new();
+    let address = queue.address();
+    let send = start_with_input(&mut aqueduct(&["send", &address]), "a\nb\n");
+    expect_text(send.finish(), 0);
+    assert_eq!(
+        expect_text(run(&mut aqueduct(&["recv", &address, "-n", "2"])), 0),
+        "a\nb\n"
+    );
+
+    let recv = start(&mut aqueduct(&["recv", &address, "-n", "6"]));
+    // More than it holds.
+    let send = start_with_input(&mut aqueduct(&["send", &address]), "1\n2\n3\n4\n5\n6\n");
+    assert_eq!(expect_text(recv.finish(), 0), "1\n2\n3\n4\n5\n6\n");
+    expect_text(send.finish(), 0);
+}
+
+#[test]
+fn the_highest_priority_comes_first_and_is_told_in_json() {
+    let queue = Queue::new();
+    let address = queue.address();
+    expect_text(run(&mut aqueduct(&["send", &address, "plain"])), 0);
+    expect_text(
+        run(&mut aqueduct(&[
+            "send",
+            &address,
+            "--priority",
+            "9",
+            "two\nlines",
+            "",
+        ])),
+        0,
+    );
+    let by_address = format!("{address}&priority=3");
+    expect_text(run(&mut aqueduct(&["send", &by_address, "by address"])), 0);
+    let mut recv = aqueduct(&["recv", &address, "-n", "4", "--output", "json"]);
+    let text = expect_text(run(&mut recv), 0);
+    let messages: Vec<_> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|it| {
+            (
+                it["priority"].as_u64().unwrap(),
+                it["text"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect();
+    let expected = [(9, "two\nlines"), (9, ""), (3, "by address"), (0, "plain")];
+    assert_eq!(
+        messages,
+        expected.map(|(priority, text)| (priority, text.to_owned()))
+    );
+}
+
+#[test]
+fn a_count_takes_no_message_more() {
+    let queue = Queue::new();
+    let address = queue.address();
+    expect_text(run(&mut aqueduct(&["send", &address, "1", "2"])), 0);
+    assert_eq!(
+        expect_text(run(&mut aqueduct(&["recv", &address, "-n", "1"])), 0),
+        "1\n"
+    );
+    assert_eq!(
+        expect_text(run(&mut aqueduct(&["recv", &address, "-n", "1"])), 0),
+        "2\n"
+    );
+}
+
+#[test]
+fn a_queue_has_no_end_so_only_a_signal_or_a_timeout_ends_the_receiver() {
+    let queue = Queue::new();
+    let address = queue.address();
+    expect_text(run(&mut aqueduct(&["send", &address, "1"])), 0);
+    let (stdout, _) = expect(
+        run(&mut aqueduct(&["recv", &address, "--timeout", "300ms"])),
+        3,
+    );
+    assert_eq!(stdout, b"1\n");
+
+    let recv = start(&mut aqueduct(&["recv", &address]));
+    expect_text(run(&mut aqueduct(&["send", &address, "2"])), 0);
+    expect_text(run(&mut aqueduct(&["send", &address, "3"])), 0);
+    until("all is taken", || queue.depth() == 0);
+    recv.signal(Signal::SIGTERM);
+    assert_eq!(expect_text(recv.finish(), 0), "2\n3\n");
+}
+
+#[test]
+fn a_full_queue_times_out_and_what_did_not_go_is_told() {
+    let queue = Queue::new();
+    let mut send = aqueduct(&["send", &queue.address(), "--timeout", "50ms"]);
+    let (_, stderr) = expect(start_with_input(&mut send, "1\n2\n3\n4\n5\n").finish(), 3);
+    assert!(stderr.contains("nothing went to"), "{stderr}");
+    let recv = run(&mut aqueduct(&["recv", &queue.address(), "-n", "4"]));
+    assert_eq!(expect_text(recv, 0), "1\n2\n3\n4\n");
+}
+
+#[test]
+fn what_a_queue_cannot_take_is_an_error_that_names_the_limit() {
+    let queue = Queue::new();
+    let address = queue.address();
+    let long = "x".repeat(65);
+    let (_, stderr) = expect(run(&mut aqueduct(&["send", &address, "fine", &long])), 1);
+    assert!(
+        stderr.contains("65 bytes") && stderr.contains("64"),
+        "{stderr}"
+    );
+    assert_eq!(
+        expect_text(run(&mut aqueduct(&["recv", &address, "-n", "1"])), 0),
+        "fine\n"
+    );
+
+    let missing = format!("mq:{}-missing?create=false", queue.name);
+    let (_, stderr) = expect(run(&mut aqueduct(&["recv", &missing])), 1);
+    assert!(stderr.contains("there is no queue"), "{stderr}");
+
+    let (_, stderr) = expect(
+        run(&mut aqueduct(&["send", &address, "--priority", "32768"])),
+        2,
+    );
+    assert!(stderr.contains("32767"), "{stderr}");
+    let (_, stderr) = expect(
+        run(&mut aqueduct(&["send", "fifo:/x", "--priority", "1"])),
+        2,
+    );
+    assert!(stderr.contains("--priority is for queues"), "{stderr}");
+}

@@ -1,0 +1,117 @@
+//! The ends of message queues.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_sink::Sink;
+
+use super::Message;
+use super::incoming::Inlet;
+use crate::endpoint::{self, MqDriver};
+use crate::mq::{Driver, Framed, OpenOptions, Priority, Receiver, WholeMessage};
+
+/// What an address says of how to open its queue; `create` where it says nothing of that.
+pub(super) fn options(mq: &endpoint::Mq, create: bool) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(mq.create().unwrap_or(create));
+    if let Some(capacity) = mq.capacity() {
+        options.capacity(capacity);
+    }
+    if let Some(bytes) = mq.max_message() {
+        options.max_message(bytes);
+    }
+    if let Some(mode) = mq.mode() {
+        options.mode(mode);
+    }
+    match mq.driver() {
+        Some(MqDriver::Pool) => options.driver(Driver::Pool),
+        Some(MqDriver::AsyncFd) => options.driver(Driver::AsyncFd),
+        None => &mut options,
+    };
+    options
+}
+
+/// Messages from a queue, which has no end of its own.
+pub(super) struct Taken {
+    receiver: Receiver,
+    /// How many messages may still be delivered, if that is limited.
+    left: Option<u64>,
+}
+
+impl Taken {
+    pub(super) fn new(receiver: Receiver) -> Self {
+        Self {
+            receiver,
+            left: None,
+        }
+    }
+}
+
+impl Stream for Taken {
+    type Item = io::Result<Message>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == Some(0) {
+            return Poll::Ready(None);
+        }
+        let Some(received) = ready!(self.receiver.poll_recv(cx)) else {
+            return Poll::Ready(None);
+        };
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        let message = received.map(|it| Message::new(it.body).with_priority(it.priority));
+        Poll::Ready(Some(message))
+    }
+}
+
+impl Inlet for Taken {
+    fn stop(mut self: Pin<&mut Self>) {
+        // A message is taken and delivered in one step: none is ever in hand.
+        self.left = Some(0);
+    }
+
+    fn limit(mut self: Pin<&mut Self>, count: u64) {
+        self.left = Some(count);
+    }
+
+    fn unfinished(&self) -> usize {
+        0
+    }
+}
+
+/// Messages to a queue, each with its own priority or `priority`.
+pub(super) struct Given {
+    pub(super) framed: Framed<WholeMessage>,
+    pub(super) priority: Priority,
+}
+
+impl Given {
+    fn framed(self: Pin<&mut Self>) -> Pin<&mut impl Sink<(Bytes, Priority), Error = io::Error>> {
+        Pin::new(&mut self.get_mut().framed)
+    }
+}
+
+impl Sink<Message> for Given {
+    type Error = io::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.framed().poll_ready(cx)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> io::Result<()> {
+        let priority = message.priority().unwrap_or(self.priority);
+        self.framed().start_send((message.into_body(), priority))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.framed().poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.framed().poll_close(cx)
+    }
+}
