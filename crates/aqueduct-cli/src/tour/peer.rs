@@ -1,6 +1,107 @@
-//! peer
+//! The parts that processes of the tour play: `aqueduct tour-peer ROLE -- ARG...`.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use anyhow::Context;
+use aqueduct::child::inherited;
+use aqueduct::codec::Json;
+use aqueduct::connect::{Message, Options};
+use aqueduct::fifo::{self, SharedSender};
+use aqueduct::frame::Framing;
+use aqueduct::{Endpoint, Receiver, Sender, pipe};
+use futures_util::SinkExt;
+
+use super::numbered;
+use super::pipes::{Answer, Job, TO_CHILD, TO_PARENT};
+use super::tally::Tally;
 use crate::cli::PeerArgs;
 use crate::exit::Exit;
-pub(crate) async fn run(_args: PeerArgs) -> anyhow::Result<Exit> {
+
+pub(crate) async fn run(args: PeerArgs) -> anyhow::Result<Exit> {
+    let mut rest = args.args.into_iter();
+    match args.role.as_str() {
+        "shout" => shout().await?,
+        "count" => print(&count().await?)?,
+        "receive" => print(&receive(next(&mut rest)?, number(&mut rest)?).await?)?,
+        "send" => {
+            let (endpoint, sender) = (next(&mut rest)?, number(&mut rest)? as u32);
+            let (count, size) = (number(&mut rest)?, number(&mut rest)? as usize);
+            send(endpoint, sender, count, size).await?;
+        }
+        "share" => {
+            let (path, sender) = (rest.next().context("a path")?, number(&mut rest)? as u32);
+            share(path, sender, number(&mut rest)?).await?;
+        }
+        other => anyhow::bail!("the tour has no part {other:?}"),
+    }
     Ok(Exit::Done)
+}
+
+/// The child that answers jobs in capitals.
+async fn shout() -> anyhow::Result<()> {
+    let jobs = pipe::Receiver::from_owned_fd(inherited(TO_CHILD)?)?;
+    let answers = pipe::Sender::from_owned_fd(inherited(TO_PARENT)?)?;
+    let mut jobs = Receiver::<Job>::new(jobs.framed(Framing::length()), Json);
+    let mut answers = Sender::<Answer>::new(answers.framed(Framing::length()), Json);
+    while let Some(job) = jobs.recv().await {
+        let Job { id, text } = job?;
+        let text = text.to_uppercase();
+        answers.send(Answer { id, text }).await?;
+    }
+    answers.close().await?;
+    Ok(())
+}
+
+/// The child that counts what its parent sends.
+async fn count() -> anyhow::Result<Tally> {
+    let frames = pipe::Receiver::from_owned_fd(inherited(TO_CHILD)?)?.framed(Framing::length());
+    Tally::of(frames, u64::MAX).await
+}
+
+/// Counts what comes from an address.
+async fn receive(endpoint: Endpoint, limit: u64) -> anyhow::Result<Tally> {
+    let incoming = Options::new().open_receiver(&endpoint).await?;
+    Tally::of(incoming.into_frames(), limit).await
+}
+
+/// Sends numbered messages to an address.
+async fn send(endpoint: Endpoint, sender: u32, count: u64, size: usize) -> anyhow::Result<()> {
+    let mut outgoing = Options::new().open_sender(&endpoint).await?;
+    for i in 0..count {
+        outgoing
+            .feed(Message::new(numbered::message(sender, i, size)))
+            .await?;
+    }
+    outgoing.close().await?;
+    Ok(())
+}
+
+/// Sends numbered messages of many sizes to a FIFO that others write to.
+async fn share(path: OsString, sender: u32, count: u64) -> anyhow::Result<()> {
+    let fifo = fifo::OpenOptions::new().open_sender(path).await?;
+    let mut shared = SharedSender::new(fifo, Framing::length());
+    for i in 0..count {
+        let size = 20 + (i * 37 % 1500) as usize;
+        shared.feed(numbered::message(sender, i, size)).await?;
+    }
+    shared.close().await?;
+    Ok(())
+}
+
+fn print(tally: &Tally) -> anyhow::Result<()> {
+    let text = serde_json::to_string(tally)?;
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+fn next(args: &mut impl Iterator<Item = OsString>) -> anyhow::Result<Endpoint> {
+    Ok(args.next().context("an address")?.try_into()?)
+}
+
+fn number(args: &mut impl Iterator<Item = OsString>) -> anyhow::Result<u64> {
+    let text = args.next().context("a number")?;
+    text.to_str()
+        .context("a number")?
+        .parse()
+        .context("a number")
 }

@@ -1,1 +1,116 @@
 //! `aqueduct tour`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Dir, aqueduct, expect, expect_text, run, start, until};
+
+#[test]
+fn every_step_is_shown_verified_and_cleaned_up() {
+    let dir = Dir::new();
+    std::fs::create_dir(dir.path("tmp")).unwrap();
+    let mut tour = aqueduct(&["tour"]);
+    let tour = start(tour.env("TMPDIR", dir.path("tmp")).stdin(Stdio::null()));
+    let queue = format!("/aqueduct-tour-{}", tour.pid());
+    let text = expect_text(tour.finish(), 0);
+    for (i, title) in ["Pipes", "A FIFO", "Several writers", "A message queue"]
+        .iter()
+        .enumerate()
+    {
+        assert!(text.contains(&format!("\n{}. {title}", i + 1)), "{text}");
+    }
+    let steps = text
+        .split("\n\n")
+        .filter(|it| it.starts_with(|c: char| c.is_ascii_digit()));
+    for step in steps {
+        for fact in ["sent", "received", "verified", "speed"] {
+            assert!(
+                step.contains(&format!("\n     {fact}")),
+                "{fact} is missing: {step}"
+            );
+        }
+    }
+    assert!(
+        text.ends_with("All 4 steps verified; nothing is left behind.\n"),
+        "{text}"
+    );
+    for line in text.lines() {
+        assert!(
+            line.chars().count() < 80 || line.contains("fifo:"),
+            "{line}"
+        );
+    }
+    assert!(
+        !text.contains('\x1b'),
+        "no colours where there is no terminal"
+    );
+    assert_eq!(std::fs::read_dir(dir.path("tmp")).unwrap().count(), 0);
+    let queue = std::ffi::CString::new(queue).unwrap();
+    assert_eq!(
+        nix::mqueue::mq_unlink(queue.as_c_str()),
+        Err(nix::errno::Errno::ENOENT)
+    );
+}
+
+#[test]
+fn a_tour_that_is_stopped_fails_and_leaves_nothing_behind() {
+    let dir = Dir::new();
+    let mut tour = aqueduct(&["tour"]);
+    let tour = start(tour.env("TMPDIR", dir.path("")).stdin(Stdio::null()));
+    let entries = || std::fs::read_dir(dir.path("")).unwrap().count();
+    until("it has begun", || entries() == 1);
+    let children = format!("/proc/{0}/task/{0}/children", tour.pid());
+    let children = || std::fs::read_to_string(&children).unwrap_or_default();
+    until("a process is started", || !children().is_empty());
+    let child: i32 = children().split(' ').next().unwrap().parse().unwrap();
+    tour.signal(Signal::SIGTERM);
+    let (_, stderr) = expect(tour.finish(), 1);
+    assert_eq!(stderr, "aqueduct: the tour was stopped before its end\n");
+    assert_eq!(entries(), 0);
+    until("its process is gone", || {
+        kill(Pid::from_raw(child), None).is_err()
+    });
+}
+
+#[test]
+fn a_tour_that_nobody_looks_at_ends_quietly() {
+    let (reader, out) = std::io::pipe().unwrap();
+    let mut tour = aqueduct(&["tour"]);
+    let tour = tour.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(reader);
+    reader.read_line(&mut String::new()).unwrap();
+    drop(reader);
+    let output = tour.wait_with_output().unwrap();
+    expect_text(output, 0);
+}
+
+#[test]
+fn there_are_colours_on_a_terminal_unless_they_are_not_wanted() {
+    for (no_color, colors) in [("", true), ("1", false)] {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let mut tour = aqueduct(&["tour"]);
+        tour.env("NO_COLOR", no_color)
+            .stdout(pty.slave)
+            .stderr(Stdio::null());
+        let mut child = tour.spawn().unwrap();
+        drop(tour);
+        let mut lines = BufReader::new(File::from(pty.master))
+            .lines()
+            .map_while(Result::ok);
+        lines.find(|it| it.contains("1. Pipes")).unwrap();
+        let fact = lines.find(|it| it.contains("sent")).unwrap();
+        assert_eq!(fact.contains('\x1b'), colors, "{fact:?}");
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_part_that_nobody_knows_is_an_error() {
+    let (_, stderr) = expect(run(&mut aqueduct(&["tour-peer", "clown"])), 1);
+    assert!(stderr.contains("clown"), "{stderr}");
+}
