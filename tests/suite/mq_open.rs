@@ -1,6 +1,7 @@
 //! Opening, making and removing queues, and what can be wrong with that.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 use aqueduct::mq::{self, Driver, Error, NameProblem, OpenOptions};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -8,21 +9,35 @@ use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{Uid, geteuid, seteuid};
 
 use crate::mq::QueueName;
-use crate::support::{is_peer, peer_command};
+use crate::support::{Peer, is_peer, peer_command};
 
-/// Runs `role` as a process of its own and shows what it said if it fails.
+/// How long a process that runs a test of its own may take.
+const ALONE: Duration = Duration::from_secs(90);
+
+/// Runs `role` as a process of its own and shows what it said if it fails, or does not end.
 pub(crate) fn run_alone(role: &str) {
-    let output = peer_command(role).output().expect("the test binary starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let said = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+    let mut command = peer_command(role);
+    // One file description for both, or one would write over the other.
+    let file = said.reopen().unwrap();
+    command.stdout(file.try_clone().unwrap()).stderr(file);
+    let mut peer = Peer::spawn(&mut command);
+    let started = Instant::now();
+    let status = loop {
+        match peer.0.try_wait().expect("it is our child") {
+            Some(status) => break Some(status),
+            None if started.elapsed() > ALONE => break None,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    peer.kill();
+    let text = std::fs::read_to_string(said.path()).unwrap();
     assert!(
-        output.status.success(),
-        "{role}: {}\n{text}\n{errors}",
-        output.status
+        status.is_some_and(|it| it.success()),
+        "{role}: {status:?}\n{text}"
     );
     // A part that was left out is seen in the log.
     text.lines()
-        .chain(errors.lines())
         .filter(|it| it.contains("SKIPPED"))
         .for_each(|it| eprintln!("{it}"));
 }

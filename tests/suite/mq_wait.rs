@@ -261,6 +261,7 @@ async fn a_resting_stream_does_not_keep_the_wake_up(driver: Driver) {
     let queue = Arc::new(name.create(driver, 2, 8));
     let sender = name.open(driver);
     let mut resting = spawn(Receiver::new(Arc::clone(&queue)).unwrap());
+    let mut stream = Receiver::new(Arc::clone(&queue)).unwrap();
     for round in 0..200 {
         assert_pending!(resting.poll_next());
         tokio::task::yield_now().await;
@@ -270,6 +271,14 @@ async fn a_resting_stream_does_not_keep_the_wake_up(driver: Driver) {
         sender.try_send(0, b"x").unwrap();
         let got = drive(vec![task]).await.remove(0).unwrap();
         assert_eq!(got.body, "x", "round {round}");
+
+        // Another stream beside it.
+        assert_pending!(resting.poll_next());
+        let mut next = spawn(stream.next());
+        assert_pending!(next.poll());
+        sender.try_send(0, b"y").unwrap();
+        let got = drive(vec![next]).await.remove(0).unwrap();
+        assert_eq!(got.unwrap(), "y", "round {round}");
     }
 }
 
