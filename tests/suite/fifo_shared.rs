@@ -470,6 +470,42 @@ fn peer_stuck() {
     });
 }
 
+/// Nobody is woken when the lock is released, so one that always wants it could always have it.
+#[tokio::test]
+async fn a_sender_that_never_stops_lets_others_have_the_lock() {
+    let (_dir, path) = with_fifo();
+    let framing = Framing::length();
+    let mut frames = Receiver::open(&path).unwrap().framed(framing.clone());
+    let mut greedy = SharedSender::with_large_frames(open(&path), framing.clone());
+    let mut modest = SharedSender::with_large_frames(open(&path), framing);
+    let flood = Bytes::from(vec![7; 100_000]);
+    let flooding = async {
+        loop {
+            greedy.feed(flood.clone()).await.unwrap();
+        }
+    };
+    let asking = async {
+        for _ in 0..20 {
+            modest.send(Bytes::from("please")).await.unwrap();
+        }
+    };
+    let receiving = async {
+        let mut left = 20;
+        while left > 0 {
+            if frames.next().await.unwrap().unwrap() == "please" {
+                left -= 1;
+            }
+        }
+    };
+    deadline(async {
+        tokio::select! {
+            never = flooding => never,
+            ((), ()) = async { tokio::join!(asking, receiving) } => {}
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn dropping_a_sender_inside_a_large_frame_releases_the_lock() {
     let (_dir, path) = with_fifo();

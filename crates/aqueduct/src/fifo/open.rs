@@ -26,7 +26,7 @@ pub const VANISH_GRACE: Duration = Duration::from_secs(1);
 ///
 /// It must try: a reader that itself waits in a blocking open(2) makes no event.
 const FIRST_TICK: Duration = Duration::from_millis(1);
-const LAST_TICK: Duration = Duration::from_millis(50);
+const LAST_TICK: Duration = Duration::from_millis(100);
 
 /// How often something that was exchanged while it was being opened is looked up anew.
 const MAX_RACES: u32 = 16;
@@ -256,7 +256,7 @@ impl OpenOptions {
     /// Opens the sending end as soon as there is a reader.
     ///
     /// It waits without a thread and next to no CPU time: an inotify watch tells of a reader that
-    /// comes, and up to 20 tries a second find one that itself waits in a blocking open(2), which
+    /// comes, and ten tries a second at most find one that itself waits in a blocking open(2), which
     /// makes no event. If the path comes to name another FIFO meanwhile, that is checked and
     /// waited for instead. If the path is gone for longer than [`VANISH_GRACE`], the FIFO is made
     /// again with `create`, and [`NotFound`](Error::NotFound) is returned without.

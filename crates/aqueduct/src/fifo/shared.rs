@@ -52,7 +52,8 @@ pub const DEFAULT_HIGH_WATER: usize = 64 * 1024;
 ///   its task does not flush it any more, keeps the lock, and all other writers wait. Dropping the
 ///   sender releases it, with the same effect as if it had been killed.
 /// - Waiting for the lock takes no thread: it is tried again after 1 to 8 ms. Who gets it next is
-///   chance, not order.
+///   chance, not order; a sender that has much to send looks every 256 KiB whether others wait, and
+///   leaves it to them.
 ///
 /// # Errors
 ///
@@ -200,12 +201,8 @@ impl SharedSender {
 
     fn written(&mut self, n: usize) {
         self.unsent.advance(n);
-        if let Some(lock) = &mut self.lock
-            && lock.has_had_its_turn(n)
-            && !self.unsent.is_inside_frame()
-        {
-            lock.release(&self.sender);
-            lock.stand_back();
+        if let Some(lock) = &mut self.lock {
+            lock.wrote(n, !self.unsent.is_inside_frame(), &self.sender);
         }
     }
 

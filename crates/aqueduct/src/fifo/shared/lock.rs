@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use tokio::time::Sleep;
 
 use crate::fifo::TARGET;
@@ -14,25 +15,30 @@ use crate::sys;
 const FIRST_RETRY: Duration = Duration::from_millis(1);
 const LAST_RETRY: Duration = Duration::from_millis(8);
 
-/// How many bytes are written under one hold of the lock, to the end of the frame: 1 MiB.
-const TURN: usize = 1 << 20;
+/// How many bytes are written, to the end of a frame, before it is asked whether others wait.
+const TURN: usize = 256 * 1024;
 
 /// flock(2) on a descriptor, without blocking a thread.
 ///
 /// The lock belongs to the open file description. [`fifo`](crate::fifo) opens one for each end, so
 /// no two senders share a lock, and the kernel releases it when the end is closed or its process
 /// dies.
+///
+/// Nobody is woken when it is released. So whoever waits puts up a sign, which is a record lock
+/// (fcntl(2), `F_OFD_SETLK`) on the first byte of the same FIFO, and whoever has the lock looks for
+/// it from time to time and stands back. Without a sign it goes on without a pause.
 #[derive(Debug, Default)]
 pub(super) struct Lock {
     held: bool,
-    /// How many bytes were written since it was acquired.
+    /// How many bytes were written since it was asked whether others wait.
     written: usize,
     pause: Option<Pin<Box<Sleep>>>,
+    /// How often the lock was found taken; the sign is up if it was.
     tries: u32,
 }
 
 impl Lock {
-    /// Waits until the lock is ours. Nothing is left behind if the wait is given up.
+    /// Waits until the lock is ours.
     pub(super) fn poll_acquire(
         &mut self,
         cx: &mut Context<'_>,
@@ -45,26 +51,33 @@ impl Lock {
             }
             if sys::try_lock(fd.as_fd())? {
                 self.held = true;
-                self.written = 0;
-                self.tries = 0;
+                if self.tries > 0 {
+                    self.tries = 0;
+                    put_sign(fd.as_fd(), libc::F_UNLCK);
+                }
             } else {
+                if self.tries == 0 {
+                    put_sign(fd.as_fd(), libc::F_WRLCK);
+                }
                 let wait = FIRST_RETRY * 2u32.saturating_pow(self.tries);
                 self.pause_for(wait.min(LAST_RETRY));
-                self.tries += 1;
+                self.tries = self.tries.saturating_add(1);
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Counts what was written, and says whether others should come to write now.
-    pub(super) fn has_had_its_turn(&mut self, written: usize) -> bool {
-        self.written += written;
-        self.written >= TURN
-    }
-
-    /// Leaves the next hold of the lock to others, if there are any.
-    pub(super) fn stand_back(&mut self) {
-        self.pause_for(FIRST_RETRY);
+    /// Counts what was written. At the end of a frame the lock is then left to others if it is
+    /// their turn.
+    pub(super) fn wrote(&mut self, bytes: usize, frame_ends: bool, fd: impl AsFd) {
+        self.written += bytes;
+        if frame_ends && self.written >= TURN {
+            self.written = 0;
+            if sees_sign(fd.as_fd()) {
+                self.release(fd);
+                self.pause_for(LAST_RETRY);
+            }
+        }
     }
 
     pub(super) fn release(&mut self, fd: impl AsFd) {
@@ -80,5 +93,30 @@ impl Lock {
 
     fn pause_for(&mut self, time: Duration) {
         self.pause = Some(Box::pin(tokio::time::sleep(time)));
+    }
+}
+
+/// Puts the sign up or takes it down. If somebody else's is up already, that one will do: that it
+/// comes down too early only makes this one wait a little longer.
+fn put_sign(fd: impl AsFd, kind: i32) {
+    let _ = fcntl(fd, FcntlArg::F_OFD_SETLK(&first_byte(kind)));
+}
+
+/// Whether another open file description has the sign up.
+fn sees_sign(fd: impl AsFd) -> bool {
+    let mut found = first_byte(libc::F_WRLCK);
+    let asked = fcntl(fd, FcntlArg::F_OFD_GETLK(&mut found));
+    asked.is_ok() && i32::from(found.l_type) != libc::F_UNLCK
+}
+
+fn first_byte(kind: i32) -> libc::flock {
+    libc::flock {
+        // The kinds and `SEEK_SET` are 0, 1 and 2.
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 1,
+        // Must be 0 for these locks.
+        l_pid: 0,
     }
 }
