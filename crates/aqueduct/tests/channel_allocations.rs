@@ -1,5 +1,6 @@
 //! Sending typed items allocates nothing once it has got going. A binary of its own, since it counts
 //! what the allocator does.
+#![cfg(feature = "json")]
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
