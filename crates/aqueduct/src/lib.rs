@@ -16,6 +16,7 @@ pub mod fifo;
 pub mod frame;
 pub mod mq;
 pub mod pipe;
+pub mod serve;
 mod source;
 pub mod stdio;
 mod sys;
@@ -28,3 +29,4 @@ pub use channel::{
 };
 pub use endpoint::{AddressError, AddressProblem, Endpoint};
 pub use error::Error;
+pub use serve::serve;

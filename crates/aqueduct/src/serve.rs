@@ -1,0 +1,146 @@
+//! Services that last: a handler for each connection, with limits and an orderly end.
+//!
+//! [`serve()`] takes any `Stream` of connections (a listener) and runs a handler on a task of its
+//! own for each. It is a small runner on tokio-util's `TaskTracker` and [`CancellationToken`]; it
+//! does not know what a connection is. A [`Context`] goes with each connection and wraps its
+//! streams and sinks so that they keep the limits and end at shutdown.
+//!
+//! # Limits
+//!
+//! | what | default | what happens beyond |
+//! |---|---|---|
+//! | connections at once | [`DEFAULT_MAX_CONNECTIONS`] | no more are accepted; they wait in the kernel's backlog |
+//! | until the first message begins | [`DEFAULT_FIRST`] | [`TimedOut`] |
+//! | for a message that has begun | [`DEFAULT_MESSAGE`] | [`TimedOut`] |
+//! | between two messages | [`DEFAULT_IDLE`] | [`TimedOut`] |
+//! | for the peer to take what is sent | [`DEFAULT_SEND`] | [`TimedOut`] |
+//! | for handlers at shutdown | [`DEFAULT_GRACE`] | they are aborted |
+//!
+//! Exactly one of the three receiving limits counts at any time, and only while the handler waits
+//! for the peer: a handler that takes long costs the peer nothing. A peer that sends nothing meets
+//! the first or the third, one that sends a byte a second the second, one that does not read its
+//! replies the fourth, and one that sends a frame without end the frame limit
+//! ([`FrameError::TooLarge`](crate::frame::FrameError::TooLarge)).
+//!
+//! **Memory.** What peers can make a service hold is bounded by
+//! `connections x (2 x max_frame + 3 x 64 KiB)`: at most twice the largest frame and one chunk
+//! while a frame arrives, one chunk of room to read into, and one chunk and the reply in hand to
+//! write, which is the handler's own. With the defaults that is some 1.1 GiB at the very worst, if
+//! every connection sends a frame of 1 MiB at the same time; set [`max_connections`] and
+//! [`Framing::max_frame`] to what the machine can bear. An idle connection has a read buffer of
+//! 64 KiB of which the kernel backs only what was touched.
+//!
+//! # Shutdown
+//!
+//! When the token is cancelled, or the listener breaks:
+//!
+//! 1. The listener is dropped. What waits in its backlog has not been accepted, and is refused.
+//! 2. [`Context::shutdown`] completes, and each [`UntilShutdown`] stream goes on with what is there
+//!    already and with a message that has begun, and ends where it would have to wait for a new
+//!    one. A handler that answers each message it gets until its stream ends, has so answered every
+//!    request it accepted.
+//! 3. At half of the grace period these streams end in any case, so that a peer which never stops
+//!    sending cannot push its own unanswered requests over the deadline.
+//! 4. At its end the remaining handlers are dropped at their next await point and counted as
+//!    [`Stats::aborted`].
+//!
+//! # Panics and errors of handlers
+//!
+//! Each costs its own connection only. Both are counted and told through `tracing`: a panic with
+//! its message.
+//!
+//! Everything here needs a Tokio runtime with time enabled.
+
+mod context;
+mod options;
+mod respond;
+mod stats;
+mod timed;
+mod timeouts;
+mod timer;
+mod until;
+
+use std::future::Future;
+use std::io;
+
+use futures_core::Stream;
+
+pub use self::context::Context;
+pub use self::options::{ABORT_WAIT, DEFAULT_GRACE, DEFAULT_MAX_CONNECTIONS, Options};
+pub use self::respond::{DEFAULT_LINGER, respond};
+pub use self::stats::{Error, Stats};
+pub use self::timed::{TimedSink, TimedStream};
+pub use self::timeouts::{
+    DEFAULT_FIRST, DEFAULT_IDLE, DEFAULT_MESSAGE, DEFAULT_SEND, Limit, TimedOut, Timeouts,
+};
+pub use self::until::UntilShutdown;
+pub use tokio_util::sync::CancellationToken;
+
+use crate::codec::BoxError;
+
+/// Runs `handler` for each connection of `listener` until `shutdown`, with the default [`Options`].
+///
+/// See [`Options::serve`] for the details.
+///
+/// # Errors
+///
+/// [`Error::Accept`] when the listener breaks, [`Error::NoRuntime`].
+///
+/// # Cancel safety
+///
+/// Dropping the future aborts all handlers at once. Cancel `shutdown` to end in order.
+///
+/// # Examples
+///
+/// A service over a Unix socket; any other listener does as well.
+///
+/// ```
+/// use aqueduct::codec::Text;
+/// use aqueduct::frame::Framing;
+/// use aqueduct::serve::{self, CancellationToken};
+/// use aqueduct::Channel;
+/// # use futures_util::stream;
+/// # use tokio::net::UnixStream;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (client, server) = UnixStream::pair()?;
+/// # let listener = stream::iter([Ok(server)]);
+/// let shutdown = CancellationToken::new();
+/// let served = aqueduct::serve(listener, shutdown, |socket, cx| async move {
+///     let channel: Channel<String, String> = cx.channel(socket, Framing::lines(), Text);
+///     serve::respond(channel, &cx, |request| async move { request.to_uppercase() }).await
+/// });
+/// # let asking = async {
+/// #     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// #     let mut client = client;
+/// #     client.write_all(b"hello\n").await?;
+/// #     client.shutdown().await?;
+/// #     let mut reply = String::new();
+/// #     client.read_to_string(&mut reply).await?;
+/// #     std::io::Result::Ok(reply)
+/// # };
+/// # let (served, reply) = tokio::join!(served, asking);
+/// # assert_eq!(reply?, "HELLO\n");
+/// let stats = served?;
+/// assert_eq!(stats.finished, 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`max_connections`]: Options::max_connections
+/// [`Framing::max_frame`]: crate::frame::Framing::max_frame
+pub async fn serve<L, C, H, F, E>(
+    listener: L,
+    shutdown: CancellationToken,
+    handler: H,
+) -> Result<Stats, Error>
+where
+    L: Stream<Item = io::Result<C>>,
+    C: Send + 'static,
+    H: Fn(C, Context) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    Options::new().serve(listener, shutdown, handler).await
+}

@@ -1,0 +1,163 @@
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_core::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::codec::Decoder;
+use tokio_util::sync::CancellationToken;
+
+use super::{TimedOut, TimedSink, TimedStream, Timeouts, UntilShutdown};
+use crate::Channel;
+use crate::codec::Codec;
+use crate::frame::{FramedRead, FramedWrite, Framing};
+use crate::{Receiver, Sender};
+
+/// What a handler is told about its connection and its service. Clones are the same context.
+#[derive(Clone)]
+pub struct Context {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    id: u64,
+    timeouts: Timeouts,
+    linger: Duration,
+    stop: CancellationToken,
+    end_streams: CancellationToken,
+    receiving: AtomicBool,
+    timed_out: AtomicBool,
+}
+
+impl Context {
+    pub(super) fn new(
+        id: u64,
+        timeouts: Timeouts,
+        linger: Duration,
+        stop: CancellationToken,
+        end_streams: CancellationToken,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                id,
+                timeouts,
+                linger,
+                stop,
+                end_streams,
+                receiving: AtomicBool::new(false),
+                timed_out: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The number of this connection in its service, from 1.
+    pub fn id(&self) -> u64 {
+        self.shared.id
+    }
+
+    /// The limits that the service was given.
+    pub fn timeouts(&self) -> Timeouts {
+        self.shared.timeouts
+    }
+
+    /// Completes when the service shuts down: finish what is in hand.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub fn shutdown(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.shared.stop.clone().cancelled_owned()
+    }
+
+    /// Whether the service shuts down.
+    pub fn is_shutting_down(&self) -> bool {
+        self.shared.stop.is_cancelled()
+    }
+
+    /// Puts the limits of the service on frames from a byte stream.
+    pub fn frames<R, D>(&self, frames: FramedRead<R, D>) -> TimedStream<FramedRead<R, D>>
+    where
+        R: AsyncRead + Unpin,
+        D: Decoder + Unpin,
+    {
+        TimedStream::framed(frames, self.timeouts()).observed_by(self.clone())
+    }
+
+    /// Puts the limits of the service on a stream of whole messages.
+    pub fn messages<S: Stream>(&self, stream: S) -> TimedStream<S> {
+        TimedStream::messages(stream, self.timeouts()).observed_by(self.clone())
+    }
+
+    /// Puts the sending limit of the service on a sink.
+    pub fn sink<S>(&self, sink: S) -> TimedSink<S> {
+        TimedSink::new(sink, self.timeouts()).observed_by(self.clone())
+    }
+
+    /// Makes `stream` end at shutdown; see [`UntilShutdown`].
+    ///
+    /// Any stream that ends in this connection's [`frames`](Self::frames) will do: of frames, a
+    /// [`Receiver`], a [`Channel`].
+    pub fn until_shutdown<S: Stream>(&self, stream: S) -> UntilShutdown<S> {
+        UntilShutdown::new(
+            stream,
+            self.clone(),
+            self.shared.stop.clone(),
+            self.shared.end_streams.clone(),
+        )
+    }
+
+    /// Makes a two-way byte stream a typed channel with the limits of the service.
+    ///
+    /// It does not end at shutdown by itself: give it to [`respond`](super::respond), or its
+    /// receiving half to [`until_shutdown`](Self::until_shutdown).
+    pub fn channel<Out, In, I, C>(&self, io: I, framing: Framing, codec: C) -> Channel<Out, In>
+    where
+        I: AsyncRead + AsyncWrite + Send + 'static,
+        C: Codec<Out> + Codec<In> + Clone + 'static,
+    {
+        let (read, write) = tokio::io::split(io);
+        let frames = self.frames(FramedRead::new(read, framing.clone()));
+        let sink = self.sink(FramedWrite::new(write, framing));
+        Channel::new(
+            Sender::new(sink, codec.clone()),
+            Receiver::new(frames, codec),
+        )
+    }
+
+    /// How long to wait at shutdown for the peer to close.
+    pub(super) fn linger(&self) -> Duration {
+        self.shared.linger
+    }
+
+    /// Whether a message had begun to arrive when the connection's stream was last asked.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.shared.receiving.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_receiving(&self, receiving: bool) {
+        self.shared.receiving.store(receiving, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_timed_out(&self) -> bool {
+        self.shared.timed_out.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_timed_out(&self, error: &io::Error) {
+        if let Some(timed_out) = TimedOut::of(error) {
+            tracing::debug!(limit = ?timed_out.limit, after = ?timed_out.after, "the peer is too slow");
+            self.shared.timed_out.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("id", &self.id())
+            .field("shutting_down", &self.is_shutting_down())
+            .finish_non_exhaustive()
+    }
+}

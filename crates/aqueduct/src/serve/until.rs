@@ -1,0 +1,134 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as Task, Poll};
+
+use futures_core::{FusedStream, Stream};
+use tokio::task::coop;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::Context;
+
+/// A stream that ends when the service shuts down, at the boundary of a message.
+///
+/// At shutdown it still gives what has arrived, and waits for the rest of a message that has begun
+/// to arrive on the connection's [`frames`](Context::frames); it ends where it would have to wait
+/// for a new one. At half of the service's grace period it ends in any case, before the next
+/// item. So a handler that takes items until `None` and answers each has, at its end, answered all
+/// it took.
+///
+/// Made by [`Context::until_shutdown`]. The stream within is still there after the end, in
+/// [`into_inner`](Self::into_inner).
+///
+/// # Cancel safety
+///
+/// Dropping a future of `next()` loses nothing.
+#[must_use = "streams do nothing unless polled"]
+pub struct UntilShutdown<S> {
+    inner: S,
+    context: Context,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    end: CancellationToken,
+    /// Waits for `end`, from shutdown on.
+    ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    ended: bool,
+}
+
+impl<S> UntilShutdown<S> {
+    pub(super) fn new(
+        inner: S,
+        context: Context,
+        stop: CancellationToken,
+        end: CancellationToken,
+    ) -> Self {
+        Self {
+            inner,
+            context,
+            stop: Box::pin(stop.cancelled_owned()),
+            end,
+            ending: None,
+            ended: false,
+        }
+    }
+
+    /// The stream within.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The stream within.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The stream within, which does not end at shutdown.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    /// Whether the stream should end where it now has to wait.
+    fn poll_end(&mut self, cx: &mut Task<'_>) -> Poll<()> {
+        if !coop::has_budget_remaining() {
+            // The stream had to wait for its turn, not for the peer: it will be asked again.
+            return Poll::Pending;
+        }
+        let ending = match &mut self.ending {
+            Some(ending) => ending,
+            None => {
+                if self.stop.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.ending
+                    .insert(Box::pin(self.end.clone().cancelled_owned()))
+            }
+        };
+        if !self.context.is_receiving() {
+            return Poll::Ready(());
+        }
+        ending.as_mut().poll(cx)
+    }
+}
+
+impl<S: Stream + Unpin> Stream for UntilShutdown<S> {
+    type Item = S::Item;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Option<S::Item>> {
+        let this = self.get_mut();
+        if this.ended || (this.context.is_shutting_down() && this.end.is_cancelled()) {
+            this.ended = true;
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(item) = Pin::new(&mut this.inner).poll_next(cx) {
+            this.ended = item.is_none();
+            return Poll::Ready(item);
+        }
+        if this.poll_end(cx).is_pending() {
+            return Poll::Pending;
+        }
+        this.ended = true;
+        Poll::Ready(None)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        if self.ended {
+            return (0, Some(0));
+        }
+        (0, self.inner.size_hint().1)
+    }
+}
+
+impl<S: Stream + Unpin> FusedStream for UntilShutdown<S> {
+    fn is_terminated(&self) -> bool {
+        self.ended
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for UntilShutdown<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UntilShutdown")
+            .field("inner", &self.inner)
+            .field("context", &self.context)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
