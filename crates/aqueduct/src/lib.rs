@@ -15,6 +15,7 @@ pub mod fd;
 pub mod fifo;
 pub mod frame;
 pub mod mq;
+pub mod handshake;
 pub mod pipe;
 pub mod serve;
 mod source;

@@ -1,0 +1,82 @@
+//! An opening handshake: two peers find out at once whether they understand each other.
+//!
+//! Without one, a client that speaks JSON to a server that expects Postcard, or version 2 of a
+//! program's messages to version 1, gets garbage, silence or a decode error somewhere later. With
+//! one both sides get the same clear [`Error::Mismatch`] before the first message, naming what
+//! differs and both values.
+//!
+//! It is optional: both sides do it or neither. It works on any two-way transport and any framing
+//! that keeps boundaries ([`Framing::raw`](crate::frame::Framing::raw) does not).
+//!
+//! # On the wire
+//!
+//! Each side sends two frames, without waiting for the other's: its hello, and after it has read
+//! the other's hello, its verdict on it. Both are printable ASCII, so that they pass every framing
+//! (no newline, no NUL) and can be read in a capture. There is one space (0x20) between fields and
+//! nothing else. Version 1:
+//!
+//! ```text
+//! hello    = "aqueduct/" version SP codec SP max-frame SP messages
+//! verdict  = "aqueduct/" version SP "ok"
+//!          | "aqueduct/" version SP "no" SP what
+//!
+//! version   = number, 1 to 65535
+//! codec     = name, the codec's: "json", "postcard", …
+//! max-frame = number, 1 to 4294967295: the largest frame its sender takes, in bytes
+//! messages  = name, the user's: of the application, its version, a hash of its types
+//! what      = "version" | "codec" | "messages"
+//! number    = decimal digits without leading zeros
+//! name      = 1 to 64 bytes of 0x21 to 0x7e
+//! ```
+//!
+//! For example, with length framing, the hello `aqueduct/1 json 1048576 chat/2` is
+//!
+//! ```text
+//! 00 00 00 1e  61 71 75 65 64 75 63 74 2f 31 20 6a 73 6f 6e 20 …
+//!              a  q  u  e  d  u  c  t  /  1     j  s  o  n
+//! ```
+//!
+//! A hello has at most [`MAX_HELLO`] bytes; more than that is not read. All later versions keep
+//! `"aqueduct/" version`, a space behind it, and the whole of the verdict, so that two versions can
+//! tell each other.
+//!
+//! The version, the codec and the messages must be the same on both sides, compared in this order.
+//! Of the two largest frames the smaller one counts, in both directions.
+//!
+//! It is no authentication: it tells what a peer says, not who it is.
+//!
+//! # Examples
+//!
+//! ```
+//! use aqueduct::Channel;
+//! use aqueduct::codec::Text;
+//! use aqueduct::frame::Framing;
+//! use aqueduct::handshake::{Error, Handshake};
+//! use tokio::net::UnixStream;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (here, there) = UnixStream::pair()?;
+//! let old = Handshake::new("chat/1");
+//! let new = Handshake::new("chat/2");
+//! let (ours, theirs) = tokio::join!(
+//!     old.channel::<String, String, _, _>(here, Framing::length(), Text),
+//!     new.channel::<String, String, _, _>(there, Framing::length(), Text),
+//! );
+//! for error in [ours.unwrap_err(), theirs.unwrap_err()] {
+//!     println!("{error}"); // the messages do not match: here "chat/1", there "chat/2"
+//!     assert!(matches!(error, Error::Mismatch { .. }));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod exchange;
+mod hello;
+mod limited;
+
+pub use self::error::{Error, NotSpoken, What};
+pub use self::exchange::{Agreed, DEFAULT_TIMEOUT, Handshake};
+pub use self::hello::{Hello, MAX_HELLO, MAX_NAME, ParseError, VERSION, Verdict, fingerprint};
+pub use self::limited::{LimitedSink, LimitedStream};
