@@ -17,6 +17,7 @@ pub mod frame;
 pub mod mq;
 pub mod handshake;
 pub mod pipe;
+pub mod reconnect;
 pub mod serve;
 mod source;
 pub mod stdio;
@@ -30,4 +31,5 @@ pub use channel::{
 };
 pub use endpoint::{AddressError, AddressProblem, Endpoint};
 pub use error::Error;
+pub use reconnect::Reconnect;
 pub use serve::serve;

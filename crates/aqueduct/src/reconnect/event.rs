@@ -1,0 +1,100 @@
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Error;
+
+/// What happens to a reconnecting end.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection was made.
+    #[non_exhaustive]
+    Connected {
+        /// How many attempts in a row had failed before.
+        failed: u32,
+    },
+    /// The connection broke, or the peer ended it
+    /// ([`UnexpectedEof`](io::ErrorKind::UnexpectedEof)).
+    #[non_exhaustive]
+    Lost {
+        /// Why.
+        error: Arc<io::Error>,
+        /// How many frames had been given to it and flushed: they were with the system.
+        flushed: u64,
+        /// How many more had been given to it and not been flushed.
+        unflushed: u64,
+    },
+    /// An attempt to connect failed, and there will be another one.
+    #[non_exhaustive]
+    Retrying {
+        /// Why it failed.
+        error: Arc<io::Error>,
+        /// How many attempts in a row have failed.
+        failed: u32,
+        /// How long until the next one.
+        pause: Duration,
+    },
+    /// There will be no more attempts.
+    GaveUp(Error),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected { failed: 0 } => write!(f, "connected"),
+            Self::Connected { failed } => write!(f, "connected after {failed} failed attempts"),
+            Self::Lost {
+                error,
+                flushed,
+                unflushed,
+            } => write!(
+                f,
+                "connection lost: {error}; of the frames given to it {flushed} were flushed, \
+                 {unflushed} were not"
+            ),
+            Self::Retrying {
+                error,
+                failed,
+                pause,
+            } => write!(
+                f,
+                "attempt {failed} to connect failed: {error}; the next one in {pause:?}"
+            ),
+            Self::GaveUp(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Event {
+    /// Says it through `tracing`.
+    pub(super) fn trace(&self) {
+        match self {
+            Self::Connected { failed } => {
+                tracing::info!(target: "aqueduct::reconnect", failed, "connected");
+            }
+            Self::Lost {
+                error,
+                flushed,
+                unflushed,
+            } => {
+                tracing::info!(
+                    target: "aqueduct::reconnect", %error, flushed, unflushed, "connection lost"
+                );
+            }
+            Self::Retrying {
+                error,
+                failed,
+                pause,
+            } => {
+                tracing::debug!(
+                    target: "aqueduct::reconnect", %error, failed, ?pause, "will connect again"
+                );
+            }
+            Self::GaveUp(error) => {
+                tracing::warn!(target: "aqueduct::reconnect", %error, "gave up");
+            }
+        }
+    }
+}
