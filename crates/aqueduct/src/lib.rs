@@ -1,4 +1,49 @@
 //! Every way Unix processes talk to each other, as typed `Stream`s and `Sink`s on Tokio.
+//!
+//! Start where your need is:
+//!
+//! | you have | take |
+//! |---|---|
+//! | an address such as `fifo:/run/app/jobs` | [`Endpoint`] and [`connect`] |
+//! | a pipe to make, or a descriptor that is one | [`pipe`] |
+//! | a named FIFO | [`fifo`] |
+//! | a POSIX message queue | [`mq`] |
+//! | a Unix or TCP socket | [`unix`], [`tcp`] |
+//! | a program to start and talk to | [`child`] |
+//! | bytes to cut into messages | [`frame`] |
+//! | messages of a type of yours | [`Sender`], [`Receiver`], [`Channel`] with a [`codec`] |
+//! | a service to run | [`serve`](mod@serve), [`handshake`] |
+//! | a server that comes and goes | [`Reconnect`] |
+//!
+//! # How it fits together
+//!
+//! A transport owns a descriptor. Those that move bytes are `AsyncRead` or `AsyncWrite`, and
+//! [`frame`] cuts their bytes into frames; those that keep message boundaries give frames
+//! themselves. From there on everything is a `Stream<Item = io::Result<Bytes>>` or a
+//! `Sink<Bytes, Error = io::Error>`, and a typed channel goes on top of any of these, also of one
+//! from outside this crate.
+//!
+//! # What holds everywhere
+//!
+//! - **Runtime**: opening needs a Tokio runtime with its I/O driver (and its timer where something
+//!   is waited for); without a runtime it is an error. An end may outlive its runtime: its waits
+//!   then end in errors.
+//! - **Cancel safety**: each `async fn` says what dropping its future does. None of them tears a
+//!   message.
+//! - **Limits**: every buffer, frame, wait and number of connections has one, with a constant for
+//!   its default.
+//! - **Errors**: the data path gives [`std::io::Error`] with its errno; opening gives an enum for
+//!   each module, which turns into an `io::Error`.
+//! - **Logs**: through `tracing`, targets `aqueduct::…`: what was opened, who came and went, what
+//!   was dropped unsent. Nothing for each message.
+//!
+//! # Features
+//!
+//! `json` (the default), `postcard` and `messagepack` are codecs; `full` is all of them.
+//!
+//! # Platform
+//!
+//! Linux.
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod accept;
@@ -14,8 +59,8 @@ mod error;
 pub mod fd;
 pub mod fifo;
 pub mod frame;
-pub mod mq;
 pub mod handshake;
+pub mod mq;
 pub mod pipe;
 pub mod reconnect;
 pub mod serve;
@@ -33,3 +78,8 @@ pub use endpoint::{AddressError, AddressProblem, Endpoint};
 pub use error::Error;
 pub use reconnect::Reconnect;
 pub use serve::serve;
+
+/// The README's code compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct ReadmeDoctests;
