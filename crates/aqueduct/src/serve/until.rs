@@ -132,3 +132,6 @@ impl<S: fmt::Debug> fmt::Debug for UntilShutdown<S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! The reconnecting end against servers that come and go, as processes that are killed too.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use aqueduct::codec::Text;
+use aqueduct::frame::{FramedRead, FramedWrite, Framing};
+use aqueduct::handshake::{self, Handshake};
+use aqueduct::reconnect::{Error, Event, Options};
+use aqueduct::serve::{self, CancellationToken};
+use aqueduct::{Channel, Receiver, Reconnect, Sender};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt, stream};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+use crate::support::{Peer, deadline, is_peer, peer_command};
+
+fn connect(options: Options, path: PathBuf) -> Reconnect {
+    options.connect(move || {
+        let path = path.clone();
+        async move {
+            let (read, write) = UnixStream::connect(path).await?.into_split();
+            Ok((
+                FramedWrite::new(write, Framing::length()),
+                FramedRead::new(read, Framing::length()),
+            ))
+        }
+    })
+}
+
+fn quick() -> Options {
+    let ms = Duration::from_millis(1);
+    Options::new().first_pause(ms).longest_pause(5 * ms)
+}
+
+/// Serves on `path` in this process until the token is cancelled.
+fn serve_here(path: &Path) -> (CancellationToken, tokio::task::JoinHandle<serve::Stats>) {
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).unwrap();
+    let connections = stream::poll_fn(move |cx| {
+        listener
+            .poll_accept(cx)
+            .map(|conn| Some(conn.map(|(conn, _)| conn)))
+    });
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    let service = tokio::spawn(async move {
+        // The client does not look while its server ends: do not wait long for it.
+        let mut options = serve::Options::new();
+        options.grace(Duration::from_millis(100));
+        let served = options.serve(connections, token, |conn, cx| async move {
+            let channel: Channel<String, String> = cx.channel(conn, Framing::length(), Text);
+            serve::respond(channel, &cx, |request| async { request }).await
+        });
+        served.await.unwrap()
+    });
+    (shutdown, service)
+}
+
+#[tokio::test]
+async fn a_client_goes_on_through_restarts_of_its_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let (sink, stream) = connect(quick(), path.clone()).into_split();
+    let mut sender: Sender<String> = Sender::new(sink, Text);
+    let mut receiver: Receiver<String> = Receiver::new(stream, Text);
+    for n in 0..10 {
+        // Not yet there when the client begins to send.
+        let sending = async {
+            loop {
+                let sent = sender.send(format!("{n}")).await;
+                let Err(aqueduct::Error::Io(error)) = sent else {
+                    break sent.unwrap();
+                };
+                assert!(matches!(Error::of(&error), Some(Error::Unflushed { .. })));
+            }
+        };
+        let receiving = async {
+            let reply = receiver.recv().await.unwrap().unwrap();
+            assert_eq!(reply, format!("{n}"));
+        };
+        let starting = async { serve_here(&path) };
+        let (_, _, (shutdown, service)) =
+            deadline(async { tokio::join!(sending, receiving, starting) }).await;
+        shutdown.cancel();
+        assert_eq!(deadline(service).await.unwrap().aborted, 0);
+    }
+    sender.close().await.unwrap();
+    assert!(deadline(receiver.recv()).await.is_none());
+}
+
+/// The server, a process, is killed again and again while numbered frames flow both ways.
+#[tokio::test]
+async fn no_frame_comes_twice_or_torn_when_servers_are_killed_and_the_lost_ones_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let (events, mut lost) = mpsc::unbounded_channel();
+    let options = quick().on_event(move |event| {
+        if let Event::Lost {
+            flushed, unflushed, ..
+        } = event
+        {
+            events.send(flushed + unflushed).unwrap();
+        }
+    });
+    let (mut sink, mut stream) = connect(options, path.clone()).into_split();
+    let sending = tokio::spawn(async move {
+        let mut sent = 0_u32;
+        loop {
+            let frame = [sent.to_be_bytes().as_slice(), &[7; 3000]].concat();
+            match sink.send(Bytes::from(frame)).await {
+                Ok(()) => sent += 1,
+                // This one was at risk: it is not sent again.
+                Err(error) => match Error::of(&error) {
+                    Some(Error::Unflushed { frames, .. }) => sent += u32::from(*frames == 1),
+                    _ => panic!("{error}"),
+                },
+            }
+            if sent >= 20_000 {
+                return (sink, sent);
+            }
+        }
+    });
+    let mut received = HashSet::new();
+    let mut last = None;
+    let mut kills = 0;
+    let mut server = start(&path);
+    let mut next_kill = 500;
+    let (sent, mut sink) = {
+        let mut sending = sending;
+        loop {
+            tokio::select! {
+                frame = deadline(stream.next()) => {
+                    let frame = frame.unwrap().unwrap();
+                    assert_eq!((frame.len(), frame[4], frame[3003]), (3004, 7, 7), "torn");
+                    let n = u32::from_be_bytes(frame[..4].try_into().unwrap());
+                    assert!(received.insert(n), "{n} came twice");
+                    assert!(last < Some(n), "{n} came after {last:?}");
+                    last = Some(n);
+                }
+                done = &mut sending => {
+                    let (sink, sent) = done.unwrap();
+                    break (sent, sink);
+                }
+            }
+            if received.len() >= next_kill && kills < 10 {
+                server.kill();
+                kills += 1;
+                next_kill = received.len() + 500;
+                server = start(&path);
+            }
+        }
+    };
+    sink.close().await.unwrap();
+    while let Some(frame) = deadline(stream.next()).await {
+        let frame = frame.unwrap();
+        let n = u32::from_be_bytes(frame[..4].try_into().unwrap());
+        assert!(received.insert(n), "{n} came twice");
+    }
+    drop((sink, stream));
+    let mut at_risk = 0;
+    while let Some(frames) = lost.recv().await {
+        at_risk += frames;
+    }
+    let missing = u64::from(sent) - received.len() as u64;
+    println!("{sent} sent, {missing} lost with {kills} kills, {at_risk} were at risk");
+    assert_eq!(kills, 10);
+    assert!(missing <= at_risk, "what is lost was at risk");
+}
+
+/// Starts the server; it is there when the client can connect.
+fn start(path: &Path) -> Peer {
+    let mut server = peer_command("reconnect::server");
+    server.env("SERVER_PATH", path).stdout(Stdio::null());
+    Peer::spawn(&mut server)
+}
+
+#[test]
+fn server() {
+    if !is_peer("reconnect::server") {
+        return;
+    }
+    let path = PathBuf::from(std::env::var_os("SERVER_PATH").unwrap());
+    let _ = std::fs::remove_file(&path);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        let listener = UnixListener::bind(path).unwrap();
+        loop {
+            let (conn, _) = listener.accept().await.unwrap();
+            let (read, write) = conn.into_split();
+            let frames = FramedRead::new(read, Framing::length());
+            let _ = frames
+                .forward(FramedWrite::new(write, Framing::length()))
+                .await;
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_match_ends_it_with_that_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = tokio::spawn(async move {
+        let (conn, _) = listener.accept().await.unwrap();
+        let new = Handshake::new("chat/2");
+        new.framed(conn, Framing::length(), "text")
+            .await
+            .map(drop)
+            .unwrap_err()
+    });
+    let mut client = Options::new().connect(move || {
+        let path = path.clone();
+        async move {
+            let conn = UnixStream::connect(path).await?;
+            let old = Handshake::new("chat/1");
+            Ok(old.framed(conn, Framing::length(), "text").await?)
+        }
+    });
+    let error = deadline(client.next()).await.unwrap().unwrap_err();
+    let Some(Error::GaveUp {
+        attempts: 1,
+        source,
+        ..
+    }) = Error::of(&error)
+    else {
+        panic!("{error:?}");
+    };
+    let mismatch = handshake::Error::of(source).unwrap();
+    assert!(
+        matches!(mismatch, handshake::Error::Mismatch { .. }),
+        "{mismatch}"
+    );
+    assert!(matches!(
+        deadline(server).await.unwrap(),
+        handshake::Error::Mismatch { .. }
+    ));
+}

@@ -1,0 +1,389 @@
+//! Services over real sockets: limits, panics, shutdown, and many clients of which some are hostile.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use aqueduct::codec::{Raw, Text};
+use aqueduct::frame::{FramedRead, FramedWrite, Framing};
+use aqueduct::serve::{self, CancellationToken, Context, Limit, Options, TimedOut, Timeouts};
+use aqueduct::{Channel, Error};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use futures_util::stream::{self, Stream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+use crate::support::deadline;
+
+mod many;
+
+/// Either kind of connection.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+type Conn = Box<dyn Io>;
+
+fn unix(listener: UnixListener) -> impl Stream<Item = io::Result<Conn>> {
+    stream::poll_fn(move |cx| {
+        let accepted = listener.poll_accept(cx);
+        accepted.map(|accepted| Some(accepted.map(|(conn, _)| Box::new(conn) as Conn)))
+    })
+}
+
+fn tcp(listener: TcpListener) -> impl Stream<Item = io::Result<Conn>> {
+    stream::poll_fn(move |cx| {
+        let accepted = listener.poll_accept(cx);
+        accepted.map(|accepted| Some(accepted.map(|(conn, _)| Box::new(conn) as Conn)))
+    })
+}
+
+/// A service on a Unix and a TCP socket, and how to connect to it.
+struct Sockets {
+    dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Sockets {
+    async fn bind() -> (Self, impl Stream<Item = io::Result<Conn>>) {
+        let dir = tempfile::tempdir().unwrap();
+        let on_path = UnixListener::bind(dir.path().join("socket")).unwrap();
+        let on_port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = on_port.local_addr().unwrap().port();
+        let both = stream::select(unix(on_path), tcp(on_port));
+        (Self { dir, port }, both)
+    }
+
+    /// Connects over the Unix socket if `n` is even, over TCP if it is odd.
+    async fn connect(&self, n: usize) -> Conn {
+        if n.is_multiple_of(2) {
+            Box::new(
+                UnixStream::connect(self.dir.path().join("socket"))
+                    .await
+                    .unwrap(),
+            )
+        } else {
+            Box::new(TcpStream::connect(("127.0.0.1", self.port)).await.unwrap())
+        }
+    }
+}
+
+async fn echo(conn: Conn, cx: Context) -> Result<(), Error> {
+    let channel: Channel<Bytes, Bytes> = cx.channel(conn, Framing::length(), Raw);
+    serve::respond(channel, &cx, |request| async { request }).await
+}
+
+/// Sends one request and checks that it comes back.
+async fn is_served(conn: Conn) {
+    let (read, write) = tokio::io::split(conn);
+    let mut requests = FramedWrite::new(write, Framing::length());
+    let mut replies = FramedRead::new(read, Framing::length());
+    requests.send(Bytes::from("are you there?")).await.unwrap();
+    let reply = deadline(replies.next()).await.unwrap().unwrap();
+    assert_eq!(reply, "are you there?");
+}
+
+/// Waits until the other side has closed, whatever it sent until then.
+async fn until_closed(mut conn: Conn) {
+    let mut buf = vec![0; 1 << 16];
+    deadline(async { while !matches!(conn.read(&mut buf).await, Ok(0) | Err(_)) {} }).await;
+}
+
+#[tokio::test]
+async fn hostile_peers_are_cut_by_the_limit_they_meet_and_others_are_served() {
+    let (sockets, listener) = Sockets::bind().await;
+    let (errors, mut seen) = mpsc::unbounded_channel();
+    let handler = move |conn, cx| {
+        let errors = errors.clone();
+        async move {
+            let served = echo(conn, cx).await;
+            if let Err(Error::Io(error)) = &served {
+                let limit = TimedOut::of(error).map(|it| it.limit);
+                errors.send((limit, error.kind())).unwrap();
+            }
+            served
+        }
+    };
+    let shutdown = CancellationToken::new();
+    let limit = Duration::from_millis(300);
+    let timeouts = Timeouts::new()
+        .first(limit)
+        .message(limit)
+        .idle(limit)
+        .send(limit);
+    let mut options = Options::new();
+    options.timeouts(timeouts);
+    let service = tokio::spawn(options.serve(listener, shutdown.clone(), handler));
+
+    for transport in 0..2 {
+        // Nothing at all.
+        let silent = sockets.connect(transport).await;
+        until_closed(silent).await;
+        let timed_out = io::ErrorKind::TimedOut;
+        assert_eq!(
+            deadline(seen.recv()).await,
+            Some((Some(Limit::First), timed_out))
+        );
+
+        // A byte at a time, each well within the limit.
+        let (mut read, mut write) = tokio::io::split(sockets.connect(transport).await);
+        let drip = async {
+            let mut message = (100_u32).to_be_bytes().to_vec();
+            message.resize(104, b'x');
+            for byte in message {
+                if write.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(limit / 20).await;
+            }
+        };
+        tokio::join!(drip, async {
+            while !matches!(read.read_u8().await, Err(_)) {}
+        });
+        assert_eq!(
+            deadline(seen.recv()).await,
+            Some((Some(Limit::Message), timed_out))
+        );
+
+        // One request, then silence.
+        let mut idle = sockets.connect(transport).await;
+        idle.write_all(b"\0\0\0\x01x").await.unwrap();
+        until_closed(idle).await;
+        assert_eq!(
+            deadline(seen.recv()).await,
+            Some((Some(Limit::Idle), timed_out))
+        );
+
+        // A frame without end, and garbage: both announce more than is allowed.
+        for start in [&b"\xff\xff\xff\xff"[..], b"GET / HTTP/1.1\r\n\r\n"] {
+            let mut endless = sockets.connect(transport).await;
+            let flood = vec![b'x'; 1 << 16];
+            endless.write_all(start).await.unwrap();
+            deadline(async { while endless.write_all(&flood).await.is_ok() {} }).await;
+            let refused = deadline(seen.recv()).await;
+            assert_eq!(refused, Some((None, io::ErrorKind::InvalidData)));
+        }
+
+        // Requests without end, and no reply is ever read.
+        let mut deaf = sockets.connect(transport).await;
+        let mut request = (1_u32 << 16).to_be_bytes().to_vec();
+        request.resize(4 + (1 << 16), b'x');
+        deadline(async { while deaf.write_all(&request).await.is_ok() {} }).await;
+        assert_eq!(
+            deadline(seen.recv()).await,
+            Some((Some(Limit::Send), timed_out))
+        );
+
+        is_served(sockets.connect(transport).await).await;
+    }
+    shutdown.cancel();
+    let stats = deadline(service).await.unwrap().unwrap();
+    assert_eq!((stats.accepted, stats.timed_out), (14, 8));
+    assert_eq!((stats.failed, stats.finished, stats.aborted), (4, 2, 0));
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_connection_only_and_its_message_is_told() {
+    let told = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(told.clone())
+        .with_ansi(false)
+        .finish();
+    // For this thread, which runs all tasks of this test.
+    let _told = tracing::subscriber::set_default(subscriber);
+
+    let (sockets, listener) = Sockets::bind().await;
+    let handler = async |conn, cx: Context| {
+        assert!(cx.id() % 3 != 0, "number {} was one too many", cx.id());
+        echo(conn, cx).await
+    };
+    let shutdown = CancellationToken::new();
+    let service = tokio::spawn(serve::serve(listener, shutdown.clone(), move |conn, cx| {
+        handler(conn, cx)
+    }));
+    for n in 1..=9 {
+        let conn = sockets.connect(n).await;
+        if n % 3 == 0 {
+            until_closed(conn).await;
+        } else {
+            is_served(conn).await;
+        }
+    }
+    shutdown.cancel();
+    let stats = deadline(service).await.unwrap().unwrap();
+    assert_eq!((stats.accepted, stats.panicked, stats.finished), (9, 3, 6));
+    let told = String::from_utf8(told.0.lock().unwrap().clone()).unwrap();
+    assert!(told.contains("number 6 was one too many"), "{told}");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn over_the_limit_of_connections_clients_wait_and_are_served_later() {
+    let (sockets, listener) = Sockets::bind().await;
+    let live = Arc::new(AtomicU64::new(0));
+    let most = Arc::new(AtomicU64::new(0));
+    let handler = {
+        let most = Arc::clone(&most);
+        move |conn, cx| {
+            let (live, most) = (Arc::clone(&live), Arc::clone(&most));
+            async move {
+                let now = live.fetch_add(1, Ordering::SeqCst) + 1;
+                most.fetch_max(now, Ordering::SeqCst);
+                let served = echo(conn, cx).await;
+                live.fetch_sub(1, Ordering::SeqCst);
+                served
+            }
+        }
+    };
+    let shutdown = CancellationToken::new();
+    let mut options = Options::new();
+    options.max_connections(3);
+    let service = tokio::spawn(options.serve(listener, shutdown.clone(), handler));
+    let sockets = &sockets;
+    let clients = (0..40).map(|n| async move { is_served(sockets.connect(n).await).await });
+    deadline(join_all(clients)).await;
+    shutdown.cancel();
+    let stats = deadline(service).await.unwrap().unwrap();
+    assert_eq!((stats.accepted, stats.most_at_once), (40, 3));
+    assert_eq!(most.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn after_shutdown_the_backlog_is_refused_and_the_address_is_free() {
+    let (sockets, listener) = Sockets::bind().await;
+    let shutdown = CancellationToken::new();
+    let service = tokio::spawn(serve::serve(listener, shutdown.clone(), echo));
+    is_served(sockets.connect(0).await).await;
+    shutdown.cancel();
+    deadline(service).await.unwrap().unwrap();
+    let path = sockets.dir.path().join("socket");
+    let refused = UnixStream::connect(&path).await.unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::ECONNREFUSED));
+    TcpListener::bind(("127.0.0.1", sockets.port))
+        .await
+        .unwrap();
+}
+
+/// Clients in lock-step and clients that never stop sending, over both kinds of sockets; handlers
+/// that take their time. Requests that were given to a handler are counted on one side, replies on
+/// the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_shutdown_under_load_every_accepted_request_is_answered_and_the_deadline_kept() {
+    let (sockets, listener) = Sockets::bind().await;
+    let accepted = Arc::new(AtomicU64::new(0));
+    let handler = {
+        let accepted = Arc::clone(&accepted);
+        move |conn, cx: Context| {
+            let accepted = Arc::clone(&accepted);
+            async move {
+                let channel: Channel<String, String> = cx.channel(conn, Framing::length(), Text);
+                serve::respond(channel, &cx, |request| {
+                    let n = accepted.fetch_add(1, Ordering::SeqCst);
+                    async move {
+                        if n.is_multiple_of(7) {
+                            tokio::time::sleep(Duration::from_millis(n % 20)).await;
+                        }
+                        request
+                    }
+                })
+                .await
+            }
+        }
+    };
+    let shutdown = CancellationToken::new();
+    let grace = Duration::from_secs(4);
+    let mut options = Options::new();
+    options.grace(grace);
+    let service = tokio::spawn(options.serve(listener, shutdown.clone(), handler));
+
+    let mut clients = Vec::new();
+    for n in 0..60 {
+        let conn = sockets.connect(n).await;
+        clients.push(tokio::spawn(if n % 3 == 0 {
+            futures_util::future::Either::Left(flooding(conn))
+        } else {
+            futures_util::future::Either::Right(in_lock_step(conn))
+        }));
+    }
+    // Under way, all of them: none has had its first reply before its request was accepted.
+    deadline(async {
+        while accepted.load(Ordering::SeqCst) < 2000 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let stopping = Instant::now();
+    shutdown.cancel();
+    let stats = deadline(service).await.unwrap().unwrap();
+    let took = stopping.elapsed();
+    let mut answered = 0;
+    for client in clients {
+        answered += deadline(client).await.unwrap();
+    }
+    let accepted = accepted.load(Ordering::SeqCst);
+    println!("accepted {accepted}, answered {answered}, shut down in {took:?}; {stats:?}");
+    assert_eq!(answered, accepted);
+    assert_eq!((stats.accepted, stats.finished, stats.aborted), (60, 60, 0));
+    assert!(took < grace + serve::ABORT_WAIT, "{took:?}");
+}
+
+/// Sends a request after each reply until the end, and counts the replies.
+async fn in_lock_step(conn: Conn) -> u64 {
+    let (read, write) = tokio::io::split(conn);
+    let mut requests = FramedWrite::new(write, Framing::length());
+    let mut replies = FramedRead::new(read, Framing::length());
+    let mut answered = 0;
+    loop {
+        // Past the shutdown this may fail; what was answered before still comes.
+        let _ = requests.send(Bytes::from(answered.to_string())).await;
+        match replies.next().await {
+            Some(Ok(reply)) => assert_eq!(reply, answered.to_string()),
+            _ => return answered,
+        }
+        answered += 1;
+    }
+}
+
+/// Sends requests without waiting until the end, and counts the replies.
+async fn flooding(conn: Conn) -> u64 {
+    let (read, write) = tokio::io::split(conn);
+    let mut requests = FramedWrite::new(write, Framing::length());
+    let flood = tokio::spawn(async move {
+        for n in 0.. {
+            if requests.send(Bytes::from(format!("{n}"))).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut replies = FramedRead::new(read, Framing::length());
+    let mut answered = 0_u64;
+    while let Some(Ok(reply)) = replies.next().await {
+        assert_eq!(reply, answered.to_string());
+        answered += 1;
+    }
+    flood.abort();
+    answered
+}
