@@ -121,6 +121,30 @@ async fn a_mismatch_is_one_error_on_both_sides_naming_both_values() {
     );
 }
 
+/// Closing with the other side's verdict unread would reset a TCP connection and might destroy ours.
+#[tokio::test]
+async fn a_side_that_refuses_waits_for_the_verdict_of_the_other_before_it_closes() {
+    let (here, mut there) = tokio::io::duplex(1000);
+    let chat = chat();
+    let ours = chat.channel::<String, String, _, _>(here, Framing::lines(), Text);
+    let mut ours = tokio_test::task::spawn(ours);
+    there
+        .write_all(b"aqueduct/1 json 10 chat/2\n")
+        .await
+        .unwrap();
+    tokio_test::assert_pending!(ours.poll());
+    let mut told = [0; 100];
+    let n = there.read(&mut told).await.unwrap();
+    assert!(
+        told[..n].ends_with(b"\naqueduct/1 no codec\n"),
+        "it has told its own"
+    );
+    there.write_all(b"aqueduct/1 no codec\n").await.unwrap();
+    assert!(ours.is_woken());
+    let refused = tokio_test::assert_ready!(ours.poll()).unwrap_err();
+    assert_eq!(mismatch(&refused), (What::Codec, "text", "json"));
+}
+
 #[tokio::test]
 async fn a_later_version_of_the_handshake_is_a_mismatch_and_is_told_so() {
     let (here, mut there) = UnixStream::pair().unwrap();

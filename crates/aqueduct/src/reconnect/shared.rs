@@ -190,7 +190,6 @@ impl Shared {
                 Ok(()) => {
                     connection.all_flushed();
                     connection.sink_closed = true;
-                    self.waker.wake_by_ref();
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) => self.lose(error, true),

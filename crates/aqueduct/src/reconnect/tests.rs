@@ -7,6 +7,7 @@ use futures_util::future::{join, pending};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_test::{assert_pending, assert_ready, task};
 
 use super::*;
 use crate::frame::{FrameError, FramedRead, FramedWrite, Framing};
@@ -393,10 +394,40 @@ async fn dropped_futures_leave_connecting_where_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_one_half_finds_wakes_the_task_of_the_other() {
+    let script = Script::default();
+    let mut peer = script.peer();
+    let (mut sink, mut stream) = script.connect(Options::new()).into_split();
+    for _ in 0..20 {
+        sink.feed(vec![b'x'; 100].into()).await.unwrap();
+    }
+    // More than the connection holds.
+    let mut flushing = task::spawn(sink.flush());
+    assert_pending!(flushing.poll());
+    let mut receiving = task::spawn(stream.next());
+    assert_pending!(receiving.poll());
+    // The peer breaks the framing and does nothing to what it is sent.
+    peer.write_all(&[b'x'; 200]).await.unwrap();
+    assert!(receiving.is_woken());
+    assert_pending!(receiving.poll());
+    assert!(flushing.is_woken());
+    let error = assert_ready!(flushing.poll()).unwrap_err();
+    assert_eq!(unflushed(&error), Some(20));
+    drop((flushing, receiving));
+
+    // There is no connection now, and the stream waits for the next attempt.
+    let mut receiving = task::spawn(stream.next());
+    assert_pending!(receiving.poll());
+    sink.close().await.unwrap();
+    assert!(receiving.is_woken());
+    assert!(assert_ready!(receiving.poll()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_tasks_with_a_half_each_are_both_woken() {
     let script = Script::default();
     let (mut sink, mut stream) = script.connect(Options::new().first_pause(S)).into_split();
-    let sending = async {
+    let sending = async move {
         for n in 0..20 {
             // Each peer goes after one frame; what it says to that is the stream's to find.
             while let Err(error) = timeout(60 * S, sink.send(format!("{n}").into()))
@@ -409,7 +440,7 @@ async fn two_tasks_with_a_half_each_are_both_woken() {
         }
         sink.close().await
     };
-    let receiving = async {
+    let receiving = async move {
         let mut received = 0;
         while let Some(frame) = timeout(60 * S, stream.next()).await.unwrap() {
             frame.unwrap();
@@ -427,8 +458,9 @@ async fn two_tasks_with_a_half_each_are_both_woken() {
             peer.write_all(b"hello\n").await.unwrap();
         }
     });
+    let (sending, receiving) = (tokio::spawn(sending), tokio::spawn(receiving));
     let (closed, received) = timeout(600 * S, join(sending, receiving)).await.unwrap();
-    closed.unwrap();
-    assert!(received > 0);
+    closed.unwrap().unwrap();
+    assert!(received.unwrap() > 0);
     serving.abort();
 }

@@ -120,6 +120,23 @@ async fn a_message_that_is_there_is_given_however_late_it_is_asked_for() {
     );
 }
 
+/// tokio-util's decoder takes the length out of the buffer when it has it.
+#[tokio::test(start_paused = true)]
+async fn a_message_has_begun_for_good_also_when_the_decoder_keeps_its_beginning() {
+    let (mut peer, io) = duplex(1 << 16);
+    let frames = FramedRead::new(io, tokio_util::codec::LengthDelimitedCodec::new());
+    let timeouts = Timeouts::new().first(10 * S).message(20 * S);
+    let mut frames = TimedStream::framed(frames, timeouts);
+    let start = Instant::now();
+    peer.write_all(&[0, 0]).await.unwrap();
+    assert!(frames.next().now_or_never().is_none());
+    advance(15 * S).await;
+    peer.write_all(&[0, 10]).await.unwrap();
+    let error = frames.next().await.unwrap().unwrap_err();
+    assert_eq!(TimedOut::of(&error).unwrap().limit, Limit::Message);
+    assert_eq!(start.elapsed(), 20 * S);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_frame_without_end_meets_the_frame_limit_at_once() {
     let (mut peer, mut frames) = pair();
