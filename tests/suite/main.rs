@@ -6,6 +6,7 @@ mod child;
 mod fd;
 mod fd_passing;
 mod fifo;
+mod fifo_examples;
 mod fifo_open;
 mod fifo_shared;
 mod fifo_wait;

@@ -71,7 +71,10 @@ async fn all() -> anyhow::Result<Exit> {
     for (i, step) in STEPS.iter().enumerate() {
         stage.title(i + 1, step.title)?;
         let run = tokio::time::timeout(DEADLINE, (step.run)(&mut stage));
-        match run.await.context("it takes too long").flatten() {
+        let result = run
+            .await
+            .unwrap_or_else(|_| anyhow::bail!("it takes too long"));
+        match result {
             Ok(()) => {}
             Err(error) if error.is::<OutputClosed>() => return Err(error),
             Err(error) => {
