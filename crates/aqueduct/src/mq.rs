@@ -44,7 +44,16 @@
 //! - [`Driver::AsyncFd`]: Tokio's own I/O driver waits. Take it where latency or processor time
 //!   count: it saves the way through the other thread.
 //!
-//! FIGURES
+//! Between two threads on 2 CPUs (AMD EPYC virtual machine, Linux 6.18) that had ten other things to
+//! do, 64-byte messages, queue of 10, current-thread runtimes; medians of 7 runs. Wake-up: from the
+//! send to the receiver that slept, one message a millisecond; the processor time is both sides',
+//! the sender's sleep included. Back to back: both sides as fast as they can.
+//!
+//! | | wake-up | processor time | back to back | processor time |
+//! |---|---|---|---|---|
+//! | blocking `mq_send`, `mq_receive` | 11 us | 44 us | 139,000/s | 3.2 us |
+//! | `AsyncFd` | 26 us | 55 us | 102,000/s | 4.1 us |
+//! | `Pool` | 38 us | 64 us | 119,000/s | 7.0 us |
 //!
 //! Both are told by the kernel of every message as long as they wait. Where N processes wait for
 //! one queue by either driver, each message wakes all N, and all but one go back to sleep. For a

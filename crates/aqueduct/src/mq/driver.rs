@@ -36,9 +36,9 @@ pub enum Driver {
     Pool,
     /// Tokio's own I/O driver, through [`AsyncFd`](tokio::io::unix::AsyncFd).
     ///
-    /// No thread, and about half the latency and processor time of `Pool`; the runtime needs its
-    /// I/O driver (`enable_io`). Where many tasks of one process wait for one queue each message
-    /// wakes them all.
+    /// No thread, and less latency and processor time than `Pool`; the runtime needs its I/O
+    /// driver (`enable_io`). Where many tasks of one process wait for one queue each message wakes
+    /// them all.
     AsyncFd,
 }
 
