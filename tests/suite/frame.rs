@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tokio_util::codec::{BytesCodec, Decoder, Encoder, LengthDelimitedCodec, LinesCodec};
 
-use crate::support::deadline;
+use crate::support::{Log, deadline};
 
 /// Gives its pieces one per read, and `Pending` (with a wake-up) between any two.
 struct Pieces {
@@ -542,48 +542,21 @@ async fn a_transport_that_writes_nothing_is_an_error() {
 
 #[test]
 fn an_unflushed_sink_says_what_it_drops() {
-    use tracing_subscriber::fmt::MakeWriter;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-    impl io::Write for Log {
-        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-            io::Write::write(&mut *self.0.lock().unwrap(), buf)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    impl<'a> MakeWriter<'a> for Log {
-        type Writer = Self;
-        fn make_writer(&'a self) -> Self {
-            self.clone()
-        }
-    }
-
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(log.clone())
-        .with_ansi(false);
-    tracing::subscriber::with_default(subscriber.finish(), || {
+    let ((), lines) = Log::record(|| {
         let mut flushed = FramedWrite::new(Vec::new(), Framing::lines());
         let mut fed = FramedWrite::new(Vec::new(), Framing::lines());
-        task::spawn(async {
+        let mut send = task::spawn(async {
             flushed.send(Bytes::from("x")).await.unwrap();
             fed.feed(Bytes::from("one")).await.unwrap();
             fed.feed(Bytes::from("two")).await.unwrap();
-        })
-        .poll()
-        .is_ready()
-        .then_some(())
-        .unwrap();
+        });
+        assert!(send.poll().is_ready());
     });
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(
-        text.contains("WARN") && text.contains("bytes=8 frames=2"),
-        "{text}"
-    );
+    let [line] = &lines[..] else {
+        panic!("{lines:?}")
+    };
+    assert!(line.contains("WARN"), "{line}");
+    assert!(line.contains("bytes=8 frames=2"), "{line}");
 }
 
 fn framings() -> impl Strategy<Value = Framing> {

@@ -4,6 +4,7 @@ mod cancel;
 mod capacity;
 mod kernel;
 mod lifetime;
+mod log;
 mod moves_over;
 mod never_spin;
 mod packet;

@@ -88,3 +88,37 @@ pub(crate) fn compile_c(dir: &Path, name: &str, source: &str) -> PathBuf {
     assert!(status.success(), "{name}.c compiles");
     program
 }
+
+/// What `tracing` printed, line by line, for a subscriber of one test.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Runs `body` with everything that it logs on this thread, down to `TRACE`, in the log.
+    pub(crate) fn record<R>(body: impl FnOnce() -> R) -> (R, Vec<String>) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer({
+                let log = log.clone();
+                move || log.clone()
+            })
+            .with_ansi(false)
+            .without_time()
+            .finish();
+        let output = tracing::subscriber::with_default(subscriber, body);
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).expect("UTF-8");
+        let lines = text.lines().filter(|it| it.contains("aqueduct::"));
+        (output, lines.map(ToOwned::to_owned).collect())
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

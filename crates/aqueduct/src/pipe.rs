@@ -42,6 +42,7 @@
 
 mod capacity;
 mod error;
+mod log;
 mod open;
 pub mod packet;
 mod receiver;

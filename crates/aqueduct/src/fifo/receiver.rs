@@ -49,7 +49,7 @@ pub struct Receiver {
 impl Receiver {
     pub(super) fn new(name: Name, fd: OwnedFd, persistent: bool) -> Result<Self, Error> {
         let span = tracing::debug_span!(target: TARGET, "fifo receiver", path = ?name.path());
-        match pipe::Receiver::from_owned_fd_unchecked(fd) {
+        match pipe::Receiver::within(fd) {
             Ok(inner) => {
                 tracing::debug!(target: TARGET, parent: &span, persistent, "opened");
                 Ok(Self {

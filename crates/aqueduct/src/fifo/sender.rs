@@ -37,7 +37,7 @@ pub struct Sender {
 impl Sender {
     pub(super) fn new(name: Name, fd: OwnedFd) -> Result<Self, Error> {
         let span = tracing::debug_span!(target: TARGET, "fifo sender", path = ?name.path());
-        match pipe::Sender::from_owned_fd_unchecked(fd) {
+        match pipe::Sender::within(fd) {
             Ok(inner) => {
                 tracing::debug!(target: TARGET, parent: &span, "opened");
                 Ok(Self { name, inner, span })

@@ -12,6 +12,7 @@ use nix::sys::uio::readv;
 use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
 
 use crate::fd::{self, Access};
+use crate::pipe::log::Log;
 use crate::pipe::{MAX_SLICES, capacity, check, reopen};
 use crate::source::{Direction, Source};
 use crate::sys;
@@ -30,6 +31,7 @@ use crate::sys;
 /// they had already put into the caller's buffer.
 pub struct Receiver {
     source: Source,
+    log: Log,
 }
 
 impl Receiver {
@@ -134,7 +136,15 @@ impl Receiver {
     /// Those of [`from_file_unchecked`](Self::from_file_unchecked).
     pub fn from_owned_fd_unchecked(owned_fd: OwnedFd) -> io::Result<Self> {
         let source = Source::new(owned_fd, Interest::READABLE)?;
-        Ok(Self { source })
+        let log = Log::receiver(&source);
+        Ok(Self { source, log })
+    }
+
+    /// An end that is a part of another one, which logs for both.
+    pub(crate) fn within(owned_fd: OwnedFd) -> io::Result<Self> {
+        let source = Source::new(owned_fd, Interest::READABLE)?;
+        let log = Log::silent();
+        Ok(Self { source, log })
     }
 
     /// Waits for any readiness in `interest`.
@@ -206,8 +216,11 @@ impl Receiver {
     ///
     /// `WouldBlock`: there is nothing to read now.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.source
-            .try_io(Interest::READABLE, |fd| Ok(nix::unistd::read(fd, buf)?))
+        let room = buf.len();
+        let read = self
+            .source
+            .try_io(Interest::READABLE, |fd| Ok(nix::unistd::read(fd, buf)?));
+        self.log.read(read, room)
     }
 
     /// Reads what is there into several buffers, each filled before the next.
@@ -217,8 +230,11 @@ impl Receiver {
     /// `WouldBlock`: there is nothing to read now.
     pub fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let count = bufs.len().min(MAX_SLICES);
-        self.source
-            .try_io(Interest::READABLE, |fd| Ok(readv(fd, &mut bufs[..count])?))
+        let room = bufs.iter().map(|buf| buf.len()).sum();
+        let read = self
+            .source
+            .try_io(Interest::READABLE, |fd| Ok(readv(fd, &mut bufs[..count])?));
+        self.log.read(read, room)
     }
 
     /// Reads what is there into the spare room of `buf`, which need not be zeroed, and advances it.
@@ -227,8 +243,11 @@ impl Receiver {
     ///
     /// `WouldBlock`: there is nothing to read now.
     pub fn try_read_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
-        self.source
-            .try_io(Interest::READABLE, |fd| sys::read_spare(fd, buf))
+        let room = buf.remaining_mut();
+        let read = self
+            .source
+            .try_io(Interest::READABLE, |fd| sys::read_spare(fd, buf));
+        self.log.read(read, room)
     }
 
     /// Runs `f`, a non-blocking operation on this descriptor, if it is known to be readable.
@@ -314,11 +333,12 @@ impl AsyncRead for Receiver {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = self
+        let this = self.get_mut();
+        let room = buf.remaining();
+        let read = this
             .source
             .poll_io(cx, Direction::Read, |fd| sys::read_buf(fd, buf));
-        ready!(read)?;
-        Poll::Ready(Ok(()))
+        Poll::Ready(this.log.read(ready!(read), room).map(drop))
     }
 }
 

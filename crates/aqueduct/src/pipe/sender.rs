@@ -10,6 +10,7 @@ use nix::sys::uio::writev;
 use tokio::io::{AsyncWrite, Interest, Ready};
 
 use crate::fd::{self, Access};
+use crate::pipe::log::Log;
 use crate::pipe::{MAX_SLICES, capacity, check, reopen};
 use crate::source::{Direction, Source};
 
@@ -30,6 +31,7 @@ use crate::source::{Direction, Source};
 /// written a part.
 pub struct Sender {
     source: Source,
+    log: Log,
 }
 
 impl Sender {
@@ -125,7 +127,15 @@ impl Sender {
     /// Those of [`from_file_unchecked`](Self::from_file_unchecked).
     pub fn from_owned_fd_unchecked(owned_fd: OwnedFd) -> io::Result<Self> {
         let source = Source::new(owned_fd, Interest::WRITABLE)?;
-        Ok(Self { source })
+        let log = Log::sender(&source);
+        Ok(Self { source, log })
+    }
+
+    /// An end that is a part of another one, which logs for both.
+    pub(crate) fn within(owned_fd: OwnedFd) -> io::Result<Self> {
+        let source = Source::new(owned_fd, Interest::WRITABLE)?;
+        let log = Log::silent();
+        Ok(Self { source, log })
     }
 
     /// Waits for any readiness in `interest`.
@@ -193,8 +203,10 @@ impl Sender {
     /// - `WouldBlock`: there is no room now.
     /// - `EPIPE`: every reader has gone.
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        self.source
-            .try_io(Interest::WRITABLE, |fd| Ok(nix::unistd::write(fd, buf)?))
+        let written = self
+            .source
+            .try_io(Interest::WRITABLE, |fd| Ok(nix::unistd::write(fd, buf)?));
+        self.log.write(written)
     }
 
     /// Writes as much of several buffers as there is room for, and says how much that was.
@@ -204,8 +216,10 @@ impl Sender {
     /// - `WouldBlock`: there is no room now.
     /// - `EPIPE`: every reader has gone.
     pub fn try_write_vectored(&self, buf: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.source
-            .try_io(Interest::WRITABLE, |fd| write_vectored(fd, buf))
+        let written = self
+            .source
+            .try_io(Interest::WRITABLE, |fd| write_vectored(fd, buf));
+        self.log.write(written)
     }
 
     /// Runs `f`, a non-blocking operation on this descriptor, if it is known to be writable.
@@ -287,8 +301,10 @@ impl AsyncWrite for Sender {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.source
-            .poll_io(cx, Direction::Write, |fd| Ok(nix::unistd::write(fd, buf)?))
+        let written = self
+            .source
+            .poll_io(cx, Direction::Write, |fd| Ok(nix::unistd::write(fd, buf)?));
+        written.map(|written| self.log.write(written))
     }
 
     fn poll_write_vectored(
@@ -296,8 +312,10 @@ impl AsyncWrite for Sender {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.source
-            .poll_io(cx, Direction::Write, |fd| write_vectored(fd, bufs))
+        let written = self
+            .source
+            .poll_io(cx, Direction::Write, |fd| write_vectored(fd, bufs));
+        written.map(|written| self.log.write(written))
     }
 
     fn is_write_vectored(&self) -> bool {

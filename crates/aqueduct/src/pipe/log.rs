@@ -1,0 +1,75 @@
+//! [`Log`]: what an end tells `tracing` of its life.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use tracing::Span;
+
+const TARGET: &str = "aqueduct::pipe";
+
+/// The span of one end, and its events: opened, peer gone, failed, closed.
+///
+/// Nothing is said of what is read or written; and nothing at all by an end that is a part of
+/// another one with a span of its own.
+#[derive(Debug)]
+pub(crate) struct Log(Span);
+
+impl Log {
+    pub(crate) fn sender(fd: impl AsFd) -> Self {
+        let fd = fd.as_fd().as_raw_fd();
+        Self(tracing::debug_span!(target: TARGET, "pipe sender", fd)).opened()
+    }
+
+    pub(crate) fn receiver(fd: impl AsFd) -> Self {
+        let fd = fd.as_fd().as_raw_fd();
+        Self(tracing::debug_span!(target: TARGET, "pipe receiver", fd)).opened()
+    }
+
+    pub(crate) fn silent() -> Self {
+        Self(Span::none())
+    }
+
+    fn opened(self) -> Self {
+        self.event("opened");
+        self
+    }
+
+    /// Notes the end of the stream and errors. `room`: how much could have been read.
+    pub(super) fn read(&self, result: io::Result<usize>, room: usize) -> io::Result<usize> {
+        match &result {
+            Ok(0) if room > 0 => self.event("end of stream: the last writer has gone"),
+            Ok(_) => {}
+            Err(error) => self.failed(error),
+        }
+        result
+    }
+
+    /// Notes errors.
+    pub(super) fn write(&self, result: io::Result<usize>) -> io::Result<usize> {
+        if let Err(error) = &result {
+            self.failed(error);
+        }
+        result
+    }
+
+    fn failed(&self, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {}
+            io::ErrorKind::BrokenPipe => self.event("the last reader has gone"),
+            _ if self.0.is_disabled() => {}
+            _ => tracing::debug!(target: TARGET, parent: &self.0, %error, "failed"),
+        }
+    }
+
+    fn event(&self, what: &'static str) {
+        if !self.0.is_disabled() {
+            tracing::debug!(target: TARGET, parent: &self.0, "{what}");
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.event("closed");
+    }
+}
