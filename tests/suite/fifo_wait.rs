@@ -190,12 +190,19 @@ async fn waiting_costs_next_to_no_cpu() {
     let (_dir, path) = with_fifo();
     let mut options = OpenOptions::new();
     options.wait_timeout(Some(Duration::from_secs(1)));
-    let before = cpu();
-    let error = options.open_sender(&path).await.unwrap_err();
-    let used = cpu() - before;
-    assert!(matches!(error, Error::TimedOut { .. }));
-    eprintln!("waiting for a reader: {used:?} of CPU time in one second");
-    assert!(used < Duration::from_millis(10), "{used:?}");
+    // On a crowded machine each wake-up can cost many times as much, so the best of a few counts.
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let before = cpu();
+        let error = options.open_sender(&path).await.unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. }));
+        best = best.min(cpu() - before);
+        if best < Duration::from_millis(10) {
+            break;
+        }
+    }
+    eprintln!("waiting for a reader: {best:?} of CPU time in one second");
+    assert!(best < Duration::from_millis(10), "{best:?}");
 }
 
 #[tokio::test]
