@@ -93,6 +93,7 @@
 
 mod attributes;
 mod buffer;
+mod closing;
 mod driver;
 mod error;
 mod framed;

@@ -12,9 +12,9 @@ use futures_sink::Sink;
 use tokio::task::coop;
 use tokio_util::codec::{Decoder, Encoder};
 
+use crate::mq::closing::Closing;
 use crate::mq::driver::Waiting;
-use crate::mq::sender::END_PRIORITY;
-use crate::mq::{Error, Priority, Queue, TARGET};
+use crate::mq::{Priority, Queue, TARGET};
 use crate::source::Direction;
 
 /// A `Stream` and `Sink` of what a codec makes of a queue's messages, each with its priority.
@@ -90,8 +90,7 @@ pub struct Framed<C, Q = Queue> {
     out: Outgoing,
     ends: Option<NonZeroUsize>,
     over: bool,
-    announces: Option<NonZeroUsize>,
-    closing: Option<usize>,
+    closing: Closing,
 }
 
 /// The one message that may wait to be sent.
@@ -124,8 +123,7 @@ impl<C, Q: Borrow<Queue>> Framed<C, Q> {
             },
             ends: None,
             over: false,
-            announces: None,
-            closing: None,
+            closing: Closing::default(),
         }
     }
 
@@ -140,7 +138,7 @@ impl<C, Q: Borrow<Queue>> Framed<C, Q> {
     /// [`Sender::announces_end`](crate::mq::Sender::announces_end). An item that the codec makes
     /// an empty message of is refused from then on.
     pub fn announces_end(mut self, receivers: NonZeroUsize) -> Self {
-        self.announces = Some(receivers);
+        self.closing.announce_to(receivers);
         self
     }
 
@@ -222,10 +220,7 @@ impl<C, Q: Borrow<Queue>> Framed<C, Q> {
     fn send_encoded(&mut self, priority: Priority) -> io::Result<()> {
         let queue: &Queue = self.queue.borrow();
         let body = &self.out.buffer;
-        if body.is_empty() && self.announces.is_some() {
-            let name = queue.name().to_owned();
-            return Err(Error::EmptyMessage { name }.into());
-        }
+        self.closing.check_body(body, queue)?;
         queue.check_send(priority, body.len())?;
         let side = queue.side(Direction::Write);
         match side.attempt(|| queue.send_checked(priority, body)) {
@@ -287,10 +282,8 @@ impl<I, C: Encoder<I>, Q: Borrow<Queue>> Sink<(I, Priority)> for Framed<C, Q> {
 
     fn start_send(self: Pin<&mut Self>, (item, priority): (I, Priority)) -> Result<(), C::Error> {
         let this = self.get_mut();
-        if this.closing.is_some() {
-            let name = this.queue.borrow().name().to_owned();
-            return Err(io::Error::from(Error::Closed { name }).into());
-        }
+        let open = this.closing.check_open(this.queue.borrow());
+        open.map_err(io::Error::from)?;
         this.out.clear();
         // A codec that fails may leave bytes: they must not begin the next message.
         let encoded = this.codec.encode(item, &mut this.out.buffer);
@@ -308,19 +301,12 @@ impl<I, C: Encoder<I>, Q: Borrow<Queue>> Sink<(I, Priority)> for Framed<C, Q> {
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
         let this = self.get_mut();
         ready!(this.poll_pending(cx))?;
-        let announces = this.announces.map_or(0, NonZeroUsize::get);
-        let mut left = *this.closing.get_or_insert(announces);
         let queue: &Queue = this.queue.borrow();
-        while left > 0 {
-            let announce = || queue.send_checked(END_PRIORITY, &[]);
-            ready!(
-                this.write_wait
-                    .poll(cx, queue.side(Direction::Write), announce)
-            )?;
-            left -= 1;
-            this.closing = Some(left);
-        }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(ready!(this.closing.poll(
+            cx,
+            &mut this.write_wait,
+            queue
+        ))?))
     }
 }
 

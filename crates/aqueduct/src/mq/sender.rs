@@ -10,13 +10,10 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::task::coop;
 
+use crate::mq::closing::Closing;
 use crate::mq::driver::Waiting;
 use crate::mq::{Error, Priority, Queue, TARGET};
 use crate::source::Direction;
-
-/// The priority of the empty messages that announce an end: the lowest, so that all that was sent
-/// before comes before.
-pub(super) const END_PRIORITY: Priority = 0;
 
 /// The sending end of a queue: a `Sink` of message bodies, all of one priority.
 ///
@@ -44,9 +41,7 @@ pub struct Sender {
     queue: Arc<Queue>,
     priority: Priority,
     pending: Option<Bytes>,
-    announces: Option<NonZeroUsize>,
-    // How many ends are still to be announced, once the sink is being closed.
-    closing: Option<usize>,
+    closing: Closing,
 }
 
 impl Sender {
@@ -63,8 +58,7 @@ impl Sender {
             queue,
             priority: 0,
             pending: None,
-            announces: None,
-            closing: None,
+            closing: Closing::default(),
         })
     }
 
@@ -84,7 +78,7 @@ impl Sender {
     /// See the [module](crate::mq#the-end-of-a-conversation). An empty message of the user's own
     /// is refused from then on ([`Error::EmptyMessage`]).
     pub fn announces_end(mut self, receivers: NonZeroUsize) -> Self {
-        self.announces = Some(receivers);
+        self.closing.announce_to(receivers);
         self
     }
 
@@ -135,13 +129,8 @@ impl Sink<Bytes> for Sender {
     }
 
     fn start_send(mut self: Pin<&mut Self>, body: Bytes) -> io::Result<()> {
-        let name = || self.queue.name().to_owned();
-        if self.closing.is_some() {
-            return Err(Error::Closed { name: name() }.into());
-        }
-        if body.is_empty() && self.announces.is_some() {
-            return Err(Error::EmptyMessage { name: name() }.into());
-        }
+        self.closing.check_open(&self.queue)?;
+        self.closing.check_body(&body, &self.queue)?;
         self.queue.check_send(self.priority, body.len())?;
         let side = self.queue.side(Direction::Write);
         match side.attempt(|| self.queue.send_checked(self.priority, &body)) {
@@ -159,16 +148,13 @@ impl Sink<Bytes> for Sender {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_pending(cx))?;
-        let announces = self.announces.map_or(0, NonZeroUsize::get);
-        let mut left = *self.closing.get_or_insert(announces);
-        while left > 0 {
-            let Self { wait, queue, .. } = &mut *self;
-            let announce = || queue.send_checked(END_PRIORITY, &[]);
-            ready!(wait.poll(cx, queue.side(Direction::Write), announce))?;
-            left -= 1;
-            self.closing = Some(left);
-        }
-        Poll::Ready(Ok(()))
+        let Self {
+            wait,
+            queue,
+            closing,
+            ..
+        } = &mut *self;
+        closing.poll(cx, wait, queue)
     }
 }
 
