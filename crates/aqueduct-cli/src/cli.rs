@@ -9,13 +9,13 @@ use crate::quantity::{self, Wait};
 
 const ADDRESSES: &str = "\
 Addresses:
-  fifo:/path   a named FIFO                ?create= mode= persist=
-  mq:/name     a POSIX message queue       ?capacity= create= driver= max-message=
-                                            mode= priority=
+  fifo:/path   a named FIFO, with the options create, mode and persist
+  mq:/name     a POSIX message queue, with capacity, create, driver, max-message,
+               mode and priority
   stdio:       standard input and output
 
-An address is scheme:rest or scheme://rest, with options as in a URL. In it, a
-question mark is written %3F and a percent sign %25.
+Options follow as in a URL: 'fifo:/tmp/x?mode=640&persist=true'. Elsewhere in an
+address a question mark is written %3F, and a percent sign %25.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 timed out.";
 
@@ -38,7 +38,7 @@ Examples:
 
 /// Messages between processes: FIFOs, queues and sockets by one kind of address.
 #[derive(Debug, Parser)]
-#[command(name = "aqueduct", version, after_help = ADDRESSES, max_term_width = 100)]
+#[command(name = "aqueduct", version, after_help = ADDRESSES, max_term_width = 80)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -50,10 +50,16 @@ pub(crate) struct Cli {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Globals {
     /// Print nothing on standard error but errors.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        display_order = 100,
+        conflicts_with = "verbose"
+    )]
     pub(crate) quiet: bool,
     /// Say what is done; twice: in detail. RUST_LOG chooses finer.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 101, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 

@@ -78,6 +78,8 @@ fn help_has_examples_and_goes_to_standard_output() {
         let help = String::from_utf8(stdout).unwrap();
         assert!(help.contains(part), "{help}");
         assert!(!help.contains("tour-peer"));
+        let wide: Vec<_> = help.lines().filter(|it| it.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{wide:?}");
         assert_eq!(stderr, "");
     }
 }
