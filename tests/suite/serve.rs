@@ -139,9 +139,7 @@ async fn hostile_peers_are_cut_by_the_limit_they_meet_and_others_are_served() {
                 tokio::time::sleep(limit / 20).await;
             }
         };
-        tokio::join!(drip, async {
-            while !matches!(read.read_u8().await, Err(_)) {}
-        });
+        tokio::join!(drip, async { while read.read_u8().await.is_ok() {} });
         assert_eq!(
             deadline(seen.recv()).await,
             Some((Some(Limit::Message), timed_out))
@@ -196,7 +194,11 @@ async fn a_panic_costs_its_connection_only_and_its_message_is_told() {
 
     let (sockets, listener) = Sockets::bind().await;
     let handler = async |conn, cx: Context| {
-        assert!(cx.id() % 3 != 0, "number {} was one too many", cx.id());
+        assert!(
+            !cx.id().is_multiple_of(3),
+            "number {} was one too many",
+            cx.id()
+        );
         echo(conn, cx).await
     };
     let shutdown = CancellationToken::new();

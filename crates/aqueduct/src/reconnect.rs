@@ -114,8 +114,11 @@ pub use self::options::{
 /// let mut receiver: Receiver<String> = Receiver::new(stream, Text);
 ///
 /// for _ in 0..2 {
-///     // The server closes after each reply.
-///     sender.send("ping".into()).await?;
+///     // The server closes after each reply, so a request may meet a connection that is gone.
+///     // Whether it may then be sent again is for its sender to say: a ping may.
+///     while let Err(error) = sender.send("ping".into()).await {
+///         println!("{error}");
+///     }
 ///     assert_eq!(receiver.recv().await.transpose()?.as_deref(), Some("ping"));
 /// }
 /// # server.await??;

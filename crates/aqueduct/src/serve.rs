@@ -50,6 +50,9 @@
 //! its message.
 //!
 //! Everything here needs a Tokio runtime with time enabled.
+//!
+//! [`max_connections`]: Options::max_connections
+//! [`Framing::max_frame`]: crate::frame::Framing::max_frame
 
 mod context;
 mod options;
@@ -127,9 +130,6 @@ use crate::codec::BoxError;
 /// # Ok(())
 /// # }
 /// ```
-///
-/// [`max_connections`]: Options::max_connections
-/// [`Framing::max_frame`]: crate::frame::Framing::max_frame
 pub async fn serve<L, C, H, F, E>(
     listener: L,
     shutdown: CancellationToken,

@@ -192,8 +192,8 @@ async fn harm(kind: usize, mut conn: Conn) {
         0 => until_closed(conn).await,
         // Says little: a byte of a small message at a time.
         1 => {
-            let mut message = [0, 0, 1, 0].into_iter().chain(std::iter::repeat(b'x'));
-            while let Some(byte) = message.next() {
+            let message = [0, 0, 1, 0].into_iter().chain(std::iter::repeat(b'x'));
+            for byte in message {
                 if conn.write_all(&[byte]).await.is_err() {
                     break;
                 }
