@@ -1,20 +1,95 @@
-//! From an [`Endpoint`] to its ends: whatever the address names, messages come in or go out.
+//! From an [`Endpoint`] to its ends: whatever the address names, messages come in and go out.
+//!
+//! # Which call
+//!
+//! A two-way mechanism is *connected* by one side and *bound* by the other; of a one-way mechanism
+//! one side opens the *sender* and the other the *receiver*. Two-way endpoints have these two calls
+//! as well, for who needs one direction alone.
+//!
+//! | endpoint | [`connect`] | [`bind`] | [`open_sender`] | [`open_receiver`] |
+//! |---|---|---|---|---|
+//! | `fifo:` | | | waits for a reader | makes the FIFO |
+//! | `mq:` | | | makes the queue | makes the queue |
+//! | `unix:` `unixpacket:` `tcp:` | waits for a server | a [`Listener`] | connects | binds: all clients at once |
+//! | `exec:` | starts the program, over its input and output | one connection, as `connect` | starts it, over its input | starts it, over its output |
+//! | `stdio:` | standard input and output | one connection, as `connect` | standard output | standard input |
+//! | `fd:` stream or packet socket | yes | one connection, as `connect` | yes | yes |
+//! | `fd:` listening socket | | a [`Listener`] | | all clients at once |
+//! | `fd:` pipe, FIFO, queue, file | | | if open for writing | if open for reading |
+//! | `fd:` terminal, device | if open for both | one connection, as `connect` | if open for writing | if open for reading |
+//!
+//! An empty cell is [`Error::Unsupported`], which says why, before anything happens: a mechanism
+//! whose [direction](crate::endpoint::Capabilities::direction) is one-way cannot be connected. Two
+//! one-way ends, such as two queues, make a channel by [`Channel::new`](crate::Channel::new).
+//!
+//! All calls are on [`Options`]; [`Endpoint`] has them with the default options.
+//!
+//! # What they give
 //!
 //! ```text
-//!  "fifo:/run/jobs"  ── Options::open_receiver ──>  Incoming: Stream<Item = io::Result<Message>>
-//!                    ── Options::open_sender   ──>  Outgoing: Sink<Message, Error = io::Error>
+//!  connect        ──>  Connection ──┬── channel(codec)  ──>  Channel<Out, In>
+//!  bind           ──>  Listener: Stream<Item = io::Result<Connection>>
+//!                                   ├── into_split()    ──>  (Outgoing, Incoming)
+//!                                   └── into_bytes()    ──>  AsyncRead + AsyncWrite
+//!  open_sender    ──>  Outgoing:   Sink<Message, Error = io::Error>      ── typed(codec) ──>  Sender<T>
+//!  open_receiver  ──>  Incoming: Stream<Item = io::Result<Message>>      ── typed(codec) ──>  Receiver<T>
 //! ```
 //!
 //! A [`Message`] is a frame and what its mechanism tells of it, such as a queue's priority. Who
-//! needs the frame alone turns an end into one half of the waist with
-//! [`Incoming::into_frames`] or [`Outgoing::into_frames`].
+//! needs frames alone turns an end into one half of the waist with [`Incoming::into_frames`] and
+//! [`Outgoing::into_frames`].
 //!
-//! Opening does what the address says and checks that the mechanism can do what is asked: a wrong
-//! direction, or a scheme that cannot be opened this way, is an [`Error`] before anything happens.
+//! # Who starts first
+//!
+//! Either side may. A sender waits for the reader of a FIFO, and whoever connects for the server,
+//! for as long as [`Options::wait`] says: by default for ever. A queue needs nobody.
+//!
+//! # End, and the peer's death
+//!
+//! - The receiving end of a FIFO ends when the last sender has gone (`?persist=true`: never); a
+//!   queue never ends; a connection ends when the peer has closed its sending half, or has died.
+//! - [`Outgoing`]'s `close` writes what was not written and ends that direction. So does dropping
+//!   it, but for what was not written.
+//! - A program in `exec:` ends its direction when it closes its output or has exited: a process
+//!   that it leaves behind does not hold up the end for longer than
+//!   [`child::DEFAULT_GRACE`](crate::child::DEFAULT_GRACE). Its exit status comes from the
+//!   [`Child`](crate::child::Child) that [`Connection::take_child`] gives.
+//!
+//! # Inherited descriptors
+//!
+//! `fd:N` finds out by `fstat(2)` and `fcntl(2)` what descriptor N is. From 3 on it is taken over:
+//! closed when the end is dropped, closed on `exec`, and not there for a second time
+//! ([`DescriptorProblem::Taken`]). 0 to 2 belong to `std::io`, and are shared, any number of times.
+//! What tells an inherited descriptor from one of the program's own is that it lacks `FD_CLOEXEC`.
+//!
+//! The blocking mode, which lives in what a descriptor shares with the processes that have it too,
+//! is left as it is: a pipe or a queue is opened once more through `/proc`, a connected socket is
+//! used by calls that do not depend on it, a terminal or file gets a thread. Listening sockets
+//! are made non-blocking, since `accept(2)` depends on it.
+//!
+//! # Socket activation
+//!
+//! [`bind`] of a `unix:`, `unixpacket:` or `tcp:` endpoint takes a socket that a service manager
+//! has bound already, by the protocol of `sd_listen_fds(3)`:
+//!
+//! - `LISTEN_PID` has to be this process. Then the `LISTEN_FDS` descriptors from number 3 on are
+//!   looked at, in order, and the first one is taken that is a listening socket of the right type
+//!   whose own address is exactly the endpoint's. A path has to be the same bytes; a host name in
+//!   `tcp:` stands for all its addresses, `0.0.0.0` for itself alone (`ListenStream=80` binds
+//!   `[::]:80`), and port 0 for none. If there is none, the endpoint is bound as usual.
+//! - [`Listener::activation_name`] is its name in `LISTEN_FDNAMES`. To take a socket by number,
+//!   whatever its address, bind `fd:3`.
+//! - Nothing is removed from the file system when such a listener is dropped: the socket is the
+//!   manager's. The address options `mode` and `nodelay` have no effect on it.
+//! - The variables stay set: no program with more than one thread can remove one soundly
+//!   (`setenv(3)`). Nothing follows from it. Each socket is taken once, taken ones are closed on
+//!   `exec`, and `LISTEN_PID` keeps other processes from believing the rest.
 //!
 //! Everything here needs a Tokio runtime with its I/O driver and timer enabled.
 //!
 //! # Examples
+//!
+//! One-way:
 //!
 //! ```
 //! use aqueduct::{Endpoint, connect::Options, frame::Framing};
@@ -37,19 +112,68 @@
 //! assert_eq!(message.body(), "sort the attic");
 //! # Ok(()) }
 //! ```
+//!
+//! Two-way and typed:
+//!
+//! ```
+//! use aqueduct::Endpoint;
+//! use aqueduct::codec::Text;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut listener = "tcp://127.0.0.1:0".parse::<Endpoint>()?.bind().await?;
+//! let address = listener.local_endpoint().clone();
+//! let server = tokio::spawn(async move {
+//!     let connection = listener.accept().await.ok_or("no connection")??;
+//!     let mut client = connection.channel::<String, String>(Text);
+//!     while let Some(request) = client.recv().await {
+//!         client.send(request?.to_uppercase()).await?;
+//!     }
+//!     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+//! });
+//!
+//! let mut client = address.open_channel::<String, String>(Text).await?;
+//! client.send("hello".into()).await?;
+//! assert_eq!(client.recv().await.transpose()?, Some("HELLO".into()));
+//! client.close().await?;
+//! # server.await?.map_err(|e| e.to_string())?;
+//! # Ok(()) }
+//! ```
+//!
+//! [`connect`]: Options::connect
+//! [`bind`]: Options::bind
+//! [`open_sender`]: Options::open_sender
+//! [`open_receiver`]: Options::open_receiver
 
+mod activation;
+mod byte_stream;
+mod clients;
+mod connection;
+mod descriptor;
 mod error;
 mod incoming;
+mod listener;
 mod message;
 mod open;
 mod outgoing;
+mod packets;
+mod peer;
 mod queue;
+mod send_only;
+mod shared_socket;
+mod two_way;
+mod typed;
 
-pub use self::error::Error;
+pub use self::byte_stream::{ByteReader, ByteStream, ByteWriter};
+pub use self::clients::DEFAULT_MAX_CLIENTS;
+pub use self::connection::Connection;
+pub use self::error::{Asked, DescriptorProblem, Error, Limit};
 pub use self::incoming::Incoming;
+pub use self::listener::Listener;
 pub use self::message::Message;
 pub use self::open::Options;
 pub use self::outgoing::Outgoing;
+pub use self::peer::Peer;
+pub use self::send_only::DEFAULT_LINGER;
 
 #[cfg(doc)]
 use crate::Endpoint;

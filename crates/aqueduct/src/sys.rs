@@ -4,7 +4,7 @@
 use std::io;
 use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BufMut;
@@ -51,6 +51,22 @@ pub(crate) fn read_spare(fd: impl AsFd, buf: &mut impl BufMut) -> io::Result<usi
     let n = read(fd, unsafe { buf.chunk_mut().as_uninit_slice_mut() })?;
     // SAFETY: the kernel has just written the first `n` bytes of that chunk.
     unsafe { buf.advance_mut(n) };
+    Ok(n)
+}
+
+/// `recv(2)` that does not wait, whatever the mode of the socket, into the unfilled part of `buf`,
+/// which is advanced by what came.
+pub(crate) fn recv_buf(fd: impl AsFd, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: `recv` only writes initialised bytes, so nothing is ever de-initialised.
+    let room = unsafe { buf.unfilled_mut() };
+    // SAFETY: the pointer and length describe memory that is ours to write for the whole call.
+    let n = unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT) };
+    // A negative count is the error; any other fits `usize`.
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has just written the first `n` unfilled bytes.
+    unsafe { buf.assume_init(n) };
+    buf.advance(n);
     Ok(n)
 }
 
@@ -137,15 +153,32 @@ fn is_marked(fd: RawFd) -> io::Result<bool> {
 /// An inherited descriptor shows by its missing `FD_CLOEXEC`: all that std, Tokio and this crate open
 /// has it. It is set here, so that nobody takes the same one twice.
 pub(crate) fn take_inherited(number: RawFd) -> io::Result<Option<OwnedFd>> {
+    let taken = take_inherited_if(number, |_| Ok::<_, std::convert::Infallible>(()))?;
+    Ok(match taken {
+        Some(Ok((fd, ()))) => Some(fd),
+        None => None,
+    })
+}
+
+/// As [`take_inherited`], if `check` likes the descriptor. Otherwise it stays as it is.
+pub(crate) fn take_inherited_if<T, E>(
+    number: RawFd,
+    check: impl FnOnce(BorrowedFd<'_>) -> Result<T, E>,
+) -> io::Result<Option<Result<(OwnedFd, T), E>>> {
     static TAKING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if is_marked(number)? {
         return Ok(None);
     }
+    // SAFETY: it is open, and stays so: nobody in this process owns it, as below.
+    let checked = match check(unsafe { BorrowedFd::borrow_raw(number) }) {
+        Ok(checked) => checked,
+        Err(error) => return Ok(Some(Err(error))),
+    };
     mark(number)?;
     // SAFETY: it is open, and nobody in this process owns it: whoever opened one here has marked it,
     // and so has an earlier call of this function.
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(number) }))
+    Ok(Some(Ok((unsafe { OwnedFd::from_raw_fd(number) }, checked))))
 }
 
 /// Duplicates `fd` to the number `number`, closed on `exec`; `None` if that number is in use.

@@ -8,6 +8,9 @@ use futures_util::StreamExt;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Message;
+use crate::Receiver;
+use crate::child::Child;
+use crate::codec::Decode;
 use crate::frame::{BoxFrameStream, FramedRead, Framing};
 
 /// Messages that come from an endpoint.
@@ -23,6 +26,7 @@ use crate::frame::{BoxFrameStream, FramedRead, Framing};
 #[must_use = "streams do nothing unless polled"]
 pub struct Incoming {
     inlet: Pin<Box<dyn Inlet + Send>>,
+    child: Option<Child>,
 }
 
 /// What each kind of transport has to offer.
@@ -41,7 +45,13 @@ impl Incoming {
     pub(super) fn new(inlet: impl Inlet + Send + 'static) -> Self {
         Self {
             inlet: Box::pin(inlet),
+            child: None,
         }
+    }
+
+    pub(super) fn with_child(mut self, child: Child) -> Self {
+        self.child = Some(child);
+        self
     }
 
     /// Cuts a byte stream into messages, `chunk` bytes in a read at most.
@@ -82,6 +92,17 @@ impl Incoming {
     /// How many bytes were taken of a message that is not whole yet (framing included).
     pub fn unfinished(&self) -> usize {
         self.inlet.unfinished()
+    }
+
+    /// Takes the process that `exec:` has started, to wait for its exit status or to kill it; see
+    /// [`Connection::take_child`](super::Connection::take_child).
+    pub fn take_child(&mut self) -> Option<Child> {
+        self.child.take()
+    }
+
+    /// The receiving end of what `codec` makes of the bodies.
+    pub fn typed<T>(self, codec: impl Decode<T> + 'static) -> Receiver<T> {
+        Receiver::new(self.into_frames(), codec)
     }
 
     /// The receiving half of the waist: the bodies alone.

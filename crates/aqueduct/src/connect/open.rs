@@ -1,20 +1,20 @@
 use std::time::Duration;
 
+use super::byte_stream::ByteReader;
+use super::descriptor::{self, Found};
 use super::queue::{self, Given, Taken};
-use super::{Error, Incoming, Outgoing};
+use super::{Asked, Error, Incoming, Outgoing};
+use crate::blocking::{BlockingReader, BlockingWriter};
+use crate::child::Command;
 use crate::endpoint::{self, Endpoint};
 use crate::fifo::{self, SharedSender};
-use crate::frame::{FramedWrite, Framing};
-use crate::mq::{Framed, WholeMessage};
-use crate::stdio;
+use crate::frame::{FramedWrite, Framing, PIPE_CHUNK};
+use crate::mq::{self, Framed, WholeMessage};
+use crate::{pipe, stdio};
 
-/// How many bytes one read of standard input moves at most: 64 KiB.
-const STDIO_CHUNK: usize = 64 * 1024;
-/// How many bytes one read of a FIFO moves at most: two pages, so that both sides work at a time.
-const FIFO_CHUNK: usize = 8 * 1024;
-
-const RECEIVE: &[&str] = &["fifo:", "mq:", "stdio:"];
-const SEND: &[&str] = &["fifo:", "mq:", "stdio:"];
+/// How many bytes one read or write of standard input or output, a file or a terminal moves at
+/// most: 64 KiB.
+pub(super) const FILE_CHUNK: usize = 64 * 1024;
 
 /// How to open the ends of an endpoint. What the address itself says goes before.
 ///
@@ -24,9 +24,9 @@ const SEND: &[&str] = &["fifo:", "mq:", "stdio:"];
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until something is opened with them"]
 pub struct Options {
-    framing: Framing,
-    create: bool,
-    wait: Option<Duration>,
+    pub(super) framing: Framing,
+    pub(super) create: bool,
+    pub(super) wait: Option<Duration>,
 }
 
 impl Default for Options {
@@ -36,7 +36,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Length framing; what is missing is created; a peer is waited for without a limit.
+    /// Length framing with frames of at most [`DEFAULT_MAX_FRAME`](crate::frame::DEFAULT_MAX_FRAME);
+    /// what is missing is created; a peer is waited for without a limit.
     pub fn new() -> Self {
         Self {
             framing: Framing::length(),
@@ -45,26 +46,34 @@ impl Options {
         }
     }
 
-    /// Sets how a byte stream is cut into messages, and the largest message. Mechanisms that keep
-    /// boundaries themselves ignore the cut.
+    /// Sets how a byte stream is cut into messages, and the largest message.
+    ///
+    /// Mechanisms that keep boundaries themselves ignore the cut. The largest message holds for
+    /// `unixpacket:` too; that of a queue is the queue's own.
     pub fn framing(&mut self, framing: Framing) -> &mut Self {
         self.framing = framing;
         self
     }
 
-    /// Sets whether a FIFO or queue that is missing is created. The address option `create` goes before.
+    /// Sets whether a FIFO or queue that is missing is created. The address option `create` goes
+    /// before.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.create = create;
         self
     }
 
-    /// Sets how long a peer that has to be there is waited for; `None`: for ever.
+    /// Sets how long a peer that has to be there is waited for: the reader of a FIFO, the server
+    /// of a socket. `None`: for ever; zero: it is tried once.
     pub fn wait(&mut self, limit: Option<Duration>) -> &mut Self {
         self.wait = limit;
         self
     }
 
     /// Opens the receiving end.
+    ///
+    /// A two-way endpoint is bound, and messages come from all who connect at the same time
+    /// ([`Listener::into_incoming`](super::Listener::into_incoming)). A program in `exec:` is
+    /// started with our own standard input, and messages come from its output, as `popen(3)` does.
     ///
     /// It does not wait for a sender: the messages of one that comes later arrive then.
     ///
@@ -83,7 +92,7 @@ impl Options {
                     .persistent(fifo.persist().unwrap_or(false))
                     .open_receiver(fifo.path())
                     .map_err(Error::Fifo)?;
-                Ok(Incoming::bytes(receiver, self.framing.clone(), FIFO_CHUNK))
+                Ok(Incoming::bytes(receiver, self.framing.clone(), PIPE_CHUNK))
             }
             Endpoint::Mq(mq) => {
                 let options = queue::options(mq, self.create);
@@ -92,15 +101,30 @@ impl Options {
             }
             Endpoint::Stdio => {
                 let stdin = stdio::stdin().map_err(|e| failed(endpoint, e))?;
-                Ok(Incoming::bytes(stdin, self.framing.clone(), STDIO_CHUNK))
+                Ok(Incoming::bytes(stdin, self.framing.clone(), FILE_CHUNK))
             }
-            _ => Err(unsupported(endpoint, "received from", RECEIVE)),
+            Endpoint::Exec(exec) => {
+                let mut command = command(exec);
+                command.pipe_from_child(1);
+                let mut child = command.spawn().map_err(Error::Exec)?;
+                let output = child.take_receiver(1).map_err(Error::Exec)?;
+                let incoming = Incoming::bytes(output, self.framing.clone(), PIPE_CHUNK);
+                Ok(incoming.with_child(child))
+            }
+            Endpoint::Fd(fd) => self.receive_from_fd(endpoint, fd),
+            Endpoint::Unix(_) | Endpoint::UnixPacket(_) | Endpoint::Tcp(_) => {
+                Ok(self.bind(endpoint).await?.into_incoming())
+            }
         }
     }
 
     /// Opens the sending end, as soon as there is somebody to send to.
     ///
-    /// A FIFO has to have a reader; a queue keeps messages for whoever comes.
+    /// A FIFO has to have a reader; a queue keeps messages for whoever comes. A two-way endpoint is
+    /// connected, and what the peer says is thrown away
+    /// ([`Connection::into_outgoing`](super::Connection::into_outgoing)). A program in `exec:` is
+    /// started with our own standard output, and gets the messages on its input, as `popen(3)`
+    /// does.
     ///
     /// Several processes may send to one FIFO at a time, each through such an end: none of their
     /// messages is torn, whatever its size ([`SharedSender::with_large_frames`]).
@@ -123,6 +147,7 @@ impl Options {
                         peer: "reader",
                         // To the nanosecond is of no use to anybody.
                         waited: self.wait.unwrap_or(waited),
+                        source: None,
                     },
                     error => Error::Fifo(error),
                 })?;
@@ -139,13 +164,81 @@ impl Options {
             }
             Endpoint::Stdio => {
                 let stdout = stdio::stdout().map_err(|e| failed(endpoint, e))?;
-                Ok(Outgoing::frames(FramedWrite::new(
-                    stdout,
-                    self.framing.clone(),
-                )))
+                let frames = FramedWrite::new(stdout, self.framing.clone());
+                Ok(Outgoing::frames(frames))
             }
-            _ => Err(unsupported(endpoint, "sent to", SEND)),
+            Endpoint::Exec(exec) => {
+                let mut command = command(exec);
+                command.pipe_to_child(0);
+                let mut child = command.spawn().map_err(Error::Exec)?;
+                let input = child.take_sender(0).map_err(Error::Exec)?;
+                let outgoing = Outgoing::frames(input.framed(self.framing.clone()));
+                Ok(outgoing.with_child(child))
+            }
+            Endpoint::Fd(fd) => self.send_to_fd(endpoint, fd),
+            Endpoint::Unix(_) | Endpoint::UnixPacket(_) | Endpoint::Tcp(_) => {
+                Ok(self.connect(endpoint).await?.into_outgoing())
+            }
         }
+    }
+
+    fn receive_from_fd(&self, endpoint: &Endpoint, fd: &endpoint::Fd) -> Result<Incoming, Error> {
+        let (fd, found) = descriptor::take(endpoint, fd, Asked::Receive)?;
+        let failed = |e| failed(endpoint, e);
+        let framing = self.framing.clone();
+        Ok(match found {
+            Found::Pipe(_) => {
+                // A pipe that cannot be opened once more is one that another user made.
+                let reader: ByteReader = match pipe::Receiver::from_shared_fd(&fd) {
+                    Ok(pipe) => Box::new(pipe),
+                    Err(_) => Box::new(BlockingReader::new(fd).map_err(failed)?),
+                };
+                Incoming::bytes(reader, framing, PIPE_CHUNK)
+            }
+            Found::Queue(_) => {
+                let queue = mq::OpenOptions::new().open_fd(&fd).map_err(Error::Mq)?;
+                let receiver = mq::Receiver::new(queue).map_err(Error::Mq)?;
+                Incoming::new(Taken::new(receiver))
+            }
+            Found::Device(_) | Found::File(_) => {
+                let reader = BlockingReader::new(fd).map_err(failed)?;
+                Incoming::bytes(reader, framing, FILE_CHUNK)
+            }
+            Found::Stream(_)
+            | Found::Packets
+            | Found::TcpListener
+            | Found::UnixListener
+            | Found::PacketListener => self.serve_fd(endpoint, fd, found)?.into_incoming(),
+        })
+    }
+
+    fn send_to_fd(&self, endpoint: &Endpoint, fd: &endpoint::Fd) -> Result<Outgoing, Error> {
+        let (fd, found) = descriptor::take(endpoint, fd, Asked::Send)?;
+        let failed = |e| failed(endpoint, e);
+        let framing = self.framing.clone();
+        Ok(match found {
+            Found::Pipe(_) => match pipe::Sender::from_shared_fd(&fd) {
+                Ok(pipe) => Outgoing::frames(pipe.framed(framing)),
+                // As for the receiver; and where the last reader of a FIFO has gone.
+                Err(_) => {
+                    let writer = BlockingWriter::new(fd).map_err(failed)?;
+                    Outgoing::frames(FramedWrite::new(writer, framing).with_chunk(PIPE_CHUNK))
+                }
+            },
+            Found::Queue(_) => {
+                let queue = mq::OpenOptions::new().open_fd(&fd).map_err(Error::Mq)?;
+                Outgoing::new(Given {
+                    framed: Framed::new(queue, WholeMessage),
+                    priority: 0,
+                })
+            }
+            Found::Device(_) | Found::File(_) => {
+                let writer = BlockingWriter::new(fd).map_err(failed)?;
+                Outgoing::frames(FramedWrite::new(writer, framing))
+            }
+            // A listener was refused before.
+            _ => self.connect_fd(endpoint, fd, found)?.into_outgoing(),
+        })
     }
 
     fn fifo(&self, fifo: &endpoint::Fifo) -> fifo::OpenOptions {
@@ -158,19 +251,14 @@ impl Options {
     }
 }
 
-fn unsupported(
-    endpoint: &Endpoint,
-    purpose: &'static str,
-    supported: &'static [&'static str],
-) -> Error {
-    Error::Unsupported {
-        endpoint: endpoint.clone(),
-        purpose,
-        supported,
-    }
+/// What an address says of a program.
+pub(super) fn command(exec: &endpoint::Exec) -> Command {
+    let mut command = Command::new(exec.program());
+    command.args(exec.args());
+    command
 }
 
-fn failed(endpoint: &Endpoint, source: std::io::Error) -> Error {
+pub(super) fn failed(endpoint: &Endpoint, source: std::io::Error) -> Error {
     Error::Io {
         endpoint: endpoint.clone(),
         source,

@@ -7,6 +7,9 @@ use bytes::Bytes;
 use futures_sink::Sink;
 
 use super::Message;
+use crate::Sender;
+use crate::child::Child;
+use crate::codec::Encode;
 use crate::frame::BoxFrameSink;
 
 /// Where messages go out to an endpoint.
@@ -26,13 +29,20 @@ use crate::frame::BoxFrameSink;
 #[must_use = "sinks do nothing unless polled"]
 pub struct Outgoing {
     outlet: Pin<Box<dyn Sink<Message, Error = io::Error> + Send>>,
+    child: Option<Child>,
 }
 
 impl Outgoing {
     pub(super) fn new(outlet: impl Sink<Message, Error = io::Error> + Send + 'static) -> Self {
         Self {
             outlet: Box::pin(outlet),
+            child: None,
         }
+    }
+
+    pub(super) fn with_child(mut self, child: Child) -> Self {
+        self.child = Some(child);
+        self
     }
 
     /// Sends the bodies as frames.
@@ -40,6 +50,17 @@ impl Outgoing {
         frames: impl Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
     ) -> Self {
         Self::new(Bodies { frames })
+    }
+
+    /// Takes the process that `exec:` has started, to wait for its exit status or to kill it; see
+    /// [`Connection::take_child`](super::Connection::take_child).
+    pub fn take_child(&mut self) -> Option<Child> {
+        self.child.take()
+    }
+
+    /// The sending end for items that `codec` turns into bodies.
+    pub fn typed<T>(self, codec: impl Encode<T> + 'static) -> Sender<T> {
+        Sender::new(self.into_frames(), codec)
     }
 
     /// The sending half of the waist: bodies, with nothing else said of them.

@@ -44,6 +44,12 @@ impl Listener {
         })
     }
 
+    /// Sets the largest message of accepted connections, at least 1.
+    pub fn with_max_message(mut self, bytes: usize) -> Self {
+        self.max_message = bytes;
+        self
+    }
+
     /// Accepts one connection. Any number of tasks may wait at once.
     ///
     /// # Errors

@@ -91,6 +91,13 @@ impl Socket {
         })
     }
 
+    /// Takes over a socket whose open file description others share: its mode is left as it is, since
+    /// no call here depends on it.
+    pub(crate) fn from_shared(fd: OwnedFd, max_message: usize) -> io::Result<Self> {
+        check_socket(&fd)?;
+        Self::new(fd, max_message)
+    }
+
     /// The largest message that can be sent: the limit that was set, or the kernel's if that is
     /// lower.
     pub fn max_message(&self) -> usize {
@@ -324,18 +331,8 @@ impl TryFrom<OwnedFd> for Socket {
     /// Takes over a connected `SOCK_SEQPACKET` Unix socket: puts it into non-blocking mode and turns
     /// `SO_PASSCRED` off.
     fn try_from(fd: OwnedFd) -> io::Result<Self> {
-        let socket = SockRef::from(&fd);
-        let fits = socket.domain()? == Domain::UNIX && socket.r#type()? == Type::SEQPACKET;
-        if !fits || socket.is_listener()? {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the descriptor is not a connected Unix socket of type SOCK_SEQPACKET",
-            ));
-        }
-        socket.set_nonblocking(true)?;
-        // With it each message brings control data that we have no use and no room for, and looks
-        // as if descriptors had been cut off.
-        socket.set_passcred(false)?;
+        check_socket(&fd)?;
+        SockRef::from(&fd).set_nonblocking(true)?;
         Self::new(fd, DEFAULT_MAX_MESSAGE)
     }
 }
@@ -357,6 +354,20 @@ pub fn pair() -> io::Result<(Socket, Socket)> {
         Socket::new(a.into(), DEFAULT_MAX_MESSAGE)?,
         Socket::new(b.into(), DEFAULT_MAX_MESSAGE)?,
     ))
+}
+
+fn check_socket(fd: &OwnedFd) -> io::Result<()> {
+    let socket = SockRef::from(fd);
+    let fits = socket.domain()? == Domain::UNIX && socket.r#type()? == Type::SEQPACKET;
+    if !fits || socket.is_listener()? {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the descriptor is not a connected Unix socket of type SOCK_SEQPACKET",
+        ));
+    }
+    // With it each message brings control data that we have no use and no room for, and looks as if
+    // descriptors had been cut off.
+    socket.set_passcred(false)
 }
 
 /// Receives one message of at most `limit` bytes into an allocation of its own.

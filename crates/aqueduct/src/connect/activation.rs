@@ -1,0 +1,117 @@
+//! Sockets that a service manager has bound and hands down: systemd's socket activation.
+//!
+//! The protocol is `sd_listen_fds(3)`: `LISTEN_PID` is our process, `LISTEN_FDS` how many
+//! descriptors there are from number 3 on, `LISTEN_FDNAMES` their names, between colons.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+
+use socket2::{Domain, SockAddr, SockRef, Type};
+
+use super::descriptor::Found;
+use super::two_way::tcp_endpoint;
+use crate::endpoint::{self, Endpoint};
+use crate::sys;
+
+/// The number of the first descriptor (`SD_LISTEN_FDS_START`).
+const FIRST: RawFd = 3;
+
+/// The address to look for among the sockets that were handed down.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    Tcp(Vec<SocketAddr>),
+    /// The name as the kernel has it: abstract ones begin with a zero byte.
+    Unix {
+        name: Vec<u8>,
+        kind: Type,
+    },
+}
+
+impl Wanted {
+    fn is(&self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        let socket = SockRef::from(&fd);
+        // Fails on what is no socket.
+        let kind = socket.r#type()?;
+        if !socket.is_listener()? {
+            return Ok(false);
+        }
+        let local = socket.local_addr()?;
+        Ok(match self {
+            Self::Tcp(wanted) => {
+                kind == Type::STREAM && local.as_socket().is_some_and(|it| wanted.contains(&it))
+            }
+            Self::Unix { name, kind: wanted } => {
+                kind == *wanted
+                    && local.domain() == Domain::UNIX
+                    && unix_name(&local).is_some_and(|it| it == *name)
+            }
+        })
+    }
+}
+
+/// Takes the socket that is bound to that address over, if one was handed down, and its name.
+pub(super) fn take(wanted: &Wanted) -> Option<(OwnedFd, String)> {
+    let count = passed()?;
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    for i in 0..count {
+        let name = names.next().unwrap_or_default().to_owned();
+        let check = |fd: BorrowedFd<'_>| match wanted.is(fd) {
+            Ok(true) => Ok(()),
+            _ => Err(()),
+        };
+        // One that is closed, or was taken before, is as one of another address.
+        if let Ok(Some(Ok((fd, ())))) = sys::take_inherited_if(FIRST + i, check) {
+            tracing::debug!(
+                target: "aqueduct::connect", number = FIRST + i, name, "took an activated socket"
+            );
+            return Some((fd, name));
+        }
+    }
+    None
+}
+
+/// How many descriptors were handed down to this very process.
+fn passed() -> Option<RawFd> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    if number("LISTEN_PID")? != std::process::id() {
+        return None;
+    }
+    RawFd::try_from(number("LISTEN_FDS")?)
+        .ok()
+        .filter(|count| *count <= MOST)
+}
+
+fn unix_name(address: &SockAddr) -> Option<Vec<u8>> {
+    if let Some(name) = address.as_abstract_namespace() {
+        return Some([b"\0", name].concat());
+    }
+    Some(address.as_pathname()?.as_os_str().as_bytes().to_vec())
+}
+
+/// More than any service has; a number beyond is nonsense.
+const MOST: RawFd = 4096;
+
+/// Whether any sockets were handed down to this process.
+pub(super) fn is_used() -> bool {
+    passed().is_some_and(|count| count > 0)
+}
+
+/// The endpoint to which a listening socket is bound.
+pub(super) fn local_endpoint(fd: &OwnedFd, found: Found) -> Option<Endpoint> {
+    let address = SockRef::from(fd).local_addr().ok()?;
+    if found == Found::TcpListener {
+        return tcp_endpoint(address.as_socket()?, None);
+    }
+    let unix = match address.as_abstract_namespace() {
+        Some(name) => endpoint::Unix::new_abstract(name),
+        None => endpoint::Unix::new(address.as_pathname()?),
+    };
+    match found {
+        Found::UnixListener => Some(Endpoint::Unix(unix.ok()?)),
+        Found::PacketListener => Some(Endpoint::UnixPacket(unix.ok()?)),
+        _ => None,
+    }
+}

@@ -1,0 +1,162 @@
+//! [`Clients`]: all clients of a listener, as one stream of messages.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use futures_util::stream::SelectAll;
+
+use super::incoming::Inlet;
+use super::{Incoming, Listener, Message, Peer};
+use crate::endpoint::Endpoint;
+
+/// How many clients are received from at a time, for each listener.
+pub const DEFAULT_MAX_CLIENTS: usize = 1024;
+
+/// ```text
+/// Listening ── stop, or accept fails ──> Draining ── last client ends ──> over
+/// ```
+pub(super) struct Clients {
+    /// `None`: no more are accepted.
+    listener: Option<Listener>,
+    local: Endpoint,
+    clients: SelectAll<Client>,
+    /// How many messages may still be delivered, if that is limited.
+    left: Option<u64>,
+}
+
+struct Client {
+    incoming: Incoming,
+    peer: Peer,
+    over: bool,
+}
+
+impl Clients {
+    pub(super) fn new(listener: Listener) -> Self {
+        Self {
+            local: listener.local_endpoint().clone(),
+            listener: Some(listener),
+            clients: SelectAll::new(),
+            left: None,
+        }
+    }
+
+    /// Accepts who is there and may come in. Pending: no one is, or no one may. An error is the
+    /// last thing accepting gives.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        while self.clients.len() < DEFAULT_MAX_CLIENTS {
+            let Some(listener) = &mut self.listener else {
+                return Poll::Pending;
+            };
+            match ready!(Pin::new(listener).poll_next(cx)) {
+                Some(Ok(connection)) => {
+                    let peer = *connection.peer();
+                    tracing::debug!(target: TARGET, address = %self.local, %peer, "a client came");
+                    let incoming = connection.into_incoming();
+                    self.clients.push(Client {
+                        incoming,
+                        peer,
+                        over: false,
+                    });
+                }
+                Some(Err(error)) => {
+                    self.listener = None;
+                    return Poll::Ready(error);
+                }
+                None => self.listener = None,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Stream for Clients {
+    type Item = io::Result<Message>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.left == Some(0) {
+            return Poll::Ready(None);
+        }
+        loop {
+            if let Poll::Ready(error) = this.poll_accept(cx) {
+                return Poll::Ready(Some(Err(error)));
+            }
+            let full = this.clients.len() >= DEFAULT_MAX_CLIENTS;
+            match Pin::new(&mut this.clients).poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    if let Some(left) = &mut this.left {
+                        *left -= 1;
+                    }
+                    return Poll::Ready(Some(Ok(message)));
+                }
+                Poll::Ready(Some(Err((peer, error)))) => {
+                    let address = &this.local;
+                    tracing::warn!(
+                        target: TARGET, %address, %peer, error = %Reason(&error),
+                        "a client broke off, and its connection was closed"
+                    );
+                }
+                Poll::Ready(None) if this.listener.is_none() => return Poll::Ready(None),
+                // Someone has left: there is a place for one more.
+                _ if full && this.clients.len() < DEFAULT_MAX_CLIENTS => {}
+                _ => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Inlet for Clients {
+    fn stop(mut self: Pin<&mut Self>) {
+        self.listener = None;
+        // Put in afresh, so that each is polled once more and can end.
+        for mut client in std::mem::take(&mut self.clients) {
+            client.incoming.stop();
+            self.clients.push(client);
+        }
+    }
+
+    fn limit(mut self: Pin<&mut Self>, count: u64) {
+        self.left = Some(count);
+    }
+
+    fn unfinished(&self) -> usize {
+        let each = self.clients.iter().map(|it| it.incoming.unfinished());
+        each.sum()
+    }
+}
+
+impl Stream for Client {
+    type Item = Result<Message, (Peer, io::Error)>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let next = ready!(Pin::new(&mut self.incoming).poll_next(cx));
+        Poll::Ready(next.map(|item| {
+            item.map_err(|error| {
+                self.over = true;
+                (self.peer, error)
+            })
+        }))
+    }
+}
+
+/// An error with its causes, in one line.
+struct Reason<'a>(&'a io::Error);
+
+impl std::fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)?;
+        let mut cause = std::error::Error::source(self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+const TARGET: &str = "aqueduct::connect";

@@ -1,0 +1,194 @@
+use std::fmt::{self, Debug, Formatter};
+
+use super::byte_stream::{ByteStream, Held};
+use super::packets::Packets;
+use super::send_only::{Rest, SendOnly};
+use super::{Incoming, Outgoing, Peer};
+use crate::Channel;
+use crate::child::Child;
+use crate::codec::Codec;
+use crate::frame::{BoxFrameSink, BoxFrameStream, FramedWrite, Framing};
+use crate::unix::seqpacket;
+
+/// A two-way connection: what [`Options::connect`](super::Options::connect) gives, and what a
+/// [`Listener`](super::Listener) is a stream of.
+///
+/// Take from it what you need:
+///
+/// | call | gives |
+/// |---|---|
+/// | [`channel`](Self::channel) | a typed [`Channel`] |
+/// | [`into_split`](Self::into_split) | both directions as messages |
+/// | [`into_frames`](Self::into_frames) | both halves of the waist |
+/// | [`into_outgoing`](Self::into_outgoing), [`into_incoming`](Self::into_incoming) | one direction, the other looked after |
+/// | [`into_bytes`](Self::into_bytes) | `AsyncRead` and `AsyncWrite`, for a protocol of your own |
+///
+/// Dropping the sending half ends that direction: the peer receives what was flushed, then the end.
+/// Dropping the receiving half alone tells the peer nothing; what it sends fills the buffers, and
+/// then it waits.
+///
+/// # Examples
+///
+/// See the [module](super).
+#[must_use = "dropping it ends the connection"]
+pub struct Connection {
+    link: Link,
+    framing: Framing,
+    chunk: usize,
+    peer: Peer,
+    child: Option<Child>,
+    /// Whether what comes may be thrown away where only sending is wanted. Standard input may not.
+    discards: bool,
+}
+
+enum Link {
+    Bytes(ByteStream),
+    Packets(seqpacket::Socket),
+}
+
+impl Connection {
+    pub(super) fn bytes(bytes: ByteStream, framing: Framing, chunk: usize, peer: Peer) -> Self {
+        Self {
+            link: Link::Bytes(bytes),
+            framing,
+            chunk,
+            peer,
+            child: None,
+            discards: true,
+        }
+    }
+
+    pub(super) fn packets(socket: seqpacket::Socket, framing: Framing) -> Self {
+        let peer = socket.peer_credentials().map_or(Peer::Unknown, Peer::Unix);
+        Self {
+            link: Link::Packets(socket),
+            framing,
+            chunk: 0,
+            peer,
+            child: None,
+            discards: true,
+        }
+    }
+
+    pub(super) fn with_child(mut self, child: Child) -> Self {
+        self.child = Some(child);
+        self
+    }
+
+    pub(super) fn never_discarding(mut self) -> Self {
+        self.discards = false;
+        self
+    }
+
+    /// Who is at the other end, as far as the mechanism tells.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The largest message that can be sent.
+    pub fn max_message(&self) -> usize {
+        match &self.link {
+            Link::Bytes(_) => self.framing.get_max_frame(),
+            Link::Packets(socket) => socket.max_message(),
+        }
+    }
+
+    /// Takes the process that `exec:` has started, to wait for its exit status or to kill it.
+    ///
+    /// What is not taken is reaped by Tokio when it exits; nothing kills it. It can be taken once.
+    pub fn take_child(&mut self) -> Option<Child> {
+        self.child.take()
+    }
+
+    /// Both directions, as messages.
+    pub fn into_split(self) -> (Outgoing, Incoming) {
+        match self.link {
+            Link::Bytes(ByteStream { reader, writer }) => {
+                let frames = FramedWrite::new(writer, self.framing.clone()).with_chunk(self.chunk);
+                let incoming = Incoming::bytes(reader, self.framing, self.chunk);
+                (Outgoing::frames(frames), incoming)
+            }
+            Link::Packets(socket) => {
+                let (sender, receiver) = socket.into_split();
+                let incoming = Incoming::new(Packets::new(receiver, None));
+                (Outgoing::frames(sender), incoming)
+            }
+        }
+    }
+
+    /// Both halves of the waist: a sink and a stream of frames.
+    pub fn into_frames(self) -> (BoxFrameSink, BoxFrameStream) {
+        let (outgoing, incoming) = self.into_split();
+        (outgoing.into_frames(), incoming.into_frames())
+    }
+
+    /// A typed channel: sends `Out`, receives `In`.
+    pub fn channel<Out, In>(
+        self,
+        codec: impl Codec<Out> + Codec<In> + Clone + 'static,
+    ) -> Channel<Out, In> {
+        let (outgoing, incoming) = self.into_split();
+        Channel::new(outgoing.typed(codec.clone()), incoming.typed(codec))
+    }
+
+    /// The sending direction alone.
+    ///
+    /// Closing it ends that direction, after all was sent. What the peer says is thrown away
+    /// whenever this is used, so that a peer which talks back is never stuck on it; closing waits
+    /// for such a peer to end its own direction, for [`DEFAULT_LINGER`](super::DEFAULT_LINGER) at
+    /// most, since a socket that is closed with input unread takes back what is still on its way.
+    /// (Standard input and terminals are not read at all.)
+    pub fn into_outgoing(self) -> Outgoing {
+        match self.link {
+            Link::Bytes(ByteStream { reader, writer }) => {
+                let frames = FramedWrite::new(writer, self.framing).with_chunk(self.chunk);
+                if self.discards {
+                    Outgoing::frames(SendOnly::new(frames, Rest::Bytes(reader)))
+                } else {
+                    Outgoing::frames(frames)
+                }
+            }
+            Link::Packets(socket) => {
+                let (sender, receiver) = socket.into_split();
+                Outgoing::frames(SendOnly::new(sender, Rest::Packets(receiver)))
+            }
+        }
+    }
+
+    /// The receiving direction alone.
+    ///
+    /// The other direction stays open, with nothing sent, until the peer has ended its own: some
+    /// programs stop sending when they see an end.
+    pub fn into_incoming(self) -> Incoming {
+        match self.link {
+            Link::Bytes(ByteStream { reader, writer }) => {
+                Incoming::bytes(Held::new(reader, writer), self.framing, self.chunk)
+            }
+            Link::Packets(socket) => {
+                let (sender, receiver) = socket.into_split();
+                Incoming::new(Packets::new(receiver, Some(sender)))
+            }
+        }
+    }
+
+    /// The bytes before any framing.
+    ///
+    /// # Errors
+    ///
+    /// The connection itself where its mechanism has messages and no bytes (`unixpacket:`).
+    pub fn into_bytes(self) -> Result<ByteStream, Self> {
+        match self.link {
+            Link::Bytes(bytes) => Ok(bytes),
+            link => Err(Self { link, ..self }),
+        }
+    }
+}
+
+impl Debug for Connection {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.peer)
+            .field("framing", &self.framing)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,51 @@
+use std::fmt::{self, Display, Formatter};
+use std::net::SocketAddr;
+
+use crate::unix::Credentials;
+
+/// Who is at the other end of a [`Connection`](super::Connection), as far as the mechanism tells.
+///
+/// It prints as a few words for a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Peer {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The user, group and process at the other end of a Unix socket, as the kernel saw them.
+    Unix(Credentials),
+    /// A process that we started.
+    Child {
+        /// Its number; `None` if it was reaped already.
+        pid: Option<u32>,
+    },
+    /// Whoever is at the other ends of standard input and output.
+    Stdio,
+    /// The mechanism does not tell.
+    Unknown,
+}
+
+impl Peer {
+    /// The user, group and process of the peer, where the kernel vouches for them: on Unix sockets.
+    pub fn credentials(&self) -> Option<Credentials> {
+        match self {
+            Self::Unix(credentials) => Some(*credentials),
+            _ => None,
+        }
+    }
+}
+
+impl Display for Peer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(Credentials { uid, pid, .. }) => match pid {
+                Some(pid) => write!(f, "process {pid} of user {uid}"),
+                None => write!(f, "a process of user {uid}"),
+            },
+            Self::Child { pid: Some(pid) } => write!(f, "child process {pid}"),
+            Self::Child { pid: None } => f.write_str("a child process"),
+            Self::Stdio => f.write_str("standard input and output"),
+            Self::Unknown => f.write_str("an unknown peer"),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! [`SendOnly`]: the sending half of a connection whose other direction nobody wants.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_sink::Sink;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Sleep;
+
+use super::ByteReader;
+use crate::unix::seqpacket;
+
+/// How long closing a sending end waits for a peer that has talked back to end its own direction.
+///
+/// Closing a socket with input unread resets the connection, and what is still on its way to the
+/// peer is lost (RFC 1122, 4.2.2.13).
+pub const DEFAULT_LINGER: Duration = Duration::from_secs(1);
+
+/// How many reads in a row are made to throw something away.
+const DISCARDS: usize = 16;
+
+/// A sink that reads and throws away what the peer says, so that a peer which talks back is never
+/// stuck on it, and closes so that the peer gets all that was sent.
+pub(super) struct SendOnly<S> {
+    sink: S,
+    rest: Rest,
+    /// Something was thrown away.
+    talkative: bool,
+    closed: bool,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+/// The direction nobody wants.
+pub(super) enum Rest {
+    Bytes(ByteReader),
+    Packets(seqpacket::Receiver),
+    Ended,
+}
+
+impl<S: Sink<Bytes, Error = io::Error> + Unpin> SendOnly<S> {
+    pub(super) fn new(sink: S, rest: Rest) -> Self {
+        Self {
+            sink,
+            rest,
+            talkative: false,
+            closed: false,
+            linger: None,
+        }
+    }
+
+    /// Throws away what is there; ready when the peer has ended its direction.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..DISCARDS {
+            let more = match &mut self.rest {
+                Rest::Ended => return Poll::Ready(Ok(())),
+                Rest::Bytes(reader) => {
+                    let mut room = [0; 4096];
+                    let mut buf = ReadBuf::new(&mut room);
+                    let read = ready!(Pin::new(reader).poll_read(cx, &mut buf));
+                    read.map(|()| !buf.filled().is_empty())
+                }
+                Rest::Packets(receiver) => match ready!(Pin::new(receiver).poll_next(cx)) {
+                    Some(Err(e)) if crate::unix::MessageError::of(&e).is_none() => Err(e),
+                    received => Ok(received.is_some()),
+                },
+            };
+            match more {
+                Ok(true) => self.talkative = true,
+                Ok(false) => self.rest = Rest::Ended,
+                Err(error) => {
+                    self.rest = Rest::Ended;
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Beside waiting for the sink, whatever the peer says is thrown away. An error of that
+    /// direction is the connection's.
+    fn beside<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sent: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = self.poll_discard(cx)
+            && !matches!(sent, Poll::Ready(Err(_)))
+        {
+            return Poll::Ready(Err(error));
+        }
+        sent
+    }
+}
+
+impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Bytes> for SendOnly<S> {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ready = Pin::new(&mut self.sink).poll_ready(cx);
+        if ready.is_ready() {
+            return ready;
+        }
+        self.beside(cx, ready)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, body: Bytes) -> io::Result<()> {
+        Pin::new(&mut self.sink).start_send(body)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.sink).poll_flush(cx);
+        self.beside(cx, flushed)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.closed {
+            let closed = Pin::new(&mut self.sink).poll_close(cx);
+            ready!(self.beside(cx, closed))?;
+            self.closed = true;
+        }
+        if let Poll::Ready(ended) = self.poll_discard(cx) {
+            return Poll::Ready(ended);
+        }
+        if !self.talkative {
+            return Poll::Ready(Ok(()));
+        }
+        let linger = &mut self.linger;
+        let linger = linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(DEFAULT_LINGER)));
+        linger.as_mut().poll(cx).map(Ok)
+    }
+}
