@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::mq::{QueueName, over_both_drivers};
+use crate::mq_runtime::runtime;
 use crate::support::{Peer, compile_c, deadline, is_peer, peer_command};
 
 over_both_drivers!(
@@ -240,13 +241,6 @@ fn echo() {
             back.send(message.priority, &message.body).await.unwrap();
         }
     });
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
 }
 
 /// Fact 46: what a process has sent stays when it is killed.
