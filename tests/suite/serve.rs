@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use aqueduct::codec::{Raw, Text};
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::serve::{self, CancellationToken, Context, Limit, Options, TimedOut, Timeouts};
-use aqueduct::{Channel, Error};
+use aqueduct::{Channel, Error, tcp, unix};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream::{self, Stream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::support::deadline;
@@ -26,18 +26,11 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 type Conn = Box<dyn Io>;
 
-fn unix(listener: UnixListener) -> impl Stream<Item = io::Result<Conn>> {
-    stream::poll_fn(move |cx| {
-        let accepted = listener.poll_accept(cx);
-        accepted.map(|accepted| Some(accepted.map(|(conn, _)| Box::new(conn) as Conn)))
-    })
-}
-
-fn tcp(listener: TcpListener) -> impl Stream<Item = io::Result<Conn>> {
-    stream::poll_fn(move |cx| {
-        let accepted = listener.poll_accept(cx);
-        accepted.map(|accepted| Some(accepted.map(|(conn, _)| Box::new(conn) as Conn)))
-    })
+/// Takes either kind of listener.
+fn boxed<T: Io + 'static>(
+    listener: impl Stream<Item = io::Result<T>>,
+) -> impl Stream<Item = io::Result<Conn>> {
+    listener.map(|conn| conn.map(|conn| Box::new(conn) as Conn))
 }
 
 /// A service on a Unix and a TCP socket, and how to connect to it.
@@ -49,10 +42,10 @@ struct Sockets {
 impl Sockets {
     async fn bind() -> (Self, impl Stream<Item = io::Result<Conn>>) {
         let dir = tempfile::tempdir().unwrap();
-        let on_path = UnixListener::bind(dir.path().join("socket")).unwrap();
-        let on_port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let on_path = unix::bind(dir.path().join("socket")).unwrap();
+        let on_port = tcp::bind("127.0.0.1:0").await.unwrap();
         let port = on_port.local_addr().unwrap().port();
-        let both = stream::select(unix(on_path), tcp(on_port));
+        let both = stream::select(boxed(on_path), boxed(on_port));
         (Self { dir, port }, both)
     }
 
@@ -274,7 +267,7 @@ async fn over_the_limit_of_connections_clients_wait_and_are_served_later() {
 }
 
 #[tokio::test]
-async fn after_shutdown_the_backlog_is_refused_and_the_address_is_free() {
+async fn after_shutdown_nobody_is_accepted_and_the_socket_file_is_gone() {
     let (sockets, listener) = Sockets::bind().await;
     let shutdown = CancellationToken::new();
     let service = tokio::spawn(serve::serve(listener, shutdown.clone(), echo));
@@ -282,11 +275,13 @@ async fn after_shutdown_the_backlog_is_refused_and_the_address_is_free() {
     shutdown.cancel();
     deadline(service).await.unwrap().unwrap();
     let path = sockets.dir.path().join("socket");
-    let refused = UnixStream::connect(&path).await.unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(libc::ECONNREFUSED));
-    TcpListener::bind(("127.0.0.1", sockets.port))
-        .await
-        .unwrap();
+    let gone = UnixStream::connect(&path).await.unwrap_err();
+    assert_eq!(gone.raw_os_error(), Some(libc::ENOENT));
+    let refused = TcpStream::connect(("127.0.0.1", sockets.port)).await;
+    assert_eq!(
+        refused.unwrap_err().raw_os_error(),
+        Some(libc::ECONNREFUSED)
+    );
 }
 
 /// Clients in lock-step and clients that never stop sending, over both kinds of sockets; handlers

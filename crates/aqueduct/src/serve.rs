@@ -23,12 +23,13 @@
 //! ([`FrameError::TooLarge`](crate::frame::FrameError::TooLarge)).
 //!
 //! **Memory.** What peers can make a service hold is bounded by
-//! `connections x (2 x max_frame + 3 x 64 KiB)`: at most twice the largest frame and one chunk
-//! while a frame arrives, one chunk of room to read into, and one chunk and the reply in hand to
-//! write, which is the handler's own. With the defaults that is some 1.1 GiB at the very worst, if
-//! every connection sends a frame of 1 MiB at the same time; set [`max_connections`] and
-//! [`Framing::max_frame`] to what the machine can bear. An idle connection has a read buffer of
-//! 64 KiB of which the kernel backs only what was touched.
+//! `connections x 2 x (2 x max_frame + 128 KiB)`. While a frame arrives its buffer grows with it, to
+//! at most twice the largest frame and a chunk of 64 KiB to read into. A handler that keeps a large
+//! frame, or sends it back, keeps the buffer it came in: once more as much. Add the replies of the
+//! handler's own making, of which a sink holds one chunk and the last one. With the defaults that is
+//! 2.2 GiB at the very worst, if every connection has a frame of 1 MiB in hand and another one all
+//! but arrived; set [`max_connections`] and [`Framing::max_frame`] to what the machine can bear. An
+//! idle connection has room of 64 KiB to read into, of which the kernel backs what was touched.
 //!
 //! # Shutdown
 //!
