@@ -194,6 +194,10 @@ fn everything_but_listing_works_without_the_mount() {
         .unlink_on_drop(true);
     let queue = options.open(&name.0).unwrap();
     queue.try_send(1, b"x").unwrap();
+    let info = mq::info(&name.0).unwrap();
+    assert_eq!((info.bytes, info.mode), (Some(1), 0o600));
+    assert_eq!(info.owner, geteuid().as_raw());
+    assert_eq!(info.attributes, Some(queue.attributes().unwrap()));
     assert_eq!(queue.try_recv().unwrap().body, "x");
     assert_eq!(queue.name_state().unwrap(), mq::NameState::Linked);
     // What somebody has open is seen all the same.
@@ -267,6 +271,10 @@ fn listing_tells_what_there_is() {
         (Some(mq::cost(3, 100)), None)
     );
     assert_eq!(all[1].mode, 0o642);
+    assert_eq!(mq::info(&a.0).unwrap(), all[0]);
+    assert_eq!(mq::info(&b.0).unwrap(), all[1]);
+    let missing = QueueName::new();
+    assert!(matches!(mq::info(&missing.0), Err(Error::NotFound { .. })));
 
     // Another user sees the names, but not what the mode keeps from it.
     own_user();
@@ -276,6 +284,8 @@ fn listing_tells_what_there_is() {
         all[1].attributes.is_some(),
         "may be written, so it can be asked"
     );
+    assert_eq!(mq::info(&a.0).unwrap(), all[0]);
+    assert_eq!(mq::info(&b.0).unwrap(), all[1]);
     assert_eq!(mq::limits().unwrap().usage.own_queues, 0);
 }
 

@@ -1,10 +1,13 @@
 //! The command line: what can be typed. `config.rs` makes of it what is done.
 
+mod mq;
+
 use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, NameArgs};
 use crate::quantity::{self, Wait};
 
 const ADDRESSES: &str = "\
@@ -71,6 +74,8 @@ pub(crate) enum Command {
     /// Print messages as they come.
     #[command(after_help = RECV_EXAMPLES)]
     Recv(RecvArgs),
+    /// Look after message queues: list, info, create, unlink, limits.
+    Mq(MqArgs),
     /// Show every mechanism at work between real processes, and verify what arrives.
     Tour(TourArgs),
     /// One process of the tour.

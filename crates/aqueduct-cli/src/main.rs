@@ -5,6 +5,7 @@ mod config;
 mod exit;
 mod input;
 mod log;
+mod mq;
 mod output;
 mod progress;
 mod quantity;
@@ -12,6 +13,8 @@ mod recv;
 mod report;
 mod send;
 mod signals;
+mod stdout;
+mod table;
 mod tour;
 
 use std::process::ExitCode;
@@ -39,14 +42,20 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
+    // Needs no runtime.
+    let command = match cli.command {
+        Command::Mq(args) => return mq::run(args, report),
+        command => command,
+    };
     // One thread: what is moved here is bytes, and the system is what does the work.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        match cli.command {
+        match command {
             Command::Send(args) => send::run(args.resolve()?, report).await,
             Command::Recv(args) => recv::run(args.resolve()?, report).await,
+            Command::Mq(args) => mq::run(args, report),
             Command::Tour(_) => tour::run().await,
             Command::TourPeer(args) => tour::peer::run(args).await,
         }

@@ -57,6 +57,29 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "write a number of bytes, as in 5000, 64KiB or 2MiB".to_owned())
 }
 
+/// Reads a size above zero for clap.
+pub(crate) fn size_of_something(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        0 => Err("at least one byte is needed".to_owned()),
+        size => Ok(size),
+    }
+}
+
+/// Reads a number above zero for clap.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    let parsed = text.parse::<usize>().ok().filter(|it| *it > 0);
+    parsed.ok_or_else(|| "write a number from 1 on".to_owned())
+}
+
+/// Reads permission bits for clap.
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().all(|it| it.is_ascii_digit());
+    let parsed = u32::from_str_radix(text, 8).ok();
+    parsed
+        .filter(|mode| digits && *mode <= 0o777)
+        .ok_or_else(|| "write permissions in octal, as in 0600 or 660".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +105,17 @@ mod tests {
         for text in ["", "KiB", "1KB", "-1", "1.5MiB", "99999999999999999999"] {
             assert!(size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn modes_are_octal_permissions_and_counts_are_not_zero() {
+        assert_eq!(mode("0600"), Ok(0o600));
+        assert_eq!(mode("77"), Ok(0o77));
+        for text in ["", "8", "1777", "u+rw", "+600", "-1"] {
+            assert!(mode(text).is_err(), "{text}");
+        }
+        assert_eq!(count("7"), Ok(7));
+        assert!(count("0").is_err() && count("-1").is_err());
+        assert!(size_of_something("0KiB").is_err());
     }
 }

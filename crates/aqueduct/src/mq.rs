@@ -9,7 +9,7 @@
 //! - [`Sender`] and [`Receiver`] are a queue as `Sink` and `Stream` of message bodies, to put a
 //!   typed channel on. A queue goes one way; two make a channel.
 //! - [`Framed`] is a queue with any codec of tokio-util, with priorities.
-//! - [`list`], [`limits`], [`measure_room`] and [`unlink`] look after the queues of the system.
+//! - [`list`], [`info`], [`limits`], [`measure_room`] and [`unlink`] look after the queues of the system.
 //!
 //! Opening and the `try_` methods need no runtime. Waiting needs a Tokio runtime with its timer,
 //! and with its I/O driver too for [`Driver::AsyncFd`] (`enable_all` has both); without those
@@ -97,6 +97,7 @@ mod closing;
 mod driver;
 mod error;
 mod framed;
+mod info;
 mod limits;
 mod list;
 mod message;
@@ -112,6 +113,7 @@ pub use attributes::{AttributeMismatch, Attributes};
 pub use driver::{Driver, POOL_START_TIMEOUT, UnknownDriver};
 pub use error::Error;
 pub use framed::{Framed, WholeMessage};
+pub use info::info;
 pub use limits::{Limits, MEASURE_MAX_QUEUES, Room, RoomEnd, Usage, cost, limits, measure_room};
 pub use list::{Entry, MOUNT_POINT, list};
 pub use message::{MAX_PRIORITY, Message, Priority};

@@ -17,7 +17,7 @@ pub const MOUNT_POINT: &str = "/dev/mqueue";
 /// `MQUEUE_MAGIC`, in the kernel's `ipc/mqueue.c`.
 pub(super) const MQUEUE_MAGIC: FsType = FsType(0x1980_0202);
 
-/// A queue in the listing.
+/// A queue, as [`list`] and [`info`](crate::mq::info) see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
@@ -93,7 +93,7 @@ pub(super) fn is_mounted() -> bool {
     statfs(MOUNT_POINT).is_ok_and(|it| it.filesystem_type() == MQUEUE_MAGIC)
 }
 
-fn entry(path: &Path, metadata: &fs::Metadata) -> Entry {
+pub(super) fn entry(path: &Path, metadata: &fs::Metadata) -> Entry {
     let status = fs::read_to_string(path).unwrap_or_default();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Entry {
@@ -103,15 +103,19 @@ fn entry(path: &Path, metadata: &fs::Metadata) -> Entry {
         mode: metadata.mode() & 0o777,
         attributes: usage::attributes(path).map(Attributes::from),
         bytes: field(&status, "QSIZE"),
-        notified: field(&status, "NOTIFY_PID")
-            .and_then(|pid| u32::try_from(pid).ok())
-            .filter(|pid| *pid != 0),
+        notified: notified(&status),
     }
+}
+
+/// The process to be notified, in the same text.
+pub(super) fn notified(status: &str) -> Option<u32> {
+    let pid = u32::try_from(field(status, "NOTIFY_PID")?).ok()?;
+    (pid != 0).then_some(pid)
 }
 
 /// A number in the text that reading a queue's file gives: `QSIZE:10 NOTIFY:0 SIGNO:0
 /// NOTIFY_PID:0`, with spaces of any number between.
-fn field(status: &str, name: &str) -> Option<u64> {
+pub(super) fn field(status: &str, name: &str) -> Option<u64> {
     let of_name = |it: &str| Some(it.strip_prefix(name)?.strip_prefix(':')?.parse());
     status.split_whitespace().find_map(of_name)?.ok()
 }

@@ -1,0 +1,223 @@
+//! `aqueduct mq limits`: what the system allows, what is used, and what still fits.
+
+use aqueduct::mq::{self, Limits, RoomEnd};
+use serde::Serialize;
+
+use crate::cli::LimitsArgs;
+use crate::exit::Exit;
+use crate::report::Report;
+use crate::stdout;
+use crate::table::{Table, cell};
+
+pub(super) fn run(args: LimitsArgs, report: &Report) -> anyhow::Result<Exit> {
+    let limits = mq::limits()?;
+    let room = Room::new(&limits, args.measure)?;
+    if args.format.json {
+        return stdout::write_json(&[Json::new(&limits, room)]);
+    }
+    let printed = table(&limits, &room).print()?;
+    room.notes(&limits, report);
+    Ok(printed)
+}
+
+/// How many more queues of the default size fit.
+#[derive(Serialize)]
+struct Room {
+    queues: u64,
+    capacity: u64,
+    max_message: u64,
+    cost: u64,
+    /// The limit that the next one meets.
+    ends_with: Option<&'static str>,
+    /// Whether it was tried out, not reckoned.
+    measured: bool,
+}
+
+impl Room {
+    fn new(limits: &Limits, measure: bool) -> anyhow::Result<Self> {
+        let cost = limits.default_cost();
+        let (queues, end) = if measure {
+            let room = mq::measure_room(None)?;
+            (room.queues, room.ends_with)
+        } else {
+            let queues = limits.room_for(cost);
+            // The kernel looks at the number of queues first.
+            let number = limits.queues_max.saturating_sub(limits.usage.queues);
+            let end = if queues == number {
+                RoomEnd::Queues
+            } else {
+                RoomEnd::Bytes
+            };
+            (queues, Some(end))
+        };
+        Ok(Self {
+            queues,
+            capacity: limits.msg_default.min(limits.msg_max),
+            max_message: limits.msgsize_default.min(limits.msgsize_max),
+            cost,
+            ends_with: end.map(|end| match end {
+                RoomEnd::Bytes => BYTES,
+                RoomEnd::Queues => QUEUES,
+                _ => "RLIMIT_NOFILE",
+            }),
+            measured: measure,
+        })
+    }
+
+    /// In words, and what to do about it.
+    fn notes(&self, limits: &Limits, report: &Report) {
+        let Self {
+            queues,
+            capacity,
+            max_message,
+            cost,
+            ..
+        } = self;
+        let uncertain = !self.measured && !limits.usage.listed;
+        let sure = if uncertain { "at most " } else { "" };
+        let end = self.ends_with.unwrap_or("no limit that was met");
+        report.note(format_args!(
+            "{sure}{queues} more queues of the default size can be made ({capacity} messages of \
+             {max_message} bytes, a cost of {cost}); then {end} is reached"
+        ));
+        match self.ends_with {
+            Some(BYTES) => {
+                let hard = match limits.bytes_hard {
+                    Some(hard) => format!("up to {hard}, and beyond that"),
+                    None => "or".to_owned(),
+                };
+                report.note(format_args!(
+                    "for more, make smaller ones (--capacity, --max-message), unlink some, or \
+                     raise the limit: ulimit -q BYTES {hard} LimitMSGQUEUE= in a systemd unit or \
+                     msgqueue in /etc/security/limits.conf"
+                ));
+            }
+            Some(QUEUES) => {
+                let twice = limits.queues_max.saturating_mul(2);
+                report.note(format_args!(
+                    "for more, unlink some, or raise the limit: sysctl -w {QUEUES}={twice}"
+                ));
+            }
+            _ => {}
+        }
+        if uncertain {
+            report.note(format_args!(
+                "no queue file system is on {0}, so queues that no process has open were not \
+                 seen: mount -t mqueue none {0}, or be exact with --measure",
+                mq::MOUNT_POINT
+            ));
+        }
+    }
+}
+
+/// The limit on what a user's queues cost together.
+const BYTES: &str = "RLIMIT_MSGQUEUE";
+/// The limit on the number of queues.
+const QUEUES: &str = "fs.mqueue.queues_max";
+
+fn table(limits: &Limits, room: &Room) -> Table {
+    let usage = &limits.usage;
+    let sysctl = |name: &str| format!("sysctl fs.mqueue.{name}");
+    let bytes = |limit: Option<u64>| match limit {
+        Some(limit) => limit.to_string(),
+        None => "unlimited".to_owned(),
+    };
+    let mut table = Table::new(&["limit", "value", "used", "on", "set by"]).right(&[1, 2]);
+    let mut row = |name: &str, value: String, used: Option<u64>, on: &str, by: String| {
+        table.row(vec![name.to_owned(), value, cell(used), on.to_owned(), by]);
+    };
+    for (name, value, used, on) in [
+        ("msg_max", limits.msg_max, None, "messages in a queue"),
+        ("msg_default", limits.msg_default, None, "if not said"),
+        (
+            "msgsize_max",
+            limits.msgsize_max,
+            None,
+            "bytes of a message",
+        ),
+        (
+            "msgsize_default",
+            limits.msgsize_default,
+            None,
+            "if not said",
+        ),
+        (
+            "queues_max",
+            limits.queues_max,
+            Some(usage.queues),
+            "queues of all users",
+        ),
+    ] {
+        row(name, value.to_string(), used, on, sysctl(name));
+    }
+    let (soft, hard) = (bytes(limits.bytes_soft), bytes(limits.bytes_hard));
+    let by = "RLIMIT_MSGQUEUE, ulimit -q";
+    row(
+        "bytes_soft",
+        soft,
+        Some(usage.own_bytes),
+        "cost of own queues",
+        by.to_owned(),
+    );
+    let by = "RLIMIT_MSGQUEUE, ulimit -Hq";
+    row(
+        "bytes_hard",
+        hard,
+        None,
+        "what the soft one can be",
+        by.to_owned(),
+    );
+    let by = cell(room.ends_with);
+    row(
+        "room",
+        room.queues.to_string(),
+        None,
+        "more default queues",
+        by,
+    );
+    table
+}
+
+/// All of it as JSON; people's scripts rely on the names. No limit is `null`.
+#[derive(Serialize)]
+struct Json {
+    msg_max: u64,
+    msg_default: u64,
+    msgsize_max: u64,
+    msgsize_default: u64,
+    queues_max: u64,
+    bytes_soft: Option<u64>,
+    bytes_hard: Option<u64>,
+    used: Used,
+    room: Room,
+}
+
+#[derive(Serialize)]
+struct Used {
+    /// Whether queues that nobody has open could be seen.
+    listed: bool,
+    queues: u64,
+    own_queues: u64,
+    own_bytes: u64,
+}
+
+impl Json {
+    fn new(limits: &Limits, room: Room) -> Self {
+        Self {
+            msg_max: limits.msg_max,
+            msg_default: limits.msg_default,
+            msgsize_max: limits.msgsize_max,
+            msgsize_default: limits.msgsize_default,
+            queues_max: limits.queues_max,
+            bytes_soft: limits.bytes_soft,
+            bytes_hard: limits.bytes_hard,
+            used: Used {
+                listed: limits.usage.listed,
+                queues: limits.usage.queues,
+                own_queues: limits.usage.own_queues,
+                own_bytes: limits.usage.own_bytes,
+            },
+            room,
+        }
+    }
+}
