@@ -14,7 +14,7 @@ use super::{TimedOut, TimedSink, TimedStream, Timeouts, UntilShutdown};
 use crate::Channel;
 use crate::codec::Codec;
 use crate::frame::{FramedRead, FramedWrite, Framing};
-use crate::{Receiver, Sender};
+use crate::{Error, Receiver, Sender};
 
 /// What a handler is told about its connection and its service. Clones are the same context.
 #[derive(Clone)]
@@ -127,9 +127,30 @@ impl Context {
         )
     }
 
-    /// How long to wait at shutdown for the peer to close.
-    pub(super) fn linger(&self) -> Duration {
-        self.shared.linger
+    /// Ends a conversation so that the peer gets all that was sent: sends what is queued, closes
+    /// this side, and throws away what the peer still sends until it closes too, for
+    /// [`DEFAULT_LINGER`](super::DEFAULT_LINGER) at most.
+    ///
+    /// A socket closed with unread input would destroy messages that the peer has not read yet
+    /// (RFC 1122, 4.2.2.13). [`respond`](super::respond) ends with this; a handler of your own
+    /// should too.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sender::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the channel with what was not yet sent.
+    pub async fn close<Out, In>(&self, mut channel: Channel<Out, In>) -> Result<(), Error> {
+        channel.close().await?;
+        let (_, receiver) = channel.split();
+        if !receiver.is_ended() {
+            let discard = async { while let Some(Ok(_)) = receiver.recv().await {} };
+            // Whatever the peer does now, it had all that was for it.
+            let _ = tokio::time::timeout(self.shared.linger, discard).await;
+        }
+        Ok(())
     }
 
     /// Whether a message had begun to arrive when the connection's stream was last asked.

@@ -9,8 +9,8 @@ use futures_util::{FutureExt, StreamExt};
 use super::Context;
 use crate::{Channel, Error};
 
-/// How long [`respond`] waits at shutdown for the peer to close its side: 1 s, or a quarter of the
-/// grace period if that is less.
+/// How long [`Context::close`] waits for the peer to close its side: 1 s, or a quarter of the grace
+/// period if that is less.
 pub const DEFAULT_LINGER: Duration = Duration::from_secs(1);
 
 /// Answers each message of `channel` with what `answer` makes of it, in order, until the peer ends
@@ -20,9 +20,7 @@ pub const DEFAULT_LINGER: Duration = Duration::from_secs(1);
 /// leave together, but none waits for an `answer` that has to wait.
 ///
 /// At shutdown the channel ends as an [`UntilShutdown`](super::UntilShutdown) stream does. After
-/// the last reply this side is closed, and what the peer still sends is thrown away until it closes
-/// too, for [`DEFAULT_LINGER`] at most: a socket closed with unread input would destroy replies
-/// that the peer has not read yet (RFC 1122, 4.2.2.13).
+/// the last reply it is closed by [`Context::close`].
 ///
 /// # Errors
 ///
@@ -78,16 +76,14 @@ where
         };
         sender.feed(reply).await?;
     }
-    let closed = sender.close().await;
-    result?;
-    closed?;
-    let mut receiver = requests.into_inner();
-    if !receiver.is_ended() {
-        let discard = async { while let Some(Ok(_)) = receiver.recv().await {} };
-        // Whatever the peer does now, it had its replies.
-        let _ = tokio::time::timeout(context.linger(), discard).await;
+    if result.is_err() {
+        // What was answered before still goes out; the first error is the one to tell.
+        let _ = sender.close().await;
+        return result;
     }
-    Ok(())
+    context
+        .close(Channel::new(sender, requests.into_inner()))
+        .await
 }
 
 #[cfg(test)]

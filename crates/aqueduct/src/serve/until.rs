@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context as Task, Poll};
 
 use futures_core::{FusedStream, Stream};
+use futures_sink::Sink;
 use tokio::task::coop;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -19,6 +20,9 @@ use super::Context;
 ///
 /// Made by [`Context::until_shutdown`]. The stream within is still there after the end, in
 /// [`into_inner`](Self::into_inner).
+///
+/// Of something that is a [`Sink`] too, such as a [`Channel`](crate::Channel), it is the sink, and
+/// shutdown changes nothing about that: so it fits where a library asks for both in one value.
 ///
 /// # Cancel safety
 ///
@@ -120,6 +124,26 @@ impl<S: Stream + Unpin> Stream for UntilShutdown<S> {
 impl<S: Stream + Unpin> FusedStream for UntilShutdown<S> {
     fn is_terminated(&self) -> bool {
         self.ended
+    }
+}
+
+impl<T, S: Sink<T> + Unpin> Sink<T> for UntilShutdown<S> {
+    type Error = S::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Result<(), S::Error>> {
+        Pin::new(&mut self.inner).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, item: T) -> Result<(), S::Error> {
+        Pin::new(&mut self.inner).start_send(item)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Result<(), S::Error>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Result<(), S::Error>> {
+        Pin::new(&mut self.inner).poll_close(cx)
     }
 }
 

@@ -1,7 +1,9 @@
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{FutureExt, SinkExt, StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::Channel;
+use crate::codec::Text;
 use crate::serve::{DEFAULT_LINGER, Timeouts};
 
 fn context() -> (Context, CancellationToken, CancellationToken) {
@@ -57,4 +59,36 @@ async fn the_end_of_streams_wakes_one_that_waits_for_the_rest_of_a_message() {
     end.cancel();
     assert!(waiting.is_woken());
     assert_eq!(tokio_test::assert_ready!(waiting.poll()), None);
+}
+
+/// Libraries such as tarpc ask for a stream and sink in one value, and still send their last
+/// replies when the stream has ended.
+#[tokio::test]
+async fn a_channel_that_has_ended_for_its_reader_still_sends() {
+    let (context, stop, _end) = context();
+    let (here, mut there) = Channel::<String, String>::pair(Text);
+    let mut here = context.until_shutdown(here);
+    there.send("asked".into()).await.unwrap();
+    stop.cancel();
+    assert_eq!(here.next().await.unwrap().unwrap(), "asked");
+    assert!(here.next().await.is_none());
+    here.send("answered".into()).await.unwrap();
+    SinkExt::<String>::close(&mut here).await.unwrap();
+    assert_eq!(there.recv().await.unwrap().unwrap(), "answered");
+    assert!(there.recv().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_a_conversation_takes_what_the_peer_still_sends_and_waits_no_longer_than_it_may() {
+    let (context, ..) = context();
+    let (here, mut there) = Channel::<String, String>::pair(Text);
+    let begun = tokio::time::Instant::now();
+    let closed = tokio::spawn(async move { context.close(here).await });
+    // Many more than the channel holds: somebody takes them.
+    for n in 0..1000 {
+        there.send(n.to_string()).await.unwrap();
+    }
+    assert!(there.recv().await.is_none(), "this side has ended");
+    closed.await.unwrap().unwrap();
+    assert_eq!(begun.elapsed(), DEFAULT_LINGER);
 }
