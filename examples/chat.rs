@@ -39,7 +39,10 @@ enum Request {
 #[derive(Serialize, Deserialize, Clone, Debug)]
 enum Event {
     Entered(String),
-    Said { who: String, text: String },
+    Said {
+        who: String,
+        text: String,
+    },
     Left(String),
     /// This many messages came faster than they were read.
     Missed(u64),
@@ -78,9 +81,11 @@ async fn serve_at(addresses: &[&str]) -> Result<()> {
         // Who only listens is welcome.
         .timeouts(Timeouts::new().idle(None))
         .grace(Duration::from_secs(5))
-        .serve(stream::select_all(listeners), stop, move |connection, cx| {
-            attend(connection, cx, room.clone())
-        })
+        .serve(
+            stream::select_all(listeners),
+            stop,
+            move |connection, cx| attend(connection, cx, room.clone()),
+        )
         .await?;
     println!("closed after {} clients", stats.accepted);
     Ok(())
@@ -137,7 +142,8 @@ async fn attend(
         }
         sender.feed(Event::Closing).await?;
     }
-    cx.close(Channel::new(sender, requests.into_inner())).await?;
+    cx.close(Channel::new(sender, requests.into_inner()))
+        .await?;
     Ok(())
 }
 

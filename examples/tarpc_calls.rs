@@ -71,9 +71,7 @@ async fn main() -> Result<()> {
     match (what.as_deref(), &addresses[..]) {
         (Some("serve"), [both_ways]) => serve_all(both_ways).await,
         (Some("serve"), [calls, answers]) => serve_one(calls, answers).await,
-        (Some("call"), [both_ways]) => {
-            call(both_ways.open_channel(Json).await?).await
-        }
+        (Some("call"), [both_ways]) => call(both_ways.open_channel(Json).await?).await,
         (Some("call"), [calls, answers]) => {
             // The server waits for a reader of its answers, so that end comes first.
             let answers = answers.open_receiver(Json).await?;
