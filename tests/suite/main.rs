@@ -3,6 +3,7 @@
 mod actor;
 mod channel;
 mod child;
+mod conformance;
 mod fd;
 mod fd_passing;
 mod fifo;

@@ -1,0 +1,453 @@
+//! What is promised of every transport.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use aqueduct::Error;
+use aqueduct::codec::{Encode, Postcard};
+use aqueduct::endpoint::{Direction, EndOfStream, LargestMessage, Ordering};
+use aqueduct::frame::FrameError;
+use aqueduct::unix::MessageError;
+use bytes::BytesMut;
+use nix::sys::signal::Signal;
+use tokio::task::yield_now;
+use tokio_test::assert_pending;
+
+use super::links::{Link, Opened};
+use super::program::{Ask, Client, Reply, body};
+use crate::support::deadline;
+
+/// The largest frame where a case is about something else.
+const USUAL: usize = 1 << 20;
+
+/// Sizes around the limits of pipes, pages and read buffers, as far as `most` allows.
+fn size(number: u64, most: usize) -> usize {
+    const SIZES: [usize; 12] = [
+        0, 1, 7, 100, 900, 4090, 4096, 4097, 8192, 12_288, 65_536, 200_001,
+    ];
+    let size = SIZES[number as usize % SIZES.len()];
+    if size + 32 > most { size % 900 } else { size }
+}
+
+async fn next(channel: &mut Client) -> Reply {
+    let item = deadline(channel.recv()).await;
+    item.expect("the stream goes on").expect("it is whole")
+}
+
+fn has_end(link: &impl Link) -> bool {
+    link.capabilities().end_of_stream() != EndOfStream::Never
+}
+
+/// Messages of all sizes come back in order, both directions busy at a time.
+pub(crate) async fn order(link: &impl Link) {
+    const MESSAGES: u64 = 240;
+    // Nothing here has a priority of its own, so also a queue keeps the order.
+    let ordering = link.capabilities().ordering();
+    assert!(matches!(ordering, Ordering::Sent | Ordering::Priority));
+    let most = link.limit(USUAL);
+    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+    let (sender, receiver) = channel.split();
+    let ask = async {
+        for number in 0..MESSAGES {
+            let body = body(number, size(number, most));
+            sender.feed(Ask::Echo { number, body }).await?;
+            if number % 10 == 0 {
+                sender.flush().await?;
+            }
+        }
+        sender.send(Ask::Finish).await
+    };
+    let answer = async {
+        for number in 0..MESSAGES {
+            let body = body(number, size(number, most));
+            let echo = receiver.recv().await;
+            let echo = echo.expect("it goes on").expect("it is whole");
+            assert!(
+                echo == Reply::Echo { number, body },
+                "message {number} is wrong"
+            );
+        }
+    };
+    let (asked, ()) = deadline(async { tokio::join!(ask, answer) }).await;
+    asked.expect("all is sent");
+    assert!(matches!(
+        next(channel).await,
+        Reply::Report { counted: 0, .. }
+    ));
+    assert!(peer.exit().await.success());
+}
+
+/// Closing our direction ends the other side's stream after all messages, and leaves its answers.
+pub(crate) async fn end(link: &impl Link) {
+    const MESSAGES: u64 = 25;
+    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+    for number in 0..MESSAGES {
+        let body = body(number, 100);
+        deadline(channel.feed(Ask::Count { number, body }))
+            .await
+            .expect("it is sent");
+    }
+    if !has_end(link) {
+        deadline(channel.send(Ask::Finish))
+            .await
+            .expect("it is sent");
+    }
+    deadline(channel.close()).await.expect("it closes");
+    let report = Reply::Report {
+        counted: MESSAGES,
+        ordered: true,
+    };
+    assert_eq!(next(channel).await, report);
+    assert!(peer.exit().await.success());
+    if has_end(link) {
+        assert!(deadline(channel.recv()).await.is_none());
+        assert!(deadline(channel.recv()).await.is_none(), "it stays ended");
+    } else {
+        assert_pending!(tokio_test::task::spawn(channel.recv()).poll());
+    }
+}
+
+/// The other side sends its last words, closes and exits: they arrive, then the end.
+pub(crate) async fn peer_ends(link: &impl Link) {
+    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+    deadline(channel.send(Ask::Flood {
+        count: 5,
+        size: 300,
+    }))
+    .await
+    .expect("it is sent");
+    deadline(channel.send(Ask::Finish))
+        .await
+        .expect("it is sent");
+    for expected in 0..5 {
+        let body = body(expected, 300);
+        let number = expected;
+        assert_eq!(next(channel).await, Reply::Number { number, body });
+    }
+    assert!(matches!(next(channel).await, Reply::Report { .. }));
+    assert!(peer.exit().await.success());
+    if has_end(link) {
+        assert!(deadline(channel.recv()).await.is_none());
+        sending_fails(channel).await;
+    } else {
+        assert_pending!(tokio_test::task::spawn(channel.recv()).poll());
+        // Nobody is told; the message waits.
+        deadline(channel.send(Ask::Report))
+            .await
+            .expect("a queue needs nobody");
+    }
+}
+
+/// The peer is killed before the first word, between words, and in the middle of a flood.
+pub(crate) async fn killed(link: &impl Link) {
+    const SIZE: usize = 700;
+    for (echoes, numbers) in [(0, 0), (3, 0), (1, 1), (0, 40), (2, 500)] {
+        let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+        if link.capabilities().direction() == Direction::OneWay {
+            // Its sending end may not be open yet; a receiver then waits for another sender.
+            deadline(channel.send(Ask::Report))
+                .await
+                .expect("it is sent");
+            assert!(matches!(next(channel).await, Reply::Report { .. }));
+        }
+        for number in 0..echoes {
+            let body = body(number, SIZE);
+            let ask = Ask::Echo { number, body };
+            deadline(channel.send(ask)).await.expect("it is sent");
+            assert!(matches!(next(channel).await, Reply::Echo { .. }));
+        }
+        let mut came = 0;
+        if numbers > 0 {
+            let flood = Ask::Flood {
+                count: u64::MAX,
+                size: SIZE,
+            };
+            deadline(channel.send(flood)).await.expect("it is sent");
+            while came < numbers {
+                whole(next(channel).await, came, SIZE);
+                came += 1;
+            }
+        }
+        peer.signal(Signal::SIGKILL);
+        if !has_end(link) {
+            peer.exit().await;
+            // What it had sent is whole and stays; then nothing ever comes.
+            let rest = async {
+                while let Some(item) = polled(channel.recv(), 20).await {
+                    whole(
+                        item.expect("there is no end").expect("it is whole"),
+                        came,
+                        SIZE,
+                    );
+                    came += 1;
+                }
+            };
+            deadline(rest).await;
+            continue;
+        }
+        let error = loop {
+            match deadline(channel.recv()).await {
+                Some(Ok(reply)) => whole(reply, came, SIZE),
+                Some(Err(error)) => break Some(error),
+                None => break None,
+            }
+            came += 1;
+        };
+        if let Some(error) = error {
+            let kind = error.kind();
+            let expected = [
+                // The last message was cut off.
+                io::ErrorKind::UnexpectedEof,
+                // It died with messages of ours unread.
+                io::ErrorKind::ConnectionReset,
+            ];
+            assert!(expected.contains(&kind), "{error:?}");
+            assert!(deadline(channel.recv()).await.is_none(), "an error ends it");
+        }
+        sending_fails(channel).await;
+        peer.exit().await;
+    }
+}
+
+fn whole(reply: Reply, number: u64, size: usize) {
+    let body = body(number, size);
+    assert!(
+        reply == Reply::Number { number, body },
+        "message {number} is wrong"
+    );
+}
+
+/// With nobody there any more, sending fails after a few messages, and does not hang.
+async fn sending_fails(channel: &mut Client) {
+    let failed = async {
+        for _ in 0..10_000 {
+            if let Err(error) = channel.send(Ask::Report).await {
+                return error;
+            }
+            yield_now().await;
+        }
+        panic!("it can still be sent to");
+    };
+    let error = deadline(failed).await;
+    let expected = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+    assert!(expected.contains(&error.kind()), "{error:?}");
+}
+
+/// Sends until there is no room; gives how many went.
+async fn fill(channel: &mut Client, size: usize) -> u64 {
+    let mut number = 0;
+    loop {
+        // The peer is stopped: once it is full, it stays so.
+        let room = tokio::time::timeout(Duration::from_millis(200), channel.reserve()).await;
+        let Ok(permit) = room else {
+            return number;
+        };
+        let body = body(number, size);
+        let ask = Ask::Count { number, body };
+        permit.expect("there is room").send(ask).expect("it fits");
+        number += 1;
+        assert!(
+            number * (size as u64) < 64 << 20,
+            "nothing ever makes it wait"
+        );
+    }
+}
+
+/// A peer that is stopped makes the sender wait; when it goes on, all arrives.
+pub(crate) async fn full(link: &impl Link) {
+    let size = link.limit(5000).min(4900) - 30;
+    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+    deadline(channel.send(Ask::Report))
+        .await
+        .expect("it is sent");
+    assert!(matches!(next(channel).await, Reply::Report { .. }));
+    peer.signal(Signal::SIGSTOP);
+    let sent = fill(channel, size).await;
+    assert!(sent > 0);
+    assert_pending!(tokio_test::task::spawn(channel.flush()).poll());
+    peer.signal(Signal::SIGCONT);
+    deadline(channel.send(Ask::Finish))
+        .await
+        .expect("it is sent");
+    let report = Reply::Report {
+        counted: sent,
+        ordered: true,
+    };
+    assert_eq!(next(channel).await, report);
+    assert!(peer.exit().await.success());
+}
+
+/// A sender that waits for a peer which is killed then is told.
+pub(crate) async fn killed_full(link: &impl Link) {
+    let size = link.limit(5000).min(4900) - 30;
+    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+    deadline(channel.send(Ask::Report))
+        .await
+        .expect("it is sent");
+    assert!(matches!(next(channel).await, Reply::Report { .. }));
+    peer.signal(Signal::SIGSTOP);
+    fill(channel, size).await;
+    if !has_end(link) {
+        // A queue tells nobody: the sender waits on.
+        peer.signal(Signal::SIGKILL);
+        peer.exit().await;
+        assert_pending!(tokio_test::task::spawn(channel.flush()).poll());
+        return;
+    }
+    let mut flush = tokio_test::task::spawn(channel.flush());
+    assert_pending!(flush.poll());
+    peer.signal(Signal::SIGKILL);
+    let error = deadline(flush).await.expect_err("nobody takes it");
+    let expected = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+    assert!(expected.contains(&error.kind()), "{error:?}");
+}
+
+/// Polls `future` up to `times` times, letting the runtime run between, and drops it.
+async fn polled<F: Future>(future: F, times: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    for _ in 0..times {
+        let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+        if let Poll::Ready(output) = polled {
+            return Some(output);
+        }
+        yield_now().await;
+    }
+    None
+}
+
+/// Futures are dropped after one, two, three polls: nothing is lost and nothing comes twice.
+pub(crate) async fn cancel(link: &impl Link) {
+    const MESSAGES: u64 = 300;
+    let most = link.limit(USUAL);
+    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+    let exchange = async {
+        let (mut sent, mut came, mut dropped) = (0, 0, 0_u64);
+        while came < MESSAGES {
+            let times = (dropped % 3) as usize + 1;
+            if sent < MESSAGES {
+                match polled(channel.reserve(), times).await {
+                    Some(permit) => {
+                        let body = body(sent, size(sent, most));
+                        let ask = Ask::Echo { number: sent, body };
+                        permit.expect("there is room").send(ask).expect("it fits");
+                        sent += 1;
+                    }
+                    None => dropped += 1,
+                }
+            }
+            match polled(channel.flush(), times).await {
+                Some(flushed) => flushed.expect("the peer is there"),
+                None => dropped += 1,
+            }
+            match polled(channel.recv(), times).await {
+                Some(item) => {
+                    let reply = item.expect("it goes on").expect("it is whole");
+                    let body = body(came, size(came, most));
+                    let number = came;
+                    assert!(
+                        reply == Reply::Echo { number, body },
+                        "message {came} is wrong"
+                    );
+                    came += 1;
+                }
+                None => dropped += 1,
+            }
+        }
+        assert!(dropped > 0, "nothing was dropped: this tested nothing");
+        channel.send(Ask::Finish).await.expect("it is sent");
+    };
+    deadline(exchange).await;
+    let report = Reply::Report {
+        counted: 0,
+        ordered: true,
+    };
+    assert_eq!(next(channel).await, report);
+    // Closing, dropped and taken up again.
+    let closed = async { while polled(channel.close(), 1).await.is_none() {} };
+    deadline(closed).await;
+    assert!(peer.exit().await.success());
+}
+
+/// A message that takes up `len` bytes as a frame.
+fn echo_of(len: usize) -> Ask {
+    let encoded = |body: usize| {
+        let ask = Ask::Echo {
+            number: 0,
+            body: super::program::body(7, body),
+        };
+        let mut bytes = BytesMut::new();
+        Postcard
+            .encode(&ask, &mut bytes)
+            .expect("it can be encoded");
+        (ask, bytes.len())
+    };
+    let overhead = encoded(len).1 - len;
+    let (ask, is) = encoded(len - overhead);
+    assert_eq!(is, len);
+    ask
+}
+
+/// Exactly the limit passes in both directions; one byte more is refused before it is sent, and
+/// where only the receiver has the limit, by the receiver.
+pub(crate) async fn largest(link: &impl Link) {
+    for limit in [1000, 3000, 70_000] {
+        let limit = link.limit(limit);
+        if let LargestMessage::Bytes(bytes) = link.capabilities().largest_message() {
+            assert_eq!(bytes, limit);
+        }
+        let Opened { channel, peer, .. } = &mut link.open(limit, limit).await;
+        for _ in 0..2 {
+            deadline(channel.send(echo_of(limit)))
+                .await
+                .expect("it fits");
+            assert!(matches!(next(channel).await, Reply::Echo { .. }));
+            let error = deadline(channel.send(echo_of(limit + 1))).await;
+            let error = error.expect_err("it is too large");
+            assert_eq!(facts(&error), (limit + 1, limit), "{error:?}");
+        }
+        deadline(channel.send(Ask::Finish))
+            .await
+            .expect("it goes on");
+        assert!(matches!(next(channel).await, Reply::Report { .. }));
+        assert!(peer.exit().await.success());
+    }
+    if matches!(
+        link.capabilities().largest_message(),
+        LargestMessage::Bytes(_)
+    ) {
+        // The limit is the queue's: there is no other one to go by.
+        return;
+    }
+    let Opened { channel, .. } = &mut link.open(USUAL, 2000).await;
+    deadline(channel.send(echo_of(2001)))
+        .await
+        .expect("we may send it");
+    let Reply::Broken(error) = next(channel).await else {
+        panic!("the other side took it");
+    };
+    let told = error.contains("TooLarge") || error.contains("Truncated");
+    assert!(
+        told && error.contains("2001") && error.contains("2000"),
+        "{error}"
+    );
+}
+
+/// The size and the limit in an error about a message that is too large.
+fn facts(error: &Error) -> (usize, usize) {
+    let Error::Io(error) = error else {
+        panic!("{error:?} is not about the size");
+    };
+    if let Some(FrameError::TooLarge { len, max }) = FrameError::of(error) {
+        return (*len, *max);
+    }
+    if let Some(MessageError::TooLarge { len, limit }) = MessageError::of(error) {
+        return (len, limit);
+    }
+    match aqueduct::mq::Error::find(error) {
+        Some(aqueduct::mq::Error::MessageTooLarge { len, max, .. }) => (*len, *max),
+        _ => panic!("{error:?} is not about the size"),
+    }
+}
