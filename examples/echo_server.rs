@@ -19,12 +19,12 @@
 //!
 //! Ctrl-C or SIGTERM ends it: what was received is answered before.
 
-use std::pin::Pin;
+use std::pin::pin;
 
 use anyhow::{Result, bail};
 use aqueduct::bytes::Bytes;
 use aqueduct::codec::Raw;
-use aqueduct::connect::Options;
+use aqueduct::connect::{Connection, Options};
 use aqueduct::frame::Framing;
 use aqueduct::serve::{self, CancellationToken};
 use aqueduct::{Endpoint, Receiver};
@@ -60,7 +60,7 @@ async fn serve_all(address: &Endpoint, stop: CancellationToken) -> Result<()> {
     let listener = lines().bind(address).await?;
     // Standard output may be the connection.
     eprintln!("listening on {}", listener.local_endpoint());
-    let echo = |connection: aqueduct::connect::Connection, cx: serve::Context| async move {
+    let echo = |connection: Connection, cx: serve::Context| async move {
         let client = connection.channel_within::<Bytes, Bytes>(&cx, Raw);
         serve::respond(client, &cx, |line| async { line }).await
     };
@@ -75,13 +75,18 @@ async fn serve_one(
     replies: &Endpoint,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let requests: Receiver<Bytes> = lines().open_receiver(requests).await?.typed(Raw);
-    let mut requests = requests.take_until(stop.cancelled()).peekable();
-    // A FIFO that is opened too early would keep the reply to the client before from ending.
-    if Pin::new(&mut requests).peek().await.is_none() {
+    let options = lines();
+    let requests: Receiver<Bytes> = options.open_receiver(requests).await?.typed(Raw);
+    let mut requests = pin!(requests.take_until(stop.cancelled()).peekable());
+    // Not before there is a request: the client before this one has to see the end of its replies.
+    if requests.as_mut().peek().await.is_none() {
         return Ok(());
     }
-    let mut replies = lines().open_sender(replies).await?.typed(Raw);
+    let replies = tokio::select! {
+        opened = options.open_sender(replies) => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let mut replies = replies.typed(Raw);
     while let Some(line) = requests.next().await {
         replies.send(line?).await?;
     }

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use aqueduct::child::{self, Child, Command};
+use aqueduct::child::{Child, Command};
 use aqueduct::codec::Postcard;
 use aqueduct::frame::{FramedRead, Framing};
 use aqueduct::serve::CancellationToken;
-use aqueduct::{Channel, Receiver, Sender, pipe, stdio};
+use aqueduct::{Channel, Endpoint, stdio};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -225,10 +225,10 @@ async fn work() -> Result<()> {
     // Ctrl-C in a terminal reaches all processes. The supervisor decides when to stop.
     tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
 
-    let jobs = pipe::Receiver::from_owned_fd(child::inherited(JOBS)?)?;
-    let answers = pipe::Sender::from_owned_fd(child::inherited(ANSWERS)?)?;
-    let mut jobs = Receiver::<Job>::new(jobs.framed(Framing::length()), Postcard);
-    let mut answers = Sender::<Answer>::new(answers.framed(Framing::length()), Postcard);
+    let jobs: Endpoint = format!("fd:{JOBS}").parse()?;
+    let answers: Endpoint = format!("fd:{ANSWERS}").parse()?;
+    let mut jobs = jobs.open_receiver::<Job>(Postcard).await?;
+    let mut answers = answers.open_sender::<Answer>(Postcard).await?;
     while let Some(job) = jobs.recv().await {
         let Job { id, text } = job?;
         if text == "crash" {

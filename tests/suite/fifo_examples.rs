@@ -2,28 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Peer, deadline};
-
-/// An example's program, which `cargo test` builds with the tests.
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().expect("a test binary has a path");
-    let deps = test.parent().expect("it is in a directory");
-    let program: PathBuf = deps.with_file_name("examples").join(name);
-    if !program.exists() {
-        // Where only this test was asked for.
-        let mut cargo = Command::new(env!("CARGO"));
-        let built = cargo.args(["build", "--quiet", "--example", name]).status();
-        assert!(built.expect("cargo runs").success());
-    }
-    Command::new(program)
-}
+use crate::support::{Peer, deadline, example};
 
 async fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let waiting = async {

@@ -74,6 +74,20 @@ pub(crate) fn is_peer(role: &str) -> bool {
     std::env::var("AQUEDUCT_TEST_PEER").is_ok_and(|it| it == role)
 }
 
+/// An example's program, which `cargo test` builds with the tests.
+pub(crate) fn example(name: &str) -> Command {
+    let test = std::env::current_exe().expect("a test binary has a path");
+    let deps = test.parent().expect("it is in a directory");
+    let program: PathBuf = deps.with_file_name("examples").join(name);
+    if !program.exists() {
+        // Where only this test was asked for.
+        let mut cargo = Command::new(env!("CARGO"));
+        let built = cargo.args(["build", "--quiet", "--example", name]).status();
+        assert!(built.expect("cargo runs").success());
+    }
+    Command::new(program)
+}
+
 /// Compiles one C file with the system's compiler into `dir` and returns the program's path.
 pub(crate) fn compile_c(dir: &Path, name: &str, source: &str) -> PathBuf {
     let file = dir.join(format!("{name}.c"));

@@ -8,11 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The reading half of a [`ByteStream`].
 pub type ByteReader = Box<dyn AsyncRead + Send + Unpin>;
 
-/// The writing half of a [`ByteStream`]. Shutting it down, or dropping it, ends that direction.
+/// The writing half of a [`ByteStream`]. Shutting it down, or dropping it, ends that direction, also
+/// where the system has no call for that and what is underneath has to be closed, as a pipe has.
 pub type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// A two-way stream of bytes, before any framing: `AsyncRead` and `AsyncWrite`, for whatever
 /// speaks a protocol of its own.
+///
+/// A [`Connection`](super::Connection) has one, and two pipes make one: [`join`](Self::join).
 ///
 /// # Cancel safety
 ///
@@ -23,13 +26,37 @@ pub struct ByteStream {
 }
 
 impl ByteStream {
-    pub(super) fn new(
+    /// Joins two one-way streams, such as the pipes to and from a child.
+    ///
+    /// `tokio::io::join` does so too, but then shutting down leaves a pipe open, and whoever reads
+    /// the other end waits for ever.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::child::Command;
+    /// use aqueduct::connect::ByteStream;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// let mut sort = Command::new("sort");
+    /// sort.pipe_to_child(0).pipe_from_child(1);
+    /// let mut child = sort.spawn()?;
+    /// let mut sort = ByteStream::join(child.take_receiver(1)?, child.take_sender(0)?);
+    /// sort.write_all(b"2\n1\n").await?;
+    /// sort.shutdown().await?;
+    /// let mut sorted = String::new();
+    /// sort.read_to_string(&mut sorted).await?;
+    /// assert_eq!(sorted, "1\n2\n");
+    /// # Ok(()) }
+    /// ```
+    pub fn join(
         reader: impl AsyncRead + Send + Unpin + 'static,
         writer: impl AsyncWrite + Send + Unpin + 'static,
     ) -> Self {
         Self {
             reader: Box::new(reader),
-            writer: Box::new(writer),
+            writer: Box::new(Closing(Some(writer))),
         }
     }
 
@@ -85,6 +112,53 @@ impl Debug for ByteStream {
     }
 }
 
+/// Closes what is underneath when it is shut down.
+struct Closing<W>(Option<W>);
+
+impl<W: AsyncWrite + Unpin> Closing<W> {
+    fn open(&mut self) -> io::Result<Pin<&mut W>> {
+        let writer = self.0.as_mut().map(Pin::new);
+        writer.ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Closing<W> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.open()?.poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.open()?.poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.open() {
+            Ok(writer) => writer.poll_flush(cx),
+            Err(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Ok(writer) = self.open() {
+            ready!(writer.poll_shutdown(cx))?;
+            self.0 = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// Reads one direction and keeps the other open until that has ended.
 pub(super) struct Held {
     reader: ByteReader,
@@ -110,5 +184,44 @@ impl AsyncRead for Held {
             self.writer = None;
         }
         Poll::Ready(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::pipe;
+
+    /// Protocols such as HTTP shut their side down and go on reading; the peer has to see that, though
+    /// the two pipes and this value live on.
+    #[tokio::test]
+    async fn shutting_down_two_joined_pipes_ends_the_one_and_leaves_the_other() {
+        let (there, mut at_peer) = pipe::pipe().unwrap();
+        let (mut from_peer, here) = pipe::pipe().unwrap();
+        let mut joined = ByteStream::join(here, there);
+        let talk = async {
+            joined.write_all(b"hello").await.unwrap();
+            joined.shutdown().await.unwrap();
+            let mut said = String::new();
+            at_peer.read_to_string(&mut said).await.unwrap();
+            assert_eq!(said, "hello");
+
+            // Once more is nothing, and what comes too late is an error.
+            joined.shutdown().await.unwrap();
+            joined.flush().await.unwrap();
+            let late = joined.write(b"late").await.unwrap_err();
+            assert_eq!(late.kind(), io::ErrorKind::BrokenPipe);
+
+            from_peer.write_all(b"bye").await.unwrap();
+            let mut buf = [0; 3];
+            joined.read_exact(&mut buf).await.unwrap();
+            assert_eq!(&buf, b"bye");
+        };
+        let done = tokio::time::timeout(Duration::from_secs(30), talk).await;
+        done.unwrap();
     }
 }

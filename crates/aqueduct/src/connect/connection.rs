@@ -4,11 +4,12 @@ use super::byte_stream::{ByteStream, Held};
 use super::packets::Packets;
 use super::send_only::{Rest, SendOnly};
 use super::{Incoming, Outgoing, Peer};
-use crate::Channel;
 use crate::child::Child;
 use crate::codec::Codec;
-use crate::frame::{BoxFrameSink, BoxFrameStream, FramedWrite, Framing};
+use crate::frame::{BoxFrameSink, BoxFrameStream, FramedRead, FramedWrite, Framing};
+use crate::serve::Context;
 use crate::unix::seqpacket;
+use crate::{Channel, Receiver, Sender};
 
 /// A two-way connection: what [`Options::connect`](super::Options::connect) gives, and what a
 /// [`Listener`](super::Listener) is a stream of.
@@ -18,6 +19,7 @@ use crate::unix::seqpacket;
 /// | call | gives |
 /// |---|---|
 /// | [`channel`](Self::channel) | a typed [`Channel`] |
+/// | [`channel_within`](Self::channel_within) | a typed [`Channel`] with the limits of a service |
 /// | [`into_split`](Self::into_split) | both directions as messages |
 /// | [`into_frames`](Self::into_frames) | both halves of the waist |
 /// | [`into_outgoing`](Self::into_outgoing), [`into_incoming`](Self::into_incoming) | one direction, the other looked after |
@@ -129,6 +131,56 @@ impl Connection {
     ) -> Channel<Out, In> {
         let (outgoing, incoming) = self.into_split();
         Channel::new(outgoing.typed(codec.clone()), incoming.typed(codec))
+    }
+
+    /// A typed channel with the limits of a service on its peer: what a handler of
+    /// [`serve`](mod@crate::serve) makes of its connection.
+    ///
+    /// It does not end at shutdown by itself; see
+    /// [`Context::channel`](crate::serve::Context::channel).
+    ///
+    /// # Examples
+    ///
+    /// A service at any two-way address:
+    ///
+    /// ```no_run
+    /// use aqueduct::Endpoint;
+    /// use aqueduct::codec::Text;
+    /// use aqueduct::connect::Connection;
+    /// use aqueduct::serve::{self, CancellationToken, Context};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let address: Endpoint = "unix:/run/app/shout".parse()?;
+    /// let stop = CancellationToken::new();
+    /// aqueduct::serve(address.bind().await?, stop, |connection: Connection, cx: Context| async move {
+    ///     let client = connection.channel_within::<String, String>(&cx, Text);
+    ///     serve::respond(client, &cx, |text| async move { text.to_uppercase() }).await
+    /// })
+    /// .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn channel_within<Out, In>(
+        self,
+        context: &Context,
+        codec: impl Codec<Out> + Codec<In> + Clone + 'static,
+    ) -> Channel<Out, In> {
+        match self.link {
+            Link::Bytes(ByteStream { reader, writer }) => {
+                let sink = FramedWrite::new(writer, self.framing.clone()).with_chunk(self.chunk);
+                let frames = FramedRead::new(reader, self.framing).with_chunk(self.chunk);
+                Channel::new(
+                    Sender::new(context.sink(sink), codec.clone()),
+                    Receiver::new(context.frames(frames), codec),
+                )
+            }
+            Link::Packets(socket) => {
+                let (sender, receiver) = socket.into_split();
+                Channel::new(
+                    Sender::new(context.sink(sender), codec.clone()),
+                    Receiver::new(context.messages(receiver), codec),
+                )
+            }
+        }
     }
 
     /// The sending direction alone.

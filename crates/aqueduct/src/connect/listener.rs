@@ -139,13 +139,13 @@ impl Debug for Listener {
 pub(super) fn tcp_connection(stream: TcpStream, framing: Framing) -> Connection {
     let peer = stream.peer_addr().map_or(Peer::Unknown, Peer::Tcp);
     let (reader, writer) = stream.into_split();
-    let bytes = ByteStream::new(reader, writer);
+    let bytes = ByteStream::join(reader, writer);
     Connection::bytes(bytes, framing, SOCKET_CHUNK, peer)
 }
 
 pub(super) fn unix_connection(stream: UnixStream, framing: Framing) -> Connection {
     let peer = peer_credentials(&stream).map_or(Peer::Unknown, Peer::Unix);
     let (reader, writer) = stream.into_split();
-    let bytes = ByteStream::new(reader, writer);
+    let bytes = ByteStream::join(reader, writer);
     Connection::bytes(bytes, framing, SOCKET_CHUNK, peer)
 }

@@ -70,13 +70,13 @@ impl Options {
                 let input = child.take_sender(0).map_err(Error::Exec)?;
                 let output = child.take_receiver(1).map_err(Error::Exec)?;
                 let peer = Peer::Child { pid: child.id() };
-                let bytes = ByteStream::new(output, input);
+                let bytes = ByteStream::join(output, input);
                 Ok(Connection::bytes(bytes, framing, PIPE_CHUNK, peer).with_child(child))
             }
             Endpoint::Stdio => {
                 let stdin = stdio::stdin().map_err(|e| failed(endpoint, e))?;
                 let stdout = stdio::stdout().map_err(|e| failed(endpoint, e))?;
-                let bytes = ByteStream::new(stdin, stdout);
+                let bytes = ByteStream::join(stdin, stdout);
                 let connection = Connection::bytes(bytes, framing, FILE_CHUNK, Peer::Stdio);
                 Ok(connection.never_discarding())
             }
@@ -176,7 +176,7 @@ impl Options {
                 let other = fd.try_clone().map_err(failed)?;
                 let reader = BlockingReader::new(fd).map_err(failed)?;
                 let writer = BlockingWriter::new(other).map_err(failed)?;
-                let bytes = ByteStream::new(reader, writer);
+                let bytes = ByteStream::join(reader, writer);
                 let connection = Connection::bytes(bytes, framing, FILE_CHUNK, Peer::Unknown);
                 Ok(connection.never_discarding())
             }
@@ -184,7 +184,7 @@ impl Options {
             _ => {
                 let peer = socket_peer(&fd);
                 let (reader, writer) = shared_socket::split(fd).map_err(failed)?;
-                let bytes = ByteStream::new(reader, writer);
+                let bytes = ByteStream::join(reader, writer);
                 Ok(Connection::bytes(bytes, framing, SOCKET_CHUNK, peer))
             }
         }

@@ -1,0 +1,58 @@
+use nix::sys::signal::Signal;
+
+use super::program::Program;
+use crate::mq::QueueName;
+use crate::support::example;
+
+/// Runs the client to its end.
+async fn calls(addresses: &[String]) {
+    let arguments = std::iter::once("call").chain(addresses.iter().map(String::as_str));
+    let printed = Program::start("tarpc_calls", arguments).succeeds().await;
+    assert_eq!(
+        printed,
+        [
+            "100 sums at a time: the last one is 198",
+            "1 cannot be divided by 0",
+            "a call with a deadline: given up in time",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn tarpc_calls_go_over_every_two_way_address() {
+    let dir = tempfile::tempdir().unwrap();
+    for address in [
+        format!("unix:{}/calls.sock", dir.path().display()),
+        format!("unixpacket:{}/calls.packets", dir.path().display()),
+        String::from("tcp://127.0.0.1:0"),
+    ] {
+        let mut server = Program::start("tarpc_calls", ["serve", &address]);
+        let address = [server.error("listening on ").await];
+        tokio::join!(calls(&address), calls(&address));
+        server.signal(Signal::SIGTERM);
+        server.succeeds().await;
+    }
+    let program = example("tarpc_calls");
+    let program = program.get_program().display();
+    calls(&[format!("exec:{program} serve stdio:")]).await;
+}
+
+#[tokio::test]
+async fn tarpc_calls_go_over_a_pair_of_message_queues_or_fifos() {
+    let (calls_to, answers) = (QueueName::new(), QueueName::new());
+    // Fewer places than calls at a time: each side has to wait for the other.
+    let queues = [&calls_to, &answers].map(|it| format!("mq:{}?capacity=4&max-message=1024", it.0));
+    let arguments = ["serve", &queues[0], &queues[1]];
+    let server = Program::start("tarpc_calls", arguments);
+    calls(&queues).await;
+    calls(&queues).await;
+    server.signal(Signal::SIGTERM);
+    server.succeeds().await;
+
+    let dir = tempfile::tempdir().unwrap();
+    let fifos = ["calls", "answers"].map(|it| format!("fifo:{}/{it}", dir.path().display()));
+    let server = Program::start("tarpc_calls", ["serve", &fifos[0], &fifos[1]]);
+    calls(&fifos).await;
+    // The client has ended, and so has the only conversation that there is.
+    server.succeeds().await;
+}
