@@ -20,7 +20,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use aqueduct::codec::{Codec, Json};
+use aqueduct::codec::{Decode, Encode, Json};
 use aqueduct::mq::{self, OpenOptions, Queue};
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};

@@ -16,6 +16,7 @@ mod frame;
 mod handshake;
 mod mq;
 mod mq_events;
+mod mq_examples;
 mod mq_framed;
 mod mq_limits;
 mod mq_open;

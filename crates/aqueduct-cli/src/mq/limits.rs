@@ -75,21 +75,24 @@ impl Room {
         } = self;
         let uncertain = !self.measured && !limits.usage.listed;
         let sure = if uncertain { "at most " } else { "" };
+        let of = if *queues == 1 { "queue" } else { "queues" };
         let end = self.ends_with.unwrap_or("no limit that was met");
         report.note(format_args!(
-            "{sure}{queues} more queues of the default size can be made ({capacity} messages of \
+            "{sure}{queues} more {of} of the default size can be made ({capacity} messages of \
              {max_message} bytes, a cost of {cost}); then {end} is reached"
         ));
         match self.ends_with {
             Some(BYTES) => {
-                let hard = match limits.bytes_hard {
-                    Some(hard) => format!("up to {hard}, and beyond that"),
-                    None => "or".to_owned(),
+                let higher = "LimitMSGQUEUE= in a systemd unit or msgqueue in \
+                              /etc/security/limits.conf";
+                let how = match limits.bytes_hard {
+                    Some(hard) if limits.bytes_soft == Some(hard) => higher.to_owned(),
+                    Some(hard) => format!("ulimit -q BYTES, up to {hard}; beyond, {higher}"),
+                    None => "ulimit -q BYTES".to_owned(),
                 };
                 report.note(format_args!(
                     "for more, make smaller ones (--capacity, --max-message), unlink some, or \
-                     raise the limit: ulimit -q BYTES {hard} LimitMSGQUEUE= in a systemd unit or \
-                     msgqueue in /etc/security/limits.conf"
+                     raise the limit ({how})"
                 ));
             }
             Some(QUEUES) => {

@@ -10,12 +10,12 @@ use nix::sys::stat::Mode;
 use crate::support::{aqueduct, expect, expect_text, run, start, start_with_input, until};
 
 /// A queue name of this test's own, unlinked however the test ends.
-struct Queue {
-    name: String,
+pub(crate) struct Queue {
+    pub(crate) name: String,
 }
 
 impl Queue {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("/aqueduct-cli-{}-{n}", std::process::id());
@@ -23,7 +23,7 @@ impl Queue {
     }
 
     /// Small, so that many tests at a time fit the user's limit.
-    fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("mq:{}?capacity=4&max-message=64", self.name)
     }
 
