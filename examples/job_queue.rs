@@ -86,13 +86,14 @@ async fn submit(name: &str, priority: mq::Priority, job: &Job) -> Result<()> {
 
 async fn serve(name: &str, workers: usize, unlink: bool) -> Result<()> {
     let queue = Arc::new(options().open(name)?);
+    // Before there is any job that a signal could cut short.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
     for worker in 1..=workers {
         running.spawn(work(worker, Arc::clone(&queue), stop.clone()));
     }
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     println!("{workers} workers wait for jobs in {name}");
 
     let (mut done, mut failure) = (0, None);
