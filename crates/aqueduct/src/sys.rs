@@ -154,10 +154,7 @@ fn is_marked(fd: RawFd) -> io::Result<bool> {
 /// has it. It is set here, so that nobody takes the same one twice.
 pub(crate) fn take_inherited(number: RawFd) -> io::Result<Option<OwnedFd>> {
     let taken = take_inherited_if(number, |_| Ok::<_, std::convert::Infallible>(()))?;
-    Ok(match taken {
-        Some(Ok((fd, ()))) => Some(fd),
-        None => None,
-    })
+    Ok(taken.map(|Ok((fd, ()))| fd))
 }
 
 /// As [`take_inherited`], if `check` likes the descriptor. Otherwise it stays as it is.

@@ -228,6 +228,10 @@ impl Connection {
     /// # Errors
     ///
     /// The connection itself where its mechanism has messages and no bytes (`unixpacket:`).
+    #[expect(
+        clippy::result_large_err,
+        reason = "the connection is given back, not described"
+    )]
     pub fn into_bytes(self) -> Result<ByteStream, Self> {
         match self.link {
             Link::Bytes(bytes) => Ok(bytes),
