@@ -6,8 +6,8 @@
 //!
 //! | standard input or output is | how it is read or written |
 //! |---|---|
-//! | an anonymous pipe | through a private open file of the same pipe (`/proc/self/fd`, `proc(5)`), non-blocking |
-//! | a terminal, a file, a FIFO, a socket, a device | as it is, on a thread of its own |
+//! | a pipe or a FIFO | through a private open file of the same pipe (`/proc/self/fd`, `proc(5)`), non-blocking |
+//! | a terminal, a file, a socket, a device | as it is, on a thread of its own |
 //!
 //! Neither keeps the process or the runtime from ending while it waits.
 //!
@@ -36,15 +36,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use nix::sys::statfs::{FsType, fstatfs};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use crate::blocking::{BlockingReader, BlockingWriter};
-use crate::fd::{self, Access};
+use crate::fd::Kind;
 use crate::pipe;
-
-/// `PIPEFS_MAGIC` of `include/uapi/linux/magic.h`: the file system of anonymous pipes.
-const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
 
 /// Standard input: see the [module](self).
 ///
@@ -94,7 +90,7 @@ pub fn stdout() -> io::Result<Stdout> {
 impl Stdout {
     /// Waits until nobody can read any more what is written: the last reader of the pipe has gone.
     ///
-    /// This never happens where standard output is something else than an anonymous pipe.
+    /// This never happens where standard output is something else than a pipe or a FIFO.
     ///
     /// # Cancel safety
     ///
@@ -111,28 +107,22 @@ impl Stdout {
 
 fn input(fd: BorrowedFd<'_>) -> io::Result<Input> {
     // It fails on a pipe that another user made, and where there is no /proc.
-    if is_anonymous_pipe(fd)
-        && let Ok(own) = fd::reopen(fd, Access::Read)
+    if Kind::of(fd)? == Kind::Pipe
+        && let Ok(pipe) = pipe::Receiver::from_shared_fd(fd)
     {
-        return pipe::Receiver::from_owned_fd_unchecked(own).map(Input::Pipe);
+        return Ok(Input::Pipe(pipe));
     }
     BlockingReader::new(fd.try_clone_to_owned()?).map(Input::Thread)
 }
 
 fn output(fd: BorrowedFd<'_>) -> io::Result<Output> {
-    // It fails on a pipe that another user made, and where there is no /proc.
-    if is_anonymous_pipe(fd)
-        && let Ok(own) = fd::reopen(fd, Access::Write)
+    // As above; and on a FIFO that has no reader any more (`ENXIO`, fifo(7)).
+    if Kind::of(fd)? == Kind::Pipe
+        && let Ok(pipe) = pipe::Sender::from_shared_fd(fd)
     {
-        return pipe::Sender::from_owned_fd_unchecked(own).map(Output::Pipe);
+        return Ok(Output::Pipe(pipe));
     }
     BlockingWriter::new(fd.try_clone_to_owned()?).map(Output::Thread)
-}
-
-/// Not a FIFO: its reader, opened once more after the last writer has gone, would be told of no
-/// end (`fifo_open` in `fs/pipe.c` then waits for a new writer).
-fn is_anonymous_pipe(fd: BorrowedFd<'_>) -> bool {
-    fstatfs(fd).is_ok_and(|it| it.filesystem_type() == PIPEFS_MAGIC)
 }
 
 impl AsyncRead for Stdin {
@@ -210,7 +200,7 @@ mod tests {
         let theirs = input(reader.as_fd()).unwrap();
         assert!(matches!(theirs, Input::Pipe(_)));
         assert!(
-            !fd::is_nonblocking(&reader).unwrap(),
+            !crate::fd::is_nonblocking(&reader).unwrap(),
             "the shared one stays blocking"
         );
         writer.write_all(b"hi").unwrap();
@@ -237,7 +227,29 @@ mod tests {
         let mut writer = File::options().write(true).open(&path).unwrap();
         writer.write_all(b"hi").unwrap();
         drop(writer);
-        assert_eq!(read_all(input(reader.as_fd()).unwrap()).await, b"hi");
+        let input = input(reader.as_fd()).unwrap();
+        assert!(matches!(input, Input::Pipe(_)), "no thread is needed");
+        assert_eq!(read_all(input).await, b"hi");
+    }
+
+    #[tokio::test]
+    async fn a_fifo_whose_reader_has_gone_before_reports_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        let reader = options.open(&path).unwrap();
+        let writer = File::options().write(true).open(&path).unwrap();
+        drop(reader);
+        let mut stdout = Stdout(output(writer.as_fd()).unwrap());
+        let written = async {
+            tokio::io::AsyncWriteExt::write_all(&mut stdout, b"x").await?;
+            tokio::io::AsyncWriteExt::flush(&mut stdout).await
+        };
+        let limit = Duration::from_secs(30);
+        let error = tokio::time::timeout(limit, written).await.unwrap();
+        assert_eq!(error.unwrap_err().raw_os_error(), Some(libc::EPIPE));
     }
 
     #[tokio::test]
