@@ -15,6 +15,11 @@ Addresses:
   fifo:/path   a named FIFO, with the options create, mode and persist
   mq:/name     a POSIX message queue, with capacity, create, driver, max-message,
                mode and priority
+  unix:/path   a Unix stream socket, with mode; unix:@name: an abstract one
+  unixpacket:  the same, with SOCK_SEQPACKET: keeps message boundaries
+  tcp://host:port  with nodelay; the one who binds may say port 0 for any
+  exec:program arg ...   a program over its standard input and output
+  fd:N         an inherited descriptor
   stdio:       standard input and output
 
 Options follow as in a URL: 'fifo:/tmp/x?mode=640&persist=true'. Elsewhere in an
@@ -38,6 +43,31 @@ Examples:
   aqueduct recv fifo:/tmp/x --frame nul -n 1        # one string from a C program
   aqueduct recv fifo:/tmp/x --frame length -n 1 --output raw > photo.jpg
   aqueduct recv mq:/jobs --output json --timeout 10s";
+
+const CALL_EXAMPLES: &str = "\
+Examples:
+  aqueduct call unix:/tmp/upper hello
+  echo hello | aqueduct call tcp://127.0.0.1:7000
+  aqueduct call tcp://127.0.0.1:7000 --frame raw hello   # a C server, no framing
+  aqueduct call 'exec:tr a-z A-Z' hello
+
+With --frame raw all of the message is sent and the sending half closed; what
+comes until the peer closes is the reply.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  aqueduct serve unix:/tmp/upper -- tr a-z A-Z
+  aqueduct serve tcp://127.0.0.1:0                # echo; it says which port
+  aqueduct serve tcp://127.0.0.1:7000 --frame raw -- rev    # for C clients
+  aqueduct serve mq:/jobs --jobs 4 -- sh ./work.sh
+
+CMD gets the message alone on its standard input; what it prints is the reply,
+or is printed where there is none: on queues and FIFOs. With --frame lines its
+last newline is left out. A CMD that fails is told of, and what it printed is
+the reply all the same; with --frame raw, if it printed nothing, the connection
+is closed. A client that is silent for 5 minutes is let go. A FIFO is served for
+good, unless its address says persist=false. Ctrl-C and SIGTERM: what was
+accepted is answered, within 10 seconds.";
 
 /// Messages between processes: FIFOs, queues and sockets by one kind of address.
 #[derive(Debug, Parser)]
@@ -74,6 +104,12 @@ pub(crate) enum Command {
     /// Print messages as they come.
     #[command(after_help = RECV_EXAMPLES)]
     Recv(RecvArgs),
+    /// Send one message and print the reply.
+    #[command(after_help = CALL_EXAMPLES)]
+    Call(CallArgs),
+    /// Answer each message with what a program makes of it, or with itself.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
     /// Look after message queues: list, info, create, unlink, limits.
     Mq(MqArgs),
     /// Show every mechanism at work between real processes, and verify what arrives.
@@ -96,6 +132,9 @@ pub(crate) struct SendArgs {
     /// The priority of the messages, for a queue: 0 to 32767, highest received first.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=32_767))]
     pub(crate) priority: Option<u32>,
+    /// Bind a socket and send to the first who connects, rather than connect.
+    #[arg(long)]
+    pub(crate) bind: bool,
     #[command(flatten)]
     pub(crate) link: Link,
 }
@@ -110,11 +149,52 @@ pub(crate) struct RecvArgs {
     /// End after so many messages; what follows them is left to the next reader.
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) count: Option<u64>,
+    /// Connect to a socket, rather than bind it and print what all clients send.
+    #[arg(long)]
+    pub(crate) connect: bool,
     #[command(flatten)]
     pub(crate) link: Link,
 }
 
-/// What `send` and `recv` have in common.
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    /// Where to, such as unix:/tmp/upper.
+    pub(crate) address: OsString,
+    /// The message; without one it comes from standard input.
+    pub(crate) message: Option<OsString>,
+    /// How standard input is cut; it has to be one message
+    /// [default: lines with --frame lines, else whole].
+    #[arg(long, value_enum)]
+    pub(crate) input: Option<Input>,
+    /// How the reply is printed.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    /// Bind a socket and call the first who connects, rather than connect.
+    #[arg(long)]
+    pub(crate) bind: bool,
+    #[command(flatten)]
+    pub(crate) link: Link,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// What to serve, such as unix:/tmp/upper.
+    pub(crate) address: OsString,
+    /// The program that is run for each message, and its arguments; without one
+    /// each message is its own reply.
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+    /// How many CMDs run at a time [default: one for each processor].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) jobs: Option<u32>,
+    /// Connect to a socket and serve who is there, rather than bind it.
+    #[arg(long)]
+    pub(crate) connect: bool,
+    #[command(flatten)]
+    pub(crate) link: Link,
+}
+
+/// What all that move messages have in common.
 #[derive(Debug, Args)]
 pub(crate) struct Link {
     /// How messages are cut on a byte stream; both sides must agree. Queues ignore it.

@@ -1,16 +1,20 @@
 //! What to do, plain: the command line resolved.
 
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use aqueduct::Endpoint;
 use aqueduct::bytes::{Bytes, BytesMut};
-use aqueduct::connect::Message;
+use aqueduct::connect::{Message, Options};
 use aqueduct::frame::{FrameError, Framing};
 use tokio_util::codec::Encoder;
 
-use crate::cli::{Frame, Input, Link, Output, RecvArgs, SendArgs};
+use crate::cli::{CallArgs, Frame, Input, Link, Output, RecvArgs, SendArgs, ServeArgs};
 use crate::exit::Failure;
+use crate::link::Side;
 use crate::quantity::Wait;
 
 /// How long a peer is waited for, where it is not waited for without limit.
@@ -18,6 +22,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 pub(crate) struct SendConfig {
     pub(crate) endpoint: Endpoint,
+    pub(crate) side: Side,
     /// Empty: they come from standard input.
     pub(crate) messages: Vec<Bytes>,
     pub(crate) input: Input,
@@ -27,15 +32,56 @@ pub(crate) struct SendConfig {
 
 pub(crate) struct RecvConfig {
     pub(crate) endpoint: Endpoint,
+    pub(crate) side: Side,
     pub(crate) output: Output,
     pub(crate) count: Option<u64>,
     pub(crate) link: LinkConfig,
 }
 
+pub(crate) struct CallConfig {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) side: Side,
+    /// `None`: it comes from standard input.
+    pub(crate) message: Option<Bytes>,
+    pub(crate) input: Input,
+    pub(crate) output: Output,
+    pub(crate) link: LinkConfig,
+}
+
+pub(crate) struct ServeConfig {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) side: Side,
+    /// The program and its arguments; empty: echo.
+    pub(crate) command: Vec<OsString>,
+    pub(crate) jobs: usize,
+    pub(crate) link: LinkConfig,
+}
+
 pub(crate) struct LinkConfig {
+    /// As it was asked for. An address that keeps boundaries has none.
+    pub(crate) frame: Option<Frame>,
     pub(crate) framing: Framing,
     pub(crate) wait: Option<Duration>,
     pub(crate) timeout: Option<Duration>,
+}
+
+impl LinkConfig {
+    /// The library's options for opening an address.
+    pub(crate) fn options(&self) -> Options {
+        let mut options = Options::new();
+        options.framing(self.framing.clone()).wait(self.wait);
+        options
+    }
+
+    /// Why a message cannot be sent, if so.
+    pub(crate) fn check(&self, message: &Bytes) -> Result<(), std::io::Error> {
+        // What keeps boundaries itself uses no framing.
+        if self.frame.is_some() {
+            let mut framing = self.framing.clone();
+            framing.encode(message.clone(), &mut BytesMut::new())?;
+        }
+        Ok(())
+    }
 }
 
 impl SendConfig {
@@ -60,16 +106,14 @@ impl SendArgs {
             let sentence = format!("--priority is for queues: {scheme} has no priorities");
             return Err(Failure::wrong_use(sentence));
         }
-        // Before anybody is waited for. What keeps boundaries itself uses no framing.
-        let framed = endpoint.capabilities().keeps_boundaries() == Some(false);
-        let checked = if framed { &messages[..] } else { &[] };
-        for (i, message) in checked.iter().enumerate() {
-            let mut framing = link.framing.clone();
-            if let Err(error) = framing.encode(message.clone(), &mut BytesMut::new()) {
+        // Before anybody is waited for.
+        for (i, message) in messages.iter().enumerate() {
+            if let Err(error) = link.check(message) {
                 return Err(Failure::wrong_use(refusal(i as u64 + 1, &error)));
             }
         }
         Ok(SendConfig {
+            side: side(&endpoint, self.bind.then_some(Side::Bind), Side::Connect)?,
             endpoint,
             messages,
             input: self.input,
@@ -83,11 +127,72 @@ impl RecvArgs {
     pub(crate) fn resolve(self) -> anyhow::Result<RecvConfig> {
         let endpoint = Endpoint::try_from(self.address)?;
         Ok(RecvConfig {
+            side: side(&endpoint, self.connect.then_some(Side::Connect), Side::Bind)?,
             link: self.link.resolve(&endpoint),
             output: self.output,
             count: self.count,
             endpoint,
         })
+    }
+}
+
+impl CallArgs {
+    pub(crate) fn resolve(self) -> anyhow::Result<CallConfig> {
+        let endpoint = Endpoint::try_from(self.address)?;
+        let link = self.link.resolve(&endpoint);
+        let message = self.message.map(|it| Bytes::from(it.into_vec()));
+        if let Some(message) = &message
+            && let Err(error) = link.check(message)
+        {
+            return Err(Failure::wrong_use(refused("the message", &error)));
+        }
+        let input = self.input.unwrap_or(match self.link.frame {
+            Frame::Lines => Input::Lines,
+            _ => Input::Whole,
+        });
+        Ok(CallConfig {
+            side: side(&endpoint, self.bind.then_some(Side::Bind), Side::Connect)?,
+            endpoint,
+            message,
+            input,
+            output: self.output,
+            link,
+        })
+    }
+}
+
+impl ServeArgs {
+    pub(crate) fn resolve(self) -> anyhow::Result<ServeConfig> {
+        let endpoint = Endpoint::try_from(self.address)?;
+        let jobs = self.jobs.map_or_else(
+            || std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            |jobs| jobs as usize,
+        );
+        Ok(ServeConfig {
+            side: side(&endpoint, self.connect.then_some(Side::Connect), Side::Bind)?,
+            link: self.link.resolve(&endpoint),
+            command: self.command,
+            jobs,
+            endpoint,
+        })
+    }
+}
+
+/// Which side to be. Only what is both connected and bound can be turned round.
+fn side(endpoint: &Endpoint, wanted: Option<Side>, usual: Side) -> anyhow::Result<Side> {
+    match (endpoint, wanted) {
+        (_, None) => Ok(usual),
+        (Endpoint::Tcp(_) | Endpoint::Unix(_) | Endpoint::UnixPacket(_), Some(side)) => Ok(side),
+        (_, Some(side)) => {
+            let flag = match side {
+                Side::Connect => "--connect",
+                Side::Bind => "--bind",
+            };
+            let scheme = endpoint.scheme();
+            Err(Failure::wrong_use(format!(
+                "{flag} is for sockets: {scheme} is not bound and connected"
+            )))
+        }
     }
 }
 
@@ -103,7 +208,9 @@ impl Link {
             Endpoint::Fifo(_) => Wait::Forever,
             _ => Wait::For(DEFAULT_WAIT),
         };
+        let keeps_boundaries = endpoint.capabilities().keeps_boundaries();
         LinkConfig {
+            frame: (keeps_boundaries != Some(true)).then_some(self.frame),
             framing: framing.max_frame(self.max_frame),
             wait: self.wait.unwrap_or(default).limit(),
             timeout: self.timeout,
@@ -113,18 +220,23 @@ impl Link {
 
 /// Why message number `n` is not sent, with the flag that helps.
 pub(crate) fn refusal(n: u64, error: &std::io::Error) -> String {
+    refused(format_args!("message {n}"), error)
+}
+
+/// Why `what` is not sent, with the flag that helps.
+pub(crate) fn refused(what: impl Display, error: &std::io::Error) -> String {
     match FrameError::of(error) {
         Some(FrameError::TooLarge { len, max }) => {
             let (unit, raise) = ("bytes", "raise --max-frame on both sides");
-            format!("message {n} has {len} {unit}, over the limit of {max}: {raise}")
+            format!("{what} has {len} {unit}, over the limit of {max}: {raise}")
         }
         Some(FrameError::ContainsDelimiter { delimiter, at }) => {
             let (name, cure) = match delimiter {
                 b'\n' => ("a newline", "--frame nul or --frame length"),
                 _ => ("a NUL byte", "--frame length"),
             };
-            format!("message {n} has {name} in it (byte {at}), which would end it: use {cure}")
+            format!("{what} has {name} in it (byte {at}), which would end it: use {cure}")
         }
-        _ => format!("message {n} cannot be sent: {error}"),
+        _ => format!("{what} cannot be sent: {error}"),
     }
 }

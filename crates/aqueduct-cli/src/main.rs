@@ -1,9 +1,11 @@
 //! The command `aqueduct`: messages on FIFOs, queues and sockets by hand. Thin over the library.
 
+mod call;
 mod cli;
 mod config;
 mod exit;
 mod input;
+mod link;
 mod log;
 mod mq;
 mod output;
@@ -12,6 +14,7 @@ mod quantity;
 mod recv;
 mod report;
 mod send;
+mod serve;
 mod signals;
 mod stdout;
 mod table;
@@ -55,6 +58,8 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
         match command {
             Command::Send(args) => send::run(args.resolve()?, report).await,
             Command::Recv(args) => recv::run(args.resolve()?, report).await,
+            Command::Call(args) => call::run(args.resolve()?, report).await,
+            Command::Serve(args) => serve::run(args.resolve()?, report).await,
             Command::Mq(args) => mq::run(args, report),
             Command::Tour(_) => tour::run().await,
             Command::TourPeer(args) => tour::peer::run(args).await,

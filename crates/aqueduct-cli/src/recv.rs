@@ -4,7 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::Context;
-use aqueduct::connect::{Incoming, Message, Options};
+use aqueduct::Endpoint;
+use aqueduct::connect::{Incoming, Message};
 use aqueduct::frame::FrameError;
 use aqueduct::stdio::{self, Stdout};
 use futures_util::{FutureExt, StreamExt};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::RecvConfig;
 use crate::exit::{Exit, Failure};
+use crate::link::{self, Side};
 use crate::output::Printer;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -27,15 +29,13 @@ const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let mut options = Options::new();
-    options.framing(config.link.framing.clone());
-    options.wait(config.link.wait);
     let opened = tokio::select! {
         biased;
         () = signals.recv() => return Ok(Exit::Done),
-        opened = options.open_receiver(&config.endpoint) => opened,
+        opened = open(&config, report) => opened,
     };
     let mut incoming = opened?;
+    let child = incoming.take_child();
     if let Some(count) = config.count {
         incoming.limit(count);
     }
@@ -45,6 +45,7 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
         progress: Progress::new(report, io::stdout()),
         signals,
         stopped: None,
+        ended: false,
     };
     let result = recv.pump(&mut incoming, &config).await;
     // What came before an error is printed before it is told.
@@ -52,8 +53,29 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
     match (result, printed) {
         (_, Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
         (_, Err(error)) => Err(error).context("cannot write to standard output"),
+        (Ok(exit), Ok(())) => {
+            drop(incoming);
+            // One that is cut off fails, and is not to blame.
+            let child = child.filter(|_| recv.ended);
+            link::ended_well(&config.endpoint, child, &mut recv.signals).await?;
+            Ok(exit)
+        }
         (result, Ok(())) => result,
     }
+}
+
+async fn open(config: &RecvConfig, report: &Report) -> anyhow::Result<Incoming> {
+    let (endpoint, link) = (&config.endpoint, &config.link);
+    Ok(match (config.side, endpoint) {
+        (Side::Connect, _) => {
+            let connection = link::open(endpoint, link, config.side, report).await?;
+            connection.into_incoming()
+        }
+        (Side::Bind, Endpoint::Tcp(_) | Endpoint::Unix(_) | Endpoint::UnixPacket(_)) => {
+            link::bind(endpoint, link, report).await?.into_incoming()
+        }
+        (Side::Bind, _) => link.options().open_receiver(endpoint).await?,
+    })
 }
 
 struct Recv {
@@ -63,6 +85,8 @@ struct Recv {
     signals: Signals,
     /// Since when it is told to stop.
     stopped: Option<Instant>,
+    /// The stream has come to its own end.
+    ended: bool,
 }
 
 /// What there is to do next.
@@ -138,12 +162,16 @@ impl Recv {
         let mut item = first;
         loop {
             match item {
-                None => return Ok(false),
+                None => {
+                    let all = config.count.is_some_and(|n| self.progress.messages() >= n);
+                    self.ended = self.stopped.is_none() && !all;
+                    return Ok(false);
+                }
                 Some(Ok(message)) => {
                     self.printer.print(&message);
                     self.progress.add(1, message.body().len());
                 }
-                Some(Err(error)) => return Err(broken(error, config)),
+                Some(Err(error)) => return Err(broken(error, &config.endpoint)),
             }
             if self.printer.buf.len() >= BATCH {
                 return Ok(true);
@@ -195,8 +223,8 @@ impl Recv {
     }
 }
 
-fn broken(error: io::Error, config: &RecvConfig) -> anyhow::Error {
-    let address = &config.endpoint;
+/// Why nothing more comes from `address`, with the flag that helps.
+pub(crate) fn broken(error: io::Error, address: &Endpoint) -> anyhow::Error {
     match FrameError::of(&error) {
         Some(FrameError::TooLarge { len, max }) => anyhow::anyhow!(
             "{address}: a message has {len} bytes or more, over the limit of {max}: raise \

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use crate::cli::Globals;
 
 /// Says things on standard error, each in one line behind the command's name.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Report {
     quiet: bool,
 }
@@ -26,6 +27,11 @@ impl Report {
         if !self.quiet {
             line(sentence);
         }
+    }
+
+    /// What has failed, where the command goes on.
+    pub(crate) fn failure(&self, sentence: impl Display) {
+        line(sentence);
     }
 
     /// Why the command fails.

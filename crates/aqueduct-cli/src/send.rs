@@ -6,15 +6,16 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use aqueduct::bytes::Bytes;
-use aqueduct::connect::{Options, Outgoing};
+use aqueduct::connect::Outgoing;
 use aqueduct::frame::FrameError;
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 use tokio_util::codec::Decoder;
 
 use crate::config::{self, SendConfig};
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Messages};
+use crate::link::{self, Side, expiry};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::signals::Signals;
@@ -26,9 +27,10 @@ const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let Some(outgoing) = open(&config, &mut signals, report).await? else {
+    let Some(mut outgoing) = open(&config, &mut signals, report).await? else {
         return Ok(Exit::Done);
     };
+    let child = outgoing.take_child();
     let mut send = Send {
         outgoing,
         progress: Progress::new(report, io::stdin()),
@@ -44,6 +46,14 @@ pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<E
         send.arguments().await?
     };
     send.finish(rest).await?;
+    let Send {
+        outgoing,
+        mut signals,
+        ..
+    } = send;
+    // A program sees the end of its input only now.
+    drop(outgoing);
+    link::ended_well(&config.endpoint, child, &mut signals).await?;
     Ok(Exit::Done)
 }
 
@@ -53,10 +63,16 @@ async fn open(
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Option<Outgoing>> {
-    let mut options = Options::new();
-    options.framing(config.link.framing.clone());
-    options.wait(config.link.wait);
-    let opening = options.open_sender(&config.endpoint);
+    let opening = async {
+        let (endpoint, link) = (&config.endpoint, &config.link);
+        anyhow::Ok(match config.side {
+            Side::Connect => link.options().open_sender(endpoint).await?,
+            Side::Bind => {
+                let connection = link::open(endpoint, link, config.side, report).await?;
+                connection.into_outgoing()
+            }
+        })
+    };
     tokio::pin!(opening);
     let patience = sleep(PATIENCE);
     tokio::pin!(patience);
@@ -75,7 +91,8 @@ async fn open(
             }
             () = &mut patience, if !told => {
                 told = true;
-                report.note(format_args!("waiting for a reader of {}", config.endpoint));
+                let who = link::awaited(&config.endpoint, config.side);
+                report.note(format_args!("waiting for {who} {}", config.endpoint));
             }
             () = &mut expired => return Err(idle(config)),
         }
@@ -234,7 +251,10 @@ impl Send<'_> {
         let address = &self.config.endpoint;
         let sent = self.progress.messages();
         let n = self.unflushed;
-        if error.kind() == io::ErrorKind::BrokenPipe {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+        ) {
             let lost = format!("the last {n} of {sent} messages, or fewer, were not sent");
             return anyhow::Error::new(error)
                 .context(format!("{address}: the reader has gone, {lost}"));
@@ -248,14 +268,6 @@ impl Send<'_> {
             Some(_) => anyhow::Error::msg(config::refusal(number, &error)),
             None => anyhow::Error::new(error).context("cannot read standard input"),
         }
-    }
-}
-
-/// Waits for as long as nothing may happen.
-async fn expiry(limit: Option<Duration>) {
-    match limit {
-        Some(limit) => sleep_until(Instant::now() + limit).await,
-        None => std::future::pending().await,
     }
 }
 

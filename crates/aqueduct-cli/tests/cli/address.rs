@@ -29,13 +29,12 @@ fn a_bad_address_is_explained_in_one_line_with_the_nearest_right_one() {
 }
 
 #[test]
-fn a_scheme_that_the_command_cannot_open_is_wrong_use_and_says_which_can() {
-    let stderr = complaint(&["send", "exec:cat", "hi"]);
-    assert!(
-        stderr.contains("exec") && stderr.contains("fifo:"),
-        "{stderr}"
-    );
-    assert_eq!(stderr.lines().count(), 1);
+fn a_one_way_address_cannot_be_called_and_says_so() {
+    for address in ["fifo:/nowhere/x", "mq:/nothing"] {
+        let stderr = complaint(&["call", address, "hi"]);
+        assert!(stderr.contains("one-way"), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1);
+    }
 }
 
 #[test]
@@ -68,6 +67,11 @@ fn a_message_that_the_framing_cannot_carry_is_refused_before_anything_is_made() 
 fn help_has_examples_and_goes_to_standard_output() {
     for (args, part) in [
         (&["--help"][..], "Exit codes"),
+        (&["call", "--help"], "aqueduct call 'exec:tr a-z A-Z' hello"),
+        (
+            &["serve", "--help"],
+            "aqueduct serve unix:/tmp/upper -- tr a-z A-Z",
+        ),
         (&["send", "--help"], "aqueduct send fifo:/tmp/jobs"),
         (
             &["recv", "--help"],

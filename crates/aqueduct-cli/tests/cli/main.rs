@@ -2,6 +2,7 @@
 
 mod address;
 mod c_peer;
+mod call;
 mod fifo;
 mod mq;
 mod mq_c_peer;
@@ -9,6 +10,8 @@ mod mq_command;
 mod mq_limits;
 mod namespace;
 mod output;
+mod serve;
+mod sockets;
 mod stdio;
 mod stop;
 mod support;

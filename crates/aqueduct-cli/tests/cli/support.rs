@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ pub(crate) struct Running {
     child: Child,
     out: Option<thread::JoinHandle<Vec<u8>>>,
     err: Option<thread::JoinHandle<Vec<u8>>>,
+    /// What of standard error has come so far.
+    said: Arc<Mutex<Vec<u8>>>,
 }
 
 /// Starts a process whose output is collected.
@@ -50,8 +53,14 @@ pub(crate) fn start(command: &mut Command) -> Running {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the process starts");
     let out = child.stdout.take().map(collect);
-    let err = child.stderr.take().map(collect);
-    Running { child, out, err }
+    let said = Arc::default();
+    let err = child.stderr.take().map(|it| follow(it, Arc::clone(&said)));
+    Running {
+        child,
+        out,
+        err,
+        said,
+    }
 }
 
 /// Starts a process that gets `input` on its standard input, and then its end.
@@ -81,6 +90,31 @@ impl Running {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("it can be waited for")
+            .is_none()
+    }
+
+    /// Waits until a word that begins so stands on standard error, and gives it.
+    pub(crate) fn told(&self, beginning: &str) -> String {
+        let mut told = None;
+        until(&format!("it says {beginning:?}"), || {
+            let said = self.said.lock().expect("the reading thread does not panic");
+            let said = String::from_utf8_lossy(&said);
+            // Whole lines alone: the last word may still be coming.
+            let lines = &said[..said.rfind('\n').map_or(0, |end| end + 1)];
+            told = lines.find(beginning).map(|at| {
+                let (length, rest) = (beginning.len(), &lines[at..]);
+                let end = rest[length..].find(char::is_whitespace);
+                rest[..end.map_or(rest.len(), |end| length + end)].to_owned()
+            });
+            told.is_some()
+        });
+        told.unwrap_or_default()
     }
 
     /// Waits for the end, for a limited time.
@@ -186,6 +220,23 @@ fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> 
         let mut all = Vec::new();
         let _ = from.read_to_end(&mut all);
         all
+    })
+}
+
+/// As [`collect`], to be looked at while it comes.
+fn follow(
+    mut from: impl Read + Send + 'static,
+    said: Arc<Mutex<Vec<u8>>>,
+) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut part = [0; 4096];
+        loop {
+            match from.read(&mut part) {
+                Ok(0) | Err(_) => break,
+                Ok(n) => said.lock().expect("nobody panics").extend(&part[..n]),
+            }
+        }
+        said.lock().expect("nobody panics").clone()
     })
 }
 

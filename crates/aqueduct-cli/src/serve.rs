@@ -1,0 +1,56 @@
+//! `aqueduct serve`: answer each message with what a program makes of it.
+
+mod jobs;
+mod one_way;
+mod two_way;
+
+use aqueduct::Endpoint;
+use aqueduct::connect::{self, Limit};
+use aqueduct::endpoint::Direction;
+
+use self::jobs::Jobs;
+use crate::config::ServeConfig;
+use crate::exit::{Exit, Failure};
+use crate::link::Side;
+use crate::report::Report;
+use crate::signals::Signals;
+
+pub(crate) async fn run(config: ServeConfig, report: &Report) -> anyhow::Result<Exit> {
+    let mut signals = Signals::new()?;
+    let jobs = Jobs::new(&config, *report);
+    match config.endpoint.capabilities().direction() {
+        Direction::OneWay => one_way::run(&config, jobs, &mut signals, report).await,
+        Direction::TwoWay => two_way::run(&config, jobs, &mut signals, report).await,
+        _ => match two_way::run(&config, jobs.clone(), &mut signals, report).await {
+            // Nothing has happened, and it was not taken over.
+            Err(error) if is_one_way(&error) => {
+                one_way::run(&config, jobs, &mut signals, report).await
+            }
+            result => result,
+        },
+    }
+}
+
+fn is_one_way(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(connect::Error::Unsupported {
+            limit: Limit::OneWay | Limit::Access(_),
+            ..
+        })
+    )
+}
+
+/// Says that the service is there, and where if that is not as it was asked for.
+fn begun(report: &Report, config: &ServeConfig, local: &Endpoint) {
+    match config.side {
+        Side::Bind => report.note(format_args!("serving {local}")),
+        Side::Connect => report.note(format_args!("connected to {local}")),
+    }
+}
+
+fn idle(config: &ServeConfig) -> anyhow::Error {
+    let limit = config.link.timeout.unwrap_or_default();
+    let address = &config.endpoint;
+    Failure::timed_out(format!("nothing came from {address} for {limit:?}"))
+}

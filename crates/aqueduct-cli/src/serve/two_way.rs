@@ -1,0 +1,160 @@
+//! A service that replies.
+
+use std::time::Duration;
+
+use aqueduct::bytes::{Bytes, BytesMut};
+use aqueduct::codec::{BoxError, Decode, Encode, Format};
+use aqueduct::connect::Connection;
+use aqueduct::frame::{FrameError, Framing};
+use aqueduct::serve::{self, CancellationToken, Context, DEFAULT_IDLE, Stats, Timeouts};
+use aqueduct::{Channel, Error, Receiver, Sender};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+
+use super::{Jobs, begun, idle};
+use crate::config::{self, ServeConfig};
+use crate::exit::Exit;
+use crate::link::{self, Side};
+use crate::report::Report;
+use crate::signals::Signals;
+
+/// People at a terminal type slowly.
+const FIRST: Duration = DEFAULT_IDLE;
+
+pub(super) async fn run(
+    config: &ServeConfig,
+    jobs: Jobs,
+    signals: &mut Signals,
+    report: &Report,
+) -> anyhow::Result<Exit> {
+    let listener = tokio::select! {
+        biased;
+        listener = open(config, report) => listener?,
+        () = signals.recv() => return Ok(Exit::Done),
+    };
+    let mut options = serve::Options::new();
+    options.timeouts(Timeouts::new().first(FIRST));
+    let shutdown = CancellationToken::new();
+    let (framing, report) = (config.link.framing.clone(), *report);
+    let at_work = jobs.clone();
+    let serving = options.serve(listener, shutdown.clone(), move |connection, cx| {
+        handle(connection, cx, framing.clone(), at_work.clone(), report)
+    });
+    tokio::pin!(serving);
+    let mut idle_too_long = false;
+    let stats: Stats = loop {
+        tokio::select! {
+            biased;
+            served = &mut serving => break served?,
+            () = signals.recv() => {
+                if shutdown.is_cancelled() {
+                    anyhow::bail!("stopped before all that was accepted was answered");
+                }
+                shutdown.cancel();
+            }
+            () = jobs.idle(config.link.timeout), if !shutdown.is_cancelled() => {
+                idle_too_long = true;
+                shutdown.cancel();
+            }
+        }
+    };
+    match stats.aborted {
+        0 if idle_too_long => Err(idle(config)),
+        0 => Ok(Exit::Done),
+        n => anyhow::bail!("{n} clients were cut off: their answers took too long"),
+    }
+}
+
+async fn open(
+    config: &ServeConfig,
+    report: &Report,
+) -> anyhow::Result<BoxStream<'static, std::io::Result<Connection>>> {
+    let (endpoint, link) = (&config.endpoint, &config.link);
+    if config.side == Side::Connect {
+        let connection = link::open(endpoint, link, config.side, report).await?;
+        begun(report, config, endpoint);
+        return Ok(stream::iter([Ok(connection)]).boxed());
+    }
+    let listener = link.options().bind(endpoint).await?;
+    begun(report, config, listener.local_endpoint());
+    Ok(listener.boxed())
+}
+
+/// Answers one client. What goes wrong with it is told and ends its connection alone.
+async fn handle(
+    connection: Connection,
+    cx: Context,
+    framing: Framing,
+    jobs: Jobs,
+    report: Report,
+) -> Result<(), Error> {
+    let peer = *connection.peer();
+    let channel: Channel<Body, Body> = match connection.into_bytes() {
+        Ok(bytes) => cx.channel(bytes, framing, Bodies),
+        Err(packets) => {
+            let (sink, stream) = packets.into_frames();
+            let sender = Sender::new(cx.sink(sink), Bodies);
+            Channel::new(sender, Receiver::new(cx.messages(stream), Bodies))
+        }
+    };
+    let answer = |message: Body| jobs.answer(message.unwrap_or_default());
+    let result = serve::respond(channel, &cx, answer).await;
+    match &result {
+        // It was told of before.
+        Err(Error::Encode { .. }) | Ok(()) => {}
+        Err(error) => report.failure(format_args!("{peer}: {}", Reason(error))),
+    }
+    result
+}
+
+/// Why a connection was closed, with the flag that helps.
+struct Reason<'a>(&'a Error);
+
+impl std::fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Error::Io(error) = self.0
+            && let Some(FrameError::ContainsDelimiter { .. } | FrameError::TooLarge { .. }) =
+                FrameError::of(error)
+        {
+            return f.write_str(&config::refused("a message or reply", error));
+        }
+        let mut error: &dyn std::error::Error = self.0;
+        write!(f, "{error}")?;
+        while let Some(cause) = error.source() {
+            write!(f, ": {cause}")?;
+            error = cause;
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a message or reply. A reply that is `None` closes the connection.
+type Body = Option<Bytes>;
+
+/// Bodies as they are.
+#[derive(Clone, Copy)]
+struct Bodies;
+
+impl Format for Bodies {
+    fn name(&self) -> &'static str {
+        "raw"
+    }
+}
+
+impl Encode<Body> for Bodies {
+    fn encode(&self, body: &Body, dst: &mut BytesMut) -> Result<(), BoxError> {
+        let body = body.as_ref().ok_or("there is no reply")?;
+        dst.extend_from_slice(body);
+        Ok(())
+    }
+
+    fn encode_owned(&self, body: Body, _: &mut BytesMut) -> Result<Bytes, BoxError> {
+        Ok(body.ok_or("there is no reply")?)
+    }
+}
+
+impl Decode<Body> for Bodies {
+    fn decode(&self, body: Bytes) -> Result<Body, BoxError> {
+        Ok(Some(body))
+    }
+}
