@@ -5,9 +5,12 @@ mod numbered;
 pub(crate) mod peer;
 mod pipes;
 mod queue;
+mod requests;
 mod shared;
 mod stage;
 mod tally;
+mod tcp;
+mod unix;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -45,6 +48,14 @@ const STEPS: &[Step] = &[
     Step {
         title: "A message queue, most urgent first",
         run: |stage| Box::pin(queue::run(stage)),
+    },
+    Step {
+        title: "Unix sockets, of bytes and of packets",
+        run: |stage| Box::pin(unix::run(stage)),
+    },
+    Step {
+        title: "TCP",
+        run: |stage| Box::pin(tcp::run(stage)),
     },
 ];
 

@@ -14,6 +14,7 @@ use futures_util::SinkExt;
 
 use super::numbered;
 use super::pipes::{Answer, Job, TO_CHILD, TO_PARENT};
+use super::requests;
 use super::tally::Tally;
 use crate::cli::PeerArgs;
 use crate::exit::Exit;
@@ -22,6 +23,7 @@ pub(crate) async fn run(args: PeerArgs) -> anyhow::Result<Exit> {
     let mut rest = args.args.into_iter();
     match args.role.as_str() {
         "shout" => shout().await?,
+        "answer" => requests::answer(next(&mut rest)?).await?,
         "count" => print(&count().await?)?,
         "receive" => print(&receive(next(&mut rest)?, number(&mut rest)?).await?)?,
         "send" => {

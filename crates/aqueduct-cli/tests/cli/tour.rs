@@ -16,9 +16,16 @@ fn every_step_is_shown_verified_and_cleaned_up() {
     let tour = start(tour.env("TMPDIR", dir.path("tmp")).stdin(Stdio::null()));
     let queue = format!("/aqueduct-tour-{}", tour.pid());
     let text = expect_text(tour.finish(), 0);
-    for (i, title) in ["Pipes", "A FIFO", "Several writers", "A message queue"]
-        .iter()
-        .enumerate()
+    for (i, title) in [
+        "Pipes",
+        "A FIFO",
+        "Several writers",
+        "A message queue",
+        "Unix sockets",
+        "TCP",
+    ]
+    .iter()
+    .enumerate()
     {
         assert!(text.contains(&format!("\n{}. {title}", i + 1)), "{text}");
     }
@@ -34,7 +41,12 @@ fn every_step_is_shown_verified_and_cleaned_up() {
         }
     }
     assert!(
-        text.ends_with("All 4 steps verified; nothing is left behind.\n"),
+        text.ends_with("All 6 steps verified; nothing is left behind.\n"),
+        "{text}"
+    );
+    assert_eq!(
+        text.matches("at the other end is process ").count(),
+        2,
         "{text}"
     );
     for line in text.lines() {
