@@ -3,11 +3,13 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::support::{
     DEADLINE, Dir, Running, aqueduct, compile_c, expect, expect_text, read_with_deadline, run,
@@ -237,6 +239,24 @@ fn what_was_accepted_is_answered_after_a_signal() {
                 .starts_with("aqueduct: serving ")
         );
     }
+}
+
+#[test]
+fn ctrl_c_at_a_terminal_does_not_kill_the_programs_at_work() {
+    let dir = Dir::new();
+    let script = held(&dir);
+    let mut serve = aqueduct(&["serve", &unix(&dir), "--", "sh", "-c", &script]);
+    let serve = start(serve.stdin(Stdio::null()).process_group(0));
+    serve.told("serving ");
+    let call = start(&mut aqueduct(&["call", &unix(&dir), "hi"]));
+    until("it is at work", || lines(&dir.path("begun")) == 1);
+    // A terminal sends it to the whole group of processes.
+    killpg(Pid::from_raw(serve.pid() as i32), Signal::SIGINT).unwrap();
+    until("it listens no more", || !dir.path("x").exists());
+    fs::write(dir.path("go"), "").unwrap();
+    assert_eq!(expect_text(call.finish(), 0), "hi\n");
+    let (_, stderr) = expect(serve.finish(), 0);
+    assert_eq!(stderr.lines().count(), 1, "it did not fail: {stderr}");
 }
 
 #[test]
