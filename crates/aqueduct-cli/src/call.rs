@@ -169,21 +169,19 @@ impl Call<'_> {
                 }
             }
         }
+        // How a program ended tells more than that it did not take what it was sent.
+        if !self.reply.came
+            && let Some(child) = child
+            && let Some(status) = child.wait_timeout(LAST_WORDS).await?
+        {
+            anyhow::bail!("{address} ended without a reply, with {status}");
+        }
         if let Some(Err(error)) = sent {
             self.reply.finish().await?;
             let sentence = format!("{address} has closed before it took the whole message");
             return Err(anyhow::Error::new(error).context(sentence));
         }
-        if !self.reply.came {
-            let status = match child {
-                Some(child) => child.wait_timeout(LAST_WORDS).await?,
-                None => None,
-            };
-            match status {
-                Some(status) => anyhow::bail!("{address} ended without a reply, with {status}"),
-                None => anyhow::bail!("{address} closed without a reply"),
-            }
-        }
+        anyhow::ensure!(self.reply.came, "{address} closed without a reply");
         Ok(())
     }
 
