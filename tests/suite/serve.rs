@@ -10,12 +10,12 @@ use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::serve::{self, CancellationToken, Context, Limit, Options, TimedOut, Timeouts};
 use aqueduct::{Channel, Error, tcp, unix};
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all};
 use futures_util::stream::{self, Stream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::support::deadline;
 
@@ -277,11 +277,15 @@ async fn after_shutdown_nobody_is_accepted_and_the_socket_file_is_gone() {
     let path = sockets.dir.path().join("socket");
     let gone = UnixStream::connect(&path).await.unwrap_err();
     assert_eq!(gone.raw_os_error(), Some(libc::ENOENT));
-    let refused = TcpStream::connect(("127.0.0.1", sockets.port)).await;
-    assert_eq!(
-        refused.unwrap_err().raw_os_error(),
-        Some(libc::ECONNREFUSED)
-    );
+    // A process that another test is starting holds the socket until it has begun its program.
+    let refused = deadline(async {
+        loop {
+            if let Err(error) = TcpStream::connect(("127.0.0.1", sockets.port)).await {
+                break error;
+            }
+        }
+    });
+    assert_eq!(refused.await.raw_os_error(), Some(libc::ECONNREFUSED));
 }
 
 /// Clients in lock-step and clients that never stop sending, over both kinds of sockets; handlers
@@ -316,22 +320,19 @@ async fn at_shutdown_under_load_every_accepted_request_is_answered_and_the_deadl
     options.grace(grace);
     let service = tokio::spawn(options.serve(listener, shutdown.clone(), handler));
 
+    let under_way = Arc::new(Semaphore::new(0));
     let mut clients = Vec::new();
     for n in 0..60 {
         let conn = sockets.connect(n).await;
         clients.push(tokio::spawn(if n % 3 == 0 {
-            futures_util::future::Either::Left(flooding(conn))
+            Either::Left(flooding(conn, Arc::clone(&under_way)))
         } else {
-            futures_util::future::Either::Right(in_lock_step(conn))
+            Either::Right(in_lock_step(conn, Arc::clone(&under_way)))
         }));
     }
-    // Under way, all of them: none has had its first reply before its request was accepted.
-    deadline(async {
-        while accepted.load(Ordering::SeqCst) < 2000 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    // All of them are under way.
+    let all = under_way.acquire_many(60);
+    let _ = deadline(all).await.unwrap();
     let stopping = Instant::now();
     shutdown.cancel();
     let stats = deadline(service).await.unwrap().unwrap();
@@ -348,7 +349,7 @@ async fn at_shutdown_under_load_every_accepted_request_is_answered_and_the_deadl
 }
 
 /// Sends a request after each reply until the end, and counts the replies.
-async fn in_lock_step(conn: Conn) -> u64 {
+async fn in_lock_step(conn: Conn, under_way: Arc<Semaphore>) -> u64 {
     let (read, write) = tokio::io::split(conn);
     let mut requests = FramedWrite::new(write, Framing::length());
     let mut replies = FramedRead::new(read, Framing::length());
@@ -361,11 +362,14 @@ async fn in_lock_step(conn: Conn) -> u64 {
             _ => return answered,
         }
         answered += 1;
+        if answered == 20 {
+            under_way.add_permits(1);
+        }
     }
 }
 
 /// Sends requests without waiting until the end, and counts the replies.
-async fn flooding(conn: Conn) -> u64 {
+async fn flooding(conn: Conn, under_way: Arc<Semaphore>) -> u64 {
     let (read, write) = tokio::io::split(conn);
     let mut requests = FramedWrite::new(write, Framing::length());
     let flood = tokio::spawn(async move {
@@ -380,6 +384,9 @@ async fn flooding(conn: Conn) -> u64 {
     while let Some(Ok(reply)) = replies.next().await {
         assert_eq!(reply, answered.to_string());
         answered += 1;
+        if answered == 20 {
+            under_way.add_permits(1);
+        }
     }
     flood.abort();
     answered
