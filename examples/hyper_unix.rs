@@ -141,6 +141,7 @@ async fn get(bytes: ByteStream, paths: &[&str]) -> Result<()> {
     let (mut server, connection) = handshake(TokioIo::new(bytes)).await?;
     let connection = tokio::spawn(connection);
     for path in paths {
+        server.ready().await?;
         let request = Request::get(*path).header(HOST, "localhost");
         let response = server
             .send_request(request.body(Empty::<Bytes>::new())?)

@@ -13,19 +13,11 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 
 use crate::mq::QueueName;
-use crate::support::{DEADLINE, Peer};
+use crate::support::{self, DEADLINE, Peer};
 
-/// The built example, which `cargo test` makes together with this binary.
+/// An example without a keyboard.
 fn example(name: &str) -> Command {
-    let binary = std::env::current_exe().expect("a test binary has a path");
-    let deps = binary.parent().expect("it is in a directory");
-    let program: PathBuf = deps.with_file_name("examples").join(name);
-    assert!(
-        program.exists(),
-        "{} is missing: cargo build --examples",
-        program.display()
-    );
-    let mut command = Command::new(program);
+    let mut command = support::example(name);
     command.stdin(Stdio::null());
     command
 }

@@ -74,6 +74,8 @@ pub struct Sender<T> {
     /// Gone once it is closed, so that the other side sees the end then and not when we are dropped.
     sink: Option<BoxFrameSink>,
     closing: bool,
+    /// The last `Sink::poll_ready` was pending.
+    wants_room: bool,
     codec: Box<dyn Encode<T>>,
     /// Empty between items.
     scratch: BytesMut,
@@ -89,6 +91,7 @@ impl<T> Sender<T> {
         Self {
             sink: Some(Box::pin(sink)),
             closing: false,
+            wants_room: false,
             codec: Box::new(codec),
             scratch: BytesMut::new(),
         }
@@ -220,7 +223,9 @@ impl<T> Sender<T> {
     }
 
     fn poll_reserve(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.open_sink()?.poll_ready(cx).map_err(Error::Io)
+        let ready = self.open_sink()?.poll_ready(cx).map_err(Error::Io);
+        self.wants_room &= ready.is_pending();
+        ready
     }
 
     fn start(&mut self, item: T) -> Result<(), Error> {
@@ -269,15 +274,24 @@ impl<T> Sink<T> for Sender<T> {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_reserve(cx)
+        let ready = self.poll_reserve(cx);
+        self.wants_room |= ready.is_pending();
+        ready
     }
 
     fn start_send(mut self: Pin<&mut Self>, item: T) -> Result<(), Error> {
         self.start(item)
     }
 
+    /// Pending as long as `poll_ready` is, also where nothing is left to flush: the other side has
+    /// to read first, or this task's share of the processor is used up. Some callers (tarpc) flush
+    /// until there is room, in a loop which would never end.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_drain(cx)
+        ready!(self.poll_drain(cx))?;
+        if self.wants_room && !self.closing {
+            return self.poll_ready(cx);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -191,6 +191,34 @@ async fn half_closing_a_channel_leaves_the_other_direction_open() {
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
 
+/// tarpc flushes until there is room, and it hung where a sink had none but nothing to flush either:
+/// an in-memory channel that is full, or any sink at all when the task had used up its budget.
+#[test]
+fn as_a_sink_it_is_not_flushed_before_it_has_room() {
+    let (gate, sink) = mock::sink();
+    gate.change(|state| state.flushes = true);
+    let mut sender = task::spawn(Sender::<String>::new(sink, Text));
+    let until_room = |mut sender: Pin<&mut Sender<String>>, cx: &mut Context<'_>| {
+        for _ in 0..10 {
+            if sender.as_mut().poll_ready(cx)?.is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(sender.as_mut().poll_flush(cx))?;
+        }
+        panic!("it would never end");
+    };
+    assert_pending!(sender.enter(|cx, sender| until_room(sender, cx)));
+    gate.change(|state| state.room = 1);
+    assert!(sender.is_woken());
+    assert_ready_ok!(sender.enter(|cx, sender| until_room(sender, cx)) as Poll<Result<(), Error>>);
+
+    // Its own `flush` is for what is queued, and that is nothing.
+    gate.change(|state| state.room = 0);
+    assert_pending!(sender.enter(|cx, sender| sender.poll_ready(cx)));
+    let mut flush = task::spawn(sender.flush());
+    assert_ready_ok!(flush.poll());
+}
+
 #[tokio::test]
 async fn a_channel_is_a_stream_and_a_sink() {
     use futures_util::{SinkExt, StreamExt};
