@@ -38,7 +38,9 @@ pub enum ReaderGone {
     /// A write fails with `EPIPE`.
     ///
     /// What was written and not read stays in the FIFO for as long as a writer has it open. When
-    /// a reader has come again, it reads that first, and writing works again.
+    /// a reader has come again, it reads that first, and writing works again. If the reader that
+    /// has gone died inside a frame, it begins in the middle of that frame, as with
+    /// [`Keep`](Self::Keep).
     #[default]
     Fail,
     /// Bytes are kept for the next reader: nothing fails, and once the FIFO is full a write waits.

@@ -61,7 +61,9 @@ pub const DEFAULT_HIGH_WATER: usize = 64 * 1024;
 ///   that fits; and whatever else the framing refuses. Nothing of the frame is kept, and the sender
 ///   goes on.
 /// - `EPIPE`: the last reader has gone. The frames that were not written yet are kept; when a reader
-///   has come again, the next flush writes them.
+///   has come again, the next flush writes them. A large frame of which a part was written goes on
+///   where it stopped, under the lock that is kept until then; a reader that has not seen its
+///   beginning takes the rest for garbage. To begin anew, drop the sender and open another.
 ///
 /// # Cancel safety
 ///
