@@ -184,9 +184,8 @@ impl AsyncRead for BlockingReader {
 
 /// Writes on a thread of its own.
 ///
-/// An error belongs to an earlier write; a flush tells whether all went well. Dropping it leaves
-/// a write that is under way to the thread, which may wait for as long as the other side does not
-/// read.
+/// An error belongs to an earlier write; a flush tells whether all went well. Dropping it without
+/// one gives up what the thread has not written yet; a `write(2)` that blocks goes on there.
 pub(crate) struct BlockingWriter {
     worker: Worker,
     spare: Vec<u8>,

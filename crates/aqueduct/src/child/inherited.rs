@@ -10,7 +10,9 @@ use crate::sys;
 /// of the stream. Each can be taken once.
 ///
 /// A descriptor counts as inherited if it is open and lacks `FD_CLOEXEC`: what std, Tokio and this
-/// crate open has that flag. So call this early, before other code opens descriptors without it.
+/// crate open has that flag. So call this early, before other code opens descriptors without it:
+/// one that is taken although a part of this program owns it gets closed twice, and its number may
+/// be another file's by then.
 ///
 /// The standard streams, 0 to 2, belong to [`std::io`] and cannot be taken: use
 /// [`io::stdin`](std::io::stdin) and its like.

@@ -13,7 +13,8 @@ use crate::codec::{BoxError, Decode, Encode, Format, TrailingBytes};
 /// Postcard does not bound how deep values nest. A type that contains itself (a tree, a list of
 /// boxes) lets a hostile peer exhaust the stack within one frame: take another codec for such types,
 /// or a small frame limit, where the peer is not trusted. Other types nest no deeper than they are
-/// written.
+/// written. Nor does a list whose items take no bytes, such as `Vec<()>`, bound how many a few bytes
+/// can claim: use none such.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Postcard;
 
