@@ -430,6 +430,19 @@ fn types_are_send_and_sync() {
     both::<OpenOptions>();
 }
 
+/// A driver has one spelling, in configuration as in addresses.
+#[test]
+fn a_driver_is_spelled_as_in_an_address() {
+    for driver in [Driver::Pool, Driver::AsyncFd] {
+        let address = format!("mq:/jobs?driver={driver}");
+        let endpoint: aqueduct::Endpoint = address.parse().unwrap();
+        assert_eq!(endpoint.to_string(), address);
+        assert_eq!(driver.to_string().parse(), Ok(driver));
+    }
+    let error = "async-fd".parse::<Driver>().unwrap_err().to_string();
+    assert!(error.contains("pool or asyncfd"), "{error}");
+}
+
 /// Two queues make a channel; at the waist each end is a stream or sink of bytes.
 #[tokio::test]
 async fn ends_meet_the_waist() {

@@ -42,18 +42,19 @@ pub enum Driver {
     AsyncFd,
 }
 
+/// As the `driver` option of an address has it: `pool`, `asyncfd`.
 impl fmt::Display for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pool => "pool",
-            Self::AsyncFd => "async-fd",
+            Self::AsyncFd => "asyncfd",
         })
     }
 }
 
-/// The text is neither `pool` nor `async-fd`.
+/// The text is neither `pool` nor `asyncfd`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no driver for message queues: use pool or async-fd")]
+#[error("{found:?} is no driver for message queues: use pool or asyncfd")]
 pub struct UnknownDriver {
     found: String,
 }
@@ -64,7 +65,7 @@ impl FromStr for Driver {
     fn from_str(text: &str) -> Result<Self, UnknownDriver> {
         match text {
             "pool" => Ok(Self::Pool),
-            "async-fd" => Ok(Self::AsyncFd),
+            "asyncfd" => Ok(Self::AsyncFd),
             _ => Err(UnknownDriver {
                 found: text.to_owned(),
             }),
