@@ -309,6 +309,48 @@ async fn streams_and_tasks_wait_together(driver: Driver) {
     assert_eq!(got, (0..COUNT).collect::<Vec<_>>());
 }
 
+/// Wakers are somebody else's code, and the pool's thread runs them: a panic in one ends the thread,
+/// but not the waits of all others.
+#[tokio::test]
+async fn a_waker_that_panics_ends_no_other_wait() {
+    struct Panics;
+
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("meant to be seen: this waker panics");
+        }
+    }
+
+    deadline(async {
+        let (name, other_name) = (QueueName::new(), QueueName::new());
+        let queue = name.create(Driver::Pool, 2, 8);
+        let other = other_name.create(Driver::Pool, 2, 8);
+        // The thread has started after this, so that one poll is the whole way to sleep.
+        queue
+            .recv_timeout(Duration::from_millis(20))
+            .await
+            .unwrap_err();
+        let mut waiting = spawn(other.recv());
+        assert_pending!(waiting.poll());
+        let mut panics = Box::pin(queue.recv());
+        let waker = Arc::new(Panics).into();
+        let polled = panics
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        queue.try_send(0, b"x").unwrap();
+        woken(&waiting).await;
+        assert_pending!(waiting.poll());
+        other.try_send(0, b"y").unwrap();
+        let got = drive(vec![waiting]).await.remove(0).unwrap();
+        assert_eq!(got.body, "y");
+        // Nor is the message lost, nor the queue broken.
+        drop(panics);
+        assert_eq!(queue.recv().await.unwrap().body, "x");
+    })
+    .await;
+}
+
 /// Rule i: each runtime has its own reactor, and a queue can wait in several.
 async fn what_waits_in_another_runtime_is_served_too(driver: Driver) {
     let name = QueueName::new();

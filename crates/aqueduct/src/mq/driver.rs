@@ -171,37 +171,37 @@ impl Side {
         let mut gone = None;
         loop {
             let registration = self.registration();
-            let (registration, fresh) =
-                registration.map_err(|error| gone.take().unwrap_or(error))?;
+            let registration = registration.map_err(|error| gone.take().unwrap_or(error))?;
             let waited = match &*registration {
                 Registration::Pool(slot) => slot.wait(waiter).await,
                 Registration::AsyncFd(registered) => registered.wait().await,
             };
             match waited {
                 Ok(()) => return Ok(Woken(registration)),
-                // It may be an earlier runtime's that had the same id, which this driver only
-                // finds out by waiting. It is not used again.
-                Err(error) if !fresh && self.driver == Driver::AsyncFd => gone = Some(error),
+                // It may be an earlier runtime's that had the same id, or its thread has ended by
+                // the panic of somebody's waker. It is not used again, and another one shows
+                // whether this runtime is there.
+                Err(error) if gone.is_none() && !registration.is_alive() => gone = Some(error),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Where this runtime waits for this side, and whether that was made just now.
-    fn registration(&self) -> io::Result<(Arc<Registration>, bool)> {
+    /// Where this runtime waits for this side.
+    fn registration(&self) -> io::Result<Arc<Registration>> {
         let handle = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let usable = |it: &&Arc<Registration>| it.runtime() == handle.id() && it.is_alive();
         let registrations = self.registrations.read();
         let registrations = registrations.unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = registrations.iter().find(usable) {
-            return Ok((Arc::clone(found), false));
+            return Ok(Arc::clone(found));
         }
         drop(registrations);
         let registrations = self.registrations.write();
         let mut registrations = registrations.unwrap_or_else(PoisonError::into_inner);
         registrations.retain(|it| it.is_alive());
         if let Some(found) = registrations.iter().find(usable) {
-            return Ok((Arc::clone(found), false));
+            return Ok(Arc::clone(found));
         }
         let fd = if self.duplicate {
             Arc::new(self.fd.try_clone()?)
@@ -216,7 +216,7 @@ impl Side {
             }
         });
         registrations.push(Arc::clone(&registration));
-        Ok((registration, true))
+        Ok(registration)
     }
 }
 
