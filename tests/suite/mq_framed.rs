@@ -20,6 +20,7 @@ over_both_drivers!(
     a_failed_send_does_not_stay,
     an_oversized_item_is_refused_at_once,
     a_broken_message_costs_one_item,
+    a_broken_message_does_not_spoil_a_codec_with_a_state,
     a_codec_that_takes_nothing_makes_no_endless_items,
     a_full_queue_holds_one_message_back,
     a_kept_item_pins_its_message_only,
@@ -206,6 +207,31 @@ async fn a_broken_message_costs_one_item(driver: Driver) {
     framed.next().await.unwrap().unwrap_err();
     queue.send(0, b"\x01c").await.unwrap();
     assert_eq!(next(&mut framed).await, Some((b"c".to_vec(), 0)));
+}
+
+/// A codec that waits for the rest of a message cut off took the next one, whole, for that: one
+/// message of four bytes cost another sender's.
+async fn a_broken_message_does_not_spoil_a_codec_with_a_state(driver: Driver) {
+    use tokio_util::codec::{LengthDelimitedCodec, LinesCodec};
+
+    let name = QueueName::new();
+    let queue = Arc::new(name.create(driver, 4, 32));
+    let codec = LengthDelimitedCodec::new();
+    let mut framed = Framed::new(Arc::clone(&queue), codec).with_fresh_codec();
+    // Cut off in the body: an error. Cut off before it: the codec says nothing at all.
+    queue.send(0, b"\0\0\0\x06cut").await.unwrap();
+    queue.send(0, b"\0\0\0\x06").await.unwrap();
+    queue.send(0, b"\0\0\0\x02ok").await.unwrap();
+    framed.next().await.unwrap().unwrap_err();
+    let (item, _) = framed.next().await.unwrap().unwrap();
+    assert_eq!(item, "ok");
+
+    let codec = LinesCodec::new_with_max_length(4);
+    let mut framed = Framed::new(Arc::clone(&queue), codec).with_fresh_codec();
+    queue.send(0, b"too long\n").await.unwrap();
+    queue.send(0, b"ok\n").await.unwrap();
+    framed.next().await.unwrap().unwrap_err();
+    assert_eq!(next(&mut framed).await, Some(("ok".to_owned(), 0)));
 }
 
 /// Fact 59: a decoder that returns an item without taking bytes does so for ever.

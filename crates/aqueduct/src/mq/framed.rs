@@ -25,7 +25,10 @@ use crate::source::Direction;
 /// [`WholeMessage`] makes each message one item, also an empty one.
 ///
 /// What is wrong with one message ends with it: when a codec fails, the rest of that message is
-/// thrown away and the next one starts afresh.
+/// thrown away and the next one starts with an empty buffer. What the codec itself remembers is its
+/// own, though: after a message that is cut off tokio-util's `LengthDelimitedCodec` takes the next
+/// one for the missing part, and after a line that is too long its `LinesCodec` throws away all up
+/// to the next newline. For such codecs there is [`with_fresh_codec`](Self::with_fresh_codec).
 ///
 /// Since a queue is shared through `&`, two of these on one `Arc<Queue>` are the two halves. A
 /// queue has no peer and no end, so neither has this, unless both ends agree on one as
@@ -85,6 +88,9 @@ pub struct Framed<C, Q = Queue> {
     queue: Q,
     codec: C,
     rd: BytesMut,
+    // What replaces the codec after a message that it could not use, and how that is cloned: so
+    // only those who ask for this need a codec that can be.
+    fresh: Option<(C, fn(&C) -> C)>,
     // The priority of the message that `rd` is the rest of, while there is one.
     decoding: Option<Priority>,
     out: Outgoing,
@@ -114,6 +120,7 @@ impl<C, Q: Borrow<Queue>> Framed<C, Q> {
             write_wait: Waiting::new(),
             queue,
             codec,
+            fresh: None,
             rd: BytesMut::new(),
             decoding: None,
             out: Outgoing {
@@ -125,6 +132,43 @@ impl<C, Q: Borrow<Queue>> Framed<C, Q> {
             over: false,
             closing: Closing::default(),
         }
+    }
+
+    /// Puts a clone of the codec as it is now in its place after each message that it fails on or
+    /// makes no item of, so that nothing it remembers of that message spoils the next one.
+    ///
+    /// Take this for every codec with a state, such as tokio-util's `LengthDelimitedCodec` and
+    /// `LinesCodec::new_with_max_length`: without it whoever may send to the queue can have them
+    /// lose the messages of others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::mq::{Framed, OpenOptions};
+    /// use futures_util::StreamExt;
+    /// use tokio_util::codec::LinesCodec;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let name = format!("/doc-fresh-{}", std::process::id());
+    /// let mut options = OpenOptions::new();
+    /// options.create_new(true).capacity(4).max_message(64).unlink_on_drop(true);
+    /// let codec = LinesCodec::new_with_max_length(8);
+    /// let mut lines = Framed::new(options.open(&name)?, codec).with_fresh_codec();
+    ///
+    /// lines.get_ref().send(0, b"more than eight bytes\n").await?;
+    /// lines.get_ref().send(0, b"short\n").await?;
+    /// assert!(lines.next().await.is_some_and(|it| it.is_err()));
+    /// assert_eq!(lines.next().await.transpose()?, Some(("short".to_owned(), 0)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_fresh_codec(mut self) -> Self
+    where
+        C: Clone,
+    {
+        self.fresh = Some((self.codec.clone(), C::clone));
+        self
     }
 
     /// Ends the stream after this many empty messages, as
@@ -245,9 +289,15 @@ impl<C: Decoder, Q: Borrow<Queue>> Stream for Framed<C, Q> {
                 // Done with the message: when none of it is left, when the codec can make nothing
                 // of the rest, and when it makes items of nothing, which would never end.
                 let stuck = this.rd.len() >= before;
-                if this.rd.is_empty() || stuck || !matches!(decoded, Ok(Some(_))) {
+                let useless = !matches!(decoded, Ok(Some(_)));
+                if this.rd.is_empty() || stuck || useless {
                     this.decoding = None;
                     this.rd.clear();
+                }
+                if let Some((codec, clone)) = &this.fresh
+                    && useless
+                {
+                    this.codec = clone(codec);
                 }
                 match decoded {
                     Ok(Some(item)) => return Poll::Ready(Some(Ok((item, priority)))),
