@@ -62,6 +62,10 @@ pub struct Limits {
     pub msgsize_default: u64,
     /// The most queues in this IPC namespace, all users together: `fs.mqueue.queues_max`.
     pub queues_max: u64,
+    /// Whether the three maxima do not hold for this thread, since it has `CAP_SYS_RESOURCE`
+    /// ([`mq_overview(7)`](https://man7.org/linux/man-pages/man7/mq_overview.7.html)). The limit on
+    /// bytes holds for everybody.
+    pub exempt: bool,
     /// The most bytes this user's queues may cost together: the soft `RLIMIT_MSGQUEUE`, which this
     /// process may raise up to the hard one. `None` is no limit.
     pub bytes_soft: Option<u64>,
@@ -84,9 +88,11 @@ pub struct Limits {
 pub struct Usage {
     /// Whether the listing was there. If not, queues that nobody has open are missing below.
     pub listed: bool,
-    /// How many queues were found, of all users: they count against `queues_max`.
+    /// How many queues were found, of all users: they count against `queues_max`. Only those of
+    /// the listing's IPC namespace, where that is mounted; else of all namespaces, since it cannot
+    /// be told which is this one's.
     pub queues: u64,
-    /// How many of these belong to this user.
+    /// How many queues of this user were found, in all namespaces.
     pub own_queues: u64,
     /// What those cost together: they count against `RLIMIT_MSGQUEUE`.
     pub own_bytes: u64,
@@ -103,6 +109,7 @@ impl Limits {
             msgsize_max: sysctl("msgsize_max", 8192),
             msgsize_default: sysctl("msgsize_default", 8192),
             queues_max: sysctl("queues_max", 256),
+            exempt: is_exempt(&own("status"), &own("uid_map")),
             bytes_soft: finite(soft),
             bytes_hard: finite(hard),
             usage: Usage::default(),
@@ -114,18 +121,31 @@ impl Limits {
         cost(self.capacity_default(), self.max_message_default())
     }
 
-    /// How many queues of this cost can still be made, by what is visible; `None` is no limit but
-    /// `queues_max`, which counts here too.
+    /// How many queues of this cost can still be made, by what is visible: what both limits leave,
+    /// or `u64::MAX` where there is neither.
     ///
     /// [`measure_room`] gives the exact number, at a price.
     pub fn room_for(&self, cost: u64) -> u64 {
-        let queues = self.queues_max.saturating_sub(self.usage.queues);
+        let queues = if self.exempt {
+            u64::MAX
+        } else {
+            self.queues_max.saturating_sub(self.usage.queues)
+        };
         let bytes = self
             .bytes_soft
             .map(|limit| limit.saturating_sub(self.usage.own_bytes));
         match bytes {
             Some(bytes) => queues.min(bytes / cost.max(1)),
             None => queues,
+        }
+    }
+
+    /// The largest capacity and the largest message a queue may have.
+    pub(super) fn largest(&self) -> (u64, u64) {
+        if self.exempt {
+            (HARD_MSG_MAX, HARD_MSGSIZE_MAX)
+        } else {
+            (self.msg_max, self.msgsize_max)
         }
     }
 
@@ -140,7 +160,8 @@ impl Limits {
     }
 }
 
-/// The limits on queues, and what is visibly in use of them. Changes nothing.
+/// The limits on queues, and what is visibly in use of them. Changes nothing but what
+/// [`list`](crate::mq::list) does.
 ///
 /// # Errors
 ///
@@ -198,7 +219,7 @@ pub fn measure_room(size: Option<(usize, usize)>) -> Result<Room, Error> {
     if let Some((capacity, max_message)) = size {
         options.capacity(capacity).max_message(max_message);
     }
-    // Unlinked at once: if this process is killed nothing is left behind.
+    // Unlinked at once: if this process is killed one is left behind at most.
     let mut made: Vec<PosixMq> = Vec::new();
     let (capacity, max_message) = options.new_attributes("/room")?;
     while (made.len() as u64) < MEASURE_MAX_QUEUES {
@@ -249,6 +270,20 @@ pub(super) fn show_limit(limit: Option<u64>) -> String {
     limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
 }
 
+/// What the kernel tells of this thread.
+fn own(file: &str) -> String {
+    fs::read_to_string(format!("/proc/thread-self/{file}")).unwrap_or_default()
+}
+
+/// Whether a thread of this status has `CAP_SYS_RESOURCE`, number 24 in `capabilities(7)`, and over
+/// the whole system: with the user ids of a user namespace the kernel does not count it.
+fn is_exempt(status: &str, uid_map: &str) -> bool {
+    let effective = status.lines().find_map(|it| it.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|it| u64::from_str_radix(it.trim(), 16).ok());
+    let everybody = uid_map.split_whitespace().eq(["0", "0", "4294967295"]);
+    everybody && effective.is_some_and(|it| it & (1 << 24) != 0)
+}
+
 fn sysctl(name: &str, default: u64) -> u64 {
     let text: io::Result<String> = fs::read_to_string(format!("/proc/sys/fs/mqueue/{name}"));
     text.ok()
@@ -273,6 +308,7 @@ mod tests {
     fn room_is_what_the_nearer_limit_leaves() {
         let mut limits = Limits::read_system();
         (limits.queues_max, limits.bytes_soft) = (256, Some(819_200));
+        limits.exempt = false;
         assert_eq!(limits.room_for(82_880), 9);
         limits.usage = Usage {
             queues: 250,
@@ -284,5 +320,21 @@ mod tests {
         assert_eq!(limits.room_for(82_880), 5);
         limits.bytes_soft = None;
         assert_eq!(limits.room_for(82_880), 6);
+        limits.exempt = true;
+        assert_eq!(limits.room_for(82_880), u64::MAX);
+        limits.bytes_soft = Some(819_200);
+        assert_eq!(limits.room_for(82_880), 5);
+    }
+
+    #[test]
+    fn only_a_capability_over_the_whole_system_exempts() {
+        let status = |caps: &str| format!("Name:\tx\nCapPrm:\t0\nCapEff:\t{caps}\nSeccomp:\t0\n");
+        let (all, none, others) = ("000001ffffffffff", "0000000000000000", "000001fffeffffff");
+        let everybody = "         0          0 4294967295\n";
+        assert!(is_exempt(&status(all), everybody));
+        assert!(!is_exempt(&status(none), everybody));
+        assert!(!is_exempt(&status(others), everybody));
+        assert!(!is_exempt(&status(all), "0 100000 65536\n"));
+        assert!(!is_exempt("", ""));
     }
 }

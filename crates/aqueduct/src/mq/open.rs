@@ -291,7 +291,7 @@ impl OpenOptions {
             .unwrap_or_else(|| limits().max_message_default());
         let name = || name.to_owned();
         if capacity == 0 {
-            let max = limits().msg_max;
+            let (max, _) = limits().largest();
             return Err(Error::Capacity {
                 name: name(),
                 asked: capacity,
@@ -299,7 +299,7 @@ impl OpenOptions {
             });
         }
         if max_message == 0 {
-            let max = limits().msgsize_max;
+            let (_, max) = limits().largest();
             return Err(Error::MaxMessage {
                 name: name(),
                 asked: max_message,
@@ -432,40 +432,7 @@ pub(super) fn create_failed(
     source: io::Error,
 ) -> Error {
     match source.raw_os_error() {
-        Some(libc::EINVAL) => {
-            let limits = Limits::read_system();
-            // Whoever may pass the sysctls meets the limits compiled into the kernel instead.
-            let over = |asked: usize, sysctl, hard| {
-                let asked = u64::try_from(asked).unwrap_or(u64::MAX);
-                if asked > hard {
-                    Some(hard)
-                } else {
-                    (asked > sysctl).then_some(sysctl)
-                }
-            };
-            let name = name.to_owned();
-            if let Some(max) = over(capacity, limits.msg_max, limits::HARD_MSG_MAX) {
-                Error::Capacity {
-                    name,
-                    asked: capacity,
-                    max,
-                }
-            } else if let Some(max) =
-                over(max_message, limits.msgsize_max, limits::HARD_MSGSIZE_MAX)
-            {
-                Error::MaxMessage {
-                    name,
-                    asked: max_message,
-                    max,
-                }
-            } else {
-                Error::System {
-                    name,
-                    action: "create",
-                    source,
-                }
-            }
-        }
+        Some(libc::EINVAL) => invalid(name, capacity, max_message, source),
         // Two limits share this number. If a descriptor can be had it was not that one.
         Some(libc::EMFILE) if another_descriptor() => Error::QueueBytes {
             name: name.to_owned(),
@@ -477,6 +444,35 @@ pub(super) fn create_failed(
             max: Limits::read_system().queues_max,
         },
         _ => open_failed(name, "create", source),
+    }
+}
+
+/// Says which of the values the kernel did not like.
+fn invalid(name: &str, capacity: usize, max_message: usize, source: io::Error) -> Error {
+    let limits = Limits::read_system();
+    let over = |asked: usize, max: u64| u64::try_from(asked).map_or(true, |asked| asked > max);
+    // The sysctls too: should this process not be exempt from them after all, it is one of those.
+    for (max_capacity, largest) in [limits.largest(), (limits.msg_max, limits.msgsize_max)] {
+        let name = name.to_owned();
+        if over(capacity, max_capacity) {
+            return Error::Capacity {
+                name,
+                asked: capacity,
+                max: max_capacity,
+            };
+        }
+        if over(max_message, largest) {
+            return Error::MaxMessage {
+                name,
+                asked: max_message,
+                max: largest,
+            };
+        }
+    }
+    Error::System {
+        name: name.to_owned(),
+        action: "create",
+        source,
     }
 }
 
