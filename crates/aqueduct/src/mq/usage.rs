@@ -21,6 +21,9 @@ type Found = HashMap<(u64, u64), (u32, u64)>;
 pub(super) fn look() -> Result<Usage, Error> {
     let mut found = Found::new();
     let listed = is_mounted();
+    // Each IPC namespace has a device of its own.
+    let device = stat(MOUNT_POINT).ok().filter(|_| listed);
+    let device = device.map(|it| it.st_dev);
     if listed {
         each_entry(Path::new(MOUNT_POINT), |path| note(path, &mut found));
     }
@@ -43,9 +46,10 @@ pub(super) fn look() -> Result<Usage, Error> {
     let own = getuid().as_raw();
     let own = found.values().filter(|(owner, _)| *owner == own);
     let (own_queues, own_bytes) = own.fold((0, 0), |(n, bytes), (_, cost)| (n + 1, bytes + cost));
+    let here = |(found, _): &&(u64, u64)| device.is_none_or(|device| device == *found);
     Ok(Usage {
         listed,
-        queues: found.len() as u64,
+        queues: found.keys().filter(here).count() as u64,
         own_queues,
         own_bytes,
     })
