@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::libc;
 use thiserror::Error as ThisError;
 
-use crate::mq::limits::show_limit;
+use crate::mq::limits::{HARD_MSG_MAX, HARD_MSGSIZE_MAX, show_limit};
 use crate::mq::name::NameProblem;
 use crate::mq::{AttributeMismatch, MAX_PRIORITY, Priority};
 
@@ -29,7 +29,7 @@ pub enum Error {
     /// The capacity asked for is zero or too large (`EINVAL`).
     #[error(
         "queue {name} cannot hold {asked} messages: allowed are 1 to {max}; \
-         ask for fewer, or raise the sysctl fs.mqueue.msg_max"
+         choose one of these, or raise the sysctl fs.mqueue.msg_max, to {HARD_MSG_MAX} at most"
     )]
     Capacity {
         /// The queue.
@@ -43,7 +43,8 @@ pub enum Error {
     /// The size asked for the largest message is zero or too large (`EINVAL`).
     #[error(
         "queue {name} cannot have messages of {asked} bytes: allowed are 1 to {max}; \
-         ask for less, or raise the sysctl fs.mqueue.msgsize_max"
+         choose one of these, or raise the sysctl fs.mqueue.msgsize_max, to {HARD_MSGSIZE_MAX} \
+         at most"
     )]
     MaxMessage {
         /// The queue.
@@ -104,7 +105,7 @@ pub enum Error {
     },
 
     /// The queue exists and was to be made (`EEXIST`).
-    #[error("there is a queue {name} already: open it without create_new, or unlink it first")]
+    #[error("there is a queue {name} already: use it as it is, or unlink it first")]
     AlreadyExists {
         /// The queue.
         name: String,
@@ -122,7 +123,7 @@ pub enum Error {
     /// The queue belongs to another user, who may have made it to be found here.
     #[error(
         "queue {name} belongs to user {owner}, not to user {euid}: use another name, or \
-         allow_foreign_owner if that user is trusted"
+         work as that user; a program may trust it (allow_foreign_owner)"
     )]
     ForeignOwner {
         /// The queue.
@@ -172,7 +173,7 @@ pub enum Error {
     /// The message is larger than the queue takes (`EMSGSIZE`). Nothing was sent.
     #[error(
         "a message of {len} bytes does not fit queue {name}, whose largest is {max}: send less, \
-         or make the queue with a larger max_message"
+         or unlink the queue and make it for larger messages"
     )]
     MessageTooLarge {
         /// The queue.
@@ -191,14 +192,14 @@ pub enum Error {
     },
 
     /// The queue was not opened for receiving (`EBADF`).
-    #[error("queue {name} is not open for receiving: open it with read(true)")]
+    #[error("queue {name} is open for sending only: open it for receiving")]
     NotReadable {
         /// The queue.
         name: String,
     },
 
     /// The queue was not opened for sending (`EBADF`).
-    #[error("queue {name} is not open for sending: open it with write(true)")]
+    #[error("queue {name} is open for receiving only: open it for sending")]
     NotWritable {
         /// The queue.
         name: String,
@@ -228,8 +229,8 @@ pub enum Error {
 
     /// No thread of the blocking pool became free for the driver. Nothing was sent or received.
     #[error(
-        "no thread of Tokio's blocking pool became free in {waited:?}: raise \
-         max_blocking_threads, let blocking tasks end, or use the AsyncFd driver"
+        "no thread of Tokio's blocking pool became free in {waited:?}: use the driver asyncfd, let \
+         blocking tasks end, or give the runtime more threads for them (max_blocking_threads)"
     )]
     PoolExhausted {
         /// How long was waited.
