@@ -51,6 +51,11 @@ impl Entry {
 
 /// All queues of the IPC namespace whose queue file system is mounted on [`MOUNT_POINT`], by name.
 ///
+/// Each is opened for a moment. When a process closes a queue, by whichever descriptor, the kernel
+/// takes its [`mq_notify(3)`](https://man7.org/linux/man-pages/man3/mq_notify.3.html) for that queue
+/// back (`mqueue_flush_file` in `ipc/mqueue.c`); so a process that uses that, too, has to ask for
+/// it anew.
+///
 /// # Errors
 ///
 /// [`Error::NotMounted`]; [`Error::System`] if the directory cannot be read.
