@@ -17,7 +17,17 @@ impl QueueName {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("/aqueduct-test-{}-{next}", std::process::id()))
+        Self::of(std::process::id(), next)
+    }
+
+    fn of(process: u32, number: u32) -> Self {
+        Self(format!("/aqueduct-test-{process}-{number}"))
+    }
+
+    /// Removes what a process has left of its first thousand, and says how many that were.
+    pub(crate) fn remove_all_of(process: u32) -> usize {
+        let names = (0..1000).map(|number| Self::of(process, number));
+        names.filter(|it| mq::unlink(&it.0).is_ok()).count()
     }
 
     /// A new queue of this name. Small: the system allows each user few bytes of queues.

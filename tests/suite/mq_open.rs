@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use aqueduct::mq::{self, Driver, Error, NameProblem, OpenOptions};
@@ -15,8 +16,24 @@ use crate::support::{Peer, is_peer, peer_command};
 /// How long a process that runs a test of its own may take.
 const ALONE: Duration = Duration::from_secs(90);
 
-/// Runs `role` as a process of its own and shows what it said if it fails, or does not end.
+/// Runs `role` as a process of its own and shows what it said if it fails, does not end, or leaves
+/// a queue.
 pub(crate) fn run_alone(role: &str) {
+    let (status, left, text) = alone(role);
+    assert!(
+        status.is_some_and(|it| it.success()),
+        "{role}: {status:?}\n{text}"
+    );
+    assert_eq!(left, 0, "{role}: queues are left\n{text}");
+    // What was left out must be seen, also where the test passes: so not by a macro, whose output
+    // the harness keeps.
+    for line in text.lines().filter(|it| it.contains("SKIPPED")) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+/// How the process ended, if it did, how many queues it left, and what it said. None are left now.
+fn alone(role: &str) -> (Option<ExitStatus>, usize, String) {
     let said = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     let mut command = peer_command(role);
     // One file description for both, or one would write over the other.
@@ -31,17 +48,26 @@ pub(crate) fn run_alone(role: &str) {
             None => std::thread::sleep(Duration::from_millis(5)),
         }
     };
+    // A process that is killed removes nothing.
     peer.kill();
+    let left = QueueName::remove_all_of(peer.0.id());
     let text = std::fs::read_to_string(said.path()).unwrap();
-    assert!(
-        status.is_some_and(|it| it.success()),
-        "{role}: {status:?}\n{text}"
-    );
-    // What was left out must be seen, also where the test passes: so not by a macro, whose output
-    // the harness keeps.
-    for line in text.lines().filter(|it| it.contains("SKIPPED")) {
-        let _ = writeln!(std::io::stderr(), "{line}");
+    (status, left, text)
+}
+
+/// Queues outlive their processes: a test that fails must not leave any.
+#[test]
+fn a_test_that_fails_leaves_no_queue() {
+    const ROLE: &str = "mq_open::a_test_that_fails_leaves_no_queue";
+    if is_peer(ROLE) {
+        let name = QueueName::new();
+        let queue = name.create(Driver::Pool, 1, 8);
+        panic!("meant to be seen: it fails with {} open", queue.name());
     }
+    let (status, left, text) = alone(ROLE);
+    assert!(!status.expect("it ends").success());
+    assert!(text.contains("it fails with /aqueduct-test-"), "{text}");
+    assert_eq!(left, 0);
 }
 
 /// Fact 32: an existing queue keeps its attributes whatever is asked for.
