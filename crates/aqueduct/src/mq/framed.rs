@@ -17,6 +17,9 @@ use crate::mq::driver::Waiting;
 use crate::mq::{Priority, Queue, TARGET};
 use crate::source::Direction;
 
+/// A codec as it was given, and how it is cloned.
+type Fresh<C> = (C, fn(&C) -> C);
+
 /// A `Stream` and `Sink` of what a codec makes of a queue's messages, each with its priority.
 ///
 /// Every item that is sent is one message. A message that is received is given to
@@ -90,7 +93,7 @@ pub struct Framed<C, Q = Queue> {
     rd: BytesMut,
     // What replaces the codec after a message that it could not use, and how that is cloned: so
     // only those who ask for this need a codec that can be.
-    fresh: Option<(C, fn(&C) -> C)>,
+    fresh: Option<Fresh<C>>,
     // The priority of the message that `rd` is the rest of, while there is one.
     decoding: Option<Priority>,
     out: Outgoing,
