@@ -4,6 +4,7 @@ mod actor;
 mod channel;
 mod child;
 mod conformance;
+mod connect;
 mod examples_services;
 mod fd;
 mod fd_passing;

@@ -1,7 +1,7 @@
 use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_sink::Sink;
@@ -15,7 +15,8 @@ use crate::frame::BoxFrameSink;
 /// Where messages go out to an endpoint.
 ///
 /// `feed` many and `flush` once, to move many by one system call. `close` before it is dropped,
-/// or what was not flushed is lost.
+/// or what was not flushed is lost. Closing ends the direction: the descriptor is closed, or the
+/// socket's sending half shut down.
 ///
 /// # Errors
 ///
@@ -28,14 +29,17 @@ use crate::frame::BoxFrameSink;
 /// [`FramedWrite`](crate::frame::FramedWrite).
 #[must_use = "sinks do nothing unless polled"]
 pub struct Outgoing {
-    outlet: Pin<Box<dyn Sink<Message, Error = io::Error> + Send>>,
+    /// `None` once it was closed: a pipe has no other way to end.
+    outlet: Option<Outlet>,
     child: Option<Child>,
 }
+
+type Outlet = Pin<Box<dyn Sink<Message, Error = io::Error> + Send>>;
 
 impl Outgoing {
     pub(super) fn new(outlet: impl Sink<Message, Error = io::Error> + Send + 'static) -> Self {
         Self {
-            outlet: Box::pin(outlet),
+            outlet: Some(Box::pin(outlet)),
             child: None,
         }
     }
@@ -69,23 +73,38 @@ impl Outgoing {
     }
 }
 
+impl Outgoing {
+    fn outlet(&mut self) -> io::Result<&mut Outlet> {
+        let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "this end was closed before");
+        self.outlet.as_mut().ok_or_else(closed)
+    }
+}
+
 impl Sink<Message> for Outgoing {
     type Error = io::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.outlet.as_mut().poll_ready(cx)
+        self.outlet()?.as_mut().poll_ready(cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
-        self.outlet.as_mut().start_send(message)
+        self.outlet()?.as_mut().start_send(message)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.outlet.as_mut().poll_flush(cx)
+        match &mut self.outlet {
+            Some(outlet) => outlet.as_mut().poll_flush(cx),
+            // Closing has flushed.
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.outlet.as_mut().poll_close(cx)
+        if let Some(outlet) = &mut self.outlet {
+            ready!(outlet.as_mut().poll_close(cx))?;
+            self.outlet = None;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

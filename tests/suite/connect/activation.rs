@@ -1,0 +1,154 @@
+//! Sockets that a service manager hands down.
+
+use std::os::fd::OwnedFd;
+
+use aqueduct::child::Command;
+use aqueduct::connect::{Error, Options};
+use aqueduct::{Endpoint, codec::Text};
+
+use super::dir;
+use crate::conformance::links::{Sockets, endpoint};
+use crate::support::{deadline, is_peer, peer_command};
+
+const ROLE: &str = "connect::activation::an_activated_service";
+const ADDRESSES: &str = "AQUEDUCT_TEST_ADDRESSES";
+
+/// Starts the service below with listening sockets as a service manager does.
+async fn activate(sockets: Vec<(OwnedFd, Endpoint)>, pid: &str) -> std::process::ExitStatus {
+    let addresses: Vec<_> = sockets.iter().map(|it| it.1.to_string()).collect();
+    let service = peer_command(ROLE);
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(format!("LISTEN_PID={pid} exec \"$@\""))
+        .arg("sh")
+        .arg(service.get_program())
+        .args(service.get_args())
+        .envs(
+            service
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .env("LISTEN_FDS", sockets.len().to_string())
+        .env("LISTEN_FDNAMES", "web:chat:packets:hub")
+        .env(ADDRESSES, addresses.join(" "))
+        .stdout(std::process::Stdio::null());
+    if pid != "$$" {
+        // It is expected to fail, and need not tell.
+        shell.stderr(std::process::Stdio::null());
+    }
+    let mut command = Command::from(tokio::process::Command::from(shell));
+    for (number, (fd, _)) in (3..).zip(sockets) {
+        command.pass(number, fd);
+    }
+    command.as_tokio_mut().kill_on_drop(true);
+    let mut child = command.spawn().expect("it can be started");
+    deadline(child.wait()).await.expect("it can be waited for")
+}
+
+/// Bound by us, as by a service manager.
+fn bound(address: &Endpoint) -> (OwnedFd, Endpoint) {
+    use aqueduct::endpoint::UnixName;
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    let (domain, kind, at) = match address {
+        Endpoint::Tcp(_) => {
+            let at: std::net::SocketAddr = "127.0.0.1:0".parse().expect("it is an address");
+            (Domain::IPV4, Type::STREAM, SockAddr::from(at))
+        }
+        Endpoint::Unix(unix) | Endpoint::UnixPacket(unix) => {
+            let at = match unix.name() {
+                UnixName::Path(path) => SockAddr::unix(path),
+                UnixName::Abstract(name) => {
+                    let name = String::from_utf8(name.clone()).expect("it is text");
+                    SockAddr::unix(format!("\0{name}"))
+                }
+                _ => unreachable!("there are two"),
+            };
+            let kind = match address {
+                Endpoint::Unix(_) => Type::STREAM,
+                _ => Type::SEQPACKET,
+            };
+            (Domain::UNIX, kind, at.expect("it is an address"))
+        }
+        other => panic!("{other} is no socket"),
+    };
+    let socket = Socket::new(domain, kind, None).expect("a socket can be made");
+    socket.bind(&at).expect("the address is free");
+    socket.listen(8).expect("it can listen");
+    let local = socket.local_addr().expect("it is bound").as_socket();
+    let local = local.map(|at| endpoint(format!("tcp://{at}")));
+    (socket.into(), local.unwrap_or_else(|| address.clone()))
+}
+
+#[tokio::test]
+async fn bind_takes_the_handed_down_socket_whose_address_is_its_own() {
+    let (one, two) = (dir(), dir());
+    let sockets = [
+        ("tcp", &one),
+        ("unix", &one),
+        ("unixpacket", &two),
+        ("unix:@", &one),
+    ];
+    let sockets = sockets.map(|(scheme, dir)| bound(&Sockets::new(scheme).address(dir)));
+    let status = activate(sockets.into(), "$$").await;
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test]
+async fn sockets_handed_to_another_process_are_not_ours() {
+    let dir = dir();
+    let socket = bound(&Sockets::new("unix").address(&dir));
+    // In the service the address is then in use, as for any second server.
+    let status = activate(vec![socket], "1").await;
+    assert!(!status.success());
+}
+
+#[tokio::test]
+async fn an_activated_service() {
+    if !is_peer(ROLE) {
+        return;
+    }
+    let addresses = std::env::var(ADDRESSES).expect("the test sets it");
+    let addresses: Vec<Endpoint> = addresses
+        .split(' ')
+        .map(|it| endpoint(it.to_owned()))
+        .collect();
+    // An address that was not handed down is bound as usual.
+    let dir = dir();
+    let other = Sockets::new("unix").address(&dir).bind().await;
+    assert_eq!(other.expect("it is free").activation_name(), None);
+    // In another order than they were handed down.
+    for (address, name) in addresses
+        .iter()
+        .zip(["web", "chat", "packets", "hub"])
+        .rev()
+    {
+        let mut listener = address.bind().await.expect("it was handed down");
+        assert_eq!(listener.activation_name(), Some(name));
+        assert_eq!(listener.local_endpoint(), address);
+        let client = deadline(address.open_channel::<String, String>(Text)).await;
+        let mut client = client.expect("it is connected");
+        client.send("hi".into()).await.expect("it is sent");
+        let server = deadline(listener.accept()).await.expect("it comes");
+        let mut server = server.expect("it is").channel::<String, String>(Text);
+        let hi = deadline(server.recv()).await.expect("it comes");
+        assert_eq!(hi.expect("it is whole"), "hi");
+        // It is taken; whoever binds it again meets the socket that is there.
+        let error = Options::new()
+            .bind(address)
+            .await
+            .expect_err("it is in use");
+        let in_use = matches!(error, Error::Unix(_) | Error::Tcp(_));
+        assert!(
+            in_use && error.kind() == std::io::ErrorKind::AddrInUse,
+            "{error:?}"
+        );
+        drop(listener);
+        if let Endpoint::Unix(unix) | Endpoint::UnixPacket(unix) = address
+            && let Some(path) = unix.path()
+        {
+            assert!(path.exists(), "the file is the service manager's");
+        }
+    }
+}

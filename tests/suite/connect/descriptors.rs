@@ -1,0 +1,223 @@
+//! `fd:N`: what it is, taken over once, and shared without a change.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::Stdio;
+
+use aqueduct::codec::Text;
+use aqueduct::connect::{Asked, DescriptorProblem, Error, Limit, Options, Peer};
+use aqueduct::fd::{Access, is_nonblocking};
+use aqueduct::frame::Framing;
+use aqueduct::{Endpoint, mq};
+use futures_util::{SinkExt, StreamExt};
+
+use super::options;
+use crate::conformance::links::{endpoint, inherited};
+use crate::mq::QueueName;
+use crate::support::{Peer as Process, deadline, is_peer, peer_command};
+
+fn limit(error: Error) -> (Asked, Limit) {
+    match error {
+        Error::Unsupported { asked, limit, .. } => (asked, limit),
+        error => panic!("{error:?}"),
+    }
+}
+
+fn problem(error: Error) -> DescriptorProblem {
+    match error {
+        Error::Descriptor { problem, .. } => problem,
+        error => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_descriptor_that_cannot_do_what_is_asked_is_refused_and_left_alone() {
+    let options = Options::new();
+    let (reader, mut writer) = std::io::pipe().expect("a pipe can be made");
+    let reader = inherited(reader);
+    let error = options.open_sender(&reader).await.expect_err("it is read");
+    let said = error.to_string();
+    assert!(
+        said.ends_with("the descriptor is open for reading alone"),
+        "{said}"
+    );
+    assert_eq!(limit(error), (Asked::Send, Limit::Access(Access::Read)));
+    let error = options.connect(&reader).await.expect_err("it is one-way");
+    assert_eq!(limit(error), (Asked::Connect, Limit::OneWay));
+    let error = options.bind(&reader).await.expect_err("it is one-way");
+    assert_eq!(limit(error), (Asked::Bind, Limit::OneWay));
+    // It was not taken by any of these.
+    let mut incoming = options.open_receiver(&reader).await.expect("it is read");
+    writer.write_all(b"\0\0\0\x02hi").expect("there is room");
+    let hi = deadline(incoming.next()).await.expect("it comes");
+    assert_eq!(hi.expect("it is whole").body(), "hi");
+
+    let listener = inherited(TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+    for (asked, error) in [
+        (Asked::Connect, options.connect(&listener).await.map(drop)),
+        (Asked::Send, options.open_sender(&listener).await.map(drop)),
+    ] {
+        let (was, limit) = limit(error.expect_err("it listens"));
+        assert_eq!(was, asked);
+        assert!(limit.to_string().contains("listening"), "{limit}");
+    }
+    let bound = options.bind(&listener).await.expect("it listens");
+    assert!(
+        bound
+            .local_endpoint()
+            .to_string()
+            .starts_with("tcp://127.0.0.1:")
+    );
+
+    let datagrams = UnixDatagram::unbound().expect("a socket can be made");
+    let directory = File::open("/").expect("it is there");
+    for (fd, word) in [
+        (OwnedFd::from(datagrams), "datagram"),
+        (directory.into(), "directory"),
+    ] {
+        let error = options.open_receiver(&inherited(fd)).await;
+        let said = error.expect_err("it has no messages").to_string();
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_number_is_taken_once_and_only_if_it_was_inherited() {
+    let options = Options::new();
+    let error = options.connect(&endpoint("fd:987654".into())).await;
+    let error = error.expect_err("it is not open");
+    assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    assert_eq!(problem(error), DescriptorProblem::NotOpen);
+
+    let (ours, theirs) = UnixStream::pair().expect("sockets can be made");
+    let own = endpoint(format!("fd:{}", theirs.as_raw_fd()));
+    let error = options.connect(&own).await.expect_err("it is our own");
+    let known = [DescriptorProblem::Reserved, DescriptorProblem::Taken];
+    // An earlier test may have taken the number for another descriptor.
+    assert!(known.contains(&problem(error)));
+
+    let address = inherited(ours);
+    let connection = options.connect(&address).await.expect("it is ours to take");
+    let error = options.connect(&address).await.expect_err("it is taken");
+    assert_eq!(problem(error), DescriptorProblem::Taken);
+    assert!(matches!(connection.peer(), Peer::Unix(_)));
+    drop(connection);
+    let end = deadline(tokio::task::spawn_blocking(move || {
+        (&theirs).read(&mut [0; 1])
+    }));
+    let end = end
+        .await
+        .expect("it does not panic")
+        .expect("it is readable");
+    assert_eq!(end, 0, "dropping it closes it");
+}
+
+#[tokio::test]
+async fn the_mode_of_what_others_share_is_left_as_it_is() {
+    let options = Options::new();
+    // Sockets of both kinds.
+    let packets = socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::SEQPACKET, None);
+    let (a, b) = packets.expect("sockets can be made");
+    let (c, d) = UnixStream::pair().expect("sockets can be made");
+    for (ours, theirs) in [(OwnedFd::from(a), OwnedFd::from(b)), (c.into(), d.into())] {
+        let shared = ours.try_clone().expect("a descriptor is free");
+        let ours = options
+            .connect(&inherited(ours))
+            .await
+            .expect("it is taken");
+        let theirs = options.connect(&inherited(theirs)).await.expect("it is");
+        let mut ours = ours.channel::<String, String>(Text);
+        let mut theirs = theirs.channel::<String, String>(Text);
+        ours.send("hi".into()).await.expect("it is sent");
+        let hi = deadline(theirs.recv()).await.expect("it comes");
+        assert_eq!(hi.expect("it is whole"), "hi");
+        assert!(!is_nonblocking(&shared).expect("it is open"));
+    }
+    // Pipes.
+    let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+    let shared = [
+        reader
+            .as_fd()
+            .try_clone_to_owned()
+            .expect("a descriptor is free"),
+        writer
+            .as_fd()
+            .try_clone_to_owned()
+            .expect("a descriptor is free"),
+    ];
+    let mut outgoing = options
+        .open_sender(&inherited(writer))
+        .await
+        .expect("it is");
+    let mut incoming = options
+        .open_receiver(&inherited(reader))
+        .await
+        .expect("it is");
+    outgoing.send("hi".into()).await.expect("it is sent");
+    assert!(deadline(incoming.next()).await.is_some());
+    for fd in shared {
+        assert!(!is_nonblocking(fd).expect("it is open"));
+    }
+}
+
+#[tokio::test]
+async fn a_queue_and_a_file_are_found_out() {
+    let options = Options::new();
+    let name = QueueName::new();
+    let queue = name.create(mq::Driver::Pool, 2, 64);
+    let address = inherited(queue.as_fd().try_clone_to_owned().expect("it is open"));
+    let error = options.connect(&address).await.expect_err("it is one-way");
+    assert_eq!(limit(error), (Asked::Connect, Limit::OneWay));
+    let mut outgoing = options.open_sender(&address).await.expect("it is a queue");
+    outgoing.send("hi".into()).await.expect("there is room");
+    let hi = deadline(queue.recv()).await.expect("it came");
+    assert_eq!((hi.priority, &hi.body[..]), (0, &b"hi"[..]));
+
+    let mut file = tempfile::tempfile().expect("a file can be made");
+    file.write_all(b"one\ntwo\n").expect("there is room");
+    std::io::Seek::rewind(&mut file).expect("it is a file");
+    let incoming = super::options(Framing::lines());
+    let incoming = incoming.open_receiver(&inherited(file)).await;
+    let lines: Vec<_> = deadline(incoming.expect("it is read").collect()).await;
+    assert_eq!(lines.len(), 2);
+}
+
+const READ_ONLY: &str = "connect::descriptors::standard_input_cannot_be_sent_to";
+
+#[tokio::test]
+async fn standard_descriptors_are_shared_any_number_of_times() {
+    let mut command = peer_command(READ_ONLY);
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut process = Process::spawn(&mut command);
+    let mut stdin = process.0.stdin.take().expect("it is piped");
+    stdin.write_all(b"one\ntwo\n").expect("it is read");
+    drop(stdin);
+    assert!(
+        process
+            .exit()
+            .await
+            .expect("it can be waited for")
+            .success()
+    );
+}
+
+#[tokio::test]
+async fn standard_input_cannot_be_sent_to() {
+    if !is_peer(READ_ONLY) {
+        return;
+    }
+    let stdin: Endpoint = endpoint("fd:0".into());
+    let error = Options::new().open_sender(&stdin).await;
+    let (asked, limit) = limit(error.expect_err("it is read"));
+    assert_eq!((asked, limit), (Asked::Send, Limit::Access(Access::Read)));
+    let options = options(Framing::lines());
+    for word in ["one", "two"] {
+        let mut incoming = options.open_receiver(&stdin).await.expect("it is shared");
+        incoming.limit(1);
+        let line = deadline(incoming.next()).await.expect("it comes");
+        assert_eq!(line.expect("it is whole").body(), word);
+    }
+}

@@ -1,0 +1,37 @@
+//! Asking a mechanism for what it cannot do.
+
+use aqueduct::connect::{Asked, Error, Limit};
+use aqueduct::endpoint::Direction;
+
+use super::dir;
+use crate::conformance::links::endpoint;
+use crate::mq::QueueName;
+
+#[tokio::test]
+async fn a_one_way_endpoint_cannot_be_connected_or_bound_and_nothing_is_made() {
+    let dir = dir();
+    let path = dir.path().join("fifo");
+    let name = QueueName::new();
+    let one_way = [
+        endpoint(format!("fifo:{}", path.display())),
+        endpoint(format!("mq:{}", name.0)),
+    ];
+    for address in one_way {
+        assert_eq!(address.capabilities().direction(), Direction::OneWay);
+        let connected = address.connect().await.expect_err("it is one-way");
+        let bound = address.bind().await.expect_err("it is one-way");
+        for (error, wanted) in [(connected, Asked::Connect), (bound, Asked::Bind)] {
+            assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+            let said = error.to_string();
+            assert!(said.contains("its direction is one-way"), "{said}");
+            assert!(said.starts_with(&address.to_string()), "{said}");
+            let Error::Unsupported { asked, limit, .. } = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!((asked, limit), (wanted, Limit::OneWay));
+        }
+    }
+    assert!(!path.exists(), "nothing is made");
+    let error = aqueduct::mq::Queue::open(&name.0).expect_err("nothing is made");
+    assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+}
