@@ -14,7 +14,7 @@ use super::pipes::{Answer, Job};
 use super::stage::{Stage, count};
 
 /// Requests made one after the other, each waiting for its reply.
-const MANY: u64 = 5_000;
+const MANY: u64 = 2_000;
 const SIZE: usize = 100;
 
 /// A process that serves one client, and where it is reached.
