@@ -536,6 +536,47 @@ async fn only_what_this_very_call_made_is_removed() {
     assert!(path.exists());
 }
 
+/// A FIFO that is made and then cannot be opened would stay: nobody could tell whose it is.
+#[tokio::test]
+async fn without_a_free_descriptor_nothing_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    run("peer_out_of_descriptors", dir.path()).await;
+}
+
+#[test]
+fn peer_out_of_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    if !is_peer("fifo_open::peer_out_of_descriptors") {
+        return;
+    }
+    let path = peer_dir().join("fifo");
+    let mut options = OpenOptions::new();
+    options.create_new(true).unlink_on_drop(true);
+    in_runtime(|| {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+        let mut taken = Vec::new();
+        while let Ok(fd) = File::open("/") {
+            taken.push(fd);
+        }
+        // None free, one, and so on, until there are enough.
+        loop {
+            match options.open_receiver(&path) {
+                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error:?}"),
+                Ok(receiver) => {
+                    assert!(path.exists());
+                    drop(receiver);
+                    break;
+                }
+            }
+            assert!(!path.exists(), "{} descriptors", taken.len());
+            taken.pop().expect("so many are enough");
+        }
+        assert!(!path.exists());
+    });
+}
+
 #[tokio::test]
 async fn a_relative_path_stays_meant_after_a_change_of_directory() {
     let dir = tempfile::tempdir().unwrap();

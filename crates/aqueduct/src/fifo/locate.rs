@@ -79,10 +79,14 @@ impl Located {
 
     /// Makes a FIFO; `None` if there is something at the path already.
     fn make(options: &OpenOptions, path: &Path) -> Result<Option<Self>, Error> {
+        // A FIFO that cannot be looked at once it is made could not be told from another's, and so
+        // not be removed. So what is scarce is had first.
+        let spare = open_path(Path::new("/"), false).map_err(|e| Error::io(path, "open", e))?;
         match mkfifo(path, Mode::from_bits_truncate(options.mode)) {
             Err(Errno::EEXIST) => return Ok(None),
             result => result.map_err(|e| explain(path, e, "mkfifo"))?,
         }
+        drop(spare);
         let fd = match open_path(path, false) {
             Err(Errno::ENOENT) => return Ok(None),
             result => result.map_err(|e| explain(path, e, "open"))?,
