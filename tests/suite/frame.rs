@@ -190,6 +190,10 @@ async fn raw_gives_what_a_read_gives() {
     let frames = FramedRead::new(Pieces::new(["abcde"]), Framing::raw().max_frame(2));
     let got = all(frames).await;
     assert_eq!(got, [Ok("ab".into()), Ok("cd".into()), Ok("e".into())]);
+
+    // What is received must move, whatever the limit: it would gather in memory.
+    let frames = FramedRead::new(Pieces::new(["ab"]), Framing::raw().max_frame(0));
+    assert_eq!(all(frames).await, [Ok("a".into()), Ok("b".into())]);
 }
 
 #[tokio::test]
@@ -514,6 +518,23 @@ async fn dropping_send_and_flush_at_every_await_point_tears_nothing() {
         let wire = out.get_ref().written.lock().unwrap().clone();
         assert_eq!(wire, encoded(&Framing::length(), &bodies));
     }
+}
+
+#[tokio::test]
+async fn a_sink_dropped_inside_a_frame_is_a_truncated_frame_for_its_peer() {
+    let (tx, rx) = aqueduct::pipe::pipe().unwrap();
+    let mut tx = tx.framed(Framing::length());
+    let mut rx = rx.framed(Framing::length());
+    deadline(tx.send(Bytes::from("whole"))).await.unwrap();
+    {
+        let mut send = task::spawn(tx.send(Bytes::from(vec![7; DEFAULT_MAX_FRAME])));
+        assert_pending!(send.poll());
+    }
+    drop(tx);
+    assert_eq!(deadline(rx.next()).await.unwrap().unwrap(), "whole");
+    let error = deadline(rx.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    assert!(deadline(rx.next()).await.is_none());
 }
 
 #[tokio::test]

@@ -85,7 +85,8 @@ impl Framing {
 
     /// Sets the largest frame in bytes, without header or delimiter.
     ///
-    /// A length header holds at most 4 GiB - 1, so no limit reaches beyond that.
+    /// A length header holds at most 4 GiB - 1, so no limit reaches beyond that. With
+    /// [`raw`](Self::raw) a limit of 0 receives byte by byte, as one of 1 does.
     #[must_use]
     pub const fn max_frame(mut self, bytes: usize) -> Self {
         let largest = u32::MAX as usize;
@@ -153,7 +154,7 @@ impl Framing {
         if len > self.max_frame {
             return Err(self.too_large(len));
         }
-        if src.len() < HEADER + len {
+        if src.len() - HEADER < len {
             return Ok(None);
         }
         src.advance(HEADER);
@@ -162,7 +163,7 @@ impl Framing {
 
     fn decode_delimited(&mut self, byte: u8, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
         // Only as far as a frame of the allowed size can reach.
-        let end = src.len().min(self.max_frame + 1);
+        let end = src.len().min(self.max_frame.saturating_add(1));
         let found = memchr::memchr(byte, &src[self.searched.min(end)..end]);
         let Some(at) = found.map(|at| self.searched + at) else {
             self.searched = end;
@@ -178,7 +179,8 @@ impl Framing {
     }
 
     fn decode_raw(&self, src: &mut BytesMut) -> Option<Bytes> {
-        let len = src.len().min(self.max_frame);
+        // A limit of 0 would never take anything, and let the buffer grow without end.
+        let len = src.len().min(self.max_frame.max(1));
         (len > 0).then(|| take(src, len))
     }
 }
@@ -225,7 +227,7 @@ impl Decoder for Framing {
             }
             Cut::Delimiter { byte, .. } => Missing::Delimiter(byte),
             Cut::Length => Missing::Bytes(match src.first_chunk::<HEADER>() {
-                Some(header) => HEADER + u32::from_be_bytes(*header) as usize - got,
+                Some(header) => u32::from_be_bytes(*header) as usize - (got - HEADER),
                 None => HEADER - got,
             }),
         };
