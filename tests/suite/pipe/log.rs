@@ -1,6 +1,6 @@
 //! What an end tells `tracing`: its life, and nothing of each message.
 
-use aqueduct::pipe;
+use aqueduct::pipe::{self, packet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Log, deadline};
@@ -34,6 +34,25 @@ fn an_end_says_when_it_opens_when_its_peer_goes_and_when_it_closes() {
     assert_eq!(count(&lines, "the last writer has gone"), 1, "{lines:#?}");
     assert_eq!(count(&lines, "the last reader has gone"), 1, "{lines:#?}");
     assert_eq!(count(&lines, "closed"), 4, "{lines:#?}");
+}
+
+#[test]
+fn an_end_of_a_packet_pipe_says_the_same() {
+    let lines = record(async {
+        let (tx, rx) = packet::pipe().unwrap();
+        drop(tx);
+        assert_eq!(rx.recv().await.unwrap(), None);
+        let (tx, rx) = packet::pipe().unwrap();
+        tx.send(b"x").await.unwrap();
+        drop(packet::Receiver::from_shared_fd(&rx).unwrap());
+        drop(rx);
+        tx.send(b"x").await.unwrap_err();
+    });
+    assert_eq!(count(&lines, "opened"), 5, "{lines:#?}");
+    assert_eq!(count(&lines, "the last writer has gone"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "the last reader has gone"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "closed"), 5, "{lines:#?}");
+    assert_eq!(lines.len(), 12, "{lines:#?}");
 }
 
 #[test]

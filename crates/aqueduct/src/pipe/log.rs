@@ -3,9 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use bytes::Bytes;
 use tracing::Span;
 
 const TARGET: &str = "aqueduct::pipe";
+
+const END: &str = "end of stream: the last writer has gone";
 
 /// The span of one end, and its events: opened, peer gone, failed, closed.
 ///
@@ -37,15 +40,25 @@ impl Log {
     /// Notes the end of the stream and errors. `room`: how much could have been read.
     pub(super) fn read(&self, result: io::Result<usize>, room: usize) -> io::Result<usize> {
         match &result {
-            Ok(0) if room > 0 => self.event("end of stream: the last writer has gone"),
+            Ok(0) if room > 0 => self.event(END),
             Ok(_) => {}
             Err(error) => self.failed(error),
         }
         result
     }
 
+    /// As [`read`](Self::read), for an end that receives messages.
+    pub(super) fn receive(&self, result: io::Result<Option<Bytes>>) -> io::Result<Option<Bytes>> {
+        match &result {
+            Ok(None) => self.event(END),
+            Ok(Some(_)) => {}
+            Err(error) => self.failed(error),
+        }
+        result
+    }
+
     /// Notes errors.
-    pub(super) fn write(&self, result: io::Result<usize>) -> io::Result<usize> {
+    pub(super) fn write<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
             self.failed(error);
         }

@@ -322,8 +322,8 @@ impl Receiver {
         self.source.into_fd()
     }
 
-    pub(crate) fn into_source(self) -> Source {
-        self.source
+    pub(super) fn into_parts(self) -> (Source, Log) {
+        (self.source, self.log)
     }
 }
 

@@ -12,6 +12,7 @@ use futures_core::stream::FusedStream;
 use tokio::io::{Interest, ReadBuf};
 
 use crate::fd::{self, Access};
+use crate::pipe::log::Log;
 use crate::pipe::{self, capacity, check};
 use crate::source::{Direction, Source};
 use crate::sys;
@@ -27,13 +28,17 @@ use crate::sys;
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Receiver {
     source: Source,
+    log: Log,
     ended: bool,
 }
 
 impl Receiver {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let source = Source::new(fd, Interest::READABLE)?;
+        let log = Log::receiver(&source);
         Ok(Self {
-            source: Source::new(fd, Interest::READABLE)?,
+            source,
+            log,
             ended: false,
         })
     }
@@ -61,8 +66,10 @@ impl Receiver {
     ///
     /// Those of [`pipe::Receiver::from_shared_fd`](crate::pipe::Receiver::from_shared_fd).
     pub fn from_shared_fd(fd: impl AsFd) -> io::Result<Self> {
+        let (source, log) = pipe::Receiver::from_shared_fd(fd)?.into_parts();
         Ok(Self {
-            source: pipe::Receiver::from_shared_fd(fd)?.into_source(),
+            source,
+            log,
             ended: false,
         })
     }
@@ -77,7 +84,8 @@ impl Receiver {
     ///
     /// Cancel safe: a dropped future has taken no message.
     pub async fn recv(&self) -> io::Result<Option<Bytes>> {
-        self.source.io(Interest::READABLE, read).await
+        let received = self.source.io(Interest::READABLE, read).await;
+        self.log.receive(received)
     }
 
     /// Receives one message if there is one now; `None` when every sender has gone.
@@ -86,7 +94,8 @@ impl Receiver {
     ///
     /// `WouldBlock`: there is none; [`readable`](Self::readable) waits for one.
     pub fn try_recv(&self) -> io::Result<Option<Bytes>> {
-        self.source.try_io(Interest::READABLE, read)
+        self.log
+            .receive(self.source.try_io(Interest::READABLE, read))
     }
 
     /// Waits until there is a message, or every sender has gone.
@@ -152,7 +161,8 @@ impl Stream for Receiver {
         if self.ended {
             return Poll::Ready(None);
         }
-        let message = ready!(self.source.poll_io(cx, Direction::Read, read)).transpose();
+        let received = ready!(self.source.poll_io(cx, Direction::Read, read));
+        let message = self.log.receive(received).transpose();
         self.ended = !matches!(message, Some(Ok(_)));
         Poll::Ready(message)
     }

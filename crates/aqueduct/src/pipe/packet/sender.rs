@@ -11,6 +11,7 @@ use futures_sink::Sink;
 use tokio::io::Interest;
 
 use crate::fd::{self, Access};
+use crate::pipe::log::Log;
 use crate::pipe::packet::MAX_MESSAGE;
 use crate::pipe::{Error, capacity, check, reopen};
 use crate::source::{Direction, Source};
@@ -26,13 +27,17 @@ use crate::source::{Direction, Source};
 #[must_use = "a sink sends nothing by itself"]
 pub struct Sender {
     source: Source,
+    log: Log,
     pending: Pending,
 }
 
 impl Sender {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let source = Source::new(fd, Interest::WRITABLE)?;
+        let log = Log::sender(&source);
         Ok(Self {
-            source: Source::new(fd, Interest::WRITABLE)?,
+            source,
+            log,
             pending: Pending(Mutex::new(None)),
         })
     }
@@ -80,7 +85,8 @@ impl Sender {
     pub async fn send(&self, message: &[u8]) -> io::Result<()> {
         check_size(message)?;
         let write = |fd: BorrowedFd<'_>| self.write_in_turn(fd, message);
-        self.source.io(Interest::WRITABLE, write).await
+        let sent = self.source.io(Interest::WRITABLE, write).await;
+        self.log.write(sent)
     }
 
     /// Sends one message if there is room for it now.
@@ -91,8 +97,9 @@ impl Sender {
     /// - Those of [`send`](Self::send).
     pub fn try_send(&self, message: &[u8]) -> io::Result<()> {
         check_size(message)?;
-        self.source
-            .try_io(Interest::WRITABLE, |fd| self.write_in_turn(fd, message))
+        let write = |fd: BorrowedFd<'_>| self.write_in_turn(fd, message);
+        self.log
+            .write(self.source.try_io(Interest::WRITABLE, write))
     }
 
     /// Waits until there is room for a message, or every receiver has gone.
@@ -196,7 +203,7 @@ impl Sink<Bytes> for Sender {
                 .poll_io(cx, Direction::Write, |fd| write(fd, &message))
         );
         *self.pending.get_mut() = None;
-        Poll::Ready(written)
+        Poll::Ready(self.log.write(written))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
