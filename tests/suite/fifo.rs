@@ -16,7 +16,7 @@ use nix::unistd::mkfifo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_test::{assert_pending, task};
 
-use crate::support::{DEADLINE, Peer, compile_c, deadline};
+use crate::support::{DEADLINE, Log, Peer, compile_c, deadline};
 
 /// A directory of the test's own with a FIFO in it, and its path.
 pub(crate) fn with_fifo() -> (tempfile::TempDir, PathBuf) {
@@ -457,6 +457,32 @@ async fn waiting_for_the_path_to_change_costs_no_cpu() {
     let used = cpu() - before;
     assert!(waited.is_err());
     assert!(used < Duration::from_millis(10), "{used:?}");
+}
+
+#[test]
+fn an_end_says_when_it_opens_when_its_peer_goes_and_when_it_closes() {
+    let (_dir, path) = with_fifo();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let ((), lines) = Log::record(|| {
+        runtime.block_on(async {
+            let mut receiver = receiver(&path);
+            let mut sender = sender(&path);
+            sender.write_all(b"x").await.unwrap();
+            assert_eq!(read(&mut receiver).await, b"x");
+            drop(sender);
+            assert_eq!(read(&mut receiver).await, b"");
+        });
+    });
+    let count = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+    assert_eq!(count("fifo receiver{path="), 3, "{lines:#?}");
+    assert_eq!(count("fifo sender{path="), 2, "{lines:#?}");
+    assert_eq!(count("opened"), 2, "{lines:#?}");
+    assert_eq!(count("the last writer has gone"), 1, "{lines:#?}");
+    assert_eq!(count("closed"), 2, "{lines:#?}");
+    assert_eq!(lines.len(), 5, "{lines:#?}");
 }
 
 #[tokio::test]

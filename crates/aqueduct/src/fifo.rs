@@ -34,6 +34,7 @@
 
 mod error;
 mod locate;
+mod log;
 mod name;
 mod open;
 mod receiver;

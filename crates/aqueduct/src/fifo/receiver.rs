@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tracing::Span;
 
 use super::error::Error;
+use super::log::Log;
 use super::name::{Name, PathState};
 use super::{OpenOptions, TARGET};
 use crate::frame::{FramedRead, Framing, PIPE_CHUNK};
@@ -43,7 +43,7 @@ pub struct Receiver {
     name: Name,
     inner: pipe::Receiver,
     persistent: bool,
-    span: Span,
+    log: Log,
 }
 
 impl Receiver {
@@ -56,7 +56,7 @@ impl Receiver {
                     name,
                     inner,
                     persistent,
-                    span,
+                    log: Log(span),
                 })
             }
             Err(source) => Err(Error::Register {
@@ -162,11 +162,11 @@ impl AsyncRead for Receiver {
         let result = ready!(Pin::new(&mut this.inner).poll_read(cx, buf));
         match &result {
             Ok(()) if buf.filled().len() == before && buf.remaining() > 0 => {
-                tracing::debug!(target: TARGET, parent: &this.span, "end of stream: the last writer has gone");
+                tracing::debug!(target: TARGET, parent: &*this.log, "end of stream: the last writer has gone");
             }
             Ok(()) => {}
             Err(error) => {
-                tracing::debug!(target: TARGET, parent: &this.span, %error, "read failed");
+                tracing::debug!(target: TARGET, parent: &*this.log, %error, "read failed");
             }
         }
         Poll::Ready(result)

@@ -8,6 +8,7 @@ use tokio::io::AsyncWrite;
 use tracing::Span;
 
 use super::error::Error;
+use super::log::Log;
 use super::name::{Name, PathState};
 use super::{OpenOptions, TARGET};
 use crate::frame::{FramedWrite, Framing, PIPE_CHUNK};
@@ -31,7 +32,7 @@ pub struct Sender {
     // First, as `Name` asks.
     name: Name,
     inner: pipe::Sender,
-    span: Span,
+    log: Log,
 }
 
 impl Sender {
@@ -40,7 +41,8 @@ impl Sender {
         match pipe::Sender::within(fd) {
             Ok(inner) => {
                 tracing::debug!(target: TARGET, parent: &span, "opened");
-                Ok(Self { name, inner, span })
+                let log = Log(span);
+                Ok(Self { name, inner, log })
             }
             Err(source) => Err(Error::Register {
                 path: name.path().to_owned(),
@@ -118,16 +120,16 @@ impl Sender {
     }
 
     pub(super) fn span(&self) -> &Span {
-        &self.span
+        &self.log
     }
 
     fn note<T>(&self, result: &io::Result<T>) {
         match result {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
-                tracing::debug!(target: TARGET, parent: &self.span, "the last reader has gone");
+                tracing::debug!(target: TARGET, parent: &*self.log, "the last reader has gone");
             }
             Err(error) => {
-                tracing::debug!(target: TARGET, parent: &self.span, %error, "write failed");
+                tracing::debug!(target: TARGET, parent: &*self.log, %error, "write failed");
             }
             Ok(_) => {}
         }
