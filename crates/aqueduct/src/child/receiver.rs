@@ -139,7 +139,7 @@ impl Receiver {
     fn note_read(&mut self, cx: &mut Context<'_>, n: usize) -> io::Result<()> {
         match &mut self.state {
             State::Running { reads, .. } => {
-                *reads += 1;
+                *reads = reads.wrapping_add(1);
                 if *reads % READS_PER_LOOK == 0 {
                     self.look_for_exit(cx)?;
                 }
