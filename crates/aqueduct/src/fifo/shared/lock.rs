@@ -51,14 +51,10 @@ impl Lock {
             }
             if sys::try_lock(fd.as_fd())? {
                 self.held = true;
-                if self.tries > 0 {
-                    self.tries = 0;
-                    put_sign(fd.as_fd(), libc::F_UNLCK);
-                }
+                self.take_sign_down(fd.as_fd());
             } else {
-                if self.tries == 0 {
-                    put_sign(fd.as_fd(), libc::F_WRLCK);
-                }
+                // Each time: the first may have found another's up, which has come down since.
+                put_sign(fd.as_fd(), libc::F_WRLCK);
                 let wait = FIRST_RETRY * 2u32.saturating_pow(self.tries);
                 self.pause_for(wait.min(LAST_RETRY));
                 self.tries = self.tries.saturating_add(1);
@@ -80,7 +76,9 @@ impl Lock {
         }
     }
 
+    /// Gives the lock back, or gives up waiting for it.
     pub(super) fn release(&mut self, fd: impl AsFd) {
+        self.take_sign_down(fd.as_fd());
         if !self.held {
             return;
         }
@@ -91,13 +89,19 @@ impl Lock {
         }
     }
 
+    fn take_sign_down(&mut self, fd: impl AsFd) {
+        if self.tries > 0 {
+            self.tries = 0;
+            put_sign(fd, libc::F_UNLCK);
+        }
+    }
+
     fn pause_for(&mut self, time: Duration) {
         self.pause = Some(Box::pin(tokio::time::sleep(time)));
     }
 }
 
-/// Puts the sign up or takes it down. If somebody else's is up already, that one will do: that it
-/// comes down too early only makes this one wait a little longer.
+/// Puts the sign up or takes it down. If somebody else's is up already, that one will do.
 fn put_sign(fd: impl AsFd, kind: i32) {
     let _ = fcntl(fd, FcntlArg::F_OFD_SETLK(&first_byte(kind)));
 }
@@ -118,5 +122,54 @@ fn first_byte(kind: i32) -> libc::flock {
         l_len: 1,
         // Must be 0 for these locks.
         l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::future::poll_fn;
+
+    use tokio_test::{assert_pending, task};
+
+    use super::*;
+
+    /// Open file descriptions of one file, each for another writer.
+    fn writers<const N: usize>() -> (tempfile::NamedTempFile, [(Lock, File); N]) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || File::options().read(true).write(true).open(file.path());
+        let writers = std::array::from_fn(|_| (Lock::default(), open().unwrap()));
+        (file, writers)
+    }
+
+    fn asks((lock, fd): &mut (Lock, File)) -> Poll<io::Result<()>> {
+        task::spawn(poll_fn(|cx| lock.poll_acquire(cx, &*fd))).poll()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_who_waits_has_a_sign_up_for_as_long_as_it_waits() {
+        let (_file, [mut has, mut first, mut second]) = writers();
+        assert!(asks(&mut has).is_ready());
+        assert!(!sees_sign(&has.1));
+        assert_pending!(asks(&mut first));
+        assert_pending!(asks(&mut second));
+        assert!(sees_sign(&has.1));
+
+        // The first has it now, and its sign comes down. The second still waits, and shows it.
+        has.0.release(&has.1);
+        tokio::time::advance(LAST_RETRY).await;
+        assert!(asks(&mut first).is_ready());
+        assert_pending!(asks(&mut second));
+        assert!(sees_sign(&first.1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_no_longer_waits_shows_no_sign() {
+        let (_file, [mut has, mut waits]) = writers();
+        assert!(asks(&mut has).is_ready());
+        assert_pending!(asks(&mut waits));
+        assert!(sees_sign(&has.1));
+        waits.0.release(&waits.1);
+        assert!(!sees_sign(&has.1));
     }
 }
