@@ -32,7 +32,7 @@ pub enum Driver {
     /// Works wherever a queue can be waited for by `epoll`, in every runtime that has its timer
     /// (`enable_time`), with or without its I/O driver. The thread exists while any queue has been
     /// waited for and still lives. As long as a thread of the pool is busy, Tokio's paused clock
-    /// ([`tokio::time::pause`], in tests) does not advance by itself: take `AsyncFd` there.
+    /// (`tokio::time::pause`, in tests) does not advance by itself: take `AsyncFd` there.
     #[default]
     Pool,
     /// Tokio's own I/O driver, through [`AsyncFd`](tokio::io::unix::AsyncFd).
