@@ -133,22 +133,30 @@ impl Recv {
     }
 
     async fn next(&mut self, incoming: &mut Incoming, limit: Option<Duration>) -> Event {
-        let deadline = match self.stopped {
-            Some(since) => Some(since + GRACE),
-            None => limit.map(|limit| Instant::now() + limit),
-        };
-        let expired = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
+        loop {
+            let deadline = match self.stopped {
+                Some(since) => Some(since + GRACE),
+                // One beyond what the clock can hold is none.
+                None => limit.and_then(|limit| Instant::now().checked_add(limit)),
+            };
+            let expired = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let unfinished = incoming.unfinished();
+            tokio::select! {
+                biased;
+                () = self.signals.recv() => return Event::Signal,
+                item = incoming.next() => return Event::Item(item),
+                () = self.stdout.closed() => return Event::OutputClosed,
+                () = expired => {}
             }
-        };
-        tokio::select! {
-            biased;
-            () = self.signals.recv() => Event::Signal,
-            item = incoming.next() => Event::Item(item),
-            () = self.stdout.closed() => Event::OutputClosed,
-            () = expired => Event::TimedOut,
+            // A large message may take longer than that, as long as something of it comes.
+            if self.stopped.is_some() || incoming.unfinished() == unfinished {
+                return Event::TimedOut;
+            }
         }
     }
 

@@ -128,6 +128,37 @@ fn a_receiver_that_gets_nothing_gives_up_in_time_with_3() {
 }
 
 #[test]
+fn a_message_that_comes_slowly_is_waited_for_as_long_as_something_comes() {
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    let limit = Duration::from_millis(1000);
+    let mut recv = aqueduct(&["recv", &fifo, "-n", "1", "--timeout", "1s"]);
+    let recv = start(&mut recv);
+    until("the FIFO is made", || dir.path("x").exists());
+    let mut writer = File::options().write(true).open(dir.path("x")).unwrap();
+    let begun = Instant::now();
+    // A byte comes well within each limit, and the message takes longer than two.
+    while begun.elapsed() < 2 * limit + limit / 2 {
+        writer.write_all(b"x").unwrap();
+        std::thread::sleep(limit / 20);
+    }
+    writer.write_all(b"\n").unwrap();
+    let message = expect_text(recv.finish(), 0);
+    assert!(message.ends_with("x\n"), "{message:?}");
+}
+
+#[test]
+fn a_timeout_that_no_clock_can_hold_is_none() {
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    let forever = format!("{}s", i64::MAX);
+    let recv = start(&mut aqueduct(&["recv", &fifo, "--timeout", &forever]));
+    let send = run(&mut aqueduct(&["send", &fifo, "--timeout", &forever, "hi"]));
+    expect_text(send, 0);
+    assert_eq!(expect_text(recv.finish(), 0), "hi\n");
+}
+
+#[test]
 fn a_sender_without_a_reader_gives_up_in_time_with_3() {
     let dir = Dir::new();
     for flag in ["--wait", "--timeout"] {
