@@ -134,7 +134,8 @@ impl Call<'_> {
         let mut stopped: Option<Instant> = None;
         loop {
             let timeout = self.config.link.timeout;
-            let deadline = stopped.or_else(|| timeout.map(|limit| Instant::now() + limit));
+            let deadline =
+                stopped.or_else(|| timeout.and_then(|limit| Instant::now().checked_add(limit)));
             let expired = async {
                 match deadline {
                     Some(deadline) => sleep_until(deadline).await,
