@@ -566,3 +566,11 @@ fn role_counts_descriptors() {
         assert_eq!(open(), before);
     });
 }
+
+#[test]
+fn the_example_of_parent_and_child_runs_to_its_end() {
+    let output = crate::support::example("pipe_parent_child").output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!output.stdout.is_empty());
+}

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod capacity;
+mod edges;
 mod kernel;
 mod lifetime;
 mod log;
@@ -142,4 +143,9 @@ async fn next_read(receiver: &Receiver) -> std::io::Result<Vec<u8>> {
             Err(e) => return Err(e),
         }
     }
+}
+
+/// Makes a pipe hold four pages, which everybody may have.
+fn four_pages_of(fd: impl std::os::fd::AsFd) {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4 * 4096)).unwrap();
 }
