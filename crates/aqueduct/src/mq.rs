@@ -44,16 +44,17 @@
 //! - [`Driver::AsyncFd`]: Tokio's own I/O driver waits. Take it where latency or processor time
 //!   count: it saves the way through the other thread.
 //!
-//! Between two threads on 2 CPUs (AMD EPYC virtual machine, Linux 6.18) that had ten other things to
-//! do, 64-byte messages, queue of 10, current-thread runtimes; medians of 7 runs. Wake-up: from the
-//! send to the receiver that slept, one message a millisecond; the processor time is both sides',
-//! the sender's sleep included. Back to back: both sides as fast as they can.
+//! `cargo run --release --example mq_drivers` measures it. On 2 CPUs (AMD EPYC virtual machine, Linux
+//! 6.18, otherwise idle), two processes, 64-byte messages, a queue of 10, current-thread runtimes;
+//! medians of 7 rounds [lowest-highest]. Wake-up: from the send to the receiver that slept, one
+//! message a millisecond. The processor time is both sides', the sender's sleep included. Back to
+//! back: both sides as fast as they can.
 //!
-//! | | wake-up | processor time | back to back | processor time |
+//! | | wake-up, us | processor time, us | back to back, messages/s | processor time, us |
 //! |---|---|---|---|---|
-//! | blocking `mq_send`, `mq_receive` | 11 us | 44 us | 139,000/s | 3.2 us |
-//! | `AsyncFd` | 26 us | 55 us | 102,000/s | 4.1 us |
-//! | `Pool` | 38 us | 64 us | 119,000/s | 7.0 us |
+//! | blocking calls | 12.2 [10.9-15.1] | 49.2 [43.6-57.3] | 336,802 [265,127-440,356] | 2.8 [2.3-3.7] |
+//! | `AsyncFd` | 23.7 [21.2-29.0] | 64.3 [56.7-69.7] | 255,011 [222,615-278,720] | 3.8 [3.5-4.5] |
+//! | `Pool` | 33.1 [30.7-37.3] | 71.5 [65.9-78.6] | 164,116 [143,432-217,087] | 6.4 [4.7-7.0] |
 //!
 //! Both are told by the kernel of every message as long as they wait. Where N processes wait for
 //! one queue by either driver, each message wakes all N, and all but one go back to sleep. For a
