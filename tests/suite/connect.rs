@@ -3,6 +3,7 @@
 mod activation;
 mod descriptors;
 mod one_way;
+mod stop;
 mod views;
 
 use std::time::Duration;

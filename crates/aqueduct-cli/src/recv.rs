@@ -113,6 +113,10 @@ impl Recv {
                     incoming.stop();
                 }
                 Event::OutputClosed | Event::Signal => return Ok(Exit::Done),
+                // Clients who are silent, and did not heed that nothing more is wanted.
+                Event::TimedOut if self.stopped.is_some() && incoming.unfinished() == 0 => {
+                    return Ok(Exit::Done);
+                }
                 Event::TimedOut if self.stopped.is_some() => {
                     return Err(cut_short(incoming, "when it was told to stop"));
                 }

@@ -150,6 +150,7 @@ mod clients;
 mod connection;
 mod descriptor;
 mod error;
+mod half;
 mod incoming;
 mod listener;
 mod message;

@@ -199,6 +199,19 @@ pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Whether the peer of a socket has ended its direction, or has gone; `POLLRDHUP` in poll(2), which
+/// nix does not know.
+pub(crate) fn has_ended(fd: impl AsFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd: fd.as_fd().as_raw_fd(),
+        events: libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: one structure, which lives through the call, and a descriptor that is borrowed.
+    let n = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    n == 1 && poll.revents != 0
+}
+
 /// How many bytes can be read at once; `FIONREAD`, `ioctl_tty(2)` and `pipe(7)`.
 pub(crate) fn unread(fd: impl AsFd) -> io::Result<usize> {
     let mut unread: libc::c_int = 0;

@@ -76,7 +76,7 @@ pub(super) async fn run(
             () = stdout.closed() => return Ok(Exit::Done),
             () = unfinished, if open => {
                 let n = incoming.unfinished();
-                failure = Some(anyhow::anyhow!(
+                failure = (n > 0).then(|| anyhow::anyhow!(
                     "{n} bytes of an unfinished message were dropped when it was told to stop"
                 ));
                 open = false;

@@ -5,6 +5,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::half::{BoxHalf, Half, Rest, Shared};
+
 /// The reading half of a [`ByteStream`].
 pub type ByteReader = Box<dyn AsyncRead + Send + Unpin>;
 
@@ -21,7 +23,7 @@ pub type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
 ///
 /// As for the socket or pipe underneath: a `read` or `write` that is dropped has moved nothing.
 pub struct ByteStream {
-    pub(super) reader: ByteReader,
+    pub(super) reader: BoxHalf,
     pub(super) writer: ByteWriter,
 }
 
@@ -52,6 +54,14 @@ impl ByteStream {
     /// ```
     pub fn join(
         reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Self {
+        Self::of(Shared(reader), writer)
+    }
+
+    /// As [`join`](Self::join), of a half that knows how to stop.
+    pub(super) fn of(
+        reader: impl Half + Send + Unpin + 'static,
         writer: impl AsyncWrite + Send + Unpin + 'static,
     ) -> Self {
         Self {
@@ -161,14 +171,25 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Closing<W> {
 
 /// Reads one direction and keeps the other open until that has ended.
 pub(super) struct Held {
-    reader: ByteReader,
+    reader: BoxHalf,
     writer: Option<ByteWriter>,
 }
 
 impl Held {
-    pub(super) fn new(reader: ByteReader, writer: ByteWriter) -> Self {
+    pub(super) fn new(reader: BoxHalf, writer: ByteWriter) -> Self {
         let writer = Some(writer);
         Self { reader, writer }
+    }
+}
+
+impl Half for Held {
+    fn stop(&mut self) -> Rest {
+        let rest = self.reader.stop();
+        if rest == Rest::Comes {
+            // The one thing that a peer over TCP can be told.
+            self.writer = None;
+        }
+        rest
     }
 }
 

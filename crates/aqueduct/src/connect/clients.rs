@@ -8,18 +8,21 @@ use futures_core::Stream;
 use futures_util::stream::SelectAll;
 
 use super::incoming::Inlet;
-use super::{Incoming, Listener, Message, Peer};
+use super::{Connection, Incoming, Listener, Message, Peer};
 use crate::endpoint::Endpoint;
 
 /// How many clients are received from at a time, for each listener.
 pub const DEFAULT_MAX_CLIENTS: usize = 1024;
 
 /// ```text
-/// Listening ── stop, or accept fails ──> Draining ── last client ends ──> over
+/// Listening ── stop ──> Closing ── nobody waits any more ──> Draining ── last client ends ──> over
+///     └───────────────────── accept fails ────────────────────>┘
 /// ```
 pub(super) struct Clients {
     /// `None`: no more are accepted.
     listener: Option<Listener>,
+    /// Those who wait are accepted, and then no more.
+    closing: bool,
     local: Endpoint,
     clients: SelectAll<Client>,
     /// How many messages may still be delivered, if that is limited.
@@ -37,6 +40,7 @@ impl Clients {
         Self {
             local: listener.local_endpoint().clone(),
             listener: Some(listener),
+            closing: false,
             clients: SelectAll::new(),
             left: None,
         }
@@ -49,17 +53,13 @@ impl Clients {
             let Some(listener) = &mut self.listener else {
                 return Poll::Pending;
             };
-            match ready!(Pin::new(listener).poll_next(cx)) {
-                Some(Ok(connection)) => {
-                    let peer = *connection.peer();
-                    tracing::debug!(target: TARGET, address = %self.local, %peer, "a client came");
-                    let incoming = connection.into_incoming();
-                    self.clients.push(Client {
-                        incoming,
-                        peer,
-                        over: false,
-                    });
-                }
+            let next = if self.closing {
+                listener.accept_now().transpose()
+            } else {
+                ready!(Pin::new(listener).poll_next(cx))
+            };
+            match next {
+                Some(Ok(connection)) => self.take(connection),
                 Some(Err(error)) => {
                     self.listener = None;
                     return Poll::Ready(error);
@@ -68,6 +68,20 @@ impl Clients {
             }
         }
         Poll::Pending
+    }
+
+    fn take(&mut self, connection: Connection) {
+        let peer = *connection.peer();
+        tracing::debug!(target: TARGET, address = %self.local, %peer, "a client came");
+        let mut incoming = connection.into_incoming();
+        if self.closing {
+            incoming.stop();
+        }
+        self.clients.push(Client {
+            incoming,
+            peer,
+            over: false,
+        });
     }
 }
 
@@ -109,7 +123,10 @@ impl Stream for Clients {
 
 impl Inlet for Clients {
     fn stop(mut self: Pin<&mut Self>) {
-        self.listener = None;
+        self.closing = true;
+        if !self.listener.as_ref().is_some_and(Listener::refuse) {
+            self.listener = None;
+        }
         // Put in afresh, so that each is polled once more and can end.
         for mut client in std::mem::take(&mut self.clients) {
             client.incoming.stop();

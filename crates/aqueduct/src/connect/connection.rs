@@ -41,6 +41,8 @@ pub struct Connection {
     child: Option<Child>,
     /// Whether what comes may be thrown away where only sending is wanted. Standard input may not.
     discards: bool,
+    /// Whether others read from it too, now or later: it was handed down. (Byte streams know.)
+    shared: bool,
 }
 
 enum Link {
@@ -57,6 +59,7 @@ impl Connection {
             peer,
             child: None,
             discards: true,
+            shared: false,
         }
     }
 
@@ -69,6 +72,7 @@ impl Connection {
             peer,
             child: None,
             discards: true,
+            shared: false,
         }
     }
 
@@ -79,6 +83,11 @@ impl Connection {
 
     pub(super) fn never_discarding(mut self) -> Self {
         self.discards = false;
+        self
+    }
+
+    pub(super) fn shared(mut self) -> Self {
+        self.shared = true;
         self
     }
 
@@ -112,7 +121,7 @@ impl Connection {
             }
             Link::Packets(socket) => {
                 let (sender, receiver) = socket.into_split();
-                let incoming = Incoming::new(Packets::new(receiver, None));
+                let incoming = Incoming::new(Packets::new(receiver, None, self.shared));
                 (Outgoing::frames(sender), incoming)
             }
         }
@@ -218,7 +227,7 @@ impl Connection {
             }
             Link::Packets(socket) => {
                 let (sender, receiver) = socket.into_split();
-                Incoming::new(Packets::new(receiver, Some(sender)))
+                Incoming::new(Packets::new(receiver, Some(sender), self.shared))
             }
         }
     }

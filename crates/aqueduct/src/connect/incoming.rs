@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Message;
+use super::half::{Half, Rest};
 use crate::Receiver;
 use crate::child::Child;
 use crate::codec::Decode;
@@ -56,35 +57,52 @@ impl Incoming {
 
     /// Cuts a byte stream into messages, `chunk` bytes in a read at most.
     pub(super) fn bytes(
-        io: impl AsyncRead + Send + Unpin + 'static,
+        io: impl Half + Send + Unpin + 'static,
         framing: Framing,
         chunk: usize,
     ) -> Self {
         let gate = Gate {
             io,
             at_most: usize::MAX,
+            holds_end: false,
+            halt: None,
         };
         Self::new(Cut {
             frames: FramedRead::new(gate, framing).with_chunk(chunk),
             left: None,
-            stopped: false,
+            stopped: None,
         })
     }
 
     /// Ends the stream after `count` more messages, and takes nothing of what follows them from
     /// the transport: the next reader finds the beginning of a message.
     ///
-    /// To that end the last reads of a byte stream get smaller and smaller, down to one byte.
+    /// To that end the last reads of a byte stream get smaller and smaller, with delimiters down to
+    /// one byte.
     pub fn limit(&mut self, count: u64) {
         self.inlet.as_mut().limit(count);
     }
 
-    /// Takes no new message from the transport: the stream delivers those that were taken, and
-    /// ends.
+    /// Takes no new message: the stream delivers those that were taken, and ends. What happens to
+    /// those that were sent and not taken depends on who can still have them:
     ///
-    /// Of a byte stream, a message whose first part was taken is read to its end and no further,
-    /// so that the next reader finds the beginning of a message. If the rest of it does not come,
-    /// the stream waits; [`unfinished`](Self::unfinished) says how much there is of it.
+    /// - **Queue, FIFO, pipe, program, inherited socket**: they are left where they are, for the
+    ///   next reader. A message whose first part was taken is read to its end and no further. A
+    ///   FIFO whose last writer has gone is read to its end: nobody else holds what is in it.
+    /// - **Unix sockets** (`unix:`, `unixpacket:`): all that the kernel has taken from the peer is
+    ///   delivered, and nothing more is taken: a write of the peer fails with `EPIPE` at once. A
+    ///   message that is cut in two by that is not delivered; its sender knows that it was not
+    ///   taken. Those who wait to be accepted are heard too; those who come later are refused.
+    /// - **TCP**: the peer is told, by an end of the other direction, and all that it sends until
+    ///   it ends its own is delivered. Whether it heeds that is up to it ([`Options::reconnect`]
+    ///   does), so give it a time limit; what comes later is lost, and the peer does not know.
+    ///   A connection that is made in the very moment is reset.
+    ///
+    /// If the rest of a message that was begun does not come, the stream waits;
+    /// [`unfinished`](Self::unfinished) says how much there is of it. Drop the stream as soon as it
+    /// has ended: a FIFO is looked after by whoever has it open.
+    ///
+    /// [`Options::reconnect`]: super::Options::reconnect
     pub fn stop(&mut self) {
         self.inlet.as_mut().stop();
     }
@@ -130,52 +148,82 @@ struct Cut<R> {
     frames: FramedRead<Gate<R>>,
     /// How many messages may still be delivered, if that is limited.
     left: Option<u64>,
-    stopped: bool,
+    /// Once it is told to stop: what becomes of the rest.
+    stopped: Option<Rest>,
 }
 
 impl<R> Cut<R> {
     /// The most that may be read without a byte of what is not to be taken, when the buffer holds
     /// no whole frame.
     fn at_most(&self) -> usize {
-        let overhead = self.frames.decoder().overhead();
+        let framing = self.frames.decoder();
+        let missing = framing.missing(self.frames.read_buffer());
         match self.left {
-            // One byte more can only belong to the frame that was begun.
-            _ if self.stopped => 1,
+            _ if self.stopped == Some(Rest::Stays) => missing,
             // Raw: what one read returns is a frame.
-            _ if overhead == 0 => usize::MAX,
-            // The frame at hand needs a byte or more, each later one at least its overhead.
+            _ if framing.overhead() == 0 => usize::MAX,
+            // Each frame after the one at hand takes at least its overhead.
             Some(left) => usize::try_from(left.saturating_sub(1))
                 .unwrap_or(usize::MAX)
-                .saturating_mul(overhead)
-                .saturating_add(1),
+                .saturating_mul(framing.overhead())
+                .saturating_add(missing),
             None => usize::MAX,
         }
     }
 }
 
-impl<R: AsyncRead + Unpin> Stream for Cut<R> {
+impl<R: Half + Unpin> Stream for Cut<R> {
     type Item = io::Result<Message>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.left == Some(0) || this.stopped && this.frames.read_buffer().is_empty() {
+        if this.left == Some(0) {
             return Poll::Ready(None);
         }
-        // Frames in the buffer come without a read, so this holds for every read of this poll.
-        this.frames.get_mut().at_most = this.at_most();
-        let Some(frame) = ready!(this.frames.poll_next_unpin(cx)) else {
-            return Poll::Ready(None);
-        };
-        if let Some(left) = &mut this.left {
-            *left -= 1;
+        loop {
+            if this.stopped == Some(Rest::Stays) && this.frames.read_buffer().is_empty() {
+                let rest = this.frames.get_mut().io.stop();
+                this.stopped = Some(rest);
+                if rest == Rest::Stays {
+                    return Poll::Ready(None);
+                }
+            }
+            // Frames in the buffer come without a read, so this holds for every read of this poll.
+            let at_most = this.at_most();
+            let holds_end = this.stopped == Some(Rest::CutOff);
+            this.frames.get_mut().prepare(at_most, holds_end);
+            let next = this.frames.poll_next_unpin(cx);
+            match (next, this.frames.get_ref().halt) {
+                (Poll::Pending, Some(Halt::Spent)) => {}
+                (Poll::Pending, Some(Halt::Ended)) => {
+                    let bytes = this.frames.read_buffer().len();
+                    if bytes > 0 {
+                        tracing::debug!(
+                            target: "aqueduct::connect", bytes,
+                            "dropped the first part of a message that was cut when it stopped"
+                        );
+                    }
+                    return Poll::Ready(None);
+                }
+                (Poll::Pending, None) => return Poll::Pending,
+                (Poll::Ready(None), _) => return Poll::Ready(None),
+                (Poll::Ready(Some(frame)), _) => {
+                    if let Some(left) = &mut this.left {
+                        *left -= 1;
+                    }
+                    return Poll::Ready(Some(frame.map(Message::new)));
+                }
+            }
         }
-        Poll::Ready(Some(frame.map(Message::new)))
     }
 }
 
-impl<R: AsyncRead + Unpin> Inlet for Cut<R> {
+impl<R: Half + Unpin> Inlet for Cut<R> {
     fn stop(mut self: Pin<&mut Self>) {
-        self.stopped = true;
+        if self.stopped.is_none() {
+            let rest = self.frames.get_mut().io.stop();
+            self.stopped = Some(rest);
+        }
     }
 
     fn limit(mut self: Pin<&mut Self>, count: u64) {
@@ -187,11 +235,32 @@ impl<R: AsyncRead + Unpin> Inlet for Cut<R> {
     }
 }
 
-/// Lets a limited number of bytes through in one read, so that reading can stop exactly where a
-/// message ends.
+/// Lets a limited number of bytes through, so that reading can stop exactly where a message ends.
 struct Gate<R> {
     io: R,
+    /// How many bytes may still be read.
     at_most: usize,
+    /// Whether the end of the stream is kept from the reader, for whom it would end a message.
+    holds_end: bool,
+    /// Why a read was pending that is not.
+    halt: Option<Halt>,
+}
+
+/// Why the gate lets nothing through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Halt {
+    /// As many bytes as were allowed have come.
+    Spent,
+    /// The stream has ended, which is kept.
+    Ended,
+}
+
+impl<R> Gate<R> {
+    fn prepare(&mut self, at_most: usize, holds_end: bool) {
+        self.at_most = at_most;
+        self.holds_end = holds_end;
+        self.halt = None;
+    }
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Gate<R> {
@@ -200,13 +269,27 @@ impl<R: AsyncRead + Unpin> AsyncRead for Gate<R> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.at_most >= buf.remaining() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
+        let before = buf.filled().len();
+        if self.at_most == 0 {
+            self.halt = Some(Halt::Spent);
+            return Poll::Pending;
         }
-        let mut part = ReadBuf::new(buf.initialize_unfilled_to(self.at_most));
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
-        let n = part.filled().len();
-        buf.advance(n);
+        if self.at_most >= buf.remaining() {
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        } else {
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(self.at_most));
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
+            let n = part.filled().len();
+            buf.advance(n);
+        }
+        let n = buf.filled().len() - before;
+        if n == 0 && self.holds_end {
+            self.halt = Some(Halt::Ended);
+            return Poll::Pending;
+        }
+        if self.at_most != usize::MAX {
+            self.at_most -= n;
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -222,6 +305,7 @@ mod tests {
     use tokio_util::codec::Encoder;
 
     use super::*;
+    use crate::connect::half::Shared;
 
     fn next(incoming: &mut Incoming) -> Poll<Option<io::Result<Message>>> {
         tokio_test::task::spawn(incoming.next()).poll()
@@ -236,7 +320,7 @@ mod tests {
         let (reader, mut writer) = io::pipe().unwrap();
         let theirs = reader.try_clone().unwrap();
         let end = crate::pipe::Receiver::from_owned_fd(reader.into()).unwrap();
-        let mut incoming = Incoming::bytes(end, Framing::lines(), 1024);
+        let mut incoming = Incoming::bytes(Shared(end), Framing::lines(), 1024);
         writer.write_all(b"one\ntwo\nthr").unwrap();
         let first = tokio::time::timeout(Duration::from_secs(30), incoming.next());
         assert_eq!(body(first.await.unwrap()), "one");
@@ -269,7 +353,7 @@ mod tests {
             for count in [1, 300, 2, 1000] {
                 let end = reader.try_clone().unwrap();
                 let end = crate::pipe::Receiver::from_owned_fd(end.into()).unwrap();
-                let mut incoming = Incoming::bytes(end, framing.clone(), 8192);
+                let mut incoming = Incoming::bytes(Shared(end), framing.clone(), 8192);
                 incoming.limit(count);
                 let all = incoming.try_collect::<Vec<_>>();
                 let all = tokio::time::timeout(Duration::from_secs(30), all).await;
@@ -287,7 +371,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_stopped_between_messages_ends_at_once() {
         let (_writer, reader) = crate::pipe::pipe().unwrap();
-        let mut incoming = Incoming::bytes(reader, Framing::length(), 1024);
+        let mut incoming = Incoming::bytes(Shared(reader), Framing::length(), 1024);
         assert_pending!(next(&mut incoming));
         incoming.stop();
         assert!(assert_ready!(next(&mut incoming)).is_none());

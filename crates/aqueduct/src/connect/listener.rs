@@ -1,9 +1,12 @@
 use std::fmt::{self, Debug, Formatter};
 use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
+use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::byte_stream::ByteStream;
@@ -35,6 +38,8 @@ pub struct Listener {
     framing: Framing,
     local: Endpoint,
     name: Option<String>,
+    /// Whether others accept from it too, now or later: it was handed down.
+    shared: bool,
 }
 
 pub(super) enum Inner {
@@ -51,7 +56,57 @@ impl Listener {
             framing,
             local,
             name: None,
+            shared: false,
         }
+    }
+
+    pub(super) fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
+    /// Refuses who comes from now on, as far as the mechanism can; whether those who wait already
+    /// are to be accepted still. Those of a socket that was handed down are left to whoever
+    /// accepts from it next.
+    pub(super) fn refuse(&self) -> bool {
+        // Of a Unix socket connect(2) fails with ECONNREFUSED from then on, and accept(2) with
+        // EINVAL when nobody is left (`unix_stream_connect` in `net/unix/af_unix.c`). TCP has no
+        // such thing.
+        let refused = match &self.inner {
+            _ if self.shared => return false,
+            Inner::Unix(listener) => SockRef::from(listener).shutdown(Shutdown::Read),
+            Inner::Packets(listener) => SockRef::from(listener).shutdown(Shutdown::Read),
+            Inner::Tcp(_) => Ok(()),
+            Inner::Once(_) => return false,
+        };
+        refused.is_ok()
+    }
+
+    /// Accepts one of those who wait, also where the runtime does not know of it yet; `None` if
+    /// there is none. For a listener that refuses: of such a Unix socket epoll(7) says for ever
+    /// that it is readable, and accept(2) `EAGAIN`.
+    pub(super) fn accept_now(&mut self) -> io::Result<Option<Connection>> {
+        let fd = match &self.inner {
+            Inner::Tcp(listener) => listener.as_fd(),
+            Inner::Unix(listener) => listener.as_fd(),
+            Inner::Packets(listener) => listener.as_fd(),
+            Inner::Once(_) => return Ok(None),
+        };
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let socket = match SockRef::from(&fd).accept4(flags) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            accepted => accepted?.0,
+        };
+        let framing = self.framing.clone();
+        Ok(Some(match &self.inner {
+            Inner::Tcp(_) => tcp_connection(TcpStream::from_std(socket.into())?, framing),
+            Inner::Unix(_) => unix_connection(UnixStream::from_std(socket.into())?, framing),
+            _ => {
+                let max_message = framing.get_max_frame();
+                let socket = seqpacket::Socket::from_shared(socket.into(), max_message)?;
+                Connection::packets(socket, framing)
+            }
+        }))
     }
 
     pub(super) fn activated_as(mut self, name: String) -> Self {
@@ -139,13 +194,13 @@ impl Debug for Listener {
 pub(super) fn tcp_connection(stream: TcpStream, framing: Framing) -> Connection {
     let peer = stream.peer_addr().map_or(Peer::Unknown, Peer::Tcp);
     let (reader, writer) = stream.into_split();
-    let bytes = ByteStream::join(reader, writer);
+    let bytes = ByteStream::of(reader, writer);
     Connection::bytes(bytes, framing, SOCKET_CHUNK, peer)
 }
 
 pub(super) fn unix_connection(stream: UnixStream, framing: Framing) -> Connection {
     let peer = peer_credentials(&stream).map_or(Peer::Unknown, Peer::Unix);
     let (reader, writer) = stream.into_split();
-    let bytes = ByteStream::join(reader, writer);
+    let bytes = ByteStream::of(reader, writer);
     Connection::bytes(bytes, framing, SOCKET_CHUNK, peer)
 }

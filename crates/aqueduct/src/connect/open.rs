@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use super::byte_stream::ByteReader;
 use super::descriptor::{self, Found};
+use super::half::{BoxHalf, Shared};
 use super::queue::{self, Given, Taken};
 use super::{Asked, Error, Incoming, Outgoing};
 use crate::blocking::{BlockingReader, BlockingWriter};
@@ -101,14 +101,16 @@ impl Options {
             }
             Endpoint::Stdio => {
                 let stdin = stdio::stdin().map_err(|e| failed(endpoint, e))?;
-                Ok(Incoming::bytes(stdin, self.framing.clone(), FILE_CHUNK))
+                let framing = self.framing.clone();
+                Ok(Incoming::bytes(Shared(stdin), framing, FILE_CHUNK))
             }
             Endpoint::Exec(exec) => {
                 let mut command = command(exec);
                 command.pipe_from_child(1);
                 let mut child = command.spawn().map_err(Error::Exec)?;
                 let output = child.take_receiver(1).map_err(Error::Exec)?;
-                let incoming = Incoming::bytes(output, self.framing.clone(), PIPE_CHUNK);
+                let framing = self.framing.clone();
+                let incoming = Incoming::bytes(Shared(output), framing, PIPE_CHUNK);
                 Ok(incoming.with_child(child))
             }
             Endpoint::Fd(fd) => self.receive_from_fd(endpoint, fd),
@@ -189,9 +191,9 @@ impl Options {
         Ok(match found {
             Found::Pipe(_) => {
                 // A pipe that cannot be opened once more is one that another user made.
-                let reader: ByteReader = match pipe::Receiver::from_shared_fd(&fd) {
-                    Ok(pipe) => Box::new(pipe),
-                    Err(_) => Box::new(BlockingReader::new(fd).map_err(failed)?),
+                let reader: BoxHalf = match pipe::Receiver::from_shared_fd(&fd) {
+                    Ok(pipe) => Box::new(Shared(pipe)),
+                    Err(_) => Box::new(Shared(BlockingReader::new(fd).map_err(failed)?)),
                 };
                 Incoming::bytes(reader, framing, PIPE_CHUNK)
             }
@@ -202,7 +204,7 @@ impl Options {
             }
             Found::Device(_) | Found::File(_) => {
                 let reader = BlockingReader::new(fd).map_err(failed)?;
-                Incoming::bytes(reader, framing, FILE_CHUNK)
+                Incoming::bytes(Shared(reader), framing, FILE_CHUNK)
             }
             Found::Stream(_)
             | Found::Packets

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use super::Message;
+use super::half::cut_off;
 use super::incoming::Inlet;
 use crate::unix::seqpacket::{Receiver, Sender};
 
@@ -15,15 +16,18 @@ pub(super) struct Packets {
     receiver: Receiver,
     /// The other direction, where nothing is sent: kept open until the peer has ended its own.
     held: Option<Sender>,
+    /// Whether others receive from it too.
+    shared: bool,
     /// How many messages may still be delivered, if that is limited.
     left: Option<u64>,
 }
 
 impl Packets {
-    pub(super) fn new(receiver: Receiver, held: Option<Sender>) -> Self {
+    pub(super) fn new(receiver: Receiver, held: Option<Sender>, shared: bool) -> Self {
         Self {
             receiver,
             held,
+            shared,
             left: None,
         }
     }
@@ -49,8 +53,12 @@ impl Stream for Packets {
 
 impl Inlet for Packets {
     fn stop(mut self: Pin<&mut Self>) {
-        // A message is taken and delivered in one step: none is ever in hand.
-        self.left = Some(0);
+        if self.shared {
+            // A message is taken and delivered in one step: none is ever in hand.
+            self.left = Some(0);
+        } else {
+            cut_off(self.receiver.get_ref());
+        }
     }
 
     fn limit(mut self: Pin<&mut Self>, count: u64) {

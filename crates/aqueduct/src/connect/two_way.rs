@@ -170,7 +170,7 @@ impl Options {
             Found::Packets => {
                 let max_message = framing.get_max_frame();
                 let socket = seqpacket::Socket::from_shared(fd, max_message).map_err(failed)?;
-                Ok(Connection::packets(socket, framing))
+                Ok(Connection::packets(socket, framing).shared())
             }
             Found::Device(_) => {
                 let other = fd.try_clone().map_err(failed)?;
@@ -208,7 +208,7 @@ impl Options {
             }
             _ => Inner::Once(Some(Box::new(self.connect_fd(endpoint, fd, found)?))),
         };
-        Ok(self.listener(inner, &local))
+        Ok(self.listener(inner, &local).shared())
     }
 
     fn listener(&self, inner: Inner, local: &Endpoint) -> Listener {

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use nix::poll::PollFlags;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::error::Error;
 use super::log::Log;
 use super::name::{Name, PathState};
 use super::{OpenOptions, TARGET};
+use crate::fd::{self, Access};
 use crate::frame::{FramedRead, Framing, PIPE_CHUNK};
 use crate::pipe;
 
@@ -83,6 +85,20 @@ impl Receiver {
     /// Whether it outlives its writers.
     pub fn is_persistent(&self) -> bool {
         self.persistent
+    }
+
+    /// Whether no writer has it open: then what is in it is lost if this end does not read it. One
+    /// that was persistent is no more, so that it does not count as a writer itself.
+    pub(crate) fn is_last(&mut self) -> bool {
+        if self.persistent
+            && let Ok(fd) = fd::reopen(&*self, Access::Read)
+            && let Ok(inner) = pipe::Receiver::within(fd)
+        {
+            self.inner = inner;
+            self.persistent = false;
+        }
+        let hung_up = fd::poll_now(self.as_fd(), PollFlags::empty());
+        hung_up.is_ok_and(|it| it.contains(PollFlags::POLLHUP))
     }
 
     /// What the path names now. If it is not this FIFO, writers that come will not meet this end.

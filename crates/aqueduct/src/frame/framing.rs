@@ -108,6 +108,19 @@ impl Framing {
         }
     }
 
+    /// How many bytes at least the frame needs whose beginning, and no more, is in `begun`: at
+    /// least one.
+    pub(crate) fn missing(&self, begun: &[u8]) -> usize {
+        match (self.cut, begun.first_chunk::<HEADER>()) {
+            (Cut::Length, Some(header)) => {
+                let len = u32::from_be_bytes(*header) as usize;
+                len.saturating_sub(begun.len() - HEADER).max(1)
+            }
+            (Cut::Length, None) => HEADER - begun.len(),
+            (Cut::Delimiter { .. } | Cut::Raw, _) => 1,
+        }
+    }
+
     /// Checks that `body` can be sent; nothing is written before this has passed.
     fn check(&self, body: &[u8]) -> Result<(), FrameError> {
         if body.len() > self.max_frame {
