@@ -144,7 +144,7 @@
 //! [`open_sender`]: Options::open_sender
 //! [`open_receiver`]: Options::open_receiver
 
-mod activation;
+pub(crate) mod activation;
 mod byte_stream;
 mod clients;
 mod connection;

@@ -60,6 +60,8 @@ mod error;
 pub mod fd;
 pub mod fifo;
 pub mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod handshake;
 pub mod mq;
 pub mod pipe;

@@ -100,7 +100,7 @@ mod error;
 mod framed;
 mod info;
 mod limits;
-mod list;
+pub(crate) mod list;
 mod message;
 mod name;
 mod open;

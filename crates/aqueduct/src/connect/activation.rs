@@ -75,13 +75,18 @@ pub(super) fn take(wanted: &Wanted) -> Option<(OwnedFd, String)> {
 
 /// How many descriptors were handed down to this very process.
 fn passed() -> Option<RawFd> {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
-    if number("LISTEN_PID")? != std::process::id() {
+    let variable = |name: &str| std::env::var(name).ok();
+    let (pid, count) = (variable("LISTEN_PID"), variable("LISTEN_FDS"));
+    count_for(pid.as_deref(), count.as_deref(), std::process::id())
+}
+
+/// How many descriptors these variables hand down to process `own`.
+pub(crate) fn count_for(pid: Option<&str>, count: Option<&str>, own: u32) -> Option<RawFd> {
+    if pid?.parse() != Ok(own) {
         return None;
     }
-    RawFd::try_from(number("LISTEN_FDS")?)
-        .ok()
-        .filter(|count| *count <= MOST)
+    let count: RawFd = count?.parse().ok()?;
+    (0..=MOST).contains(&count).then_some(count)
 }
 
 fn unix_name(address: &SockAddr) -> Option<Vec<u8>> {
@@ -113,5 +118,26 @@ pub(super) fn local_endpoint(fd: &OwnedFd, found: Found) -> Option<Endpoint> {
         Found::UnixListener => Some(Endpoint::Unix(unix.ok()?)),
         Found::PacketListener => Some(Endpoint::UnixPacket(unix.ok()?)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sound_number_for_this_process_counts() {
+        let count = |pid, count| count_for(Some(pid), Some(count), 7);
+        assert_eq!(count("7", "2"), Some(2));
+        assert_eq!(count("7", "0"), Some(0));
+        assert_eq!(count("7", "4096"), Some(4096));
+        for nonsense in ["", "-1", "4097", "2x", "99999999999999999999", " 2"] {
+            assert_eq!(count("7", nonsense), None, "{nonsense:?}");
+        }
+        for other in ["8", "", "-7", "7 "] {
+            assert_eq!(count(other, "2"), None, "{other:?}");
+        }
+        assert_eq!(count_for(None, Some("2"), 7), None);
+        assert_eq!(count_for(Some("7"), None, 7), None);
     }
 }

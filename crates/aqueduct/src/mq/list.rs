@@ -113,14 +113,14 @@ pub(super) fn entry(path: &Path, metadata: &fs::Metadata) -> Entry {
 }
 
 /// The process to be notified, in the same text.
-pub(super) fn notified(status: &str) -> Option<u32> {
+pub(crate) fn notified(status: &str) -> Option<u32> {
     let pid = u32::try_from(field(status, "NOTIFY_PID")?).ok()?;
     (pid != 0).then_some(pid)
 }
 
 /// A number in the text that reading a queue's file gives: `QSIZE:10 NOTIFY:0 SIGNO:0
 /// NOTIFY_PID:0`, with spaces of any number between.
-pub(super) fn field(status: &str, name: &str) -> Option<u64> {
+pub(crate) fn field(status: &str, name: &str) -> Option<u64> {
     let of_name = |it: &str| Some(it.strip_prefix(name)?.strip_prefix(':')?.parse());
     status.split_whitespace().find_map(of_name)?.ok()
 }

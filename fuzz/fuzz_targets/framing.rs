@@ -1,0 +1,138 @@
+//! Every framing, cut anywhere, against a parser that is too simple to be wrong; and no more memory
+//! than the frame limit allows.
+#![no_main]
+
+use aqueduct::frame::{FrameError, FramedRead, Framing};
+use aqueduct_fuzz::{Meter, Pieces, drive, most};
+use arbitrary::Arbitrary;
+use futures_util::StreamExt;
+use libfuzzer_sys::fuzz_target;
+
+#[global_allocator]
+static METER: Meter = Meter;
+
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
+enum Cut {
+    Length,
+    Lines,
+    Nul,
+    Raw,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Input<'a> {
+    cut: Cut,
+    max_frame: u16,
+    chunk: u16,
+    steps: [u8; 8],
+    stream: &'a [u8],
+}
+
+/// How a stream ended.
+#[derive(Debug, PartialEq)]
+enum End {
+    Whole,
+    TooLarge,
+    Truncated,
+}
+
+/// Frames by the definition of the framing alone.
+fn model(cut: Cut, max: usize, mut rest: &[u8]) -> (Vec<&[u8]>, End) {
+    let mut frames = Vec::new();
+    loop {
+        match cut {
+            Cut::Length => {
+                if rest.is_empty() {
+                    return (frames, End::Whole);
+                }
+                let Some((head, body)) = rest.split_first_chunk::<4>() else {
+                    return (frames, End::Truncated);
+                };
+                let len = u32::from_be_bytes(*head) as usize;
+                if len > max {
+                    return (frames, End::TooLarge);
+                }
+                if body.len() < len {
+                    return (frames, End::Truncated);
+                }
+                frames.push(&body[..len]);
+                rest = &body[len..];
+            }
+            Cut::Lines | Cut::Nul => {
+                let byte = if cut == Cut::Lines { b'\n' } else { 0 };
+                match rest.iter().position(|it| *it == byte) {
+                    Some(at) if at <= max => {
+                        frames.push(&rest[..at]);
+                        rest = &rest[at + 1..];
+                    }
+                    None if rest.is_empty() => return (frames, End::Whole),
+                    None if rest.len() <= max && cut == Cut::Lines => {
+                        frames.push(rest);
+                        return (frames, End::Whole);
+                    }
+                    None if rest.len() <= max => return (frames, End::Truncated),
+                    _ => return (frames, End::TooLarge),
+                }
+            }
+            Cut::Raw => return (vec![rest], End::Whole),
+        }
+    }
+}
+
+fuzz_target!(|input: Input<'_>| {
+    let max = usize::from(input.max_frame);
+    let framing = match input.cut {
+        Cut::Length => Framing::length(),
+        Cut::Lines => Framing::lines(),
+        Cut::Nul => Framing::nul(),
+        Cut::Raw => Framing::raw(),
+    };
+    let chunk = usize::from(input.chunk).max(1);
+    let (expected, end) = model(input.cut, max, input.stream);
+    // All frames end to end and their lengths: kept outside of what is metered.
+    let mut bodies = Vec::with_capacity(input.stream.len());
+    let mut lengths = Vec::with_capacity(input.stream.len() + 1);
+    let polls = 4 * input.stream.len() + 64;
+    let (got, used) = most(|| {
+        let io = Pieces::new(input.stream, &input.steps);
+        let mut frames = FramedRead::new(io, framing.max_frame(max)).with_chunk(chunk);
+        drive(
+            async {
+                while let Some(frame) = frames.next().await {
+                    match frame {
+                        Ok(frame) => {
+                            bodies.extend_from_slice(&frame);
+                            lengths.push(frame.len());
+                        }
+                        Err(error) => {
+                            let end = match FrameError::of(&error) {
+                                Some(FrameError::TooLarge { .. }) => End::TooLarge,
+                                Some(FrameError::Truncated { .. }) => End::Truncated,
+                                _ => panic!("{error:?}"),
+                            };
+                            assert!(frames.next().await.is_none(), "it ends with the error");
+                            return end;
+                        }
+                    }
+                }
+                End::Whole
+            },
+            polls,
+        )
+    });
+    assert_eq!(got, end);
+    assert_eq!(bodies, expected.concat());
+    if input.cut == Cut::Raw {
+        assert!(lengths.iter().all(|it| (1..=max.max(1)).contains(it)));
+    } else {
+        assert!(
+            lengths
+                .iter()
+                .copied()
+                .eq(expected.iter().map(|it| it.len()))
+        );
+    }
+    // The buffer doubles as a frame comes, and old and new are there while it moves.
+    let bound = 4 * (max + chunk) + 4096;
+    assert!(used <= bound, "{used} bytes in use, {bound} allowed");
+});
