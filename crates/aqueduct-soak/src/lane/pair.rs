@@ -1,0 +1,172 @@
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe2;
+
+use super::{Place, end_session};
+use crate::figures::Figures;
+use crate::message::Sizes;
+use crate::peer::{End, LINK_FD, Link, Role};
+use crate::process::Process;
+
+/// What a receiver may hold when it is killed: one read of at most 64 KiB, and the frame that it is
+/// putting together.
+const IN_HANDS: usize = 64 * 1024 + SIZES.largest;
+
+/// Of length framing.
+const HEADER: usize = 4;
+
+const SIZES: Sizes = Sizes {
+    usual: 600,
+    largest: 100_000,
+};
+
+/// One sender and one receiver of a byte stream: a pipe, or a FIFO.
+///
+/// The contract: the receiver gets a beginning of what was sent, in order and whole. All of it, if
+/// no receiver was killed; if the sender was, the stream ends behind a whole frame or with the error
+/// that says "inside a frame". With a killed receiver goes what was in the pipe and in its hands, and
+/// the sender is told.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    place: Place,
+    fifo: bool,
+    /// Whether a killed receiver has left the FIFO, which is nobody's to remove then.
+    abandoned: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Plan {
+    KillSender,
+    KillReceiver,
+    Unlink,
+    Calm,
+}
+
+impl Pair {
+    pub(crate) fn new(place: Place, fifo: bool) -> Self {
+        Self {
+            place,
+            fifo,
+            abandoned: false,
+        }
+    }
+
+    pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
+        while let Some(notes) = self.place.session()? {
+            let wrong = figures.wrong.len();
+            let plan = match fastrand::u8(..10) {
+                0..4 => Plan::KillSender,
+                4..8 => Plan::KillReceiver,
+                8 if self.fifo => Plan::Unlink,
+                _ => Plan::Calm,
+            };
+            self.session(plan, &notes, figures).await?;
+            end_session(figures, wrong, &notes)?;
+        }
+        if self.abandoned {
+            std::fs::remove_file(self.place.path())?;
+        }
+        self.place.leftovers(figures)
+    }
+
+    async fn session(
+        &mut self,
+        plan: Plan,
+        notes: &Path,
+        figures: &mut Figures,
+    ) -> anyhow::Result<()> {
+        let count = match plan {
+            Plan::KillSender => u64::MAX,
+            _ => fastrand::u64(5_000..20_000),
+        };
+        let path = self.place.path();
+        let (mut sender, mut receiver, capacity) = self.start(count, notes, &path)?;
+
+        for _ in 0..fastrand::u8(..3) {
+            sender.moves(fastrand::u64(1..2_000)).await?;
+            match fastrand::bool() {
+                true => sender.pause(figures).await?,
+                false => receiver.pause(figures).await?,
+            }
+        }
+        receiver.moves(fastrand::u64(1..5_000)).await?;
+        match plan {
+            Plan::KillSender => sender.kill(figures).await?,
+            Plan::KillReceiver => receiver.kill(figures).await?,
+            // Where the receiver has ended already it has removed it.
+            Plan::Unlink => {
+                figures.unlinked += u64::from(std::fs::remove_file(&path).is_ok());
+                self.abandoned = false;
+            }
+            Plan::Calm => {}
+        }
+        let mut sender_ends = vec![End::Whole];
+        let mut receiver_ends = vec![End::Whole];
+        if receiver.killed {
+            sender_ends.push(End::PeerGone);
+            self.abandoned |= self.fifo;
+        }
+        if sender.killed {
+            receiver_ends.push(End::Truncated);
+        }
+        sender.finish(figures, &sender_ends).await?;
+        receiver.finish(figures, &receiver_ends).await?;
+
+        let progress = sender.sent();
+        let missing = figures.compare(&[(sender.id(), progress)], &[receiver.received()]);
+        let missing = missing.get(&sender.id()).map_or(&[][..], |it| it);
+        let lost = missing.len() as u64;
+        if !receiver.killed {
+            figures.losses(lost, 0, "no receiver was killed");
+            return Ok(());
+        }
+        if missing.windows(2).any(|it| it[0] + 1 != it[1]) {
+            figures.wrong(format!("messages before the last are missing: {missing:?}"));
+        }
+        // The last ones, as many as were in the pipe and in the receiver's hands.
+        let mut room = capacity + IN_HANDS;
+        let last = (0..progress.done).rev().take_while(|number| {
+            let size = SIZES.of(sender.id(), *number) + HEADER;
+            let fits = size <= room;
+            room -= size.min(room);
+            fits
+        });
+        let may_lose = last.count() as u64;
+        figures.losses(lost, may_lose, "what the pipe and the killed receiver held");
+        Ok(())
+    }
+
+    /// Starts both, and says how many bytes the pipe between them holds.
+    fn start(
+        &mut self,
+        count: u64,
+        notes: &Path,
+        path: &Path,
+    ) -> anyhow::Result<(Process, Process, usize)> {
+        let mut ends: Option<(OwnedFd, OwnedFd)> = None;
+        // Those of a new pipe are these; a FIFO that is being made has as many.
+        let mut capacity = 65_536;
+        let link = if self.fifo {
+            Link::Fifo(PathBuf::from(path))
+        } else {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+            capacity = fcntl(&read, FcntlArg::F_GETPIPE_SZ)?.try_into()?;
+            ends = Some((read, write));
+            Link::Pipe
+        };
+        let (read, write) = ends.unzip();
+        let receive = Role::Receive { link: link.clone() };
+        let send = Role::Send {
+            link,
+            sizes: SIZES,
+            count,
+        };
+        let id = self.place.id();
+        let receiver = Process::start(notes, id, receive, read.map(|it| (LINK_FD, it)))?;
+        let id = self.place.id();
+        let sender = Process::start(notes, id, send, write.map(|it| (LINK_FD, it)))?;
+        Ok((sender, receiver, capacity))
+    }
+}

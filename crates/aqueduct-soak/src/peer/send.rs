@@ -1,0 +1,70 @@
+use std::path::Path;
+
+use aqueduct::child::inherited;
+use aqueduct::fifo::{self, SharedSender};
+use aqueduct::frame::{BoxFrameSink, Framing};
+use aqueduct::{mq, pipe};
+use futures_util::SinkExt;
+
+use super::{End, LINK_FD, Link, end_of};
+use crate::ledger::{Progress, Sent};
+use crate::message::{self, Sizes};
+
+/// How many messages are handed over at a time, at most.
+const BATCH: u64 = 32;
+
+pub(super) async fn run(
+    link: &Link,
+    id: u32,
+    sizes: Sizes,
+    count: u64,
+    notes: &Path,
+) -> anyhow::Result<End> {
+    let mut sink = open(link).await?;
+    let sent = Sent::create(notes)?;
+    let mut progress = Progress::default();
+    while progress.done < count {
+        let batch = fastrand::u64(1..=BATCH).min(count - progress.done);
+        progress.begun = progress.done + batch;
+        sent.note(progress)?;
+        let pushed = async {
+            for number in progress.done..progress.begun {
+                let size = sizes.of(id, number);
+                sink.feed(message::make(id, number, size)).await?;
+            }
+            sink.flush().await
+        };
+        if let Err(error) = pushed.await {
+            return Ok(end_of(&error));
+        }
+        progress.done = progress.begun;
+        sent.note(progress)?;
+    }
+    match sink.close().await {
+        Ok(()) => Ok(End::Whole),
+        Err(error) => Ok(end_of(&error)),
+    }
+}
+
+async fn open(link: &Link) -> anyhow::Result<BoxFrameSink> {
+    Ok(match link {
+        Link::Pipe => {
+            let sender = pipe::Sender::from_owned_fd(inherited(LINK_FD)?)?;
+            Box::pin(sender.framed(Framing::length()))
+        }
+        Link::Packets => Box::pin(pipe::packet::Sender::from_shared_fd(inherited(LINK_FD)?)?),
+        Link::Fifo(path) => {
+            let mut options = fifo::OpenOptions::new();
+            let sender = options.create(true).open_sender(path).await?;
+            Box::pin(sender.framed(Framing::length()))
+        }
+        Link::SharedFifo(path) => {
+            let sender = fifo::OpenOptions::new().open_sender(path).await?;
+            Box::pin(SharedSender::new(sender, Framing::length()))
+        }
+        Link::Queue { name, driver } => {
+            let mut options = mq::OpenOptions::new();
+            Box::pin(options.driver(driver.parse()?).open_sender(name)?)
+        }
+    })
+}
