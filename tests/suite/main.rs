@@ -5,6 +5,7 @@ mod channel;
 mod child;
 mod conformance;
 mod connect;
+mod contract;
 mod examples_services;
 mod fd;
 mod fd_passing;

@@ -14,6 +14,7 @@
 //! | messages of a type of yours | [`Sender`], [`Receiver`], [`Channel`] with a [`codec`] |
 //! | a service to run | [`serve`](mod@serve), [`handshake`] |
 //! | a server that comes and goes | [`Reconnect`] |
+//! | to know what a mechanism promises | [`contract`] |
 //!
 //! # How it fits together
 //!
@@ -54,6 +55,7 @@ mod channel;
 pub mod child;
 pub mod codec;
 pub mod connect;
+pub mod contract;
 mod drain;
 pub mod endpoint;
 mod error;

@@ -1,0 +1,122 @@
+//! The contract in the documentation: every promise names a test, and every test is there.
+
+use std::process::Command;
+
+const CONTRACT: &str = include_str!("../../crates/aqueduct/CONTRACT.md");
+
+/// What is promised of each mechanism.
+const PROMISES: [&str; 11] = [
+    "Order",
+    "Boundaries",
+    "End of stream",
+    "Peer dies",
+    "Full buffer",
+    "Dropped future",
+    "Dropped half",
+    "Dropped runtime",
+    "Largest message",
+    "Several writers, readers",
+    "Stays behind",
+];
+
+const MECHANISMS: [&str; 12] = [
+    "Pipe",
+    "Pipe in packet mode",
+    "FIFO",
+    "FIFO, shared by writers",
+    "FIFO, shared under a lock",
+    "Message queue, blocking-pool driver",
+    "Message queue, `AsyncFd` driver",
+    "Unix stream socket",
+    "Unix `SOCK_SEQPACKET` socket",
+    "TCP",
+    "`exec:`, a child process",
+    "`fd:N` and `stdio:`",
+];
+
+/// The tests of this program, as its harness lists them.
+fn tests() -> Vec<String> {
+    let program = std::env::current_exe().expect("a test has a path");
+    let output = Command::new(program).arg("--list").output();
+    let output = output.expect("it can be run");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).expect("names are UTF-8");
+    let names = text.lines().filter_map(|it| it.strip_suffix(": test"));
+    names.map(ToOwned::to_owned).collect()
+}
+
+/// Whether `name` is `test`, with modules between its first and its last word left out.
+fn names(name: &str, test: &str) -> bool {
+    let ends = |it: &str| {
+        let first = it.split("::").next().map(ToOwned::to_owned);
+        (first, it.split("::").last().map(ToOwned::to_owned))
+    };
+    let mut path = test.split("::");
+    ends(name) == ends(test) && name.split("::").all(|word| path.any(|it| it == word))
+}
+
+/// What is wrong with a contract; nothing, if all is right.
+fn faults(contract: &str, tests: &[String]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for mechanism in MECHANISMS {
+        let Some((_, section)) = contract.split_once(&format!("\n# {mechanism}\n")) else {
+            faults.push(format!("{mechanism} has no table"));
+            continue;
+        };
+        let section = section.split("\n# ").next().unwrap_or_default();
+        for promise in PROMISES {
+            let row = section
+                .lines()
+                .find_map(|it| it.strip_prefix(&format!("| {promise} | ")));
+            let cells = row.and_then(|it| it.trim_end_matches(" |").split_once(" | "));
+            let Some((text, proof)) = cells else {
+                faults.push(format!("{mechanism}: {promise}: no promise"));
+                continue;
+            };
+            let proofs: Vec<_> = proof.split_whitespace().collect();
+            if text.is_empty() || proofs.is_empty() {
+                faults.push(format!("{mechanism}: {promise}: an empty cell"));
+            }
+            for proof in proofs {
+                let name = proof.trim_matches('`');
+                if !tests.iter().any(|it| names(name, it)) {
+                    faults.push(format!("{mechanism}: {promise}: no test {name}"));
+                }
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn every_promise_has_a_test() {
+    assert_eq!(faults(CONTRACT, &tests()), [""; 0]);
+}
+
+#[test]
+fn a_promise_without_a_test_or_with_one_that_is_not_there_is_found() {
+    let tests = tests();
+    let one = "`pipe::packet_sends`";
+    assert!(CONTRACT.contains(one));
+    let renamed = CONTRACT.replace(one, "`pipe::packet_sends_no_more`");
+    assert_eq!(
+        faults(&renamed, &tests),
+        ["Pipe in packet mode: Dropped future: no test pipe::packet_sends_no_more"]
+    );
+    let row = CONTRACT.lines().find(|it| it.starts_with("| Order |"));
+    let row = row.expect("it has rows");
+    let without = CONTRACT.replacen(row, "| Order | As sent. |  |", 1);
+    assert_eq!(faults(&without, &tests), ["Pipe: Order: an empty cell"]);
+    let less = CONTRACT.replacen(row, "", 1);
+    assert_eq!(faults(&less, &tests), ["Pipe: Order: no promise"]);
+    let none = CONTRACT.replace("# TCP\n", "# UDP\n");
+    assert_eq!(faults(&none, &tests), ["TCP has no table"]);
+}
+
+#[test]
+fn a_name_may_leave_out_modules_between() {
+    assert!(names("unix::bind", "unix::bind"));
+    assert!(names("unix::it_binds", "unix::path::it_binds"));
+    assert!(!names("unix::it_binds", "tcp::it_binds"));
+    assert!(!names("mq::pool::it_waits", "mq::async_fd::it_waits"));
+}
