@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use crate::support::deadline;
+
 const CONTRACT: &str = include_str!("../../crates/aqueduct/CONTRACT.md");
 
 /// What is promised of each mechanism.
@@ -119,4 +121,32 @@ fn a_name_may_leave_out_modules_between() {
     assert!(names("unix::it_binds", "unix::path::it_binds"));
     assert!(!names("unix::it_binds", "tcp::it_binds"));
     assert!(!names("mq::pool::it_waits", "mq::async_fd::it_waits"));
+}
+
+/// A connected socket whose runtime goes: its waits end in errors, on whatever runtime they are
+/// polled then.
+#[test]
+fn a_stream_socket_that_outlives_its_runtime_ends_its_waits_with_an_error() {
+    use aqueduct::{Channel, Endpoint, codec::Text};
+    use tokio_test::{assert_pending, task};
+
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime can be had");
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let unix = format!("unix:{}/socket", dir.path().display());
+    for address in [unix.as_str(), "tcp://127.0.0.1:0"] {
+        let first = runtime();
+        let (mut here, _there) = first.block_on(deadline(async {
+            let endpoint: Endpoint = address.parse().expect("it is an address");
+            let mut listener = endpoint.bind().await.expect("it can be bound");
+            let to = listener.local_endpoint().clone();
+            let (there, here) = tokio::join!(to.connect(), listener.accept());
+            let here = here.expect("somebody comes").expect("it is accepted");
+            let mut here: Channel<String, String> = here.channel(Text);
+            assert_pending!(task::spawn(here.recv()).poll());
+            (here, there.expect("it is connected"))
+        }));
+        drop(first);
+        let item = runtime().block_on(deadline(here.recv()));
+        assert!(matches!(item, Some(Err(_))), "{address}: {item:?}");
+    }
 }
