@@ -27,6 +27,7 @@ mod mq_runtime;
 mod mq_wait;
 mod pipe;
 mod reconnect;
+mod second_user;
 mod seqpacket;
 mod serve;
 mod support;

@@ -130,7 +130,8 @@ impl Shared {
             }
             match self.over {
                 Over::Queue(_) => mq::unlink(&queue)?,
-                Over::Fifo => std::fs::remove_file(self.place.path())?,
+                // Not there if the receiver has failed, which is told of it.
+                Over::Fifo => drop(std::fs::remove_file(self.place.path())),
                 Over::Packets => {}
             }
             unlinked = self.over != Over::Packets;

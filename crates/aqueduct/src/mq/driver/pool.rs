@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -225,7 +226,12 @@ impl Reactor {
         // Declared over when the closure is dropped, run or not: a runtime that shuts down may
         // drop it unrun.
         let thread = OverOnDrop(Arc::clone(&shared));
-        handle.spawn_blocking(move || thread.0.run());
+        // Tokio panics where the system refuses the pool's first thread (`EAGAIN`, pthread_create(3)).
+        let spawn = AssertUnwindSafe(|| drop(handle.spawn_blocking(move || thread.0.run())));
+        catch_unwind(spawn).map_err(|_| {
+            let waited = Duration::ZERO;
+            Error::PoolExhausted { waited }
+        })?;
         // A runtime that is dropped drops its tasks before it waits for its pool, so this stops
         // the thread in time.
         let stop = StopOnDrop(Arc::clone(&shared));
