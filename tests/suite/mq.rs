@@ -388,8 +388,14 @@ async fn always_ready_queue_lets_other_tasks_run(driver: Driver) {
 
     let name = QueueName::new();
     let queue = Arc::new(name.create(driver, 2, 8));
+    // Each by itself: either alone has to give way.
     runs_within(1000, || async {
         queue.send(0, b"x").await.unwrap();
+        queue.try_recv().unwrap();
+    })
+    .await;
+    runs_within(1000, || async {
+        queue.try_send(0, b"x").unwrap();
         queue.recv().await.unwrap();
     })
     .await;
