@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use aqueduct::mq::{self, Driver, MAX_PRIORITY, Message, NameState, OpenOptions, Queue};
+use aqueduct::bytes::Bytes;
+use aqueduct::mq::{self, Driver, Error, MAX_PRIORITY, Message, NameState, OpenOptions, Queue};
 
 use crate::support::deadline;
 
@@ -89,10 +90,82 @@ over_both_drivers!(
     attributes_tell_the_depth,
     drain_empties_once,
     always_ready_queue_lets_other_tasks_run,
+    receiving_into_a_buffer_of_the_callers_needs_one_as_large_as_the_queue_says,
+    a_full_sink_without_budget_is_not_ready_to_flush_either,
 );
 
 pub(crate) fn body(text: &str) -> Message {
     Message::new(0, text.to_owned())
+}
+
+async fn receiving_into_a_buffer_of_the_callers_needs_one_as_large_as_the_queue_says(
+    driver: Driver,
+) {
+    let name = QueueName::new();
+    let queue = name.create(driver, 2, 8);
+    let mut buffer = [7; 9];
+    let error = queue.try_recv_into(&mut buffer).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    let recv = queue.recv_into(&mut buffer);
+    let send = async {
+        tokio::task::yield_now().await;
+        queue.send(5, b"abc").await.unwrap();
+    };
+    assert_eq!(tokio::join!(recv, send).0.unwrap(), (5, 3));
+    assert_eq!(&buffer, b"abc\x07\x07\x07\x07\x07\x07");
+    queue.send(0, b"").await.unwrap();
+    let error = queue.recv_into(&mut buffer[..7]).await.unwrap_err();
+    assert!(matches!(
+        Error::find(&error),
+        Some(Error::BufferTooSmall {
+            len: 7,
+            needed: 8,
+            ..
+        })
+    ));
+    assert_eq!(queue.try_recv_into(&mut buffer[..8]).unwrap(), (0, 0));
+}
+
+/// tarpc and others flush until there is room: a sink that had none for want of budget, and yet
+/// was flushed at once, made them spin for ever.
+async fn a_full_sink_without_budget_is_not_ready_to_flush_either(driver: Driver) {
+    use futures_util::Sink;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    fn fed<S: Sink<I> + Unpin, I>(sink: &mut S, cx: &mut Context<'_>, item: impl Fn() -> I) {
+        // More than any budget.
+        for _ in 0..1000 {
+            if Pin::new(&mut *sink).poll_ready(cx).is_pending() {
+                assert!(Pin::new(sink).poll_flush(cx).is_pending());
+                return;
+            }
+            assert!(Pin::new(&mut *sink).start_send(item()).is_ok());
+        }
+        panic!("the budget has no end");
+    }
+
+    let name = QueueName::new();
+    let queue = Arc::new(name.create(driver, 10, 8));
+    let mut sender = mq::Sender::new(Arc::clone(&queue)).unwrap();
+    let mut framed = mq::Framed::new(Arc::clone(&queue), mq::WholeMessage);
+    std::future::poll_fn(|cx| {
+        fed(&mut sender, cx, || {
+            queue.drain().unwrap();
+            Bytes::from("x")
+        });
+        Poll::Ready(())
+    })
+    .await;
+    tokio::task::yield_now().await;
+    std::future::poll_fn(|cx| {
+        fed(&mut framed, cx, || {
+            queue.drain().unwrap();
+            (Bytes::from("x"), 0)
+        });
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Fact 38: order is by priority, and first in first out within one.
@@ -112,8 +185,8 @@ async fn higher_priorities_first_equal_ones_in_order(driver: Driver) {
 
     let error = queue.send(MAX_PRIORITY + 1, b"x").await.unwrap_err();
     assert!(matches!(
-        mq::Error::find(&error),
-        Some(mq::Error::Priority { asked: 32_768 })
+        Error::find(&error),
+        Some(Error::Priority { asked: 32_768 })
     ));
     assert_eq!(queue.attributes().unwrap().messages, 0);
 }
@@ -153,10 +226,10 @@ async fn message_too_large_is_refused_before_the_system_call(driver: Driver) {
     for result in [queue.send(0, &[2; 17]).await, queue.try_send(0, &[2; 17])] {
         let error = result.unwrap_err();
         let Some(
-            error @ mq::Error::MessageTooLarge {
+            error @ Error::MessageTooLarge {
                 len: 17, max: 16, ..
             },
-        ) = mq::Error::find(&error)
+        ) = Error::find(&error)
         else {
             panic!("{error:?}");
         };
@@ -201,8 +274,8 @@ async fn wrong_direction_is_a_typed_error(driver: Driver) {
         .open(&name.0)
         .unwrap();
     let error = reader.send(0, b"x").await.unwrap_err();
-    let error = mq::Error::find(&error).unwrap();
-    assert!(matches!(error, mq::Error::NotWritable { .. }));
+    let error = Error::find(&error).unwrap();
+    assert!(matches!(error, Error::NotWritable { .. }));
     assert_eq!(error.raw_os_error(), Some(libc::EBADF));
     for error in [
         writer.recv().await.unwrap_err(),
@@ -210,17 +283,17 @@ async fn wrong_direction_is_a_typed_error(driver: Driver) {
         writer.recv_timeout(Duration::ZERO).await.unwrap_err(),
     ] {
         assert!(matches!(
-            mq::Error::find(&error),
-            Some(mq::Error::NotReadable { .. })
+            Error::find(&error),
+            Some(Error::NotReadable { .. })
         ));
     }
     assert!(matches!(
         mq::Receiver::new(writer),
-        Err(mq::Error::NotReadable { .. })
+        Err(Error::NotReadable { .. })
     ));
     assert!(matches!(
         mq::Sender::new(reader),
-        Err(mq::Error::NotWritable { .. })
+        Err(Error::NotWritable { .. })
     ));
 }
 
@@ -304,7 +377,7 @@ async fn unlinked_queue_works_on_and_its_name_is_another_queue(driver: Driver) {
     assert_eq!(old.name_state().unwrap(), NameState::Unlinked);
     assert!(matches!(
         old.check_name(),
-        Err(mq::Error::Replaced {
+        Err(Error::Replaced {
             replaced: false,
             ..
         })
@@ -315,7 +388,7 @@ async fn unlinked_queue_works_on_and_its_name_is_another_queue(driver: Driver) {
     assert_eq!(old.name_state().unwrap(), NameState::Replaced);
     assert!(matches!(
         old.unlink(),
-        Err(mq::Error::Replaced { replaced: true, .. })
+        Err(Error::Replaced { replaced: true, .. })
     ));
     assert_eq!(new.name_state().unwrap(), NameState::Linked);
     new.send(0, b"new").await.unwrap();
@@ -344,7 +417,7 @@ async fn inherited_descriptor_gets_a_description_of_its_own(driver: Driver) {
     let file = std::fs::File::open("/proc/self/status").unwrap();
     assert!(matches!(
         OpenOptions::new().open_fd(file.as_fd()),
-        Err(mq::Error::NotAQueue)
+        Err(Error::NotAQueue)
     ));
 }
 
@@ -442,7 +515,7 @@ fn types_are_send_and_sync() {
     both::<mq::Sender>();
     both::<mq::Receiver>();
     both::<mq::Framed<mq::WholeMessage>>();
-    both::<mq::Error>();
+    both::<Error>();
     both::<OpenOptions>();
 }
 

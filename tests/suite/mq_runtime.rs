@@ -158,6 +158,37 @@ fn no_descriptor_for_the_wait_is_an_error_and_passes() {
     });
 }
 
+/// Tokio panics where the system refuses the pool's first thread; the wait must not.
+#[test]
+fn no_thread_for_the_pool_is_a_typed_error_and_passes() {
+    const ROLE: &str = "mq_runtime::no_thread_for_the_pool_is_a_typed_error_and_passes";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // The limit does not hold for root.
+    if nix::unistd::geteuid().is_root() {
+        nix::unistd::setresuid(54_321.into(), 54_321.into(), 54_321.into()).unwrap();
+    }
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NPROC).unwrap();
+    let runtime = runtime();
+    runtime.block_on(async {
+        let name = QueueName::new();
+        let queue = name.create(Driver::Pool, 1, 8);
+        setrlimit(Resource::RLIMIT_NPROC, 1, hard).unwrap();
+        let error = deadline(queue.recv()).await.unwrap_err();
+        assert!(matches!(typed(&error), Error::NoThread { .. }), "{error:?}");
+        assert_eq!(typed(&error).raw_os_error(), Some(libc::EAGAIN));
+        setrlimit(Resource::RLIMIT_NPROC, soft, hard).unwrap();
+        let send = async {
+            tokio::task::yield_now().await;
+            queue.send(0, b"x").await.unwrap();
+        };
+        let (got, ()) = tokio::join!(deadline(queue.recv()), send);
+        assert_eq!(got.unwrap().body, "x");
+    });
+}
+
 fn cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
     let duration = |it: nix::sys::time::TimeVal| {

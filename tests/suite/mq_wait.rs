@@ -327,7 +327,7 @@ async fn a_waker_that_panics_ends_no_other_wait() {
         let other = other_name.create(Driver::Pool, 2, 8);
         // The thread has started after this, so that one poll is the whole way to sleep.
         queue
-            .recv_timeout(Duration::from_millis(20))
+            .recv_timeout(Duration::from_millis(200))
             .await
             .unwrap_err();
         let mut waiting = spawn(other.recv());
@@ -371,4 +371,48 @@ async fn what_waits_in_another_runtime_is_served_too(driver: Driver) {
     let mut both = [here.unwrap().body, other];
     both.sort();
     assert_eq!(both, ["1", "2"]);
+}
+
+/// A task that was woken, moved to another runtime and found nothing waits on where it began: it is
+/// there that the kernel has to be asked again, for those who wait there still.
+#[test]
+fn a_wait_that_moves_to_another_runtime_leaves_none_asleep() {
+    for driver in [Driver::Pool, Driver::AsyncFd] {
+        let (first, second) = (runtime(), runtime());
+        let name = QueueName::new();
+        let queue = name.create(driver, 2, 8);
+        let other = name.open(driver);
+        // The threads have started after this, so that one poll is the whole way to sleep.
+        for runtime in [&first, &second] {
+            let wait = queue.recv_timeout(Duration::from_millis(200));
+            runtime.block_on(wait).unwrap_err();
+        }
+        for round in 0..50 {
+            let mut moves = spawn(queue.recv());
+            let mut stays = spawn(queue.recv());
+            first.block_on(async {
+                assert_pending!(moves.poll());
+                assert_pending!(stays.poll());
+                other.try_send(0, b"1").unwrap();
+                woken(&moves).await;
+            });
+            assert_eq!(other.try_recv().unwrap().body, "1");
+            second.block_on(async { assert_pending!(moves.poll()) });
+            first.block_on(async {
+                if stays.is_woken() {
+                    assert_pending!(stays.poll());
+                }
+                // Both are served, each by the runtime that it is polled in.
+                other.try_send(0, b"2").unwrap();
+                other.try_send(0, b"3").unwrap();
+                let mut got: Vec<_> = drive(vec![moves, stays])
+                    .await
+                    .into_iter()
+                    .map(|it| it.unwrap().body)
+                    .collect();
+                got.sort();
+                assert_eq!(got, ["2", "3"], "{driver}, round {round}");
+            });
+        }
+    }
 }

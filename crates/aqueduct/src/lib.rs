@@ -65,6 +65,7 @@ pub mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod handshake;
+mod latency;
 pub mod mq;
 pub mod pipe;
 pub mod reconnect;

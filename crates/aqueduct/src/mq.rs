@@ -44,17 +44,22 @@
 //! - [`Driver::AsyncFd`]: Tokio's own I/O driver waits. Take it where latency or processor time
 //!   count: it saves the way through the other thread.
 //!
-//! `cargo run --release --example mq_drivers` measures it. On 2 CPUs (AMD EPYC virtual machine, Linux
-//! 6.18, otherwise idle), two processes, 64-byte messages, a queue of 10, current-thread runtimes;
-//! medians of 7 rounds [lowest-highest]. Wake-up: from the send to the receiver that slept, one
-//! message a millisecond. The processor time is both sides', the sender's sleep included. Back to
-//! back: both sides as fast as they can.
+//! Before a wait either gives the processor away and tries again, a few times and for as long as
+//! that pays: where messages come quickly it hardly ever sleeps.
+//! [`OpenOptions::poll_for`] extends that to a latency mode.
 //!
-//! | | wake-up, us | processor time, us | back to back, messages/s | processor time, us |
-//! |---|---|---|---|---|
-//! | blocking calls | 12.2 [10.9-15.1] | 49.2 [43.6-57.3] | 336,802 [265,127-440,356] | 2.8 [2.3-3.7] |
-//! | `AsyncFd` | 23.7 [21.2-29.0] | 64.3 [56.7-69.7] | 255,011 [222,615-278,720] | 3.8 [3.5-4.5] |
-//! | `Pool` | 33.1 [30.7-37.3] | 71.5 [65.9-78.6] | 164,116 [143,432-217,087] | 6.4 [4.7-7.0] |
+//! `cargo run --release --example mq_drivers` measures it. On 2 CPUs (Intel Xeon virtual machine,
+//! Linux 6.18, other work going on), two processes, 64-byte messages, current-thread runtimes;
+//! medians of 7 interleaved rounds [lowest-highest]. One way: both sides as fast as they can, on a
+//! queue of 10. Round trip: both processes on one CPU.
+//!
+//! | | one way, messages/s | a CPU for each, messages/s | round trip, us |
+//! |---|---|---|---|
+//! | blocking calls | 1,568,255 [990,493-1,655,524] | 156,679 [108,873-165,032] | 2.0 [1.9-2.0] |
+//! | `AsyncFd` | 1,243,612 [892,909-1,345,942] | 201,405 [183,648-215,836] | 2.7 [2.7-2.8] |
+//! | `Pool` | 1,229,491 [551,400-1,274,790] | 302,521 [270,856-567,885] | 2.8 [2.7-2.9] |
+//! | `AsyncFd`, [`recv_into`](Queue::recv_into) | 1,272,686 [906,270-1,408,568] | 196,205 [171,976-251,466] | 2.8 [2.7-2.8] |
+//! | `Pool`, [`recv_into`](Queue::recv_into) | 1,272,659 [709,036-1,355,240] | 292,798 [271,157-311,764] | 2.8 [2.8-2.9] |
 //!
 //! Both are told by the kernel of every message as long as they wait. Where N processes wait for
 //! one queue by either driver, each message wakes all N, and all but one go back to sleep. For a
@@ -111,6 +116,7 @@ mod unlink;
 mod usage;
 
 pub use attributes::{AttributeMismatch, Attributes};
+pub use buffer::{MAX_FREE_BUFFERS, MAX_FREE_BYTES};
 pub use driver::{Driver, POOL_START_TIMEOUT, UnknownDriver};
 pub use error::Error;
 pub use framed::{Framed, WholeMessage};

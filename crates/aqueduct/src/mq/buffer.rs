@@ -1,13 +1,16 @@
 //! Receive buffers: as large as the queue's largest message, zeroed once and used again.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use std::sync::Arc;
 
-/// How many free receive buffers a queue keeps for the next messages.
-pub(super) const MAX_FREE_BUFFERS: usize = 8;
+/// How many free receive buffers an open [`Queue`](crate::mq::Queue) keeps for the next messages,
+/// at most. There are no more than messages in use at a time.
+pub const MAX_FREE_BUFFERS: usize = 8;
+
+/// How many bytes those are together, at most: 1 MiB. One is kept whatever its size.
+pub const MAX_FREE_BYTES: usize = 1 << 20;
 
 /// A message shorter than this is always copied out of its receive buffer.
 const COPY_BELOW: usize = 2048;
@@ -20,13 +23,17 @@ const COPY_FRACTION: usize = 4;
 #[derive(Debug)]
 pub(super) struct Buffers {
     size: usize,
+    max_free: usize,
     free: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
     pub(super) fn new(size: usize) -> Arc<Self> {
-        let free = Mutex::new(Vec::new());
-        Arc::new(Self { size, free })
+        Arc::new(Self {
+            size,
+            max_free: (MAX_FREE_BYTES / size.max(1)).clamp(1, MAX_FREE_BUFFERS),
+            free: Mutex::new(Vec::new()),
+        })
     }
 
     /// Receives with `op`, which fills a whole buffer from its start and returns how much it
@@ -36,38 +43,56 @@ impl Buffers {
         self: &Arc<Self>,
         op: impl FnOnce(&mut [u8]) -> io::Result<(R, usize)>,
     ) -> io::Result<(R, Bytes)> {
-        let mut lease = self.lease();
-        let (result, len) = op(&mut lease.buffer)?;
-        lease.len = len.min(lease.buffer.len());
+        let mut buffer = self.take();
+        let received = op(&mut buffer);
+        let (result, len) = match received {
+            Ok((result, len)) => (result, len.min(buffer.len())),
+            Err(error) => {
+                self.put(buffer);
+                return Err(error);
+            }
+        };
         let bytes = if len < COPY_BELOW || len < self.size / COPY_FRACTION {
-            Bytes::copy_from_slice(lease.as_ref())
+            let bytes = Bytes::copy_from_slice(&buffer[..len]);
+            self.put(buffer);
+            bytes
         } else {
-            Bytes::from_owner(lease)
+            let home = Arc::clone(self);
+            Bytes::from_owner(Lease { buffer, len, home })
         };
         Ok((result, bytes))
     }
 
     /// The same, but only lends the bytes.
     pub(super) fn lend<R>(
-        self: &Arc<Self>,
+        &self,
         op: impl FnOnce(&mut [u8]) -> io::Result<(R, usize)>,
         take: impl FnOnce(&[u8]),
     ) -> io::Result<R> {
-        let mut lease = self.lease();
-        let (result, len) = op(&mut lease.buffer)?;
-        lease.len = len.min(lease.buffer.len());
-        take(lease.as_ref());
-        Ok(result)
+        let mut buffer = self.take();
+        let received = op(&mut buffer);
+        let result = received.map(|(result, len)| {
+            take(&buffer[..len.min(buffer.len())]);
+            result
+        });
+        self.put(buffer);
+        result
     }
 
-    fn lease(self: &Arc<Self>) -> Lease {
-        let free = self.free.lock();
-        let buffer = free.unwrap_or_else(PoisonError::into_inner).pop();
-        Lease {
-            buffer: buffer.unwrap_or_else(|| vec![0; self.size]),
-            len: 0,
-            home: Arc::clone(self),
+    fn take(&self) -> Vec<u8> {
+        let buffer = self.free().pop();
+        buffer.unwrap_or_else(|| vec![0; self.size])
+    }
+
+    fn put(&self, buffer: Vec<u8>) {
+        let mut free = self.free();
+        if free.len() < self.max_free {
+            free.push(buffer);
         }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,11 +111,7 @@ impl AsRef<[u8]> for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let free = self.home.free.lock();
-        let mut free = free.unwrap_or_else(PoisonError::into_inner);
-        if free.len() < MAX_FREE_BUFFERS {
-            free.push(std::mem::take(&mut self.buffer));
-        }
+        self.home.put(std::mem::take(&mut self.buffer));
     }
 }
 
@@ -132,6 +153,19 @@ mod tests {
         let many: Vec<_> = (0..100).map(|_| receive(&buffers, 4096)).collect();
         drop(many);
         assert_eq!(free(&buffers), MAX_FREE_BUFFERS);
+    }
+
+    #[test]
+    fn free_buffers_are_bounded_in_bytes_too() {
+        let free_of = |size| {
+            let buffers = Buffers::new(size);
+            let many: Vec<_> = (0..16).map(|_| receive(&buffers, size)).collect();
+            drop(many);
+            free(&buffers)
+        };
+        assert_eq!(free_of(MAX_FREE_BYTES / 4), 4);
+        assert_eq!(free_of(MAX_FREE_BYTES / 8 * 3), 2);
+        assert_eq!(free_of(MAX_FREE_BYTES * 2), 1);
     }
 
     #[test]

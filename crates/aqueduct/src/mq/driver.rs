@@ -1,19 +1,23 @@
 //! Waiting until a queue can be read or written: the two drivers, and what they have in common.
 
 mod async_fd;
+mod bell;
 mod pool;
 
 use std::fmt;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::coop;
 use tokio_util::sync::ReusableBoxFuture;
 
+use crate::latency::{Next, Polling, Round};
 use crate::mq::Error;
 use crate::source::Direction;
 
@@ -94,6 +98,7 @@ pub(super) struct Side {
     // An epoll instance takes each descriptor once, and one-shot events disarm all of it: where
     // the other direction has `fd` itself this one waits on a duplicate.
     duplicate: bool,
+    polling: Polling,
     // One for each runtime that has waited; nearly always none or one. Made late, since a
     // registered descriptor costs a wake-up for each message in the other direction.
     registrations: RwLock<Vec<Arc<Registration>>>,
@@ -115,12 +120,14 @@ impl Side {
         direction: Direction,
         fd: Arc<OwnedFd>,
         duplicate: bool,
+        poll_for: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
             driver,
             direction,
             fd,
             duplicate,
+            polling: Polling::new(poll_for),
             registrations: RwLock::default(),
         })
     }
@@ -133,45 +140,75 @@ impl Side {
         self: &Arc<Self>,
         mut op: impl FnMut() -> io::Result<R>,
     ) -> io::Result<R> {
-        if let Some(result) = done(self.attempt(&mut op)) {
+        match done(op()) {
+            Some(result) => result,
+            None => self.run_on(op).await,
+        }
+    }
+
+    /// The rest of [`run`](Self::run), when the first try would block.
+    async fn run_on<R>(self: &Arc<Self>, mut op: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+        let mut round = Round::default();
+        let tried = poll_fn(|cx| self.poll_try(cx, &mut round, &mut op));
+        if let Some(result) = tried.await {
             return result;
         }
+        let mut registration = None;
         loop {
-            let woken = Arc::clone(self).wait(Waiter::Once).await?;
-            if let Some(result) = woken.attempt(&mut op) {
-                return result;
+            let woken = Arc::clone(self).wait(Waiter::Once, registration).await?;
+            match woken.attempt(&mut op) {
+                Ok(result) => return result,
+                Err(seen) => registration = Some(seen),
             }
         }
     }
 
-    /// Tries once, without waiting.
-    pub(super) fn attempt<R>(&self, mut op: impl FnMut() -> io::Result<R>) -> io::Result<R> {
-        if self.driver == Driver::AsyncFd {
-            let registrations = self.registrations.read();
-            let registrations = registrations.unwrap_or_else(PoisonError::into_inner);
-            if let Some(Registration::AsyncFd(registered)) = registrations.first().map(|it| &**it) {
-                // So that "would block" clears the readiness Tokio remembers, which saves the
-                // wait that follows a futile round.
-                let mut tried = false;
-                let result = registered.try_io(|| {
-                    tried = true;
-                    op()
-                });
-                if tried {
-                    return result;
+    /// Tries again for as long as that may be better than to sleep. `None`: it would block still,
+    /// so wait.
+    ///
+    /// Nothing waits for the queue meanwhile, so a future may be dropped here; but one that has
+    /// been woken to try must not come here, or those who have not been would be left asleep.
+    fn poll_try<R>(
+        &self,
+        cx: &mut Context<'_>,
+        round: &mut Round,
+        mut op: impl FnMut() -> io::Result<R>,
+    ) -> Poll<Option<io::Result<R>>> {
+        loop {
+            match self.polling.next(round) {
+                Next::Again => {}
+                Next::Yield => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
+                Next::Sleep => return Poll::Ready(None),
+            }
+            if let Some(result) = done(op()) {
+                self.polling.done(round);
+                return Poll::Ready(Some(result));
             }
         }
-        op()
     }
 
     /// Waits until `op` is worth another try.
     ///
     /// Cancel safe: a wake-up that a dropped future had been given goes to another one.
-    async fn wait(self: Arc<Self>, waiter: Waiter) -> io::Result<Woken> {
+    ///
+    /// An operation stays where it has `begun` to wait, also when its task has moved to another
+    /// runtime: the wake-up that it was given and could not use is for all who wait there, and it
+    /// is by waiting there again that it has the kernel look for them.
+    async fn wait(
+        self: Arc<Self>,
+        waiter: Waiter,
+        begun: Option<Arc<Registration>>,
+    ) -> io::Result<Woken> {
         let mut gone = None;
+        let mut begun = begun.filter(|it| it.is_alive());
         loop {
-            let registration = self.registration();
+            let registration = match begun.take() {
+                Some(registration) => Ok(registration),
+                None => self.registration(),
+            };
             let registration = registration.map_err(|error| gone.take().unwrap_or(error))?;
             let waited = match &*registration {
                 Registration::Pool(slot) => slot.wait(waiter).await,
@@ -238,19 +275,25 @@ impl Registration {
 }
 
 impl Woken {
-    /// The try that the wake-up is for. `None`: it would block still, so wait again.
-    fn attempt<R>(self, mut op: impl FnMut() -> io::Result<R>) -> Option<io::Result<R>> {
-        match &*self.0 {
+    /// The try that the wake-up is for. `Err`: it would block still, so wait there again.
+    fn attempt<R>(
+        self,
+        op: impl FnOnce() -> io::Result<R>,
+    ) -> Result<io::Result<R>, Arc<Registration>> {
+        let result = match &*self.0 {
             Registration::Pool(slot) => {
-                let result = done(op())?;
+                let result = done(op());
                 // There may be more where this came from, and the event that said so was one for
                 // all. A try that would block needs none of this: the wait that follows it asks
                 // the kernel again, for all.
-                slot.wake_next();
-                Some(result)
+                if result.is_some() {
+                    slot.wake_next();
+                }
+                result
             }
             Registration::AsyncFd(registered) => done(registered.try_io(op)),
-        }
+        };
+        result.ok_or(self.0)
     }
 }
 
@@ -264,16 +307,18 @@ fn done<R>(result: io::Result<R>) -> Option<io::Result<R>> {
 
 /// The wait of a stream or sink, kept between polls.
 pub(super) struct Waiting {
-    // Allocated at the first wait and used again.
-    future: Option<ReusableBoxFuture<'static, io::Result<Woken>>>,
+    // Its memory is allocated at the first wait and used again.
+    future: ReusableBoxFuture<'static, io::Result<Woken>>,
     active: bool,
+    round: Round,
 }
 
 impl Waiting {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            future: None,
+            future: ReusableBoxFuture::new(pending()),
             active: false,
+            round: Round::default(),
         }
     }
 
@@ -286,33 +331,30 @@ impl Waiting {
     ) -> Poll<io::Result<R>> {
         if !self.active {
             let budget = ready!(coop::poll_proceed(cx));
-            if let Some(result) = done(side.attempt(&mut op)) {
+            let tried = match done(op()) {
+                None => ready!(side.poll_try(cx, &mut self.round, &mut op)),
+                some => some,
+            };
+            if let Some(result) = tried {
                 budget.made_progress();
                 return Poll::Ready(result);
             }
+            self.begin(side, None);
         }
         loop {
-            let future = self.future(side);
-            let woken = ready!(future.poll(cx));
+            let woken = ready!(self.future.poll(cx));
             self.active = false;
-            if let Some(result) = woken?.attempt(&mut op) {
-                return Poll::Ready(result);
+            match woken?.attempt(&mut op) {
+                Ok(result) => return Poll::Ready(result),
+                Err(seen) => self.begin(side, Some(seen)),
             }
         }
     }
 
-    fn future(&mut self, side: &Arc<Side>) -> &mut ReusableBoxFuture<'static, io::Result<Woken>> {
-        let wait = || Arc::clone(side).wait(Waiter::Always);
-        let active = std::mem::replace(&mut self.active, true);
-        match &mut self.future {
-            Some(future) => {
-                if !active {
-                    future.set(wait());
-                }
-                future
-            }
-            none => none.insert(ReusableBoxFuture::new(wait())),
-        }
+    fn begin(&mut self, side: &Arc<Side>, begun: Option<Arc<Registration>>) {
+        self.future
+            .set(Arc::clone(side).wait(Waiter::Always, begun));
+        self.active = true;
     }
 }
 

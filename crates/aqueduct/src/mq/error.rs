@@ -184,6 +184,21 @@ pub enum Error {
         max: usize,
     },
 
+    /// The buffer to receive into is smaller than the queue's largest message (`EMSGSIZE`).
+    /// Nothing was received.
+    #[error(
+        "a buffer of {len} bytes is too small to receive from queue {name}: it takes {needed}, \
+         whatever the message's length"
+    )]
+    BufferTooSmall {
+        /// The queue.
+        name: String,
+        /// The buffer's size.
+        len: usize,
+        /// The queue's largest message.
+        needed: usize,
+    },
+
     /// The priority is above [`MAX_PRIORITY`] (`EINVAL`). Nothing was sent.
     #[error("priority {asked} is too high: at most {MAX_PRIORITY} is allowed")]
     Priority {
@@ -237,6 +252,24 @@ pub enum Error {
         waited: Duration,
     },
 
+    /// The system refused the driver its thread (`EAGAIN`, `pthread_create(3)`). Nothing was sent
+    /// or received.
+    #[error(
+        "the system gives the driver pool no thread ({reason}): use the driver asyncfd, or raise \
+         the limit on threads (ulimit -u, pids.max of the control group)"
+    )]
+    NoThread {
+        /// What Tokio said.
+        reason: String,
+    },
+
+    /// The driver's thread has ended since a system call failed. Nothing was sent or received.
+    #[error("the driver pool, which waits for queues, has failed: use the driver asyncfd")]
+    DriverFailed {
+        /// Why: an error of `epoll_wait(2)`.
+        source: io::Error,
+    },
+
     /// The queue file system is not mounted where queues are looked up for listing.
     #[error(
         "queues cannot be listed: no queue file system is mounted on {}; \
@@ -274,11 +307,12 @@ impl Error {
             Self::NotFound { .. } => Some(libc::ENOENT),
             Self::AlreadyExists { .. } => Some(libc::EEXIST),
             Self::PermissionDenied { .. } => Some(libc::EACCES),
-            Self::MessageTooLarge { .. } => Some(libc::EMSGSIZE),
+            Self::MessageTooLarge { .. } | Self::BufferTooSmall { .. } => Some(libc::EMSGSIZE),
             Self::NotReadable { .. } | Self::NotWritable { .. } | Self::NotAQueue => {
                 Some(libc::EBADF)
             }
-            Self::System { source, .. } => source.raw_os_error(),
+            Self::NoThread { .. } => Some(libc::EAGAIN),
+            Self::System { source, .. } | Self::DriverFailed { source } => source.raw_os_error(),
             _ => None,
         }
     }
@@ -287,9 +321,10 @@ impl Error {
     pub fn kind(&self) -> io::ErrorKind {
         use io::ErrorKind as Kind;
         match self {
-            Self::QueueBytes { .. } | Self::Descriptors { .. } | Self::PoolExhausted { .. } => {
-                Kind::QuotaExceeded
-            }
+            Self::QueueBytes { .. }
+            | Self::Descriptors { .. }
+            | Self::PoolExhausted { .. }
+            | Self::NoThread { .. } => Kind::QuotaExceeded,
             Self::TooManyQueues { .. } => Kind::StorageFull,
             Self::NotFound { .. } | Self::Replaced { .. } => Kind::NotFound,
             Self::AlreadyExists { .. } => Kind::AlreadyExists,
@@ -299,7 +334,7 @@ impl Error {
             Self::Closed { .. } => Kind::BrokenPipe,
             Self::NoRuntime | Self::RuntimeGone => Kind::NotConnected,
             Self::NotMounted => Kind::Unsupported,
-            Self::System { source, .. } => source.kind(),
+            Self::System { source, .. } | Self::DriverFailed { source } => source.kind(),
             _ => Kind::InvalidInput,
         }
     }

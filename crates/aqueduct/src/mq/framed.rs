@@ -269,8 +269,7 @@ impl<C, Q: Borrow<Queue>> Framed<C, Q> {
         let body = &self.out.buffer;
         self.closing.check_body(body, queue)?;
         queue.check_send(priority, body.len())?;
-        let side = queue.side(Direction::Write);
-        match side.attempt(|| queue.send_checked(priority, body)) {
+        match queue.send_checked(priority, body) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.out.pending = Some(priority);
                 Ok(())
@@ -348,6 +347,8 @@ impl<I, C: Encoder<I>, Q: Borrow<Queue>> Sink<(I, Priority)> for Framed<C, Q> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
+        // As `Sender`'s: pending where `poll_ready` is, also for want of budget.
+        drop(ready!(coop::poll_proceed(cx)));
         Poll::Ready(Ok(ready!(self.get_mut().poll_pending(cx))?))
     }
 

@@ -75,6 +75,7 @@ pub(super) struct About {
     pub(super) created: bool,
     pub(super) unlink_on_drop: bool,
     pub(super) driver: Driver,
+    pub(super) poll_for: Duration,
     pub(super) mismatch: Option<AttributeMismatch>,
     pub(super) span: tracing::Span,
 }
@@ -105,7 +106,8 @@ impl Queue {
 
     pub(super) fn new(fd: QueueFd, about: About) -> Self {
         let side = |direction, duplicate| {
-            Side::new(about.driver, direction, Arc::clone(fd.fd()), duplicate)
+            let fd = Arc::clone(fd.fd());
+            Side::new(about.driver, direction, fd, duplicate, about.poll_for)
         };
         Self {
             read: side(Direction::Read, false),
@@ -160,6 +162,46 @@ impl Queue {
         self.read.run(|| self.receive()).await
     }
 
+    /// As [`recv`](Self::recv), but into a buffer of the caller's: gives the priority and how many
+    /// bytes of `buffer` the message has filled. Nothing is allocated and nothing copied twice.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BufferTooSmall`] if `buffer` is shorter than [`max_message`](Self::max_message);
+    /// the kernel takes no shorter one, whatever the message's length. Else as
+    /// [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, as [`recv`](Self::recv): of a future that is dropped unfinished, `buffer` is
+    /// as it was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::mq::OpenOptions;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let name = format!("/doc-into-{}", std::process::id());
+    /// let mut options = OpenOptions::new();
+    /// options.create_new(true).capacity(4).max_message(128).unlink_on_drop(true);
+    /// let queue = options.open(&name)?;
+    /// queue.send(3, b"hello").await?;
+    ///
+    /// let mut buffer = vec![0; queue.max_message()];
+    /// let (priority, len) = queue.recv_into(&mut buffer).await?;
+    /// assert_eq!((priority, &buffer[..len]), (3, &b"hello"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn recv_into(&self, buffer: &mut [u8]) -> io::Result<(Priority, usize)> {
+        self.check_recv()?;
+        self.check_buffer(buffer)?;
+        coop::consume_budget().await;
+        self.read.run(|| self.fd.recv(buffer)).await
+    }
+
     /// Sends a message if the queue has room now. Needs no runtime.
     ///
     /// # Errors
@@ -167,7 +209,7 @@ impl Queue {
     /// `WouldBlock` (`EAGAIN`) when the queue is full, else as [`send`](Self::send).
     pub fn try_send(&self, priority: Priority, body: &[u8]) -> io::Result<()> {
         self.check_send(priority, body.len())?;
-        self.write.attempt(|| self.fd.send(priority, body))
+        self.fd.send(priority, body)
     }
 
     /// Receives a message if there is one now. Needs no runtime.
@@ -177,7 +219,18 @@ impl Queue {
     /// `WouldBlock` (`EAGAIN`) when the queue is empty, else as [`recv`](Self::recv).
     pub fn try_recv(&self) -> io::Result<Message> {
         self.check_recv()?;
-        self.read.attempt(|| self.receive())
+        self.receive()
+    }
+
+    /// As [`recv_into`](Self::recv_into), if there is a message now. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` (`EAGAIN`) when the queue is empty, else as [`recv_into`](Self::recv_into).
+    pub fn try_recv_into(&self, buffer: &mut [u8]) -> io::Result<(Priority, usize)> {
+        self.check_recv()?;
+        self.check_buffer(buffer)?;
+        self.fd.recv(buffer)
     }
 
     /// As [`send`](Self::send), but for no longer than `timeout`, measured by Tokio's clock: steps
@@ -228,7 +281,7 @@ impl Queue {
         let mut count = 0;
         // No more than fit, or a quick sender would keep us here.
         while count < self.about.capacity {
-            match self.read.attempt(|| self.lend(|_| {})) {
+            match self.lend(|_| {}) {
                 Ok(_) => count += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
@@ -360,6 +413,15 @@ impl Queue {
         } else {
             Ok(())
         }
+    }
+
+    fn check_buffer(&self, buffer: &[u8]) -> Result<(), Error> {
+        let (len, needed) = (buffer.len(), self.about.max_message);
+        if len >= needed {
+            return Ok(());
+        }
+        let name = self.about.name.clone();
+        Err(Error::BufferTooSmall { name, len, needed })
     }
 
     /// One `mq_receive`.

@@ -132,8 +132,7 @@ impl Sink<Bytes> for Sender {
         self.closing.check_open(&self.queue)?;
         self.closing.check_body(&body, &self.queue)?;
         self.queue.check_send(self.priority, body.len())?;
-        let side = self.queue.side(Direction::Write);
-        match side.attempt(|| self.queue.send_checked(self.priority, &body)) {
+        match self.queue.send_checked(self.priority, &body) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.pending = Some(body);
                 Ok(())
@@ -143,6 +142,9 @@ impl Sink<Bytes> for Sender {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Pending where `poll_ready` is, also for want of budget: some drivers flush until there
+        // is room, and would spin.
+        drop(ready!(coop::poll_proceed(cx)));
         self.poll_pending(cx)
     }
 

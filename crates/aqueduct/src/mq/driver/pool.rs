@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::Waiter;
+use super::bell::{Bell, Over};
 use crate::mq::{Error, TARGET};
 use crate::source::Direction;
 
@@ -49,16 +50,6 @@ pub(super) struct Slot {
     fd: Arc<OwnedFd>,
 }
 
-/// How the reactor wakes those who wait for one side.
-#[derive(Debug, Default)]
-struct Bell {
-    // Woken one at a time; each wakes the next.
-    once: Notify,
-    waiting_once: AtomicUsize,
-    // Woken all together.
-    always: Notify,
-}
-
 /// Keeps a runtime's thread while any slot uses it.
 #[derive(Debug)]
 struct Reactor {
@@ -74,9 +65,9 @@ struct Shared {
     wake: EventFd,
     // The thread runs. It may be a while until a thread of the pool is free.
     started: AtomicBool,
-    // The thread is to end, has ended, or never will run. Whoever begins to wait after this was
-    // set must not sleep; whoever slept before is woken when the thread has ended.
-    over: AtomicBool,
+    over: Over,
+    // Why the thread has ended, if a system call failed: its error number, else 0.
+    failed: AtomicI32,
     starting: Notify,
     bells: Mutex<HashMap<u64, Arc<Bell>>>,
     next: AtomicU64,
@@ -87,7 +78,7 @@ impl Slot {
         let reactor = Reactor::of(handle)?;
         let shared = &reactor.shared;
         let token = shared.next.fetch_add(1, Ordering::Relaxed);
-        let bell = Arc::new(Bell::default());
+        let bell = Arc::new(Bell::new());
         // Nothing is asked for until somebody waits.
         let event = EpollEvent::new(EpollFlags::EPOLLONESHOT, token);
         shared.epoll.add(&fd, event)?;
@@ -114,37 +105,20 @@ impl Slot {
     }
 
     /// Waits until the side can go on, or could a moment ago.
-    ///
-    /// The order is what makes it sound: be known as waiting, then have the kernel look whether
-    /// the wait is over already, then look whether anybody is left to end it, then sleep.
     pub(super) async fn wait(&self, waiter: Waiter) -> io::Result<()> {
-        self.reactor.shared.started().await?;
-        let (notify, _counted) = match waiter {
-            Waiter::Once => (&self.bell.once, Some(Counted::new(&self.bell.waiting_once))),
-            Waiter::Always => (&self.bell.always, None),
+        let shared = &self.reactor.shared;
+        shared.started().await?;
+        let arm = || {
+            let event = EpollEvent::new(self.interest | EpollFlags::EPOLLONESHOT, self.token);
+            Ok(shared.epoll.modify(&self.fd, &mut { event })?)
         };
-        let mut notified = pin!(notify.notified());
-        if notified.as_mut().enable() {
-            return Ok(());
-        }
-        let event = EpollEvent::new(self.interest | EpollFlags::EPOLLONESHOT, self.token);
-        self.reactor.shared.epoll.modify(&self.fd, &mut { event })?;
-        if self.is_alive() {
-            notified.await;
-        }
-        if self.is_alive() {
-            Ok(())
-        } else {
-            Err(Error::RuntimeGone.into())
-        }
+        self.bell.wait(waiter, &shared.over, arm).await?;
+        shared.check()
     }
 
-    /// Wakes one more of those who are woken one at a time. Whoever begins to wait after this look
-    /// has the kernel look for itself.
+    /// Wakes one more of those who are woken one at a time.
     pub(super) fn wake_next(&self) {
-        if self.bell.waiting_once.load(Ordering::SeqCst) > 0 {
-            self.bell.once.notify_one();
-        }
+        self.bell.ring_next();
     }
 }
 
@@ -156,31 +130,6 @@ impl Drop for Slot {
             tracing::warn!(target: TARGET, %errno, "cannot deregister a queue");
         }
         shared.bells().remove(&self.token);
-    }
-}
-
-impl Bell {
-    fn ring(&self) {
-        if self.waiting_once.load(Ordering::SeqCst) > 0 {
-            self.once.notify_one();
-        }
-        self.always.notify_waiters();
-    }
-}
-
-/// One more who waits, while it lives.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -218,7 +167,8 @@ impl Reactor {
             epoll,
             wake,
             started: AtomicBool::new(false),
-            over: AtomicBool::new(false),
+            over: Over::new(),
+            failed: AtomicI32::new(0),
             starting: Notify::new(),
             bells: Mutex::default(),
             next: AtomicU64::new(0),
@@ -226,12 +176,17 @@ impl Reactor {
         // Declared over when the closure is dropped, run or not: a runtime that shuts down may
         // drop it unrun.
         let thread = OverOnDrop(Arc::clone(&shared));
-        // Tokio panics where the system refuses the pool's first thread (`EAGAIN`, pthread_create(3)).
-        let spawn = AssertUnwindSafe(|| drop(handle.spawn_blocking(move || thread.0.run())));
-        catch_unwind(spawn).map_err(|_| {
-            let waited = Duration::ZERO;
-            Error::PoolExhausted { waited }
-        })?;
+        let spawn = || handle.spawn_blocking(move || thread.0.run());
+        // Tokio panics where the system refuses the pool's first thread.
+        if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(spawn)) {
+            // What was to be run may have been queued, for a thread that comes later.
+            shared.stop();
+            let reason = match panic.downcast_ref::<String>() {
+                Some(reason) => reason.clone(),
+                None => "no reason given".to_owned(),
+            };
+            return Err(Error::NoThread { reason }.into());
+        }
         // A runtime that is dropped drops its tasks before it waits for its pool, so this stops
         // the thread in time.
         let stop = StopOnDrop(Arc::clone(&shared));
@@ -264,6 +219,7 @@ impl Shared {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => {
                     tracing::error!(target: TARGET, %errno, "queue reactor failed");
+                    self.failed.store(errno as i32, Ordering::Relaxed);
                     return;
                 }
             };
@@ -294,20 +250,31 @@ impl Shared {
                 return Err(Error::PoolExhausted { waited }.into());
             }
         }
-        if self.is_over() {
-            return Err(Error::RuntimeGone.into());
+        self.check()
+    }
+
+    /// Whether the thread is there, or why not.
+    fn check(&self) -> io::Result<()> {
+        if !self.is_over() {
+            return Ok(());
         }
-        Ok(())
+        let error = match self.failed.load(Ordering::Relaxed) {
+            0 => Error::RuntimeGone,
+            errno => Error::DriverFailed {
+                source: io::Error::from_raw_os_error(errno),
+            },
+        };
+        Err(error.into())
     }
 
     fn stop(&self) {
-        self.over.store(true, Ordering::SeqCst);
+        self.over.set();
         // Fails only when the counter is full, and then the thread is awake.
         let _ = self.wake.write(1);
     }
 
     fn is_over(&self) -> bool {
-        self.over.load(Ordering::SeqCst)
+        self.over.is_set()
     }
 
     fn bells(&self) -> MutexGuard<'_, HashMap<u64, Arc<Bell>>> {
@@ -328,12 +295,9 @@ struct OverOnDrop(Arc<Shared>);
 
 impl Drop for OverOnDrop {
     fn drop(&mut self) {
-        self.0.over.store(true, Ordering::SeqCst);
+        self.0.over.set();
         self.0.starting.notify_waiters();
         let bells: Vec<_> = self.0.bells().values().cloned().collect();
-        for bell in bells {
-            bell.once.notify_waiters();
-            bell.always.notify_waiters();
-        }
+        bells.iter().for_each(|bell| bell.ring_all());
     }
 }

@@ -1,0 +1,203 @@
+//! [`Polling`]: trying again for a moment before going to sleep.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often an operation is tried again at once, the processor given away before each time.
+const BURST: u32 = 4;
+
+/// What a burst may take and still be better than going to sleep. It takes longer where other
+/// processes want the processor that is given away.
+const WORTH: Duration = Duration::from_micros(50);
+
+/// For how many waits in a row polling is left out at most, where it was in vain: so often it is
+/// found out whether it pays by now.
+const MAX_SKIPPED: u32 = 16;
+
+/// What polling in vain may cost each wait, on average.
+const VAIN_COST: Duration = Duration::from_micros(3);
+
+/// Whether what would block is tried again for a while before its task goes to sleep, and for how
+/// long.
+///
+/// Going to sleep and being woken costs several tries, and where a processor sleeps with it far
+/// more. So a wait begins with a burst of a few tries, each after the processor was offered to
+/// other processes: to the peer, if it runs on the same one. In latency mode, with a limit above
+/// zero, further bursts follow until that time has passed, and between them the task yields to the
+/// other tasks of its runtime.
+///
+/// It is done only while it pays: where it was in vain the next waits go to sleep at once, twice as
+/// many each time, up to a number that keeps the cost at some 3 us for each wait. Once it pays, it
+/// is done each time again.
+#[derive(Debug)]
+pub(crate) struct Polling {
+    limit: Duration,
+    /// How often in a row it did not pay.
+    vain: AtomicU32,
+    /// How many waits are still to be left out.
+    skip: AtomicU32,
+}
+
+/// Where one wait is with its polling. Starts as [`default`](Self::default).
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    began: Option<Instant>,
+    /// In this burst.
+    tries: u32,
+}
+
+/// What to do about an operation that would block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Try again at once; the processor was given away meanwhile.
+    Again,
+    /// Let the runtime's other tasks run, and try again: wake the task and return `Pending`.
+    Yield,
+    /// Go to sleep. The round is over.
+    Sleep,
+}
+
+impl Polling {
+    /// Polls for `limit` before each wait; zero is the first burst alone.
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            vain: AtomicU32::new(0),
+            skip: AtomicU32::new(0),
+        }
+    }
+
+    /// Says what to do next: the operation would block.
+    pub(crate) fn next(&self, round: &mut Round) -> Next {
+        let Some(began) = round.began else {
+            let skip = self.skip.load(Ordering::Relaxed);
+            if skip > 0 {
+                // Not exact where several wait at a time, nor need it be.
+                self.skip.store(skip - 1, Ordering::Relaxed);
+                return Next::Sleep;
+            }
+            round.began = Some(Instant::now());
+            return again(round);
+        };
+        let took = began.elapsed();
+        if round.tries < BURST && took < WORTH.max(self.limit) {
+            return again(round);
+        }
+        if took < self.limit {
+            round.tries = 0;
+            return Next::Yield;
+        }
+        *round = Round::default();
+        self.was_in_vain();
+        Next::Sleep
+    }
+
+    /// Takes note that the operation is done, and ends the round.
+    pub(crate) fn done(&self, round: &mut Round) {
+        let Some(began) = round.began.take() else {
+            return;
+        };
+        *round = Round::default();
+        if began.elapsed() <= WORTH.max(self.limit) {
+            self.vain.store(0, Ordering::Relaxed);
+        } else {
+            self.was_in_vain();
+        }
+    }
+
+    fn was_in_vain(&self) {
+        let vain = self.vain.load(Ordering::Relaxed).saturating_add(1);
+        self.vain.store(vain, Ordering::Relaxed);
+        let affordable = self.limit.as_micros() / VAIN_COST.as_micros();
+        let most = u32::try_from(affordable).unwrap_or(u32::MAX);
+        let most = most.max(MAX_SKIPPED);
+        let skip = 1_u32.checked_shl(vain).unwrap_or(u32::MAX);
+        self.skip.store(skip.min(most), Ordering::Relaxed);
+    }
+}
+
+fn again(round: &mut Round) -> Next {
+    round.tries += 1;
+    thread::yield_now();
+    Next::Again
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One wait that never succeeds: how often it tries again, and yields, before it sleeps.
+    fn in_vain(polling: &Polling) -> (u32, u32) {
+        let mut round = Round::default();
+        let (mut again, mut yields) = (0, 0);
+        loop {
+            match polling.next(&mut round) {
+                Next::Again => again += 1,
+                Next::Yield => yields += 1,
+                Next::Sleep => return (again, yields),
+            }
+        }
+    }
+
+    #[test]
+    fn a_wait_tries_a_few_times_and_sleeps() {
+        let (again, yields) = in_vain(&Polling::new(Duration::ZERO));
+        assert!((1..=BURST).contains(&again), "{again}");
+        assert_eq!(yields, 0);
+    }
+
+    #[test]
+    fn in_latency_mode_it_yields_to_other_tasks_until_the_time_has_passed() {
+        let limit = Duration::from_millis(2);
+        let began = Instant::now();
+        let (again, yields) = in_vain(&Polling::new(limit));
+        assert!(began.elapsed() >= limit);
+        assert!(yields >= 1, "{yields}");
+        assert!(
+            again <= BURST * (yields + 1),
+            "{again} tries, {yields} yields"
+        );
+    }
+
+    #[test]
+    fn where_it_is_in_vain_it_is_left_out_more_and_more_often() {
+        let polling = Polling::new(Duration::ZERO);
+        let polled: Vec<bool> = (0..100).map(|_| in_vain(&polling).0 > 0).collect();
+        let at: Vec<usize> = (0..100).filter(|i| polled[*i]).collect();
+        assert_eq!(at, [0, 3, 8, 17, 34, 51, 68, 85]);
+    }
+
+    #[test]
+    fn a_long_limit_is_left_out_for_longer() {
+        let polling = Polling::new(Duration::from_micros(300));
+        let polled = (0..400).filter(|_| in_vain(&polling).0 > 0).count();
+        // 0, 3, 8, 17, 34, 67, 132, then each 101st.
+        assert!((8..=11).contains(&polled), "{polled}");
+    }
+
+    #[test]
+    fn once_it_pays_it_is_done_each_time_again() {
+        // Long, so that it pays on a busy machine too.
+        let polling = Polling::new(Duration::from_secs(60));
+        polling.vain.store(5, Ordering::Relaxed);
+        let mut round = Round::default();
+        assert_eq!(polling.next(&mut round), Next::Again);
+        polling.done(&mut round);
+        for _ in 0..10 {
+            assert_eq!(polling.next(&mut round), Next::Again);
+            polling.done(&mut round);
+        }
+        assert_eq!(polling.vain.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_too_long_does_not_pay() {
+        let polling = Polling::new(Duration::ZERO);
+        let mut round = Round::default();
+        polling.next(&mut round);
+        thread::sleep(WORTH * 2);
+        polling.done(&mut round);
+        assert_eq!(polling.next(&mut round), Next::Sleep);
+    }
+}
