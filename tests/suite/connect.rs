@@ -2,6 +2,7 @@
 
 mod activation;
 mod descriptors;
+mod lasting;
 mod one_way;
 mod stop;
 mod views;

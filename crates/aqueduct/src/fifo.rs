@@ -38,6 +38,7 @@ mod log;
 mod name;
 mod open;
 mod receiver;
+mod returning;
 mod sender;
 mod shared;
 mod watch;

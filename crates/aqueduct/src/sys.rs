@@ -221,6 +221,16 @@ pub(crate) fn unread(fd: impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(unread).unwrap_or(0))
 }
 
+/// How many bytes a TCP socket has sent or has to send, and the peer's system has not acknowledged;
+/// `SIOCOUTQ`, tcp(7).
+pub(crate) fn unsent(fd: impl AsFd) -> io::Result<usize> {
+    let mut unsent: libc::c_int = 0;
+    // SAFETY: the kernel writes one `int` to the address, which is ours.
+    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, &mut unsent) };
+    result_of(result.into())?;
+    Ok(usize::try_from(unsent).unwrap_or(0))
+}
+
 /// Takes flock(2)'s exclusive lock if it is free, and says whether it did.
 pub(crate) fn try_lock(fd: impl AsFd) -> io::Result<bool> {
     match flock(fd, libc::LOCK_EX | libc::LOCK_NB) {

@@ -3,7 +3,7 @@ use std::fmt::{self, Debug, Formatter};
 use super::byte_stream::{ByteStream, Held};
 use super::packets::Packets;
 use super::send_only::{Rest, SendOnly};
-use super::{Incoming, Outgoing, Peer};
+use super::{Incoming, Outgoing, Peer, lasting};
 use crate::child::Child;
 use crate::codec::Codec;
 use crate::frame::{BoxFrameSink, BoxFrameStream, FramedRead, FramedWrite, Framing};
@@ -213,6 +213,18 @@ impl Connection {
                 let (sender, receiver) = socket.into_split();
                 Outgoing::frames(SendOnly::new(sender, Rest::Packets(receiver)))
             }
+        }
+    }
+
+    /// The sending direction, for one that connects again.
+    pub(super) fn into_link(self) -> lasting::Link {
+        // Of others the system does not tell what their peers have.
+        let knows = matches!(self.peer, Peer::Unix(_));
+        match self.link {
+            Link::Bytes(ByteStream { reader, writer }) => {
+                lasting::Link::bytes(reader, writer, self.framing, self.chunk, knows)
+            }
+            Link::Packets(socket) => lasting::Link::packets(socket),
         }
     }
 

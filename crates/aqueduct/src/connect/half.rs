@@ -32,11 +32,21 @@ pub(super) trait Half: AsyncRead {
     /// Says that no more is wanted. Asked again at each end of a message for as long as the rest
     /// [stays](Rest::Stays).
     fn stop(&mut self) -> Rest;
+
+    /// How many bytes of the other direction have not arrived at the peer, where the system can
+    /// tell; an error if they never will.
+    fn undelivered(&self) -> io::Result<usize> {
+        Ok(0)
+    }
 }
 
 impl Half for BoxHalf {
     fn stop(&mut self) -> Rest {
         (**self).stop()
+    }
+
+    fn undelivered(&self) -> io::Result<usize> {
+        (**self).undelivered()
     }
 }
 
@@ -74,6 +84,13 @@ impl Half for fifo::Receiver {
 impl Half for tcp::OwnedReadHalf {
     fn stop(&mut self) -> Rest {
         Rest::Comes
+    }
+
+    fn undelivered(&self) -> io::Result<usize> {
+        // A peer that has closed resets the connection when something arrives.
+        let stream = self.as_ref();
+        let waiting = sys::unsent(stream)?;
+        stream.take_error()?.map_or(Ok(waiting), Err)
     }
 }
 

@@ -3,15 +3,20 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use super::byte_stream::ByteStream;
 use super::clients::Clients;
-use super::{Connection, Incoming, Peer};
+use super::lasting::{Connector, Lasting};
+use super::{Connection, Error, Incoming, Outgoing, Peer};
 use crate::endpoint::Endpoint;
 use crate::frame::Framing;
 use crate::unix::{peer_credentials, seqpacket};
@@ -154,6 +159,42 @@ impl Listener {
             Inner::Once(Some(connection)) => connection.into_incoming(),
             _ => Incoming::new(Clients::new(self)),
         }
+    }
+}
+
+impl Listener {
+    /// Sends to one client after another: to the first one who connects, and when that has gone, or
+    /// has ended its own direction, to the next.
+    ///
+    /// It is the bound side of [`Options::reconnect`](super::Options::reconnect), and promises the
+    /// same. Each time a client is waited for as long as `wait` says; `None`: for ever.
+    pub fn into_outgoing(self, wait: Option<Duration>) -> Outgoing {
+        let local = self.local.clone();
+        let endpoint = local.clone();
+        let listener = Arc::new(Mutex::new(self));
+        let next: Connector = Box::new(move || {
+            let (listener, endpoint) = (Arc::clone(&listener), endpoint.clone());
+            Box::pin(async move {
+                let mut listener = listener.lock().await;
+                let accepting = listener.accept();
+                let accepted = match wait {
+                    None => accepting.await,
+                    Some(waited) => {
+                        timeout(waited, accepting)
+                            .await
+                            .map_err(|_| Error::TimedOut {
+                                endpoint,
+                                peer: "client",
+                                waited,
+                                source: None,
+                            })?
+                    }
+                };
+                let over = "no client can come any more";
+                accepted.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::BrokenPipe, over)))
+            })
+        });
+        Outgoing::lasting(Lasting::new(local, next, None))
     }
 }
 

@@ -2,12 +2,13 @@ use std::time::Duration;
 
 use super::descriptor::{self, Found};
 use super::half::{BoxHalf, Shared};
+use super::lasting::{Connector, Lasting};
 use super::queue::{self, Given, Taken};
 use super::{Asked, Error, Incoming, Outgoing};
 use crate::blocking::{BlockingReader, BlockingWriter};
 use crate::child::Command;
 use crate::endpoint::{self, Endpoint};
-use crate::fifo::{self, SharedSender};
+use crate::fifo::{self, ReaderGone, SharedSender};
 use crate::frame::{FramedWrite, Framing, PIPE_CHUNK};
 use crate::mq::{self, Framed, WholeMessage};
 use crate::{pipe, stdio};
@@ -27,6 +28,7 @@ pub struct Options {
     pub(super) framing: Framing,
     pub(super) create: bool,
     pub(super) wait: Option<Duration>,
+    pub(super) reconnect: bool,
 }
 
 impl Default for Options {
@@ -43,6 +45,7 @@ impl Options {
             framing: Framing::length(),
             create: true,
             wait: None,
+            reconnect: false,
         }
     }
 
@@ -66,6 +69,46 @@ impl Options {
     /// of a socket. `None`: for ever; zero: it is tried once.
     pub fn wait(&mut self, limit: Option<Duration>) -> &mut Self {
         self.wait = limit;
+        self
+    }
+
+    /// Sets whether a sending end ([`open_sender`](Self::open_sender),
+    /// [`Listener::into_outgoing`](super::Listener::into_outgoing)) outlives its peer. Off by
+    /// default.
+    ///
+    /// - The sender of a **FIFO** waits for another reader when the last one has gone
+    ///   ([`ReaderGone::Wait`](fifo::ReaderGone::Wait)).
+    /// - The sender on a **socket** connects again when the connection breaks, and when the peer
+    ///   ends its own direction: a receiver that stops says so in that way. What was given to the
+    ///   connection is sent first, and the next message goes to the next connection.
+    /// - A **queue** has no peer; of a program or an inherited descriptor there is but one.
+    ///
+    /// Each time it waits for as long as [`wait`](Self::wait) says, and fails with
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut) then.
+    ///
+    /// # What is promised
+    ///
+    /// Messages arrive in order, whole, and **at most once**; each is given to one connection
+    /// only, unless the system says that it has not taken all of it.
+    ///
+    /// - **Unix sockets**: a message that the system has taken can be read by the peer, and one that
+    ///   it has not taken goes to the next connection, whole. So nothing is lost as long as the
+    ///   peer stops in order, which is to read what is there after it takes no more
+    ///   ([`Incoming::stop`]). If it is killed, what it had not read is lost: at most what the
+    ///   socket's buffer holds (`SO_SNDBUF`, 208 KiB by default).
+    /// - **TCP**: nothing is lost if the peer ends its direction, goes on reading until this one has
+    ///   ended, and then closes, as [`Incoming::stop`] does. If the connection breaks in any other way
+    ///   what was on its way is lost, and nobody can tell how much that was.
+    /// - **FIFO**: what was written and not read is there for the next reader, from where the last one
+    ///   has stopped.
+    ///
+    /// Where messages may be lost a `tracing` warning says so, and
+    /// [`Outgoing::broken_connections`] counts.
+    ///
+    /// Closing such an end waits until the peer has read all, which it shows by ending its own
+    /// direction, for [`DEFAULT_FAREWELL`](super::DEFAULT_FAREWELL) at most.
+    pub fn reconnect(&mut self, reconnect: bool) -> &mut Self {
+        self.reconnect = reconnect;
         self
     }
 
@@ -142,6 +185,9 @@ impl Options {
         match endpoint {
             Endpoint::Fifo(fifo) => {
                 let mut options = self.fifo(fifo);
+                if self.reconnect {
+                    options.on_reader_gone(ReaderGone::Wait);
+                }
                 let sender = options.wait_timeout(self.wait).open_sender(fifo.path());
                 let sender = sender.await.map_err(|error| match error {
                     fifo::Error::TimedOut { waited, .. } => Error::TimedOut {
@@ -179,7 +225,17 @@ impl Options {
             }
             Endpoint::Fd(fd) => self.send_to_fd(endpoint, fd),
             Endpoint::Unix(_) | Endpoint::UnixPacket(_) | Endpoint::Tcp(_) => {
-                Ok(self.connect(endpoint).await?.into_outgoing())
+                let first = self.connect(endpoint).await?;
+                if !self.reconnect {
+                    return Ok(first.into_outgoing());
+                }
+                let (options, at) = (self.clone(), endpoint.clone());
+                let again: Connector = Box::new(move || {
+                    let (options, at) = (options.clone(), at.clone());
+                    Box::pin(async move { Ok(options.connect(&at).await?) })
+                });
+                let lasting = Lasting::new(endpoint.clone(), again, Some(first));
+                Ok(Outgoing::lasting(lasting))
             }
         }
     }

@@ -1,12 +1,15 @@
 use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_sink::Sink;
 
 use super::Message;
+use super::lasting::Lasting;
 use crate::Sender;
 use crate::child::Child;
 use crate::codec::Encode;
@@ -32,6 +35,7 @@ pub struct Outgoing {
     /// `None` once it was closed: a pipe has no other way to end.
     outlet: Option<Outlet>,
     child: Option<Child>,
+    broken: Option<Arc<AtomicU64>>,
 }
 
 type Outlet = Pin<Box<dyn Sink<Message, Error = io::Error> + Send>>;
@@ -41,7 +45,16 @@ impl Outgoing {
         Self {
             outlet: Some(Box::pin(outlet)),
             child: None,
+            broken: None,
         }
+    }
+
+    /// Sends over one connection after another.
+    pub(super) fn lasting(lasting: Lasting) -> Self {
+        let broken = lasting.broken();
+        let mut outgoing = Self::new(lasting);
+        outgoing.broken = Some(broken);
+        outgoing
     }
 
     pub(super) fn with_child(mut self, child: Child) -> Self {
@@ -60,6 +73,13 @@ impl Outgoing {
     /// [`Connection::take_child`](super::Connection::take_child).
     pub fn take_child(&mut self) -> Option<Child> {
         self.child.take()
+    }
+
+    /// How many connections of an end that [connects again](super::Options::reconnect) broke so that
+    /// messages given to them may be lost. Each is told of by a `tracing` warning.
+    pub fn broken_connections(&self) -> u64 {
+        let broken = self.broken.as_ref();
+        broken.map_or(0, |it| it.load(Ordering::Relaxed))
     }
 
     /// The sending end for items that `codec` turns into bodies.

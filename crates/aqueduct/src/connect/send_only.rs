@@ -11,7 +11,7 @@ use futures_sink::Sink;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
-use super::ByteReader;
+use super::half::BoxHalf;
 use crate::unix::seqpacket;
 
 /// How long closing a sending end waits for a peer that has talked back to end its own direction.
@@ -23,40 +23,37 @@ pub const DEFAULT_LINGER: Duration = Duration::from_secs(1);
 /// How many reads in a row are made to throw something away.
 const DISCARDS: usize = 16;
 
-/// A sink that reads and throws away what the peer says, so that a peer which talks back is never
-/// stuck on it, and closes so that the peer gets all that was sent.
-pub(super) struct SendOnly<S> {
-    sink: S,
+/// The direction of a connection that nobody wants.
+pub(super) struct Unwanted {
     rest: Rest,
+    /// The peer has ended it, or it has failed.
+    ended: bool,
     /// Something was thrown away.
     talkative: bool,
-    closed: bool,
-    linger: Option<Pin<Box<Sleep>>>,
 }
 
-/// The direction nobody wants.
+/// What the direction nobody wants gives.
 pub(super) enum Rest {
-    Bytes(ByteReader),
+    Bytes(BoxHalf),
     Packets(seqpacket::Receiver),
-    Ended,
 }
 
-impl<S: Sink<Bytes, Error = io::Error> + Unpin> SendOnly<S> {
-    pub(super) fn new(sink: S, rest: Rest) -> Self {
+impl Unwanted {
+    pub(super) fn new(rest: Rest) -> Self {
         Self {
-            sink,
             rest,
+            ended: false,
             talkative: false,
-            closed: false,
-            linger: None,
         }
     }
 
     /// Throws away what is there; ready when the peer has ended its direction.
-    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..DISCARDS {
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
             let more = match &mut self.rest {
-                Rest::Ended => return Poll::Ready(Ok(())),
                 Rest::Bytes(reader) => {
                     let mut room = [0; 4096];
                     let mut buf = ReadBuf::new(&mut room);
@@ -70,15 +67,44 @@ impl<S: Sink<Bytes, Error = io::Error> + Unpin> SendOnly<S> {
             };
             match more {
                 Ok(true) => self.talkative = true,
-                Ok(false) => self.rest = Rest::Ended,
+                Ok(false) => self.ended = true,
                 Err(error) => {
-                    self.rest = Rest::Ended;
+                    self.ended = true;
                     return Poll::Ready(Err(error));
                 }
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// How many bytes of the other direction have not arrived at the peer, where the system can
+    /// tell; an error if they never will.
+    pub(super) fn undelivered(&self) -> io::Result<usize> {
+        match &self.rest {
+            Rest::Bytes(reader) => reader.undelivered(),
+            Rest::Packets(_) => Ok(0),
+        }
+    }
+}
+
+/// A sink that reads and throws away what the peer says, so that a peer which talks back is never
+/// stuck on it, and closes so that the peer gets all that was sent.
+pub(super) struct SendOnly<S> {
+    sink: S,
+    unwanted: Unwanted,
+    closed: bool,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: Sink<Bytes, Error = io::Error> + Unpin> SendOnly<S> {
+    pub(super) fn new(sink: S, rest: Rest) -> Self {
+        Self {
+            sink,
+            unwanted: Unwanted::new(rest),
+            closed: false,
+            linger: None,
+        }
     }
 
     /// Beside waiting for the sink, whatever the peer says is thrown away. An error of that
@@ -88,7 +114,7 @@ impl<S: Sink<Bytes, Error = io::Error> + Unpin> SendOnly<S> {
         cx: &mut Context<'_>,
         sent: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(error)) = self.poll_discard(cx)
+        if let Poll::Ready(Err(error)) = self.unwanted.poll_discard(cx)
             && !matches!(sent, Poll::Ready(Err(_)))
         {
             return Poll::Ready(Err(error));
@@ -123,10 +149,10 @@ impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Bytes> for SendOnly<S> {
             ready!(self.beside(cx, closed))?;
             self.closed = true;
         }
-        if let Poll::Ready(ended) = self.poll_discard(cx) {
+        if let Poll::Ready(ended) = self.unwanted.poll_discard(cx) {
             return Poll::Ready(ended);
         }
-        if !self.talkative {
+        if !self.unwanted.talkative {
             return Poll::Ready(Ok(()));
         }
         let linger = &mut self.linger;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::error::Error;
 use super::locate::Located;
 use super::name::PathState;
+use super::returning::Returning;
 use super::watch::Watch;
 use super::{Receiver, Sender};
 use crate::fd::Access;
@@ -25,8 +26,8 @@ pub const VANISH_GRACE: Duration = Duration::from_secs(1);
 /// How soon a waiting sender tries again without an event, at first and after many tries.
 ///
 /// It must try: a reader that itself waits in a blocking open(2) makes no event.
-const FIRST_TICK: Duration = Duration::from_millis(1);
-const LAST_TICK: Duration = Duration::from_millis(100);
+pub(super) const FIRST_TICK: Duration = Duration::from_millis(1);
+pub(super) const LAST_TICK: Duration = Duration::from_millis(100);
 
 /// How often something that was exchanged while it was being opened is looked up anew.
 const MAX_RACES: u32 = 16;
@@ -43,6 +44,15 @@ pub enum ReaderGone {
     /// [`Keep`](Self::Keep).
     #[default]
     Fail,
+    /// A write waits until a reader has come again, for as long as
+    /// [`wait_timeout`](OpenOptions::wait_timeout) says: then it fails with
+    /// [`TimedOut`](Error::TimedOut).
+    ///
+    /// What was written and not read stays in the FIFO meanwhile, as with [`Fail`](Self::Fail). So
+    /// that it does not vanish with the last writer, shutting down (`poll_shutdown`, the `close` of
+    /// a sink) waits likewise while there is no reader and anything is unread. Dropping the sender
+    /// waits for nothing.
+    Wait,
     /// Bytes are kept for the next reader: nothing fails, and once the FIFO is full a write waits.
     ///
     /// The sender opens the FIFO for reading too (`O_RDWR`, see fifo(7)), which has consequences:
@@ -234,7 +244,7 @@ impl OpenOptions {
         let path = path.as_ref();
         require_runtime(path)?;
         let access = match self.on_reader_gone {
-            ReaderGone::Fail => Access::Write,
+            ReaderGone::Fail | ReaderGone::Wait => Access::Write,
             ReaderGone::Keep => Access::ReadWrite,
         };
         for _ in 0..MAX_RACES {
@@ -250,7 +260,7 @@ impl OpenOptions {
                     path: path.to_owned(),
                 });
             };
-            return Sender::new(located.name, fd);
+            return Sender::new(located.name, fd, self.returning());
         }
         Err(unstable(path))
     }
@@ -311,7 +321,7 @@ impl OpenOptions {
                     if let Some(fd) = self.open_with_reader(&located)?
                         && located.state()? == PathState::Current
                     {
-                        return Sender::new(located.name, fd).map(Some);
+                        return Sender::new(located.name, fd, self.returning()).map(Some);
                     }
                 }
                 PathState::Replaced => {
@@ -334,11 +344,17 @@ impl OpenOptions {
         }
     }
 
+    /// What a sender does about a reader that has gone, if it waits for another one.
+    fn returning(&self) -> Option<Returning> {
+        let waits = self.on_reader_gone == ReaderGone::Wait;
+        waits.then(|| Returning::new(self.wait_timeout))
+    }
+
     /// Opens it for sending if there is a reader now.
     fn open_with_reader(&self, located: &Located) -> Result<Option<OwnedFd>, Error> {
         let opened = located.open(Access::Write)?;
         match self.on_reader_gone {
-            ReaderGone::Fail => Ok(opened),
+            ReaderGone::Fail | ReaderGone::Wait => Ok(opened),
             // The first one stays open meanwhile, so that the reader sees no end of stream.
             ReaderGone::Keep => match opened {
                 Some(_first) => located.open(Access::ReadWrite),

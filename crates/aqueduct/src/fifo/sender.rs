@@ -4,15 +4,17 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use nix::poll::PollFlags;
 use tokio::io::AsyncWrite;
 use tracing::Span;
 
 use super::error::Error;
 use super::log::Log;
 use super::name::{Name, PathState};
+use super::returning::Returning;
 use super::{OpenOptions, TARGET};
 use crate::frame::{FramedWrite, Framing, PIPE_CHUNK};
-use crate::pipe;
+use crate::{fd, pipe, sys};
 
 /// The sending end of a FIFO.
 ///
@@ -32,17 +34,27 @@ pub struct Sender {
     // First, as `Name` asks.
     name: Name,
     inner: pipe::Sender,
+    returning: Option<Returning>,
     log: Log,
 }
 
 impl Sender {
-    pub(super) fn new(name: Name, fd: OwnedFd) -> Result<Self, Error> {
+    pub(super) fn new(
+        name: Name,
+        fd: OwnedFd,
+        returning: Option<Returning>,
+    ) -> Result<Self, Error> {
         let span = tracing::debug_span!(target: TARGET, "fifo sender", path = ?name.path());
         match pipe::Sender::within(fd) {
             Ok(inner) => {
                 tracing::debug!(target: TARGET, parent: &span, "opened");
                 let log = Log(span);
-                Ok(Self { name, inner, log })
+                Ok(Self {
+                    name,
+                    inner,
+                    returning,
+                    log,
+                })
             }
             Err(source) => Err(Error::Register {
                 path: name.path().to_owned(),
@@ -123,10 +135,58 @@ impl Sender {
         &self.log
     }
 
+    /// Writes by `write`, as often as the last reader has gone and another one is waited for.
+    fn poll_write_by(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(Pin<&mut pipe::Sender>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let mut tried = false;
+        loop {
+            // Not tried again before there is a reason to.
+            if tried || self.is_waiting() {
+                ready!(self.poll_return(cx))?;
+            }
+            let result = ready!(write(Pin::new(&mut self.inner), cx));
+            self.note(&result);
+            let gone = matches!(&result, Err(e) if e.kind() == io::ErrorKind::BrokenPipe);
+            if !gone || self.returning.is_none() {
+                self.is_back();
+                return Poll::Ready(result);
+            }
+            tried = true;
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.returning.as_ref().is_some_and(Returning::is_waiting)
+    }
+
+    fn is_back(&mut self) {
+        if let Some(returning) = &mut self.returning {
+            returning.is_back();
+        }
+    }
+
+    fn poll_return(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.returning {
+            Some(returning) => returning.poll(cx, self.inner.as_fd(), self.name.path()),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Whether something was written that nobody has read, and nobody is there to read it.
+    fn is_abandoned(&self) -> io::Result<bool> {
+        let state = fd::poll_now(self.as_fd(), PollFlags::empty())?;
+        Ok(state.contains(PollFlags::POLLERR) && sys::unread(self)? > 0)
+    }
+
     fn note<T>(&self, result: &io::Result<T>) {
         match result {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
-                tracing::debug!(target: TARGET, parent: &*self.log, "the last reader has gone");
+                if !self.is_waiting() {
+                    tracing::debug!(target: TARGET, parent: &*self.log, "the last reader has gone");
+                }
             }
             Err(error) => {
                 tracing::debug!(target: TARGET, parent: &*self.log, %error, "write failed");
@@ -142,10 +202,8 @@ impl AsyncWrite for Sender {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let result = ready!(Pin::new(&mut this.inner).poll_write(cx, buf));
-        this.note(&result);
-        Poll::Ready(result)
+        let write = |inner: Pin<&mut pipe::Sender>, cx: &mut Context<'_>| inner.poll_write(cx, buf);
+        self.get_mut().poll_write_by(cx, write)
     }
 
     fn poll_write_vectored(
@@ -153,10 +211,10 @@ impl AsyncWrite for Sender {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let result = ready!(Pin::new(&mut this.inner).poll_write_vectored(cx, bufs));
-        this.note(&result);
-        Poll::Ready(result)
+        let write = |inner: Pin<&mut pipe::Sender>, cx: &mut Context<'_>| {
+            inner.poll_write_vectored(cx, bufs)
+        };
+        self.get_mut().poll_write_by(cx, write)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -168,7 +226,14 @@ impl AsyncWrite for Sender {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.returning.is_some() {
+            while this.is_abandoned()? {
+                ready!(this.poll_return(cx))?;
+            }
+            this.is_back();
+        }
+        Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
 

@@ -45,6 +45,11 @@ impl Sender {
         &self.socket
     }
 
+    /// Drops the message that waits, which is sent elsewhere.
+    pub(crate) fn abandon(&mut self) {
+        self.waiting = None;
+    }
+
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(message) = &self.waiting {
             let sent = ready!(self.socket.poll_send(cx, message));

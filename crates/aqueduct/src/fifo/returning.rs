@@ -1,0 +1,105 @@
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use nix::sys::inotify::AddWatchFlags;
+use tokio::time::Instant;
+
+use super::TARGET;
+use super::error::Error;
+use super::open::{FIRST_TICK, LAST_TICK};
+use super::watch::Watch;
+
+/// Who has to be waited for longer than this is told of.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// A sender's wait for another reader: [`ReaderGone::Wait`](super::ReaderGone::Wait).
+pub(super) struct Returning {
+    limit: Option<Duration>,
+    gone: Option<Gone>,
+}
+
+/// Since the last reader has gone.
+struct Gone {
+    watch: Arc<Watch>,
+    since: Instant,
+    tick: Duration,
+    pause: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+    told: bool,
+}
+
+impl Returning {
+    pub(super) fn new(limit: Option<Duration>) -> Self {
+        Self { limit, gone: None }
+    }
+
+    /// Whether a reader is waited for.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.gone.is_some()
+    }
+
+    /// A reader is there.
+    pub(super) fn is_back(&mut self) {
+        self.gone = None;
+    }
+
+    /// Waits for a sign of a reader, or for a while; then it has to be tried whether one is there.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        fd: BorrowedFd<'_>,
+        path: &Path,
+    ) -> Poll<io::Result<()>> {
+        let Some(gone) = &mut self.gone else {
+            let watch = Watch::on(fd, path, AddWatchFlags::IN_OPEN);
+            self.gone = Some(Gone {
+                watch: Arc::new(watch),
+                since: Instant::now(),
+                tick: FIRST_TICK,
+                pause: None,
+                told: false,
+            });
+            // One may have come before the watch was there.
+            return Poll::Ready(Ok(()));
+        };
+        let waited = gone.since.elapsed();
+        let left = self.limit.map(|limit| limit.saturating_sub(waited));
+        if left.is_some_and(|left| left.is_zero()) {
+            let path = path.to_owned();
+            return Poll::Ready(Err(Error::TimedOut { path, waited }.into()));
+        }
+        if waited >= PATIENCE && !gone.told {
+            gone.told = true;
+            tracing::warn!(target: TARGET, ?path, "the reader has gone, waiting for another one");
+        }
+        let Gone {
+            watch, tick, pause, ..
+        } = gone;
+        let pausing = pause.get_or_insert_with(|| {
+            let watch = Arc::clone(watch);
+            let limit = left.map_or(*tick, |left| left.min(*tick));
+            Box::pin(async move {
+                watch.changed_within(limit).await;
+            })
+        });
+        ready!(pausing.as_mut().poll(cx));
+        *pause = None;
+        *tick = (*tick * 2).min(LAST_TICK);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for Returning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Returning")
+            .field("limit", &self.limit)
+            .field("gone", &self.gone.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,242 @@
+//! Sending ends that outlive their peers: nothing lost, nothing doubled, over restarts.
+
+use std::time::Duration;
+
+use aqueduct::Endpoint;
+use aqueduct::connect::{Error, Message, Options, Outgoing};
+use aqueduct::frame::{FrameError, Framing};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tempfile::TempDir;
+
+use super::{dir, options, unserved};
+use crate::support::deadline;
+
+/// More than the buffers of a Unix socket hold, some times over.
+const MESSAGES: u64 = 60_000;
+const RESTARTS: u64 = 20;
+const LARGE: u64 = 3_000;
+
+fn reconnecting(framing: Framing) -> Options {
+    let mut options = options(framing);
+    options.reconnect(true);
+    options
+}
+
+/// All the kinds of address whose peers can come back.
+fn addresses(dir: &TempDir) -> Vec<Endpoint> {
+    let fifo = format!("fifo:{}", dir.path().join("fifo").display());
+    let mut addresses = vec![fifo.parse().expect("it is one")];
+    for scheme in super::SOCKETS {
+        addresses.push(unserved(scheme, dir));
+    }
+    addresses
+}
+
+fn number(message: &Message) -> u64 {
+    let text = std::str::from_utf8(message.body()).expect("it is text");
+    text.trim_end_matches('.').parse().expect("it is a number")
+}
+
+async fn send_all(mut outgoing: Outgoing, messages: u64, size: u64) -> u64 {
+    for i in 0..messages {
+        // Of many sizes, so that buffers end inside of them.
+        let message = format!("{i}{}", ".".repeat((i % size) as usize));
+        let fed = outgoing.feed(Bytes::from(message).into()).await;
+        fed.expect("it is taken");
+        if i % 1000 == 999 {
+            outgoing.flush().await.expect("it is sent");
+        }
+    }
+    let broken = outgoing.broken_connections();
+    match outgoing.close().await {
+        Err(error) => assert!(outgoing.broken_connections() > broken, "{error}"),
+        Ok(()) => assert_eq!(outgoing.broken_connections(), broken),
+    }
+    outgoing.broken_connections()
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_doubled_when_the_receiver_stops_and_comes_again() {
+    let dir = dir();
+    for address in addresses(&dir) {
+        let options = reconnecting(Framing::lines());
+        let mut incoming = options.open_receiver(&address).await.expect("it is opened");
+        let outgoing = deadline(options.open_sender(&address)).await;
+        let sending = tokio::spawn(send_all(outgoing.expect("it is opened"), MESSAGES, 97));
+        let mut seen = 0;
+        let check = |message: std::io::Result<Message>, seen: &mut u64| {
+            let message = message.expect("it is whole");
+            assert_eq!(number(&message), *seen, "{address}");
+            *seen += 1;
+        };
+        for restart in 1..=RESTARTS {
+            // So many, and then it is told to stop, wherever that is.
+            let enough = MESSAGES * restart / (RESTARTS + 2);
+            while seen < enough {
+                check(
+                    deadline(incoming.next()).await.expect("more comes"),
+                    &mut seen,
+                );
+            }
+            incoming.stop();
+            while let Some(message) = deadline(incoming.next()).await {
+                check(message, &mut seen);
+            }
+            drop(incoming);
+            incoming = options.open_receiver(&address).await.expect("it is opened");
+        }
+        while seen < MESSAGES {
+            check(
+                deadline(incoming.next()).await.expect("more comes"),
+                &mut seen,
+            );
+        }
+        drop(incoming);
+        assert_eq!(deadline(sending).await.expect("no panic"), 0, "{address}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_peer_that_is_killed_had_not_read_is_told_of_and_nothing_comes_twice() {
+    let dir = dir();
+    for scheme in ["unix", "unixpacket", "tcp"] {
+        let address = unserved(scheme, &dir);
+        let options = reconnecting(Framing::length());
+        let mut incoming = options.open_receiver(&address).await.expect("it is opened");
+        let outgoing = deadline(options.open_sender(&address)).await;
+        let outgoing = outgoing.expect("it is opened");
+        // Far more than buffers hold.
+        let sending = tokio::spawn(send_all(outgoing, LARGE, 20_000));
+        for i in 0..100 {
+            let message = deadline(incoming.next()).await.expect("more comes");
+            assert_eq!(number(&message.expect("it is whole")), i);
+        }
+        // As the system closes what a killed process had open.
+        drop(incoming);
+        let mut incoming = options.open_receiver(&address).await.expect("it is opened");
+        let mut last = 99;
+        while last < LARGE - 1 {
+            let message = deadline(incoming.next()).await.expect("more comes");
+            let number = number(&message.expect("it is whole"));
+            assert!(number > last, "{scheme}: {number} after {last}");
+            last = number;
+        }
+        drop(incoming);
+        assert!(deadline(sending).await.expect("no panic") > 0, "{scheme}");
+    }
+}
+
+#[tokio::test]
+async fn closing_waits_until_the_peer_has_read_all() {
+    let dir = dir();
+    for scheme in ["unix", "unixpacket", "tcp"] {
+        let address = unserved(scheme, &dir);
+        let options = reconnecting(Framing::lines());
+        let mut incoming = options.open_receiver(&address).await.expect("it is opened");
+        let mut outgoing = deadline(options.open_sender(&address))
+            .await
+            .expect("it is");
+        for _ in 0..10 {
+            outgoing.feed("hello".into()).await.expect("it is taken");
+        }
+        let closing = tokio::spawn(async move { outgoing.close().await });
+        for _ in 0..10 {
+            let message = deadline(incoming.next()).await.expect("it comes");
+            assert_eq!(message.expect("it is whole").body(), "hello");
+            assert!(!closing.is_finished(), "{scheme}");
+        }
+        // It has to look once more to see the end.
+        let mut next = Box::pin(incoming.next());
+        deadline(async {
+            tokio::select! {
+                closed = closing => closed.expect("no panic").expect("it closes"),
+                _ = &mut next => panic!("nothing comes any more"),
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_come_again_is_waited_for_as_long_as_told() {
+    let dir = dir();
+    for address in addresses(&dir) {
+        let mut options = reconnecting(Framing::lines());
+        let mut incoming = options.open_receiver(&address).await.expect("it is opened");
+        options.wait(Some(Duration::from_millis(50)));
+        let mut outgoing = deadline(options.open_sender(&address))
+            .await
+            .expect("it is");
+        outgoing.send("one".into()).await.expect("it is sent");
+        deadline(incoming.next())
+            .await
+            .expect("it comes")
+            .expect("whole");
+        drop(incoming);
+        let error = deadline(async {
+            loop {
+                if let Err(error) = outgoing.send("two".into()).await {
+                    break error;
+                }
+            }
+        });
+        let error = error.await;
+        assert_eq!(
+            error.kind(),
+            std::io::ErrorKind::TimedOut,
+            "{address}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_bound_end_sends_to_one_client_after_another() {
+    let dir = dir();
+    for scheme in super::SOCKETS {
+        let address = unserved(scheme, &dir);
+        let options = options(Framing::lines());
+        let listener = options.bind(&address).await.expect("it is bound");
+        let mut outgoing = listener.into_outgoing(Some(Duration::from_millis(20)));
+        let error = deadline(outgoing.send("nobody".into())).await.unwrap_err();
+        let error = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
+        assert!(matches!(
+            error,
+            Some(Error::TimedOut { peer: "client", .. })
+        ));
+        for i in 0..3 {
+            let client = deadline(options.connect(&address))
+                .await
+                .expect("it is connected");
+            let mut client = client.into_incoming();
+            let word = format!("{scheme} {i}");
+            let send = async {
+                // Until the one before has been missed.
+                outgoing.send(Bytes::from(word.clone()).into()).await
+            };
+            deadline(send).await.expect("it is sent");
+            let got = deadline(client.next())
+                .await
+                .expect("it comes")
+                .expect("whole");
+            assert_eq!(got.body(), word.as_bytes());
+            drop(client);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_and_the_end_goes_on() {
+    let dir = dir();
+    let address = unserved("unix", &dir);
+    let options = reconnecting(Framing::lines().max_frame(5));
+    let mut incoming = options.open_receiver(&address).await.expect("it is opened");
+    let mut outgoing = deadline(options.open_sender(&address))
+        .await
+        .expect("it is");
+    let error = outgoing.send("too long".into()).await.unwrap_err();
+    assert!(FrameError::of(&error).is_some(), "{error}");
+    outgoing.send("fine".into()).await.expect("it is sent");
+    let message = deadline(incoming.next()).await.expect("it comes");
+    assert_eq!(message.expect("it is whole").body(), "fine");
+}
