@@ -15,6 +15,7 @@
 //! | a service to run | [`serve`](mod@serve), [`handshake`] |
 //! | a server that comes and goes | [`Reconnect`] |
 //! | to know what a mechanism promises | [`contract`] |
+//! | messages to move from one address to another | [`relay`] |
 //!
 //! # How it fits together
 //!
@@ -69,6 +70,7 @@ mod latency;
 pub mod mq;
 pub mod pipe;
 pub mod reconnect;
+pub mod relay;
 pub mod serve;
 mod source;
 pub mod stdio;

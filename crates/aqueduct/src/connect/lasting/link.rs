@@ -25,7 +25,12 @@ pub(in crate::connect) struct Link {
     knows: bool,
     /// Since this direction was ended: until when the peer is waited for, and when it is looked
     /// after next.
-    parting: Option<(Pin<Box<Sleep>>, Pin<Box<Sleep>>)>,
+    parting: Option<Parting>,
+}
+
+struct Parting {
+    limit: Pin<Box<Sleep>>,
+    tick: Pin<Box<Sleep>>,
 }
 
 /// How often it is asked whether all has arrived.
@@ -170,9 +175,9 @@ impl Link {
                 Outlet::Packets { sender, .. } => Pin::new(sender).poll_close(cx),
             })?;
         }
-        let (limit, tick) = self.parting.get_or_insert_with(|| {
-            let limit = Box::pin(sleep(DEFAULT_FAREWELL));
-            (limit, Box::pin(sleep(Duration::ZERO)))
+        let Parting { limit, tick } = self.parting.get_or_insert_with(|| Parting {
+            limit: Box::pin(sleep(DEFAULT_FAREWELL)),
+            tick: Box::pin(sleep(Duration::ZERO)),
         });
         loop {
             let ended = self.unwanted.poll_discard(cx)?.is_ready();

@@ -1,0 +1,287 @@
+//! Moving messages from one end to another, whatever the two are.
+//!
+//! A [`Relay`] takes a message from an [`Incoming`] only when the [`Outgoing`] has room for it, so a
+//! slow receiver slows the sender down, and no more is in hand than the buffers of the two ends
+//! hold: of a byte stream one read and one write (64 KiB each), or one message if that is larger;
+//! of a queue or packet socket one message. Boundaries are kept, and priorities from queue to queue.
+//!
+//! # What is lost, and when
+//!
+//! - Told to stop, it delivers all that it has taken: [`Incoming::stop`] says what that is. So
+//!   nothing is lost over a restart between FIFOs, queues and Unix sockets; over TCP nothing if both
+//!   sides heed each other's end, as those of this crate do with
+//!   [`Options::reconnect`](crate::connect::Options::reconnect).
+//! - Killed, it loses what it had in hand, and what lies unread in its sockets.
+//! - Nothing ever arrives twice.
+
+use std::fmt;
+use std::future::{pending, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use thiserror::Error;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::connect::{Incoming, Message, Outgoing};
+
+/// How long a relay that is told to stop has to deliver what it has taken: 10 s. Half of it, at
+/// most, is for senders to finish.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// Moves messages from an [`Incoming`] to an [`Outgoing`]; see the [module](self).
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::Endpoint;
+/// use aqueduct::connect::Options;
+/// use aqueduct::relay::Relay;
+/// use aqueduct::serve::CancellationToken;
+/// use futures_util::{SinkExt, StreamExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let from: Endpoint = format!("fifo:{}/from", dir.path().display()).parse()?;
+/// # let to: Endpoint = format!("unix:{}/to", dir.path().display()).parse()?;
+/// let mut options = Options::new();
+/// options.reconnect(true);
+/// let mut receiver = options.open_receiver(&to).await?;
+/// let incoming = options.open_receiver(&from).await?;
+/// let outgoing = options.open_sender(&to).await?;
+/// let stop = CancellationToken::new();
+/// let relay = tokio::spawn(Relay::new(incoming, outgoing).run(stop));
+///
+/// let mut sender = options.open_sender(&from).await?;
+/// sender.send("hello".into()).await?;
+/// sender.close().await?;
+/// assert_eq!(receiver.next().await.transpose()?, Some("hello".into()));
+/// # drop(receiver);
+/// relay.await??;
+/// # Ok(()) }
+/// ```
+#[must_use = "it does nothing until it is run"]
+pub struct Relay<'a> {
+    incoming: Incoming,
+    outgoing: Outgoing,
+    grace: Duration,
+    idle: Option<Duration>,
+    tap: Option<Tap<'a>>,
+}
+
+type Tap<'a> = Box<dyn FnMut(&Message) -> io::Result<()> + Send + 'a>;
+
+/// Why a relay has failed. What it had taken before was delivered, unless the variant says
+/// otherwise.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing more can be received.
+    #[error("receiving failed")]
+    Receive(#[source] io::Error),
+    /// A message was taken that cannot be sent, as too large; it is lost.
+    #[error("a message of {len} bytes cannot be sent, and is lost")]
+    Refused {
+        /// Its size in bytes.
+        len: usize,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nothing more can be sent; what was taken and not sent is lost.
+    #[error("sending failed")]
+    Send(#[source] io::Error),
+    /// The [tap](Relay::tap) has failed.
+    #[error("recording failed")]
+    Tap(#[source] io::Error),
+    /// Nothing came or went for so long.
+    #[error("nothing came or went for {0:?}")]
+    Idle(Duration),
+    /// All was relayed, and connections broke on the way: what their peers had not read is lost.
+    #[error("{connections} connections broke, and what their peers had not read is lost")]
+    Broken {
+        /// How many.
+        connections: u64,
+    },
+    /// The receiver did not take in time what was taken when it was told to stop.
+    #[error("stopped before all that was taken could be sent: messages are lost")]
+    GivenUp,
+}
+
+/// What there is to do next.
+enum Event {
+    Item(Option<io::Result<Message>>),
+    Failed(io::Error),
+    Stop,
+    Late,
+    Idle(Duration),
+}
+
+impl<'a> Relay<'a> {
+    /// A relay with the default limits.
+    pub fn new(incoming: Incoming, outgoing: Outgoing) -> Self {
+        Self {
+            incoming,
+            outgoing,
+            grace: DEFAULT_GRACE,
+            idle: None,
+            tap: None,
+        }
+    }
+
+    /// Sets how long it has, once told to stop, to deliver what it has taken.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Sets after which time without a message it gives up; `None`: never.
+    pub fn idle(mut self, limit: Option<Duration>) -> Self {
+        self.idle = limit;
+        self
+    }
+
+    /// Shows each message to `tap` after it was taken and before it is sent, to count or record it.
+    /// If that fails, nothing more is taken, and what was taken is delivered.
+    pub fn tap(mut self, tap: impl FnMut(&Message) -> io::Result<()> + Send + 'a) -> Self {
+        self.tap = Some(Box::new(tap));
+        self
+    }
+
+    /// Runs until the incoming end is over or `stop` is cancelled, and closes the outgoing end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Error`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: dropping it loses what it has in hand. Cancel `stop` instead.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let Self {
+            mut incoming,
+            mut outgoing,
+            grace,
+            idle,
+            mut tap,
+        } = self;
+        let mut failure = None;
+        let mut stopped: Option<Instant> = None;
+        // Ready for one more: nothing is taken that has no place to go.
+        let mut ready = false;
+        loop {
+            let step = poll_fn(|cx| {
+                if !ready {
+                    match Pin::new(&mut outgoing).poll_ready(cx) {
+                        Poll::Ready(Ok(())) => ready = true,
+                        Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                if let Poll::Ready(item) = Pin::new(&mut incoming).poll_next(cx) {
+                    return Poll::Ready(Event::Item(item));
+                }
+                // Nothing is there at once: what was given goes out, and the peer is looked after.
+                match Pin::new(&mut outgoing).poll_flush(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Event::Failed(error)),
+                    _ => Poll::Pending,
+                }
+            });
+            let late = async {
+                match stopped {
+                    Some(since) => sleep_until(since + grace / 2).await,
+                    None => pending().await,
+                }
+            };
+            let too_long = async {
+                match idle.and_then(|limit| Some((limit, Instant::now().checked_add(limit)?))) {
+                    Some((limit, at)) => {
+                        sleep_until(at).await;
+                        limit
+                    }
+                    None => pending().await,
+                }
+            };
+            let event = tokio::select! {
+                biased;
+                () = stop.cancelled(), if stopped.is_none() => Event::Stop,
+                event = step => event,
+                () = late => Event::Late,
+                limit = too_long, if stopped.is_none() => Event::Idle(limit),
+            };
+            match event {
+                Event::Stop => {
+                    stopped = Some(Instant::now());
+                    incoming.stop();
+                }
+                Event::Item(Some(Ok(message))) => {
+                    if let Some(record) = &mut tap
+                        && let Err(error) = record(&message)
+                    {
+                        failure = Some(Error::Tap(error));
+                        tap = None;
+                        stopped.get_or_insert_with(Instant::now);
+                        incoming.stop();
+                    }
+                    ready = false;
+                    let len = message.body().len();
+                    if let Err(source) = Pin::new(&mut outgoing).start_send(message) {
+                        failure = Some(Error::Refused { len, source });
+                        break;
+                    }
+                }
+                Event::Item(Some(Err(error))) => {
+                    failure = Some(Error::Receive(error));
+                    break;
+                }
+                Event::Item(None) => break,
+                Event::Failed(error) => return Err(Error::Send(error)),
+                Event::Late => {
+                    let bytes = incoming.unfinished();
+                    tracing::warn!(
+                        target: "aqueduct::relay", bytes,
+                        "stopped while senders have not ended: what they still send is lost"
+                    );
+                    break;
+                }
+                Event::Idle(limit) => {
+                    failure = Some(Error::Idle(limit));
+                    break;
+                }
+            }
+        }
+        // Before anything else: what is in a FIFO is looked after by whoever has it open.
+        drop(incoming);
+        let closing = poll_fn(|cx| Pin::new(&mut outgoing).poll_close(cx));
+        tokio::pin!(closing);
+        let closed = match stopped {
+            Some(since) => timeout_at(since + grace, closing).await,
+            None => tokio::select! {
+                biased;
+                closed = &mut closing => Ok(closed),
+                () = stop.cancelled() => timeout_at(Instant::now() + grace, closing).await,
+            },
+        };
+        match (failure, closed) {
+            (_, Err(_)) => Err(Error::GivenUp),
+            (Some(failure), _) => Err(failure),
+            (None, Ok(Err(error))) => Err(Error::Send(error)),
+            (None, Ok(Ok(()))) => match outgoing.broken_connections() {
+                0 => Ok(()),
+                connections => Err(Error::Broken { connections }),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Relay<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("incoming", &self.incoming)
+            .field("outgoing", &self.outgoing)
+            .finish_non_exhaustive()
+    }
+}
