@@ -155,7 +155,7 @@ impl<'a> Relay<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`Error`].
+    /// Those of [`enum@Error`].
     ///
     /// # Cancel safety
     ///
