@@ -1,6 +1,7 @@
 //! The command line: what can be typed. `config.rs` makes of it what is done.
 
 mod mq;
+mod serve;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, NameArgs};
+pub(crate) use self::serve::ServeArgs;
 use crate::quantity::{self, Wait};
 
 const ADDRESSES: &str = "\
@@ -54,21 +56,6 @@ Examples:
 With --frame raw all of the message is sent and the sending half closed; what
 comes until the peer closes is the reply.";
 
-const SERVE_EXAMPLES: &str = "\
-Examples:
-  aqueduct serve unix:/tmp/upper -- tr a-z A-Z
-  aqueduct serve tcp://127.0.0.1:0                # echo; it says which port
-  aqueduct serve tcp://127.0.0.1:7000 --frame raw -- rev    # for C clients
-  aqueduct serve mq:/jobs --jobs 4 -- sh ./work.sh
-
-CMD gets the message alone on its standard input; what it prints is the reply,
-or is printed where there is none: on queues and FIFOs. With --frame lines its
-last newline is left out. A CMD that fails is told of, and what it printed is
-the reply all the same; with --frame raw, if it printed nothing, the connection
-is closed. A client that is silent for 5 minutes is let go. A FIFO is served for
-good, unless its address says persist=false. Ctrl-C and SIGTERM: what was
-accepted is answered, within 10 seconds.";
-
 /// Messages between processes: FIFOs, queues and sockets by one kind of address.
 #[derive(Debug, Parser)]
 #[command(name = "aqueduct", version, after_help = ADDRESSES, max_term_width = 80)]
@@ -108,7 +95,6 @@ pub(crate) enum Command {
     #[command(after_help = CALL_EXAMPLES)]
     Call(CallArgs),
     /// Answer each message with what a program makes of it, or with itself.
-    #[command(after_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
     /// Look after message queues: list, info, create, unlink, limits.
     Mq(MqArgs),
@@ -172,24 +158,6 @@ pub(crate) struct CallArgs {
     /// Bind a socket and call the first who connects, rather than connect.
     #[arg(long)]
     pub(crate) bind: bool,
-    #[command(flatten)]
-    pub(crate) link: Link,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ServeArgs {
-    /// What to serve, such as unix:/tmp/upper.
-    pub(crate) address: OsString,
-    /// The program that is run for each message, and its arguments; without one
-    /// each message is its own reply.
-    #[arg(last = true, value_name = "CMD")]
-    pub(crate) command: Vec<OsString>,
-    /// How many CMDs run at a time [default: one for each processor].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) jobs: Option<u32>,
-    /// Connect to a socket and serve who is there, rather than bind it.
-    #[arg(long)]
-    pub(crate) connect: bool,
     #[command(flatten)]
     pub(crate) link: Link,
 }

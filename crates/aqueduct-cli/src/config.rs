@@ -1,8 +1,8 @@
 //! What to do, plain: the command line resolved.
 
-use std::ffi::OsString;
+mod serve;
+
 use std::fmt::Display;
-use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
@@ -12,10 +12,12 @@ use aqueduct::connect::{Message, Options};
 use aqueduct::frame::{FrameError, Framing};
 use tokio_util::codec::Encoder;
 
-use crate::cli::{CallArgs, Frame, Input, Link, Output, RecvArgs, SendArgs, ServeArgs};
+use crate::cli::{CallArgs, Frame, Input, Link, Output, RecvArgs, SendArgs};
 use crate::exit::Failure;
 use crate::link::Side;
 use crate::quantity::Wait;
+
+pub(crate) use self::serve::{OnFailConfig, ServeConfig};
 
 /// How long a peer is waited for, where it is not waited for without limit.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
@@ -45,15 +47,6 @@ pub(crate) struct CallConfig {
     pub(crate) message: Option<Bytes>,
     pub(crate) input: Input,
     pub(crate) output: Output,
-    pub(crate) link: LinkConfig,
-}
-
-pub(crate) struct ServeConfig {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) side: Side,
-    /// The program and its arguments; empty: echo.
-    pub(crate) command: Vec<OsString>,
-    pub(crate) jobs: usize,
     pub(crate) link: LinkConfig,
 }
 
@@ -157,23 +150,6 @@ impl CallArgs {
             input,
             output: self.output,
             link,
-        })
-    }
-}
-
-impl ServeArgs {
-    pub(crate) fn resolve(self) -> anyhow::Result<ServeConfig> {
-        let endpoint = Endpoint::try_from(self.address)?;
-        let jobs = self.jobs.map_or_else(
-            || std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-            |jobs| jobs as usize,
-        );
-        Ok(ServeConfig {
-            side: side(&endpoint, self.connect.then_some(Side::Connect), Side::Bind)?,
-            link: self.link.resolve(&endpoint),
-            command: self.command,
-            jobs,
-            endpoint,
         })
     }
 }

@@ -1,6 +1,9 @@
 //! `aqueduct serve`: answer each message with what a program makes of it.
 
+mod facts;
+mod group;
 mod jobs;
+mod on_fail;
 mod one_way;
 mod two_way;
 
@@ -17,15 +20,28 @@ use crate::signals::Signals;
 
 pub(crate) async fn run(config: ServeConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let jobs = Jobs::new(&config, *report);
+    let jobs = Jobs::new(&config, *report).await?;
+    let served = serve(&config, &jobs, &mut signals, report).await;
+    // Whatever was at work is dropped by now.
+    match (served, jobs.finish().await) {
+        (Err(error), Err(lost)) => anyhow::bail!("{error:#}; {lost}"),
+        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+        (Ok(exit), Ok(())) => Ok(exit),
+    }
+}
+
+async fn serve(
+    config: &ServeConfig,
+    jobs: &Jobs,
+    signals: &mut Signals,
+    report: &Report,
+) -> anyhow::Result<Exit> {
     match config.endpoint.capabilities().direction() {
-        Direction::OneWay => one_way::run(&config, jobs, &mut signals, report).await,
-        Direction::TwoWay => two_way::run(&config, jobs, &mut signals, report).await,
-        _ => match two_way::run(&config, jobs.clone(), &mut signals, report).await {
+        Direction::OneWay => one_way::run(config, jobs, signals, report).await,
+        Direction::TwoWay => two_way::run(config, jobs, signals, report).await,
+        _ => match two_way::run(config, jobs, signals, report).await {
             // Nothing has happened, and it was not taken over.
-            Err(error) if is_one_way(&error) => {
-                one_way::run(&config, jobs, &mut signals, report).await
-            }
+            Err(error) if is_one_way(&error) => one_way::run(config, jobs, signals, report).await,
             result => result,
         },
     }

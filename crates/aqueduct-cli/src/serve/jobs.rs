@@ -2,19 +2,34 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use aqueduct::bytes::Bytes;
 use aqueduct::child::Command;
+use aqueduct::connect::Message;
+use aqueduct::serve::CancellationToken;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use super::facts::Facts;
+use super::group::Group;
+use super::on_fail::OnFail;
 use crate::cli::Frame;
 use crate::config::ServeConfig;
 use crate::report::Report;
+
+/// How long after the first failure a program is run again; each time after that twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest of these.
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// How long after a signal a failed message may wait for its place to go to.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long in the end those that were not finished may.
+const LAST_GRACE: Duration = Duration::from_secs(5);
 
 /// Runs a program for each message, a few at a time. Clones share their places.
 #[derive(Clone)]
@@ -27,26 +42,47 @@ struct Shared {
     command: Vec<OsString>,
     frame: Option<Frame>,
     largest: usize,
+    retry: u32,
+    on_fail: Option<OnFail>,
     report: Report,
     places: Semaphore,
     /// Messages in hand.
     busy: AtomicUsize,
     changed: Notify,
+    /// Told to stop: nothing waits any more.
+    stopped: CancellationToken,
+    /// Messages of which neither their program nor anything else took care.
+    abandoned: Mutex<Vec<Message>>,
+}
+
+/// A message in hand. Dropped before it is finished, it is an abandoned one.
+pub(super) struct Job {
+    shared: Arc<Shared>,
+    facts: Facts,
+    message: Option<Message>,
 }
 
 impl Jobs {
-    pub(super) fn new(config: &ServeConfig, report: Report) -> Self {
-        Self {
+    pub(super) async fn new(config: &ServeConfig, report: Report) -> anyhow::Result<Self> {
+        let on_fail = match &config.on_fail {
+            Some(on_fail) => Some(OnFail::open(on_fail, report).await?),
+            None => None,
+        };
+        Ok(Self {
             shared: Arc::new(Shared {
                 command: config.command.clone(),
                 frame: config.link.frame,
                 largest: config.link.framing.get_max_frame(),
+                retry: config.retry,
+                on_fail,
                 report,
                 places: Semaphore::new(config.jobs),
                 busy: AtomicUsize::new(0),
                 changed: Notify::new(),
+                stopped: CancellationToken::new(),
+                abandoned: Mutex::default(),
             }),
-        }
+        })
     }
 
     /// Whether there is a program to run.
@@ -54,53 +90,175 @@ impl Jobs {
         !self.shared.command.is_empty()
     }
 
-    /// The reply to a message. A program that fails is told of, and what it printed is the reply
-    /// all the same. `None`: it failed, printed nothing, and there is no framing by which that
-    /// could be told.
-    pub(super) async fn answer(&self, message: Bytes) -> Option<Bytes> {
-        let _in_hand = InHand::new(&self.shared);
-        if !self.runs() {
-            return Some(message);
+    /// Takes a message in hand.
+    pub(super) fn take(&self, message: Message, facts: &Facts) -> Job {
+        self.shared.busy.fetch_add(1, Ordering::Relaxed);
+        self.shared.changed.notify_waiters();
+        Job {
+            shared: Arc::clone(&self.shared),
+            facts: facts.clone(),
+            message: Some(message),
         }
-        let (mut output, failed) = self.output(message).await;
-        if self.shared.frame == Some(Frame::Lines) && output.last() == Some(&b'\n') {
+    }
+
+    /// How many messages are in hand.
+    pub(super) fn in_hand(&self) -> usize {
+        self.shared.busy.load(Ordering::Relaxed)
+    }
+
+    /// Waits until that has changed since the call.
+    pub(super) fn changed(&self) -> impl Future<Output = ()> {
+        self.shared.changed.notified()
+    }
+
+    /// Waits until no message was in hand for so long.
+    pub(super) async fn idle(&self, limit: Option<Duration>) {
+        let Some(limit) = limit else {
+            return std::future::pending().await;
+        };
+        loop {
+            let changed = self.changed();
+            if self.in_hand() > 0 {
+                changed.await;
+                continue;
+            }
+            tokio::select! {
+                () = sleep(limit) => return,
+                () = changed => {}
+            }
+        }
+    }
+
+    /// Lets no message wait any longer than it must.
+    pub(super) fn stop(&self) {
+        self.shared.stopped.cancel();
+    }
+
+    /// What was in hand and is not finished goes where failed messages go. Fails if messages are
+    /// lost.
+    pub(super) async fn finish(&self) -> anyhow::Result<()> {
+        let abandoned = &self.shared.abandoned;
+        let mut abandoned =
+            std::mem::take(&mut *abandoned.lock().unwrap_or_else(PoisonError::into_inner));
+        let n = abandoned.len() as u64;
+        let Some(on_fail) = &self.shared.on_fail else {
+            let hint = "with --on-fail ADDRESS they would have been kept";
+            anyhow::ensure!(n == 0, "{} in hand not done: {hint}", messages(n));
+            return Ok(());
+        };
+        let delivering = async {
+            while let Some(message) = abandoned.pop() {
+                on_fail.send(&mut Some(message)).await;
+            }
+            on_fail.close().await;
+        };
+        let late = match timeout(LAST_GRACE, delivering).await {
+            Ok(()) => 0,
+            // And the one on its way.
+            Err(_) => abandoned.len() as u64 + 1,
+        };
+        let lost = on_fail.lost() + late;
+        let address = on_fail.endpoint();
+        if n > 0 && lost == 0 {
+            let (what, report) = (messages(n), &self.shared.report);
+            report.note(format_args!("{what} in hand not done, kept in {address}"));
+        }
+        let what = messages(lost);
+        anyhow::ensure!(lost == 0, "{what} lost: {address} did not take them");
+        Ok(())
+    }
+}
+
+impl Job {
+    /// The reply to a message. `None`: its program failed, printed nothing, and there is no framing
+    /// by which that could be told.
+    pub(super) async fn answer(mut self) -> Option<Bytes> {
+        let shared = Arc::clone(&self.shared);
+        if shared.command.is_empty() {
+            return self.message.take().map(Message::into_body);
+        }
+        let (mut output, failed) = self.output().await;
+        if shared.frame == Some(Frame::Lines) && output.last() == Some(&b'\n') {
             output.pop();
         }
-        let silent = failed && output.is_empty() && self.shared.frame == Some(Frame::Raw);
+        let silent = failed && output.is_empty() && shared.frame == Some(Frame::Raw);
         (!silent).then(|| output.into())
     }
 
-    /// All that the program prints, as it is, and whether it failed.
-    pub(super) async fn output(&self, message: Bytes) -> (Vec<u8>, bool) {
-        let _in_hand = InHand::new(&self.shared);
-        let mut output = Vec::new();
-        let result = self.run(message, &mut output).await;
-        if let Err(error) = &result {
-            let program = self.shared.command.first().cloned().unwrap_or_default();
-            let program = program.to_string_lossy().into_owned();
-            self.shared
-                .report
-                .failure(format_args!("{program}: {error:#}"));
+    /// All that the program prints when it runs for the last time, as it is, and whether it failed.
+    pub(super) async fn output(mut self) -> (Vec<u8>, bool) {
+        let shared = Arc::clone(&self.shared);
+        let program = shared.command.first().cloned().unwrap_or_default();
+        let program = program.to_string_lossy();
+        for attempt in 1.. {
+            let mut output = Vec::new();
+            let Err(error) = self.run(attempt, &mut output).await else {
+                self.message = None;
+                return (output, false);
+            };
+            let report = |then: &dyn std::fmt::Display| {
+                let report = &shared.report;
+                report.failure(format_args!("{program}: {error:#}{then}"));
+            };
+            if attempt <= shared.retry {
+                let pause = pause(attempt);
+                report(&format_args!(", tried again after {pause:?}"));
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = shared.stopped.cancelled() => {}
+                }
+                continue;
+            }
+            match &shared.on_fail {
+                None => report(&""),
+                Some(on_fail) => {
+                    let address = on_fail.endpoint();
+                    report(&format_args!(", its message goes to {address}"));
+                    self.fail(on_fail).await;
+                }
+            }
+            self.message = None;
+            return (output, true);
         }
-        (output, result.is_err())
+        (Vec::new(), true)
     }
 
-    async fn run(&self, message: Bytes, output: &mut Vec<u8>) -> anyhow::Result<()> {
-        let Some((program, args)) = self.shared.command.split_first() else {
+    /// Sends the message to where failed ones go. After a signal it may wait for some seconds; it
+    /// is an abandoned one then.
+    async fn fail(&mut self, on_fail: &OnFail) {
+        let stopped = self.shared.stopped.clone();
+        let patience = async {
+            stopped.cancelled().await;
+            sleep(GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            () = on_fail.send(&mut self.message) => {}
+            () = patience => self.abandon(),
+        }
+    }
+
+    async fn run(&self, attempt: u32, output: &mut Vec<u8>) -> anyhow::Result<()> {
+        let (Some((program, args)), Some(message)) =
+            (self.shared.command.split_first(), &self.message)
+        else {
             return Ok(());
         };
         let _place = self.shared.places.acquire().await?;
         let mut command = Command::new(program);
         command.args(args).pipe_to_child(0).pipe_from_child(1);
+        self.facts.tell(&mut command, message, attempt);
         command.kill_on_drop(true);
         // Ctrl-C at the terminal is for this process, which lets those at work finish.
         command.as_tokio_mut().process_group(0);
         let mut child = command.spawn()?;
+        let mut group = Group::of(&child);
         let mut input = child.take_sender(0)?;
         let stdout = child.take_receiver(1)?;
         let largest = self.shared.largest;
+        let body = message.body();
         let write = async move {
-            match input.write_all(&message).await {
+            match input.write_all(body).await {
                 // It need not read it all.
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
                 result => result,
@@ -111,9 +269,14 @@ impl Jobs {
             let mut stdout = stdout.take(largest as u64 + 1);
             stdout.read_to_end(output).await
         };
-        let (written, read, status) = tokio::join!(write, read, child.wait());
-        written?;
-        if read? > largest {
+        let wait = async {
+            let status = child.wait().await;
+            group.has_ended();
+            status
+        };
+        let (written, read, status) = tokio::join!(write, read, wait);
+        written.context("cannot give it the message")?;
+        if read.context("cannot read what it prints")? > largest {
             output.truncate(largest);
             anyhow::bail!("it printed more than {largest} bytes, and is cut off: see --max-frame");
         }
@@ -122,39 +285,47 @@ impl Jobs {
         Ok(())
     }
 
-    /// Waits until no message was in hand for so long.
-    pub(super) async fn idle(&self, limit: Option<Duration>) {
-        let Some(limit) = limit else {
-            return std::future::pending().await;
-        };
-        loop {
-            let changed = self.shared.changed.notified();
-            if self.shared.busy.load(Ordering::Relaxed) > 0 {
-                changed.await;
-                continue;
-            }
-            tokio::select! {
-                () = sleep(limit) => return,
-                () = changed => {}
-            }
+    fn abandon(&mut self) {
+        // Without a program a message is its own reply: there is nothing to be done with it.
+        if let Some(message) = self.message.take()
+            && !self.shared.command.is_empty()
+        {
+            let abandoned = &self.shared.abandoned;
+            let mut abandoned = abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+            abandoned.push(message);
         }
     }
 }
 
-/// Counts a message as in hand for as long as it lives.
-struct InHand<'a>(&'a Shared);
-
-impl<'a> InHand<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        shared.busy.fetch_add(1, Ordering::Relaxed);
-        shared.changed.notify_waiters();
-        Self(shared)
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.abandon();
+        self.shared.busy.fetch_sub(1, Ordering::Relaxed);
+        self.shared.changed.notify_waiters();
     }
 }
 
-impl Drop for InHand<'_> {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-        self.0.changed.notify_waiters();
+/// How long to wait before a program that has failed so often is run again.
+fn pause(failures: u32) -> Duration {
+    let times = 1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX);
+    FIRST_PAUSE.saturating_mul(times).min(LAST_PAUSE)
+}
+
+fn messages(n: u64) -> String {
+    match n {
+        1 => "1 message".to_owned(),
+        n => format!("{n} messages"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pause_is_twice_as_long_as_the_one_before_and_none_longer_than_ten_seconds() {
+        let millis = |failures| pause(failures).as_millis();
+        assert_eq!([1, 2, 3, 7].map(millis), [100, 200, 400, 6400]);
+        assert_eq!([8, 33, u32::MAX].map(millis), [10_000; 3]);
     }
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use aqueduct::Endpoint;
+use aqueduct::bytes::{Buf, BytesMut};
 use aqueduct::stdio::{self, Stdout};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until};
 
+use super::facts::Facts;
 use super::{Jobs, begun, idle};
 use crate::config::ServeConfig;
 use crate::exit::Exit;
@@ -20,66 +22,85 @@ use crate::signals::Signals;
 
 /// How long after a signal the rest of a message that was begun is waited for.
 const GRACE: Duration = Duration::from_millis(500);
+/// How long after that output may wait for who reads it.
+const OUTPUT_GRACE: Duration = Duration::from_secs(5);
+/// How many messages may be finished whose output waits for that of an earlier one.
+const FINISHED: usize = 10_000;
+/// How much output is gathered.
+const BATCH: usize = 64 * 1024;
 
 pub(super) async fn run(
     config: &ServeConfig,
-    jobs: Jobs,
+    jobs: &Jobs,
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Exit> {
     let endpoint = lasting(&config.endpoint);
     let mut incoming = config.link.options().open_receiver(&endpoint).await?;
     begun(report, config, &config.endpoint);
-    let mut stdout = stdio::stdout()?;
+    let facts = Facts::new(&config.endpoint);
+    let mut printed = Printed::new()?;
     // What they print comes in the order of the messages.
     let mut running = FuturesOrdered::new();
     let mut failure = None;
     let mut open = true;
+    let mut signalled = false;
     let mut stopped: Option<Instant> = None;
-    while open || !running.is_empty() {
-        let unfinished = async {
+    while open || !running.is_empty() || printed.is_behind() {
+        let changed = jobs.changed();
+        let full = jobs.in_hand() >= config.jobs || running.len() >= FINISHED;
+        let until = |grace| async move {
             match stopped {
-                Some(since) => sleep_until(since + GRACE).await,
+                Some(since) => sleep_until(since + grace).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             () = signals.recv() => {
-                anyhow::ensure!(stopped.is_none(), "stopped before all that came was done");
-                stopped = Some(Instant::now());
+                anyhow::ensure!(!signalled, "stopped before all that came was done");
+                signalled = true;
+                stopped = stopped.or_else(|| Some(Instant::now()));
+                jobs.stop();
                 incoming.stop();
             }
-            Some(output) = running.next(), if !running.is_empty() => {
-                match write(&mut stdout, output).await {
-                    Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
-                    result => result.context("cannot write to standard output")?,
-                }
+            read = printed.go_on() => if !read? {
+                // What was taken is finished, for nobody to read.
+                stopped = stopped.or_else(|| Some(Instant::now()));
+                jobs.stop();
+                incoming.stop();
+            },
+            Some(output) = running.next(), if !running.is_empty() && printed.has_room() => {
+                printed.add(output);
             }
-            item = incoming.next(), if open && running.len() < config.jobs => match item {
+            item = incoming.next(), if open && !full => match item {
                 None => open = false,
                 Some(Err(error)) => {
                     failure = Some(recv::broken(error, &config.endpoint));
                     open = false;
                 }
                 Some(Ok(message)) => {
-                    let (jobs, body) = (jobs.clone(), message.into_body());
+                    let (job, runs) = (jobs.take(message, &facts), jobs.runs());
                     running.push_back(async move {
-                        if jobs.runs() {
-                            return jobs.output(body).await.0;
+                        if runs {
+                            return job.output().await.0;
                         }
-                        let line = jobs.answer(body).await.unwrap_or_default();
+                        let line = job.answer().await.unwrap_or_default();
                         [&line[..], b"\n"].concat()
                     });
                 }
             },
-            () = stdout.closed() => return Ok(Exit::Done),
-            () = unfinished, if open => {
+            // One that is done makes room, also behind one that is not.
+            () = changed, if full => {}
+            () = until(GRACE), if open => {
                 let n = incoming.unfinished();
                 failure = (n > 0).then(|| anyhow::anyhow!(
                     "{n} bytes of an unfinished message were dropped when it was told to stop"
                 ));
                 open = false;
+            }
+            () = until(OUTPUT_GRACE), if running.is_empty() && printed.is_behind() => {
+                anyhow::bail!("standard output is not read, and what was printed is lost with it");
             }
             () = jobs.idle(config.link.timeout), if open && stopped.is_none() => {
                 return Err(idle(config));
@@ -100,7 +121,67 @@ fn lasting(endpoint: &Endpoint) -> Endpoint {
     }
 }
 
-async fn write(stdout: &mut Stdout, output: Vec<u8>) -> io::Result<()> {
-    stdout.write_all(&output).await?;
-    stdout.flush().await
+/// Output on its way to standard output. Nobody there to read it is no failure.
+struct Printed {
+    stdout: Stdout,
+    buf: BytesMut,
+    unflushed: bool,
+    closed: bool,
+}
+
+impl Printed {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            stdout: stdio::stdout()?,
+            buf: BytesMut::new(),
+            unflushed: false,
+            closed: false,
+        })
+    }
+
+    fn add(&mut self, output: Vec<u8>) {
+        if !self.closed {
+            self.buf.extend_from_slice(&output);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.buf.len() < BATCH
+    }
+
+    fn is_behind(&self) -> bool {
+        self.unflushed || !self.buf.is_empty()
+    }
+
+    /// Writes all of it, or waits until nobody reads any more; whether somebody does. Cancel safe.
+    async fn go_on(&mut self) -> anyhow::Result<bool> {
+        if self.closed {
+            return std::future::pending().await;
+        }
+        if self.is_behind() {
+            match self.write().await {
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+                result => {
+                    result.context("cannot write to standard output")?;
+                    return Ok(true);
+                }
+            }
+        } else {
+            self.stdout.closed().await;
+        }
+        self.buf.clear();
+        (self.unflushed, self.closed) = (false, true);
+        Ok(false)
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        while !self.buf.is_empty() {
+            let n = self.stdout.write(&self.buf).await?;
+            self.buf.advance(n);
+            self.unflushed = true;
+        }
+        self.stdout.flush().await?;
+        self.unflushed = false;
+        Ok(())
+    }
 }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use aqueduct::bytes::{Bytes, BytesMut};
 use aqueduct::codec::{BoxError, Decode, Encode, Format};
-use aqueduct::connect::Connection;
+use aqueduct::connect::{Connection, Message};
 use aqueduct::frame::{FrameError, Framing};
 use aqueduct::serve::{self, CancellationToken, Context, DEFAULT_IDLE, Stats, Timeouts};
 use aqueduct::{Channel, Error, Receiver, Sender};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
+use super::facts::Facts;
 use super::{Jobs, begun, idle};
 use crate::config::{self, ServeConfig};
 use crate::exit::Exit;
@@ -23,13 +24,13 @@ const FIRST: Duration = DEFAULT_IDLE;
 
 pub(super) async fn run(
     config: &ServeConfig,
-    jobs: Jobs,
+    jobs: &Jobs,
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Exit> {
-    let listener = tokio::select! {
+    let (listener, facts) = tokio::select! {
         biased;
-        listener = open(config, report) => listener?,
+        opened = open(config, report) => opened?,
         () = signals.recv() => return Ok(Exit::Done),
     };
     let mut options = serve::Options::new();
@@ -38,7 +39,15 @@ pub(super) async fn run(
     let (framing, report) = (config.link.framing.clone(), *report);
     let at_work = jobs.clone();
     let serving = options.serve(listener, shutdown.clone(), move |connection, cx| {
-        handle(connection, cx, framing.clone(), at_work.clone(), report)
+        let facts = facts.clone().with_peer(*connection.peer());
+        handle(
+            connection,
+            cx,
+            framing.clone(),
+            at_work.clone(),
+            facts,
+            report,
+        )
     });
     tokio::pin!(serving);
     let mut idle_too_long = false;
@@ -50,6 +59,7 @@ pub(super) async fn run(
                 if shutdown.is_cancelled() {
                     anyhow::bail!("stopped before all that was accepted was answered");
                 }
+                jobs.stop();
                 shutdown.cancel();
             }
             () = jobs.idle(config.link.timeout), if !shutdown.is_cancelled() => {
@@ -68,16 +78,17 @@ pub(super) async fn run(
 async fn open(
     config: &ServeConfig,
     report: &Report,
-) -> anyhow::Result<BoxStream<'static, std::io::Result<Connection>>> {
+) -> anyhow::Result<(BoxStream<'static, std::io::Result<Connection>>, Facts)> {
     let (endpoint, link) = (&config.endpoint, &config.link);
     if config.side == Side::Connect {
         let connection = link::open(endpoint, link, config.side, report).await?;
         begun(report, config, endpoint);
-        return Ok(stream::iter([Ok(connection)]).boxed());
+        return Ok((stream::iter([Ok(connection)]).boxed(), Facts::new(endpoint)));
     }
     let listener = link.options().bind(endpoint).await?;
     begun(report, config, listener.local_endpoint());
-    Ok(listener.boxed())
+    let facts = Facts::new(listener.local_endpoint());
+    Ok((listener.boxed(), facts))
 }
 
 /// Answers one client. What goes wrong with it is told and ends its connection alone.
@@ -86,6 +97,7 @@ async fn handle(
     cx: Context,
     framing: Framing,
     jobs: Jobs,
+    facts: Facts,
     report: Report,
 ) -> Result<(), Error> {
     let peer = *connection.peer();
@@ -97,7 +109,10 @@ async fn handle(
             Channel::new(sender, Receiver::new(cx.messages(stream), Bodies))
         }
     };
-    let answer = |message: Body| jobs.answer(message.unwrap_or_default());
+    let answer = |message: Body| {
+        let message = Message::new(message.unwrap_or_default());
+        jobs.take(message, &facts).answer()
+    };
     let result = serve::respond(channel, &cx, answer).await;
     match &result {
         // It was told of before.

@@ -171,10 +171,15 @@ pub(crate) fn expect_text(output: Output, code: i32) -> String {
 }
 
 /// Waits until `happened` says so: for events that only /proc or the file system tells of.
-pub(crate) fn until(what: &str, mut happened: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, happened: impl FnMut() -> bool) {
+    until_within(DEADLINE, what, happened);
+}
+
+/// As [`until`], for what takes its time.
+pub(crate) fn until_within(limit: Duration, what: &str, mut happened: impl FnMut() -> bool) {
     let start = Instant::now();
     while !happened() {
-        assert!(start.elapsed() < DEADLINE, "still waiting until {what}");
+        assert!(start.elapsed() < limit, "still waiting until {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }

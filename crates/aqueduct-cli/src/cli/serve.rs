@@ -1,0 +1,68 @@
+//! What can be typed behind `aqueduct serve`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::Link;
+
+const EXAMPLES: &str = "\
+Examples:
+  aqueduct serve unix:/tmp/upper -- tr a-z A-Z
+  aqueduct serve tcp://127.0.0.1:0                # echo; it says which port
+  aqueduct serve tcp://127.0.0.1:7000 --frame raw -- rev    # for C clients
+  aqueduct serve mq:/jobs --jobs 4 --retry 2 --on-fail mq:/failed -- ./work
+
+CMD gets the message alone on its standard input; what it prints is the reply,
+or is printed in the order of the messages where there is none: on queues and
+FIFOs. With --frame lines its last newline is left out of the reply. It finds in
+its environment:
+  AQUEDUCT_ADDRESS   what is served
+  AQUEDUCT_ATTEMPT   1, and one more with each --retry
+  AQUEDUCT_PRIORITY  the message's priority, on a queue
+  AQUEDUCT_PEER_UID, AQUEDUCT_PEER_GID, AQUEDUCT_PEER_PID
+                     who has connected to the Unix socket, as the kernel says
+  AQUEDUCT_PEER_ADDRESS
+                     the host and port that have connected, with TCP
+
+A CMD that ends with another status than 0, or cannot be started, has failed. It
+is told of, and the service goes on. What it printed is the reply all the same;
+with --frame raw, if it printed nothing, the connection is closed.
+
+With --on-fail its message goes there instead of being forgotten, with its
+priority if that is a queue. If nobody is there to take it or the queue is full,
+its job waits, and says so; while all --jobs wait no more messages are taken. A
+message that the address cannot carry is told of, and the exit code is 1.
+
+A client that is silent for 5 minutes is let go. A FIFO is served for good,
+unless its address says persist=false. Ctrl-C and SIGTERM: nothing more is
+taken, what was taken is finished, with retries at once, and clients wait for 10
+seconds at most. A second one kills the CMDs at work; their messages go to
+--on-fail, else they are counted and the exit code is 1. What a SIGKILL finds at
+work is lost: --jobs messages at most.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// What to serve, such as unix:/tmp/upper.
+    pub(crate) address: OsString,
+    /// The program that is run for each message, and its arguments; without one
+    /// each message is its own reply.
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+    /// How many messages are worked on at a time [default: one for each processor].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) jobs: Option<u32>,
+    /// Run a CMD that fails up to N times more: after 100ms, then twice as long each time, up to
+    /// 10s. Its message keeps its place among --jobs.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) retry: u32,
+    /// Send messages whose CMD fails there, such as mq:/failed.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) on_fail: Option<OsString>,
+    /// Connect to a socket and serve who is there, rather than bind it.
+    #[arg(long)]
+    pub(crate) connect: bool,
+    #[command(flatten)]
+    pub(crate) link: Link,
+}

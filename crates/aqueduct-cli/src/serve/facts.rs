@@ -1,0 +1,65 @@
+//! [`Facts`]: what a program is told of its message, in its environment.
+
+use std::sync::Arc;
+
+use aqueduct::Endpoint;
+use aqueduct::child::Command;
+use aqueduct::connect::{Message, Peer};
+
+/// What is told; what is not known of a message is taken out of the environment, where a service
+/// around this one may have put it.
+const NAMES: [&str; 7] = [
+    "AQUEDUCT_ADDRESS",
+    "AQUEDUCT_ATTEMPT",
+    "AQUEDUCT_PRIORITY",
+    "AQUEDUCT_PEER_UID",
+    "AQUEDUCT_PEER_GID",
+    "AQUEDUCT_PEER_PID",
+    "AQUEDUCT_PEER_ADDRESS",
+];
+
+/// What is known of a message beside the message itself.
+#[derive(Clone)]
+pub(super) struct Facts {
+    address: Arc<str>,
+    peer: Peer,
+}
+
+impl Facts {
+    pub(super) fn new(served: &Endpoint) -> Self {
+        Self {
+            address: served.to_string().into(),
+            peer: Peer::Unknown,
+        }
+    }
+
+    pub(super) fn with_peer(mut self, peer: Peer) -> Self {
+        self.peer = peer;
+        self
+    }
+
+    pub(super) fn tell(&self, command: &mut Command, message: &Message, attempt: u32) {
+        let [address, number, priority, uid, gid, pid, peer] = NAMES;
+        let mut facts = vec![
+            (address, self.address.to_string()),
+            (number, attempt.to_string()),
+        ];
+        facts.extend(message.priority().map(|it| (priority, it.to_string())));
+        match &self.peer {
+            Peer::Unix(credentials) => {
+                facts.push((uid, credentials.uid.to_string()));
+                facts.push((gid, credentials.gid.to_string()));
+                facts.extend(credentials.pid.map(|it| (pid, it.to_string())));
+            }
+            Peer::Child { pid: Some(number) } => facts.push((pid, number.to_string())),
+            Peer::Tcp(address) => facts.push((peer, address.to_string())),
+            _ => {}
+        }
+        for name in NAMES {
+            command.as_tokio_mut().env_remove(name);
+        }
+        for (name, value) in facts {
+            command.env(name, value);
+        }
+    }
+}
