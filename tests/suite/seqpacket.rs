@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use aqueduct::unix::seqpacket::{self, Receiver, Sender, Socket};
@@ -449,6 +450,27 @@ async fn one_message_waits_in_a_sink_whose_buffer_is_full_and_flush_sends_it() {
     // Dropping it ends the direction, although the other half lives.
     drop(sink);
     assert_eq!(next(&b).await, None);
+}
+
+/// tarpc and others flush until there is room: a sink that had none for want of budget, and yet was
+/// flushed at once, made them spin for ever.
+#[tokio::test]
+async fn a_sink_without_budget_is_not_ready_to_flush_either() {
+    let (a, b) = pair();
+    let (mut sink, _stream) = a.into_split();
+    let until_spent = std::future::poll_fn(|cx| {
+        // More than any budget.
+        for _ in 0..1000 {
+            if sink.poll_ready_unpin(cx).is_pending() {
+                return Poll::Ready(sink.poll_flush_unpin(cx).is_pending());
+            }
+            sink.start_send_unpin(Bytes::from_static(b"x"))
+                .expect("there is room");
+            b.try_recv().expect("it is there");
+        }
+        panic!("the budget has no end");
+    });
+    assert!(until_spent.await);
 }
 
 #[tokio::test]

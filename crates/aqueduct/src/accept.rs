@@ -22,23 +22,31 @@ enum Next {
     Fail,
 }
 
-/// Accepts one connection, however often `accept` fails for a reason that passes.
+/// Accepts one connection and makes it ready for use, however often either fails for a reason that
+/// passes or that is this connection's own.
 ///
 /// Cancel safe if the futures of `one` are.
-pub(crate) async fn accept<T, F>(mut one: impl FnMut() -> F) -> io::Result<T>
+pub(crate) async fn accept<A, T, F>(
+    mut one: impl FnMut() -> F,
+    mut prepare: impl FnMut(A) -> io::Result<T>,
+) -> io::Result<T>
 where
-    F: Future<Output = io::Result<T>>,
+    F: Future<Output = io::Result<A>>,
 {
     let mut accepting = Accepting::default();
     loop {
-        let error = match one().await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => error,
+        let next = match one().await {
+            Ok(accepted) => match prepare(accepted) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => accepting.after_prepare(&error),
+            },
+            Err(error) => match accepting.after(&error) {
+                Next::Fail => return Err(error),
+                next => next,
+            },
         };
-        match accepting.after(&error) {
-            Next::Again => {}
-            Next::Pause(pause) => sleep(pause).await,
-            Next::Fail => return Err(error),
+        if let Next::Pause(pause) = next {
+            sleep(pause).await;
         }
     }
 }
@@ -52,11 +60,13 @@ pub(crate) struct Accepting {
 }
 
 impl Accepting {
-    /// Polls for the next connection. Ends after an error that does not pass.
-    pub(crate) fn poll_next<T>(
+    /// Polls for the next connection that could be made ready for use. Ends after an error that
+    /// does not pass.
+    pub(crate) fn poll_next<A, T>(
         &mut self,
         cx: &mut Context<'_>,
-        mut one: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
+        mut one: impl FnMut(&mut Context<'_>) -> Poll<io::Result<A>>,
+        mut prepare: impl FnMut(A) -> io::Result<T>,
     ) -> Poll<Option<io::Result<T>>> {
         if self.failed {
             return Poll::Ready(None);
@@ -66,22 +76,35 @@ impl Accepting {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            let error = match ready!(one(cx)) {
-                Ok(connection) => {
-                    self.pauses = 0;
-                    return Poll::Ready(Some(Ok(connection)));
-                }
-                Err(error) => error,
+            let next = match ready!(one(cx)) {
+                Ok(accepted) => match prepare(accepted) {
+                    Ok(connection) => {
+                        self.pauses = 0;
+                        return Poll::Ready(Some(Ok(connection)));
+                    }
+                    Err(error) => self.after_prepare(&error),
+                },
+                Err(error) => match self.after(&error) {
+                    Next::Fail => {
+                        self.failed = true;
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                    next => next,
+                },
             };
-            match self.after(&error) {
-                Next::Again => {}
-                Next::Pause(pause) => self.pause = Some(Box::pin(sleep(pause))),
-                Next::Fail => {
-                    self.failed = true;
-                    return Poll::Ready(Some(Err(error)));
-                }
+            if let Next::Pause(pause) = next {
+                self.pause = Some(Box::pin(sleep(pause)));
             }
         }
+    }
+
+    /// After a connection was accepted and could not be made ready for use. It is closed by now.
+    fn after_prepare(&mut self, error: &io::Error) -> Next {
+        if is_want(error) {
+            return self.pause(error);
+        }
+        tracing::warn!(%error, "a connection was accepted that cannot be used: it is closed");
+        Next::Again
     }
 
     fn after(&mut self, error: &io::Error) -> Next {
@@ -104,24 +127,35 @@ impl Accepting {
                 tracing::debug!(%error, "a connection failed before it was accepted");
                 Next::Again
             }
-            // The connection stays in the queue, so the listener stays ready: without a pause the
-            // loop would take a whole core and help nobody.
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                let pause = FIRST_PAUSE
-                    .saturating_mul(1 << self.pauses.min(16))
-                    .min(LONGEST_PAUSE);
-                if self.pauses == 0 {
-                    tracing::warn!(
-                        %error,
-                        "no connection can be accepted until descriptors or memory are free"
-                    );
-                }
-                self.pauses = self.pauses.saturating_add(1);
-                Next::Pause(pause)
-            }
+            _ if is_want(error) => self.pause(error),
             _ => Next::Fail,
         }
     }
+
+    /// Connections stay in the queue, so the listener stays ready: without a pause the loop would
+    /// take a whole core and help nobody.
+    fn pause(&mut self, error: &io::Error) -> Next {
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << self.pauses.min(16))
+            .min(LONGEST_PAUSE);
+        if self.pauses == 0 {
+            tracing::warn!(
+                %error,
+                "no connection can be accepted until descriptors or memory are free"
+            );
+        }
+        self.pauses = self.pauses.saturating_add(1);
+        Next::Pause(pause)
+    }
+}
+
+/// Whether something is used up that will be free again: descriptors, memory, or epoll watches
+/// (`ENOSPC` of epoll_ctl(2)).
+fn is_want(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC)
+    )
 }
 
 #[cfg(test)]
@@ -130,7 +164,13 @@ mod tests {
 
     #[test]
     fn want_of_descriptors_pauses_at_least_ten_milliseconds_and_longer_each_time() {
-        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+        for errno in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::ENOSPC,
+        ] {
             let error = io::Error::from_raw_os_error(errno);
             let mut accepting = Accepting::default();
             let pauses: Vec<_> = (0..10).map(|_| accepting.after(&error)).collect();
@@ -163,12 +203,13 @@ mod tests {
         let mut accepting = Accepting::default();
         let mut next = async || {
             std::future::poll_fn(|cx| {
-                accepting.poll_next(cx, |_| {
+                let one = |_: &mut Context<'_>| {
                     Poll::Ready(match errors.pop().flatten() {
                         Some(errno) => Err(io::Error::from_raw_os_error(errno)),
                         None => Ok(()),
                     })
-                })
+                };
+                accepting.poll_next(cx, one, Ok)
             })
             .await
         };
@@ -179,5 +220,40 @@ mod tests {
         assert!(matches!(next().await, Some(Err(_))));
         assert_eq!(start.elapsed().as_millis() / 10, 1);
         assert!(next().await.is_none());
+    }
+
+    /// It ended the listener's stream, and the service with it.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_cannot_be_used_costs_itself_alone() {
+        let unusable = |errno| {
+            move |n| {
+                if n == 3 {
+                    Ok(n)
+                } else {
+                    Err(io::Error::from_raw_os_error(errno))
+                }
+            }
+        };
+        for (errno, pauses) in [(libc::EINVAL, 0), (libc::ENOMEM, 30)] {
+            let start = tokio::time::Instant::now();
+            let mut taken = 0;
+            let mut accepting = Accepting::default();
+            let mut one = || {
+                taken += 1;
+                Ok(taken)
+            };
+            let next = std::future::poll_fn(|cx| {
+                accepting.poll_next(cx, |_| Poll::Ready(one()), unusable(errno))
+            });
+            assert!(matches!(next.await, Some(Ok(3))));
+            assert_eq!(start.elapsed().as_millis() / 10 * 10, pauses);
+
+            taken = 0;
+            let one = || {
+                taken += 1;
+                std::future::ready(Ok(taken))
+            };
+            assert_eq!(accept(one, unusable(errno)).await.expect("the third"), 3);
+        }
     }
 }

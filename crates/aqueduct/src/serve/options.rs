@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Poll, ready};
+use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -294,13 +294,14 @@ where
     L: Stream<Item = io::Result<C>>,
 {
     let next = poll_fn(|cx| {
-        accepting.poll_next(cx, |cx| {
+        let one = |cx: &mut Task<'_>| {
             Poll::Ready(match ready!(listener.as_mut().poll_next(cx)) {
                 Some(Ok(connection)) => Ok(Some(connection)),
                 Some(Err(error)) => Err(error),
                 None => Ok(None),
             })
-        })
+        };
+        accepting.poll_next(cx, one, Ok)
     });
     next.await.transpose().map(Option::flatten)
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use socket2::SockRef;
@@ -135,10 +135,10 @@ impl Default for BindOptions {
 
 /// A TCP socket that listens: a `Stream` of connections.
 ///
-/// A connection that was aborted before it was accepted is passed over. While the process or the
-/// machine has no free descriptor or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`) accepting
-/// pauses, 10 ms at first and at most one second, and says so once through `tracing`; the clients
-/// wait meanwhile. Any other error is given out and ends the stream.
+/// A connection that was aborted before it was accepted is passed over, and one that cannot be given
+/// its options is closed. While the process or the machine has no free descriptor, memory or epoll
+/// watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `ENOSPC`) accepting pauses, 10 ms at first and at
+/// most one second, and says so once through `tracing`; the clients wait meanwhile. Any other error is given out and ends the stream.
 ///
 /// `Listener::try_from(OwnedFd)` takes over a listening socket, from systemd for one.
 #[derive(Debug)]
@@ -168,9 +168,11 @@ impl Listener {
     ///
     /// Cancel safe: no connection is lost.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = accept(|| self.inner.accept()).await?;
-        self.accepted.apply(&stream)?;
-        Ok((stream, peer))
+        let prepare = |(stream, peer)| {
+            self.accepted.apply(&stream)?;
+            Ok((stream, peer))
+        };
+        accept(|| self.inner.accept(), prepare).await
     }
 
     /// The address this listens on: with the port the kernel chose, where 0 was asked for.
@@ -194,15 +196,13 @@ impl Stream for Listener {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let next = ready!(
-            this.accepting
-                .poll_next(cx, |cx| this.inner.poll_accept(cx))
-        );
-        Poll::Ready(next.map(|next| {
-            let (stream, _) = next?;
-            this.accepted.apply(&stream)?;
+        let (inner, accepted) = (&this.inner, this.accepted);
+        let prepare = |(stream, _)| {
+            accepted.apply(&stream)?;
             Ok(stream)
-        }))
+        };
+        this.accepting
+            .poll_next(cx, |cx| inner.poll_accept(cx), prepare)
     }
 }
 
@@ -280,5 +280,45 @@ pub(super) fn in_runtime(address: &Address) -> Result<(), Error> {
             action: "finding the Tokio runtime",
             source: io::Error::other(e),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::{FutureExt, StreamExt};
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// It ended the stream, and a service with it.
+    #[tokio::test]
+    async fn a_connection_that_cannot_be_given_its_options_costs_itself_alone() {
+        let mut listener = BindOptions::new().bind("127.0.0.1:0").await.expect("bound");
+        let at = listener.local_addr().expect("an address");
+        // No question at all is nothing the kernel knows (tcp(7)); `bind` would have refused it.
+        listener.accepted.keepalive = Some(Keepalive::new().count(0));
+
+        let mut refused = TcpStream::connect(at).await.expect("connected");
+        let mut task = tokio_test::task::spawn(listener);
+        let read = async {
+            while task.poll_next().is_pending() {
+                match refused.read(&mut [0; 1]).now_or_never() {
+                    None => tokio::task::yield_now().await,
+                    Some(read) => return read,
+                }
+            }
+            panic!("it was given out, or an error of it was")
+        };
+        let read = tokio::time::timeout(Duration::from_secs(30), read).await;
+        assert_eq!(read.expect("closed").expect("in order"), 0);
+
+        task.accepted.keepalive = None;
+        let _good = TcpStream::connect(at).await.expect("connected");
+        let next = tokio::time::timeout(Duration::from_secs(30), task.next()).await;
+        next.expect("in time")
+            .expect("it goes on")
+            .expect("a connection");
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdListener;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use socket2::{Domain, Socket, Type};
@@ -18,9 +18,9 @@ use crate::accept::{Accepting, accept};
 /// A Unix stream socket that listens: a `Stream` of connections.
 ///
 /// A connection that was aborted before it was accepted is passed over. While the process or the
-/// machine has no free descriptor or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`) accepting
-/// pauses, 10 ms at first and at most one second, and says so once through `tracing`; the clients
-/// wait meanwhile. Any other error is given out and ends the stream.
+/// machine has no free descriptor, memory or epoll watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`,
+/// `ENOSPC`) accepting pauses, 10 ms at first and at most one second, and says so once through
+/// `tracing`; the clients wait meanwhile. Any other error is given out and ends the stream.
 ///
 /// Dropping it removes its file and lock file; see the [module](super).
 ///
@@ -54,7 +54,7 @@ impl Listener {
     ///
     /// Cancel safe: no connection is lost.
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        accept(|| self.inner.accept()).await
+        accept(|| self.inner.accept(), Ok).await
     }
 
     /// The address this is bound to.
@@ -78,11 +78,9 @@ impl Stream for Listener {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let next = ready!(
-            this.accepting
-                .poll_next(cx, |cx| this.inner.poll_accept(cx))
-        );
-        Poll::Ready(next.map(|next| next.map(|(stream, _)| stream)))
+        let (inner, stream) = (&this.inner, |(stream, _)| Ok(stream));
+        this.accepting
+            .poll_next(cx, |cx| inner.poll_accept(cx), stream)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use socket2::{SockRef, Type};
@@ -61,7 +61,7 @@ impl Listener {
     /// Cancel safe: no connection is lost.
     pub async fn accept(&self) -> io::Result<Socket> {
         let one = || self.source.io(Interest::READABLE, accept_now);
-        Socket::new(accept(one).await?, self.max_message)
+        accept(one, |fd| Socket::new(fd, self.max_message)).await
     }
 
     /// Whether dropping this removes files.
@@ -75,10 +75,12 @@ impl Stream for Listener {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        this.accepting.poll_next(cx, |cx| {
-            let fd = ready!(this.source.poll_io(cx, Direction::Read, accept_now))?;
-            Poll::Ready(Socket::new(fd, this.max_message))
-        })
+        let (source, max_message) = (&this.source, this.max_message);
+        this.accepting.poll_next(
+            cx,
+            |cx| source.poll_io(cx, Direction::Read, accept_now),
+            |fd| Socket::new(fd, max_message),
+        )
     }
 }
 

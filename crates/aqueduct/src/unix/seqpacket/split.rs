@@ -92,6 +92,9 @@ impl Sink<Bytes> for Sender {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Pending where `poll_ready` is, also for want of budget: some callers flush until there
+        // is room, and would spin.
+        drop(ready!(poll_proceed(cx)));
         self.poll_waiting(cx)
     }
 
