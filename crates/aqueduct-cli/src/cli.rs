@@ -1,5 +1,7 @@
 //! The command line: what can be typed. `config.rs` makes of it what is done.
 
+mod completions;
+mod man;
 mod mq;
 mod serve;
 
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::completions::CompletionsArgs;
+pub(crate) use self::man::ManArgs;
 pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, NameArgs};
 pub(crate) use self::serve::ServeArgs;
 use crate::quantity::{self, Wait};
@@ -15,8 +19,8 @@ use crate::quantity::{self, Wait};
 const ADDRESSES: &str = "\
 Addresses:
   fifo:/path   a named FIFO, with the options create, mode and persist
-  mq:/name     a POSIX message queue, with capacity, create, driver, max-message,
-               mode and priority
+  mq:/name     a POSIX message queue, with capacity, create, driver,
+               max-message, mode and priority
   unix:/path   a Unix stream socket, with mode; unix:@name: an abstract one
   unixpacket:  the same, with SOCK_SEQPACKET: keeps message boundaries
   tcp://host:port  with nodelay; the one who binds may say port 0 for any
@@ -33,16 +37,16 @@ const SEND_EXAMPLES: &str = "\
 Examples:
   aqueduct send fifo:/tmp/jobs 'sort the attic' 'paint the fence'
   tail -f app.log | aqueduct send fifo:/tmp/log
-  aqueduct send fifo:/tmp/x --frame nul hi          # for a C program that reads strings
+  aqueduct send fifo:/tmp/x --frame nul hi          # to a C program
   aqueduct send fifo:/tmp/x --input whole < photo.jpg --frame length
   aqueduct send mq:/jobs --priority 9 'call the plumber'
   aqueduct send fifo:/tmp/jobs --wait 5s done || echo nobody there";
 
 const RECV_EXAMPLES: &str = "\
 Examples:
-  aqueduct recv fifo:/tmp/jobs                      # until the last sender leaves
+  aqueduct recv fifo:/tmp/jobs                      # until the senders end
   aqueduct recv 'fifo:/tmp/log?persist=true' >> all.log
-  aqueduct recv fifo:/tmp/x --frame nul -n 1        # one string from a C program
+  aqueduct recv fifo:/tmp/x --frame nul -n 1        # a string from C
   aqueduct recv fifo:/tmp/x --frame length -n 1 --output raw > photo.jpg
   aqueduct recv mq:/jobs --output json --timeout 10s";
 
@@ -50,11 +54,18 @@ const CALL_EXAMPLES: &str = "\
 Examples:
   aqueduct call unix:/tmp/upper hello
   echo hello | aqueduct call tcp://127.0.0.1:7000
-  aqueduct call tcp://127.0.0.1:7000 --frame raw hello   # a C server, no framing
+  aqueduct call tcp://127.0.0.1:7000 --frame raw hello   # no framing
   aqueduct call 'exec:tr a-z A-Z' hello
 
 With --frame raw all of the message is sent and the sending half closed; what
 comes until the peer closes is the reply.";
+
+const TOUR_EXAMPLES: &str = "\
+Examples:
+  aqueduct tour
+  aqueduct tour > tour.txt && echo all verified
+
+The exit code is 0 if every step was verified to the end.";
 
 /// Messages between processes: FIFOs, queues and sockets by one kind of address.
 #[derive(Debug, Parser)]
@@ -99,7 +110,12 @@ pub(crate) enum Command {
     /// Look after message queues: list, info, create, unlink, limits.
     Mq(MqArgs),
     /// Show every mechanism at work between real processes, and verify what arrives.
+    #[command(after_help = TOUR_EXAMPLES)]
     Tour(TourArgs),
+    /// Print what a shell needs to complete the command line.
+    Completions(CompletionsArgs),
+    /// Print the manual page of a command.
+    Man(ManArgs),
     /// One process of the tour.
     #[command(hide = true)]
     TourPeer(PeerArgs),
@@ -235,5 +251,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_stands_behind_the_options_is_not_wrapped() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            let after = command.get_after_help().map(ToString::to_string);
+            for line in after.unwrap_or_default().lines() {
+                assert!(
+                    help.contains(&format!("\n{line}\n")),
+                    "it is too long: {line}"
+                );
+            }
+            command.get_subcommands_mut().for_each(check);
+        }
+        let mut command = Cli::command();
+        command.build();
+        check(&mut command);
     }
 }

@@ -2,11 +2,13 @@
 
 mod call;
 mod cli;
+mod completions;
 mod config;
 mod exit;
 mod input;
 mod link;
 mod log;
+mod man;
 mod mq;
 mod output;
 mod progress;
@@ -48,6 +50,8 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
     // Needs no runtime.
     let command = match cli.command {
         Command::Mq(args) => return mq::run(args, report),
+        Command::Completions(args) => return completions::run(&args),
+        Command::Man(args) => return man::run(&args, report),
         command => command,
     };
     // One thread: what is moved here is bytes, and the system is what does the work.
@@ -60,9 +64,9 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
             Command::Recv(args) => recv::run(args.resolve()?, report).await,
             Command::Call(args) => call::run(args.resolve()?, report).await,
             Command::Serve(args) => serve::run(args.resolve()?, report).await,
-            Command::Mq(args) => mq::run(args, report),
             Command::Tour(_) => tour::run().await,
             Command::TourPeer(args) => tour::peer::run(args).await,
+            Command::Mq(_) | Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
         }
     })
 }

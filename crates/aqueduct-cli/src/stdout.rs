@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 
-/// Writes all of `text`. Nobody there to read it is no failure.
-pub(crate) fn write(text: &str) -> anyhow::Result<Exit> {
+/// Writes all of `data`. Nobody there to read it is no failure.
+pub(crate) fn write(data: impl AsRef<[u8]>) -> anyhow::Result<Exit> {
     let mut stdout = io::stdout().lock();
     match stdout
-        .write_all(text.as_bytes())
+        .write_all(data.as_ref())
         .and_then(|()| stdout.flush())
     {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
@@ -28,5 +28,5 @@ pub(crate) fn write_json<T: Serialize>(items: &[T]) -> anyhow::Result<Exit> {
         text.push_str(&serde_json::to_string(item)?);
         text.push('\n');
     }
-    write(&text)
+    write(text)
 }

@@ -49,9 +49,9 @@ impl Table {
         let stdout = io::stdout();
         if stdout.is_terminal() {
             let width = terminal_size_of(&stdout).map_or(DEFAULT_WIDTH, |(Width(it), _)| it);
-            return stdout::write(&self.drawn(width));
+            return stdout::write(self.drawn(width));
         }
-        stdout::write(&self.plain())
+        stdout::write(self.plain())
     }
 
     /// Fields between tabs.

@@ -6,7 +6,7 @@ use crate::quantity;
 
 const MQ_EXAMPLES: &str = "\
 Examples:
-  aqueduct mq limits                                # what fits, and what to change
+  aqueduct mq limits                                # what fits, what to change
   aqueduct mq create /jobs --capacity 10 --max-message 1KiB
   aqueduct mq list --json | jq -r 'select(.messages > 0).name'
   aqueduct mq unlink mq:/jobs
@@ -14,8 +14,8 @@ Examples:
 A queue is named /name or by its address, mq:/name.
 
 Tables are for terminals; into a pipe or file goes a line for each row, with a
-header, its fields between tabs and - for what is not known. With --json it is an
-object a line.";
+header, its fields between tabs and - for what is not known. With --json it is
+an object a line.";
 
 const LIST_EXAMPLES: &str = "\
 Examples:

@@ -62,28 +62,3 @@ fn a_message_that_the_framing_cannot_carry_is_refused_before_anything_is_made() 
     assert!(stderr.contains("--max-frame"), "{stderr}");
     assert!(!dir.path("x").exists());
 }
-
-#[test]
-fn help_has_examples_and_goes_to_standard_output() {
-    for (args, part) in [
-        (&["--help"][..], "Exit codes"),
-        (&["call", "--help"], "aqueduct call 'exec:tr a-z A-Z' hello"),
-        (
-            &["serve", "--help"],
-            "aqueduct serve unix:/tmp/upper -- tr a-z A-Z",
-        ),
-        (&["send", "--help"], "aqueduct send fifo:/tmp/jobs"),
-        (
-            &["recv", "--help"],
-            "aqueduct recv fifo:/tmp/x --frame nul -n 1",
-        ),
-    ] {
-        let (stdout, stderr) = expect(run(&mut aqueduct(args)), 0);
-        let help = String::from_utf8(stdout).unwrap();
-        assert!(help.contains(part), "{help}");
-        assert!(!help.contains("tour-peer"));
-        let wide: Vec<_> = help.lines().filter(|it| it.chars().count() > 80).collect();
-        assert!(wide.is_empty(), "{wide:?}");
-        assert_eq!(stderr, "");
-    }
-}

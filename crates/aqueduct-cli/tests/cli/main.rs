@@ -4,6 +4,7 @@ mod address;
 mod c_peer;
 mod call;
 mod fifo;
+mod help;
 mod jobs;
 mod mq;
 mod mq_c_peer;
