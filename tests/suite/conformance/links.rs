@@ -1,85 +1,22 @@
-//! The transports.
+//! Aqueduct's own transports, opened by their addresses alone.
 
-use std::future::Future;
+use std::ffi::OsString;
+use std::io;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::ExitStatus;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aqueduct::child::{Child, Command};
-use aqueduct::connect::Listener;
-use aqueduct::endpoint::Capabilities;
-use aqueduct::{Endpoint, codec::Postcard};
+use aqueduct::Endpoint;
+use aqueduct::child::Child;
+use aqueduct::connect::{Connection, Error, Options};
+use aqueduct::frame::Framing;
+use aqueduct_conformance::{End, Far, Link, Place, Process, Promises, Side, Transport};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::program::{Client, Side, command, options};
 use crate::mq::QueueName;
-use crate::support::deadline;
-
-/// A transport under test.
-pub(crate) trait Link {
-    /// What its address says of it.
-    fn capabilities(&self) -> Capabilities;
-
-    /// The largest message that passes, framing not counted, if both sides are told so.
-    fn limit(&self, asked: usize) -> usize {
-        asked
-    }
-
-    /// Opens it with these largest frames, and starts the process at the other end.
-    fn open(&self, here: usize, there: usize) -> impl Future<Output = Opened>;
-}
-
-/// An open transport.
-pub(crate) struct Opened {
-    pub(crate) channel: Client,
-    pub(crate) peer: Other,
-    /// What has to live as long: a directory, a name.
-    _rest: Vec<Box<dyn Send>>,
-}
-
-/// The process at the other end; it is killed when the test lets go of it.
-pub(crate) struct Other(Child);
-
-impl Other {
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = self.0.id().expect("it was not reaped");
-        kill(Pid::from_raw(pid as i32), signal).expect("it is ours");
-    }
-
-    pub(crate) async fn exit(&mut self) -> ExitStatus {
-        deadline(self.0.wait()).await.expect("it can be waited for")
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        let _ = self.0.start_kill();
-    }
-}
-
-impl Opened {
-    pub(crate) fn new(channel: Client, peer: Child) -> Self {
-        Self {
-            channel,
-            peer: Other(peer),
-            _rest: Vec::new(),
-        }
-    }
-
-    pub(crate) fn with(mut self, rest: impl Send + 'static) -> Self {
-        self._rest.push(Box::new(rest));
-        self
-    }
-}
-
-fn spawn(side: &Side, max_frame: usize) -> Child {
-    let command = tokio::process::Command::from(command(side, max_frame, false));
-    Command::from(command).spawn().expect("it can be started")
-}
 
 pub(crate) fn endpoint(address: String) -> Endpoint {
     address.parse().expect("it is an address")
@@ -91,6 +28,30 @@ pub(crate) fn fresh_name() -> String {
     format!("aqueduct-test-{}-{next}", std::process::id())
 }
 
+fn options(place: &Place) -> Options {
+    let mut options = Options::new();
+    options.framing(Framing::length().max_frame(place.max_frame()));
+    options
+}
+
+/// Both directions of a connection.
+fn both(connection: Connection) -> End {
+    let (sink, frames) = connection.into_frames();
+    End::new(sink, frames)
+}
+
+/// Two one-way addresses. A receiver waits for nobody, so both sides get as far as the sender.
+async fn one_way(place: &Place, send: &Endpoint, receive: &Endpoint) -> io::Result<End> {
+    let options = options(place);
+    let receiver = options.open_receiver(receive).await.map_err(io_error)?;
+    let sender = options.open_sender(send).await.map_err(io_error)?;
+    Ok(End::new(sender.into_frames(), receiver.into_frames()))
+}
+
+fn io_error(error: Error) -> io::Error {
+    io::Error::other(error)
+}
+
 /// Bound here, connected there.
 pub(crate) struct Sockets(&'static str);
 
@@ -100,204 +61,67 @@ impl Sockets {
     }
 
     pub(crate) fn address(&self, dir: &TempDir) -> Endpoint {
-        let dir = dir.path().display();
+        self.named(dir.path(), &fresh_name())
+    }
+
+    fn named(&self, dir: &Path, name: &str) -> Endpoint {
+        let dir = dir.display();
         endpoint(match self.0 {
             "tcp" => "tcp://127.0.0.1:0".into(),
-            scheme if scheme.ends_with('@') => format!("{scheme}{}", fresh_name()),
+            scheme if scheme.ends_with('@') => format!("{scheme}{name}"),
             scheme => format!("{scheme}:{dir}/socket"),
         })
     }
 }
 
-impl Link for Sockets {
-    fn capabilities(&self) -> Capabilities {
-        let dir = tempfile::tempdir().expect("a directory can be made");
-        self.address(&dir).capabilities()
-    }
-
-    async fn open(&self, here: usize, there: usize) -> Opened {
-        let dir = tempfile::tempdir().expect("a directory can be made");
-        let bound = options(here).bind(&self.address(&dir)).await;
-        let mut listener: Listener = bound.expect("it can be bound");
-        let peer = spawn(&Side::Connect(listener.local_endpoint().clone()), there);
-        let accepted = deadline(listener.accept()).await.expect("somebody comes");
-        let channel = accepted.expect("it is accepted").channel(Postcard);
-        Opened::new(channel, peer).with(dir)
-    }
-}
-
-/// The other end is a child, started by its address alone; it speaks over its standard input and
-/// output.
-pub(crate) struct Exec;
-
-impl Link for Exec {
-    fn capabilities(&self) -> Capabilities {
-        endpoint("exec:cat".into()).capabilities()
-    }
-
-    async fn open(&self, here: usize, there: usize) -> Opened {
-        let side = Side::Connect(Endpoint::Stdio);
-        let program = command(&side, there, true);
-        // The shell puts the pipes where the test runner in the child does not print.
-        let mut words = vec![
-            "-c".into(),
-            "exec 3<&0 4>&1 </dev/null >/dev/null && exec \"$@\"".into(),
-            "sh".into(),
-            std::ffi::OsString::from("env"),
-        ];
-        for (name, value) in program.get_envs() {
-            let value = value.expect("it is set").to_string_lossy().into_owned();
-            words.push(format!("{}={value}", name.to_string_lossy()).into());
+impl Transport for Sockets {
+    fn promises(&self) -> Promises {
+        let promises = Promises::from(self.named(Path::new("/"), "x").capabilities());
+        if self.0.starts_with("unixpacket") {
+            promises.without_empty_messages()
+        } else {
+            promises
         }
-        words.push(program.get_program().into());
-        words.extend(program.get_args().map(Into::into));
-        let exec = aqueduct::endpoint::Exec::new("sh", words).expect("it is a command");
-        // Through its text, as a user would give it.
-        let exec = endpoint(Endpoint::from(exec).to_string());
-        let mut connection = options(here).connect(&exec).await.expect("it starts");
-        let child = connection.take_child().expect("it has a process");
-        Opened::new(connection.channel(Postcard), child)
-    }
-}
-
-/// Descriptors that both sides have inherited.
-pub(crate) enum Descriptors {
-    StreamSockets,
-    PacketSockets,
-    Pipes,
-}
-
-/// Makes a descriptor look like an inherited one, and tells its address.
-pub(crate) fn inherited(fd: impl Into<OwnedFd>) -> Endpoint {
-    let fd = fd.into();
-    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty())).expect("it is open");
-    endpoint(format!("fd:{}", fd.into_raw_fd()))
-}
-
-/// Starts the program with these descriptors as its 3 and 4.
-fn spawn_with(
-    side: &Side,
-    max_frame: usize,
-    stdio: bool,
-    three: OwnedFd,
-    four: Option<OwnedFd>,
-) -> Child {
-    let command = tokio::process::Command::from(command(side, max_frame, stdio));
-    let mut command = Command::from(command);
-    command.pass(3, three);
-    if let Some(four) = four {
-        command.pass(4, four);
-    }
-    command.spawn().expect("it can be started")
-}
-
-/// Two pipes: our ends as addresses, and the other side's two ends.
-fn pipes() -> (Side, OwnedFd, OwnedFd) {
-    let (their_input, our_output) = std::io::pipe().expect("pipes can be made");
-    let (our_input, their_output) = std::io::pipe().expect("pipes can be made");
-    let side = Side::Pair {
-        send: inherited(our_output),
-        receive: inherited(our_input),
-    };
-    (side, their_input.into(), their_output.into())
-}
-
-impl Link for Descriptors {
-    fn capabilities(&self) -> Capabilities {
-        // Of the descriptor only opening tells; these are of the same kinds.
-        endpoint(match self {
-            Self::StreamSockets => "unix:@x".into(),
-            Self::PacketSockets => "unixpacket:@x".into(),
-            Self::Pipes => "fifo:/x".to_owned(),
-        })
-        .capabilities()
     }
 
-    async fn open(&self, here: usize, there: usize) -> Opened {
-        let three = || endpoint("fd:3".into());
-        let (side, peer) = match self {
-            Self::StreamSockets => {
-                let (ours, theirs) = UnixStream::pair().expect("sockets can be made");
-                let peer = spawn_with(&Side::Connect(three()), there, false, theirs.into(), None);
-                (Side::Connect(inherited(ours)), peer)
+    async fn open(&self, place: &Place, side: Side) -> io::Result<End> {
+        let told = place.dir().join("address");
+        let connection = match side {
+            Side::Here => {
+                let address = self.named(place.dir(), place.name());
+                let bound = options(place).bind(&address).await;
+                let mut listener = bound.map_err(io_error)?;
+                // Written aside first, so that nobody reads half of it.
+                let aside = place.dir().join("aside");
+                std::fs::write(&aside, listener.local_endpoint().to_string())?;
+                std::fs::rename(&aside, &told)?;
+                listener.accept().await.expect("it has no end")?
             }
-            Self::PacketSockets => {
-                let kind = socket2::Type::SEQPACKET;
-                let pair = socket2::Socket::pair(socket2::Domain::UNIX, kind, None);
-                let (ours, theirs) = pair.expect("sockets can be made");
-                let side = Side::Connect(three());
-                let peer = spawn_with(&side, there, false, theirs.into(), None);
-                (Side::Connect(inherited(ours)), peer)
-            }
-            Self::Pipes => {
-                let (side, input, output) = pipes();
-                let theirs = Side::Pair {
-                    send: endpoint("fd:4".into()),
-                    receive: three(),
-                };
-                let peer = spawn_with(&theirs, there, false, input, Some(output));
-                (side, peer)
+            Side::There => {
+                let address = place.retry(async || std::fs::read_to_string(&told)).await?;
+                let connected = options(place).connect(&endpoint(address)).await;
+                connected.map_err(io_error)?
             }
         };
-        let channel = deadline(side.open(&options(here))).await;
-        Opened::new(channel, peer)
-    }
-}
-
-/// The other side's standard input and output.
-pub(crate) enum StdioOver {
-    Pipes,
-    Socket,
-}
-
-impl Link for StdioOver {
-    fn capabilities(&self) -> Capabilities {
-        Endpoint::Stdio.capabilities()
-    }
-
-    async fn open(&self, here: usize, there: usize) -> Opened {
-        let theirs = Side::Connect(Endpoint::Stdio);
-        let (side, peer) = match self {
-            Self::Pipes => {
-                let (side, input, output) = pipes();
-                (side, spawn_with(&theirs, there, true, input, Some(output)))
-            }
-            Self::Socket => {
-                let (ours, socket) = UnixStream::pair().expect("sockets can be made");
-                let again = socket.as_fd().try_clone_to_owned();
-                let again = again.expect("a descriptor is free");
-                let peer = spawn_with(&theirs, there, true, socket.into(), Some(again));
-                (Side::Connect(inherited(ours)), peer)
-            }
-        };
-        let channel = deadline(side.open(&options(here))).await;
-        Opened::new(channel, peer)
+        Ok(both(connection))
     }
 }
 
 /// A FIFO each way.
 pub(crate) struct Fifos;
 
-impl Link for Fifos {
-    fn capabilities(&self) -> Capabilities {
-        endpoint("fifo:/x".into()).capabilities()
+impl Transport for Fifos {
+    fn promises(&self) -> Promises {
+        Promises::from(endpoint("fifo:/x".into()).capabilities()).with_halves_told_apart()
     }
 
-    async fn open(&self, here: usize, there: usize) -> Opened {
-        let dir = tempfile::tempdir().expect("a directory can be made");
-        let fifo = |name| endpoint(format!("fifo:{}/{name}", dir.path().display()));
+    async fn open(&self, place: &Place, side: Side) -> io::Result<End> {
+        let fifo = |name| endpoint(format!("fifo:{}/{name}", place.dir().display()));
         let (to, from) = (fifo("to"), fifo("from"));
-        let theirs = Side::Pair {
-            send: from.clone(),
-            receive: to.clone(),
-        };
-        let peer = spawn(&theirs, there);
-        let ours = Side::Pair {
-            send: to,
-            receive: from,
-        };
-        let channel = deadline(ours.open(&options(here))).await;
-        Opened::new(channel, peer).with(dir)
+        match side {
+            Side::Here => one_way(place, &to, &from).await,
+            Side::There => one_way(place, &from, &to).await,
+        }
     }
 }
 
@@ -312,35 +136,204 @@ impl Queues {
         Self(driver)
     }
 
-    fn address(&self, name: &QueueName) -> Endpoint {
-        let (name, driver) = (&name.0, self.0);
+    fn address(&self, name: &str) -> Endpoint {
+        let driver = self.0;
         endpoint(format!(
             "mq:{name}?capacity=8&max-message={QUEUE_MESSAGE}&driver={driver}"
         ))
     }
 }
 
-impl Link for Queues {
-    fn capabilities(&self) -> Capabilities {
-        self.address(&QueueName::new()).capabilities()
+impl Transport for Queues {
+    fn promises(&self) -> Promises {
+        Promises::from(self.address("/x").capabilities()).without_end()
     }
 
-    fn limit(&self, _: usize) -> usize {
-        QUEUE_MESSAGE
+    async fn open(&self, place: &Place, side: Side) -> io::Result<End> {
+        let name = |way| format!("/{}-{way}", place.name());
+        let (to, from) = (self.address(&name("to")), self.address(&name("from")));
+        match side {
+            Side::Here => {
+                // Removes both, however the test ends.
+                let names = (QueueName(name("to")), QueueName(name("from")));
+                Ok(one_way(place, &to, &from).await?.keeping(names))
+            }
+            Side::There => one_way(place, &from, &to).await,
+        }
+    }
+}
+
+/// The other end is a child, started by its address alone; it speaks over its standard input and
+/// output.
+pub(crate) struct Exec;
+
+impl Link for Exec {
+    fn promises(&self) -> Promises {
+        endpoint("exec:cat".into()).capabilities().into()
     }
 
-    async fn open(&self, here: usize, there: usize) -> Opened {
-        let (to, from) = (QueueName::new(), QueueName::new());
-        let ours = Side::Pair {
-            send: self.address(&to),
-            receive: self.address(&from),
-        };
-        let theirs = Side::Pair {
-            send: self.address(&from),
-            receive: self.address(&to),
-        };
-        let peer = spawn(&theirs, there);
-        let channel = deadline(ours.open(&options(here))).await;
-        Opened::new(channel, peer).with((to, from))
+    async fn start(&self, place: &Place, far: Far) -> io::Result<(End, Process)> {
+        let program = far.into_command();
+        // The shell puts the pipes where the test runner in the child does not print.
+        let mut words = vec![
+            "-c".into(),
+            "exec 3<&0 4>&1 </dev/null >/dev/null && exec \"$@\"".into(),
+            "sh".into(),
+            OsString::from("env"),
+        ];
+        for (name, value) in program.get_envs() {
+            let value = value.expect("it is set").to_string_lossy().into_owned();
+            words.push(format!("{}={value}", name.to_string_lossy()).into());
+        }
+        words.push(program.get_program().into());
+        words.extend(program.get_args().map(Into::into));
+        let exec = aqueduct::endpoint::Exec::new("sh", words).expect("it is a command");
+        // Through its text, as a user would give it.
+        let exec = endpoint(Endpoint::from(exec).to_string());
+        let connected = options(place).connect(&exec).await;
+        let mut connection = connected.map_err(io_error)?;
+        let child = connection.take_child().expect("it has a process");
+        Ok((both(connection), Process::from(child)))
+    }
+
+    async fn far(&self, place: &Place) -> io::Result<End> {
+        stdio(place).await
+    }
+}
+
+/// Makes the descriptors 3 and 4 standard input and output, and opens these.
+async fn stdio(place: &Place) -> io::Result<End> {
+    let inherited = |number| aqueduct::child::inherited(number).map_err(io::Error::from);
+    nix::unistd::dup2_stdin(inherited(3)?)?;
+    nix::unistd::dup2_stdout(inherited(4)?)?;
+    let connected = options(place).connect(&Endpoint::Stdio).await;
+    Ok(both(connected.map_err(io_error)?).keeping(Borrowed))
+}
+
+/// Standard output while it is the transport's: what is printed later is not for that.
+struct Borrowed;
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        nix::unistd::dup2_stdout(io::stderr()).expect("there is room");
+    }
+}
+
+/// Makes a descriptor look like an inherited one, and tells its address.
+pub(crate) fn inherited(fd: impl Into<OwnedFd>) -> Endpoint {
+    let fd = fd.into();
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty())).expect("it is open");
+    endpoint(format!("fd:{}", fd.into_raw_fd()))
+}
+
+/// Starts the program with these descriptors as its 3 and 4.
+fn spawn_with(program: Command, three: OwnedFd, four: Option<OwnedFd>) -> io::Result<Process> {
+    let command = tokio::process::Command::from(program);
+    let mut command = aqueduct::child::Command::from(command);
+    command.pass(3, three);
+    if let Some(four) = four {
+        command.pass(4, four);
+    }
+    let child: Child = command.spawn().map_err(io::Error::from)?;
+    Ok(child.into())
+}
+
+/// Two pipes: the program, and what we send to and receive from.
+fn spawn_with_pipes(program: Command) -> io::Result<(Process, Endpoint, Endpoint)> {
+    let (their_input, our_output) = io::pipe()?;
+    let (our_input, their_output) = io::pipe()?;
+    let process = spawn_with(program, their_input.into(), Some(their_output.into()))?;
+    Ok((process, inherited(our_output), inherited(our_input)))
+}
+
+/// A connection over a descriptor of ours.
+async fn over(place: &Place, fd: impl Into<OwnedFd>) -> io::Result<End> {
+    let connected = options(place).connect(&inherited(fd)).await;
+    Ok(both(connected.map_err(io_error)?))
+}
+
+/// Descriptors that both sides have inherited.
+pub(crate) enum Descriptors {
+    StreamSockets,
+    PacketSockets,
+    Pipes,
+}
+
+impl Link for Descriptors {
+    fn promises(&self) -> Promises {
+        // Of the descriptor only opening tells; these are of the same kinds.
+        match self {
+            Self::StreamSockets => Link::promises(&Sockets("unix:@")),
+            Self::PacketSockets => Link::promises(&Sockets("unixpacket:@")),
+            Self::Pipes => Link::promises(&Fifos),
+        }
+    }
+
+    async fn start(&self, place: &Place, far: Far) -> io::Result<(End, Process)> {
+        let program = far.into_command();
+        match self {
+            Self::StreamSockets => {
+                let (ours, theirs) = UnixStream::pair()?;
+                let process = spawn_with(program, theirs.into(), None)?;
+                Ok((over(place, ours).await?, process))
+            }
+            Self::PacketSockets => {
+                let kind = socket2::Type::SEQPACKET;
+                let (ours, theirs) = socket2::Socket::pair(socket2::Domain::UNIX, kind, None)?;
+                let process = spawn_with(program, theirs.into(), None)?;
+                Ok((over(place, ours).await?, process))
+            }
+            Self::Pipes => {
+                let (process, to, from) = spawn_with_pipes(program)?;
+                Ok((one_way(place, &to, &from).await?, process))
+            }
+        }
+    }
+
+    async fn far(&self, place: &Place) -> io::Result<End> {
+        let number = |number| endpoint(format!("fd:{number}"));
+        match self {
+            Self::StreamSockets | Self::PacketSockets => {
+                let connected = options(place).connect(&number(3)).await;
+                Ok(both(connected.map_err(io_error)?))
+            }
+            Self::Pipes => one_way(place, &number(4), &number(3)).await,
+        }
+    }
+}
+
+/// The other side's standard input and output.
+pub(crate) enum StdioOver {
+    Pipes,
+    Socket,
+}
+
+impl Link for StdioOver {
+    fn promises(&self) -> Promises {
+        let promises = Promises::from(Endpoint::Stdio.capabilities());
+        match self {
+            Self::Pipes => promises.with_halves_told_apart(),
+            Self::Socket => promises,
+        }
+    }
+
+    async fn start(&self, place: &Place, far: Far) -> io::Result<(End, Process)> {
+        let program = far.into_command();
+        match self {
+            Self::Pipes => {
+                let (process, to, from) = spawn_with_pipes(program)?;
+                Ok((one_way(place, &to, &from).await?, process))
+            }
+            Self::Socket => {
+                let (ours, socket) = UnixStream::pair()?;
+                let again = socket.as_fd().try_clone_to_owned()?;
+                let process = spawn_with(program, socket.into(), Some(again))?;
+                Ok((over(place, ours).await?, process))
+            }
+        }
+    }
+
+    async fn far(&self, place: &Place) -> io::Result<End> {
+        stdio(place).await
     }
 }

@@ -1,4 +1,8 @@
-//! What is promised of every transport.
+//! The cases with a process at the other end: one typed program over every transport.
+//!
+//! Each takes the link and the path of the module whose test `far_end` runs [`far_end`].
+//!
+//! [`far_end`]: crate::far_end
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -8,17 +12,14 @@ use std::time::Duration;
 
 use aqueduct::Error;
 use aqueduct::codec::{Encode, Postcard};
-use aqueduct::endpoint::{Direction, EndOfStream, LargestMessage, Ordering};
-use aqueduct::frame::FrameError;
-use aqueduct::unix::MessageError;
 use bytes::BytesMut;
 use nix::sys::signal::Signal;
 use tokio::task::yield_now;
 use tokio_test::assert_pending;
 
-use super::links::{Link, Opened};
-use super::program::{Ask, Client, Reply, body};
-use crate::support::deadline;
+use crate::link::Link;
+use crate::program::{Ask, Client, Reply, Talk, body};
+use crate::{deadline, program};
 
 /// The largest frame where a case is about something else.
 const USUAL: usize = 1 << 20;
@@ -38,17 +39,14 @@ async fn next(channel: &mut Client) -> Reply {
 }
 
 fn has_end(link: &impl Link) -> bool {
-    link.capabilities().end_of_stream() != EndOfStream::Never
+    link.promises().end_of_stream
 }
 
 /// Messages of all sizes come back in order, both directions busy at a time.
-pub(crate) async fn order(link: &impl Link) {
+pub async fn order(link: &impl Link, module: &str) {
     const MESSAGES: u64 = 240;
-    // Nothing here has a priority of its own, so also a queue keeps the order.
-    let ordering = link.capabilities().ordering();
-    assert!(matches!(ordering, Ordering::Sent | Ordering::Priority));
-    let most = link.limit(USUAL);
-    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+    let most = link.promises().limit(USUAL);
+    let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
     let (sender, receiver) = channel.split();
     let ask = async {
         for number in 0..MESSAGES {
@@ -81,9 +79,9 @@ pub(crate) async fn order(link: &impl Link) {
 }
 
 /// Closing our direction ends the other side's stream after all messages, and leaves its answers.
-pub(crate) async fn end(link: &impl Link) {
+pub async fn end(link: &impl Link, module: &str) {
     const MESSAGES: u64 = 25;
-    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+    let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
     for number in 0..MESSAGES {
         let body = body(number, 100);
         deadline(channel.feed(Ask::Count { number, body }))
@@ -111,8 +109,8 @@ pub(crate) async fn end(link: &impl Link) {
 }
 
 /// The other side sends its last words, closes and exits: they arrive, then the end.
-pub(crate) async fn peer_ends(link: &impl Link) {
-    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+pub async fn peer_ends(link: &impl Link, module: &str) {
+    let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
     deadline(channel.send(Ask::Flood {
         count: 5,
         size: 300,
@@ -142,11 +140,20 @@ pub(crate) async fn peer_ends(link: &impl Link) {
 }
 
 /// The peer is killed before the first word, between words, and in the middle of a flood.
-pub(crate) async fn killed(link: &impl Link) {
-    const SIZE: usize = 700;
-    for (echoes, numbers) in [(0, 0), (3, 0), (1, 1), (0, 40), (2, 500)] {
-        let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
-        if link.capabilities().direction() == Direction::OneWay {
+pub async fn killed(link: &impl Link, module: &str) {
+    let large = link.promises().limit(20_000) - 30;
+    for (echoes, numbers, size) in [
+        (0, 0, 700),
+        (1, 0, 700),
+        (3, 0, 700),
+        (0, 1, 700),
+        (1, 2, 700),
+        (0, 3, large),
+        (0, 40, large),
+        (2, 500, 700),
+    ] {
+        let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
+        if link.promises().halves_told_apart || !has_end(link) {
             // Its sending end may not be open yet; a receiver then waits for another sender.
             deadline(channel.send(Ask::Report))
                 .await
@@ -154,7 +161,7 @@ pub(crate) async fn killed(link: &impl Link) {
             assert!(matches!(next(channel).await, Reply::Report { .. }));
         }
         for number in 0..echoes {
-            let body = body(number, SIZE);
+            let body = body(number, size);
             let ask = Ask::Echo { number, body };
             deadline(channel.send(ask)).await.expect("it is sent");
             assert!(matches!(next(channel).await, Reply::Echo { .. }));
@@ -163,11 +170,11 @@ pub(crate) async fn killed(link: &impl Link) {
         if numbers > 0 {
             let flood = Ask::Flood {
                 count: u64::MAX,
-                size: SIZE,
+                size,
             };
             deadline(channel.send(flood)).await.expect("it is sent");
             while came < numbers {
-                whole(next(channel).await, came, SIZE);
+                whole(next(channel).await, came, size);
                 came += 1;
             }
         }
@@ -180,7 +187,7 @@ pub(crate) async fn killed(link: &impl Link) {
                     whole(
                         item.expect("there is no end").expect("it is whole"),
                         came,
-                        SIZE,
+                        size,
                     );
                     came += 1;
                 }
@@ -190,7 +197,7 @@ pub(crate) async fn killed(link: &impl Link) {
         }
         let error = loop {
             match deadline(channel.recv()).await {
-                Some(Ok(reply)) => whole(reply, came, SIZE),
+                Some(Ok(reply)) => whole(reply, came, size),
                 Some(Err(error)) => break Some(error),
                 None => break None,
             }
@@ -257,9 +264,9 @@ async fn fill(channel: &mut Client, size: usize) -> u64 {
 }
 
 /// A peer that is stopped makes the sender wait; when it goes on, all arrives.
-pub(crate) async fn full(link: &impl Link) {
-    let size = link.limit(5000).min(4900) - 30;
-    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+pub async fn full(link: &impl Link, module: &str) {
+    let size = link.promises().limit(5000).min(4900) - 30;
+    let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
     deadline(channel.send(Ask::Report))
         .await
         .expect("it is sent");
@@ -281,9 +288,9 @@ pub(crate) async fn full(link: &impl Link) {
 }
 
 /// A sender that waits for a peer which is killed then is told.
-pub(crate) async fn killed_full(link: &impl Link) {
-    let size = link.limit(5000).min(4900) - 30;
-    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+pub async fn killed_full(link: &impl Link, module: &str) {
+    let size = link.promises().limit(5000).min(4900) - 30;
+    let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
     deadline(channel.send(Ask::Report))
         .await
         .expect("it is sent");
@@ -319,10 +326,10 @@ async fn polled<F: Future>(future: F, times: usize) -> Option<F::Output> {
 }
 
 /// Futures are dropped after one, two, three polls: nothing is lost and nothing comes twice.
-pub(crate) async fn cancel(link: &impl Link) {
+pub async fn cancel(link: &impl Link, module: &str) {
     const MESSAGES: u64 = 300;
-    let most = link.limit(USUAL);
-    let Opened { channel, peer, .. } = &mut link.open(USUAL, USUAL).await;
+    let most = link.promises().limit(USUAL);
+    let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
     let exchange = async {
         let (mut sent, mut came, mut dropped) = (0, 0, 0_u64);
         while came < MESSAGES {
@@ -376,7 +383,7 @@ fn echo_of(len: usize) -> Ask {
     let encoded = |body: usize| {
         let ask = Ask::Echo {
             number: 0,
-            body: super::program::body(7, body),
+            body: program::body(7, body),
         };
         let mut bytes = BytesMut::new();
         Postcard
@@ -392,13 +399,10 @@ fn echo_of(len: usize) -> Ask {
 
 /// Exactly the limit passes in both directions; one byte more is refused before it is sent, and
 /// where only the receiver has the limit, by the receiver.
-pub(crate) async fn largest(link: &impl Link) {
+pub async fn largest(link: &impl Link, module: &str) {
     for limit in [1000, 3000, 70_000] {
-        let limit = link.limit(limit);
-        if let LargestMessage::Bytes(bytes) = link.capabilities().largest_message() {
-            assert_eq!(bytes, limit);
-        }
-        let Opened { channel, peer, .. } = &mut link.open(limit, limit).await;
+        let limit = link.promises().limit(limit);
+        let Talk { channel, peer, .. } = &mut Talk::open(link, module, limit, limit).await;
         for _ in 0..2 {
             deadline(channel.send(echo_of(limit)))
                 .await
@@ -406,7 +410,7 @@ pub(crate) async fn largest(link: &impl Link) {
             assert!(matches!(next(channel).await, Reply::Echo { .. }));
             let error = deadline(channel.send(echo_of(limit + 1))).await;
             let error = error.expect_err("it is too large");
-            assert_eq!(facts(&error), (limit + 1, limit), "{error:?}");
+            refused(&error, limit + 1, limit);
         }
         deadline(channel.send(Ask::Finish))
             .await
@@ -414,14 +418,11 @@ pub(crate) async fn largest(link: &impl Link) {
         assert!(matches!(next(channel).await, Reply::Report { .. }));
         assert!(peer.exit().await.success());
     }
-    if matches!(
-        link.capabilities().largest_message(),
-        LargestMessage::Bytes(_)
-    ) {
+    if link.promises().largest.is_some() {
         // The limit is the queue's: there is no other one to go by.
         return;
     }
-    let Opened { channel, .. } = &mut link.open(USUAL, 2000).await;
+    let Talk { channel, .. } = &mut Talk::open(link, module, USUAL, 2000).await;
     deadline(channel.send(echo_of(2001)))
         .await
         .expect("we may send it");
@@ -435,19 +436,14 @@ pub(crate) async fn largest(link: &impl Link) {
     );
 }
 
-/// The size and the limit in an error about a message that is too large.
-fn facts(error: &Error) -> (usize, usize) {
-    let Error::Io(error) = error else {
-        panic!("{error:?} is not about the size");
-    };
-    if let Some(FrameError::TooLarge { len, max }) = FrameError::of(error) {
-        return (*len, *max);
+/// Checks that the error names the size and the limit.
+pub(crate) fn refused(error: &Error, size: usize, limit: usize) {
+    let mut told = String::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        told += &format!("{error}; ");
+        cause = error.source();
     }
-    if let Some(MessageError::TooLarge { len, limit }) = MessageError::of(error) {
-        return (len, limit);
-    }
-    match aqueduct::mq::Error::find(error) {
-        Some(aqueduct::mq::Error::MessageTooLarge { len, max, .. }) => (*len, *max),
-        _ => panic!("{error:?} is not about the size"),
-    }
+    let has = |number: usize| told.contains(&number.to_string());
+    assert!(has(size) && has(limit), "{told}");
 }

@@ -1,0 +1,58 @@
+use std::any::Any;
+use std::fmt::{self, Debug, Formatter};
+use std::io;
+
+use aqueduct::codec::Codec;
+use aqueduct::frame::{BoxFrameSink, BoxFrameStream};
+use aqueduct::{Channel, Receiver, Sender};
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_sink::Sink;
+
+/// One end of a transport: frames go in, frames come out.
+///
+/// A one-way mechanism makes an end of two: one each way.
+#[must_use = "dropping it closes the end"]
+pub struct End {
+    sink: BoxFrameSink,
+    frames: BoxFrameStream,
+    kept: Kept,
+}
+
+/// What has to live as long as an end.
+pub(crate) type Kept = Vec<Box<dyn Any + Send>>;
+
+impl End {
+    /// An end that sends to `sink` and receives from `frames`.
+    pub fn new(
+        sink: impl Sink<Bytes, Error = io::Error> + Send + 'static,
+        frames: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Self {
+        Self {
+            sink: Box::pin(sink),
+            frames: Box::pin(frames),
+            kept: Vec::new(),
+        }
+    }
+
+    /// Keeps `rest` until the end was closed and dropped: a guard that removes a name, say.
+    pub fn keeping(mut self, rest: impl Send + 'static) -> Self {
+        self.kept.push(Box::new(rest));
+        self
+    }
+
+    pub(crate) fn channel<Out, In>(
+        self,
+        codec: impl Codec<Out> + Codec<In> + Clone + 'static,
+    ) -> (Channel<Out, In>, Kept) {
+        let sender = Sender::new(self.sink, codec.clone());
+        let receiver = Receiver::new(self.frames, codec);
+        (Channel::new(sender, receiver), self.kept)
+    }
+}
+
+impl Debug for End {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("End").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,77 @@
+//! What every transport of Aqueduct promises, as tests: run them over a transport of yours.
+//!
+//! A transport joins Aqueduct at the waist: a sink and a stream of frames. Say how both ends are
+//! opened by implementing [`Transport`], and what it promises by [`Promises`]; then
+//! [`conformance!`] makes a `#[test]` of each case. Aqueduct's own transports run the same cases.
+//!
+//! ```
+//! use std::io;
+//!
+//! use aqueduct::frame::{FramedRead, FramedWrite, Framing};
+//! use aqueduct_conformance::{End, Place, Promises, Side, Transport, conformance};
+//! use tokio::net::{UnixListener, UnixStream};
+//!
+//! struct Mine;
+//!
+//! impl Transport for Mine {
+//!     fn promises(&self) -> Promises {
+//!         Promises::new()
+//!     }
+//!
+//!     async fn open(&self, place: &Place, side: Side) -> io::Result<End> {
+//!         let path = place.dir().join("socket");
+//!         let stream = match side {
+//!             Side::Here => UnixListener::bind(path)?.accept().await?.0,
+//!             Side::There => place.retry(async || UnixStream::connect(&path).await).await?,
+//!         };
+//!         let (reader, writer) = stream.into_split();
+//!         let framing = Framing::length().max_frame(place.max_frame());
+//!         Ok(End::new(
+//!             FramedWrite::new(writer, framing.clone()),
+//!             FramedRead::new(reader, framing),
+//!         ))
+//!     }
+//! }
+//!
+//! conformance! {
+//!     mine => Mine;
+//! }
+//! # fn main() {
+//! #     aqueduct_conformance::run(aqueduct_conformance::cases::order(&Mine));
+//! # }
+//! ```
+//!
+//! `cargo test mine` then runs them, `cargo test mine -- --nocapture` also prints how many await
+//! points were tried. Each has a deadline, so one that hangs is named.
+//!
+//! # Which macro
+//!
+//! | macro | cases | for |
+//! |---|---|---|
+//! | [`conformance!`] | all | a [`Transport`] whose ends can be opened in two processes |
+//! | [`in_one_process!`] | [`cases`] | a [`Transport`] within one process |
+//! | [`between_processes!`] | [`processes`] | a [`Link`]: the other end is a process that has to be started in a way of its own, such as one that inherits a descriptor |
+//!
+//! # What is needed
+//!
+//! Linux, `/proc`, and `cc` for the case with signals. The macros have to stand in a test target
+//! with the standard harness: some cases run the test program again, as a process of its own.
+#![warn(missing_docs)]
+
+pub mod cases;
+mod end;
+mod link;
+mod place;
+pub mod processes;
+mod program;
+mod promises;
+mod rerun;
+mod run;
+mod stamp;
+
+pub use end::End;
+pub use link::{Far, Link, Process};
+pub use place::{Place, Side, Transport};
+pub use program::far_end;
+pub use promises::Promises;
+pub use run::{DEADLINE, deadline, run};
