@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use aqueduct::fd::{Access, Kind};
 use aqueduct::fifo::{Error, OpenOptions, Receiver};
+use aqueduct::mark::MARK;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, mkfifo, setgid, setgroups, setuid};
 
@@ -61,7 +62,7 @@ async fn a_missing_fifo_is_made_only_when_asked_for() {
 
     let first = create(&path).unwrap();
     assert!(fs::metadata(&path).unwrap().file_type().is_fifo());
-    assert_eq!(mode_of(&path), 0o600);
+    assert_eq!(mode_of(&path), MARK | 0o600);
     // Taken as it is: that it exists is fine.
     create(&path).unwrap();
     let error = OpenOptions::new()
@@ -93,7 +94,7 @@ async fn many_may_make_the_same_fifo_at_once() {
             });
             threads.map(|it| it.join().unwrap().unwrap()).into()
         });
-        assert_eq!(mode_of(&path), 0o640);
+        assert_eq!(mode_of(&path), MARK | 0o640);
         let inodes = opened.iter().map(|it| nix::sys::stat::fstat(it).unwrap());
         let inodes: Vec<_> = inodes.map(|it| it.st_ino).collect();
         assert!(inodes.iter().all(|it| *it == inodes[0]), "{inodes:?}");
@@ -123,7 +124,7 @@ fn peer_with_umasks() {
                 options.create_new(true).mode(mode).persistent(true);
                 options.open_receiver(&path).unwrap();
             });
-            assert_eq!(mode_of(&path), mode, "umask {mask:o}");
+            assert_eq!(mode_of(&path), MARK | mode, "umask {mask:o}");
         }
         // It is as it was.
         assert_eq!(umask(Mode::empty()).bits(), mask);

@@ -16,6 +16,7 @@ mod fifo_shared;
 mod fifo_wait;
 mod frame;
 mod handshake;
+mod mark;
 mod mq;
 mod mq_events;
 mod mq_examples;

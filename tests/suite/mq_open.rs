@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use aqueduct::mark::MARK;
 use aqueduct::mq::{self, Driver, Error, NameProblem, OpenOptions};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::stat::{Mode, fstat, umask};
@@ -251,7 +252,7 @@ fn descriptors_are_close_on_exec_and_non_blocking() {
 }
 
 fn mode_of(queue: &mq::Queue) -> u32 {
-    fstat(queue.as_fd()).unwrap().st_mode & 0o777
+    fstat(queue.as_fd()).unwrap().st_mode & 0o7777
 }
 
 /// Finding 5 and fact 36: the mode is what was asked for, whatever the umask.
@@ -266,7 +267,7 @@ fn mode_is_exact_whatever_the_umask() {
         let name = QueueName::new();
         assert_eq!(
             mode_of(&name.create(Driver::Pool, 1, 8)),
-            0o600,
+            MARK | 0o600,
             "umask {mask:04o}"
         );
         for mode in [0o600, 0o640, 0o666, 0o000] {
@@ -278,7 +279,7 @@ fn mode_is_exact_whatever_the_umask() {
                 .max_message(8)
                 .mode(mode);
             let queue = options.open(&name.0).unwrap();
-            assert_eq!(mode_of(&queue), mode, "umask {mask:04o}");
+            assert_eq!(mode_of(&queue), MARK | mode, "umask {mask:04o}");
         }
     }
 }
@@ -295,7 +296,7 @@ fn wider_mode_is_taken_unless_strict() {
         .mode(0o644);
     options.open(&name.0).unwrap();
     let queue = mq::Queue::open(&name.0).unwrap();
-    assert_eq!(mode_of(&queue), 0o644);
+    assert_eq!(mode_of(&queue), MARK | 0o644);
     let mut strict = OpenOptions::new();
     let error = strict.strict(true).open(&name.0).unwrap_err();
     assert!(matches!(

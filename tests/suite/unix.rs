@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aqueduct::mark::MARK;
 use aqueduct::unix::{self, Address, BindOptions, ConnectOptions, Error, seqpacket};
 use futures_util::StreamExt;
 use nix::sys::stat::{Mode, umask};
@@ -113,13 +114,13 @@ fn role_umask() {
             }
             let stream = options.bind(&path).expect("bound");
             let found = std::fs::metadata(&path).expect("it is there").mode() & 0o7777;
-            assert_eq!(found, mode.unwrap_or(0o600), "umask {mask:?}");
+            assert_eq!(found, MARK | mode.unwrap_or(0o600), "umask {mask:?}");
             let lock = std::fs::metadata(lock_of(&path)).expect("it is there");
             assert_eq!(lock.mode() & 0o7777, 0o600, "umask {mask:?}");
             drop(stream);
             let packets = options.bind_seqpacket(&path).expect("bound");
             let found = std::fs::metadata(&path).expect("it is there").mode() & 0o7777;
-            assert_eq!(found, mode.unwrap_or(0o600), "umask {mask:?}");
+            assert_eq!(found, MARK | mode.unwrap_or(0o600), "umask {mask:?}");
             drop(packets);
             assert_eq!(umask(Mode::empty()), mask);
         }
@@ -148,7 +149,7 @@ fn role_watched() {
             let mut seen = 0_u32;
             while !done.load(Ordering::Relaxed) {
                 if let Ok(found) = std::fs::metadata(&path) {
-                    assert_eq!(found.mode() & 0o7777, 0o600);
+                    assert_eq!(found.mode() & 0o7777, MARK | 0o600);
                     seen += 1;
                 }
             }
@@ -285,6 +286,40 @@ async fn a_dead_servers_socket_is_replaced_unless_that_is_forbidden() {
     until_dead(&path);
     drop(seqpacket::bind(&path).expect("bound"));
     assert_eq!(names(&dir), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_dead_servers_socket_is_removed_on_demand_and_a_living_ones_is_not() {
+    let (dir, path) = place();
+    assert!(matches!(unix::is_served(&path), Err(Error::Io { .. })));
+    assert!(!unix::remove_stale(&path).expect("nothing is there"));
+    leave_stale(&path);
+    // What a server that was killed leaves, too.
+    std::fs::write(lock_of(&path), "").expect("written");
+    assert!(!unix::is_served(&path).expect("asked"));
+    assert!(unix::remove_stale(&path).expect("removed"));
+    assert_eq!(names(&dir), [""; 0]);
+
+    let listener = unix::bind(&path).expect("bound");
+    assert!(unix::is_served(&path).expect("asked"));
+    let error = unix::remove_stale(&path).expect_err("it lives");
+    assert!(matches!(error, Error::InUse { .. }), "{error}");
+    drop(listener);
+    // Without a lock file, and not listening.
+    let bound = UnixDatagram::bind(&path).expect("bound");
+    assert!(unix::is_served(&path).expect("asked"));
+    let error = unix::remove_stale(&path).expect_err("it lives");
+    assert!(matches!(error, Error::InUse { .. }), "{error}");
+    drop(bound);
+    std::fs::remove_file(&path).expect("removed");
+    std::fs::write(&path, "precious").expect("written");
+    for error in [
+        unix::is_served(&path).expect_err("it is no socket"),
+        unix::remove_stale(&path).expect_err("it is no socket"),
+    ] {
+        assert!(matches!(error, Error::NotASocket { .. }), "{error}");
+    }
+    assert_eq!(names(&dir), ["socket"]);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@
 //! | a server that comes and goes | [`Reconnect`] |
 //! | to know what a mechanism promises | [`contract`] |
 //! | messages to move from one address to another | [`relay`] |
+//! | to tell what this library has made, and left behind | [`mark`] |
 //!
 //! # How it fits together
 //!
@@ -67,6 +68,7 @@ pub mod frame;
 pub mod fuzzing;
 pub mod handshake;
 mod latency;
+pub mod mark;
 pub mod mq;
 pub mod pipe;
 pub mod reconnect;

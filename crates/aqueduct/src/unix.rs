@@ -52,6 +52,7 @@ mod listener;
 mod lock;
 mod message_error;
 pub mod seqpacket;
+mod stale;
 
 use tokio::net::UnixStream;
 
@@ -65,6 +66,7 @@ pub use self::descriptors::{DEFAULT_MAX_FDS, MAX_FDS, recv_with_fds, send_with_f
 pub use self::error::Error;
 pub use self::listener::Listener;
 pub use self::message_error::MessageError;
+pub use self::stale::{is_served, remove_stale};
 pub use crate::drain::close;
 
 /// Binds and listens with the default [`BindOptions`].

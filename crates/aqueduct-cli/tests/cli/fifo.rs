@@ -54,7 +54,7 @@ fn a_fifo_that_is_made_is_for_its_owner_alone_unless_the_address_says_more() {
         let output = run(&mut aqueduct(&["recv", &address, "--timeout", "10ms"]));
         expect(output, 3);
         let made = fs::metadata(dir.path(&name)).unwrap();
-        assert_eq!(made.permissions().mode() & 0o7777, mode);
+        assert_eq!(made.permissions().mode() & 0o7777, 0o1000 | mode);
     }
 }
 

@@ -15,6 +15,7 @@ use super::error::Error;
 use super::name::{Name, PathState};
 use super::watch::proc_path;
 use crate::fd::{self, Access, Kind};
+use crate::mark::MARK;
 
 /// The nine permission bits.
 pub(super) const PERMISSIONS: u32 = 0o777;
@@ -82,7 +83,7 @@ impl Located {
         // A FIFO that cannot be looked at once it is made could not be told from another's, and so
         // not be removed. So what is scarce is had first.
         let spare = open_path(Path::new("/"), false).map_err(|e| Error::io(path, "open", e))?;
-        match mkfifo(path, Mode::from_bits_truncate(options.mode)) {
+        match mkfifo(path, Mode::from_bits_truncate(options.mode | MARK)) {
             Err(Errno::EEXIST) => return Ok(None),
             result => result.map_err(|e| explain(path, e, "mkfifo"))?,
         }
@@ -100,7 +101,7 @@ impl Located {
         if made.mode() != options.mode {
             // The umask has taken bits away. Through the descriptor, so that it is this inode; and
             // not by opening the FIFO, which would release a waiting peer and then hang up on it.
-            let permissions = Permissions::from_mode(options.mode);
+            let permissions = Permissions::from_mode(options.mode | MARK);
             fs::set_permissions(proc_path(made.fd.as_fd()), permissions)
                 .map_err(|e| Error::io(path, "chmod", e))?;
         }

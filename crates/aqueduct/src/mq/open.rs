@@ -12,6 +12,7 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, stat};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::geteuid;
 
+use crate::mark::MARK;
 use crate::mq::limits::{self, Limits, cost};
 use crate::mq::list::MQUEUE_MAGIC;
 use crate::mq::queue::About;
@@ -271,7 +272,7 @@ impl OpenOptions {
         for _ in 0..CREATE_TRIES {
             // Always exclusive: that tells whether it is ours.
             let mut raw = self.raw();
-            raw.create_new().mode(self.mode);
+            raw.create_new().mode(self.mode | MARK);
             raw.capacity(capacity).max_msg_len(max_message);
             match raw.open(name) {
                 Ok(made) => return Ok((made.into(), true)),
@@ -335,7 +336,7 @@ impl OpenOptions {
         };
         if created {
             // The umask has taken bits away, never added any, so there was no moment of more.
-            let mode = Mode::from_bits_truncate(self.mode);
+            let mode = Mode::from_bits_truncate(self.mode | MARK);
             fchmod(fd.fd(), mode).map_err(system("set the mode of"))?;
         } else {
             self.check_existing(name, &fstat(fd.fd()).map_err(system("look at"))?)?;

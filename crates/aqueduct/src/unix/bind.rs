@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use super::claim::Claim;
 use super::seqpacket;
 use super::{Address, Error, Listener, directory};
+use crate::mark::MARK;
 
 /// The mode of a socket's file, unless set: only the own user may connect.
 pub const DEFAULT_MODE: u32 = 0o600;
@@ -151,7 +152,7 @@ impl BindOptions {
         if let Some(path) = address.as_path() {
             directory::check(address, path, self.strict)?;
             // Before bind: the file appears with it, and never with a wider one.
-            fchmod(socket.as_fd(), Mode::from_bits_truncate(mode))
+            fchmod(socket.as_fd(), Mode::from_bits_truncate(mode | MARK))
                 .map_err(|e| Error::from_io(address, "fchmod", e.into()))?;
             claim = Some(Claim::take(address, path)?);
         }

@@ -9,6 +9,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::lock::LockFile;
 use super::{Address, Error};
+use crate::mark::MARK;
 
 /// The lock on `<path>.lock`, and the socket's file once there is one.
 #[derive(Debug)]
@@ -47,15 +48,15 @@ impl Claim {
         }
     }
 
-    /// Removes the socket's file at the path if its server is dead.
+    /// Removes the socket's file at the path if its server is dead; whether it has done so.
     pub(super) fn clear(
         &self,
         address: &Address,
         kernel: &SockAddr,
         replace: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let Some(before) = check_kind(address, &self.path)? else {
-            return Ok(());
+            return Ok(false);
         };
         if is_alive(kernel).map_err(|e| Error::from_io(address, "asking for its server", e))? {
             return Err(Error::InUse {
@@ -70,20 +71,19 @@ impl Claim {
         }
         // Only what has been found dead; a server without our lock may have come in between.
         if check_kind(address, &self.path)? != Some(before) {
-            return Ok(());
+            return Ok(false);
         }
         match std::fs::remove_file(&self.path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(Error::from_io(address, "removing a dead socket", e))
-            }
-            _ => {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(Error::from_io(address, "removing a dead socket", e)),
+            Ok(()) => {
                 tracing::info!(%address, "removed the socket of a server that is gone");
-                Ok(())
+                Ok(true)
             }
         }
     }
 
-    /// Remembers the socket's file just made, and gives it exactly `mode`.
+    /// Remembers the socket's file just made, and gives it exactly `mode` and the [`MARK`].
     ///
     /// It was made with that mode less the umask. So this can only add permissions, before the
     /// socket listens.
@@ -103,6 +103,7 @@ impl Claim {
             });
         }
         self.made = Some((metadata.dev(), metadata.ino()));
+        let mode = mode | MARK;
         if metadata.mode() & 0o7777 != mode {
             // What is open with O_PATH takes no fchmod; its name in /proc does (open(2), O_PATH).
             let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
@@ -134,7 +135,7 @@ impl Drop for Claim {
 }
 
 /// Device and inode of the socket at `path`; `None` if nothing is there.
-fn check_kind(address: &Address, path: &Path) -> Result<Option<(u64, u64)>, Error> {
+pub(super) fn check_kind(address: &Address, path: &Path) -> Result<Option<(u64, u64)>, Error> {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => {
             Ok(Some((metadata.dev(), metadata.ino())))
@@ -171,7 +172,7 @@ pub(super) fn kind(metadata: &std::fs::Metadata) -> &'static str {
 /// one says `EPROTOTYPE`, whatever it does at the moment. Connecting with the right type would say
 /// `ECONNREFUSED` for one that is bound but does not listen yet as well, and would leave a
 /// connection in the backlog of a living one.
-fn is_alive(kernel: &SockAddr) -> io::Result<bool> {
+pub(super) fn is_alive(kernel: &SockAddr) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, Type::DGRAM.nonblocking(), None)?;
     match probe.connect(kernel) {
         Ok(()) => Ok(true),
