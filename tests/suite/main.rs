@@ -24,6 +24,7 @@ mod mq_framed;
 mod mq_limits;
 mod mq_open;
 mod mq_processes;
+mod mq_replaced;
 mod mq_runtime;
 mod mq_wait;
 mod pipe;

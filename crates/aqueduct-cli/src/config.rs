@@ -22,6 +22,10 @@ pub(crate) use self::serve::{OnFailConfig, ServeConfig};
 /// How long a peer is waited for, where it is not waited for without limit.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether a queue still has its name: who waits for one that another
+/// program has removed waits in vain.
+const CHECK_NAME_EVERY: Duration = Duration::from_secs(1);
+
 pub(crate) struct SendConfig {
     pub(crate) endpoint: Endpoint,
     pub(crate) side: Side,
@@ -62,7 +66,10 @@ impl LinkConfig {
     /// The library's options for opening an address.
     pub(crate) fn options(&self) -> Options {
         let mut options = Options::new();
-        options.framing(self.framing.clone()).wait(self.wait);
+        options
+            .framing(self.framing.clone())
+            .wait(self.wait)
+            .check_name_every(Some(CHECK_NAME_EVERY));
         options
     }
 

@@ -27,6 +27,7 @@
 //! | empty queue | receivers wait; `try_recv` says `WouldBlock` |
 //! | dropping a future | never loses a message, never sends one |
 //! | dropping the runtime | takes milliseconds; waits end with [`Error::RuntimeGone`] |
+//! | unlinking it | it works on for those who have it open; [`check_name_every`](OpenOptions::check_name_every) tells those who wait |
 //! | killing a process | loses at most the message in its hands, for each of its receives |
 //! | delivery | at most once; to know that a message was worked on, answer on another queue |
 //! | largest message | the queue's `max_message`; larger ones are refused before the system call |
@@ -105,6 +106,7 @@ mod error;
 mod framed;
 mod info;
 mod limits;
+mod link;
 pub(crate) mod list;
 mod message;
 mod name;
@@ -122,11 +124,12 @@ pub use error::Error;
 pub use framed::{Framed, WholeMessage};
 pub use info::info;
 pub use limits::{Limits, MEASURE_MAX_QUEUES, Room, RoomEnd, Usage, cost, limits, measure_room};
+pub use link::NameState;
 pub use list::{Entry, MOUNT_POINT, list};
 pub use message::{MAX_PRIORITY, Message, Priority};
 pub use name::{MAX_NAME, NameProblem, check_name};
 pub use open::{DEFAULT_MODE, OpenOptions};
-pub use queue::{NameState, Queue};
+pub use queue::Queue;
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use unlink::unlink;

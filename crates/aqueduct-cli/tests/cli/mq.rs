@@ -1,13 +1,16 @@
 //! `send` and `recv` over a message queue.
 
 use std::ffi::CString;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::mqueue::{MQ_OFlag, mq_close, mq_getattr, mq_open, mq_unlink};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
-use crate::support::{aqueduct, expect, expect_text, run, start, start_with_input, until};
+use crate::support::{
+    aqueduct, expect, expect_text, run, start, start_with_input, until, until_open,
+};
 
 /// A queue name of this test's own, unlinked however the test ends.
 pub(crate) struct Queue {
@@ -141,6 +144,34 @@ fn a_full_queue_times_out_and_what_did_not_go_is_told() {
     assert!(stderr.contains("nothing went to"), "{stderr}");
     let recv = run(&mut aqueduct(&["recv", &queue.address(), "-n", "4"]));
     assert_eq!(expect_text(recv, 0), "1\n2\n3\n4\n");
+}
+
+#[test]
+fn who_waits_for_a_queue_that_was_removed_is_told() {
+    let queue = Queue::new();
+    let address = queue.address();
+    for (args, sends) in [
+        (vec!["recv", &address], false),
+        (vec!["-q", "serve", &address], false),
+        (vec!["send", &address, "1", "2", "3", "4", "5"], true),
+    ] {
+        let waiting = start(&mut aqueduct(&args));
+        until_open(waiting.pid(), Path::new(&queue.name));
+        until("all that it sends at once is sent", || {
+            !sends || queue.depth() == 4
+        });
+        // Removed, and made anew by the same name.
+        expect_text(run(&mut aqueduct(&["-q", "mq", "unlink", &queue.name])), 0);
+        expect_text(run(&mut aqueduct(&["send", &address, "new"])), 0);
+        let (stdout, stderr) = expect(waiting.finish(), 1);
+        assert_eq!(stdout, b"", "{args:?}");
+        assert!(
+            stderr.contains("was unlinked and made anew: open it again"),
+            "{args:?}: {stderr}"
+        );
+        let recv = run(&mut aqueduct(&["recv", &address, "-n", "1"]));
+        assert_eq!(expect_text(recv, 0), "new\n");
+    }
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct Options {
     pub(super) create: bool,
     pub(super) wait: Option<Duration>,
     pub(super) reconnect: bool,
+    pub(super) poll_for: Duration,
+    pub(super) check_name_every: Option<Duration>,
 }
 
 impl Default for Options {
@@ -46,6 +48,8 @@ impl Options {
             create: true,
             wait: None,
             reconnect: false,
+            poll_for: Duration::ZERO,
+            check_name_every: None,
         }
     }
 
@@ -112,6 +116,22 @@ impl Options {
         self
     }
 
+    /// Latency mode, for queues: before each wait, tries again for this long. Zero by default. See
+    /// [`mq::OpenOptions::poll_for`], which has what it costs and when to take it.
+    pub fn poll_for(&mut self, limit: Duration) -> &mut Self {
+        self.poll_for = limit;
+        self
+    }
+
+    /// Looks this often whether the name of a queue still stands for the queue that is open, and
+    /// fails with [`mq::Error::Replaced`] if not: a queue that was removed, or made anew by that
+    /// name, would be waited for in vain. `None`, the default, never looks. See
+    /// [`mq::OpenOptions::check_name_every`].
+    pub fn check_name_every(&mut self, interval: Option<Duration>) -> &mut Self {
+        self.check_name_every = interval;
+        self
+    }
+
     /// Opens the receiving end.
     ///
     /// A two-way endpoint is bound, and messages come from all who connect at the same time
@@ -138,7 +158,7 @@ impl Options {
                 Ok(Incoming::bytes(receiver, self.framing.clone(), PIPE_CHUNK))
             }
             Endpoint::Mq(mq) => {
-                let options = queue::options(mq, self.create);
+                let options = queue::options(mq, self);
                 let receiver = options.open_receiver(mq.name()).map_err(Error::Mq)?;
                 Ok(Incoming::new(Taken::new(receiver)))
             }
@@ -203,7 +223,7 @@ impl Options {
                 Ok(Outgoing::frames(frames))
             }
             Endpoint::Mq(mq) => {
-                let mut options = queue::options(mq, self.create);
+                let mut options = queue::options(mq, self);
                 let queue = options.write(true).open(mq.name()).map_err(Error::Mq)?;
                 Ok(Outgoing::new(Given {
                     framed: Framed::new(queue, WholeMessage),
@@ -254,7 +274,7 @@ impl Options {
                 Incoming::bytes(reader, framing, PIPE_CHUNK)
             }
             Found::Queue(_) => {
-                let queue = mq::OpenOptions::new().open_fd(&fd).map_err(Error::Mq)?;
+                let queue = queue::inherited(self).open_fd(&fd).map_err(Error::Mq)?;
                 let receiver = mq::Receiver::new(queue).map_err(Error::Mq)?;
                 Incoming::new(Taken::new(receiver))
             }
@@ -284,7 +304,7 @@ impl Options {
                 }
             },
             Found::Queue(_) => {
-                let queue = mq::OpenOptions::new().open_fd(&fd).map_err(Error::Mq)?;
+                let queue = queue::inherited(self).open_fd(&fd).map_err(Error::Mq)?;
                 Outgoing::new(Given {
                     framed: Framed::new(queue, WholeMessage),
                     priority: 0,

@@ -9,14 +9,15 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::Message;
+use super::Options;
 use super::incoming::Inlet;
 use crate::endpoint::{self, MqDriver};
 use crate::mq::{Driver, Framed, OpenOptions, Priority, Receiver, WholeMessage};
 
-/// What an address says of how to open its queue; `create` where it says nothing of that.
-pub(super) fn options(mq: &endpoint::Mq, create: bool) -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.create(mq.create().unwrap_or(create));
+/// How to open the queue of an address, which goes before what the options say.
+pub(super) fn options(mq: &endpoint::Mq, given: &Options) -> OpenOptions {
+    let mut options = inherited(given);
+    options.create(mq.create().unwrap_or(given.create));
     if let Some(capacity) = mq.capacity() {
         options.capacity(capacity);
     }
@@ -31,6 +32,15 @@ pub(super) fn options(mq: &endpoint::Mq, create: bool) -> OpenOptions {
         Some(MqDriver::AsyncFd) => options.driver(Driver::AsyncFd),
         None => &mut options,
     };
+    options
+}
+
+/// How to take over a queue that is open already: what the options say of waiting for it.
+pub(super) fn inherited(given: &Options) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options
+        .poll_for(given.poll_for)
+        .check_name_every(given.check_name_every);
     options
 }
 

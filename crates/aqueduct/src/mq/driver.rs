@@ -8,10 +8,10 @@ use std::fmt;
 use std::future::{pending, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::coop;
@@ -19,6 +19,8 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use crate::latency::{Next, Polling, Round};
 use crate::mq::Error;
+use crate::mq::link::Link;
+use crate::mq::queue::About;
 use crate::source::Direction;
 
 pub use pool::POOL_START_TIMEOUT;
@@ -98,6 +100,7 @@ pub(super) struct Side {
     // An epoll instance takes each descriptor once, and one-shot events disarm all of it: where
     // the other direction has `fd` itself this one waits on a duplicate.
     duplicate: bool,
+    link: Arc<Link>,
     polling: Polling,
     // One for each runtime that has waited; nearly always none or one. Made late, since a
     // registered descriptor costs a wake-up for each message in the other direction.
@@ -116,18 +119,18 @@ pub(super) struct Woken(Arc<Registration>);
 
 impl Side {
     pub(super) fn new(
-        driver: Driver,
+        about: &About,
         direction: Direction,
         fd: Arc<OwnedFd>,
         duplicate: bool,
-        poll_for: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
-            driver,
+            driver: about.driver,
             direction,
             fd,
             duplicate,
-            polling: Polling::new(poll_for),
+            link: Arc::clone(&about.link),
+            polling: Polling::new(about.poll_for),
             registrations: RwLock::default(),
         })
     }
@@ -155,10 +158,12 @@ impl Side {
         }
         let mut registration = None;
         loop {
-            let woken = Arc::clone(self).wait(Waiter::Once, registration).await?;
-            match woken.attempt(&mut op) {
-                Ok(result) => return result,
-                Err(seen) => registration = Some(seen),
+            match Arc::clone(self).wait(Waiter::Once, registration).await {
+                Ok(woken) => match woken.attempt(&mut op) {
+                    Ok(result) => return result,
+                    Err(seen) => registration = Some(seen),
+                },
+                Err(error) => return self.last_try(error, op),
             }
         }
     }
@@ -190,6 +195,14 @@ impl Side {
         }
     }
 
+    /// What becomes of an operation whose wait has failed: where the queue is not the one of its
+    /// name any more, what was sent to it before is received still.
+    fn last_try<R>(&self, error: io::Error, op: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        let replaced = matches!(Error::find(&error), Some(Error::Replaced { .. }));
+        let received = (replaced && self.direction == Direction::Read).then(op);
+        received.and_then(done).unwrap_or(Err(error))
+    }
+
     /// Waits until `op` is worth another try.
     ///
     /// Cancel safe: a wake-up that a dropped future had been given goes to another one.
@@ -210,11 +223,13 @@ impl Side {
                 None => self.registration(),
             };
             let registration = registration.map_err(|error| gone.take().unwrap_or(error))?;
-            let waited = match &*registration {
-                Registration::Pool(slot) => slot.wait(waiter).await,
-                Registration::AsyncFd(registered) => registered.wait().await,
+            let waited = async {
+                match &*registration {
+                    Registration::Pool(slot) => slot.wait(waiter).await,
+                    Registration::AsyncFd(registered) => registered.wait().await,
+                }
             };
-            match waited {
+            match self.unless_broken(waited).await {
                 Ok(()) => return Ok(Woken(registration)),
                 // It may be an earlier runtime's that had the same id, or its thread has ended by
                 // the panic of somebody's waker. It is not used again, and another one shows
@@ -223,6 +238,21 @@ impl Side {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Waits, for as long as the queue's name stands for it.
+    async fn unless_broken(&self, waiting: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+        if !self.link.is_watched() {
+            return waiting.await;
+        }
+        // Seldom wanted, and large: not in every future.
+        let mut broken = Box::pin(self.link.broken());
+        let mut waiting = pin!(waiting);
+        poll_fn(|cx| match waiting.as_mut().poll(cx) {
+            Poll::Ready(waited) => Poll::Ready(waited),
+            Poll::Pending => broken.as_mut().poll(cx).map(|error| Err(error.into())),
+        })
+        .await
     }
 
     /// Where this runtime waits for this side.
@@ -344,9 +374,12 @@ impl Waiting {
         loop {
             let woken = ready!(self.future.poll(cx));
             self.active = false;
-            match woken?.attempt(&mut op) {
-                Ok(result) => return Poll::Ready(result),
-                Err(seen) => self.begin(side, Some(seen)),
+            match woken {
+                Ok(woken) => match woken.attempt(&mut op) {
+                    Ok(result) => return Poll::Ready(result),
+                    Err(seen) => self.begin(side, Some(seen)),
+                },
+                Err(error) => return Poll::Ready(side.last_try(error, op)),
             }
         }
     }

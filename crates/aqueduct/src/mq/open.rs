@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -14,6 +15,7 @@ use nix::unistd::geteuid;
 
 use crate::mark::MARK;
 use crate::mq::limits::{self, Limits, cost};
+use crate::mq::link::Link;
 use crate::mq::list::MQUEUE_MAGIC;
 use crate::mq::queue::About;
 use crate::mq::{
@@ -60,6 +62,7 @@ pub struct OpenOptions {
     unlink_on_drop: bool,
     driver: Driver,
     poll_for: Duration,
+    check_name_every: Option<Duration>,
 }
 
 impl OpenOptions {
@@ -78,6 +81,7 @@ impl OpenOptions {
             unlink_on_drop: false,
             driver: Driver::default(),
             poll_for: Duration::ZERO,
+            check_name_every: None,
         }
     }
 
@@ -172,6 +176,25 @@ impl OpenOptions {
         self
     }
 
+    /// Looks this often whether the name still stands for this queue, while a task waits to send
+    /// or to receive, and before a message is sent: [`Error::Replaced`] if not. `None`, the
+    /// default, never looks. Less than 10 ms counts as 10 ms.
+    ///
+    /// A queue that is unlinked goes on to work for those who have it open, and the kernel tells
+    /// them nothing. So when another program removes a queue and makes it anew, or puts it away
+    /// for good, one who waits for the old one waits for ever. With this, all that was sent to the
+    /// old queue before it lost its name is received first; a message whose sending fails is not
+    /// sent; and no more is sent to the old queue than in one interval. What nobody has received
+    /// can be taken out afterwards ([`Queue::try_recv`]).
+    ///
+    /// A look is a few system calls on the task's thread, one for all tasks that use this
+    /// [`Queue`]. Where the queue file system is not mounted on [`MOUNT_POINT`] the queue is
+    /// opened for it, and this process's `mq_notify(3)` for that queue ends.
+    pub fn check_name_every(&mut self, interval: Option<Duration>) -> &mut Self {
+        self.check_name_every = interval;
+        self
+    }
+
     /// Opens the queue. Needs no runtime; only waiting does.
     ///
     /// # Errors
@@ -226,7 +249,8 @@ impl OpenOptions {
     ///
     /// The queue is opened again through `/proc`, so that it can be in non-blocking mode here
     /// without being so for those who share the descriptor. It has the directions of the
-    /// descriptor; of the options only [`driver`](Self::driver) counts.
+    /// descriptor. Of the options only those on waiting count: [`driver`](Self::driver),
+    /// [`poll_for`](Self::poll_for), [`check_name_every`](Self::check_name_every).
     ///
     /// # Errors
     ///
@@ -397,9 +421,9 @@ impl OpenOptions {
             mismatch = Some(found);
         }
         let both = !self.read && !self.write;
+        let id = (stat.st_dev, stat.st_ino);
         let about = About {
-            name: name.to_owned(),
-            id: (stat.st_dev, stat.st_ino),
+            link: Link::new(name, Arc::clone(fd.fd()), id, self.check_name_every),
             readable: self.read || both,
             writable: self.write || both,
             capacity,

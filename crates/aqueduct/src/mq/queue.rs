@@ -6,13 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::stat::fstat;
 use tokio::runtime::Handle;
 use tokio::task::coop;
 
 use crate::mq::buffer::Buffers;
 use crate::mq::driver::Side;
-use crate::mq::unlink::state;
+use crate::mq::link::{Link, NameState};
 use crate::mq::{
     AttributeMismatch, Attributes, Driver, Error, MAX_PRIORITY, Message, OpenOptions, Priority,
     TARGET, unlink,
@@ -65,9 +64,7 @@ pub struct Queue {
 /// What is known of an open queue.
 #[derive(Clone, Debug)]
 pub(super) struct About {
-    pub(super) name: String,
-    /// Device and inode: which queue of that name this is.
-    pub(super) id: (u64, u64),
+    pub(super) link: Arc<Link>,
     pub(super) readable: bool,
     pub(super) writable: bool,
     pub(super) capacity: usize,
@@ -78,18 +75,6 @@ pub(super) struct About {
     pub(super) poll_for: Duration,
     pub(super) mismatch: Option<AttributeMismatch>,
     pub(super) span: tracing::Span,
-}
-
-/// What a queue's name stands for by now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameState {
-    /// For this queue.
-    Linked,
-    /// For nothing: the queue was unlinked and lives until all have closed it.
-    Unlinked,
-    /// For another queue, made after this one was unlinked. Who opens the name now and who opened
-    /// it before do not meet.
-    Replaced,
 }
 
 impl Queue {
@@ -107,7 +92,7 @@ impl Queue {
     pub(super) fn new(fd: QueueFd, about: About) -> Self {
         let side = |direction, duplicate| {
             let fd = Arc::clone(fd.fd());
-            Side::new(about.driver, direction, fd, duplicate, about.poll_for)
+            Side::new(&about, direction, fd, duplicate)
         };
         Self {
             read: side(Direction::Read, false),
@@ -129,6 +114,8 @@ impl Queue {
     ///   before any system call; nothing was sent.
     /// - [`Error::NoRuntime`], [`Error::RuntimeGone`], [`Error::PoolExhausted`]: it would have had
     ///   to wait and cannot; nothing was sent.
+    /// - [`Error::Replaced`], where that is [looked for](OpenOptions::check_name_every); nothing
+    ///   was sent.
     /// - Other errors of `mq_send(3)` as they are.
     ///
     /// # Cancel safety
@@ -151,6 +138,8 @@ impl Queue {
     /// - [`Error::NotReadable`]: the queue is open for sending only.
     /// - [`Error::NoRuntime`], [`Error::RuntimeGone`], [`Error::PoolExhausted`]: it would have had
     ///   to wait and cannot.
+    /// - [`Error::Replaced`], where that is [looked for](OpenOptions::check_name_every): the queue
+    ///   is empty, and nobody who opens its name now will send to it.
     /// - Other errors of `mq_receive(3)` as they are.
     ///
     /// # Cancel safety
@@ -301,7 +290,7 @@ impl Queue {
 
     /// The name it was opened by.
     pub fn name(&self) -> &str {
-        &self.about.name
+        self.about.link.name()
     }
 
     /// How many messages the queue holds before senders wait.
@@ -342,13 +331,13 @@ impl Queue {
     /// What the queue's name stands for by now.
     ///
     /// The kernel tells nobody when a queue is unlinked: it goes on to work for those who have it
-    /// open. So one who waits long may want to look now and then.
+    /// open. [`OpenOptions::check_name_every`] looks now and then while a task waits.
     ///
     /// # Errors
     ///
     /// Those of `fstat(2)` and, where the queue was unlinked, of `mq_open(3)`.
     pub fn name_state(&self) -> io::Result<NameState> {
-        Ok(state(&self.about.name, &self.fd, self.about.id)?)
+        Ok(self.about.link.state()?)
     }
 
     /// Checks that the queue's name still stands for it.
@@ -357,13 +346,7 @@ impl Queue {
     ///
     /// [`Error::Replaced`] if not; [`Error::System`] if that could not be found out.
     pub fn check_name(&self) -> Result<(), Error> {
-        let replaced = match state(&self.about.name, &self.fd, self.about.id)? {
-            NameState::Linked => return Ok(()),
-            NameState::Unlinked => false,
-            NameState::Replaced => true,
-        };
-        let name = self.about.name.clone();
-        Err(Error::Replaced { name, replaced })
+        self.about.link.check()
     }
 
     /// Removes the queue's name, if it still stands for this queue. All who have it open can go on
@@ -378,7 +361,7 @@ impl Queue {
     /// [`Error::PermissionDenied`] if the queue is another user's.
     pub fn unlink(&self) -> Result<(), Error> {
         self.check_name()?;
-        unlink(&self.about.name)
+        unlink(self.name())
     }
 
     pub(super) fn side(&self, direction: Direction) -> &Arc<Side> {
@@ -396,12 +379,12 @@ impl Queue {
         if self.about.readable {
             return Ok(());
         }
-        let name = self.about.name.clone();
+        let name = self.name().to_owned();
         Err(Error::NotReadable { name })
     }
 
     pub(super) fn check_send(&self, priority: Priority, len: usize) -> Result<(), Error> {
-        let name = || self.about.name.clone();
+        let name = || self.name().to_owned();
         let max = self.about.max_message;
         if !self.about.writable {
             Err(Error::NotWritable { name: name() })
@@ -411,7 +394,7 @@ impl Queue {
         } else if priority > MAX_PRIORITY {
             Err(Error::Priority { asked: priority })
         } else {
-            Ok(())
+            self.about.link.check_if_due()
         }
     }
 
@@ -420,7 +403,7 @@ impl Queue {
         if len >= needed {
             return Ok(());
         }
-        let name = self.about.name.clone();
+        let name = self.name().to_owned();
         Err(Error::BufferTooSmall { name, len, needed })
     }
 
@@ -461,7 +444,7 @@ impl TryFrom<OwnedFd> for Queue {
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
-            .field("name", &self.about.name)
+            .field("name", &self.name())
             .field("readable", &self.about.readable)
             .field("writable", &self.about.writable)
             .field("capacity", &self.about.capacity)
@@ -477,19 +460,13 @@ impl Drop for Queue {
             match self.unlink() {
                 Ok(()) | Err(Error::Replaced { .. }) => {}
                 Err(error) => {
-                    let name = &self.about.name;
+                    let name = self.name();
                     tracing::warn!(target: TARGET, name, %error, "queue not unlinked");
                 }
             }
         }
         tracing::debug!(target: TARGET, parent: &self.about.span, "queue closed");
     }
-}
-
-/// Device and inode of an open queue.
-pub(super) fn identity(fd: &OwnedFd) -> nix::Result<(u64, u64)> {
-    let stat = fstat(fd)?;
-    Ok((stat.st_dev, stat.st_ino))
 }
 
 async fn bounded<R>(timeout: Duration, op: impl Future<Output = io::Result<R>>) -> io::Result<R> {

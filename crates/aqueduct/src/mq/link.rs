@@ -1,0 +1,183 @@
+//! [`Link`]: an open queue's name, and whether that still stands for it.
+
+use std::future::pending;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::stat::{fstat, stat};
+
+use crate::mq::{Error, MOUNT_POINT, TARGET};
+use crate::sys::QueueFd;
+
+/// The shortest interval between two looks at a name, which are some system calls each.
+pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What a queue's name stands for by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameState {
+    /// For this queue.
+    Linked,
+    /// For nothing: the queue was unlinked and lives until all have closed it.
+    Unlinked,
+    /// For another queue, made after this one was unlinked. Who opens the name now and who opened
+    /// it before do not meet.
+    Replaced,
+}
+
+/// The name by which a queue was opened, and when it was last seen to stand for it.
+///
+/// The kernel tells nobody that a queue was unlinked: the queue file system makes no `inotify`
+/// event of it. Who wants to know has to look, and all who use a queue together look once in an
+/// interval.
+#[derive(Debug)]
+pub(super) struct Link {
+    name: String,
+    fd: Arc<OwnedFd>,
+    /// Device and inode: which queue of that name it is.
+    id: (u64, u64),
+    every: Option<Duration>,
+    opened: Instant,
+    /// When it was last looked at, in nanoseconds from `opened`.
+    looked: AtomicU64,
+}
+
+impl Link {
+    pub(super) fn new(
+        name: &str,
+        fd: Arc<OwnedFd>,
+        id: (u64, u64),
+        every: Option<Duration>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.to_owned(),
+            fd,
+            id,
+            every: every.map(|it| it.max(SHORTEST_INTERVAL)),
+            opened: Instant::now(),
+            looked: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is looked at now and then.
+    pub(super) fn is_watched(&self) -> bool {
+        self.every.is_some()
+    }
+
+    /// What the name stands for.
+    pub(super) fn state(&self) -> Result<NameState, Error> {
+        let system = |source: io::Error| Error::System {
+            name: self.name.clone(),
+            action: "look up",
+            source,
+        };
+        let own = fstat(&self.fd).map_err(|errno| system(errno.into()))?;
+        match named(&self.name, self.id.0) {
+            Ok(found) if found == self.id => Ok(NameState::Linked),
+            Ok(_) => Ok(NameState::Replaced),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOENT) => Ok(NameState::Unlinked),
+                // It cannot be opened: the name is there. A queue is never renamed and has one
+                // name, so if ours is linked it is ours.
+                Some(libc::EACCES) if own.st_nlink > 0 => Ok(NameState::Linked),
+                Some(libc::EACCES) => Ok(NameState::Replaced),
+                _ => Err(system(error)),
+            },
+        }
+    }
+
+    /// Checks that the name stands for the queue.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let replaced = match self.state()? {
+            NameState::Linked => return Ok(()),
+            NameState::Unlinked => false,
+            NameState::Replaced => true,
+        };
+        let name = self.name.clone();
+        Err(Error::Replaced { name, replaced })
+    }
+
+    /// The same if it is watched and the last look was too long ago.
+    pub(super) fn check_if_due(&self) -> Result<(), Error> {
+        match self.every {
+            Some(every) if self.since_look() >= every => self.look(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the name is seen not to stand for the queue any more: for ever, if it is not
+    /// watched.
+    pub(super) async fn broken(&self) -> Error {
+        let Some(every) = self.every else {
+            return pending().await;
+        };
+        loop {
+            let looked = self.looked.load(Ordering::Relaxed);
+            if let Some(left) = every.checked_sub(self.since_look()) {
+                tokio::time::sleep(left).await;
+                if self.looked.load(Ordering::Relaxed) != looked {
+                    // Another task has looked meanwhile.
+                    continue;
+                }
+            }
+            if let Err(error) = self.look() {
+                return error;
+            }
+        }
+    }
+
+    /// Looks. What cannot be found out is left to the next look.
+    fn look(&self) -> Result<(), Error> {
+        match self.check() {
+            // Not noted: whoever comes next shall see it at once.
+            Err(error @ Error::Replaced { .. }) => return Err(error),
+            Err(error) => {
+                let name = &self.name;
+                tracing::warn!(target: TARGET, name, %error, "cannot look whether it is linked");
+            }
+            Ok(()) => {}
+        }
+        let now = self.opened.elapsed().as_nanos();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        self.looked.store(now, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn since_look(&self) -> Duration {
+        let looked = Duration::from_nanos(self.looked.load(Ordering::Relaxed));
+        self.opened.elapsed().saturating_sub(looked)
+    }
+}
+
+/// Device and inode of the queue that has this name now.
+fn named(name: &str, device: u64) -> io::Result<(u64, u64)> {
+    // Where the queues of this very namespace are mounted a look is enough.
+    if let Ok(mount) = stat(MOUNT_POINT)
+        && mount.st_dev == device
+    {
+        let found = stat(format!("{MOUNT_POINT}{name}").as_str())?;
+        return Ok((found.st_dev, found.st_ino));
+    }
+    let mut last = io::Error::from(Errno::EACCES);
+    for mut options in [
+        posixmq::OpenOptions::readonly(),
+        posixmq::OpenOptions::writeonly(),
+    ] {
+        match options.nonblocking().open(name) {
+            Ok(queue) => {
+                let stat = fstat(QueueFd::from(queue).fd())?;
+                return Ok((stat.st_dev, stat.st_ino));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
