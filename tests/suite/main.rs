@@ -1,6 +1,7 @@
 //! Integration and conformance tests, one binary.
 
 mod actor;
+mod await_points;
 mod channel;
 mod child;
 mod conformance;

@@ -298,7 +298,7 @@ pub async fn drop_end(transport: &impl Transport) {
 pub(crate) async fn fill(channel: &mut Frames, size: usize) -> usize {
     // What reads at the other end does not, so once there is no room, there stays none. A moment is
     // given for what is on its way within the system.
-    let moment = Duration::from_millis(100);
+    let moment = Duration::from_millis(50);
     let mut stuck = false;
     for number in 0.. {
         assert!(number * size < 64 << 20, "nothing ever makes it wait");

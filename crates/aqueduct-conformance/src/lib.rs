@@ -52,6 +52,8 @@
 //! | [`in_one_process!`] | [`cases`] | a [`Transport`] within one process |
 //! | [`between_processes!`] | [`processes`] | a [`Link`]: the other end is a process that has to be started in a way of its own, such as one that inherits a descriptor |
 //!
+//! Operations of your own beside the waist, such as connecting, are for [`every_point`].
+//!
 //! # What is needed
 //!
 //! Linux, `/proc`, and `cc` for the case with signals. The macros have to stand in a test target
@@ -60,6 +62,7 @@
 
 pub mod cases;
 mod end;
+mod every_point;
 mod link;
 mod place;
 pub mod processes;
@@ -70,6 +73,7 @@ mod run;
 mod stamp;
 
 pub use end::End;
+pub use every_point::every_point;
 pub use link::{Far, Link, Process};
 pub use place::{Place, Side, Transport};
 pub use program::far_end;

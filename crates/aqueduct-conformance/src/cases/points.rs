@@ -1,57 +1,18 @@
 //! Every operation, dropped at every point where it waits.
 
-use std::future::Future;
 use std::task::Poll;
 
 use aqueduct::Error;
 use bytes::Bytes;
-use tokio::task::{coop, yield_now};
 use tokio_test::task;
 
 use super::{Frames, Pair, fill, message, next, until};
 use crate::deadline;
+use crate::every_point::{MOMENTS, Moment, drop_at, spend_budget};
 use crate::place::Transport;
 
 /// The most points that one operation is dropped at; none of ours has as many.
 const MOST: usize = 200;
-
-/// Drops `future` where it waits for the `nth` time, with `step` for the other side in between.
-/// Gives its output if it does not wait as often.
-///
-/// A point is a poll that has nothing to give though the task was woken (or is the first). Without
-/// a budget there is one more, before everything.
-async fn drop_at<F: Future>(
-    nth: usize,
-    future: F,
-    mut step: impl AsyncFnMut(),
-) -> Option<F::Output> {
-    let mut future = task::spawn(future);
-    let mut waits = 0;
-    let run = async {
-        loop {
-            if let Poll::Ready(output) = future.poll() {
-                return Some(output);
-            }
-            waits += 1;
-            if waits == nth {
-                return None;
-            }
-            while !future.is_woken() {
-                step().await;
-                yield_now().await;
-            }
-        }
-    };
-    deadline(run).await
-}
-
-/// Leaves this task without a budget for its next operation.
-async fn spend_budget() {
-    yield_now().await;
-    while coop::has_budget_remaining() {
-        coop::consume_budget().await;
-    }
-}
 
 /// Drops `recv`, `reserve`, `feed`, `send`, `flush` and `close` at every point where they wait,
 /// one after the other, and checks after each that every message arrives, whole, once and in order.
@@ -75,7 +36,10 @@ async fn recv(transport: &impl Transport) -> usize {
     let mut points = 0;
     for nth in 1..MOST {
         let before = points;
-        for size in [10, large] {
+        for (size, moment) in [10, large]
+            .into_iter()
+            .flat_map(|it| MOMENTS.map(|at| (it, at)))
+        {
             let item = message(nth, size);
             let mut to_send = Some(item.clone());
             let step = async || {
@@ -84,7 +48,7 @@ async fn recv(transport: &impl Transport) -> usize {
                 }
                 let _ = task::spawn(here.flush()).poll();
             };
-            let mut came = drop_at(nth, there.recv(), step).await;
+            let mut came = drop_at((nth, moment), there.recv(), step).await;
             let rest = async {
                 if let Some(item) = to_send.take() {
                     here.feed(item).await?;
@@ -92,7 +56,7 @@ async fn recv(transport: &impl Transport) -> usize {
                 here.flush().await
             };
             if came.is_none() {
-                points += 1;
+                points += usize::from(moment == Moment::Asleep);
                 let (sent, item) = deadline(async { tokio::join!(rest, there.recv()) }).await;
                 sent.expect("it is sent");
                 came = Some(item);
@@ -164,55 +128,62 @@ impl Operation {
 
 /// An operation that waits for room, while the other side takes one message after the other.
 async fn waiting(transport: &impl Transport, operation: Operation) -> usize {
-    let size = transport.promises().limit(4900).min(4900);
-    let (item, last) = (Bytes::from_static(b"item"), Bytes::from_static(b"last"));
     for nth in 1..MOST {
-        let Pair { here, there, _kept } = &mut Pair::open(transport).await;
-        let sent = fill(here, size).await;
-        let mut came = Vec::new();
-        let step = async || {
-            if let Poll::Ready(item) = task::spawn(there.recv()).poll() {
-                came.push(item.expect("it goes on").expect("it is whole"));
+        for moment in MOMENTS {
+            if dropped(transport, operation, (nth, moment)).await {
+                return nth - 1;
             }
-        };
-        let done = drop_at(nth, operation.perform(here, item.clone()), step).await;
-        if let Some(done) = &done {
-            assert!(done.is_ok(), "{done:?}");
-        }
-        let finish = async {
-            if operation == Operation::Close {
-                here.close().await
-            } else {
-                here.send(last.clone()).await
-            }
-        };
-        let take = async {
-            let all = sent + usize::from(operation != Operation::Close);
-            // The item may be one more.
-            while came.len() < all || operation != Operation::Close && came.last() != Some(&last) {
-                let item = there.recv().await;
-                came.push(item.expect("it goes on").expect("it is whole"));
-            }
-        };
-        let (finished, ()) = deadline(async { tokio::join!(finish, take) }).await;
-        finished.expect("it is sent");
-        if operation == Operation::Close {
-            super::ended(transport, there).await;
-        } else {
-            assert_eq!(came.pop(), Some(last.clone()));
-        }
-        let items = came.iter().skip(sent).filter(|it| **it == item).count();
-        assert_eq!(came.len(), sent + items, "{operation:?} loses or doubles");
-        assert!(
-            operation.arrives(done.is_some()).contains(&items),
-            "{operation:?} dropped at point {nth}: the item came {items} times"
-        );
-        for (number, it) in came[..sent].iter().enumerate() {
-            assert!(*it == message(number, size), "message {number} is wrong");
-        }
-        if done.is_some() {
-            return nth - 1;
         }
     }
     panic!("{operation:?} waits more than {MOST} times");
+}
+
+/// The same, dropped at one of its points; whether it was done before.
+async fn dropped(transport: &impl Transport, operation: Operation, at: (usize, Moment)) -> bool {
+    let size = transport.promises().limit(4900).min(4900);
+    let (item, last) = (Bytes::from_static(b"item"), Bytes::from_static(b"last"));
+    let Pair { here, there, _kept } = &mut Pair::open(transport).await;
+    let sent = fill(here, size).await;
+    let mut came = Vec::new();
+    let step = async || {
+        if let Poll::Ready(item) = task::spawn(there.recv()).poll() {
+            came.push(item.expect("it goes on").expect("it is whole"));
+        }
+    };
+    let done = drop_at(at, operation.perform(here, item.clone()), step).await;
+    if let Some(done) = &done {
+        assert!(done.is_ok(), "{done:?}");
+    }
+    let finish = async {
+        if operation == Operation::Close {
+            here.close().await
+        } else {
+            here.send(last.clone()).await
+        }
+    };
+    let take = async {
+        let all = sent + usize::from(operation != Operation::Close);
+        // The item may be one more.
+        while came.len() < all || operation != Operation::Close && came.last() != Some(&last) {
+            let item = there.recv().await;
+            came.push(item.expect("it goes on").expect("it is whole"));
+        }
+    };
+    let (finished, ()) = deadline(async { tokio::join!(finish, take) }).await;
+    finished.expect("it is sent");
+    if operation == Operation::Close {
+        super::ended(transport, there).await;
+    } else {
+        assert_eq!(came.pop(), Some(last.clone()));
+    }
+    let items = came.iter().skip(sent).filter(|it| **it == item).count();
+    assert_eq!(came.len(), sent + items, "{operation:?} loses or doubles");
+    assert!(
+        operation.arrives(done.is_some()).contains(&items),
+        "{operation:?} dropped at {at:?}: the item came {items} times"
+    );
+    for (number, it) in came[..sent].iter().enumerate() {
+        assert!(*it == message(number, size), "message {number} is wrong");
+    }
+    done.is_some()
 }
