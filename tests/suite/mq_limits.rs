@@ -5,6 +5,7 @@ use std::fs;
 use aqueduct::mq::{self, Driver, Error, OpenOptions, RoomEnd};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, setresuid};
 
 use crate::mq::QueueName;
@@ -66,11 +67,7 @@ fn predicted_is_met(looked: bool) -> usize {
     let room = mq::measure_room(None).unwrap();
     let limits = mq::limits().unwrap();
     if looked {
-        assert_eq!(
-            limits.room_for(limits.default_cost()),
-            room.queues,
-            "{limits:?}"
-        );
+        assert_eq!(limits.room_for(limits.default_cost()), room, "{limits:?}");
     }
     let (names, queues, error) = fill();
     assert_eq!(queues.len() as u64, room.queues);
@@ -95,7 +92,8 @@ fn predicted_is_met(looked: bool) -> usize {
     assert_eq!(mq::measure_room(None).unwrap().queues, 0);
     if looked {
         let limits = mq::limits().unwrap();
-        assert_eq!(limits.room_for(limits.default_cost()), 0, "{limits:?}");
+        let room = limits.room_for(limits.default_cost());
+        assert_eq!(room.queues, 0, "{limits:?}");
     }
     // Closed but not unlinked still counts; unlinked but not closed does, too (fact 45).
     let count = queues.len();
@@ -164,6 +162,42 @@ fn room_for_queues_is_predicted_exactly_and_met() {
     let room = mq::measure_room(Some((1, 1))).unwrap();
     assert_eq!(room.ends_with, Some(RoomEnd::Queues));
     assert_eq!(room.queues, usage.queues_max - 2);
+}
+
+/// The same for a user who has other things in use, which come and go: with a limit that is this
+/// process's own, and room for a handful, so that the others have theirs.
+#[test]
+fn room_is_predicted_beside_other_processes_of_the_user() {
+    const ROLE: &str = "mq_limits::room_is_predicted_beside_other_processes_of_the_user";
+    const TRIES: usize = 50;
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_MSGQUEUE).unwrap();
+    for attempt in 1..=TRIES {
+        let limits = mq::limits().unwrap();
+        let cost = limits.default_cost();
+        // Half a queue to spare: what others do meanwhile is small.
+        let soft = limits.usage.own_bytes + cost * 5 / 2;
+        if soft > hard {
+            println!("SKIPPED: {ROLE}: this user has too many queues already");
+            return;
+        }
+        setrlimit(Resource::RLIMIT_MSGQUEUE, soft, hard).unwrap();
+        let predicted = mq::limits().unwrap().room_for(cost);
+        let (names, queues, error) = fill();
+        let met = queues.len() as u64;
+        drop((names, queues));
+        if met == 2 && predicted.queues == 2 {
+            assert_eq!(predicted.ends_with, Some(RoomEnd::Bytes));
+            let Error::QueueBytes { limit, .. } = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(limit, Some(soft));
+            return;
+        }
+        assert!(attempt < TRIES, "{predicted:?} predicted, {met} met");
+    }
 }
 
 /// Fact 47: queues work where the queue file system is not mounted; only listing them does not.

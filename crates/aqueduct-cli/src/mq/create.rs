@@ -48,7 +48,7 @@ pub(super) fn run(args: CreateArgs, report: &Report) -> anyhow::Result<Exit> {
     };
     // What cannot be seen can only make it less.
     let sure = if limits.usage.listed { "" } else { "at most " };
-    let more = limits.room_for(cost);
+    let more = limits.room_for(cost).queues;
     report.note(format_args!(
         "it costs {cost} of the {limit} bytes that this user's queues may have \
          (RLIMIT_MSGQUEUE); {sure}{more} more like it can be made"

@@ -23,7 +23,8 @@ pub(super) fn run(args: LimitsArgs, report: &Report) -> anyhow::Result<Exit> {
 /// How many more queues of the default size fit.
 #[derive(Serialize)]
 struct Room {
-    queues: u64,
+    /// `null` where there is no limit.
+    queues: Option<u64>,
     capacity: u64,
     max_message: u64,
     cost: u64,
@@ -36,22 +37,14 @@ struct Room {
 impl Room {
     fn new(limits: &Limits, measure: bool) -> anyhow::Result<Self> {
         let cost = limits.default_cost();
-        let (queues, end) = if measure {
-            let room = mq::measure_room(None)?;
-            (room.queues, room.ends_with)
+        let room = if measure {
+            mq::measure_room(None)?
         } else {
-            let queues = limits.room_for(cost);
-            // The kernel looks at the number of queues first.
-            let number = limits.queues_max.saturating_sub(limits.usage.queues);
-            let end = if queues == number {
-                RoomEnd::Queues
-            } else {
-                RoomEnd::Bytes
-            };
-            (queues, Some(end))
+            limits.room_for(cost)
         };
+        let end = room.ends_with;
         Ok(Self {
-            queues,
+            queues: (measure || end.is_some()).then_some(room.queues),
             capacity: limits.msg_default.min(limits.msg_max),
             max_message: limits.msgsize_default.min(limits.msgsize_max),
             cost,
@@ -67,20 +60,36 @@ impl Room {
     /// In words, and what to do about it.
     fn notes(&self, limits: &Limits, report: &Report) {
         let Self {
-            queues,
             capacity,
             max_message,
             cost,
             ..
         } = self;
+        let size = format!("{capacity} messages of {max_message} bytes, a cost of {cost}");
+        if limits.exempt {
+            report.note(format_args!(
+                "this process has CAP_SYS_RESOURCE: msg_max, msgsize_max and queues_max do not \
+                 hold for it, RLIMIT_MSGQUEUE does"
+            ));
+        }
         let uncertain = !self.measured && !limits.usage.listed;
-        let sure = if uncertain { "at most " } else { "" };
-        let of = if *queues == 1 { "queue" } else { "queues" };
-        let end = self.ends_with.unwrap_or("no limit that was met");
-        report.note(format_args!(
-            "{sure}{queues} more {of} of the default size can be made ({capacity} messages of \
-             {max_message} bytes, a cost of {cost}); then {end} is reached"
-        ));
+        match (self.queues, self.ends_with) {
+            (Some(queues), Some(end)) => {
+                let sure = if uncertain { "at most " } else { "" };
+                let of = if queues == 1 { "queue" } else { "queues" };
+                report.note(format_args!(
+                    "{sure}{queues} more {of} of the default size can be made ({size}); then \
+                     {end} is reached"
+                ));
+            }
+            (Some(queues), None) => report.note(format_args!(
+                "{queues} more queues of the default size were made ({size}), and no limit was \
+                 reached"
+            )),
+            (None, _) => report.note(format_args!(
+                "no limit ends the number of queues of the default size that can be made ({size})"
+            )),
+        }
         match self.ends_with {
             Some(BYTES) => {
                 let higher = "LimitMSGQUEUE= in a systemd unit or msgqueue in \
@@ -121,7 +130,7 @@ const QUEUES: &str = "fs.mqueue.queues_max";
 fn table(limits: &Limits, room: &Room) -> Table {
     let usage = &limits.usage;
     let sysctl = |name: &str| format!("sysctl fs.mqueue.{name}");
-    let bytes = |limit: Option<u64>| match limit {
+    let or_unlimited = |limit: Option<u64>| match limit {
         Some(limit) => limit.to_string(),
         None => "unlimited".to_owned(),
     };
@@ -153,7 +162,10 @@ fn table(limits: &Limits, room: &Room) -> Table {
     ] {
         row(name, value.to_string(), used, on, sysctl(name));
     }
-    let (soft, hard) = (bytes(limits.bytes_soft), bytes(limits.bytes_hard));
+    let (soft, hard) = (
+        or_unlimited(limits.bytes_soft),
+        or_unlimited(limits.bytes_hard),
+    );
     let by = "RLIMIT_MSGQUEUE, ulimit -q";
     row(
         "bytes_soft",
@@ -173,7 +185,7 @@ fn table(limits: &Limits, room: &Room) -> Table {
     let by = cell(room.ends_with);
     row(
         "room",
-        room.queues.to_string(),
+        or_unlimited(room.queues),
         None,
         "more default queues",
         by,
@@ -189,6 +201,8 @@ struct Json {
     msgsize_max: u64,
     msgsize_default: u64,
     queues_max: u64,
+    /// Whether the maxima above do not hold for this process.
+    exempt: bool,
     bytes_soft: Option<u64>,
     bytes_hard: Option<u64>,
     used: Used,
@@ -212,6 +226,7 @@ impl Json {
             msgsize_max: limits.msgsize_max,
             msgsize_default: limits.msgsize_default,
             queues_max: limits.queues_max,
+            exempt: limits.exempt,
             bytes_soft: limits.bytes_soft,
             bytes_hard: limits.bytes_hard,
             used: Used {

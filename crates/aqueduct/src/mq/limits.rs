@@ -81,7 +81,8 @@ pub struct Limits {
 /// is to add up the queues that are found: those in the listing, where that is
 /// [mounted](crate::mq::MOUNT_POINT), and those that some process has open, which finds unlinked
 /// ones too (`/proc/*/fd`). Not found are queues in another IPC namespace that nobody has open,
-/// those held by processes this one may not look into, and those in flight between processes.
+/// those held by processes this one may not look into, and those in flight between processes. In a
+/// user namespace, such as a container without root, what its owner has outside of it counts too.
 /// [`measure_room`] leaves no doubt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -121,22 +122,36 @@ impl Limits {
         cost(self.capacity_default(), self.max_message_default())
     }
 
-    /// How many queues of this cost can still be made, by what is visible: what both limits leave,
-    /// or `u64::MAX` where there is neither.
+    /// How many queues of this cost can still be made, and which limit the next one meets, by what
+    /// is visible: exact where [`Usage`] is.
     ///
-    /// [`measure_room`] gives the exact number, at a price.
-    pub fn room_for(&self, cost: u64) -> u64 {
-        let queues = if self.exempt {
-            u64::MAX
-        } else {
-            self.queues_max.saturating_sub(self.usage.queues)
-        };
-        let bytes = self
-            .bytes_soft
-            .map(|limit| limit.saturating_sub(self.usage.own_bytes));
-        match bytes {
-            Some(bytes) => queues.min(bytes / cost.max(1)),
-            None => queues,
+    /// [`measure_room`] is exact in any case, at a price.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::mq;
+    ///
+    /// let limits = mq::limits()?;
+    /// let room = limits.room_for(mq::cost(10, 8192));
+    /// println!("{} more, then {:?}", room.queues, room.ends_with);
+    /// # Ok::<_, mq::Error>(())
+    /// ```
+    pub fn room_for(&self, cost: u64) -> Room {
+        let number = self.queues_max.saturating_sub(self.usage.queues);
+        let number = (!self.exempt).then_some((number, RoomEnd::Queues));
+        let bytes = self.bytes_soft.map(|limit| {
+            let left = limit.saturating_sub(self.usage.own_bytes);
+            (left / cost.max(1), RoomEnd::Bytes)
+        });
+        // Where both leave the same the kernel looks at the number first, and so does this.
+        let nearer = [number, bytes]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(left, _)| *left);
+        Room {
+            queues: nearer.map_or(u64::MAX, |(left, _)| left),
+            ends_with: nearer.map(|(_, end)| end),
         }
     }
 
@@ -180,13 +195,15 @@ pub fn limits() -> Result<Limits, Error> {
     Ok(limits)
 }
 
-/// How much room there really is, found by [`measure_room`].
-#[derive(Clone, Debug)]
+/// How much room there is for queues of a size: reckoned by [`Limits::room_for`], or found by
+/// [`measure_room`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Room {
-    /// How many queues of the size asked about could be made.
+    /// How many more can be made.
     pub queues: u64,
-    /// What the next one failed with; `None` if [`MEASURE_MAX_QUEUES`] were made without an end.
+    /// Which limit the next one meets. `None` is no limit, and `queues` is `u64::MAX`; or, measured,
+    /// [`MEASURE_MAX_QUEUES`] without an end.
     pub ends_with: Option<RoomEnd>,
 }
 
@@ -198,7 +215,8 @@ pub enum RoomEnd {
     Bytes,
     /// `fs.mqueue.queues_max`, with [`Error::TooManyQueues`].
     Queues,
-    /// `RLIMIT_NOFILE`, with [`Error::Descriptors`]: there may be more room for other processes.
+    /// `RLIMIT_NOFILE`, with [`Error::Descriptors`]: there may be more room for other processes,
+    /// and for this one if it closes some. Only measured: a queue stays without being open.
     Descriptors,
 }
 
@@ -309,21 +327,35 @@ mod tests {
         let mut limits = Limits::read_system();
         (limits.queues_max, limits.bytes_soft) = (256, Some(819_200));
         limits.exempt = false;
-        assert_eq!(limits.room_for(82_880), 9);
+        let room = |limits: &Limits| {
+            let Room { queues, ends_with } = limits.room_for(82_880);
+            (queues, ends_with)
+        };
+        let (bytes, number) = (Some(RoomEnd::Bytes), Some(RoomEnd::Queues));
+        assert_eq!(room(&limits), (9, bytes));
         limits.usage = Usage {
             queues: 250,
             own_bytes: 82_880,
             ..Usage::default()
         };
-        assert_eq!(limits.room_for(82_880), 6);
+        assert_eq!(room(&limits), (6, number));
+        limits.usage.own_bytes = 3 * 82_880;
+        assert_eq!(room(&limits), (6, number), "the kernel looks there first");
         limits.usage.own_bytes = 4 * 82_880;
-        assert_eq!(limits.room_for(82_880), 5);
+        assert_eq!(room(&limits), (5, bytes));
         limits.bytes_soft = None;
-        assert_eq!(limits.room_for(82_880), 6);
+        assert_eq!(room(&limits), (6, number));
+        // Exempt from the number, not from the bytes.
         limits.exempt = true;
-        assert_eq!(limits.room_for(82_880), u64::MAX);
+        assert_eq!(room(&limits), (u64::MAX, None));
         limits.bytes_soft = Some(819_200);
-        assert_eq!(limits.room_for(82_880), 5);
+        assert_eq!(room(&limits), (5, bytes));
+        limits.usage = Usage {
+            queues: 1000,
+            own_bytes: 1 << 30,
+            ..Usage::default()
+        };
+        assert_eq!(room(&limits), (0, bytes));
     }
 
     #[test]
