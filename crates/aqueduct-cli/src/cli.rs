@@ -1,6 +1,7 @@
 //! The command line: what can be typed. `config.rs` makes of it what is done.
 
 mod completions;
+mod look;
 mod man;
 mod mq;
 mod serve;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::completions::CompletionsArgs;
+pub(crate) use self::look::{CleanArgs, LookArgs};
 pub(crate) use self::man::ManArgs;
 pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, NameArgs};
 pub(crate) use self::serve::ServeArgs;
@@ -107,6 +109,10 @@ pub(crate) enum Command {
     Call(CallArgs),
     /// Answer each message with what a program makes of it, or with itself.
     Serve(ServeArgs),
+    /// Show the queues, FIFOs and Unix sockets of this user, and who has them open.
+    List(LookArgs),
+    /// Remove queues, FIFOs and sockets that Aqueduct made and nobody uses.
+    Clean(CleanArgs),
     /// Look after message queues: list, info, create, unlink, limits.
     Mq(MqArgs),
     /// Show every mechanism at work between real processes, and verify what arrives.

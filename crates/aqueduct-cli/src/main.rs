@@ -1,13 +1,16 @@
 //! The command `aqueduct`: messages on FIFOs, queues and sockets by hand. Thin over the library.
 
 mod call;
+mod clean;
 mod cli;
 mod completions;
 mod config;
 mod exit;
 mod input;
 mod link;
+mod list;
 mod log;
+mod look;
 mod man;
 mod mq;
 mod output;
@@ -47,26 +50,23 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
-    // Needs no runtime.
-    let command = match cli.command {
-        Command::Mq(args) => return mq::run(args, report),
-        Command::Completions(args) => return completions::run(&args),
-        Command::Man(args) => return man::run(&args, report),
-        command => command,
-    };
-    // One thread: what is moved here is bytes, and the system is what does the work.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        match command {
-            Command::Send(args) => send::run(args.resolve()?, report).await,
-            Command::Recv(args) => recv::run(args.resolve()?, report).await,
-            Command::Call(args) => call::run(args.resolve()?, report).await,
-            Command::Serve(args) => serve::run(args.resolve()?, report).await,
-            Command::Tour(_) => tour::run().await,
-            Command::TourPeer(args) => tour::peer::run(args).await,
-            Command::Mq(_) | Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
-        }
-    })
+    match cli.command {
+        Command::Send(args) => wait(send::run(args.resolve()?, report)),
+        Command::Recv(args) => wait(recv::run(args.resolve()?, report)),
+        Command::Call(args) => wait(call::run(args.resolve()?, report)),
+        Command::Serve(args) => wait(serve::run(args.resolve()?, report)),
+        Command::List(args) => list::run(args, report),
+        Command::Clean(args) => clean::run(args, report),
+        Command::Mq(args) => mq::run(args, report),
+        Command::Tour(_) => wait(tour::run()),
+        Command::TourPeer(args) => wait(tour::peer::run(args)),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args, report),
+    }
+}
+
+/// Runs on one thread: what is moved here is bytes, and the system is what does the work.
+fn wait(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build()?.block_on(command)
 }

@@ -6,6 +6,7 @@ mod call;
 mod fifo;
 mod help;
 mod jobs;
+mod look;
 mod mq;
 mod mq_c_peer;
 mod mq_command;

@@ -1,0 +1,67 @@
+//! What can be typed behind `aqueduct list`, `clean` and `doctor`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+use super::mq::Format;
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  aqueduct list
+  aqueduct list /run/app                            # what is in this directory
+  aqueduct list --json | jq -r 'select(.state == \"orphaned\").address'
+
+It looks for FIFOs and sockets in $XDG_RUNTIME_DIR, $TMPDIR and /tmp, in the
+directories of this user in them, and wherever a process has one open; for queues
+in /dev/mqueue. A process is shown as name[number], with r or w if it has a FIFO
+or queue open for reading or writing, and opening if it waits for the other side.
+
+State:
+  in use     a process has it open, or a socket is bound to it
+  waiting    a queue that no process has open, with messages in it
+  orphaned   no process has it open, and nothing is in it
+  unclear    its mode, or a process that may not be looked into, hides it
+
+Depth is the messages in a queue and how many it holds, or the clients that a
+socket has. What is in a FIFO cannot be seen without disturbing it. Processes of
+other users can be seen by root alone.";
+
+const CLEAN_EXAMPLES: &str = "\
+Examples:
+  aqueduct clean                                    # what would be removed
+  aqueduct clean --yes
+  aqueduct clean --yes /run/app                     # in this directory alone
+
+Removed is what aqueduct list shows as orphaned and made by aqueduct. All that
+Aqueduct makes with a name has the sticky bit in its mode; what lacks it is left
+alone, and so is a queue with messages in it, and whatever another user owns. It
+is looked at once more just before it is removed, under the server's own lock if
+it is a socket. What root has open can be seen by root alone; the readers of a
+FIFO are noticed all the same.";
+
+#[derive(Debug, Args)]
+#[command(after_help = LIST_EXAMPLES)]
+pub(crate) struct LookArgs {
+    /// Only what is in these directories, and no queues.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dirs: Vec<PathBuf>,
+    /// What other users own, too.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = CLEAN_EXAMPLES)]
+pub(crate) struct CleanArgs {
+    /// Only what is in these directories, and no queues.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dirs: Vec<PathBuf>,
+    /// Remove it, rather than show what would be removed.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}

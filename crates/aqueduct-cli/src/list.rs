@@ -1,0 +1,110 @@
+//! `aqueduct list`: what there is, and who has it open.
+
+use serde::Serialize;
+
+use crate::cli::LookArgs;
+use crate::exit::Exit;
+use crate::look::{self, Holder, Scope, Thing};
+use crate::report::Report;
+use crate::stdout;
+use crate::table::{Table, cell};
+
+pub(crate) fn run(args: LookArgs, report: &Report) -> anyhow::Result<Exit> {
+    let scope = Scope {
+        dirs: args.dirs,
+        all: args.all,
+    };
+    let (things, unseen) = look::look(&scope)?;
+    let exit = print(&things, args.format.json)?;
+    for reason in unseen {
+        report.note(reason);
+    }
+    Ok(exit)
+}
+
+/// Prints a table or lines of JSON.
+pub(crate) fn print(things: &[Thing], json: bool) -> anyhow::Result<Exit> {
+    if json {
+        return stdout::write_json(&things.iter().map(Json::from).collect::<Vec<_>>());
+    }
+    let mut table = Table::new(&["address", "state", "depth", "made", "open_by"]);
+    for thing in things {
+        let depth = match (thing.messages, thing.connections) {
+            (Some((messages, capacity)), _) => Some(format!("{messages}/{capacity}")),
+            (None, Some(n)) => Some(n.to_string()),
+            (None, None) => None,
+        };
+        let socket = thing.kind() == "socket";
+        let holders = thing.holders.iter().map(|it| told(it, socket));
+        let holders: Vec<_> = holders.collect();
+        table.row(vec![
+            thing.address.clone(),
+            thing.state.name().to_owned(),
+            cell(depth),
+            cell(thing.marked.then_some("aqueduct")),
+            cell((!holders.is_empty()).then(|| holders.join(" "))),
+        ]);
+    }
+    table.print()
+}
+
+/// A process in few letters. A socket is always open both ways.
+fn told(holder: &Holder, socket: bool) -> String {
+    let Holder { pid, command, .. } = holder;
+    let access = match (holder.reads, holder.writes) {
+        _ if socket => "",
+        (true, true) => ":rw",
+        (true, false) => ":r",
+        (false, true) => ":w",
+        (false, false) => "",
+    };
+    let opening = if holder.opening { ":opening" } else { "" };
+    format!("{command}[{pid}]{access}{opening}")
+}
+
+/// One of them as JSON; people's scripts rely on the names.
+#[derive(Serialize)]
+struct Json<'a> {
+    address: &'a str,
+    kind: &'static str,
+    state: &'static str,
+    made_by_aqueduct: bool,
+    owner: Option<u32>,
+    messages: Option<usize>,
+    capacity: Option<usize>,
+    connections: Option<usize>,
+    open_by: Vec<JsonHolder<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonHolder<'a> {
+    pid: u32,
+    command: &'a str,
+    reads: bool,
+    writes: bool,
+    /// It waits in open(2) for the other side of a FIFO.
+    opening: bool,
+}
+
+impl<'a> From<&'a Thing> for Json<'a> {
+    fn from(from: &'a Thing) -> Self {
+        let holders = from.holders.iter().map(|it| JsonHolder {
+            pid: it.pid,
+            command: &it.command,
+            reads: it.reads,
+            writes: it.writes,
+            opening: it.opening,
+        });
+        Self {
+            address: &from.address,
+            kind: from.kind(),
+            state: from.state.name(),
+            made_by_aqueduct: from.marked,
+            owner: from.owner,
+            messages: from.messages.map(|it| it.0),
+            capacity: from.messages.map(|it| it.1),
+            connections: from.connections,
+            open_by: holders.collect(),
+        }
+    }
+}
