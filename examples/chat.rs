@@ -18,11 +18,10 @@ use anyhow::{Result, bail};
 use aqueduct::codec::Json;
 use aqueduct::connect::{Connection, Options};
 use aqueduct::frame::{FramedRead, Framing};
-use aqueduct::serve::{self, CancellationToken, Timeouts};
+use aqueduct::serve::{self, Timeouts};
 use aqueduct::{Channel, Endpoint, stdio};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 /// How many messages a client may be behind. Beyond that the oldest are not kept for it, so that
@@ -73,8 +72,7 @@ async fn serve_at(addresses: &[&str]) -> Result<()> {
         println!("listening on {}", listener.local_endpoint());
         listeners.push(listener);
     }
-    let stop = CancellationToken::new();
-    tokio::spawn(stop_at_signal(stop.clone()));
+    let stop = serve::shutdown_on_signal()?;
 
     let (room, _) = broadcast::channel(BEHIND);
     let stats = serve::Options::new()
@@ -178,14 +176,4 @@ async fn join(address: &str, name: &str) -> Result<()> {
             },
         }
     }
-}
-
-async fn stop_at_signal(stop: CancellationToken) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminate.recv() => {}
-    }
-    stop.cancel();
-    Ok(())
 }

@@ -28,7 +28,12 @@ async fn main() -> Result<()> {
         let back = server.recv().await.context("the server has gone")??;
         println!("{}", String::from_utf8_lossy(&back));
     }
-    Ok(server.close().await?)
+    server.close().await?;
+    // The server ends its direction too: of two one-way addresses the next client may come now.
+    while let Some(line) = server.recv().await {
+        println!("{}", String::from_utf8_lossy(&line?));
+    }
+    Ok(())
 }
 
 /// The same channel, whatever it goes over.
@@ -37,12 +42,7 @@ async fn open(addresses: &[Endpoint]) -> Result<Channel<Bytes, Bytes>> {
     options.framing(Framing::lines());
     match addresses {
         [both_ways] => Ok(options.connect(both_ways).await?.channel(Raw)),
-        [requests, replies] => {
-            // The server waits for a reader of its replies, so that end comes first.
-            let replies = options.open_receiver(replies).await?.typed(Raw);
-            let requests = options.open_sender(requests).await?.typed(Raw);
-            Ok(Channel::new(requests, replies))
-        }
+        [requests, replies] => Ok(options.connect_pair(requests, replies).await?.channel(Raw)),
         _ => bail!("usage: echo_client ADDRESS | echo_client REQUESTS REPLIES"),
     }
 }

@@ -19,86 +19,45 @@
 //!
 //! Ctrl-C or SIGTERM ends it: what was received is answered before.
 
-use std::pin::pin;
+use std::io;
 
 use anyhow::{Result, bail};
+use aqueduct::Endpoint;
 use aqueduct::bytes::Bytes;
 use aqueduct::codec::Raw;
 use aqueduct::connect::{Connection, Options};
 use aqueduct::frame::Framing;
-use aqueduct::serve::{self, CancellationToken};
-use aqueduct::{Endpoint, Receiver};
-use futures_util::StreamExt;
-use tokio::signal::unix::{SignalKind, signal};
+use aqueduct::serve::{self, serve};
+use futures_util::Stream;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let addresses = std::env::args().skip(1).map(|address| address.parse());
     let addresses: Vec<Endpoint> = addresses.collect::<Result<_, _>>()?;
-    let stop = CancellationToken::new();
-    tokio::spawn(stop_at_signal(stop.clone()));
+    let mut options = Options::new();
+    options.framing(Framing::lines());
     match &addresses[..] {
-        [both_ways] => serve_all(both_ways, stop).await,
+        [both_ways] => {
+            let listener = options.bind(both_ways).await?;
+            // Standard output may be the connection.
+            eprintln!("listening on {}", listener.local_endpoint());
+            serve_all(listener).await
+        }
         [requests, replies] => {
-            while !stop.is_cancelled() {
-                serve_one(requests, replies, &stop).await?;
-            }
-            Ok(())
+            eprintln!("listening on {requests}");
+            serve_all(options.accept_pairs(requests.clone(), replies.clone())).await
         }
         _ => bail!("usage: echo_server ADDRESS | echo_server REQUESTS REPLIES"),
     }
 }
 
-fn lines() -> Options {
-    let mut options = Options::new();
-    options.framing(Framing::lines());
-    options
-}
-
-/// All clients of a two-way address at the same time.
-async fn serve_all(address: &Endpoint, stop: CancellationToken) -> Result<()> {
-    let listener = lines().bind(address).await?;
-    // Standard output may be the connection.
-    eprintln!("listening on {}", listener.local_endpoint());
+/// All who come, whatever they come by.
+async fn serve_all(clients: impl Stream<Item = io::Result<Connection>>) -> Result<()> {
     let echo = |connection: Connection, cx: serve::Context| async move {
         let client = connection.channel_within::<Bytes, Bytes>(&cx, Raw);
         serve::respond(client, &cx, |line| async { line }).await
     };
-    let stats = aqueduct::serve(listener, stop, echo).await?;
+    let stats = serve(clients, serve::shutdown_on_signal()?, echo).await?;
     eprintln!("served {} connections", stats.accepted);
-    Ok(())
-}
-
-/// One client over two one-way addresses, until it ends its direction.
-async fn serve_one(
-    requests: &Endpoint,
-    replies: &Endpoint,
-    stop: &CancellationToken,
-) -> Result<()> {
-    let options = lines();
-    let requests: Receiver<Bytes> = options.open_receiver(requests).await?.typed(Raw);
-    let mut requests = pin!(requests.take_until(stop.cancelled()).peekable());
-    // Not before there is a request: the client before this one has to see the end of its replies.
-    if requests.as_mut().peek().await.is_none() {
-        return Ok(());
-    }
-    let replies = tokio::select! {
-        opened = options.open_sender(replies) => opened?,
-        () = stop.cancelled() => return Ok(()),
-    };
-    let mut replies = replies.typed(Raw);
-    while let Some(line) = requests.next().await {
-        replies.send(line?).await?;
-    }
-    Ok(replies.close().await?)
-}
-
-async fn stop_at_signal(stop: CancellationToken) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminate.recv() => {}
-    }
-    stop.cancel();
     Ok(())
 }

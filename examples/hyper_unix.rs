@@ -26,7 +26,7 @@ use aqueduct::Endpoint;
 use aqueduct::bytes::Bytes;
 use aqueduct::child::Command;
 use aqueduct::connect::{ByteStream, Connection};
-use aqueduct::serve::{self, CancellationToken};
+use aqueduct::serve::{self, serve};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::handshake;
@@ -35,7 +35,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// The largest body that the server takes.
 const MAX_BODY: usize = 64 * 1024;
@@ -67,9 +66,8 @@ async fn serve_at(address: &Endpoint) -> Result<()> {
     let listener = address.bind().await?;
     // Standard output may be the connection.
     eprintln!("listening on {}", listener.local_endpoint());
-    let stop = CancellationToken::new();
-    tokio::spawn(stop_at_signal(stop.clone()));
-    aqueduct::serve(
+    let stop = serve::shutdown_on_signal()?;
+    serve(
         listener,
         stop,
         |connection: Connection, cx: serve::Context| async move {
@@ -152,14 +150,4 @@ async fn get(bytes: ByteStream, paths: &[&str]) -> Result<()> {
     }
     drop(server);
     Ok(connection.await??)
-}
-
-async fn stop_at_signal(stop: CancellationToken) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminate.recv() => {}
-    }
-    stop.cancel();
-    Ok(())
 }

@@ -22,11 +22,10 @@ use anyhow::{Context, Result, bail, ensure};
 use aqueduct::child::{Child, Command};
 use aqueduct::codec::Postcard;
 use aqueduct::frame::{FramedRead, Framing};
-use aqueduct::serve::CancellationToken;
+use aqueduct::serve::{CancellationToken, shutdown_on_signal};
 use aqueduct::{Channel, Endpoint, stdio};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -73,7 +72,7 @@ async fn supervise(workers: usize) -> Result<()> {
     let (jobs, queue) = mpsc::channel(workers.max(1));
     let team = Team {
         queue: Arc::new(Mutex::new(queue)),
-        stop: CancellationToken::new(),
+        stop: shutdown_on_signal()?,
     };
     let mut places = JoinSet::new();
     for number in 1..=workers {
@@ -90,14 +89,9 @@ async fn supervise(workers: usize) -> Result<()> {
         }
         anyhow::Ok(())
     };
-    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         end = read_jobs => end?,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
-            team.stop.cancel();
-        }
-        _ = terminate.recv() => team.stop.cancel(),
+        () = team.stop.cancelled() => {}
     }
     // The queue has no sender any more, so it ends when it is empty.
     while let Some(ended) = places.join_next().await {

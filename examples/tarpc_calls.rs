@@ -17,19 +17,19 @@
 //! Deadlines, cancellation and many calls at a time are tarpc's. Ctrl-C or SIGTERM ends the server:
 //! calls that were received are answered before.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use aqueduct::codec::Json;
 use aqueduct::connect::{Connection, Options};
-use aqueduct::serve::{self, CancellationToken};
+use aqueduct::serve::{self, serve};
 use aqueduct::{Channel, Endpoint};
 use futures_util::future::try_join_all;
 use futures_util::{Sink, Stream, StreamExt};
 use tarpc::client::{self, RpcError};
 use tarpc::server::{BaseChannel, Channel as _};
 use tarpc::{ClientMessage, Response, context};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// How many calls of one client run at a time.
 const AT_ONCE: usize = 64;
@@ -68,44 +68,33 @@ async fn main() -> Result<()> {
     let what = arguments.next();
     let addresses = arguments.map(|address| address.parse());
     let addresses: Vec<Endpoint> = addresses.collect::<Result<_, _>>()?;
+    let options = Options::new();
     match (what.as_deref(), &addresses[..]) {
-        (Some("serve"), [both_ways]) => serve_all(both_ways).await,
-        (Some("serve"), [calls, answers]) => serve_one(calls, answers).await,
-        (Some("call"), [both_ways]) => call(both_ways.open_channel(Json).await?).await,
-        (Some("call"), [calls, answers]) => {
-            // The server waits for a reader of its answers, so that end comes first.
-            let answers = answers.open_receiver(Json).await?;
-            call(Channel::new(calls.open_sender(Json).await?, answers)).await
+        (Some("serve"), [both_ways]) => {
+            let listener = options.bind(both_ways).await?;
+            // Standard output may be the connection.
+            eprintln!("listening on {}", listener.local_endpoint());
+            serve_all(listener).await
         }
+        (Some("serve"), [calls, answers]) => {
+            eprintln!("listening on {calls}");
+            serve_all(options.accept_pairs(calls.clone(), answers.clone())).await
+        }
+        (Some("call"), [both_ways]) => call(options.connect(both_ways).await?).await,
+        (Some("call"), [calls, answers]) => call(options.connect_pair(calls, answers).await?).await,
         _ => bail!("usage: tarpc_calls serve|call ADDRESS | tarpc_calls serve|call CALLS ANSWERS"),
     }
 }
 
-/// All clients of a two-way address at the same time.
-async fn serve_all(address: &Endpoint) -> Result<()> {
-    let listener = Options::new().bind(address).await?;
-    // Standard output may be the connection.
-    eprintln!("listening on {}", listener.local_endpoint());
+/// All who come, whatever they come by.
+async fn serve_all(clients: impl Stream<Item = io::Result<Connection>>) -> Result<()> {
     let handler = |connection: Connection, cx: serve::Context| async move {
         let client: Channel<Answers, Calls> = connection.channel_within(&cx, Json);
-        answer(cx.until_shutdown(client)).await;
-        anyhow::Ok(())
+        let mut client = cx.until_shutdown(client);
+        answer(&mut client).await;
+        cx.close(client.into_inner()).await
     };
-    aqueduct::serve(listener, stop_at_signal()?, handler).await?;
-    Ok(())
-}
-
-/// The client at the other end of two one-way addresses.
-async fn serve_one(calls: &Endpoint, answers: &Endpoint) -> Result<()> {
-    let stop = stop_at_signal()?;
-    let calls = calls.open_receiver(Json).await?;
-    eprintln!("listening");
-    let answers = tokio::select! {
-        opened = answers.open_sender(Json) => opened?,
-        () = stop.cancelled() => return Ok(()),
-    };
-    let client: Channel<Answers, Calls> = Channel::new(answers, calls);
-    answer(client.take_until(stop.cancelled())).await;
+    serve(clients, serve::shutdown_on_signal()?, handler).await?;
     Ok(())
 }
 
@@ -121,12 +110,21 @@ where
         .await;
 }
 
-async fn call(server: Channel<Calls, Answers>) -> Result<()> {
-    let new = CalculatorClient::new(client::Config::default(), server);
-    // Ends, and has closed the channel, when the last client is dropped.
-    let connection = tokio::spawn(new.dispatch);
-    let calculator = new.client;
+async fn call(server: Connection) -> Result<()> {
+    let mut server: Channel<Calls, Answers> = server.channel(Json);
+    let new = CalculatorClient::new(client::Config::default(), &mut server);
+    // The connection ends, and has closed the channel, when the last client is dropped.
+    let (called, connection) = tokio::join!(calculate(new.client), new.dispatch);
+    called?;
+    connection?;
+    // The server ends its direction too: of two one-way addresses the next client may come now.
+    while let Some(late) = server.recv().await {
+        late?;
+    }
+    Ok(())
+}
 
+async fn calculate(calculator: CalculatorClient) -> Result<()> {
     let sums = (0..100).map(|n| calculator.add(context::current(), n, n));
     let sums = try_join_all(sums).await?;
     ensure!(sums.iter().copied().eq((0..100).map(|n| n + n)));
@@ -143,21 +141,5 @@ async fn call(server: Channel<Calls, Answers>) -> Result<()> {
         Err(RpcError::DeadlineExceeded) => println!("a call with a deadline: given up in time"),
         other => bail!("expected the deadline to pass: {other:?}"),
     }
-
-    drop(calculator);
-    Ok(connection.await??)
-}
-
-fn stop_at_signal() -> Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        token.cancel();
-    });
-    Ok(stop)
+    Ok(())
 }

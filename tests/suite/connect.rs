@@ -4,6 +4,7 @@ mod activation;
 mod descriptors;
 mod lasting;
 mod one_way;
+mod pair;
 mod queues;
 mod stop;
 mod views;

@@ -1,8 +1,8 @@
 //! Services over real sockets: limits, panics, shutdown, and many clients of which some are hostile.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aqueduct::codec::{Raw, Text};
@@ -17,9 +17,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::support::deadline;
+use crate::support::{Log, deadline};
 
 mod many;
+mod signal;
 
 /// Either kind of connection.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -177,13 +178,8 @@ async fn hostile_peers_are_cut_by_the_limit_they_meet_and_others_are_served() {
 
 #[tokio::test]
 async fn a_panic_costs_its_connection_only_and_its_message_is_told() {
-    let told = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(told.clone())
-        .with_ansi(false)
-        .finish();
     // For this thread, which runs all tasks of this test.
-    let _told = tracing::subscriber::set_default(subscriber);
+    let (told, _recording) = Log::start();
 
     let (sockets, listener) = Sockets::bind().await;
     let handler = async |conn, cx: Context| {
@@ -209,30 +205,8 @@ async fn a_panic_costs_its_connection_only_and_its_message_is_told() {
     shutdown.cancel();
     let stats = deadline(service).await.unwrap().unwrap();
     assert_eq!((stats.accepted, stats.panicked, stats.finished), (9, 3, 6));
-    let told = String::from_utf8(told.0.lock().unwrap().clone()).unwrap();
+    let told = told.text();
     assert!(told.contains("number 6 was one too many"), "{told}");
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
 }
 
 #[tokio::test]

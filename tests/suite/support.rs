@@ -110,6 +110,17 @@ pub(crate) struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 impl Log {
     /// Runs `body` with everything that it logs on this thread, down to `TRACE`, in the log.
     pub(crate) fn record<R>(body: impl FnOnce() -> R) -> (R, Vec<String>) {
+        let (log, recording) = Self::start();
+        let output = body();
+        drop(recording);
+        let text = log.text();
+        let lines = text.lines().filter(|it| it.contains("aqueduct::"));
+        (output, lines.map(ToOwned::to_owned).collect())
+    }
+
+    /// Has everything that is logged on this thread, down to `TRACE`, in the log until the guard is
+    /// dropped.
+    pub(crate) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
@@ -120,10 +131,22 @@ impl Log {
             .with_ansi(false)
             .without_time()
             .finish();
-        let output = tracing::subscriber::with_default(subscriber, body);
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).expect("UTF-8");
-        let lines = text.lines().filter(|it| it.contains("aqueduct::"));
-        (output, lines.map(ToOwned::to_owned).collect())
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// All that was logged so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).expect("UTF-8")
+    }
+
+    /// Waits until `what` is logged.
+    pub(crate) async fn until(&self, what: &str) {
+        let logged = async {
+            while !self.text().contains(what) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        deadline(logged).await;
     }
 }
 

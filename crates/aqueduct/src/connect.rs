@@ -20,7 +20,8 @@
 //!
 //! An empty cell is [`Error::Unsupported`], which says why, before anything happens: a mechanism
 //! whose [direction](crate::endpoint::Capabilities::direction) is one-way cannot be connected. Two
-//! one-way ends, such as two queues, make a channel by [`Channel::new`](crate::Channel::new).
+//! one-way endpoints, such as two queues, are one connection by [`connect_pair`] on one side and
+//! [`accept_pairs`] on the other.
 //!
 //! All calls are on [`Options`]; [`Endpoint`] has them with the default options.
 //!
@@ -47,7 +48,7 @@
 //! # End, and the peer's death
 //!
 //! - The receiving end of a FIFO ends when the last sender has gone (`?persist=true`: never); a
-//!   queue never ends; a connection ends when the peer has closed its sending half, or has died.
+//!   queue never ends, but as one direction of a pair; a connection ends when the peer has closed its sending half, or has died.
 //! - [`Outgoing`]'s `close` writes what was not written and ends that direction. So does dropping
 //!   it, but for what was not written.
 //! - A program in `exec:` ends its direction when it closes its output or has exited: a process
@@ -141,6 +142,8 @@
 //!
 //! [`connect`]: Options::connect
 //! [`bind`]: Options::bind
+//! [`connect_pair`]: Options::connect_pair
+//! [`accept_pairs`]: Options::accept_pairs
 //! [`open_sender`]: Options::open_sender
 //! [`open_receiver`]: Options::open_receiver
 
@@ -158,6 +161,7 @@ mod message;
 mod open;
 mod outgoing;
 mod packets;
+mod pair;
 mod peer;
 mod queue;
 mod send_only;
@@ -169,12 +173,14 @@ pub use self::byte_stream::{ByteReader, ByteStream, ByteWriter};
 pub use self::clients::DEFAULT_MAX_CLIENTS;
 pub use self::connection::Connection;
 pub use self::error::{Asked, DescriptorProblem, Error, Limit};
+pub(crate) use self::incoming::Frames;
 pub use self::incoming::Incoming;
 pub use self::lasting::DEFAULT_FAREWELL;
 pub use self::listener::Listener;
 pub use self::message::Message;
 pub use self::open::Options;
 pub use self::outgoing::Outgoing;
+pub use self::pair::DEFAULT_REPLIES_WAIT;
 pub use self::peer::Peer;
 pub use self::send_only::DEFAULT_LINGER;
 

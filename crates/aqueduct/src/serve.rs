@@ -33,7 +33,8 @@
 //!
 //! # Shutdown
 //!
-//! When the token is cancelled, or the listener breaks:
+//! When the token is cancelled ([`shutdown_on_signal`] has that done by Ctrl-C and `SIGTERM`), or the
+//! listener breaks:
 //!
 //! 1. The listener is dropped. What waits in its backlog has not been accepted, and is refused.
 //! 2. [`Context::shutdown`] completes, and each [`UntilShutdown`] stream goes on with what is there
@@ -58,6 +59,7 @@
 mod context;
 mod options;
 mod respond;
+mod signal;
 mod stats;
 mod timed;
 mod timeouts;
@@ -72,6 +74,7 @@ use futures_core::Stream;
 pub use self::context::Context;
 pub use self::options::{ABORT_WAIT, DEFAULT_GRACE, DEFAULT_MAX_CONNECTIONS, Options};
 pub use self::respond::{DEFAULT_LINGER, respond};
+pub use self::signal::shutdown_on_signal;
 pub use self::stats::{Error, Stats};
 pub use self::timed::{TimedSink, TimedStream};
 pub use self::timeouts::{

@@ -42,17 +42,15 @@ async fn tarpc_calls_go_over_a_pair_of_message_queues_or_fifos() {
     let (calls_to, answers) = (QueueName::new(), QueueName::new());
     // Fewer places than calls at a time: each side has to wait for the other.
     let queues = [&calls_to, &answers].map(|it| format!("mq:{}?capacity=4&max-message=1024", it.0));
-    let arguments = ["serve", &queues[0], &queues[1]];
-    let server = Program::start("tarpc_calls", arguments);
-    calls(&queues).await;
-    calls(&queues).await;
-    server.signal(Signal::SIGTERM);
-    server.succeeds().await;
-
     let dir = tempfile::tempdir().unwrap();
     let fifos = ["calls", "answers"].map(|it| format!("fifo:{}/{it}", dir.path().display()));
-    let server = Program::start("tarpc_calls", ["serve", &fifos[0], &fifos[1]]);
-    calls(&fifos).await;
-    // The client has ended, and so has the only conversation that there is.
-    server.succeeds().await;
+    for pair in [queues, fifos] {
+        let server = Program::start("tarpc_calls", ["serve", &pair[0], &pair[1]]);
+        // One after the other.
+        for _ in 0..3 {
+            calls(&pair).await;
+        }
+        server.signal(Signal::SIGTERM);
+        server.succeeds().await;
+    }
 }

@@ -1,18 +1,21 @@
 use std::fmt::{self, Debug, Formatter};
+use std::io;
 
 use super::byte_stream::{ByteStream, Held};
 use super::packets::Packets;
+use super::pair::Conversation;
 use super::send_only::{Rest, SendOnly};
 use super::{Incoming, Outgoing, Peer, lasting};
 use crate::child::Child;
 use crate::codec::Codec;
-use crate::frame::{BoxFrameSink, BoxFrameStream, FramedRead, FramedWrite, Framing};
+use crate::frame::{BoxFrameSink, BoxFrameStream, FramedWrite, Framing};
 use crate::serve::Context;
 use crate::unix::seqpacket;
 use crate::{Channel, Receiver, Sender};
 
 /// A two-way connection: what [`Options::connect`](super::Options::connect) gives, and what a
-/// [`Listener`](super::Listener) is a stream of.
+/// [`Listener`](super::Listener) is a stream of; or two one-way ends as one
+/// ([`Options::connect_pair`](super::Options::connect_pair)).
 ///
 /// Take from it what you need:
 ///
@@ -48,6 +51,7 @@ pub struct Connection {
 enum Link {
     Bytes(ByteStream),
     Packets(seqpacket::Socket),
+    Pair(Box<(Outgoing, Incoming)>),
 }
 
 impl Connection {
@@ -70,6 +74,19 @@ impl Connection {
             framing,
             chunk: 0,
             peer,
+            child: None,
+            discards: true,
+            shared: false,
+        }
+    }
+
+    /// Two ends as one.
+    pub(super) fn pair(outgoing: Outgoing, incoming: Incoming, framing: Framing) -> Self {
+        Self {
+            link: Link::Pair(Box::new((outgoing, incoming))),
+            framing,
+            chunk: 0,
+            peer: Peer::Unknown,
             child: None,
             discards: true,
             shared: false,
@@ -101,6 +118,10 @@ impl Connection {
         match &self.link {
             Link::Bytes(_) => self.framing.get_max_frame(),
             Link::Packets(socket) => socket.max_message(),
+            Link::Pair(ends) => {
+                let own = ends.0.max_message();
+                own.unwrap_or_else(|| self.framing.get_max_frame())
+            }
         }
     }
 
@@ -124,6 +145,7 @@ impl Connection {
                 let incoming = Incoming::new(Packets::new(receiver, None, self.shared));
                 (Outgoing::frames(sender), incoming)
             }
+            Link::Pair(ends) => *ends,
         }
     }
 
@@ -173,23 +195,11 @@ impl Connection {
         context: &Context,
         codec: impl Codec<Out> + Codec<In> + Clone + 'static,
     ) -> Channel<Out, In> {
-        match self.link {
-            Link::Bytes(ByteStream { reader, writer }) => {
-                let sink = FramedWrite::new(writer, self.framing.clone()).with_chunk(self.chunk);
-                let frames = FramedRead::new(reader, self.framing).with_chunk(self.chunk);
-                Channel::new(
-                    Sender::new(context.sink(sink), codec.clone()),
-                    Receiver::new(context.frames(frames), codec),
-                )
-            }
-            Link::Packets(socket) => {
-                let (sender, receiver) = socket.into_split();
-                Channel::new(
-                    Sender::new(context.sink(sender), codec.clone()),
-                    Receiver::new(context.messages(receiver), codec),
-                )
-            }
-        }
+        let (outgoing, incoming) = self.into_split();
+        Channel::new(
+            Sender::new(context.sink(outgoing.into_frames()), codec.clone()),
+            Receiver::new(context.incoming(incoming), codec),
+        )
     }
 
     /// The sending direction alone.
@@ -213,18 +223,29 @@ impl Connection {
                 let (sender, receiver) = socket.into_split();
                 Outgoing::frames(SendOnly::new(sender, Rest::Packets(receiver)))
             }
+            Link::Pair(ends) => {
+                let (outgoing, incoming) = *ends;
+                let rest = Rest::Messages(incoming);
+                Outgoing::frames(SendOnly::new(outgoing.into_frames(), rest))
+            }
         }
     }
 
     /// The sending direction, for one that connects again.
-    pub(super) fn into_link(self) -> lasting::Link {
+    pub(super) fn into_link(self) -> io::Result<lasting::Link> {
         // Of others the system does not tell what their peers have.
         let knows = matches!(self.peer, Peer::Unix(_));
         match self.link {
-            Link::Bytes(ByteStream { reader, writer }) => {
-                lasting::Link::bytes(reader, writer, self.framing, self.chunk, knows)
-            }
-            Link::Packets(socket) => lasting::Link::packets(socket),
+            Link::Bytes(ByteStream { reader, writer }) => Ok(lasting::Link::bytes(
+                reader,
+                writer,
+                self.framing,
+                self.chunk,
+                knows,
+            )),
+            Link::Packets(socket) => Ok(lasting::Link::packets(socket)),
+            // None is ever made by what connects again.
+            Link::Pair(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -241,6 +262,10 @@ impl Connection {
                 let (sender, receiver) = socket.into_split();
                 Incoming::new(Packets::new(receiver, Some(sender), self.shared))
             }
+            Link::Pair(ends) => {
+                let (outgoing, incoming) = *ends;
+                Incoming::new(Conversation::new(incoming).holding(outgoing))
+            }
         }
     }
 
@@ -248,7 +273,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The connection itself where its mechanism has messages and no bytes (`unixpacket:`).
+    /// The connection itself where its mechanism has messages and no bytes (`unixpacket:`, a pair of
+    /// one-way endpoints).
     #[expect(
         clippy::result_large_err,
         reason = "the connection is given back, not described"

@@ -3,6 +3,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -125,7 +126,7 @@ impl Incoming {
 
     /// The receiving half of the waist: the bodies alone.
     pub fn into_frames(self) -> BoxFrameStream {
-        Box::pin(self.map(|message| message.map(Message::into_body)))
+        Box::pin(Frames::new(self))
     }
 }
 
@@ -140,6 +141,31 @@ impl Stream for Incoming {
 impl Debug for Incoming {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.debug_struct("Incoming").finish_non_exhaustive()
+    }
+}
+
+/// A stream of frames over one of messages.
+pub(crate) struct Frames {
+    incoming: Incoming,
+}
+
+impl Frames {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        Self { incoming }
+    }
+
+    /// Whether a message has begun that is not whole yet.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.incoming.unfinished() > 0
+    }
+}
+
+impl Stream for Frames {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = ready!(self.incoming.inlet.as_mut().poll_next(cx));
+        Poll::Ready(next.map(|message| message.map(Message::into_body)))
     }
 }
 

@@ -75,11 +75,11 @@ enum State {
 }
 
 impl Lasting {
-    pub(super) fn new(endpoint: Endpoint, connector: Connector, first: Option<Connection>) -> Self {
+    pub(super) fn new(endpoint: Endpoint, connector: Connector, first: Option<Link>) -> Self {
         Self {
             endpoint,
             connector,
-            state: first.map_or(State::Idle, |it| State::Up(it.into_link())),
+            state: first.map_or(State::Idle, State::Up),
             kept: VecDeque::new(),
             kept_bytes: 0,
             fruitless: 0,
@@ -128,7 +128,7 @@ impl Lasting {
                 State::Connecting(connecting) => {
                     let connected = ready!(connecting.as_mut().poll(cx));
                     self.state = State::Idle;
-                    let mut link = connected?.into_link();
+                    let mut link = connected?.into_link()?;
                     tracing::debug!(
                         target: TARGET, address = %self.endpoint, again = self.kept.len(),
                         "connected again"

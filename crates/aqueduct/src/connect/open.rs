@@ -10,7 +10,7 @@ use crate::child::Command;
 use crate::endpoint::{self, Endpoint};
 use crate::fifo::{self, ReaderGone, SharedSender};
 use crate::frame::{FramedWrite, Framing, PIPE_CHUNK};
-use crate::mq::{self, Framed, WholeMessage};
+use crate::mq::{self, Priority, Queue};
 use crate::{pipe, stdio};
 
 /// How many bytes one read or write of standard input or output, a file or a terminal moves at
@@ -31,6 +31,8 @@ pub struct Options {
     pub(super) reconnect: bool,
     pub(super) poll_for: Duration,
     pub(super) check_name_every: Option<Duration>,
+    /// Whether what is opened is one direction of a [pair](super::pair).
+    pub(super) paired: bool,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Options {
             reconnect: false,
             poll_for: Duration::ZERO,
             check_name_every: None,
+            paired: false,
         }
     }
 
@@ -160,7 +163,7 @@ impl Options {
             Endpoint::Mq(mq) => {
                 let options = queue::options(mq, self);
                 let receiver = options.open_receiver(mq.name()).map_err(Error::Mq)?;
-                Ok(Incoming::new(Taken::new(receiver)))
+                Ok(Incoming::new(Taken::new(receiver, self.paired)))
             }
             Endpoint::Stdio => {
                 let stdin = stdio::stdin().map_err(|e| failed(endpoint, e))?;
@@ -225,10 +228,8 @@ impl Options {
             Endpoint::Mq(mq) => {
                 let mut options = queue::options(mq, self);
                 let queue = options.write(true).open(mq.name()).map_err(Error::Mq)?;
-                Ok(Outgoing::new(Given {
-                    framed: Framed::new(queue, WholeMessage),
-                    priority: mq.priority().unwrap_or_default(),
-                }))
+                let priority = mq.priority().unwrap_or_default();
+                Ok(self.send_to_queue(queue, priority))
             }
             Endpoint::Stdio => {
                 let stdout = stdio::stdout().map_err(|e| failed(endpoint, e))?;
@@ -254,6 +255,7 @@ impl Options {
                     let (options, at) = (options.clone(), at.clone());
                     Box::pin(async move { Ok(options.connect(&at).await?) })
                 });
+                let first = first.into_link().map_err(|e| failed(endpoint, e))?;
                 let lasting = Lasting::new(endpoint.clone(), again, Some(first));
                 Ok(Outgoing::lasting(lasting))
             }
@@ -276,7 +278,7 @@ impl Options {
             Found::Queue(_) => {
                 let queue = queue::inherited(self).open_fd(&fd).map_err(Error::Mq)?;
                 let receiver = mq::Receiver::new(queue).map_err(Error::Mq)?;
-                Incoming::new(Taken::new(receiver))
+                Incoming::new(Taken::new(receiver, self.paired))
             }
             Found::Device(_) | Found::File(_) => {
                 let reader = BlockingReader::new(fd).map_err(failed)?;
@@ -305,10 +307,7 @@ impl Options {
             },
             Found::Queue(_) => {
                 let queue = queue::inherited(self).open_fd(&fd).map_err(Error::Mq)?;
-                Outgoing::new(Given {
-                    framed: Framed::new(queue, WholeMessage),
-                    priority: 0,
-                })
+                self.send_to_queue(queue, 0)
             }
             Found::Device(_) | Found::File(_) => {
                 let writer = BlockingWriter::new(fd).map_err(failed)?;
@@ -317,6 +316,11 @@ impl Options {
             // A listener was refused before.
             _ => self.connect_fd(endpoint, fd, found)?.into_outgoing(),
         })
+    }
+
+    fn send_to_queue(&self, queue: Queue, priority: Priority) -> Outgoing {
+        let largest = queue.max_message();
+        Outgoing::new(Given::new(queue, priority, self.paired)).with_max_message(largest)
     }
 
     fn fifo(&self, fifo: &endpoint::Fifo) -> fifo::OpenOptions {

@@ -36,6 +36,8 @@ pub struct Outgoing {
     outlet: Option<Outlet>,
     child: Option<Child>,
     broken: Option<Arc<AtomicU64>>,
+    /// The largest message, where the mechanism and not the framing says it.
+    largest: Option<usize>,
 }
 
 type Outlet = Pin<Box<dyn Sink<Message, Error = io::Error> + Send>>;
@@ -46,6 +48,7 @@ impl Outgoing {
             outlet: Some(Box::pin(outlet)),
             child: None,
             broken: None,
+            largest: None,
         }
     }
 
@@ -60,6 +63,16 @@ impl Outgoing {
     pub(super) fn with_child(mut self, child: Child) -> Self {
         self.child = Some(child);
         self
+    }
+
+    pub(super) fn with_max_message(mut self, bytes: usize) -> Self {
+        self.largest = Some(bytes);
+        self
+    }
+
+    /// The largest message, where the mechanism and not the framing says it.
+    pub(super) fn max_message(&self) -> Option<usize> {
+        self.largest
     }
 
     /// Sends the bodies as frames.

@@ -1,6 +1,7 @@
 //! The ends of message queues.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,7 +13,7 @@ use super::Message;
 use super::Options;
 use super::incoming::Inlet;
 use crate::endpoint::{self, MqDriver};
-use crate::mq::{Driver, Framed, OpenOptions, Priority, Receiver, WholeMessage};
+use crate::mq::{Driver, Framed, OpenOptions, Priority, Queue, Receiver, WholeMessage};
 
 /// How to open the queue of an address, which goes before what the options say.
 pub(super) fn options(mq: &endpoint::Mq, given: &Options) -> OpenOptions {
@@ -44,7 +45,7 @@ pub(super) fn inherited(given: &Options) -> OpenOptions {
     options
 }
 
-/// Messages from a queue, which has no end of its own.
+/// Messages from a queue, which has no end of its own but that of a [pair](super::pair).
 pub(super) struct Taken {
     receiver: Receiver,
     /// How many messages may still be delivered, if that is limited.
@@ -52,9 +53,14 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    pub(super) fn new(receiver: Receiver) -> Self {
+    /// `paired`: an empty message is the end.
+    pub(super) fn new(receiver: Receiver, paired: bool) -> Self {
         Self {
-            receiver,
+            receiver: if paired {
+                receiver.ends_after(NonZeroUsize::MIN)
+            } else {
+                receiver
+            },
             left: None,
         }
     }
@@ -95,13 +101,43 @@ impl Inlet for Taken {
 
 /// Messages to a queue, each with its own priority or `priority`.
 pub(super) struct Given {
-    pub(super) framed: Framed<WholeMessage>,
-    pub(super) priority: Priority,
+    framed: Framed<WholeMessage>,
+    priority: Priority,
+    /// Whether the end has still to be told, by an empty message.
+    tells_end: bool,
 }
 
 impl Given {
+    /// `paired`: the end is told by an empty message.
+    pub(super) fn new(queue: Queue, priority: Priority, paired: bool) -> Self {
+        let framed = Framed::new(queue, WholeMessage);
+        Self {
+            framed: if paired {
+                framed.announces_end(NonZeroUsize::MIN)
+            } else {
+                framed
+            },
+            priority,
+            tells_end: paired,
+        }
+    }
+
     fn framed(self: Pin<&mut Self>) -> Pin<&mut impl Sink<(Bytes, Priority), Error = io::Error>> {
         Pin::new(&mut self.get_mut().framed)
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if self.tells_end
+            && let Err(error) = self.framed.get_ref().try_send(0, &[])
+        {
+            let queue = self.framed.get_ref().name();
+            tracing::warn!(
+                target: "aqueduct::connect", queue, %error,
+                "dropped without being closed, and its peer cannot be told of the end"
+            );
+        }
     }
 }
 
@@ -121,7 +157,9 @@ impl Sink<Message> for Given {
         self.framed().poll_flush(cx)
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.framed().poll_close(cx)
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().framed().poll_close(cx))?;
+        self.tells_end = false;
+        Poll::Ready(Ok(()))
     }
 }

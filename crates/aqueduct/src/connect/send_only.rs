@@ -11,6 +11,7 @@ use futures_sink::Sink;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
+use super::Incoming;
 use super::half::BoxHalf;
 use crate::unix::seqpacket;
 
@@ -28,7 +29,7 @@ pub(super) struct Unwanted {
     rest: Rest,
     /// The peer has ended it, or it has failed.
     ended: bool,
-    /// Something was thrown away.
+    /// Something was thrown away, or may have to be.
     talkative: bool,
 }
 
@@ -36,14 +37,16 @@ pub(super) struct Unwanted {
 pub(super) enum Rest {
     Bytes(BoxHalf),
     Packets(seqpacket::Receiver),
+    Messages(Incoming),
 }
 
 impl Unwanted {
     pub(super) fn new(rest: Rest) -> Self {
         Self {
+            // The other side of a pair has to find this one there.
+            talkative: matches!(rest, Rest::Messages(_)),
             rest,
             ended: false,
-            talkative: false,
         }
     }
 
@@ -62,6 +65,10 @@ impl Unwanted {
                 }
                 Rest::Packets(receiver) => match ready!(Pin::new(receiver).poll_next(cx)) {
                     Some(Err(e)) if crate::unix::MessageError::of(&e).is_none() => Err(e),
+                    received => Ok(received.is_some()),
+                },
+                Rest::Messages(incoming) => match ready!(Pin::new(incoming).poll_next(cx)) {
+                    Some(Err(e)) => Err(e),
                     received => Ok(received.is_some()),
                 },
             };
@@ -83,7 +90,7 @@ impl Unwanted {
     pub(super) fn undelivered(&self) -> io::Result<usize> {
         match &self.rest {
             Rest::Bytes(reader) => reader.undelivered(),
-            Rest::Packets(_) => Ok(0),
+            Rest::Packets(_) | Rest::Messages(_) => Ok(0),
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{TimedOut, TimedSink, TimedStream, Timeouts, UntilShutdown};
 use crate::Channel;
 use crate::codec::Codec;
+use crate::connect::{Frames, Incoming};
 use crate::frame::{FramedRead, FramedWrite, Framing};
 use crate::{Error, Receiver, Sender};
 
@@ -89,6 +90,12 @@ impl Context {
     /// Puts the limits of the service on a stream of whole messages.
     pub fn messages<S: Stream>(&self, stream: S) -> TimedStream<S> {
         TimedStream::messages(stream, self.timeouts()).observed_by(self.clone())
+    }
+
+    /// Puts the limits of the service on what comes from an endpoint.
+    pub(crate) fn incoming(&self, incoming: Incoming) -> TimedStream<Frames> {
+        let frames = Frames::new(incoming);
+        TimedStream::with(frames, self.timeouts(), Frames::has_begun).observed_by(self.clone())
     }
 
     /// Puts the sending limit of the service on a sink.

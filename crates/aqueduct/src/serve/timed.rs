@@ -72,7 +72,7 @@ impl<S> TimedStream<S> {
         Self::with(stream, timeouts, |_| false)
     }
 
-    fn with(inner: S, timeouts: Timeouts, begun: fn(&S) -> bool) -> Self {
+    pub(super) fn with(inner: S, timeouts: Timeouts, begun: fn(&S) -> bool) -> Self {
         Self {
             inner,
             timeouts,

@@ -1,0 +1,309 @@
+//! Two one-way endpoints as one connection.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use futures_util::{StreamExt, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::incoming::Inlet;
+use super::open::failed;
+use super::{Connection, Error, Incoming, Message, Options, Outgoing, queue};
+use crate::endpoint::Endpoint;
+
+/// How long a client of [`Options::accept_pairs`] that has sent a request may take to open its end
+/// for the replies, unless [`Options::wait`] says: 1 s.
+pub const DEFAULT_REPLIES_WAIT: Duration = Duration::from_secs(1);
+
+impl Options {
+    /// Connects two one-way endpoints as one connection: sends to `requests` and receives from
+    /// `replies`. The other side [accepts](Self::accept_pairs) the same two.
+    ///
+    /// Any mechanisms do, also two that differ: `fifo:`, `mq:`, descriptors of pipes.
+    ///
+    /// - A server is waited for where the mechanism needs one, as by
+    ///   [`open_sender`](Self::open_sender).
+    /// - **The end** of a direction is told over a queue by an empty message, when the sending half
+    ///   is closed or dropped. So no message of a pair of queues is empty: one is refused
+    ///   ([`EmptyMessage`](crate::mq::Error::EmptyMessage)).
+    /// - What an earlier conversation has left in a queue for `replies` is thrown away, and told of by a
+    ///   `tracing` warning.
+    /// - **One client at a time**: neither mechanism tells one from another. The next one may come
+    ///   when this one has received the end of its replies. What a client that was killed has left in a
+    ///   queue, or one that the server gave up, is the beginning of the next conversation.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Error`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the wait and leaves nothing open. What it created stays.
+    ///
+    /// # Examples
+    ///
+    /// The same service as at one address:
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    /// use aqueduct::codec::Text;
+    /// use aqueduct::connect::Options;
+    /// use aqueduct::serve::{self, CancellationToken};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let requests: Endpoint = format!("fifo:{}/requests", dir.path().display()).parse()?;
+    /// # let replies: Endpoint = format!("fifo:{}/replies", dir.path().display()).parse()?;
+    /// # let _ = r#"
+    /// let requests: Endpoint = "mq:/requests".parse()?;
+    /// let replies: Endpoint = "mq:/replies".parse()?;
+    /// # "#;
+    /// let clients = Options::new().accept_pairs(requests.clone(), replies.clone());
+    /// let stop = CancellationToken::new();
+    /// let service = aqueduct::serve(clients, stop.clone(), |client, cx| async move {
+    ///     let client = client.channel_within::<String, String>(&cx, Text);
+    ///     serve::respond(client, &cx, |text| async move { text.to_uppercase() }).await
+    /// });
+    /// let service = tokio::spawn(service);
+    ///
+    /// let server = Options::new().connect_pair(&requests, &replies).await?;
+    /// let mut server = server.channel::<String, String>(Text);
+    /// server.send("hello".into()).await?;
+    /// assert_eq!(server.recv().await.transpose()?, Some("HELLO".into()));
+    /// server.close().await?;
+    /// assert!(server.recv().await.is_none());
+    /// # stop.cancel();
+    /// # service.await??;
+    /// # Ok(()) }
+    /// ```
+    pub async fn connect_pair(
+        &self,
+        requests: &Endpoint,
+        replies: &Endpoint,
+    ) -> Result<Connection, Error> {
+        let options = self.paired();
+        // The server waits for the reader of its replies, so that end comes first.
+        let incoming = options.open_receiver(replies).await?;
+        if let Endpoint::Mq(mq) = replies {
+            let queue = queue::options(mq, self).read(true).open(mq.name());
+            let old = queue.map_err(Error::Mq)?.drain();
+            let old = old.map_err(|e| failed(replies, e))?;
+            if old > 0 {
+                tracing::warn!(
+                    target: "aqueduct::connect", address = %replies, messages = old,
+                    "dropped what an earlier conversation had left"
+                );
+            }
+        }
+        let outgoing = options.open_sender(requests).await?;
+        Ok(Connection::pair(outgoing, incoming, self.framing.clone()))
+    }
+
+    /// Accepts one client after another over two one-way endpoints: a stream of connections, which
+    /// receive from `requests` and send to `replies`. The other side
+    /// [connects](Self::connect_pair) the same two, and the same limits hold.
+    ///
+    /// A client is there when its first message is. The next one is accepted when both halves of the
+    /// connection before it are closed or dropped.
+    ///
+    /// The stream ends after one client where an endpoint cannot be opened once more: `fd:`,
+    /// `stdio:`, `exec:`. A client that has sent a request and does not open its end for the replies,
+    /// which [`connect_pair`](Self::connect_pair) opens first, is waited for as long as
+    /// [`wait`](Self::wait) says, or for [`DEFAULT_REPLIES_WAIT`]; then it has gone, and costs itself
+    /// only, told of by a `tracing` warning. Any other error is an item, and the stream's last.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping a future of `next()` loses no client and no message. What was created stays.
+    pub fn accept_pairs(
+        &self,
+        requests: Endpoint,
+        replies: Endpoint,
+    ) -> impl Stream<Item = io::Result<Connection>> + Send + Unpin + use<> {
+        let once = [&requests, &replies]
+            .iter()
+            .any(|it| matches!(it, Endpoint::Fd(_) | Endpoint::Stdio | Endpoint::Exec(_)));
+        let accepting = Accepting {
+            options: self.paired(),
+            requests,
+            replies,
+            once,
+            turn: Arc::new(Semaphore::new(1)),
+        };
+        let pairs = stream::unfold(Some(accepting), async |accepting| {
+            let accepting = accepting?;
+            match accepting.accept().await {
+                Ok(connection) => {
+                    let more = (!accepting.once).then_some(accepting);
+                    Some((Ok(connection), more))
+                }
+                Err(error) => Some((Err(error.into()), None)),
+            }
+        });
+        Box::pin(pairs)
+    }
+
+    fn paired(&self) -> Self {
+        let mut options = self.clone();
+        options.paired = true;
+        options
+    }
+}
+
+/// The accepting side of a pair.
+struct Accepting {
+    options: Options,
+    requests: Endpoint,
+    replies: Endpoint,
+    once: bool,
+    /// Held by both halves of the connection at hand.
+    turn: Arc<Semaphore>,
+}
+
+impl Accepting {
+    async fn accept(&self) -> Result<Connection, Error> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        // It is never closed.
+        let turn = Arc::new(turn.map_err(|e| failed(&self.requests, io::Error::other(e)))?);
+        loop {
+            let mut incoming = self.options.open_receiver(&self.requests).await?;
+            // Not before there is a request: the client before this one has to see the end of its
+            // replies, which a second sender to a FIFO would keep from it.
+            let Some(first) = incoming.next().await else {
+                continue;
+            };
+            let mut options = self.options.clone();
+            options.wait(self.options.wait.or(Some(DEFAULT_REPLIES_WAIT)));
+            let outgoing = match options.open_sender(&self.replies).await {
+                Err(error @ Error::TimedOut { .. }) if !self.once => {
+                    tracing::warn!(target: "aqueduct::connect", %error, "a client is not served");
+                    continue;
+                }
+                opened => opened?,
+            };
+            let largest = outgoing.max_message();
+            let mut held = Outgoing::new(InTurn {
+                outgoing,
+                _turn: Arc::clone(&turn),
+            });
+            if let Some(largest) = largest {
+                held = held.with_max_message(largest);
+            }
+            let conversation = Conversation {
+                first: Some(first),
+                turn: Some(turn),
+                ..Conversation::new(incoming)
+            };
+            let framing = self.options.framing.clone();
+            return Ok(Connection::pair(held, Incoming::new(conversation), framing));
+        }
+    }
+}
+
+/// What comes in one conversation.
+pub(super) struct Conversation {
+    /// `None` once it has ended. Then its descriptor is closed too: a client that has seen the end
+    /// of its replies may be followed by another one, which must not find this end open.
+    incoming: Option<Incoming>,
+    first: Option<io::Result<Message>>,
+    left: Option<u64>,
+    held: Option<Outgoing>,
+    turn: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Conversation {
+    pub(super) fn new(incoming: Incoming) -> Self {
+        Self {
+            incoming: Some(incoming),
+            first: None,
+            left: None,
+            held: None,
+            turn: None,
+        }
+    }
+
+    /// Keeps the other direction open until this one has ended.
+    pub(super) fn holding(mut self, outgoing: Outgoing) -> Self {
+        self.held = Some(outgoing);
+        self
+    }
+}
+
+impl Stream for Conversation {
+    type Item = io::Result<Message>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == Some(0) {
+            return Poll::Ready(None);
+        }
+        let next = match (self.first.take(), &mut self.incoming) {
+            (Some(first), _) => Some(first),
+            (None, Some(incoming)) => ready!(Pin::new(incoming).poll_next(cx)),
+            (None, None) => None,
+        };
+        match &next {
+            Some(_) => {
+                if let Some(left) = &mut self.left {
+                    *left -= 1;
+                }
+            }
+            None => {
+                self.incoming = None;
+                self.held = None;
+                self.turn = None;
+            }
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl Inlet for Conversation {
+    fn stop(mut self: Pin<&mut Self>) {
+        if let Some(incoming) = &mut self.incoming {
+            incoming.stop();
+        }
+    }
+
+    fn limit(mut self: Pin<&mut Self>, count: u64) {
+        self.left = Some(count);
+        let first = u64::from(self.first.is_some());
+        if let Some(incoming) = &mut self.incoming {
+            incoming.limit(count.saturating_sub(first));
+        }
+    }
+
+    fn unfinished(&self) -> usize {
+        self.incoming.as_ref().map_or(0, Incoming::unfinished)
+    }
+}
+
+/// A sending end that is closed before the next conversation begins.
+struct InTurn {
+    outgoing: Outgoing,
+    _turn: Arc<OwnedSemaphorePermit>,
+}
+
+impl Sink<Message> for InTurn {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.outgoing).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
+        Pin::new(&mut self.outgoing).start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.outgoing).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.outgoing).poll_close(cx)
+    }
+}
