@@ -225,7 +225,7 @@ impl Connection {
             }
             Link::Pair(ends) => {
                 let (outgoing, incoming) = *ends;
-                let rest = Rest::Messages(incoming);
+                let rest = Rest::Messages(Box::new(incoming));
                 Outgoing::frames(SendOnly::new(outgoing.into_frames(), rest))
             }
         }

@@ -337,7 +337,7 @@ mod tests {
         tokio_test::task::spawn(incoming.next()).poll()
     }
 
-    fn body(item: Option<io::Result<Message>>) -> bytes::Bytes {
+    fn body(item: Option<io::Result<Message>>) -> Bytes {
         item.unwrap().unwrap().into_body()
     }
 
@@ -369,7 +369,7 @@ mod tests {
             let (reader, mut writer) = io::pipe().unwrap();
             let mut wire = BytesMut::new();
             for i in 0..500 {
-                let body = bytes::Bytes::from(vec![b'x'; i % 7]);
+                let body = Bytes::from(vec![b'x'; i % 7]);
                 Encoder::encode(&mut framing.clone(), body, &mut wire).unwrap();
             }
             writer.write_all(&wire).unwrap();

@@ -37,7 +37,7 @@ pub(super) struct Unwanted {
 pub(super) enum Rest {
     Bytes(BoxHalf),
     Packets(seqpacket::Receiver),
-    Messages(Incoming),
+    Messages(Box<Incoming>),
 }
 
 impl Unwanted {
