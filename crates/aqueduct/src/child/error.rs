@@ -124,6 +124,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// The typed error inside `error`, if it is one of these.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::child::Error;
+    ///
+    /// let error = std::io::Error::from(Error::NotInherited { number: 3 });
+    /// assert!(matches!(Error::of(&error), Some(Error::NotInherited { number: 3 })));
+    /// ```
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
     /// The OS error code, where the system gave one.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {

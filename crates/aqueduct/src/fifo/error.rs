@@ -215,6 +215,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// The typed error inside `error`, if it is one of these.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::fifo::Error;
+    ///
+    /// let error = std::io::Error::from(Error::NotFound { path: "/run/app/jobs".into() });
+    /// assert!(matches!(Error::of(&error), Some(Error::NotFound { .. })));
+    /// ```
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
     /// The errno behind this, if the kernel gave one; what this library refuses itself has none.
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
