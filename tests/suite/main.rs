@@ -36,3 +36,4 @@ mod serve;
 mod support;
 mod tcp;
 mod unix;
+mod unix_namespace;

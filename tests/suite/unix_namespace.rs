@@ -1,0 +1,66 @@
+//! Abstract names and network namespaces; fact 72.
+
+use aqueduct::unix::{self, Address, Error, seqpacket};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+
+use crate::actor::{Actor, runtime, say, told};
+use crate::support::{deadline, is_peer};
+
+/// A name for both types of socket, which do not share it.
+fn name_of(process: u32) -> Address {
+    Address::from(format!("@aqueduct-test-namespace-{process}"))
+}
+
+#[tokio::test]
+async fn an_abstract_name_is_seen_only_in_its_own_network_namespace() {
+    let name = name_of(std::process::id());
+    let streams = unix::bind(&name).expect("bound");
+    let packets = seqpacket::bind(&name).expect("bound");
+    let mut other = Actor::spawn("unix_namespace::role_elsewhere");
+    other.tell(&std::process::id().to_string());
+    // In the same namespace another process does reach it: what follows is the namespace's doing.
+    assert_eq!(other.hear().await, "both reached here");
+    deadline(streams.accept()).await.expect("it came");
+    deadline(packets.accept()).await.expect("it came");
+    match other.hear().await.as_str() {
+        "moved" => {
+            other.succeed().await;
+            deadline(unix::connect(&name)).await.expect("it still is");
+        }
+        refused => {
+            // Not by a macro, whose output the harness keeps.
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "SKIPPED: fact 72, {refused}");
+        }
+    }
+}
+
+#[test]
+fn role_elsewhere() {
+    if !is_peer("unix_namespace::role_elsewhere") {
+        return;
+    }
+    let name = name_of(told().expect("who").parse().expect("a process"));
+    runtime().block_on(async {
+        unix::connect(&name).await.expect("the same namespace");
+        seqpacket::connect(&name).await.expect("the same namespace");
+    });
+    say("both reached here");
+    match unshare(CloneFlags::CLONE_NEWNET) {
+        Ok(()) => say("moved"),
+        Err(Errno::EPERM) => return say("a network namespace of its own is not permitted"),
+        Err(errno) => panic!("unshare: {errno}"),
+    }
+    // A thread is in the namespace of the one that starts it.
+    runtime().block_on(async {
+        let error = unix::connect(&name).await.expect_err("nobody here");
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+        let error = seqpacket::connect(&name).await.expect_err("nobody here");
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+        // The name is free here, and what is bound to it is another socket.
+        let ours = unix::bind(&name).expect("free here");
+        let _client = unix::connect(&name).await.expect("ours");
+        deadline(ours.accept()).await.expect("it came to us");
+    });
+}
