@@ -13,9 +13,10 @@ Examples:
   aqueduct list --json | jq -r 'select(.state == \"orphaned\").address'
 
 It looks for FIFOs and sockets in $XDG_RUNTIME_DIR, $TMPDIR and /tmp, in the
-directories of this user in them, and wherever a process has one open; for queues
-in /dev/mqueue. A process is shown as name[number], with r or w if it has a FIFO
-or queue open for reading or writing, and opening if it waits for the other side.
+directories of this user in them, and wherever a process has one open; for
+queues in /dev/mqueue. A process is shown as name[number], with r or w if it has
+a FIFO or queue open for reading or writing, and opening if it waits for the
+other side.
 
 State:
   in use     a process has it open, or a socket is bound to it
