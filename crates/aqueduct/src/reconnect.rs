@@ -15,13 +15,14 @@
 //!   are lost or arrive, nobody knows; those flushed were with the system, and may have been in a
 //!   buffer of its. Without an acknowledgement by the peer no one can tell more. Both numbers are
 //!   in [`Event::Lost`]; and if any were not flushed, the next call on the sink fails once with
-//!   [`Error::Unflushed`], before anything is given to another connection, so that a `send` which returned `Ok` has been flushed to a connection
-//!   that was whole at that time.
+//!   [`Error::Unflushed`], before anything is given to another connection, so that a `send` which
+//!   returned `Ok` has been flushed to a connection that was whole at that time.
 //! - **What is kept**: frames not yet given to a connection. While there is none the sink takes
 //!   none, so that it is its user who waits; there is one place for a frame that was let in just
 //!   when the connection broke, which goes to the next connection first.
 //! - Received frames are given out in order, those of a connection that broke first. What the peer
-//!   sent on it and had not arrived whole is lost.
+//!   sent on it and had not arrived whole is lost; so is what nobody takes from the stream while
+//!   [`MAX_UNREAD`] further connections break, which [`Event::Unread`] tells.
 //!
 //! A peer that needs more numbers its requests and asks again.
 //!
@@ -33,9 +34,9 @@
 //!
 //! After a loss and between attempts it pauses: [`DEFAULT_FIRST_PAUSE`] at first, then twice as long
 //! each time up to [`DEFAULT_LONGEST_PAUSE`], each shortened by a random part of up to a half, so
-//! that the clients of a server that restarts do not all come at once. The pauses start anew only when a connection
-//! has proved itself, by a frame received or by having lasted for the longest pause: a server that
-//! takes connections and drops them is not hammered.
+//! that the clients of a server that restarts do not all come at once. The pauses start anew only
+//! when a connection has proved itself, by a frame received or by having lasted for the longest
+//! pause: a server that takes connections and drops them is not hammered.
 //!
 //! It goes on for ever unless told otherwise ([`Options::attempts`], [`Options::give_up_after`]),
 //! but for errors which no time will cure ([`Options::retry_if`]).
@@ -50,6 +51,7 @@ mod options;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use std::io;
 use std::pin::Pin;
@@ -65,6 +67,7 @@ pub use self::half::{ReconnectSink, ReconnectStream};
 pub use self::options::{
     DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_FIRST_PAUSE, DEFAULT_LONGEST_PAUSE, Options,
 };
+pub use self::unread::MAX_UNREAD;
 
 /// A sink and a stream of frames that connects again; see [the module](self).
 ///

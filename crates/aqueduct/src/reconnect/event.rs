@@ -26,6 +26,9 @@ pub enum Event {
         /// How many more had been given to it and not been flushed.
         unflushed: u64,
     },
+    /// More than [`MAX_UNREAD`](super::MAX_UNREAD) connections broke while nobody took from the
+    /// stream: what the oldest of them had received is dropped.
+    Unread,
     /// An attempt to connect failed, and there will be another one.
     #[non_exhaustive]
     Retrying {
@@ -53,6 +56,10 @@ impl fmt::Display for Event {
                 f,
                 "connection lost: {error}; of the frames given to it {flushed} were flushed, \
                  {unflushed} were not"
+            ),
+            Self::Unread => write!(
+                f,
+                "frames received on a connection that broke were dropped: nobody takes from the stream"
             ),
             Self::Retrying {
                 error,
@@ -83,6 +90,7 @@ impl Event {
                     target: "aqueduct::reconnect", %error, flushed, unflushed, "connection lost"
                 );
             }
+            Self::Unread => tracing::warn!(target: "aqueduct::reconnect", "{self}"),
             Self::Retrying {
                 error,
                 failed,

@@ -111,6 +111,12 @@ impl FusedStream for ReconnectStream {
     }
 }
 
+impl Drop for ReconnectStream {
+    fn drop(&mut self) {
+        lock(&self.shared).refuse_frames();
+    }
+}
+
 /// A panic of the user's functions leaves the state as sound as it was.
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -8,18 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::unread::Unread;
 use super::{Error, Event, Options};
 use crate::frame::{BoxFrameSink, BoxFrameStream};
 
 pub(super) type Ends = (BoxFrameSink, BoxFrameStream);
 pub(super) type Attempt = Pin<Box<dyn Future<Output = io::Result<Ends>> + Send>>;
 pub(super) type Connector = Box<dyn FnMut() -> Attempt + Send>;
-
-/// How many connections that broke are kept for what they have received.
-const MAX_BROKEN: usize = 8;
 
 /// What the two halves share: the connection, or the way to the next one.
 ///
@@ -37,8 +33,7 @@ pub(super) struct Shared {
     state: State,
     /// What both halves are woken by, while there is no connection.
     waker: Waker,
-    /// Streams of connections whose sink broke, oldest first: they may have received more.
-    broken: VecDeque<BoxFrameStream>,
+    unread: Unread,
     /// Failures in a row.
     failed: u32,
     /// When the first of them began.
@@ -101,7 +96,7 @@ impl Shared {
             connector,
             state: State::Idle,
             waker: Waker::from(wakers),
-            broken: VecDeque::new(),
+            unread: Unread::default(),
             failed: 0,
             trying_since: None,
             generation: 0,
@@ -198,14 +193,8 @@ impl Shared {
     }
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        while let Some(stream) = self.broken.front_mut() {
-            match stream.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(frame))),
-                // It had to wait for its turn, not for the peer.
-                Poll::Pending if !coop::has_budget_remaining() => return Poll::Pending,
-                // All that had arrived was given.
-                _ => drop(self.broken.pop_front()),
-            }
+        if let Some(frame) = ready!(self.unread.poll_next(cx)) {
+            return Poll::Ready(Some(Ok(frame)));
         }
         loop {
             let connection = match ready!(self.poll_up()) {
@@ -228,6 +217,11 @@ impl Shared {
             }
             self.lose(error.unwrap_or_else(ended_by_peer), false);
         }
+    }
+
+    /// The stream is dropped: nobody will take what is received.
+    pub(super) fn refuse_frames(&mut self) {
+        self.unread.refuse();
     }
 
     /// Drives towards a connection. Both halves are woken when there is something to do.
@@ -340,11 +334,8 @@ impl Shared {
         });
         let proved =
             connection.received || connection.since.elapsed() >= self.options.longest_pause;
-        if found_by_sink {
-            self.broken.push_back(connection.stream);
-            if self.broken.len() > MAX_BROKEN {
-                self.broken.pop_front();
-            }
+        if found_by_sink && !self.unread.keep(connection.stream) {
+            self.tell(Event::Unread);
         }
         if self.closing && self.kept.is_none() {
             self.end(Error::Closed);

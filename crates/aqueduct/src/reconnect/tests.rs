@@ -66,6 +66,7 @@ impl Script {
                 Event::Lost {
                     flushed, unflushed, ..
                 } => format!("lost {flushed} {unflushed}"),
+                Event::Unread => "unread".into(),
                 Event::Retrying { failed, .. } => format!("retrying {failed}"),
                 Event::GaveUp(_) => "gave up".into(),
             });
@@ -301,6 +302,40 @@ async fn a_frame_let_in_just_when_its_connection_broke_is_kept_for_the_next_one(
     // Without asking for room there is only that one place.
     assert!(sink.start_send_unpin("one".into()).is_ok());
     assert!(sink.start_send_unpin("two".into()).is_err());
+}
+
+/// So many connections, one after the other, each of which receives a frame and breaks.
+async fn broken_with_a_frame_each(script: &Script, sink: &mut ReconnectSink, connections: usize) {
+    for n in 0..=connections {
+        let mut peer = script.peer();
+        // Finds out that the one before broke.
+        while sink.send("to".into()).await.is_err() {}
+        peer.write_all(format!("from {n}\n").as_bytes())
+            .await
+            .unwrap();
+    }
+}
+
+/// They were dropped in silence.
+#[tokio::test(start_paused = true)]
+async fn frames_that_nobody_takes_are_dropped_beyond_a_limit_which_is_told() {
+    let script = Script::default();
+    let (mut sink, mut stream) = script.connect(Options::new()).into_split();
+    broken_with_a_frame_each(&script, &mut sink, MAX_UNREAD + 2).await;
+    let unread = script.events().iter().filter(|it| *it == "unread").count();
+    assert_eq!(unread, 2);
+    for n in 2..MAX_UNREAD + 2 {
+        assert_eq!(stream.next().await.unwrap().unwrap(), format!("from {n}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_for_a_stream_that_was_dropped() {
+    let script = Script::default();
+    let (mut sink, stream) = script.connect(Options::new()).into_split();
+    drop(stream);
+    broken_with_a_frame_each(&script, &mut sink, MAX_UNREAD + 2).await;
+    assert!(!script.events().iter().any(|it| it == "unread"));
 }
 
 #[tokio::test(start_paused = true)]
