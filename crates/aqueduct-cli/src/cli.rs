@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::completions::CompletionsArgs;
-pub(crate) use self::look::{CleanArgs, LookArgs};
+pub(crate) use self::look::{CleanArgs, DoctorArgs, LookArgs};
 pub(crate) use self::man::ManArgs;
 pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, NameArgs};
 pub(crate) use self::serve::ServeArgs;
@@ -113,6 +113,8 @@ pub(crate) enum Command {
     List(LookArgs),
     /// Remove queues, FIFOs and sockets that Aqueduct made and nobody uses.
     Clean(CleanArgs),
+    /// Check the limits and settings that matter, and say what to do about them.
+    Doctor(DoctorArgs),
     /// Look after message queues: list, info, create, unlink, limits.
     Mq(MqArgs),
     /// Show every mechanism at work between real processes, and verify what arrives.

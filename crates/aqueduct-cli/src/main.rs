@@ -5,6 +5,7 @@ mod clean;
 mod cli;
 mod completions;
 mod config;
+mod doctor;
 mod exit;
 mod input;
 mod link;
@@ -57,6 +58,7 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
         Command::Serve(args) => wait(serve::run(args.resolve()?, report)),
         Command::List(args) => list::run(args, report),
         Command::Clean(args) => clean::run(args, report),
+        Command::Doctor(args) => doctor::run(&args, report),
         Command::Mq(args) => mq::run(args, report),
         Command::Tour(_) => wait(tour::run()),
         Command::TourPeer(args) => wait(tour::peer::run(args)),

@@ -41,6 +41,15 @@ is looked at once more just before it is removed, under the server's own lock if
 it is a socket. What root has open can be seen by root alone; the readers of a
 FIFO are noticed all the same.";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  aqueduct doctor
+  aqueduct doctor --json | jq -r 'select(.state != \"ok\").advice'
+  aqueduct doctor || echo something does not work here
+
+Low: it works, but there is little left or it is less than usual. Bad: something
+does not work until that is changed; then the exit code is 1.";
+
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLES)]
 pub(crate) struct LookArgs {
@@ -63,6 +72,13 @@ pub(crate) struct CleanArgs {
     /// Remove it, rather than show what would be removed.
     #[arg(short, long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) format: Format,
 }

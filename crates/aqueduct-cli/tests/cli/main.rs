@@ -3,6 +3,7 @@
 mod address;
 mod c_peer;
 mod call;
+mod doctor;
 mod fifo;
 mod help;
 mod jobs;
