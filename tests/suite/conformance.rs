@@ -12,7 +12,7 @@ mod pairs;
 
 use aqueduct_conformance::{between_processes, conformance, in_one_process};
 
-use self::links::{Descriptors, Exec, Fifos, Queues, Sockets, StdioOver};
+use self::links::{Descriptors, Exec, Fifos, Mixed, Queues, Sockets, StdioOver};
 use self::outside::{InMemory, PlainSockets};
 use self::pairs::{ByteByByte, PacketPipes, Pipes};
 
@@ -44,4 +44,5 @@ in_one_process! {
     bytes_by_pipe => ByteByByte::Pipes;
     bytes_by_socket => ByteByByte::Sockets;
     tokio_duplex => InMemory(4096);
+    fifo_and_queue => Mixed;
 }

@@ -163,6 +163,35 @@ impl Transport for Queues {
     }
 }
 
+/// A FIFO one way and a queue the other, as one connection: both ends are told, that of the queue by
+/// a message.
+pub(crate) struct Mixed;
+
+impl Transport for Mixed {
+    fn promises(&self) -> Promises {
+        // Empty ones go over the FIFO.
+        Promises::new().with_largest(QUEUE_MESSAGE)
+    }
+
+    async fn open(&self, place: &Place, side: Side) -> io::Result<End> {
+        let name = format!("/{}", place.name());
+        let to = endpoint(format!("fifo:{}/to", place.dir().display()));
+        let from = Queues::new("pool").address(&name);
+        let options = options(place);
+        match side {
+            Side::Here => {
+                let name = QueueName(name);
+                let connected = options.connect_pair(&to, &from).await.map_err(io_error)?;
+                Ok(both(connected).keeping(name))
+            }
+            Side::There => {
+                let connected = options.connect_pair(&from, &to).await;
+                Ok(both(connected.map_err(io_error)?))
+            }
+        }
+    }
+}
+
 /// The other end is a child, started by its address alone; it speaks over its standard input and
 /// output.
 pub(crate) struct Exec;
