@@ -88,7 +88,7 @@ async fn serve(fifo: &Path, file: PathBuf) -> Result<()> {
         .persistent(true)
         .unlink_on_drop(true)
         .open_receiver(fifo)?;
-    let mut lines = FramedRead::new(receiver, LogLines::default());
+    let mut lines = FramedRead::with_codec(receiver, LogLines::default());
     let mut log = Log::open(file).await?;
     tracing::info!(?fifo, file = ?log.path, "collecting");
     let mut look = tokio::time::interval(LOOK);

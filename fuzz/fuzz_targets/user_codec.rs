@@ -68,7 +68,7 @@ where
     let mut text = 0;
     let (_, used) = most(|| {
         let io = Pieces::new(input.stream, &input.steps);
-        let mut items = FramedRead::new(io, codec()).with_chunk(chunk);
+        let mut items = FramedRead::with_codec(io, codec()).with_chunk(chunk);
         drive(
             async {
                 while let Some(item) = items.next().await {

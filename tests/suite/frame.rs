@@ -133,11 +133,9 @@ impl AsyncWrite for Trickle {
 }
 
 /// All items of a stream, each error by its kind and text.
-async fn all<R, D>(mut frames: FramedRead<R, D>) -> Vec<Result<D::Item, (io::ErrorKind, String)>>
-where
-    R: AsyncRead + Unpin,
-    D: Decoder<Error = io::Error> + Unpin,
-{
+async fn all<T>(
+    mut frames: impl FusedStream<Item = io::Result<T>> + Unpin,
+) -> Vec<Result<T, (io::ErrorKind, String)>> {
     let mut items = Vec::new();
     while let Some(item) = deadline(frames.next()).await {
         items.push(item.map_err(|e| (e.kind(), e.to_string())));
@@ -293,7 +291,7 @@ async fn a_length_without_its_body_reserves_no_memory() {
     let mut frames = task::spawn(FramedRead::new(near, framing));
     assert_pending!(frames.poll_next());
     assert_eq!(frames.read_buffer().len(), 8);
-    assert!(frames.read_buffer().capacity() <= 256 * 1024);
+    assert!(frames.memory() <= 256 * 1024);
 }
 
 #[tokio::test]
@@ -314,7 +312,7 @@ async fn a_message_that_holds_its_delimiter_is_refused() {
 async fn a_foreign_decoder_is_fused_too() {
     let wire = b"a\nb\ntoo long\nc\nd\n";
     let codec = LinesCodec::new_with_max_length(3);
-    let mut frames = FramedRead::new(&wire[..], codec);
+    let mut frames = FramedRead::with_codec(&wire[..], codec);
     let mut got = Vec::new();
     while let Some(item) = frames.next().await {
         got.push(item.map_err(drop));
@@ -331,7 +329,7 @@ async fn foreign_codecs_work_both_ways() {
     out.send("two").await.unwrap();
     let (wire, unsent) = out.into_parts();
     assert!(unsent.is_empty());
-    let frames = FramedRead::new(&wire[..], BytesCodec::new());
+    let frames = FramedRead::with_codec(&wire[..], BytesCodec::new());
     assert_eq!(all(frames).await, [Ok(BytesMut::from("one\ntwo\n"))]);
 }
 
@@ -359,6 +357,30 @@ async fn an_encoder_that_fails_leaves_nothing_behind() {
     out.feed("half").await.unwrap_err();
     out.send("two").await.unwrap();
     assert_eq!(out.into_parts().0, b"onetwo");
+}
+
+/// Takes away what other frames have put into the buffer.
+struct Clears;
+
+impl Encoder<()> for Clears {
+    type Error = io::Error;
+
+    fn encode(&mut self, (): (), dst: &mut BytesMut) -> io::Result<()> {
+        if dst.is_empty() {
+            dst.put_slice(b"one");
+        } else {
+            dst.clear();
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "an encoder appends")]
+async fn an_encoder_that_takes_bytes_away_is_told_so() {
+    let mut out = FramedWrite::with_codec(Vec::new(), Clears);
+    out.feed(()).await.unwrap();
+    out.feed(()).await.unwrap();
 }
 
 /// Seals a large piece and fails behind it.
@@ -406,7 +428,7 @@ async fn a_decoder_that_takes_nothing_is_caught_in_debug_builds() {
         return;
     }
     let outcome = tokio::spawn(async {
-        let mut frames = FramedRead::new(&b"x"[..], Endless);
+        let mut frames = FramedRead::with_codec(&b"x"[..], Endless);
         while frames.next().await.is_some() {}
     });
     assert!(deadline(outcome).await.unwrap_err().is_panic());
@@ -681,4 +703,187 @@ proptest! {
         let wire = out.get_ref().written.lock().unwrap().clone();
         prop_assert_eq!(wire, encoded(&framing, &bodies));
     }
+}
+
+/// Every way of delivery that matters to the buffers: whole, a byte at a time, and in reads that end
+/// anywhere near a header or a page.
+fn deliveries(wire: &[u8]) -> Vec<Pieces> {
+    let mut all = vec![Pieces::new([wire])];
+    if wire.len() < 10_000 {
+        all.push(Pieces::byte_by_byte(wire));
+        all.push(Pieces::new(wire.chunks(3)));
+    }
+    for step in [1021, 4095, 4096, 4097, 8192, 65_536, 100_003] {
+        all.push(Pieces::new(wire.chunks(step)));
+    }
+    all
+}
+
+/// Small and large frames take turns, of the sizes at which a buffer is changed for another.
+fn mixed() -> Vec<Bytes> {
+    let sizes = [
+        0,
+        1,
+        100,
+        128,
+        129,
+        4095,
+        4096,
+        COPY_BELOW - 1,
+        COPY_BELOW,
+        10,
+        COPY_BELOW + 1,
+        65_531,
+        65_532,
+        65_536,
+        0,
+        200_000,
+        7,
+        DEFAULT_MAX_FRAME,
+        DEFAULT_MAX_FRAME,
+        300_000,
+        1,
+    ];
+    let body = |(i, len): (usize, &usize)| Bytes::from(vec![i as u8; *len]);
+    sizes.iter().enumerate().map(body).collect()
+}
+
+#[tokio::test]
+async fn small_and_large_frames_cross_cut_anywhere_and_kept_or_not() {
+    let bodies = mixed();
+    for framing in [Framing::length(), Framing::lines(), Framing::nul()] {
+        let bodies: Vec<_> = bodies
+            .iter()
+            .map(|body| Bytes::from(body.iter().map(|byte| byte | 0x40).collect::<Vec<_>>()))
+            .collect();
+        let wire = encoded(&framing, &bodies);
+        for chunk in [8192, 65_536] {
+            for io in deliveries(&wire) {
+                let frames = FramedRead::new(io, framing.clone()).with_chunk(chunk);
+                let kept: Vec<_> = all(frames).await.into_iter().map(Result::unwrap).collect();
+                assert_eq!(kept, bodies);
+            }
+            for io in deliveries(&wire) {
+                let mut frames = FramedRead::new(io, framing.clone()).with_chunk(chunk);
+                for (i, body) in bodies.iter().enumerate() {
+                    // Lent and owned take turns.
+                    if i % 2 == 0 {
+                        let frame = deadline(frames.next_borrowed()).await.unwrap().unwrap();
+                        assert!(frame == &body[..], "frame {i}");
+                    } else {
+                        assert!(
+                            deadline(frames.next()).await.unwrap().unwrap() == body,
+                            "frame {i}"
+                        );
+                    }
+                }
+                assert!(deadline(frames.next_borrowed()).await.is_none());
+                assert!(frames.is_terminated());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn dropping_next_borrowed_at_every_await_point_loses_nothing() {
+    let bodies: Vec<_> = (0..50)
+        .map(|i| Bytes::from(format!("message {i}")))
+        .collect();
+    let wire = encoded(&Framing::length(), &bodies);
+    let mut frames = FramedRead::new(Pieces::byte_by_byte(&wire), Framing::length());
+    let mut got = Vec::new();
+    loop {
+        match task::spawn(frames.next_borrowed()).poll() {
+            Poll::Ready(Some(item)) => got.push(Bytes::copy_from_slice(item.unwrap())),
+            Poll::Ready(None) => break,
+            Poll::Pending => {}
+        }
+    }
+    assert_eq!(got, bodies);
+}
+
+#[tokio::test]
+async fn a_large_frame_cut_off_is_truncated_whether_lent_or_kept() {
+    let wire = encoded(&Framing::length(), &[Bytes::from(vec![7; 100_000])]);
+    for cut in [3, 4, 5, 50_000, 100_003] {
+        let mut frames = FramedRead::new(Pieces::new([&wire[..cut]]), Framing::length());
+        let error = deadline(frames.next_borrowed()).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(
+            matches!(FrameError::of(&error), Some(FrameError::Truncated { got, .. }) if *got == cut)
+        );
+        assert!(deadline(frames.next_borrowed()).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn memory_grows_with_what_came_of_a_large_frame_and_not_with_its_header() {
+    let (mut far, near) = tokio::io::duplex(1 << 20);
+    far.write_all(&(64u32 << 20).to_be_bytes()).await.unwrap();
+    let mut frames = task::spawn(FramedRead::new(near, Framing::length().max_frame(64 << 20)));
+    let mut came = 0;
+    for _ in 0..8 {
+        far.write_all(&vec![0; 500_000]).await.unwrap();
+        came += 500_000;
+        while frames.read_buffer().len() < 4 + came {
+            assert_pending!(frames.poll_next());
+        }
+        assert!(
+            frames.memory() <= 2 * came + 512 * 1024,
+            "{}",
+            frames.memory()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_large_frame_is_read_to_the_beginning_of_a_page() {
+    let bodies = [Bytes::from(vec![1; 70_000]), Bytes::from(vec![2; 70_000])];
+    let wire = encoded(&Framing::length(), &bodies);
+    for frame in all(FramedRead::new(
+        Pieces::new(wire.chunks(8192)),
+        Framing::length(),
+    ))
+    .await
+    {
+        assert_eq!(frame.unwrap().as_ptr() as usize % 4096, 0);
+    }
+}
+
+/// A pipe is written and read a page at a time, and every frame arrives.
+#[tokio::test]
+async fn all_sizes_cross_a_pipe_of_one_page() {
+    let (tx, rx) = aqueduct::pipe::pipe().unwrap();
+    tx.set_capacity(4096).unwrap();
+    let mut tx = tx.framed(Framing::length());
+    let mut rx = rx.framed(Framing::length());
+    let bodies = mixed();
+    let send = async {
+        for body in &bodies {
+            tx.feed_borrowed(body).await.unwrap();
+        }
+        tx.flush().await.unwrap();
+        for body in &bodies {
+            tx.send(body.clone()).await.unwrap();
+        }
+        drop(tx);
+    };
+    let receive = async {
+        for body in bodies.iter().chain(&bodies) {
+            assert!(rx.next().await.unwrap().unwrap() == body);
+        }
+        assert!(rx.next().await.is_none());
+    };
+    deadline(async { tokio::join!(send, receive) }).await;
+}
+
+#[tokio::test]
+async fn a_refused_borrowed_frame_leaves_nothing_behind() {
+    let mut out = FramedWrite::new(Vec::new(), Framing::lines().max_frame(5));
+    out.feed_borrowed(b"one").await.unwrap();
+    out.feed_borrowed(b"a\nb").await.unwrap_err();
+    out.feed_borrowed(b"too long").await.unwrap_err();
+    out.feed_borrowed(b"two").await.unwrap();
+    out.flush().await.unwrap();
+    assert_eq!(out.into_parts().0, b"one\ntwo\n");
 }

@@ -3,17 +3,17 @@
 use std::io;
 
 use aqueduct::bytes::{Buf, Bytes, BytesMut};
-use aqueduct::frame::{FramedRead, Framing};
+use aqueduct::frame::{FramedRead, Framing, UserCodec};
 use aqueduct::stdio::{self, Stdin};
 use tokio_util::codec::Decoder;
 
 use crate::cli::Input;
 
 /// Messages from standard input.
-pub(crate) type Messages = FramedRead<Stdin, Cutter>;
+pub(crate) type Messages = FramedRead<Stdin, UserCodec<Cutter>>;
 
 pub(crate) fn messages(input: Input, largest: usize) -> io::Result<Messages> {
-    Ok(FramedRead::new(
+    Ok(FramedRead::with_codec(
         stdio::stdin()?,
         Cutter::new(input, largest),
     ))
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn cut(input: Input, text: &'static [u8]) -> io::Result<Vec<Bytes>> {
-        let messages = FramedRead::new(text, Cutter::new(input, 8)).with_chunk(3);
+        let messages = FramedRead::with_codec(text, Cutter::new(input, 8)).with_chunk(3);
         messages.try_collect().now_or_never().unwrap()
     }
 

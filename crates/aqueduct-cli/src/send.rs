@@ -278,7 +278,7 @@ fn in_hand(
     messages: Messages,
     report: &Report,
 ) -> anyhow::Result<Vec<Bytes>> {
-    let mut cutter = messages.decoder().clone();
+    let mut cutter = messages.decoder().0.clone();
     let (_, mut buf) = messages.into_parts();
     let mut rest: Vec<Bytes> = first.into_iter().collect();
     while let Some(message) = cutter.decode(&mut buf)? {

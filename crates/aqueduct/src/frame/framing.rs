@@ -159,22 +159,37 @@ impl Framing {
         })
     }
 
-    fn decode_length(&self, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
+    /// Looks for the next whole frame at the front of `src`.
+    pub(super) fn find(&mut self, src: &[u8]) -> io::Result<Find> {
+        match self.cut {
+            Cut::Length => self.find_length(src),
+            Cut::Delimiter { byte, .. } => self.find_delimited(byte, src),
+            Cut::Raw => Ok(self.find_raw(src)),
+        }
+    }
+
+    fn find_length(&self, src: &[u8]) -> io::Result<Find> {
         let Some(header) = src.first_chunk::<HEADER>() else {
-            return Ok(None);
+            return Ok(Find::More);
         };
         let len = u32::from_be_bytes(*header) as usize;
         if len > self.max_frame {
             return Err(self.too_large(len));
         }
         if src.len() - HEADER < len {
-            return Ok(None);
+            return Ok(Find::Begun {
+                header: HEADER,
+                len,
+            });
         }
-        src.advance(HEADER);
-        Ok(Some(take(src, len)))
+        Ok(Find::Frame {
+            before: HEADER,
+            len,
+            after: 0,
+        })
     }
 
-    fn decode_delimited(&mut self, byte: u8, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
+    fn find_delimited(&mut self, byte: u8, src: &[u8]) -> io::Result<Find> {
         // Only as far as a frame of the allowed size can reach.
         let end = src.len().min(self.max_frame.saturating_add(1));
         let found = memchr::memchr(byte, &src[self.searched.min(end)..end]);
@@ -183,19 +198,67 @@ impl Framing {
             if src.len() > self.max_frame {
                 return Err(self.too_large(src.len()));
             }
-            return Ok(None);
+            return Ok(Find::More);
         };
         self.searched = 0;
-        let frame = take(src, at);
-        src.advance(1);
-        Ok(Some(frame))
+        Ok(Find::Frame {
+            before: 0,
+            len: at,
+            after: 1,
+        })
     }
 
-    fn decode_raw(&self, src: &mut BytesMut) -> Option<Bytes> {
+    fn find_raw(&self, src: &[u8]) -> Find {
         // A limit of 0 would never take anything, and let the buffer grow without end.
-        let len = src.len().min(self.max_frame.max(1));
-        (len > 0).then(|| take(src, len))
+        match src.len().min(self.max_frame.max(1)) {
+            0 => Find::More,
+            len => Find::Frame {
+                before: 0,
+                len,
+                after: 0,
+            },
+        }
     }
+
+    /// What `rest`, which holds no whole frame, is when nothing follows: a last frame of that many
+    /// bytes, nothing, or an error.
+    pub(super) fn at_end(&mut self, rest: &[u8]) -> io::Result<Option<usize>> {
+        let got = rest.len();
+        if got == 0 {
+            return Ok(None);
+        }
+        let missing = match self.cut {
+            Cut::Delimiter {
+                optional_at_end: true,
+                ..
+            }
+            | Cut::Raw => {
+                self.searched = 0;
+                return Ok(Some(got));
+            }
+            Cut::Delimiter { byte, .. } => Missing::Delimiter(byte),
+            Cut::Length => Missing::Bytes(match rest.first_chunk::<HEADER>() {
+                Some(header) => u32::from_be_bytes(*header) as usize - (got - HEADER),
+                None => HEADER - got,
+            }),
+        };
+        Err(FrameError::Truncated { got, missing }.into())
+    }
+}
+
+/// What is at the front of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Find {
+    /// A whole frame: this many bytes before, in and after its body.
+    Frame {
+        before: usize,
+        len: usize,
+        after: usize,
+    },
+    /// The beginning of a frame that will have a body of `len` bytes behind its header.
+    Begun { header: usize, len: usize },
+    /// Too little to say.
+    More,
 }
 
 /// Takes the first `len` bytes: small frames by copy, so that they do not keep the buffer alive.
@@ -214,37 +277,37 @@ impl Decoder for Framing {
     type Error = io::Error;
 
     fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
-        match self.cut {
-            Cut::Length => self.decode_length(src),
-            Cut::Delimiter { byte, .. } => self.decode_delimited(byte, src),
-            Cut::Raw => Ok(self.decode_raw(src)),
-        }
+        let Find::Frame { before, len, after } = self.find(src)? else {
+            return Ok(None);
+        };
+        src.advance(before);
+        let frame = take(src, len);
+        src.advance(after);
+        Ok(Some(frame))
     }
 
     fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
         if let Some(frame) = self.decode(src)? {
             return Ok(Some(frame));
         }
-        let got = src.len();
-        if got == 0 {
-            return Ok(None);
+        Ok(self.at_end(src)?.map(|len| take(src, len)))
+    }
+}
+
+impl Framing {
+    /// Appends `body` and what frames it, or nothing.
+    #[inline]
+    pub(super) fn put(&self, body: &[u8], dst: &mut BytesMut) -> io::Result<()> {
+        self.check(body)?;
+        dst.reserve(body.len() + self.overhead());
+        if let Some(header) = self.header(body) {
+            dst.put_slice(&header);
         }
-        let missing = match self.cut {
-            Cut::Delimiter {
-                optional_at_end: true,
-                ..
-            }
-            | Cut::Raw => {
-                self.searched = 0;
-                return Ok(Some(take(src, got)));
-            }
-            Cut::Delimiter { byte, .. } => Missing::Delimiter(byte),
-            Cut::Length => Missing::Bytes(match src.first_chunk::<HEADER>() {
-                Some(header) => u32::from_be_bytes(*header) as usize - (got - HEADER),
-                None => HEADER - got,
-            }),
-        };
-        Err(FrameError::Truncated { got, missing }.into())
+        dst.put_slice(body);
+        if let Some(byte) = self.trailer() {
+            dst.put_u8(byte);
+        }
+        Ok(())
     }
 }
 
@@ -252,16 +315,7 @@ impl Encoder<Bytes> for Framing {
     type Error = io::Error;
 
     fn encode(&mut self, body: Bytes, dst: &mut BytesMut) -> io::Result<()> {
-        self.check(&body)?;
-        dst.reserve(body.len() + self.overhead());
-        if let Some(header) = self.header(&body) {
-            dst.put_slice(&header);
-        }
-        dst.put_slice(&body);
-        if let Some(byte) = self.trailer() {
-            dst.put_u8(byte);
-        }
-        Ok(())
+        self.put(&body, dst)
     }
 }
 
@@ -270,7 +324,7 @@ impl FrameEncoder<Bytes> for Framing {
 
     fn encode(&mut self, body: Bytes, dst: &mut WriteBuf) -> io::Result<()> {
         if body.len() < COPY_BELOW {
-            return Encoder::encode(self, body, dst.tail());
+            return self.put(&body, dst.tail());
         }
         self.check(&body)?;
         let header = self.header(&body);

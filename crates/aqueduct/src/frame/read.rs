@@ -1,19 +1,16 @@
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use futures_core::{FusedStream, Stream};
 use tokio::io::AsyncRead;
-use tokio_util::codec::Decoder;
-use tokio_util::io::poll_read_buf;
 
-use super::Framing;
-use super::write::DEFAULT_CHUNK;
-
-/// How many items in a row a decoder may give without taking a byte before it counts as broken.
-const MAX_ITEMS_FOR_NOTHING: u32 = 4096;
+use super::decode::{FrameDecoder, UserInbox};
+use super::write::{DEFAULT_CHUNK, DEFAULT_STEP, step_of};
+use super::{Framing, UserCodec};
 
 /// A [`Stream`] of frames from an [`AsyncRead`].
 ///
@@ -43,13 +40,15 @@ const MAX_ITEMS_FOR_NOTHING: u32 = 4096;
 /// # Ok(()) }
 /// ```
 #[must_use = "streams do nothing unless polled"]
-pub struct FramedRead<R, D = Framing> {
+pub struct FramedRead<R, D: FrameDecoder = Framing> {
     io: R,
     decoder: D,
-    buf: BytesMut,
+    inbox: D::Inbox,
+    /// How many bytes of small frames one read takes at most.
     chunk: usize,
+    /// How many bytes of a large frame one read takes at most.
+    step: usize,
     state: State,
-    items_for_nothing: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,30 +63,48 @@ enum State {
     Done,
 }
 
-impl<R, D> FramedRead<R, D> {
+impl<R> FramedRead<R, Framing> {
     /// Reads frames from `io`, 64 KiB at a time: right for sockets.
     ///
     /// For pipes and FIFOs take their `framed` methods, which read in smaller steps.
-    pub fn new(io: R, decoder: D) -> Self {
+    pub fn new(io: R, framing: Framing) -> Self {
+        Self::with_frame_decoder(io, framing)
+    }
+}
+
+impl<R, D> FramedRead<R, UserCodec<D>>
+where
+    UserCodec<D>: FrameDecoder<Inbox = UserInbox>,
+{
+    /// Reads frames as any tokio-util [`Decoder`](tokio_util::codec::Decoder) cuts them.
+    pub fn with_codec(io: R, codec: D) -> Self {
+        Self::with_frame_decoder(io, UserCodec(codec))
+    }
+}
+
+impl<R, D: FrameDecoder> FramedRead<R, D> {
+    fn with_frame_decoder(io: R, decoder: D) -> Self {
         Self {
             io,
             decoder,
-            buf: BytesMut::new(),
+            inbox: D::inbox(&[]),
             chunk: DEFAULT_CHUNK,
+            step: DEFAULT_STEP,
             state: State::Decoding,
-            items_for_nothing: 0,
         }
     }
 
-    /// Sets how many bytes one read takes at most (at least 1; 64 KiB by default).
+    /// Sets how many bytes one read takes at most: at least 1; 64 KiB by default. From 64 KiB on a
+    /// read takes more, up to 1 MiB, where it is all one frame.
     pub fn with_chunk(mut self, bytes: usize) -> Self {
         self.chunk = bytes.max(1);
+        self.step = step_of(self.chunk);
         self
     }
 
     /// Starts with bytes that were read before.
     pub fn with_read_buffer(mut self, bytes: BytesMut) -> Self {
-        self.buf = bytes;
+        self.inbox = D::inbox(&bytes);
         self
     }
 
@@ -112,13 +129,19 @@ impl<R, D> FramedRead<R, D> {
     }
 
     /// What has been read and not yet been decoded.
-    pub fn read_buffer(&self) -> &BytesMut {
-        &self.buf
+    pub fn read_buffer(&self) -> &[u8] {
+        D::unread(&self.inbox)
+    }
+
+    /// How many bytes of memory the buffers hold now. Frames that were given away do not count.
+    pub fn memory(&self) -> usize {
+        D::held(&self.inbox)
     }
 
     /// The transport and what has been read from it and not yet been decoded.
     pub fn into_parts(self) -> (R, BytesMut) {
-        (self.io, self.buf)
+        let unread = BytesMut::from(self.read_buffer());
+        (self.io, unread)
     }
 
     /// The transport. What has been read and not yet been decoded is lost: see
@@ -131,71 +154,37 @@ impl<R, D> FramedRead<R, D> {
 impl<R, D> FramedRead<R, D>
 where
     R: AsyncRead + Unpin,
-    D: Decoder,
+    D: FrameDecoder,
 {
-    fn decode(&mut self) -> Result<Option<D::Item>, D::Error> {
-        let before = self.buf.len();
-        let item = if self.state == State::Ended {
-            self.decoder.decode_eof(&mut self.buf)?
-        } else {
-            self.decoder.decode(&mut self.buf)?
-        };
-        if cfg!(debug_assertions) && item.is_some() {
-            if self.buf.len() == before {
-                self.items_for_nothing += 1;
-            } else {
-                self.items_for_nothing = 0;
-            }
-            assert!(
-                self.items_for_nothing < MAX_ITEMS_FOR_NOTHING,
-                "a decoder that gives items without taking bytes never ends"
-            );
-        }
-        Ok(item)
-    }
-
-    /// Reads once; `0` is the end of the stream.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.buf.capacity() - self.buf.len() < self.chunk {
-            // Room for one chunk, and for a large frame as much again as has come of it: what its
-            // header claims is not believed. Where all was taken this only moves back to the
-            // start of the memory that is there.
-            self.buf.reserve(self.chunk.max(self.buf.len()));
-        }
-        let mut room = (&mut self.buf).limit(self.chunk);
-        poll_read_buf(Pin::new(&mut self.io), cx, &mut room)
-    }
-}
-
-impl<R, D> Stream for FramedRead<R, D>
-where
-    R: AsyncRead + Unpin,
-    D: Decoder + Unpin,
-{
-    type Item = Result<D::Item, D::Error>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
+    /// Reads until `find` finds something.
+    #[inline]
+    fn poll_find<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut find: impl FnMut(&mut D, &mut D::Inbox, bool) -> Result<Option<T>, D::Error>,
+    ) -> Poll<Option<Result<T, D::Error>>> {
         loop {
-            if matches!(this.state, State::Decoding | State::Ended) {
-                match this.decode() {
+            if matches!(self.state, State::Decoding | State::Ended) {
+                let ended = self.state == State::Ended;
+                match find(&mut self.decoder, &mut self.inbox, ended) {
                     Ok(Some(item)) => return Poll::Ready(Some(Ok(item))),
-                    Ok(None) if this.state == State::Ended => this.state = State::Done,
-                    Ok(None) => this.state = State::Reading,
+                    Ok(None) if ended => self.state = State::Done,
+                    Ok(None) => self.state = State::Reading,
                     Err(e) => {
-                        this.state = State::Done;
+                        self.state = State::Done;
                         return Poll::Ready(Some(Err(e)));
                     }
                 }
             }
-            if this.state == State::Done {
+            if self.state == State::Done {
                 return Poll::Ready(None);
             }
-            match ready!(this.poll_fill(cx)) {
-                Ok(0) => this.state = State::Ended,
-                Ok(_) => this.state = State::Decoding,
+            let io = Pin::new(&mut self.io);
+            match ready!(D::poll_fill(&mut self.inbox, io, cx, self.chunk, self.step)) {
+                Ok(0) => self.state = State::Ended,
+                Ok(_) => self.state = State::Decoding,
                 Err(e) => {
-                    this.state = State::Done;
+                    self.state = State::Done;
                     return Poll::Ready(Some(Err(e.into())));
                 }
             }
@@ -203,22 +192,85 @@ where
     }
 }
 
+impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
+    /// The next frame, on loan until the next call: nothing is copied, counted or freed for it,
+    /// which makes small frames twice as fast. `None` is the end of the stream, and stays so.
+    ///
+    /// It may be mixed with the [`Stream`], which gives frames to keep.
+    ///
+    /// # Errors
+    ///
+    /// As for the stream; after an error comes `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a frame is either returned or still to come.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::frame::{FramedRead, Framing};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// let mut frames = FramedRead::new(&b"one\ntwo\n"[..], Framing::lines());
+    /// let mut letters = 0;
+    /// while let Some(frame) = frames.next_borrowed().await {
+    ///     letters += frame?.len();
+    /// }
+    /// assert_eq!(letters, 6);
+    /// # Ok(()) }
+    /// ```
+    #[inline]
+    pub async fn next_borrowed(&mut self) -> Option<io::Result<&[u8]>> {
+        let found =
+            poll_fn(|cx| self.poll_find(cx, |framing, inbox, ended| inbox.next(framing, ended)));
+        // The frame is taken when it is lent: a future that is dropped before has taken nothing.
+        let found = found.await?;
+        Some(found.map(|found| self.inbox.lend(found)))
+    }
+
+    /// [`next_borrowed`](Self::next_borrowed), to poll.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub fn poll_next_borrowed(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<&[u8]>>> {
+        let found = self.poll_find(cx, |framing, inbox, ended| inbox.next(framing, ended));
+        let found = ready!(found);
+        Poll::Ready(found.map(|found| found.map(|found| self.inbox.lend(found))))
+    }
+}
+
+impl<R, D> Stream for FramedRead<R, D>
+where
+    R: AsyncRead + Unpin,
+    D: FrameDecoder + Unpin,
+{
+    type Item = Result<D::Item, D::Error>;
+
+    #[inline]
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_find(cx, D::decode)
+    }
+}
+
 impl<R, D> FusedStream for FramedRead<R, D>
 where
     R: AsyncRead + Unpin,
-    D: Decoder + Unpin,
+    D: FrameDecoder + Unpin,
 {
     fn is_terminated(&self) -> bool {
         self.state == State::Done
     }
 }
 
-impl<R: fmt::Debug, D: fmt::Debug> fmt::Debug for FramedRead<R, D> {
+impl<R: fmt::Debug, D: FrameDecoder + fmt::Debug> fmt::Debug for FramedRead<R, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FramedRead")
             .field("io", &self.io)
             .field("decoder", &self.decoder)
-            .field("buffered", &self.buf.len())
+            .field("buffered", &self.read_buffer().len())
             .field("state", &self.state)
             .finish_non_exhaustive()
     }

@@ -1,3 +1,4 @@
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,6 +13,19 @@ use super::{Framing, WriteBuf};
 /// How many bytes one read or write moves at most, and how many are gathered before they are
 /// written, unless said otherwise: 64 KiB.
 pub(super) const DEFAULT_CHUNK: usize = 64 * 1024;
+
+/// How many bytes of a large frame one read or write moves at most, unless said otherwise: 1 MiB.
+pub(super) const DEFAULT_STEP: usize = 1 << 20;
+
+/// How many bytes of a large frame one read or write moves at most where `chunk` bytes of small
+/// ones do. Small steps are meant; large ones are only as large as buffers have to be.
+pub(super) fn step_of(chunk: usize) -> usize {
+    if chunk < DEFAULT_CHUNK {
+        chunk
+    } else {
+        chunk.max(DEFAULT_STEP)
+    }
+}
 
 /// An encoder that writes to a [`WriteBuf`], where large bodies need no copy.
 ///
@@ -36,7 +50,13 @@ impl<Item, E: Encoder<Item>> FrameEncoder<Item> for UserCodec<E> {
     type Error = E::Error;
 
     fn encode(&mut self, item: Item, dst: &mut WriteBuf) -> Result<(), E::Error> {
-        self.0.encode(item, dst.tail())
+        let before = dst.tail().len();
+        let result = self.0.encode(item, dst.tail());
+        assert!(
+            dst.tail().len() >= before,
+            "an encoder appends: what was in the buffer is other frames"
+        );
+        result
     }
 }
 
@@ -87,7 +107,10 @@ pub struct FramedWrite<W, E = Framing> {
     io: W,
     encoder: E,
     unsent: Unsent,
+    /// How many bytes are gathered before they are written without a flush.
     chunk: usize,
+    /// How many bytes one write takes at most.
+    step: usize,
 }
 
 /// The frames a sink has taken and not yet written; says so if it is dropped with any.
@@ -119,6 +142,44 @@ impl<W: AsyncWrite> FramedWrite<W, Framing> {
     }
 }
 
+impl<W: AsyncWrite + Unpin> FramedWrite<W, Framing> {
+    /// Queues one frame from borrowed bytes, which are copied: the counterpart of
+    /// [`FramedRead::next_borrowed`](super::FramedRead::next_borrowed). Waits only if the buffer is
+    /// full; [`flush`](futures_util::SinkExt::flush) makes sure that it moves.
+    ///
+    /// # Errors
+    ///
+    /// As for the sink.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a frame is queued when this returns, and not before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::frame::{FramedWrite, Framing};
+    /// use futures_util::SinkExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// let mut frames = FramedWrite::new(Vec::new(), Framing::lines());
+    /// frames.feed_borrowed(b"one").await?;
+    /// frames.feed_borrowed(b"two").await?;
+    /// frames.flush().await?;
+    /// assert_eq!(frames.get_ref(), b"one\ntwo\n");
+    /// # Ok(()) }
+    /// ```
+    #[inline]
+    pub async fn feed_borrowed(&mut self, body: &[u8]) -> io::Result<()> {
+        if self.unsent.buf.len() >= self.chunk {
+            poll_fn(|cx| self.poll_room(cx)).await?;
+        }
+        self.encoder.put(body, self.unsent.buf.tail())?;
+        self.unsent.frames += 1;
+        Ok(())
+    }
+}
+
 impl<W: AsyncWrite, E> FramedWrite<W, UserCodec<E>> {
     /// Writes frames as any tokio-util [`Encoder`] makes them.
     pub fn with_codec(io: W, codec: E) -> Self {
@@ -135,15 +196,18 @@ impl<W: AsyncWrite, E> FramedWrite<W, E> {
             encoder,
             unsent: Unsent { buf, frames: 0 },
             chunk: DEFAULT_CHUNK,
+            step: DEFAULT_STEP,
         }
     }
 }
 
 impl<W, E> FramedWrite<W, E> {
     /// Sets how many bytes are gathered before they are written without a flush, and how many one
-    /// write takes at most (at least 1; 64 KiB by default).
+    /// write takes at most: at least 1; 64 KiB by default. From 64 KiB on a write takes what there
+    /// is, up to 1 MiB.
     pub fn with_chunk(mut self, bytes: usize) -> Self {
         self.chunk = bytes.max(1);
+        self.step = step_of(self.chunk);
         self
     }
 
@@ -180,18 +244,27 @@ impl<W, E> FramedWrite<W, E> {
 }
 
 impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
-    /// Writes until at most `keep` bytes wait.
-    fn poll_write_down_to(&mut self, cx: &mut Context<'_>, keep: usize) -> Poll<io::Result<()>> {
+    #[inline]
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unsent.buf.len() < self.chunk {
+            return Poll::Ready(Ok(()));
+        }
+        // The last piece, if it is smaller than a whole chunk, waits for more.
+        self.poll_write_below(cx, self.chunk)
+    }
+
+    /// Writes until fewer than `bound` bytes wait.
+    fn poll_write_below(&mut self, cx: &mut Context<'_>, bound: usize) -> Poll<io::Result<()>> {
         let Self {
-            io, unsent, chunk, ..
+            io, unsent, step, ..
         } = self;
         let mut io = Pin::new(io);
-        while unsent.buf.len() > keep {
-            let n = if let Some(bytes) = unsent.buf.single(*chunk) {
+        while unsent.buf.len() >= bound {
+            let n = if let Some(bytes) = unsent.buf.single(*step) {
                 ready!(io.as_mut().poll_write(cx, bytes))?
             } else {
                 let mut slices = WriteBuf::no_slices();
-                let filled = unsent.buf.slices(&mut slices, *chunk);
+                let filled = unsent.buf.slices(&mut slices, *step);
                 ready!(io.as_mut().poll_write_vectored(cx, &slices[..filled]))?
             };
             if n == 0 {
@@ -201,6 +274,8 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
         }
         if unsent.buf.is_empty() {
             unsent.frames = 0;
+        } else {
+            unsent.buf.compact();
         }
         Poll::Ready(Ok(()))
     }
@@ -214,11 +289,7 @@ where
     type Error = E::Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {
-        let this = self.get_mut();
-        if this.unsent.buf.len() < this.chunk {
-            return Poll::Ready(Ok(()));
-        }
-        this.poll_write_down_to(cx, 0).map_err(Into::into)
+        self.get_mut().poll_room(cx).map_err(Into::into)
     }
 
     fn start_send(self: Pin<&mut Self>, item: Item) -> Result<(), E::Error> {
@@ -240,13 +311,13 @@ where
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {
         let this = self.get_mut();
-        ready!(this.poll_write_down_to(cx, 0))?;
+        ready!(this.poll_write_below(cx, 1))?;
         Pin::new(&mut this.io).poll_flush(cx).map_err(Into::into)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {
         let this = self.get_mut();
-        ready!(this.poll_write_down_to(cx, 0))?;
+        ready!(this.poll_write_below(cx, 1))?;
         Pin::new(&mut this.io).poll_shutdown(cx).map_err(Into::into)
     }
 }

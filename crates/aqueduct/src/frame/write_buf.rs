@@ -8,13 +8,19 @@ use bytes::{Buf, Bytes, BytesMut};
 /// of many pieces holds small ones that are better copied together.
 const MAX_SLICES: usize = 64;
 
+/// How much memory for small pieces is kept when all has been written: 1 MiB.
+const KEPT: usize = 1 << 20;
+
 /// Encoded bytes on their way out: small pieces copied together, large ones by reference.
-///
-/// In wire order: all of `sealed`, then `tail`.
 pub struct WriteBuf {
-    sealed: VecDeque<Bytes>,
-    sealed_len: usize,
+    /// All small pieces, one behind the other. Nothing is taken off its front, so that what is
+    /// encoded next comes to lie where it lay before: cached, and as far into its page.
     tail: BytesMut,
+    /// How many bytes of `tail` are written.
+    sent: usize,
+    /// Large pieces, each with how much of `tail` comes before it on the wire.
+    large: VecDeque<(usize, Bytes)>,
+    large_len: usize,
     /// Whether the transport gathers; where it does not, large pieces are copied too.
     gather: bool,
 }
@@ -22,14 +28,16 @@ pub struct WriteBuf {
 impl WriteBuf {
     pub(super) fn new(gather: bool) -> Self {
         Self {
-            sealed: VecDeque::new(),
-            sealed_len: 0,
             tail: BytesMut::new(),
+            sent: 0,
+            large: VecDeque::new(),
+            large_len: 0,
             gather,
         }
     }
 
-    /// The buffer to encode small pieces into, behind all that is there.
+    /// The buffer to encode small pieces into, behind all that is there. What it holds already is
+    /// none of an encoder's business, and must stay.
     pub fn tail(&mut self) -> &mut BytesMut {
         &mut self.tail
     }
@@ -38,20 +46,15 @@ impl WriteBuf {
     pub fn put(&mut self, piece: Bytes) {
         if !self.gather {
             self.tail.extend_from_slice(&piece);
-            return;
-        }
-        if !self.tail.is_empty() {
-            let small = self.tail.split().freeze();
-            self.seal(small);
-        }
-        if !piece.is_empty() {
-            self.seal(piece);
+        } else if !piece.is_empty() {
+            self.large_len += piece.len();
+            self.large.push_back((self.tail.len(), piece));
         }
     }
 
     /// How many bytes wait to be written.
     pub fn len(&self) -> usize {
-        self.sealed_len + self.tail.len()
+        self.large_len + self.tail.len() - self.sent
     }
 
     /// Whether nothing waits to be written.
@@ -59,31 +62,19 @@ impl WriteBuf {
         self.len() == 0
     }
 
-    fn seal(&mut self, piece: Bytes) {
-        self.sealed_len += piece.len();
-        self.sealed.push_back(piece);
-    }
-
     /// Where the buffer stands, to go back to if an encoder fails.
     pub(super) fn mark(&self) -> Mark {
         Mark {
-            sealed: self.sealed.len(),
+            large: self.large.len(),
             tail: self.tail.len(),
         }
     }
 
     /// Drops all that was appended since `mark`.
     pub(super) fn rewind(&mut self, mark: Mark) {
-        if self.sealed.len() == mark.sealed {
-            self.tail.truncate(mark.tail);
-            return;
-        }
-        // The tail as it was then is now the front of the first piece sealed since.
-        self.tail.clear();
-        let since = self.sealed.split_off(mark.sealed);
-        self.sealed_len -= since.iter().map(Bytes::len).sum::<usize>();
-        if let Some(first) = since.front() {
-            self.tail.extend_from_slice(&first[..mark.tail]);
+        self.tail.truncate(mark.tail);
+        for (_, piece) in self.large.drain(mark.large..) {
+            self.large_len -= piece.len();
         }
     }
 
@@ -93,21 +84,26 @@ impl WriteBuf {
         slices: &mut [IoSlice<'a>; MAX_SLICES],
         limit: usize,
     ) -> usize {
-        let pieces = self
-            .sealed
-            .iter()
-            .map(AsRef::as_ref)
-            .chain([&self.tail[..]]);
+        let mut from = self.sent;
+        let mut pieces = self.large.iter().flat_map(|(at, piece)| {
+            let small = &self.tail[from..*at];
+            from = *at;
+            [small, &piece[..]]
+        });
         let mut left = limit;
         let mut filled = 0;
-        for (slot, piece) in slices.iter_mut().zip(pieces) {
-            if piece.is_empty() || left == 0 {
-                break;
-            }
+        let mut fill = |piece: &'a [u8]| {
             let piece = &piece[..piece.len().min(left)];
-            left -= piece.len();
-            *slot = IoSlice::new(piece);
-            filled += 1;
+            if !piece.is_empty() && filled < MAX_SLICES {
+                left -= piece.len();
+                slices[filled] = IoSlice::new(piece);
+                filled += 1;
+            }
+            left > 0 && filled < MAX_SLICES
+        };
+        if pieces.all(&mut fill) {
+            let last = self.large.back().map_or(self.sent, |(at, _)| *at);
+            fill(&self.tail[last..]);
         }
         filled
     }
@@ -119,34 +115,60 @@ impl WriteBuf {
 
     /// The bytes to write next if they are one piece, at most `limit` of them.
     pub(super) fn single(&self, limit: usize) -> Option<&[u8]> {
-        self.sealed
+        let unsent = &self.tail[self.sent..];
+        self.large
             .is_empty()
-            .then(|| &self.tail[..self.tail.len().min(limit)])
+            .then(|| &unsent[..unsent.len().min(limit)])
     }
 
     /// Takes `n` bytes off the front: they are written.
     pub(super) fn advance(&mut self, mut n: usize) {
-        while let Some(piece) = self.sealed.front_mut() {
+        while let Some((at, piece)) = self.large.front_mut() {
+            let small = n.min(*at - self.sent);
+            self.sent += small;
+            n -= small;
             let step = n.min(piece.len());
             piece.advance(step);
             n -= step;
-            self.sealed_len -= step;
+            self.large_len -= step;
             if !piece.is_empty() {
                 return;
             }
-            self.sealed.pop_front();
+            self.large.pop_front();
         }
-        self.tail.advance(n);
+        self.sent += n;
+        if self.sent == self.tail.len() {
+            self.sent = 0;
+            self.tail.clear();
+            if self.tail.capacity() > KEPT {
+                self.tail = BytesMut::new();
+            }
+        }
+    }
+
+    /// Moves what is left to the front of its memory, if that is little: the next write begins
+    /// there again.
+    pub(super) fn compact(&mut self) {
+        let left = self.tail.len() - self.sent;
+        if self.large.is_empty() && self.sent >= left {
+            self.tail.copy_within(self.sent.., 0);
+            self.tail.truncate(left);
+            self.sent = 0;
+        }
     }
 
     /// All that waits to be written, in wire order; nothing waits afterwards.
     pub(super) fn take(&mut self) -> BytesMut {
         let mut all = BytesMut::with_capacity(self.len());
-        for piece in self.sealed.drain(..) {
+        for (at, piece) in self.large.drain(..) {
+            all.extend_from_slice(&self.tail[self.sent..at]);
+            self.sent = at;
             all.extend_from_slice(&piece);
         }
-        self.sealed_len = 0;
-        all.unsplit(self.tail.split());
+        self.large_len = 0;
+        all.extend_from_slice(&self.tail[self.sent..]);
+        self.sent = 0;
+        self.tail.clear();
         all
     }
 }
@@ -163,6 +185,6 @@ impl fmt::Debug for WriteBuf {
 /// See [`WriteBuf::mark`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
-    sealed: usize,
+    large: usize,
     tail: usize,
 }

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 
 use super::{TimedOut, TimedSink, TimedStream, Timeouts, UntilShutdown};
 use crate::Channel;
 use crate::codec::Codec;
 use crate::connect::{Frames, Incoming};
-use crate::frame::{FramedRead, FramedWrite, Framing};
+use crate::frame::{FrameDecoder, FramedRead, FramedWrite, Framing};
 use crate::{Error, Receiver, Sender};
 
 /// What a handler is told about its connection and its service. Clones are the same context.
@@ -82,7 +81,7 @@ impl Context {
     pub fn frames<R, D>(&self, frames: FramedRead<R, D>) -> TimedStream<FramedRead<R, D>>
     where
         R: AsyncRead + Unpin,
-        D: Decoder + Unpin,
+        D: FrameDecoder + Unpin,
     {
         TimedStream::framed(frames, self.timeouts()).observed_by(self.clone())
     }

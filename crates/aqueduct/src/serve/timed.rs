@@ -6,11 +6,10 @@ use std::task::{Context as Task, Poll, ready};
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 use tokio::io::AsyncRead;
-use tokio_util::codec::Decoder;
 
 use super::timer::Timer;
 use super::{Context, Limit, Timeouts};
-use crate::frame::FramedRead;
+use crate::frame::{FrameDecoder, FramedRead};
 
 /// A stream of messages whose peer must keep [`Timeouts`].
 ///
@@ -52,7 +51,7 @@ pub struct TimedStream<S> {
     context: Option<Context>,
 }
 
-impl<R, D> TimedStream<FramedRead<R, D>> {
+impl<R, D: FrameDecoder> TimedStream<FramedRead<R, D>> {
     /// Limits a peer that sends bytes.
     ///
     /// A message has begun when the read buffer holds part of it. A decoder of your own that takes
@@ -60,7 +59,7 @@ impl<R, D> TimedStream<FramedRead<R, D>> {
     pub fn framed(frames: FramedRead<R, D>, timeouts: Timeouts) -> Self
     where
         R: AsyncRead + Unpin,
-        D: Decoder + Unpin,
+        D: FrameDecoder + Unpin,
     {
         Self::with(frames, timeouts, |frames| !frames.read_buffer().is_empty())
     }

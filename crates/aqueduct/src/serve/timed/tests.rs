@@ -124,7 +124,7 @@ async fn a_message_that_is_there_is_given_however_late_it_is_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn a_message_has_begun_for_good_also_when_the_decoder_keeps_its_beginning() {
     let (mut peer, io) = duplex(1 << 16);
-    let frames = FramedRead::new(io, tokio_util::codec::LengthDelimitedCodec::new());
+    let frames = FramedRead::with_codec(io, tokio_util::codec::LengthDelimitedCodec::new());
     let timeouts = Timeouts::new().first(10 * S).message(20 * S);
     let mut frames = TimedStream::framed(frames, timeouts);
     let start = Instant::now();

@@ -1,0 +1,284 @@
+//! [`Inbox`]: the bytes a reader has and has not yet given away.
+
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+use super::COPY_BELOW;
+use super::framing::{Find, Framing};
+use super::slabs::Slabs;
+
+/// Copies are fast between places at the same offset into their pages, and on some processors many
+/// times slower between others; what the kernel hands over begins with a page.
+const PAGE: usize = 4096;
+
+/// How much is reserved at once for a large frame of which little has come yet. More as it comes.
+const FIRST_STEP: usize = 128 * 1024;
+
+/// The largest frame whose memory is kept for the next: 1 MiB, and its header.
+const KEPT: usize = (1 << 20) + PAGE;
+
+/// How many buffers for large frames are kept.
+const SPARE: usize = 2;
+
+/// Small frames side by side in one buffer, a large one in a buffer of its own.
+///
+/// A large frame is one that does not fit the buffer which one read fills. Its body is read to the
+/// beginning of a page of memory that becomes the frame, and is had back when the frame is dropped.
+#[expect(unnameable_types, reason = "part of a sealed trait")]
+pub struct Inbox {
+    /// Zeroed once, when it is made.
+    memory: Vec<u8>,
+    /// The first byte of `memory` at the beginning of a page.
+    base: usize,
+    start: usize,
+    end: usize,
+    slabs: Slabs,
+    /// The large frame at hand, header included. Nothing is in `memory` then.
+    large: Option<Large>,
+    spare: Vec<BytesMut>,
+    /// The last frame was large, and so may be the next: its header is read alone.
+    header_first: Option<usize>,
+}
+
+struct Large {
+    buf: BytesMut,
+    header: usize,
+    /// Header and body.
+    whole: usize,
+    /// Lent out; gone when the next is asked for.
+    lent: bool,
+}
+
+/// Where a frame is that was found.
+pub(super) enum Found {
+    Small(Range<usize>),
+    Large,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        Self {
+            memory: Vec::new(),
+            base: 0,
+            start: 0,
+            end: 0,
+            slabs: Slabs::default(),
+            large: None,
+            spare: Vec::new(),
+            header_first: None,
+        }
+    }
+
+    pub(super) fn with(bytes: &[u8]) -> Self {
+        let mut inbox = Self::new();
+        inbox.make_room(bytes.len());
+        inbox.memory[inbox.end..inbox.end + bytes.len()].copy_from_slice(bytes);
+        inbox.end += bytes.len();
+        inbox
+    }
+
+    /// What has come and not yet been given away.
+    pub(super) fn unread(&self) -> &[u8] {
+        match &self.large {
+            Some(large) if large.lent => &[],
+            Some(large) => &large.buf,
+            None => &self.memory[self.start..self.end],
+        }
+    }
+
+    /// How much memory is held.
+    pub(super) fn held(&self) -> usize {
+        let large = self.large.as_ref().map_or(0, |large| large.buf.capacity());
+        self.memory.len() + large
+    }
+
+    /// Finds the next frame and takes it off the front; it stays readable until the next call.
+    pub(super) fn next(&mut self, framing: &mut Framing, ended: bool) -> io::Result<Option<Found>> {
+        if let Some(large) = &self.large {
+            if large.lent {
+                self.release();
+            } else if large.buf.len() == large.whole {
+                return Ok(Some(Found::Large));
+            } else if ended {
+                return framing.at_end(&large.buf).map(|_| None);
+            } else {
+                return Ok(None);
+            }
+        }
+        let unread = &self.memory[self.start..self.end];
+        match framing.find(unread)? {
+            Find::Frame { before, len, after } => {
+                let at = self.start + before;
+                self.start = at + len + after;
+                Ok(Some(Found::Small(at..at + len)))
+            }
+            Find::Begun { header, len } if len >= COPY_BELOW && !ended => {
+                self.begin_large(header, len);
+                Ok(None)
+            }
+            Find::Begun { .. } | Find::More if ended => {
+                let Some(len) = framing.at_end(unread)? else {
+                    return Ok(None);
+                };
+                let at = self.start;
+                self.start = self.end;
+                Ok(Some(Found::Small(at..at + len)))
+            }
+            Find::Begun { .. } | Find::More => Ok(None),
+        }
+    }
+
+    /// The frame found last, lent.
+    pub(super) fn lend(&mut self, found: Found) -> &[u8] {
+        match found {
+            Found::Small(range) => &self.memory[range],
+            Found::Large => match &mut self.large {
+                Some(large) => {
+                    large.lent = true;
+                    &large.buf[large.header..]
+                }
+                None => &[],
+            },
+        }
+    }
+
+    /// The frame found last, to keep.
+    pub(super) fn give(&mut self, found: Found) -> Bytes {
+        match found {
+            Found::Small(range) if range.len() < COPY_BELOW => self.slabs.copy(&self.memory[range]),
+            Found::Small(range) => {
+                let len = range.len();
+                let mut buf = self.buffer(0, len, len);
+                buf.put_slice(&self.memory[range]);
+                let frame = buf.split().freeze();
+                self.keep(buf, len);
+                frame
+            }
+            Found::Large => {
+                let Some(mut large) = self.large.take() else {
+                    return Bytes::new();
+                };
+                let mut frame = large.buf.split().freeze();
+                self.keep(large.buf, large.whole);
+                frame.advance(large.header);
+                frame
+            }
+        }
+    }
+
+    /// Reads once, at most `step` bytes; 0 is the end of the stream.
+    pub(super) fn poll_fill<R: AsyncRead>(
+        &mut self,
+        io: Pin<&mut R>,
+        cx: &mut Context<'_>,
+        chunk: usize,
+        step: usize,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(large) = &mut self.large {
+            let missing = large.whole - large.buf.len();
+            if large.buf.len() == large.buf.capacity() {
+                // As much again as has come: what the header claims is not believed.
+                large.buf.reserve(missing.min(large.buf.len()));
+            }
+            let mut room = (&mut large.buf).limit(missing.min(step));
+            return poll_read_buf(io, cx, &mut room);
+        }
+        let mut room = chunk;
+        if self.start == self.end
+            && let Some(header) = self.header_first.take()
+        {
+            room = header.min(chunk);
+        }
+        self.make_room(room);
+        let mut buf = ReadBuf::new(&mut self.memory[self.end..self.end + room]);
+        ready!(io.poll_read(cx, &mut buf))?;
+        let n = buf.filled().len();
+        self.end += n;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Makes room for `room` bytes behind what is unread, if possible from the beginning of a page.
+    fn make_room(&mut self, room: usize) {
+        let unread = self.end - self.start;
+        let front = unread.next_multiple_of(PAGE);
+        let needed = self.base + front + room;
+        if self.memory.len() < needed || self.memory.is_empty() {
+            let size = needed.max(self.memory.len().saturating_mul(2).min(needed * 2));
+            let memory = vec![0; size + PAGE];
+            let base = memory.as_ptr().align_offset(PAGE).min(PAGE);
+            let old = std::mem::replace(&mut self.memory, memory);
+            let from = self.start..self.end;
+            self.base = base;
+            self.start = base + front - unread;
+            self.end = base + front;
+            self.memory[self.start..self.end].copy_from_slice(&old[from]);
+        } else if unread < PAGE || self.memory.len() - self.end < room {
+            let start = self.base + front - unread;
+            if start != self.start {
+                self.memory.copy_within(self.start..self.end, start);
+                self.start = start;
+                self.end = start + unread;
+            }
+        }
+    }
+
+    /// Moves the beginning of a large frame to a buffer of its own, its body to begin a page.
+    fn begin_large(&mut self, header: usize, len: usize) {
+        let begun = self.end - self.start;
+        let mut buf = self.buffer(header, len, begun);
+        buf.put_slice(&self.memory[self.start..self.end]);
+        self.start = self.end;
+        self.header_first = Some(header);
+        self.large = Some(Large {
+            buf,
+            header,
+            whole: header + len,
+            lent: false,
+        });
+    }
+
+    /// An empty buffer of which the byte at `header` begins a page: one that is kept if it is large
+    /// enough for `len` bytes more, else with a first step of them, in which `begun` have room.
+    fn buffer(&mut self, header: usize, len: usize, begun: usize) -> BytesMut {
+        // For the bytes before the page, and those behind it.
+        let room = 2 * PAGE + header;
+        let mut buf = BytesMut::new();
+        for i in 0..self.spare.len() {
+            if self.spare[i].try_reclaim(len + room) {
+                buf = self.spare.swap_remove(i);
+                break;
+            }
+        }
+        if buf.capacity() < len + room {
+            buf.reserve(len.min(FIRST_STEP).max(begun) + room);
+        }
+        let at = buf.spare_capacity_mut()[header..].as_ptr();
+        let pad = at.align_offset(PAGE).min(PAGE);
+        buf.put_bytes(0, pad);
+        buf.advance(pad);
+        buf
+    }
+
+    fn release(&mut self) {
+        if let Some(mut large) = self.large.take() {
+            large.buf.clear();
+            self.keep(large.buf, large.whole);
+        }
+    }
+
+    /// Keeps the memory of a frame of `len` bytes for a later one.
+    fn keep(&mut self, buf: BytesMut, len: usize) {
+        if len <= KEPT {
+            if self.spare.len() == SPARE {
+                self.spare.remove(0);
+            }
+            self.spare.push(buf);
+        }
+    }
+}
