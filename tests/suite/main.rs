@@ -19,6 +19,7 @@ mod frame;
 mod handshake;
 mod mark;
 mod mq;
+mod mq_c_programs;
 mod mq_events;
 mod mq_examples;
 mod mq_framed;

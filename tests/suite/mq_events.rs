@@ -1,8 +1,9 @@
 //! Message queues: what the kernel's events do and do not tell.
 
+use std::io;
 use std::time::Duration;
 
-use aqueduct::mq::Driver;
+use aqueduct::mq::{Driver, OpenOptions};
 
 use crate::mq::{QueueName, blocking, body, over_both_drivers};
 
@@ -12,9 +13,10 @@ over_both_drivers!(
     receive_while_a_sender_is_blocked_in_the_kernel,
     a_receiver_blocked_in_the_kernel_shares_the_queue,
     both_directions_wait_at_once,
+    a_wait_is_not_woken_for_the_other_direction,
 );
 
-/// Fact 41: sends that nobody looked at in between make one event.
+/// Sends that nobody looked at in between make one event.
 async fn sends_that_were_not_looked_at_in_between_all_arrive(driver: Driver) {
     let name = QueueName::new();
     let queue = name.create(driver, 5, 8);
@@ -32,7 +34,7 @@ async fn sends_that_were_not_looked_at_in_between_all_arrive(driver: Driver) {
     }
 }
 
-/// Fact 41: a message that another takes before the wait ends gives no event, or a futile one.
+/// A message that another takes before the wait ends gives no event, or a futile one.
 async fn sent_and_taken_by_another_before_the_wait_ends(driver: Driver) {
     let name = QueueName::new();
     let queue = name.create(driver, 2, 8);
@@ -51,7 +53,7 @@ async fn sent_and_taken_by_another_before_the_wait_ends(driver: Driver) {
     assert_eq!(recv.await.unwrap(), body("left"));
 }
 
-/// Fact 42: receiving while a sender is blocked on the full queue gives no event at all.
+/// Receiving while a sender is blocked on the full queue gives no event at all.
 async fn receive_while_a_sender_is_blocked_in_the_kernel(driver: Driver) {
     const COUNT: u32 = 2000;
     let name = QueueName::new();
@@ -69,7 +71,7 @@ async fn receive_while_a_sender_is_blocked_in_the_kernel(driver: Driver) {
     sender.join().unwrap();
 }
 
-/// Fact 43: who is blocked in `mq_receive` is served first, and the others see nothing of it.
+/// Who is blocked in `mq_receive` is served first, and the others see nothing of it.
 async fn a_receiver_blocked_in_the_kernel_shares_the_queue(driver: Driver) {
     const COUNT: u32 = 2000;
     const END: u32 = u32::MAX;
@@ -113,7 +115,7 @@ async fn a_receiver_blocked_in_the_kernel_shares_the_queue(driver: Driver) {
     assert_eq!(got, (0..COUNT).collect::<Vec<_>>());
 }
 
-/// Rule f: one-shot events disarm a whole registration, so the directions must not share one.
+/// One-shot events disarm a whole registration, so the directions must not share one.
 async fn both_directions_wait_at_once(driver: Driver) {
     let name = QueueName::new();
     let empty = name.create(driver, 1, 8);
@@ -130,4 +132,35 @@ async fn both_directions_wait_at_once(driver: Driver) {
         send.await.unwrap();
         assert_eq!(other.try_recv().unwrap(), body("2"));
     }
+}
+
+/// A queue open for receiving alone is reported ready for sending, too, for as long as it has room,
+/// and the reverse: who listens to both is woken without end.
+async fn a_wait_is_not_woken_for_the_other_direction(driver: Driver) {
+    async fn wakes<T>(waiting: impl Future<Output = io::Result<T>>) -> u32 {
+        let mut waiting = tokio_test::task::spawn(waiting);
+        let mut wakes = 0;
+        assert!(waiting.poll().is_pending());
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            if waiting.is_woken() {
+                wakes += 1;
+                assert!(waiting.poll().is_pending());
+            }
+        }
+        wakes
+    }
+
+    let name = QueueName::new();
+    let made = name.create(driver, 1, 8);
+    let mut options = OpenOptions::new();
+    let options = options.driver(driver);
+    let reader = options.clone().read(true).open(&name.0).unwrap();
+    let writer = options.clone().write(true).open(&name.0).unwrap();
+    // The first wait is woken once when the driver's thread has begun.
+    assert!(wakes(reader.recv()).await <= 1);
+    assert_eq!(wakes(made.recv()).await, 0);
+    made.try_send(0, b"full").unwrap();
+    assert_eq!(wakes(writer.send(0, b"x")).await, 0);
+    assert_eq!(wakes(made.send(0, b"x")).await, 0);
 }

@@ -234,7 +234,7 @@ async fn a_broken_message_does_not_spoil_a_codec_with_a_state(driver: Driver) {
     assert_eq!(next(&mut framed).await, Some(("ok".to_owned(), 0)));
 }
 
-/// Fact 59: a decoder that returns an item without taking bytes does so for ever.
+/// A decoder that returns an item without taking bytes does so for ever.
 async fn a_codec_that_takes_nothing_makes_no_endless_items(driver: Driver) {
     let name = QueueName::new();
     let queue = Arc::new(name.create(driver, 3, 32));
@@ -245,7 +245,7 @@ async fn a_codec_that_takes_nothing_makes_no_endless_items(driver: Driver) {
     assert_eq!(next(&mut framed).await, Some((b"ok".to_vec(), 0)));
 }
 
-/// Fact 53: what a sink has taken it sends, whole, whatever happens to the future that gave it.
+/// What a sink has taken it sends, whole, whatever happens to the future that gave it.
 async fn a_full_queue_holds_one_message_back(driver: Driver) {
     let name = QueueName::new();
     let queue = Arc::new(name.create(driver, 1, 8));
@@ -277,7 +277,7 @@ async fn a_full_queue_holds_one_message_back(driver: Driver) {
     assert_eq!(pending, None);
 }
 
-/// Fact 58: keeping a 10-byte item pinned its 8 KiB buffer.
+/// Keeping a 10-byte item pinned its 8 KiB buffer.
 async fn a_kept_item_pins_its_message_only(driver: Driver) {
     let name = QueueName::new();
     let queue = Arc::new(name.create(driver, 1, 8192));

@@ -62,7 +62,7 @@ fn fill() -> (Vec<QueueName>, Vec<mq::Queue>, Error) {
     }
 }
 
-/// Fact 34 and finding 6: the prediction is exact, and the next queue is the typed error.
+/// The prediction is exact, and the next queue is the typed error.
 fn predicted_is_met(looked: bool) -> usize {
     let room = mq::measure_room(None).unwrap();
     let limits = mq::limits().unwrap();
@@ -95,7 +95,7 @@ fn predicted_is_met(looked: bool) -> usize {
         let room = limits.room_for(limits.default_cost());
         assert_eq!(room.queues, 0, "{limits:?}");
     }
-    // Closed but not unlinked still counts; unlinked but not closed does, too (fact 45).
+    // Closed but not unlinked still counts; unlinked but not closed does, too.
     let count = queues.len();
     drop(queues);
     assert_eq!(mq::measure_room(None).unwrap().queues, 0);
@@ -200,7 +200,7 @@ fn room_is_predicted_beside_other_processes_of_the_user() {
     }
 }
 
-/// Fact 47: queues work where the queue file system is not mounted; only listing them does not.
+/// Queues work where the queue file system is not mounted; only listing them does not.
 #[test]
 fn everything_but_listing_works_without_the_mount() {
     const ROLE: &str = "mq_limits::everything_but_listing_works_without_the_mount";
@@ -260,7 +260,7 @@ fn everything_but_listing_works_without_the_mount() {
     predicted_is_met(false);
 }
 
-/// Fact 48: the listing has depth in messages from the attributes and bytes from the status file.
+/// The listing has depth in messages from the attributes and bytes from the status file.
 #[test]
 fn listing_tells_what_there_is() {
     const ROLE: &str = "mq_limits::listing_tells_what_there_is";
@@ -313,6 +313,14 @@ fn listing_tells_what_there_is() {
     let missing = QueueName::new();
     assert!(matches!(mq::info(&missing.0), Err(Error::NotFound { .. })));
 
+    // An entry is a queue, and can be opened as one.
+    let entry = fs::File::open(format!("{}{}", mq::MOUNT_POINT, a.0)).unwrap();
+    let opened = OpenOptions::new().open_fd(&entry).unwrap();
+    assert!(opened.is_readable() && !opened.is_writable());
+    assert_eq!((opened.name(), opened.max_message()), (a.0.as_str(), 100));
+    assert_eq!(opened.try_recv().unwrap().body, "12345");
+    queue.try_send(0, b"12345").unwrap();
+
     // Another user sees the names, but not what the mode keeps from it.
     own_user();
     let all = mq::list().unwrap();
@@ -326,7 +334,7 @@ fn listing_tells_what_there_is() {
     assert_eq!(mq::limits().unwrap().usage.own_queues, 0);
 }
 
-/// Fact 47: in a new IPC namespace the name is not there, but an inherited queue works across.
+/// In a new IPC namespace the name is not there, but an inherited queue works across.
 #[test]
 fn an_open_queue_crosses_namespaces_and_its_name_does_not() {
     const ROLE: &str = "mq_limits::an_open_queue_crosses_namespaces_and_its_name_does_not";

@@ -71,7 +71,7 @@ fn a_test_that_fails_leaves_no_queue() {
     assert_eq!(left, 0);
 }
 
-/// Fact 32: an existing queue keeps its attributes whatever is asked for.
+/// An existing queue keeps its attributes whatever is asked for.
 #[test]
 fn attributes_asked_of_an_existing_queue_are_compared() {
     let name = QueueName::new();
@@ -101,7 +101,7 @@ fn attributes_asked_of_an_existing_queue_are_compared() {
     options.capacity(3).open(&name.0).unwrap();
 }
 
-/// Fact 33: with only one of capacity and size given the other one is the system's default.
+/// With only one of capacity and size given the other one is the system's default.
 #[test]
 fn one_attribute_alone_is_enough() {
     let limits = mq::limits().unwrap();
@@ -127,7 +127,7 @@ fn one_attribute_alone_is_enough() {
     assert_eq!(queue.capacity(), 1);
 }
 
-/// Fact 34: `EINVAL` says which value it is, which sysctl limits it, and what is allowed.
+/// `EINVAL` says which value it is, which sysctl limits it, and what is allowed.
 #[test]
 fn invalid_attributes_name_the_value_and_the_limit() {
     let limits = mq::limits().unwrap();
@@ -138,7 +138,8 @@ fn invalid_attributes_name_the_value_and_the_limit() {
         true => (65_536, 16 * 1024 * 1024),
         false => (limits.msg_max, limits.msgsize_max),
     };
-    for capacity in [0, 65_537, usize::MAX / 2] {
+    let above = |max: u64| usize::try_from(max).unwrap() + 1;
+    for capacity in [0, above(max_capacity), 65_537, usize::MAX / 2] {
         let mut options = OpenOptions::new();
         let error = options
             .create(true)
@@ -157,7 +158,7 @@ fn invalid_attributes_name_the_value_and_the_limit() {
             "{text}"
         );
     }
-    for size in [0, 16 * 1024 * 1024 + 1, usize::MAX / 2] {
+    for size in [0, above(largest), 16 * 1024 * 1024 + 1, usize::MAX / 2] {
         let mut options = OpenOptions::new();
         let error = options
             .create(true)
@@ -181,7 +182,7 @@ fn invalid_attributes_name_the_value_and_the_limit() {
     );
 }
 
-/// Fact 34: `ENOENT` and `EEXIST`.
+/// `ENOENT` and `EEXIST`.
 #[test]
 fn missing_and_existing_queues_are_typed_errors() {
     let name = QueueName::new();
@@ -204,7 +205,7 @@ fn missing_and_existing_queues_are_typed_errors() {
     ));
 }
 
-/// Fact 35: the kernel takes names that would break addresses, tables and logs.
+/// The kernel takes names that would break addresses, tables and logs.
 #[test]
 fn names_are_checked_by_every_entry() {
     let long = format!("/{}", "x".repeat(300));
@@ -240,7 +241,7 @@ fn names_are_checked_by_every_entry() {
     options.open(&longest).unwrap();
 }
 
-/// Fact 36: close-on-exec always; and the descriptor is the non-blocking one of this library.
+/// Close-on-exec always; and the descriptor is the non-blocking one of this library.
 #[test]
 fn descriptors_are_close_on_exec_and_non_blocking() {
     let name = QueueName::new();
@@ -255,7 +256,7 @@ fn mode_of(queue: &mq::Queue) -> u32 {
     fstat(queue.as_fd()).unwrap().st_mode & 0o7777
 }
 
-/// Finding 5 and fact 36: the mode is what was asked for, whatever the umask.
+/// The mode is what was asked for, whatever the umask.
 #[test]
 fn mode_is_exact_whatever_the_umask() {
     if !is_peer("mq_open::mode_is_exact_whatever_the_umask") {
@@ -310,7 +311,7 @@ fn wider_mode_is_taken_unless_strict() {
     strict.mode(0o644).open(&name.0).unwrap();
 }
 
-/// Section 4: another user may have made the queue first, to read what is sent to it.
+/// Another user may have made the queue first, to read what is sent to it.
 #[test]
 fn queue_of_another_user_is_refused_unless_allowed() {
     const ROLE: &str = "mq_open::queue_of_another_user_is_refused_unless_allowed";
@@ -393,7 +394,7 @@ fn unlink_on_drop_removes_only_what_it_made() {
     );
 }
 
-/// Fact 34: `EMFILE` for want of a descriptor says so, and not that the queues are too large.
+/// `EMFILE` for want of a descriptor says so, and not that the queues are too large.
 #[test]
 fn too_many_descriptors_are_told_from_too_many_bytes() {
     const ROLE: &str = "mq_open::too_many_descriptors_are_told_from_too_many_bytes";

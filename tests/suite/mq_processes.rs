@@ -1,8 +1,8 @@
-//! Message queues between processes: programs in C, crowds of consumers, and SIGKILL.
+//! Message queues between processes: crowds of consumers, and SIGKILL.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions as FileOptions};
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,110 +16,9 @@ use nix::unistd::Pid;
 
 use crate::mq::{QueueName, over_both_drivers};
 use crate::mq_runtime::runtime;
-use crate::support::{Peer, compile_c, deadline, is_peer, peer_command};
+use crate::support::{Peer, deadline, is_peer, peer_command};
 
-over_both_drivers!(
-    a_c_program_sends_structs_and_priorities,
-    a_c_program_receives_them,
-    a_killed_senders_message_stays,
-    a_stopped_process_goes_on,
-);
-
-const C_SENDER: &str = r#"
-#include <fcntl.h>
-#include <mqueue.h>
-#include <stdint.h>
-#include <string.h>
-
-struct reading { uint8_t kind; uint32_t id; double value; char unit[5]; };
-
-int main(int argc, char **argv) {
-    mqd_t q = mq_open(argv[1], O_WRONLY);
-    if (argc != 2 || q == (mqd_t)-1) return 1;
-    struct reading r;
-    memset(&r, 0, sizeof r);
-    r.kind = 7; r.id = 0xdeadbeef; r.value = -0.5;
-    memcpy(r.unit, "km/h", 5);
-    if (mq_send(q, (char *)&r, sizeof r, 3)) return 2;
-    if (mq_send(q, "urgent", 6, 31)) return 3;
-    if (mq_send(q, "", 0, 0)) return 4;
-    return mq_close(q) ? 5 : 0;
-}
-"#;
-
-const C_RECEIVER: &str = r#"
-#include <fcntl.h>
-#include <mqueue.h>
-#include <stdio.h>
-
-int main(int argc, char **argv) {
-    mqd_t q = mq_open(argv[1], O_RDONLY);
-    if (argc != 2 || q == (mqd_t)-1) return 1;
-    for (int i = 0; i < 4; i++) {
-        char buf[64];
-        unsigned prio;
-        ssize_t n = mq_receive(q, buf, sizeof buf, &prio);
-        if (n < 0) return 2;
-        printf("%u:", prio);
-        for (ssize_t k = 0; k < n; k++) printf("%02x", (unsigned char)buf[k]);
-        printf("\n");
-    }
-    return mq_close(q) ? 3 : 0;
-}
-"#;
-
-/// A struct that a C program sends arrives byte for byte, with its priority.
-async fn a_c_program_sends_structs_and_priorities(driver: Driver) {
-    let name = QueueName::new();
-    let queue = name.create(driver, 3, 64);
-    let directory = tempfile::tempdir().unwrap();
-    let program = compile_c(directory.path(), "sender", C_SENDER);
-    let waiting = queue.recv();
-    let run = async {
-        let mut peer = Peer::spawn(Command::new(program).arg(&name.0));
-        assert!(peer.exit().await.unwrap().success());
-    };
-    let (first, ()) = tokio::join!(waiting, run);
-    // The first to come may have met a receiver that waited.
-    let mut all = vec![first.unwrap()];
-    for _ in 0..2 {
-        all.push(queue.recv().await.unwrap());
-    }
-    all.sort_by_key(|it| it.priority);
-    let mut reading = vec![7, 0, 0, 0];
-    reading.extend(0xdead_beef_u32.to_ne_bytes());
-    reading.extend((-0.5_f64).to_ne_bytes());
-    reading.extend(b"km/h\0\0\0\0");
-    assert_eq!(all[0], Message::new(0, ""));
-    assert_eq!(all[1], Message::new(3, reading));
-    assert_eq!(all[2], Message::new(31, "urgent"));
-}
-
-/// What is sent here a C program receives by priority, byte for byte.
-async fn a_c_program_receives_them(driver: Driver) {
-    let name = QueueName::new();
-    let queue = name.create(driver, 4, 64);
-    for (priority, body) in [
-        (0, &b"\0\xff"[..]),
-        (9, b"nine"),
-        (32_767, b"top"),
-        (9, b""),
-    ] {
-        queue.send(priority, body).await.unwrap();
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let program = compile_c(directory.path(), "receiver", C_RECEIVER);
-    let mut peer = Peer::spawn(Command::new(program).arg(&name.0).stdout(Stdio::piped()));
-    assert!(peer.exit().await.unwrap().success());
-    let mut text = String::new();
-    peer.0
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
-    assert_eq!(text, "32767:746f70\n9:6e696e65\n9:\n0:00ff\n");
-}
+over_both_drivers!(a_killed_senders_message_stays, a_stopped_process_goes_on,);
 
 const NAME: &str = "AQUEDUCT_TEST_QUEUE";
 const DRIVER: &str = "AQUEDUCT_TEST_DRIVER";
@@ -243,7 +142,7 @@ fn echo() {
     });
 }
 
-/// Fact 46: what a process has sent stays when it is killed.
+/// What a process has sent stays when it is killed.
 async fn a_killed_senders_message_stays(driver: Driver) {
     let name = QueueName::new();
     let queue = name.create(driver, 2, 16);
@@ -255,7 +154,7 @@ async fn a_killed_senders_message_stays(driver: Driver) {
     assert_eq!(queue.recv().await.unwrap(), Message::new(5, "last words"));
 }
 
-/// Fact 50: a wait that a signal interrupts goes on. `epoll_wait` ends with `EINTR` when a process
+/// A wait that a signal interrupts goes on. `epoll_wait` ends with `EINTR` when a process
 /// is continued, even without any handler (`signal(7)`).
 async fn a_stopped_process_goes_on(driver: Driver) {
     let (there, back) = (QueueName::new(), QueueName::new());
@@ -289,7 +188,7 @@ fn assert_in_order(numbers: &[u32], share: u32) {
     }
 }
 
-/// Finding 8: four consumers and two producers, drivers mixed: 0 lost, 0 twice, 0 hung.
+/// Four consumers and two producers, drivers mixed: 0 lost, 0 twice, 0 hung.
 async fn crowd(capacity: usize, total: u32) {
     const PRODUCERS: u32 = 2;
     const CONSUMERS: usize = 4;
@@ -340,7 +239,7 @@ async fn a_crowd_on_a_queue_of_one_loses_and_doubles_nothing() {
     crowd(1, 200_000).await;
 }
 
-/// Fact 51: a consumer that is killed takes at most the message in its hands with it.
+/// A consumer that is killed takes at most the message in its hands with it.
 #[tokio::test]
 async fn killed_consumers_lose_at_most_one_message_each() {
     const TOTAL: u32 = 20_000;

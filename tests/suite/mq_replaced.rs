@@ -185,7 +185,7 @@ async fn who_does_not_ask_is_not_told(driver: Driver) {
     assert_eq!(deadline(wait).await.unwrap().body, "x");
 }
 
-/// Fact 47: without the listing a queue can be found by its name alone.
+/// Without the listing a queue can be found by its name alone.
 #[test]
 fn it_is_seen_where_queues_cannot_be_listed() {
     const ROLE: &str = "mq_replaced::it_is_seen_where_queues_cannot_be_listed";

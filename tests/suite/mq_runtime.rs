@@ -5,15 +5,17 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use aqueduct::mq::{self, Driver, Error, Queue, Receiver};
+use aqueduct::mq::{self, Driver, Error, Message, Queue, Receiver};
 use futures_util::StreamExt;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{UsageWho, getrusage};
 use tokio::runtime::{Builder, Runtime};
-use tokio_test::task::spawn;
+use tokio_test::task::{Spawn, spawn};
 use tokio_test::{assert_pending, assert_ready};
 
 use crate::mq::QueueName;
 use crate::mq_open::run_alone;
+use crate::mq_wait::woken;
 use crate::support::{deadline, is_peer};
 
 pub(crate) fn runtime() -> Runtime {
@@ -45,7 +47,7 @@ fn no_runtime_is_a_typed_error() {
     }
 }
 
-/// Fact 31 and rule c: a runtime that goes ends the waits in it; the queue works in the next one.
+/// A runtime that goes ends the waits in it; the queue works in the next one.
 #[test]
 fn a_runtime_that_goes_ends_its_waits_and_nothing_else() {
     for driver in [Driver::Pool, Driver::AsyncFd] {
@@ -82,7 +84,7 @@ fn a_runtime_that_goes_ends_its_waits_and_nothing_else() {
     }
 }
 
-/// Rule b: with the pool exhausted a receive hung until a thread was free.
+/// With the pool exhausted a receive hung until a thread was free.
 #[test]
 fn an_exhausted_pool_is_a_typed_error_after_a_bounded_wait() {
     let runtime = Builder::new_current_thread()
@@ -123,7 +125,7 @@ fn an_exhausted_pool_is_a_typed_error_after_a_bounded_wait() {
     });
 }
 
-/// Rule a: no descriptor for the reactor is an error of the wait, not a panic or a hang later.
+/// No descriptor for the reactor is an error of the wait, not a panic or a hang later.
 #[test]
 fn no_descriptor_for_the_wait_is_an_error_and_passes() {
     const ROLE: &str = "mq_runtime::no_descriptor_for_the_wait_is_an_error_and_passes";
@@ -275,7 +277,7 @@ fn two_hundred_idle_queues_cost_a_thread_and_nothing_else() {
     idle_queues(Driver::AsyncFd, 0);
 }
 
-/// Finding 4: one idle blocking `mq_receive` kept the process alive for ever.
+/// One idle blocking `mq_receive` kept the process alive for ever.
 #[test]
 fn a_process_ends_by_itself_with_idle_queues() {
     const ROLE: &str = "mq_runtime::a_process_ends_by_itself_with_idle_queues";
@@ -302,4 +304,101 @@ fn a_process_ends_by_itself_with_idle_queues() {
     }
     // No bound on this, as at the end of `main`: it would wait for the thread for ever.
     drop(runtime);
+}
+
+/// Breaks the driver's epoll instance, as a program does that closes descriptors it does not own:
+/// the thread's next call meets something else by that number, and fails.
+struct Breaker {
+    /// The epoll instances that are not the driver's.
+    others: Vec<i32>,
+}
+
+impl Breaker {
+    fn new() -> Self {
+        Self { others: epolls() }
+    }
+
+    /// `queue` is empty, and `waits` are waits in the same runtime that have begun.
+    async fn fail<F: Future<Output = io::Result<Message>>>(
+        &self,
+        queue: &Queue,
+        waits: &mut [Spawn<F>],
+    ) {
+        let send = async {
+            tokio::task::yield_now().await;
+            queue.send(0, b"start").await.unwrap();
+        };
+        let (started, ()) = tokio::join!(deadline(queue.recv()), send);
+        assert_eq!(started.unwrap().body, "start");
+        let mut last = spawn(queue.recv());
+        assert_pending!(last.poll());
+        // With the thread there they know to the kernel, too.
+        for wait in waits {
+            assert_pending!(wait.poll());
+        }
+
+        let mut found = epolls();
+        found.retain(|it| !self.others.contains(it));
+        let [epoll] = found[..] else {
+            panic!("{found:?}")
+        };
+        let file = std::fs::File::open("/proc/self/status").unwrap();
+        nix::unistd::close(epoll).unwrap();
+        let other = fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(epoll)).unwrap();
+        assert_eq!(other, epoll);
+        // It still sleeps in the old instance, until this ends.
+        queue.send(0, b"last").await.unwrap();
+        assert_eq!(deadline(last).await.unwrap().body, "last");
+    }
+}
+
+fn epolls() -> Vec<i32> {
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let epolls = fds.filter(|it| {
+        std::fs::read_link(it.path()).is_ok_and(|it| it.ends_with("anon_inode:[eventpoll]"))
+    });
+    let numbers = epolls.map(|it| it.file_name());
+    numbers
+        .map(|it| it.to_str().unwrap().parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_driver_that_fails_is_begun_again_and_one_that_keeps_failing_says_why() {
+    const ROLE: &str =
+        "mq_runtime::a_driver_that_fails_is_begun_again_and_one_that_keeps_failing_says_why";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    let runtime = runtime();
+    let breaker = Breaker::new();
+    runtime.block_on(async {
+        let names = [QueueName::new(), QueueName::new()];
+        let [other, queue] = names.each_ref().map(|it| it.create(Driver::Pool, 1, 8));
+        let mut waits = [spawn(queue.recv())];
+        assert_pending!(waits[0].poll());
+        breaker.fail(&other, &mut waits).await;
+        // It goes on in another thread.
+        woken(&waits[0]).await;
+        assert_pending!(waits[0].poll());
+        breaker.fail(&other, &mut waits).await;
+        let [wait] = waits;
+        let error = deadline(wait).await.unwrap_err();
+        let Error::DriverFailed { source } = typed(&error) else {
+            panic!("{error:?}");
+        };
+        assert_eq!(source.raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(
+            error.to_string().contains("use the driver asyncfd"),
+            "{error}"
+        );
+
+        let send = async {
+            tokio::task::yield_now().await;
+            queue.send(0, b"x").await.unwrap();
+        };
+        let (got, ()) = tokio::join!(deadline(queue.recv()), send);
+        assert_eq!(got.unwrap().body, "x");
+    });
 }

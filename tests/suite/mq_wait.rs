@@ -54,7 +54,7 @@ async fn give_up_after<F: Future>(polls: u64, future: F) -> Option<F::Output> {
     None
 }
 
-/// Finding 3: `spawn_blocking(mq_receive)` lost 50 of 50 messages this way.
+/// `spawn_blocking(mq_receive)` lost 50 of 50 messages this way.
 async fn receives_cancelled_at_random_lose_and_double_nothing(driver: Driver) {
     const COUNT: u32 = 10_000;
     let name = QueueName::new();
@@ -97,7 +97,7 @@ async fn receives_cancelled_at_random_lose_and_double_nothing(driver: Driver) {
     assert_eq!(queue.attributes().unwrap().messages, 0);
 }
 
-/// Finding 3: a cancelled `spawn_blocking(mq_send)` was delivered later.
+/// A cancelled `spawn_blocking(mq_send)` was delivered later.
 async fn cancelled_sends_are_never_delivered(driver: Driver) {
     let name = QueueName::new();
     let queue = name.create(driver, 1, 8);
@@ -164,7 +164,7 @@ async fn drive<F: Future>(mut tasks: Vec<Spawn<F>>) -> Vec<F::Output> {
     done
 }
 
-/// Rule e: with one event for several messages, two receivers on one adapter hung in 200 of 200
+/// With one event for several messages, two receivers on one adapter hung in 200 of 200
 /// rounds.
 async fn tasks_waiting_on_one_queue_are_all_served(driver: Driver) {
     const TASKS: usize = 4;
@@ -217,7 +217,7 @@ async fn tasks_waiting_to_send_are_all_served(driver: Driver) {
 }
 
 /// Waits until the task is woken, which is not for it to poll.
-async fn woken<F: Future>(task: &Spawn<F>) {
+pub(crate) async fn woken<F: Future>(task: &Spawn<F>) {
     deadline(async {
         while !task.is_woken() {
             tokio::task::yield_now().await;
@@ -351,7 +351,7 @@ async fn a_waker_that_panics_ends_no_other_wait() {
     .await;
 }
 
-/// Rule i: each runtime has its own reactor, and a queue can wait in several.
+/// Each runtime has its own reactor, and a queue can wait in several.
 async fn what_waits_in_another_runtime_is_served_too(driver: Driver) {
     let name = QueueName::new();
     let queue = Arc::new(name.create(driver, 4, 8));

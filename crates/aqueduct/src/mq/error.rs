@@ -263,7 +263,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// The driver's thread has ended since a system call failed. Nothing was sent or received.
+    /// The driver's thread has ended since a system call failed, and so has the one that was begun in
+    /// its place. Nothing was sent or received.
     #[error("the driver pool, which waits for queues, has failed: use the driver asyncfd")]
     DriverFailed {
         /// Why: an error of `epoll_wait(2)`.

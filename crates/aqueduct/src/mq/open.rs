@@ -269,7 +269,9 @@ impl OpenOptions {
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let name = nix::fcntl::readlink(path.as_str()).map_err(system)?;
         let name = name.to_string_lossy();
-        let name = name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned();
+        let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+        // With the mount before it, if it was opened there. There are no directories in it.
+        let name = format!("/{}", name.rsplit('/').next().unwrap_or_default());
         let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(system)?;
         let access = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE;
         let flags = access | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;

@@ -1,0 +1,65 @@
+//! What an open queue is: not its name, and not another's descriptor.
+
+use std::os::fd::AsFd;
+
+use aqueduct::mq::{Driver, Error, NameState, OpenOptions};
+
+use super::{QueueName, blocking, body, over_both_drivers};
+
+over_both_drivers!(
+    unlinked_queue_works_on_and_its_name_is_another_queue,
+    inherited_descriptor_gets_a_description_of_its_own,
+);
+
+/// Unlinked while open it works on; the same name again is another queue.
+async fn unlinked_queue_works_on_and_its_name_is_another_queue(driver: Driver) {
+    let name = QueueName::new();
+    let old = name.create(driver, 1, 8);
+    assert_eq!(old.name_state().unwrap(), NameState::Linked);
+    old.unlink().unwrap();
+    assert_eq!(old.name_state().unwrap(), NameState::Unlinked);
+    assert!(matches!(
+        old.check_name(),
+        Err(Error::Replaced {
+            replaced: false,
+            ..
+        })
+    ));
+    old.send(0, b"old").await.unwrap();
+
+    let new = name.create(driver, 1, 8);
+    assert_eq!(old.name_state().unwrap(), NameState::Replaced);
+    assert!(matches!(
+        old.unlink(),
+        Err(Error::Replaced { replaced: true, .. })
+    ));
+    assert_eq!(new.name_state().unwrap(), NameState::Linked);
+    new.send(0, b"new").await.unwrap();
+    assert_eq!(old.recv().await.unwrap(), body("old"));
+    assert_eq!(new.recv().await.unwrap(), body("new"));
+}
+
+/// `O_NONBLOCK` is the description's. One that is shared must not be changed.
+async fn inherited_descriptor_gets_a_description_of_its_own(driver: Driver) {
+    let name = QueueName::new();
+    let made = name.create(driver, 1, 8);
+    let shared = blocking(&name);
+    made.unlink().unwrap();
+    let queue = OpenOptions::new().driver(driver).open_fd(&shared).unwrap();
+    assert_eq!((queue.capacity(), queue.max_message()), (1, 8));
+    assert!(queue.is_readable() && queue.is_writable() && queue.name() == name.0);
+    made.send(0, b"x").await.unwrap();
+    assert_eq!(queue.recv().await.unwrap(), body("x"));
+    assert_eq!(
+        nix::mqueue::mq_getattr(&shared).unwrap().flags(),
+        0,
+        "blocking still"
+    );
+    let _ = nix::mqueue::mq_close(shared);
+
+    let file = std::fs::File::open("/proc/self/status").unwrap();
+    assert!(matches!(
+        OpenOptions::new().open_fd(file.as_fd()),
+        Err(Error::NotAQueue)
+    ));
+}
