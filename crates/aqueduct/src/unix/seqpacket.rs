@@ -15,7 +15,7 @@
 //!   still arrives, then the end. The kernel reports the end as an empty message, and an empty
 //!   message just the same (recv(2)). So empty messages cannot be sent, and one from a foreign
 //!   program reads as the end of the stream.
-//! - **Peer's death.** What it had sent arrives, then the end; or `ECONNRESET` if it left
+//! - **Peer's death.** What it had sent arrives, then the end; or `ECONNRESET` in its place if it left
 //!   messages of ours unread (`unix_release_sock` in `net/unix/af_unix.c`). Sending gives `EPIPE`.
 //! - **A full buffer** makes the sender wait.
 //! - **Several tasks** may send and receive at once; each message goes to one of them.

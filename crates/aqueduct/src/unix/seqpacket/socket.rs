@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub struct Socket {
     /// A duplicate registered for writing alone, made when a send has to wait for the first time.
     /// A socket that is registered for both is woken by its own writes' being read.
     writing: OnceLock<Source>,
+    /// Whether the kernel has reported a reset that nobody was told of yet.
+    reset: AtomicBool,
     max_receive: usize,
     max_send: usize,
 }
@@ -86,6 +89,7 @@ impl Socket {
         Ok(Self {
             source: Source::socket(fd, Interest::READABLE)?,
             writing: OnceLock::new(),
+            reset: AtomicBool::new(false),
             max_receive: max_message,
             max_send: max_message.min(buffer.saturating_sub(SEND_OVERHEAD)),
         })
@@ -157,7 +161,8 @@ impl Socket {
     ///
     /// [`MessageError::Truncated`]; [`MessageError::DescriptorsTruncated`] if descriptors came with
     /// the message (use [`recv_with_fds`](Self::recv_with_fds)). These cost that message, and the
-    /// next one can be received. `ECONNRESET` if the peer closed with messages unread.
+    /// next one can be received. `ECONNRESET` in place of the end, after all that the peer had sent,
+    /// if it closed with messages unread.
     ///
     /// # Cancel safety
     ///
@@ -180,8 +185,7 @@ impl Socket {
     /// Cancel safe: a dropped receive has taken nothing.
     pub async fn recv_with_fds(&self, max_fds: usize) -> io::Result<Option<Message>> {
         check_limit(max_fds)?;
-        let limit = self.max_receive;
-        let receive = |fd: BorrowedFd<'_>| receive(fd, limit, max_fds);
+        let receive = |fd: BorrowedFd<'_>| self.receive(fd, max_fds);
         self.source.io(Interest::READABLE, receive).await
     }
 
@@ -202,7 +206,9 @@ impl Socket {
                 "no message fits an empty buffer",
             ));
         }
-        let receive = |fd: BorrowedFd<'_>| Ok(receive_into(fd, buf, 0)?.0);
+        let receive = |fd: BorrowedFd<'_>| {
+            self.before_a_reset(|len| *len == 0, || Ok(receive_into(fd, buf, 0)?.0))
+        };
         self.source.io(Interest::READABLE, receive).await
     }
 
@@ -212,7 +218,7 @@ impl Socket {
     ///
     /// As [`recv`](Self::recv), and `WouldBlock` when there is none.
     pub fn try_recv(&self) -> io::Result<Option<Bytes>> {
-        let message = receive(self.as_fd(), self.max_receive, 0)?;
+        let message = self.receive(self.as_fd(), 0)?;
         Ok(message.map(|message| message.body))
     }
 
@@ -290,8 +296,37 @@ impl Socket {
     pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         let received = self
             .source
-            .poll_io(cx, Direction::Read, |fd| receive(fd, self.max_receive, 0));
+            .poll_io(cx, Direction::Read, |fd| self.receive(fd, 0));
         received.map_ok(|message| message.map(|message| message.body))
+    }
+
+    fn receive(&self, fd: BorrowedFd<'_>, max_fds: usize) -> io::Result<Option<Message>> {
+        self.before_a_reset(Option::is_none, || receive(fd, self.max_receive, max_fds))
+    }
+
+    /// Receives what the peer had sent before it left with messages of ours unread, and tells of
+    /// that in place of the end.
+    ///
+    /// The kernel tells of it at once and once, before the messages that still lie there
+    /// (`sock_error` in `__skb_try_recv_datagram`): who stops at an error would never see them.
+    fn before_a_reset<R>(
+        &self,
+        is_end: impl Fn(&R) -> bool,
+        mut receive: impl FnMut() -> io::Result<R>,
+    ) -> io::Result<R> {
+        let mut received = receive();
+        if let Err(error) = &received
+            && error.raw_os_error() == Some(libc::ECONNRESET)
+        {
+            self.reset.store(true, Ordering::Relaxed);
+            received = receive();
+        }
+        match received {
+            Ok(last) if is_end(&last) && self.reset.swap(false, Ordering::Relaxed) => {
+                Err(io::Error::from_raw_os_error(libc::ECONNRESET))
+            }
+            received => received,
+        }
     }
 
     fn send_raw(&self, message: &[u8], fds: &[RawFd]) -> io::Result<()> {
