@@ -18,6 +18,7 @@ mod fifo_wait;
 mod frame;
 mod handshake;
 mod mark;
+mod model;
 mod mq;
 mod mq_c_programs;
 mod mq_events;
