@@ -68,9 +68,7 @@ pub enum Error {
     },
 
     /// Nobody listens there (`ECONNREFUSED`).
-    #[error(
-        "nobody listens on {address}; start the server, or retry until it is there (ConnectOptions::retry)"
-    )]
+    #[error("nobody listens on {address}; start the server, or wait until it is there")]
     Refused {
         /// What was asked for.
         address: Address,

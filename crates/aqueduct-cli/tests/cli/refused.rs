@@ -1,0 +1,90 @@
+//! Addresses that cannot be bound or reached: one line that says why and what to do.
+
+use std::fs::Permissions;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+
+use nix::unistd::geteuid;
+
+use crate::support::{Dir, aqueduct, expect, run, start};
+
+/// Runs it, and gives its one line of complaint.
+fn complaint(args: &[&str], code: i32) -> String {
+    let (stdout, stderr) = expect(run(&mut aqueduct(args)), code);
+    assert_eq!(stdout, b"");
+    let line = stderr.trim_end();
+    let last = line.lines().last().unwrap_or_default();
+    assert!(last.starts_with("aqueduct: "), "{stderr}");
+    last.to_owned()
+}
+
+#[test]
+fn what_cannot_be_bound_says_why() {
+    let dir = Dir::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("tcp://{}", taken.local_addr().unwrap());
+    let _living = UnixListener::bind(dir.path("living")).unwrap();
+    std::fs::write(dir.path("file"), "kept").unwrap();
+    let unix = |name: &str| format!("unix:{}", dir.path(name).display());
+    for command in ["serve", "recv"] {
+        let refused = |address: &str, words: &[&str]| {
+            let complaint = complaint(&[command, address], 1);
+            for word in words {
+                assert!(complaint.contains(word), "{word:?} in {complaint:?}");
+            }
+        };
+        refused(&port, &["in use", "os error 98"]);
+        // Of the block that is kept for documentation.
+        refused("tcp://192.0.2.1:80", &["not an address of this machine"]);
+        refused(&unix("living"), &["in use"]);
+        refused(&unix("file"), &["a regular file, not a socket"]);
+        refused(&unix(&"a".repeat(108)), &["at most 107"]);
+        refused(&unix("absent/x"), &["does not exist", "os error 2"]);
+    }
+    assert_eq!(std::fs::read(dir.path("file")).unwrap(), b"kept");
+}
+
+#[test]
+fn what_cannot_be_reached_says_why() {
+    let dir = Dir::new();
+    std::fs::write(dir.path("file"), "kept").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("tcp://{}", free.local_addr().unwrap());
+    drop(free);
+    let unix = |name: &str| format!("unix:{}", dir.path(name).display());
+    for command in ["call", "send"] {
+        for (address, code, word) in [
+            (&port, 1, "nobody listens on"),
+            (&unix("absent"), 1, "does not exist"),
+            (&unix("file"), 1, "a regular file, not a socket"),
+            (&unix(&"a".repeat(108)), 1, "at most 107"),
+        ] {
+            let complaint = complaint(&[command, "--wait", "0s", address, "hi"], code);
+            assert!(complaint.contains(word), "{word:?} in {complaint:?}");
+        }
+        let complaint = complaint(&[command, "--wait", "50ms", &port, "hi"], 3);
+        assert!(
+            complaint.contains("no server came within 50ms"),
+            "{complaint}"
+        );
+    }
+}
+
+#[test]
+fn a_directory_of_another_user_is_warned_of() {
+    if !geteuid().is_root() {
+        eprintln!("SKIPPED: only root can give a directory away");
+        return;
+    }
+    let dir = Dir::new();
+    let foreign = dir.path("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::set_permissions(&foreign, Permissions::from_mode(0o755)).unwrap();
+    chown(&foreign, Some(65534), None).unwrap();
+    let address = format!("unix:{}", foreign.join("x").display());
+    let serve = start(aqueduct(&["serve", &address]).stdin(Stdio::null()));
+    serve.told("serving ");
+    serve.told("others could replace a socket in this directory");
+}
