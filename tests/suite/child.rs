@@ -3,20 +3,21 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aqueduct::child::{self, Child, Command, Error, StreamEnd};
-use aqueduct::codec::{Json, Raw, Text};
+use aqueduct::codec::{Json, Text};
 use aqueduct::frame::Framing;
-use aqueduct::{Channel, Receiver, Sender, pipe};
-use bytes::Bytes;
+use aqueduct::{Channel, Receiver};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_test::{assert_pending, task};
 
 use crate::support::{compile_c, deadline, is_peer, peer_command};
+
+mod inherited;
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
@@ -25,24 +26,18 @@ fn sh(script: &str) -> Command {
 }
 
 /// A C program that prints a line `number flags` for each descriptor it has, to its stdout.
-fn list_fds() -> &'static Path {
-    static PROGRAM: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, program) = PROGRAM.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let source = r#"
-            #include <fcntl.h>
-            #include <stdio.h>
-            int main(void) {
-                for (int fd = 0; fd < 4096; fd++) {
-                    int flags = fcntl(fd, F_GETFL);
-                    if (flags >= 0) printf("%d %d\n", fd, flags);
-                }
-                return 0;
-            }"#;
-        let program = compile_c(dir.path(), "list_fds", source);
-        (dir, program)
-    });
-    program
+fn list_fds(dir: &TempDir) -> PathBuf {
+    let source = r#"
+        #include <fcntl.h>
+        #include <stdio.h>
+        int main(void) {
+            for (int fd = 0; fd < 4096; fd++) {
+                int flags = fcntl(fd, F_GETFL);
+                if (flags >= 0) printf("%d %d\n", fd, flags);
+            }
+            return 0;
+        }"#;
+    compile_c(dir.path(), "list_fds", source)
 }
 
 async fn read_all(mut from: child::Receiver) -> (String, Option<StreamEnd>) {
@@ -66,7 +61,7 @@ async fn succeeds(child: &mut Child) {
 }
 
 fn exists(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
 #[derive(Serialize, Deserialize, PartialEq, Debug)]
@@ -138,7 +133,8 @@ async fn the_child_has_what_was_mapped_and_nothing_else_and_all_of_it_blocking()
     let highest = leaky.iter().map(AsRawFd::as_raw_fd).max().unwrap();
     let passed: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
 
-    let mut command = Command::new(list_fds());
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(list_fds(&dir));
     command
         .stdin(std::process::Stdio::null())
         .pipe_from_child(1)
@@ -477,47 +473,6 @@ fn role(name: &str) -> Command {
     let mut command = tokio::process::Command::from(peer_command(name));
     command.stdout(std::process::Stdio::null());
     command.into()
-}
-
-#[tokio::test]
-async fn inherited_descriptors_are_taken_once_and_only_if_inherited() {
-    let mut command = role("child::role_inherits");
-    command.pipe_to_child(3).pipe_from_child(4);
-    let mut child = command.spawn().unwrap();
-    let mut channel = child
-        .channel::<Bytes, Bytes, _>(3, 4, Framing::length(), Raw)
-        .unwrap();
-    for size in [0, 1, 100_000] {
-        deadline(channel.send(vec![7; size].into())).await.unwrap();
-        let back = deadline(channel.recv()).await.unwrap().unwrap();
-        assert_eq!(back.len(), size);
-    }
-    deadline(channel.close()).await.unwrap();
-    assert!(deadline(channel.recv()).await.is_none());
-    succeeds(&mut child).await;
-}
-
-#[test]
-fn role_inherits() {
-    if !is_peer("child::role_inherits") {
-        return;
-    }
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let tx = pipe::Sender::from_owned_fd(child::inherited(4).unwrap()).unwrap();
-        let rx = pipe::Receiver::from_owned_fd(child::inherited(3).unwrap()).unwrap();
-        let own = std::fs::File::open("/dev/null").unwrap();
-        for other in [-1, 0, 1, 2, 3, 4, own.as_raw_fd(), 1000] {
-            let error = child::inherited(other).unwrap_err();
-            assert!(matches!(error, Error::NotInherited { number } if number == other));
-        }
-        let mut sender = Sender::<Bytes>::new(tx.framed(Framing::length()), Raw);
-        let mut receiver = Receiver::<Bytes>::new(rx.framed(Framing::length()), Raw);
-        while let Some(item) = receiver.recv().await {
-            sender.send(item.unwrap()).await.unwrap();
-        }
-        sender.close().await.unwrap();
-    });
 }
 
 #[tokio::test]

@@ -61,7 +61,8 @@
 //! `fd:N` finds out by `fstat(2)` and `fcntl(2)` what descriptor N is. From 3 on it is taken over:
 //! closed when the end is dropped, closed on `exec`, and not there for a second time
 //! ([`DescriptorProblem::Taken`]). 0 to 2 belong to `std::io`, and are shared, any number of times.
-//! What tells an inherited descriptor from one of the program's own is that it lacks `FD_CLOEXEC`.
+//! What the program has opened itself is out of reach: inherited is what was open before `main`
+//! without `FD_CLOEXEC`, as a number from 3 to 1023. [`offer`] gives any other descriptor an address.
 //!
 //! The blocking mode, which lives in what a descriptor shares with the processes that have it too,
 //! is left as it is: a pipe or a queue is opened once more through `/proc`, a connected socket is
@@ -172,6 +173,7 @@ mod typed;
 pub use self::byte_stream::{ByteReader, ByteStream, ByteWriter};
 pub use self::clients::DEFAULT_MAX_CLIENTS;
 pub use self::connection::Connection;
+pub use self::descriptor::offer;
 pub use self::error::{Asked, DescriptorProblem, Error, Limit};
 pub(crate) use self::incoming::Frames;
 pub use self::incoming::Incoming;

@@ -4,14 +4,18 @@
 use std::io;
 use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use bytes::BufMut;
 use posixmq::PosixMq;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
 use tokio::runtime::Handle;
+
+mod inherited;
+
+pub(crate) use self::inherited::{NotInherited, offer, take_inherited};
 
 /// Registers a descriptor with the current runtime's I/O driver.
 ///
@@ -146,36 +150,6 @@ fn is_marked(fd: RawFd) -> io::Result<bool> {
     // SAFETY: reads a flag; a number that is not open is an error.
     let flags = result_of(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into())?;
     Ok(flags & libc::c_long::from(libc::FD_CLOEXEC) != 0)
-}
-
-/// Takes over a descriptor that this process inherited; `None` if it did not.
-///
-/// An inherited descriptor shows by its missing `FD_CLOEXEC`: all that std, Tokio and this crate open
-/// has it. It is set here, so that nobody takes the same one twice.
-pub(crate) fn take_inherited(number: RawFd) -> io::Result<Option<OwnedFd>> {
-    let taken = take_inherited_if(number, |_| Ok::<_, std::convert::Infallible>(()))?;
-    Ok(taken.map(|Ok((fd, ()))| fd))
-}
-
-/// As [`take_inherited`], if `check` likes the descriptor. Otherwise it stays as it is.
-pub(crate) fn take_inherited_if<T, E>(
-    number: RawFd,
-    check: impl FnOnce(BorrowedFd<'_>) -> Result<T, E>,
-) -> io::Result<Option<Result<(OwnedFd, T), E>>> {
-    static TAKING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    if is_marked(number)? {
-        return Ok(None);
-    }
-    // SAFETY: it is open, and stays so: nobody in this process owns it, as below.
-    let checked = match check(unsafe { BorrowedFd::borrow_raw(number) }) {
-        Ok(checked) => checked,
-        Err(error) => return Ok(Some(Err(error))),
-    };
-    mark(number)?;
-    // SAFETY: it is open, and nobody in this process owns it: whoever opened one here has marked it,
-    // and so has an earlier call of this function.
-    Ok(Some(Ok((unsafe { OwnedFd::from_raw_fd(number) }, checked))))
 }
 
 /// Duplicates `fd` to the number `number`, closed on `exec`; `None` if that number is in use.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
@@ -10,10 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aqueduct::Endpoint;
 use aqueduct::child::Child;
-use aqueduct::connect::{Connection, Error, Options};
+use aqueduct::connect::{Connection, Error, Options, offer};
 use aqueduct::frame::Framing;
 use aqueduct_conformance::{End, Far, Link, Place, Process, Promises, Side, Transport};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use tempfile::TempDir;
 
 use crate::mq::QueueName;
@@ -248,13 +247,6 @@ impl Drop for Borrowed {
     }
 }
 
-/// Makes a descriptor look like an inherited one, and tells its address.
-pub(crate) fn inherited(fd: impl Into<OwnedFd>) -> Endpoint {
-    let fd = fd.into();
-    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty())).expect("it is open");
-    endpoint(format!("fd:{}", fd.into_raw_fd()))
-}
-
 /// Starts the program with these descriptors as its 3 and 4.
 fn spawn_with(program: Command, three: OwnedFd, four: Option<OwnedFd>) -> io::Result<Process> {
     let command = tokio::process::Command::from(program);
@@ -272,12 +264,12 @@ fn spawn_with_pipes(program: Command) -> io::Result<(Process, Endpoint, Endpoint
     let (their_input, our_output) = io::pipe()?;
     let (our_input, their_output) = io::pipe()?;
     let process = spawn_with(program, their_input.into(), Some(their_output.into()))?;
-    Ok((process, inherited(our_output), inherited(our_input)))
+    Ok((process, offer(our_output)?, offer(our_input)?))
 }
 
 /// A connection over a descriptor of ours.
 async fn over(place: &Place, fd: impl Into<OwnedFd>) -> io::Result<End> {
-    let connected = options(place).connect(&inherited(fd)).await;
+    let connected = options(place).connect(&offer(fd)?).await;
     Ok(both(connected.map_err(io_error)?))
 }
 

@@ -8,16 +8,21 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Stdio;
 
 use aqueduct::codec::Text;
-use aqueduct::connect::{Asked, DescriptorProblem, Error, Limit, Options, Peer};
+use aqueduct::connect::{self, Asked, DescriptorProblem, Error, Limit, Options, Peer};
 use aqueduct::fd::{Access, is_nonblocking};
 use aqueduct::frame::Framing;
 use aqueduct::{Endpoint, mq};
 use futures_util::{SinkExt, StreamExt};
 
 use super::options;
-use crate::conformance::links::{endpoint, inherited};
+use crate::conformance::links::endpoint;
 use crate::mq::QueueName;
 use crate::support::{Peer as Process, deadline, is_peer, peer_command};
+
+/// The address of a descriptor that is handed in.
+fn offered(fd: impl Into<OwnedFd>) -> Endpoint {
+    connect::offer(fd).expect("its number is free")
+}
 
 fn limit(error: Error) -> (Asked, Limit) {
     match error {
@@ -37,7 +42,7 @@ fn problem(error: Error) -> DescriptorProblem {
 async fn a_descriptor_that_cannot_do_what_is_asked_is_refused_and_left_alone() {
     let options = Options::new();
     let (reader, mut writer) = std::io::pipe().expect("a pipe can be made");
-    let reader = inherited(reader);
+    let reader = offered(reader);
     let error = options.open_sender(&reader).await.expect_err("it is read");
     let said = error.to_string();
     assert!(
@@ -55,7 +60,7 @@ async fn a_descriptor_that_cannot_do_what_is_asked_is_refused_and_left_alone() {
     let hi = deadline(incoming.next()).await.expect("it comes");
     assert_eq!(hi.expect("it is whole").body(), "hi");
 
-    let listener = inherited(TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+    let listener = offered(TcpListener::bind("127.0.0.1:0").expect("a port is free"));
     for (asked, error) in [
         (Asked::Connect, options.connect(&listener).await.map(drop)),
         (Asked::Send, options.open_sender(&listener).await.map(drop)),
@@ -78,7 +83,7 @@ async fn a_descriptor_that_cannot_do_what_is_asked_is_refused_and_left_alone() {
         (OwnedFd::from(datagrams), "datagram"),
         (directory.into(), "directory"),
     ] {
-        let error = options.open_receiver(&inherited(fd)).await;
+        let error = options.open_receiver(&offered(fd)).await;
         let said = error.expect_err("it has no messages").to_string();
         assert!(said.contains(word), "{said}");
     }
@@ -99,7 +104,7 @@ async fn a_number_is_taken_once_and_only_if_it_was_inherited() {
     // An earlier test may have taken the number for another descriptor.
     assert!(known.contains(&problem(error)));
 
-    let address = inherited(ours);
+    let address = offered(ours);
     let connection = options.connect(&address).await.expect("it is ours to take");
     let error = options.connect(&address).await.expect_err("it is taken");
     assert_eq!(problem(error), DescriptorProblem::Taken);
@@ -124,11 +129,8 @@ async fn the_mode_of_what_others_share_is_left_as_it_is() {
     let (c, d) = UnixStream::pair().expect("sockets can be made");
     for (ours, theirs) in [(OwnedFd::from(a), OwnedFd::from(b)), (c.into(), d.into())] {
         let shared = ours.try_clone().expect("a descriptor is free");
-        let ours = options
-            .connect(&inherited(ours))
-            .await
-            .expect("it is taken");
-        let theirs = options.connect(&inherited(theirs)).await.expect("it is");
+        let ours = options.connect(&offered(ours)).await.expect("it is taken");
+        let theirs = options.connect(&offered(theirs)).await.expect("it is");
         let mut ours = ours.channel::<String, String>(Text);
         let mut theirs = theirs.channel::<String, String>(Text);
         ours.send("hi".into()).await.expect("it is sent");
@@ -148,12 +150,9 @@ async fn the_mode_of_what_others_share_is_left_as_it_is() {
             .try_clone_to_owned()
             .expect("a descriptor is free"),
     ];
-    let mut outgoing = options
-        .open_sender(&inherited(writer))
-        .await
-        .expect("it is");
+    let mut outgoing = options.open_sender(&offered(writer)).await.expect("it is");
     let mut incoming = options
-        .open_receiver(&inherited(reader))
+        .open_receiver(&offered(reader))
         .await
         .expect("it is");
     outgoing.send("hi".into()).await.expect("it is sent");
@@ -168,7 +167,7 @@ async fn a_queue_and_a_file_are_found_out() {
     let options = Options::new();
     let name = QueueName::new();
     let queue = name.create(mq::Driver::Pool, 2, 64);
-    let address = inherited(queue.as_fd().try_clone_to_owned().expect("it is open"));
+    let address = offered(queue.as_fd().try_clone_to_owned().expect("it is open"));
     let error = options.connect(&address).await.expect_err("it is one-way");
     assert_eq!(limit(error), (Asked::Connect, Limit::OneWay));
     let mut outgoing = options.open_sender(&address).await.expect("it is a queue");
@@ -180,7 +179,7 @@ async fn a_queue_and_a_file_are_found_out() {
     file.write_all(b"one\ntwo\n").expect("there is room");
     std::io::Seek::rewind(&mut file).expect("it is a file");
     let incoming = super::options(Framing::lines());
-    let incoming = incoming.open_receiver(&inherited(file)).await;
+    let incoming = incoming.open_receiver(&offered(file)).await;
     let lines: Vec<_> = deadline(incoming.expect("it is read").collect()).await;
     assert_eq!(lines.len(), 2);
 }

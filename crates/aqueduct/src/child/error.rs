@@ -118,6 +118,13 @@ pub enum Error {
         number: RawFd,
     },
 
+    /// The inherited descriptor was taken over before.
+    #[error("descriptor {number} was taken over before, which can be done once: share what has it")]
+    Taken {
+        /// The number in this process.
+        number: RawFd,
+    },
+
     /// There is no Tokio runtime here.
     #[error("a child process needs a Tokio runtime: call this inside one")]
     NoRuntime,
@@ -151,7 +158,9 @@ impl Error {
         match (self, self.os_error()) {
             (_, Some(source)) => source.kind(),
             (Self::NoRuntime, None) => io::ErrorKind::Other,
-            (Self::NoPipe { .. } | Self::NotInherited { .. }, None) => io::ErrorKind::NotFound,
+            (Self::NoPipe { .. } | Self::NotInherited { .. } | Self::Taken { .. }, None) => {
+                io::ErrorKind::NotFound
+            }
             _ => io::ErrorKind::InvalidInput,
         }
     }
@@ -169,6 +178,7 @@ impl Error {
             | Self::BadNumber { .. }
             | Self::NoPipe { .. }
             | Self::NotInherited { .. }
+            | Self::Taken { .. }
             | Self::NoRuntime => None,
         }
     }

@@ -1,25 +1,29 @@
+use std::convert::Infallible;
 use std::os::fd::{OwnedFd, RawFd};
 
 use crate::child::Error;
-use crate::sys;
+use crate::sys::{self, NotInherited};
 
 /// Takes over descriptor `number` that this process inherited from its parent: the child's side of
-/// what a [`Command`](crate::child::Command) maps.
+/// what a [`Command`](crate::child::Command) maps. Or one that
+/// [`connect::offer`](crate::connect::offer) was given.
 ///
 /// It is closed on `exec` from then on, and closed when it is dropped, so that the parent sees the end
 /// of the stream. Each can be taken once.
 ///
-/// A descriptor counts as inherited if it is open and lacks `FD_CLOEXEC`: what std, Tokio and this
-/// crate open has that flag. So call this early, before other code opens descriptors without it:
-/// one that is taken although a part of this program owns it gets closed twice, and its number may
-/// be another file's by then.
+/// A descriptor counts as inherited if it was open before `main` without `FD_CLOEXEC`, has a number
+/// below 1024, and still lacks that flag. So none that a part of this program has opened since can be
+/// taken from it, however it was opened. What this cannot know is a descriptor that `unsafe` code of
+/// the program has taken over on its own account: do not name it here too. In a library that is loaded
+/// into another program at run time nothing counts as inherited.
 ///
 /// The standard streams, 0 to 2, belong to [`std::io`] and cannot be taken: use
 /// [`io::stdin`](std::io::stdin) and its like.
 ///
 /// # Errors
 ///
-/// [`Error::NotInherited`]: it is not open, was taken before, or is a standard stream.
+/// - [`Error::NotInherited`]: it is not open, was opened by this program, or is a standard stream.
+/// - [`Error::Taken`]: it was taken before.
 ///
 /// # Examples
 ///
@@ -44,10 +48,13 @@ use crate::sys;
 /// # }
 /// ```
 pub fn inherited(number: RawFd) -> Result<OwnedFd, Error> {
-    let taken = match number {
-        ..=2 => None,
-        // A number that is not open is one that was not inherited.
-        _ => sys::take_inherited(number).ok().flatten(),
-    };
-    taken.ok_or(Error::NotInherited { number })
+    if number <= 2 {
+        return Err(Error::NotInherited { number });
+    }
+    match sys::take_inherited(number, |_| Ok::<_, Infallible>(())) {
+        Ok(Ok((fd, ()))) => Ok(fd),
+        Ok(Err(never)) => match never {},
+        Err(NotInherited::Taken) => Err(Error::Taken { number }),
+        Err(_) => Err(Error::NotInherited { number }),
+    }
 }

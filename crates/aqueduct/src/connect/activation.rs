@@ -63,7 +63,7 @@ pub(super) fn take(wanted: &Wanted) -> Option<(OwnedFd, String)> {
             _ => Err(()),
         };
         // One that is closed, or was taken before, is as one of another address.
-        if let Ok(Some(Ok((fd, ())))) = sys::take_inherited_if(FIRST + i, check) {
+        if let Ok(Ok((fd, ()))) = sys::take_inherited(FIRST + i, check) {
             tracing::debug!(
                 target: "aqueduct::connect", number = FIRST + i, name, "took an activated socket"
             );

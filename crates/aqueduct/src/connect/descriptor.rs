@@ -1,16 +1,14 @@
 //! Inherited descriptors: what they are, and taking them over once.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use socket2::{Domain, SockRef, Type};
 
 use super::{Asked, DescriptorProblem, Error, Limit};
 use crate::endpoint::{Endpoint, Fd};
 use crate::fd::{Access, Kind};
-use crate::sys;
+use crate::sys::{self, NotInherited};
 
 /// What an inherited descriptor turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +99,6 @@ impl Found {
 /// The standard ones, 0 to 2, belong to `std::io`: of these it gives a duplicate, any number of
 /// times.
 pub(super) fn take(endpoint: &Endpoint, fd: &Fd, asked: Asked) -> Result<(OwnedFd, Found), Error> {
-    /// Which were taken, to tell the user.
-    static TAKEN: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
-
     let failed = |source| Error::Io {
         endpoint: endpoint.clone(),
         source,
@@ -139,15 +134,46 @@ pub(super) fn take(endpoint: &Endpoint, fd: &Fd, asked: Asked) -> Result<(OwnedF
         return Ok((duplicate, found));
     }
     let number = RawFd::try_from(fd.number()).map_err(|_| problem(DescriptorProblem::NotOpen))?;
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    match sys::take_inherited_if(number, check) {
-        Ok(Some(Ok(got))) => {
-            taken.insert(number);
-            Ok(got)
-        }
-        Ok(Some(Err(error))) => Err(error),
-        _ if taken.contains(&number) => Err(problem(DescriptorProblem::Taken)),
-        Ok(None) => Err(problem(DescriptorProblem::Reserved)),
-        Err(_) => Err(problem(DescriptorProblem::NotOpen)),
+    match sys::take_inherited(number, check) {
+        Ok(taken) => taken,
+        Err(NotInherited::NotOpen) => Err(problem(DescriptorProblem::NotOpen)),
+        Err(NotInherited::Taken) => Err(problem(DescriptorProblem::Taken)),
+        Err(NotInherited::Reserved) => Err(problem(DescriptorProblem::Reserved)),
     }
+}
+
+/// An address for a descriptor of this program, `fd:N`, which can be opened once.
+///
+/// For one that came in another way than from the parent: in a message of a Unix socket
+/// ([`unix::seqpacket`](crate::unix::seqpacket)), from a library, from a test. Until it is opened by
+/// this address, or taken by [`child::inherited`](crate::child::inherited), it stays open, and is
+/// passed on to other programs as its close-on-exec flag says.
+///
+/// # Errors
+///
+/// `EMFILE`: its number is one of 0 to 2, which are the standard streams', and no other is free.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::connect::{Options, offer};
+/// use futures_util::StreamExt;
+/// use std::io::Write;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (reader, mut writer) = std::io::pipe()?;
+/// let address = offer(reader)?;
+/// writer.write_all(b"\0\0\0\x02hi")?;
+/// let mut incoming = Options::new().open_receiver(&address).await?;
+/// assert_eq!(incoming.next().await.transpose()?.unwrap().body(), "hi");
+/// # Ok(())
+/// # }
+/// ```
+pub fn offer(fd: impl Into<OwnedFd>) -> io::Result<Endpoint> {
+    let mut fd = fd.into();
+    if fd.as_raw_fd() <= 2 {
+        fd = fd.try_clone()?;
+    }
+    let number = u32::try_from(sys::offer(fd)).map_err(io::Error::other)?;
+    Ok(Fd::new(number).map_err(io::Error::other)?.into())
 }

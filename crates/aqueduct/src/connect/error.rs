@@ -130,8 +130,12 @@ pub enum DescriptorProblem {
     /// It was taken over before, and can be only once.
     #[error("it was taken over before, which can be done once")]
     Taken,
-    /// This process opened it for itself, as its close-on-exec flag shows.
-    #[error("it was not inherited but opened by this program for its own use")]
+    /// This process opened it for itself: it was not open before `main`, or is closed on `exec`. Nor
+    /// can one be taken whose number is 1024 or above.
+    #[error(
+        "it was not inherited as one of the numbers 3 to 1023, but opened by this program for its \
+         own use"
+    )]
     Reserved,
 }
 

@@ -1,0 +1,219 @@
+//! Inherited descriptors: each taken over once, and none that the program has opened itself.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use aqueduct::child::{self, Error};
+use aqueduct::codec::Raw;
+use aqueduct::connect::{self, DescriptorProblem, Options};
+use aqueduct::endpoint::Fd;
+use aqueduct::frame::Framing;
+use aqueduct::{Endpoint, Receiver, Sender, pipe};
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::{role, succeeds};
+use crate::actor::runtime;
+use crate::support::{deadline, is_peer};
+
+/// Asserts that nobody can take `number`, since it was not inherited.
+fn refused(number: RawFd) {
+    let error = child::inherited(number).unwrap_err();
+    assert!(
+        matches!(error, Error::NotInherited { number: it } if it == number),
+        "{error:?}"
+    );
+}
+
+/// Asserts that nobody can take `number` again.
+fn taken(number: RawFd) {
+    let error = child::inherited(number).unwrap_err();
+    assert!(
+        matches!(error, Error::Taken { number: it } if it == number),
+        "{error:?}"
+    );
+}
+
+fn address(number: RawFd) -> Endpoint {
+    Fd::new(number.try_into().unwrap()).unwrap().into()
+}
+
+/// Runs `role` with pipes on its descriptors 3, which it reads, and 4, and as an echo of what it is
+/// sent there.
+async fn echoes(name: &str) {
+    let mut command = role(name);
+    command.pipe_to_child(3).pipe_from_child(4);
+    let mut child = command.spawn().unwrap();
+    let mut channel = child
+        .channel::<Bytes, Bytes, _>(3, 4, Framing::length(), Raw)
+        .unwrap();
+    for size in [0, 1, 100_000] {
+        deadline(channel.send(vec![7; size].into())).await.unwrap();
+        let back = deadline(channel.recv()).await.unwrap().unwrap();
+        assert_eq!(back.len(), size);
+    }
+    deadline(channel.close()).await.unwrap();
+    assert!(
+        deadline(channel.recv()).await.is_none(),
+        "its end was closed"
+    );
+    succeeds(&mut child).await;
+}
+
+#[tokio::test]
+async fn each_is_taken_once_and_only_if_inherited() {
+    echoes("child::inherited::role_takes").await;
+}
+
+#[test]
+fn role_takes() {
+    if !is_peer("child::inherited::role_takes") {
+        return;
+    }
+    runtime().block_on(async {
+        let tx = pipe::Sender::from_owned_fd(child::inherited(4).unwrap()).unwrap();
+        let rx = pipe::Receiver::from_owned_fd(child::inherited(3).unwrap()).unwrap();
+        let own = std::fs::File::open("/dev/null").unwrap();
+        for other in [-1, 0, 1, 2, own.as_raw_fd(), 1000, RawFd::MAX] {
+            refused(other);
+        }
+        taken(3);
+        taken(4);
+        let mut sender = Sender::<Bytes>::new(tx.framed(Framing::length()), Raw);
+        let mut receiver = Receiver::<Bytes>::new(rx.framed(Framing::length()), Raw);
+        while let Some(item) = receiver.recv().await {
+            sender.send(item.unwrap()).await.unwrap();
+        }
+        sender.close().await.unwrap();
+        // They are closed, and no more to be had for that.
+        drop((sender, receiver));
+        taken(3);
+        taken(4);
+    });
+}
+
+#[tokio::test]
+async fn an_address_and_a_call_take_from_the_same_descriptors() {
+    echoes("child::inherited::role_opens").await;
+}
+
+#[test]
+fn role_opens() {
+    if !is_peer("child::inherited::role_opens") {
+        return;
+    }
+    runtime().block_on(async {
+        let options = Options::new();
+        // What it cannot do does not take it.
+        let error = options.open_sender(&address(3)).await.unwrap_err();
+        assert!(
+            matches!(error, connect::Error::Unsupported { .. }),
+            "{error:?}"
+        );
+        let mut incoming = options.open_receiver(&address(3)).await.unwrap();
+        taken(3);
+        let tx = pipe::Sender::from_owned_fd(child::inherited(4).unwrap()).unwrap();
+        match options.open_sender(&address(4)).await.unwrap_err() {
+            connect::Error::Descriptor { problem, .. } => {
+                assert_eq!(problem, DescriptorProblem::Taken);
+            }
+            error => panic!("{error:?}"),
+        }
+        let mut sender = Sender::<Bytes>::new(tx.framed(Framing::length()), Raw);
+
+        while let Some(message) = incoming.next().await {
+            sender.send(message.unwrap().into_body()).await.unwrap();
+        }
+        sender.close().await.unwrap();
+    });
+}
+
+/// What a program has open that is started here by the standard library alone.
+fn a_later_child_has() -> String {
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "echo /proc/$$/fd/*"]);
+    let output = command.output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_taken_reaches_no_child_that_is_started_later() {
+    let mut command = role("child::inherited::role_starts_another");
+    command.pipe_to_child(70).pipe_from_child(71);
+    let mut child = command.spawn().unwrap();
+    succeeds(&mut child).await;
+}
+
+#[test]
+fn role_starts_another() {
+    if !is_peer("child::inherited::role_starts_another") {
+        return;
+    }
+    // As it was handed down, it is handed on.
+    let before = a_later_child_has();
+    assert!(
+        before.contains("/fd/70") && before.contains("/fd/71"),
+        "{before}"
+    );
+    let _taken = child::inherited(70).unwrap();
+    let _opened = runtime().block_on(async {
+        let options = Options::new();
+        options.open_sender(&address(71)).await.unwrap()
+    });
+    let after = a_later_child_has();
+    assert!(
+        !after.contains("/fd/70") && !after.contains("/fd/71"),
+        "{after}"
+    );
+}
+
+/// Until now only the close-on-exec flag told: a descriptor without it could be taken from the part of
+/// the program that owned it, and then was closed twice.
+#[tokio::test]
+async fn one_that_the_program_opened_itself_stays_its_own_whatever_its_flags() {
+    let own = nix::unistd::dup(io::stderr()).unwrap();
+    let number = own.as_raw_fd();
+    // `Taken` where another test had one of this number.
+    child::inherited(number).unwrap_err();
+    let error = Options::new()
+        .open_sender(&address(number))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, connect::Error::Descriptor { .. }),
+        "{error:?}"
+    );
+    nix::sys::stat::fstat(&own).expect("it is still open");
+}
+
+#[tokio::test]
+async fn an_offered_one_is_found_by_its_address_once() {
+    let (reader, writer) = io::pipe().unwrap();
+    let address = connect::offer(reader).unwrap();
+    let options = Options::new();
+    let mut incoming = options.open_receiver(&address).await.unwrap();
+    let error = options.open_receiver(&address).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            connect::Error::Descriptor {
+                problem: DescriptorProblem::Taken,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    drop(writer);
+
+    assert!(deadline(incoming.next()).await.is_none());
+    // And by its number.
+    let (reader, mut writer) = io::pipe().unwrap();
+    let number = reader.as_raw_fd();
+    connect::offer(reader).unwrap();
+    let reader = child::inherited(number).unwrap();
+    taken(number);
+    io::Write::write_all(&mut writer, b"x").unwrap();
+    let mut rx = pipe::Receiver::from_owned_fd(reader).unwrap();
+    let read = tokio::io::AsyncReadExt::read_u8(&mut rx);
+    assert_eq!(deadline(read).await.unwrap(), b'x');
+}
