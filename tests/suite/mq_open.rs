@@ -354,7 +354,19 @@ fn queue_of_another_user_is_refused_unless_allowed() {
     ));
 
     // And the other way round: EACCES, also for unlinking.
+    let shared = QueueName::new();
+    let mut options = OpenOptions::new();
+    options
+        .create_new(true)
+        .capacity(1)
+        .max_message(8)
+        .mode(0o622)
+        .open(&shared.0)
+        .unwrap();
     seteuid(nobody).unwrap();
+    // Root's is no risk: root could read it whoever made it.
+    let mut options = OpenOptions::new();
+    options.write(true).open(&shared.0).unwrap();
     let error = mq::Queue::open(&closed.0).unwrap_err();
     assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
     assert_eq!(error.raw_os_error(), Some(libc::EACCES));

@@ -60,6 +60,7 @@ pub(crate) struct LinkConfig {
     pub(crate) framing: Framing,
     pub(crate) wait: Option<Duration>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) allow_foreign_owner: bool,
 }
 
 impl LinkConfig {
@@ -69,7 +70,8 @@ impl LinkConfig {
         options
             .framing(self.framing.clone())
             .wait(self.wait)
-            .check_name_every(Some(CHECK_NAME_EVERY));
+            .check_name_every(Some(CHECK_NAME_EVERY))
+            .allow_foreign_owner(self.allow_foreign_owner);
         options
     }
 
@@ -197,6 +199,7 @@ impl Link {
             framing: framing.max_frame(self.max_frame),
             wait: self.wait.unwrap_or(default).limit(),
             timeout: self.timeout,
+            allow_foreign_owner: self.allow_foreign_owner,
         }
     }
 }

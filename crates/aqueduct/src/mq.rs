@@ -88,7 +88,7 @@
 //! # Security
 //!
 //! A new queue is [`DEFAULT_MODE`], 0600, exactly. An existing one is taken only if it belongs to
-//! this user ([`OpenOptions::allow_foreign_owner`]), and with a warning if others may use it
+//! this user or to root ([`OpenOptions::allow_foreign_owner`]), and with a warning if others may use it
 //! ([`OpenOptions::strict`]). A queue does not say who sent a message: whoever may write to it can
 //! send anything, and fill it. Names can be seen by all.
 //!

@@ -129,7 +129,7 @@ const QUEUES: &str = "fs.mqueue.queues_max";
 
 fn table(limits: &Limits, room: &Room) -> Table {
     let usage = &limits.usage;
-    let sysctl = |name: &str| format!("sysctl fs.mqueue.{name}");
+    let sysctl = |name: &str| format!("fs.mqueue.{name}");
     let or_unlimited = |limit: Option<u64>| match limit {
         Some(limit) => limit.to_string(),
         None => "unlimited".to_owned(),
@@ -139,14 +139,9 @@ fn table(limits: &Limits, room: &Room) -> Table {
         table.row(vec![name.to_owned(), value, cell(used), on.to_owned(), by]);
     };
     for (name, value, used, on) in [
-        ("msg_max", limits.msg_max, None, "messages in a queue"),
+        ("msg_max", limits.msg_max, None, "messages held"),
         ("msg_default", limits.msg_default, None, "if not said"),
-        (
-            "msgsize_max",
-            limits.msgsize_max,
-            None,
-            "bytes of a message",
-        ),
+        ("msgsize_max", limits.msgsize_max, None, "message bytes"),
         (
             "msgsize_default",
             limits.msgsize_default,
@@ -157,7 +152,7 @@ fn table(limits: &Limits, room: &Room) -> Table {
             "queues_max",
             limits.queues_max,
             Some(usage.queues),
-            "queues of all users",
+            "all queues",
         ),
     ] {
         row(name, value.to_string(), used, on, sysctl(name));
@@ -166,28 +161,22 @@ fn table(limits: &Limits, room: &Room) -> Table {
         or_unlimited(limits.bytes_soft),
         or_unlimited(limits.bytes_hard),
     );
-    let by = "RLIMIT_MSGQUEUE, ulimit -q";
+    let by = "ulimit -q, LimitMSGQUEUE=";
     row(
         "bytes_soft",
         soft,
         Some(usage.own_bytes),
-        "cost of own queues",
+        "own queues",
         by.to_owned(),
     );
-    let by = "RLIMIT_MSGQUEUE, ulimit -Hq";
-    row(
-        "bytes_hard",
-        hard,
-        None,
-        "what the soft one can be",
-        by.to_owned(),
-    );
+    let by = "ulimit -Hq";
+    row("bytes_hard", hard, None, "the soft one", by.to_owned());
     let by = cell(room.ends_with);
     row(
         "room",
         or_unlimited(room.queues),
         None,
-        "more default queues",
+        "default queues",
         by,
     );
     table

@@ -175,6 +175,31 @@ fn who_waits_for_a_queue_that_was_removed_is_told() {
 }
 
 #[test]
+fn a_queue_of_another_user_is_used_only_if_told_to() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: giving a queue away needs root");
+        return;
+    }
+    let queue = Queue::new();
+    let address = queue.address();
+    expect_text(run(&mut aqueduct(&["send", &address, "1"])), 0);
+    let open = aqueduct::mq::Queue::open(&queue.name).unwrap();
+    nix::unistd::fchown(open, Some(65_534.into()), None).unwrap();
+    for command in ["send", "recv"] {
+        let (stdout, stderr) = expect(run(&mut aqueduct(&[command, &address])), 1);
+        assert!(stdout.is_empty());
+        assert!(
+            stderr.contains("belongs to user 65534") && stderr.contains("allow a foreign owner"),
+            "{stderr}"
+        );
+    }
+    let allowed = "--allow-foreign-owner";
+    expect_text(run(&mut aqueduct(&["send", &address, "2", allowed])), 0);
+    let recv = run(&mut aqueduct(&["recv", &address, "-n", "2", allowed]));
+    assert_eq!(expect_text(recv, 0), "1\n2\n");
+}
+
+#[test]
 fn what_a_queue_cannot_take_is_an_error_that_names_the_limit() {
     let queue = Queue::new();
     let address = queue.address();

@@ -161,6 +161,8 @@ fn a_terminal_gets_a_table_of_its_width() {
         assert!(!text.contains('\t') && !text.contains('\x1b'), "{text}");
         assert!(text.lines().count() > 5, "{text}");
         assert!(text.lines().all(|it| it.chars().count() <= 80), "{text}");
+        // Each row fits its line: none begins with a part of the one above.
+        assert!(!text.contains("\n  "), "{text}");
     }
 }
 

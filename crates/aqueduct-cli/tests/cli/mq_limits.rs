@@ -79,7 +79,7 @@ fn limits_predict_how_many_more_queues_can_be_made_and_the_next_is_that_error() 
     let (stdout, stderr) = expect(run(&mut aqueduct(&["mq", "limits"])), 0);
     let stdout = String::from_utf8(stdout).unwrap();
     assert!(
-        stdout.contains("\nroom\t1\t-\tmore default queues\tRLIMIT_MSGQUEUE\n"),
+        stdout.contains("\nroom\t1\t-\tdefault queues\tRLIMIT_MSGQUEUE\n"),
         "{stdout}"
     );
     assert!(

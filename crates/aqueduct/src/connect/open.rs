@@ -31,6 +31,7 @@ pub struct Options {
     pub(super) reconnect: bool,
     pub(super) poll_for: Duration,
     pub(super) check_name_every: Option<Duration>,
+    pub(super) allow_foreign_owner: bool,
     /// Whether what is opened is one direction of a [pair](super::pair).
     pub(super) paired: bool,
 }
@@ -52,6 +53,7 @@ impl Options {
             reconnect: false,
             poll_for: Duration::ZERO,
             check_name_every: None,
+            allow_foreign_owner: false,
             paired: false,
         }
     }
@@ -132,6 +134,13 @@ impl Options {
     /// [`mq::OpenOptions::check_name_every`].
     pub fn check_name_every(&mut self, interval: Option<Duration>) -> &mut Self {
         self.check_name_every = interval;
+        self
+    }
+
+    /// Takes a FIFO or queue that exists whoever it belongs to. By default that has to be this user
+    /// or root: another one may have put it there to listen in.
+    pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
+        self.allow_foreign_owner = allow;
         self
     }
 
@@ -325,7 +334,9 @@ impl Options {
 
     fn fifo(&self, fifo: &endpoint::Fifo) -> fifo::OpenOptions {
         let mut options = fifo::OpenOptions::new();
-        options.create(fifo.create().unwrap_or(self.create));
+        options
+            .create(fifo.create().unwrap_or(self.create))
+            .allow_foreign_owner(self.allow_foreign_owner);
         if let Some(mode) = fifo.mode() {
             options.mode(mode);
         }

@@ -18,7 +18,9 @@ use crate::mq::{Driver, Framed, OpenOptions, Priority, Queue, Receiver, WholeMes
 /// How to open the queue of an address, which goes before what the options say.
 pub(super) fn options(mq: &endpoint::Mq, given: &Options) -> OpenOptions {
     let mut options = inherited(given);
-    options.create(mq.create().unwrap_or(given.create));
+    options
+        .create(mq.create().unwrap_or(given.create))
+        .allow_foreign_owner(given.allow_foreign_owner);
     if let Some(capacity) = mq.capacity() {
         options.capacity(capacity);
     }

@@ -122,8 +122,8 @@ pub enum Error {
 
     /// The queue belongs to another user, who may have made it to be found here.
     #[error(
-        "queue {name} belongs to user {owner}, not to user {euid}: use another name, or \
-         work as that user; a program may trust it (allow_foreign_owner)"
+        "queue {name} belongs to user {owner}, not to user {euid}: use another name, work as that \
+         user, or allow a foreign owner if that one is to be trusted"
     )]
     ForeignOwner {
         /// The queue.

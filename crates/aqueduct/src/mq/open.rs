@@ -142,10 +142,11 @@ impl OpenOptions {
         self
     }
 
-    /// Take an existing queue that belongs to another user.
+    /// Take an existing queue that belongs to another user than this one and root.
     ///
     /// Names are open to all: another user may have made a queue of this name first, to read what
-    /// is sent to it. So this is refused by default, also to root.
+    /// is sent to it. So this is refused by default, also to root. A queue of root's is taken in
+    /// any case: root could read it whoever made it.
     pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
         self.allow_foreign_owner = allow;
         self
@@ -373,7 +374,7 @@ impl OpenOptions {
     fn check_existing(&self, name: &str, stat: &FileStat) -> Result<(), Error> {
         let (owner, euid) = (stat.st_uid, geteuid().as_raw());
         let name = name.to_owned();
-        if owner != euid && !self.allow_foreign_owner {
+        if owner != euid && owner != 0 && !self.allow_foreign_owner {
             return Err(Error::ForeignOwner { name, owner, euid });
         }
         let (mode, allowed) = (stat.st_mode & 0o777, self.mode);
