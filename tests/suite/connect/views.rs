@@ -29,6 +29,28 @@ async fn next(incoming: &mut Incoming) -> Bytes {
 }
 
 #[tokio::test]
+async fn a_receiver_tells_what_it_is_bound_to() {
+    let options = Options::new();
+    let anywhere = endpoint("tcp://localhost:0".into());
+    let mut incoming = options.open_receiver(&anywhere).await.expect("it is bound");
+    let local = incoming.local_endpoint().expect("it is bound").clone();
+    assert_ne!(local, anywhere, "the system chose a port");
+    let mut client = options.open_sender(&local).await.expect("it is there");
+    client.send("hi".into()).await.expect("it is sent");
+    assert_eq!(next(&mut incoming).await, "hi");
+    for scheme in SOCKETS {
+        let dir = dir();
+        let listener = bound(scheme, &dir, &options).await;
+        let address = listener.local_endpoint().clone();
+        assert_eq!(listener.into_incoming().local_endpoint(), Some(&address));
+    }
+    // One that is not bound has no such address.
+    let child = endpoint("exec:true".into());
+    let incoming = options.open_receiver(&child).await.expect("it is started");
+    assert_eq!(incoming.local_endpoint(), None);
+}
+
+#[tokio::test]
 async fn messages_come_from_all_clients_at_the_same_time_each_in_order() {
     const EACH: usize = 100;
     for scheme in SOCKETS {

@@ -79,6 +79,9 @@ async fn send(endpoint: Endpoint, sender: u32, count: u64, size: usize) -> anyho
     Ok(())
 }
 
+/// What a writer says when its first message is in the FIFO.
+pub(super) const BEGUN: &str = "begun\n";
+
 /// Sends numbered messages of many sizes to a FIFO that others write to.
 async fn share(path: OsString, sender: u32, count: u64) -> anyhow::Result<()> {
     let fifo = fifo::OpenOptions::new().open_sender(path).await?;
@@ -86,6 +89,10 @@ async fn share(path: OsString, sender: u32, count: u64) -> anyhow::Result<()> {
     for i in 0..count {
         let size = 20 + (i * 37 % 1500) as usize;
         shared.feed(numbered::message(sender, i, size)).await?;
+        if i == 0 {
+            shared.flush().await?;
+            std::io::stdout().write_all(BEGUN.as_bytes())?;
+        }
     }
     shared.close().await?;
     Ok(())

@@ -2,10 +2,14 @@
 
 use std::os::unix::process::ExitStatusExt;
 
+use anyhow::Context;
 use aqueduct::Endpoint;
 use aqueduct::endpoint::Fifo;
 use aqueduct::fifo::OpenOptions;
+use tokio::io::AsyncReadExt;
+use tokio::process::Child;
 
+use super::peer::BEGUN;
 use super::stage::{Stage, count, tally};
 
 /// Writers that finish.
@@ -33,6 +37,8 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
         "{} messages by each of {WRITERS} writers",
         count(EACH)
     ))?;
+    // Its first message is in the FIFO before it is killed.
+    begun(&mut endless).await?;
     for mut writer in writers {
         anyhow::ensure!(writer.wait().await?.success(), "a writer failed");
     }
@@ -49,6 +55,7 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
         tally.check_sender(writer, EACH)?;
     }
     let of_killed = tally.senders.get(&WRITERS).copied().unwrap_or_default();
+    anyhow::ensure!(of_killed > 0, "nothing came of the one that was killed");
     stage.received(format_args!(
         "{} messages, {} of them by the one that was killed",
         count(tally.messages),
@@ -56,4 +63,13 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
     ))?;
     stage.verified("none torn, lost or doubled; in order for each writer")?;
     stage.speed(tally.messages, tally.bytes, tally.time)
+}
+
+/// Waits until a writer says that it has sent something.
+async fn begun(writer: &mut Child) -> anyhow::Result<()> {
+    let stdout = writer.stdout.as_mut().context("it is piped")?;
+    let mut said = [0; BEGUN.len()];
+    stdout.read_exact(&mut said).await?;
+    anyhow::ensure!(said == *BEGUN.as_bytes(), "a writer said something else");
+    Ok(())
 }

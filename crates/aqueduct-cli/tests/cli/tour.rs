@@ -44,6 +44,11 @@ fn every_step_is_shown_verified_and_cleaned_up() {
         text.ends_with("All 6 steps verified; nothing is left behind.\n"),
         "{text}"
     );
+    let killed = text
+        .lines()
+        .find_map(|it| it.strip_suffix(" of them by the one that was killed"))
+        .expect("it is told");
+    assert!(!killed.ends_with(" 0"), "{killed}");
     assert_eq!(
         text.matches("at the other end is process ").count(),
         2,
@@ -108,8 +113,11 @@ fn a_tour_that_nobody_looks_at_ends_quietly() {
 fn there_are_colours_on_a_terminal_unless_they_are_not_wanted() {
     for (no_color, colors) in [("", true), ("1", false)] {
         let pty = nix::pty::openpty(None, None).unwrap();
+        // It is killed, and then what it has made stays: in a directory of ours.
+        let dir = Dir::new();
         let mut tour = aqueduct(&["tour"]);
         tour.env("NO_COLOR", no_color)
+            .env("TMPDIR", dir.path(""))
             .stdout(pty.slave)
             .stderr(Stdio::null());
         let mut child = tour.spawn().unwrap();

@@ -13,6 +13,7 @@ use super::half::{Half, Rest};
 use crate::Receiver;
 use crate::child::Child;
 use crate::codec::Decode;
+use crate::endpoint::Endpoint;
 use crate::frame::{BoxFrameStream, FramedRead, Framing};
 
 /// Messages that come from an endpoint.
@@ -29,6 +30,8 @@ use crate::frame::{BoxFrameStream, FramedRead, Framing};
 pub struct Incoming {
     inlet: Pin<Box<dyn Inlet + Send>>,
     child: Option<Child>,
+    /// What was bound for it.
+    local: Option<Endpoint>,
 }
 
 /// What each kind of transport has to offer.
@@ -48,7 +51,13 @@ impl Incoming {
         Self {
             inlet: Box::pin(inlet),
             child: None,
+            local: None,
         }
+    }
+
+    pub(super) fn bound_to(mut self, local: Endpoint) -> Self {
+        self.local = Some(local);
+        self
     }
 
     pub(super) fn with_child(mut self, child: Child) -> Self {
@@ -106,6 +115,13 @@ impl Incoming {
     /// [`Options::reconnect`]: super::Options::reconnect
     pub fn stop(&mut self) {
         self.inlet.as_mut().stop();
+    }
+
+    /// What to connect to, to send to this, where it was bound to a two-way endpoint; for TCP with the
+    /// address and port that the system chose where a name or port 0 was asked for. As
+    /// [`Listener::local_endpoint`](super::Listener::local_endpoint).
+    pub fn local_endpoint(&self) -> Option<&Endpoint> {
+        self.local.as_ref()
     }
 
     /// How many bytes were taken of a message that is not whole yet (framing included).

@@ -157,7 +157,10 @@ impl Listener {
     pub fn into_incoming(self) -> Incoming {
         match self.inner {
             Inner::Once(Some(connection)) => connection.into_incoming(),
-            _ => Incoming::new(Clients::new(self)),
+            _ => {
+                let local = self.local.clone();
+                Incoming::new(Clients::new(self)).bound_to(local)
+            }
         }
     }
 }
