@@ -67,7 +67,8 @@ Examples:
   aqueduct tour
   aqueduct tour > tour.txt && echo all verified
 
-The exit code is 0 if every step was verified to the end.";
+The exit code is 0 if every step was verified to the end, whoever looks: with
+| head it goes on unseen.";
 
 /// Messages between processes: FIFOs, queues and sockets by one kind of address.
 #[derive(Debug, Parser)]

@@ -22,6 +22,7 @@ mod report;
 mod send;
 mod serve;
 mod signals;
+mod sole_reader;
 mod stdout;
 mod table;
 mod tour;

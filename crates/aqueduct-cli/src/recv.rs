@@ -19,6 +19,7 @@ use crate::output::Printer;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::signals::Signals;
+use crate::sole_reader::SoleReader;
 
 /// How many bytes of output are gathered, as long as there are messages without waiting.
 const BATCH: usize = 64 * 1024;
@@ -34,7 +35,7 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
         () = signals.recv() => return Ok(Exit::Done),
         opened = open(&config, report) => opened,
     };
-    let mut incoming = opened?;
+    let (mut incoming, _sole) = opened?;
     let child = incoming.take_child();
     if let Some(count) = config.count {
         incoming.limit(count);
@@ -64,9 +65,12 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
     }
 }
 
-async fn open(config: &RecvConfig, report: &Report) -> anyhow::Result<Incoming> {
+async fn open(
+    config: &RecvConfig,
+    report: &Report,
+) -> anyhow::Result<(Incoming, Option<SoleReader>)> {
     let (endpoint, link) = (&config.endpoint, &config.link);
-    Ok(match (config.side, endpoint) {
+    let incoming = match (config.side, endpoint) {
         (Side::Connect, _) => {
             let connection = link::open(endpoint, link, config.side, report).await?;
             connection.into_incoming()
@@ -74,8 +78,14 @@ async fn open(config: &RecvConfig, report: &Report) -> anyhow::Result<Incoming> 
         (Side::Bind, Endpoint::Tcp(_) | Endpoint::Unix(_) | Endpoint::UnixPacket(_)) => {
             link::bind(endpoint, link, report).await?.into_incoming()
         }
-        (Side::Bind, _) => link.options().open_receiver(endpoint).await?,
-    })
+        (Side::Bind, _) => {
+            let options = link.options();
+            let opening = options.open_receiver(endpoint);
+            let (sole, incoming) = SoleReader::before(endpoint, opening).await?;
+            return Ok((incoming, sole));
+        }
+    };
+    Ok((incoming, None))
 }
 
 struct Recv {

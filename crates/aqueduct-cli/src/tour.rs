@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use self::stage::{OutputClosed, Stage};
+use self::stage::Stage;
 use crate::exit::Exit;
 use crate::signals::Signals;
 
@@ -61,14 +61,10 @@ const STEPS: &[Step] = &[
 
 pub(crate) async fn run() -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let result = tokio::select! {
+    tokio::select! {
         biased;
-        () = signals.recv() => Err(anyhow::anyhow!("the tour was stopped before its end")),
+        () = signals.recv() => anyhow::bail!("the tour was stopped before its end"),
         result = all() => result,
-    };
-    match result {
-        Err(error) if error.is::<OutputClosed>() => Ok(Exit::Done),
-        result => result,
     }
 }
 
@@ -87,7 +83,6 @@ async fn all() -> anyhow::Result<Exit> {
             .unwrap_or_else(|_| anyhow::bail!("it takes too long"));
         match result {
             Ok(()) => {}
-            Err(error) if error.is::<OutputClosed>() => return Err(error),
             Err(error) => {
                 failed += 1;
                 stage.failed(&error)?;

@@ -19,6 +19,7 @@ use crate::exit::Exit;
 use crate::recv;
 use crate::report::Report;
 use crate::signals::Signals;
+use crate::sole_reader::SoleReader;
 
 /// How long after a signal the rest of a message that was begun is waited for.
 const GRACE: Duration = Duration::from_millis(500);
@@ -36,7 +37,9 @@ pub(super) async fn run(
     report: &Report,
 ) -> anyhow::Result<Exit> {
     let endpoint = lasting(&config.endpoint);
-    let mut incoming = config.link.options().open_receiver(&endpoint).await?;
+    let options = config.link.options();
+    let opening = options.open_receiver(&endpoint);
+    let (_sole, mut incoming) = SoleReader::before(&endpoint, opening).await?;
     begun(report, config, &config.endpoint);
     let facts = Facts::new(&config.endpoint);
     let mut printed = Printed::new()?;

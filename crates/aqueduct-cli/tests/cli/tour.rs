@@ -98,15 +98,29 @@ fn a_tour_that_is_stopped_fails_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_tour_that_nobody_looks_at_ends_quietly() {
-    let (reader, out) = std::io::pipe().unwrap();
-    let mut tour = aqueduct(&["tour"]);
-    let tour = tour.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
-    let mut reader = BufReader::new(reader);
-    reader.read_line(&mut String::new()).unwrap();
-    drop(reader);
-    let output = tour.wait_with_output().unwrap();
-    expect_text(output, 0);
+fn a_tour_that_nobody_looks_at_is_quietly_verified_to_its_end_all_the_same() {
+    let dir = Dir::new();
+    for broken in [false, true] {
+        let (reader, out) = std::io::pipe().unwrap();
+        let mut tour = aqueduct(&["tour"]);
+        tour.stdout(out).stderr(Stdio::piped());
+        if broken {
+            // Its working directory cannot be made.
+            tour.env("TMPDIR", dir.path("nowhere"));
+        }
+        let tour = tour.spawn().unwrap();
+        let mut reader = BufReader::new(reader);
+        if broken {
+            drop(reader);
+        } else {
+            reader.read_line(&mut String::new()).unwrap();
+            drop(reader);
+        }
+        let output = tour.wait_with_output().unwrap();
+        let (_, stderr) = expect(output, i32::from(broken));
+        assert_eq!(stderr.contains("temporary directory"), broken, "{stderr}");
+        assert_eq!(stderr.is_empty(), !broken, "{stderr}");
+    }
 }
 
 #[test]
