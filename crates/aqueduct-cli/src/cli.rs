@@ -42,7 +42,11 @@ Examples:
   aqueduct send fifo:/tmp/x --frame nul hi          # to a C program
   aqueduct send fifo:/tmp/x --input whole < photo.jpg --frame length
   aqueduct send mq:/jobs --priority 9 'call the plumber'
-  aqueduct send fifo:/tmp/jobs --wait 5s done || echo nobody there";
+  aqueduct send fifo:/tmp/jobs --wait 5s done || echo nobody there
+
+--timeout is for each step, not for all of it: as long as the system takes
+something in that time it goes on. Of a socket that is full it takes nothing
+until the reader has read most of what is there.";
 
 const RECV_EXAMPLES: &str = "\
 Examples:

@@ -30,6 +30,14 @@ impl Queue {
         format!("mq:{}?capacity=4&max-message=64", self.name)
     }
 
+    fn exists(&self) -> bool {
+        let name = CString::new(self.name.as_str()).unwrap();
+        mq_open(name.as_c_str(), MQ_OFlag::O_RDONLY, Mode::empty(), None).is_ok_and(|it| {
+            mq_close(it).unwrap();
+            true
+        })
+    }
+
     /// How many messages are in it.
     fn depth(&self) -> i64 {
         let name = CString::new(self.name.as_str()).unwrap();
@@ -144,6 +152,25 @@ fn a_full_queue_times_out_and_what_did_not_go_is_told() {
     assert!(stderr.contains("nothing went to"), "{stderr}");
     let recv = run(&mut aqueduct(&["recv", &queue.address(), "-n", "4"]));
     assert_eq!(expect_text(recv, 0), "1\n2\n3\n4\n");
+}
+
+#[test]
+fn each_message_for_a_full_queue_has_the_whole_time_limit() {
+    let queue = Queue::new();
+    let address = queue.address();
+    // Four of them fit.
+    let messages = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let mut send = aqueduct(&["send", &address, "--timeout", "2s"]);
+    let send = start(send.args(messages).stdin(std::process::Stdio::null()));
+    until("it is full", || queue.exists() && queue.depth() == 4);
+    let mut all = String::new();
+    for _ in messages {
+        // All five that wait together take longer than the limit.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        all += &expect_text(run(&mut aqueduct(&["recv", &address, "-n", "1"])), 0);
+    }
+    expect_text(send.finish(), 0);
+    assert_eq!(all, "1\n2\n3\n4\n5\n6\n7\n8\n9\n");
 }
 
 #[test]
