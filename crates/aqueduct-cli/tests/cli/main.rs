@@ -1,6 +1,7 @@
 //! End-to-end tests of the command, against real second processes.
 
 mod address;
+mod bad_input;
 mod c_peer;
 mod call;
 mod doctor;
