@@ -5,6 +5,8 @@ mod receive;
 mod send;
 mod serve;
 
+pub(crate) use send::wait_for_fifo;
+
 use std::io;
 use std::path::{Path, PathBuf};
 

@@ -11,7 +11,7 @@ use nix::unistd::pipe2;
 use super::{Place, end_session};
 use crate::figures::Figures;
 use crate::message::Sizes;
-use crate::peer::{End, LINK_FD, Link, Role};
+use crate::peer::{End, LINK_FD, Link, Role, wait_for_fifo};
 use crate::process::Process;
 
 const SENDERS: usize = 3;
@@ -240,18 +240,5 @@ impl Shared {
             _ => None,
         };
         Process::start(notes, id, role, fd)
-    }
-}
-
-/// Opens the FIFO once its receiver has made it.
-async fn wait_for_fifo(options: &fifo::OpenOptions, path: &Path) -> anyhow::Result<fifo::Sender> {
-    let deadline = std::time::Instant::now() + Duration::from_secs(40);
-    loop {
-        match options.open_sender(path).await {
-            Err(fifo::Error::NotFound { .. }) if std::time::Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-            opened => return Ok(opened?),
-        }
     }
 }

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::time::Duration;
 
 use aqueduct::child::inherited;
 use aqueduct::fifo::{self, SharedSender};
@@ -46,6 +47,22 @@ pub(super) async fn run(
     }
 }
 
+/// Opens the FIFO once its receiver has made it.
+pub(crate) async fn wait_for_fifo(
+    options: &fifo::OpenOptions,
+    path: &Path,
+) -> anyhow::Result<fifo::Sender> {
+    let deadline = std::time::Instant::now() + Duration::from_secs(40);
+    loop {
+        match options.open_sender(path).await {
+            Err(fifo::Error::NotFound { .. }) if std::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
 async fn open(link: &Link) -> anyhow::Result<BoxFrameSink> {
     Ok(match link {
         Link::Pipe => {
@@ -54,8 +71,8 @@ async fn open(link: &Link) -> anyhow::Result<BoxFrameSink> {
         }
         Link::Packets => Box::pin(pipe::packet::Sender::from_shared_fd(inherited(LINK_FD)?)?),
         Link::Fifo(path) => {
-            let mut options = fifo::OpenOptions::new();
-            let sender = options.create(true).open_sender(path).await?;
+            // Its receiver makes it, and so is the one that removes it.
+            let sender = wait_for_fifo(&fifo::OpenOptions::new(), path).await?;
             Box::pin(sender.framed(Framing::length()))
         }
         Link::SharedFifo(path) => {
