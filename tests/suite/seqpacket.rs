@@ -1,22 +1,21 @@
-//! `SOCK_SEQPACKET`: fact 73, boundaries, ends, full buffers and cancellation.
+//! `SOCK_SEQPACKET`: boundaries, ends, full buffers and cancellation.
+
+mod ends;
+mod halves;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
-use std::time::Duration;
 
 use aqueduct::unix::seqpacket::{self, Receiver, Sender, Socket};
 use aqueduct::unix::{BindOptions, ConnectOptions, MessageError};
 use bytes::Bytes;
-use futures_util::stream::FusedStream;
 use futures_util::{SinkExt, StreamExt};
 use socket2::{Domain, Type};
-use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
+use tokio_test::{assert_pending, assert_ready};
 
-use crate::actor::{Actor, runtime, say, told};
-use crate::support::{deadline, is_peer};
+use crate::actor::runtime;
+use crate::support::deadline;
 
 fn pair() -> (Socket, Socket) {
     seqpacket::pair().expect("a pair")
@@ -110,7 +109,7 @@ async fn the_largest_message_goes_through_and_one_byte_more_is_refused_with_both
     );
     assert!(client.try_recv().is_err(), "nothing was sent");
 
-    // Fact 73: the receiver's limit is lower, and nothing is cut off in silence.
+    // The receiver's limit is lower, and nothing is cut off in silence.
     client
         .send(&[3; 1001])
         .await
@@ -175,7 +174,6 @@ async fn recv_into_takes_the_buffer_as_the_limit() {
     assert_eq!(deadline(b.recv_into(&mut buf)).await.expect("the end"), 0);
 }
 
-// Fact 73.
 #[tokio::test]
 async fn an_empty_message_is_not_sent_and_a_foreign_one_reads_as_the_end() {
     let (a, b) = pair();
@@ -195,127 +193,6 @@ async fn an_empty_message_is_not_sent_and_a_foreign_one_reads_as_the_end() {
     let (ours, theirs) = half();
     theirs.send(b"").expect("the kernel takes it");
     assert_eq!(next(&ours).await, None);
-}
-
-#[tokio::test]
-async fn what_was_sent_arrives_before_the_end_and_a_half_closed_peer_can_still_answer() {
-    let (a, b) = pair();
-    a.send(b"last words").await.expect("sent");
-    a.shutdown_write().expect("shut down");
-    assert_eq!(next(&b).await.as_deref(), Some(&b"last words"[..]));
-    for _ in 0..3 {
-        assert_eq!(next(&b).await, None);
-    }
-    b.send(b"answer").await.expect("sent");
-    assert_eq!(next(&a).await.as_deref(), Some(&b"answer"[..]));
-    let error = a.send(b"more").await.expect_err("shut down");
-    assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
-
-    drop(b);
-    assert_eq!(next(&a).await, None);
-}
-
-#[tokio::test]
-async fn a_peer_that_left_messages_unread_resets_and_one_that_drains_does_not() {
-    for drain in [false, true] {
-        let (a, b) = pair();
-        a.send(b"unread").await.expect("sent");
-        a.send(b"unread").await.expect("sent");
-        b.send(b"reply").await.expect("sent");
-        let closing = tokio::spawn(async move {
-            if drain {
-                b.close(Duration::from_secs(20)).await
-            } else {
-                drop(b);
-                Ok(0)
-            }
-        });
-        if drain {
-            assert_eq!(next(&a).await.as_deref(), Some(&b"reply"[..]));
-            assert_eq!(next(&a).await, None);
-            drop(a);
-            assert_eq!(
-                deadline(closing).await.expect("no panic").expect("closed"),
-                2
-            );
-        } else {
-            deadline(closing).await.expect("no panic").expect("dropped");
-            assert_eq!(next(&a).await.as_deref(), Some(&b"reply"[..]));
-            let error = deadline(a.recv()).await.expect_err("it is no orderly end");
-            assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
-            assert_eq!(next(&a).await, None, "it is told once");
-            let error = a.send(b"more").await.expect_err("it is gone");
-            assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
-        }
-    }
-    let (_a, b) = pair();
-    let error = deadline(b.close(Duration::from_millis(20)))
-        .await
-        .expect_err("a stays");
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-}
-
-/// The kernel tells of a reset before the messages that still lie in the socket: a stream, which ends
-/// at an error, lost them.
-#[tokio::test]
-async fn what_was_sent_before_a_reset_arrives_before_it() {
-    let (a, b) = pair();
-    a.send(b"unread").await.expect("sent");
-    for i in 0..3_u8 {
-        b.send(&[i]).await.expect("sent");
-    }
-    drop(b);
-    let mut buf = [0; 4];
-    assert_eq!(deadline(a.recv_into(&mut buf)).await.expect("one"), 1);
-    assert_eq!(a.try_recv().expect("one").as_deref(), Some(&[1][..]));
-    let (_sender, mut stream) = a.into_split();
-    let item = deadline(stream.next()).await.expect("no end yet");
-    assert_eq!(item.expect("one")[..], [2]);
-    let error = deadline(stream.next()).await.expect("no end yet");
-    let errno = error.expect_err("it is no orderly end").raw_os_error();
-    assert_eq!(errno, Some(libc::ECONNRESET));
-    assert!(deadline(stream.next()).await.is_none());
-}
-
-#[tokio::test]
-async fn what_a_killed_process_had_sent_arrives_and_then_the_end() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("socket");
-    let mut listener = seqpacket::bind(&path).expect("bound");
-    let mut actor = Actor::spawn("seqpacket::role_sender");
-    actor.tell(path.to_str().expect("it is text"));
-    let server = deadline(listener.next())
-        .await
-        .expect("one more")
-        .expect("accepted");
-    assert_eq!(
-        server.peer_credentials().expect("known").pid,
-        Some(actor.peer.0.id() as i32)
-    );
-    assert_eq!(actor.hear().await, "sent");
-    actor.peer.kill();
-    for i in 0..10_u8 {
-        assert_eq!(next(&server).await.as_deref(), Some(&[i; 100][..]));
-    }
-    assert_eq!(next(&server).await, None);
-}
-
-#[test]
-fn role_sender() {
-    if !is_peer("seqpacket::role_sender") {
-        return;
-    }
-    let path = told().expect("a path");
-    let runtime = runtime();
-    let _socket = runtime.block_on(async {
-        let socket = seqpacket::connect(path).await.expect("connected");
-        for i in 0..10_u8 {
-            socket.send(&[i; 100]).await.expect("sent");
-        }
-        socket
-    });
-    say("sent");
-    told();
 }
 
 #[tokio::test]
@@ -411,159 +288,6 @@ async fn many_tasks_on_one_socket_share_the_messages_without_loss() {
     }
     all.sort_unstable();
     assert!(all.into_iter().eq(0..5000));
-}
-
-#[tokio::test]
-async fn the_halves_are_a_sink_and_a_stream_with_back_pressure() {
-    let (a, b) = pair();
-    let (mut sink, _a) = a.into_split();
-    let (_b, mut stream) = b.into_split();
-    let sending = tokio::spawn(async move {
-        for i in 0..20_000_u32 {
-            let mut message = vec![0; 100];
-            message[..4].copy_from_slice(&i.to_be_bytes());
-            sink.feed(message.into()).await.expect("sent");
-        }
-        sink.close().await.expect("closed");
-        let error = sink
-            .send(Bytes::from_static(b"late"))
-            .await
-            .expect_err("closed");
-        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-    });
-    let mut count = 0_u32;
-    while let Some(message) = deadline(stream.next()).await {
-        let message = message.expect("received");
-        assert_eq!(message[..4], count.to_be_bytes());
-        count += 1;
-    }
-    assert_eq!(count, 20_000);
-    assert!(stream.is_terminated());
-    assert!(deadline(stream.next()).await.is_none());
-    deadline(sending).await.expect("no panic");
-}
-
-#[tokio::test]
-async fn one_message_waits_in_a_sink_whose_buffer_is_full_and_flush_sends_it() {
-    let (a, b) = pair();
-    let filled = fill(&a, &[1; 1000]);
-    let (mut sink, _a) = a.into_split();
-    {
-        let mut feeding = tokio_test::task::spawn(sink.feed(Bytes::from(vec![2; 1000])));
-        assert_ready_ok!(feeding.poll());
-    }
-    {
-        let mut flushing = tokio_test::task::spawn(sink.flush());
-        assert_pending!(flushing.poll());
-    }
-    {
-        // Dropped before it was accepted: it is not sent.
-        let mut feeding = tokio_test::task::spawn(sink.feed(Bytes::from(vec![9; 1000])));
-        assert_pending!(feeding.poll());
-    }
-    for _ in 0..filled {
-        assert_eq!(next(&b).await.expect("one more")[0], 1);
-    }
-    assert!(b.try_recv().is_err(), "it still waits");
-    deadline(sink.flush()).await.expect("there is room");
-    assert_eq!(next(&b).await.expect("one more")[0], 2);
-    // Dropping it ends the direction, although the other half lives.
-    drop(sink);
-    assert_eq!(next(&b).await, None);
-}
-
-/// tarpc and others flush until there is room: a sink that had none for want of budget, and yet was
-/// flushed at once, made them spin for ever.
-#[tokio::test]
-async fn a_sink_without_budget_is_not_ready_to_flush_either() {
-    let (a, b) = pair();
-    let (mut sink, _stream) = a.into_split();
-    let until_spent = std::future::poll_fn(|cx| {
-        // More than any budget.
-        for _ in 0..1000 {
-            if sink.poll_ready_unpin(cx).is_pending() {
-                return Poll::Ready(sink.poll_flush_unpin(cx).is_pending());
-            }
-            sink.start_send_unpin(Bytes::from_static(b"x"))
-                .expect("there is room");
-            b.try_recv().expect("it is there");
-        }
-        panic!("the budget has no end");
-    });
-    assert!(until_spent.await);
-}
-
-#[tokio::test]
-async fn a_message_too_large_is_one_error_of_the_stream_and_the_end_is_final() {
-    let (ours, theirs) = half();
-    let (_sender, mut stream) = ours.into_split();
-    let large = vec![0; seqpacket::DEFAULT_MAX_MESSAGE + 1];
-    theirs.set_send_buffer_size(large.len()).expect("an option");
-    if theirs.send(&large).is_err() {
-        eprintln!("skipped: net.core.wmem_max allows no message that large");
-        return;
-    }
-    theirs.send(b"next").expect("sent");
-    let refused = message_error(deadline(stream.next()).await.expect("an error"));
-    let limit = seqpacket::DEFAULT_MAX_MESSAGE;
-    assert_eq!(
-        refused,
-        MessageError::Truncated {
-            len: limit + 1,
-            limit
-        }
-    );
-    let message = deadline(stream.next())
-        .await
-        .expect("one more")
-        .expect("received");
-    assert_eq!(&message[..], b"next");
-    drop(theirs);
-    assert!(deadline(stream.next()).await.is_none());
-    assert!(deadline(stream.next()).await.is_none());
-}
-
-// Finding 2: a loop on a descriptor that is always ready must not starve the others.
-#[tokio::test]
-async fn a_stream_that_never_runs_dry_lets_other_tasks_run() {
-    let (ours, theirs) = half();
-    theirs.set_nonblocking(false).expect("an option");
-    let stop = Arc::new(AtomicBool::new(false));
-    let flood =
-        {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) && theirs.send(&[0; 16]).is_ok() {}
-            })
-        };
-    let other = {
-        let stop = Arc::clone(&stop);
-        tokio::spawn(async move {
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            stop.store(true, Ordering::Relaxed);
-        })
-    };
-    // With no turn for the other task this would go on for ever.
-    deadline(async { while ours.recv().await.expect("received").is_some() {} }).await;
-    deadline(other).await.expect("no panic");
-    flood.join().expect("no panic");
-
-    let (a, b) = pair();
-    let turns = Arc::new(AtomicBool::new(false));
-    let other = {
-        let turns = Arc::clone(&turns);
-        tokio::spawn(async move { turns.store(true, Ordering::Relaxed) })
-    };
-    let mut sent = 0_u32;
-    while !turns.load(Ordering::Relaxed) {
-        a.send(b"x").await.expect("sent");
-        b.try_recv().expect("received");
-        sent += 1;
-        assert!(sent < 100_000, "the other task has no turn");
-    }
-    other.await.expect("no panic");
 }
 
 // Lesson of the measurements: a socket registered for writing is woken by its own messages' being

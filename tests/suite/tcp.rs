@@ -1,7 +1,9 @@
-//! TCP: facts 61-68, options, errors and cancellation.
+//! TCP: options, ends, errors and cancellation.
+
+mod waiting;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -10,9 +12,9 @@ use futures_util::StreamExt;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_test::{assert_pending, assert_ready};
+use tokio_test::assert_ready;
 
-use crate::actor::{Actor, runtime, say};
+use crate::actor::{Actor, runtime};
 use crate::support::{deadline, is_peer};
 
 async fn linked() -> (TcpStream, TcpStream) {
@@ -106,7 +108,6 @@ async fn keepalive_reaches_the_sockets_of_both_sides() {
     assert!(matches!(wrong, Err(Error::Io { .. })), "{wrong:?}");
 }
 
-// Fact 61.
 #[tokio::test]
 async fn after_a_half_close_the_peer_reads_the_end_and_can_still_answer() {
     for drop_half in [false, true] {
@@ -133,7 +134,6 @@ async fn after_a_half_close_the_peer_reads_the_end_and_can_still_answer() {
     }
 }
 
-// Fact 62.
 #[tokio::test]
 async fn closing_with_unread_input_resets_the_client_and_draining_first_does_not() {
     for drain in [false, true] {
@@ -188,7 +188,6 @@ async fn a_peer_that_does_not_end_or_sends_for_ever_delays_closing_only_so_long(
     deadline(endless).await.expect("the sender is told");
 }
 
-// Fact 63.
 #[tokio::test]
 async fn a_write_to_a_closed_peer_fails_at_the_second_try() {
     let (mut client, server) = linked().await;
@@ -210,69 +209,6 @@ async fn a_write_to_a_closed_peer_fails_at_the_second_try() {
     );
 }
 
-// Fact 65.
-#[tokio::test]
-async fn a_full_backlog_is_a_timeout_that_says_so_and_not_a_refusal() {
-    let listener = BindOptions::new()
-        .backlog(1)
-        .bind(":0")
-        .await
-        .expect("a port");
-    let at = listener.local_addr().expect("bound");
-    let mut options = ConnectOptions::new();
-    options.timeout(Duration::from_millis(300));
-    let mut connected = Vec::new();
-    let error = loop {
-        match deadline(options.connect(at)).await {
-            Ok(stream) => connected.push(stream),
-            Err(error) => break error,
-        }
-        assert!(connected.len() < 16, "the backlog never fills");
-    };
-    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
-    assert!(error.to_string().contains("backlog"), "{error}");
-    assert!(error.to_string().contains(&at.to_string()), "{error}");
-}
-
-// Fact 66.
-#[tokio::test]
-async fn without_free_descriptors_the_listener_takes_no_core_and_accepts_when_there_are_some() {
-    let mut actor = Actor::spawn("tcp::role_full");
-    let at: SocketAddr = actor.hear().await.parse().expect("an address");
-    let mut client = deadline(tcp::connect(at))
-        .await
-        .expect("the backlog takes it");
-    actor.tell("measure");
-    let used: u64 = actor.hear().await.parse().expect("microseconds");
-    assert!(used < 50_000, "{used} us of CPU in half a second");
-    actor.tell("free");
-    assert_eq!(actor.hear().await, "accepted");
-    assert_eq!(deadline(client.read_u8()).await.expect("served"), b'!');
-    actor.succeed().await;
-}
-
-#[test]
-fn role_full() {
-    if !is_peer("tcp::role_full") {
-        return;
-    }
-    let runtime = runtime();
-    let mut listener = runtime.block_on(tcp::bind(":0")).expect("a port");
-    say(listener.local_addr().expect("bound"));
-    let held = crate::actor::take_all_descriptors();
-    let accepted = runtime.spawn(async move {
-        let mut stream = listener.next().await.expect("one more").expect("accepted");
-        stream.write_all(b"!").await.expect("the client lives");
-        stream
-    });
-    crate::actor::measure_then_free(held);
-    let stream = runtime.block_on(accepted).expect("no panic");
-    say("accepted");
-    crate::actor::told();
-    drop(stream);
-}
-
-// Fact 67.
 #[tokio::test]
 async fn a_server_that_closed_its_connections_can_bind_its_port_again_at_once() {
     let listener = tcp::bind(":0").await.expect("a port");
@@ -293,7 +229,7 @@ async fn a_server_that_closed_its_connections_can_bind_its_port_again_at_once() 
     assert_eq!(again.local_addr().expect("bound"), at);
 }
 
-// Fact 68. Which of a few thousand attempts meets itself is chance, so the port is chosen here.
+// Which of a few thousand attempts meets itself is chance, so the port is chosen here.
 #[tokio::test]
 async fn a_connection_to_itself_is_refused_and_leaves_the_port_free() {
     let (reserved, at) = quiet_port();
@@ -337,43 +273,6 @@ async fn a_connection_to_itself_is_refused_and_leaves_the_port_free() {
         ),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn connect_waits_for_a_server_that_comes_later_if_asked_to() {
-    let (reserved, at) = quiet_port();
-    let error = tcp::connect(at).await.expect_err("nobody listens");
-    assert!(matches!(error, Error::Refused { .. }), "{error}");
-    assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
-
-    let mut options = ConnectOptions::new();
-    options.retry(true).timeout(None);
-    let mut connecting = Box::pin(options.connect(at));
-    let early = tokio::time::timeout(Duration::from_millis(30), &mut connecting).await;
-    assert!(early.is_err(), "it goes on");
-    reserved.listen(1).expect("it can listen");
-    deadline(connecting).await.expect("connected in the end");
-
-    drop(reserved);
-    // A process that another test is just starting may have a duplicate.
-    while StdStream::connect(at).is_ok() {
-        tokio::task::yield_now().await;
-    }
-    let start = std::time::Instant::now();
-    options.timeout(Duration::from_millis(60));
-    let error = deadline(options.connect(at))
-        .await
-        .expect_err("nobody listens");
-    assert!(start.elapsed() >= Duration::from_millis(60));
-    let Error::TimedOut {
-        source: Some(source),
-        ..
-    } = &error
-    else {
-        panic!("{error:?}");
-    };
-    let source = source.get_ref().and_then(|e| e.downcast_ref::<Error>());
-    assert!(matches!(source, Some(Error::Refused { .. })), "{source:?}");
 }
 
 #[tokio::test]
@@ -442,57 +341,6 @@ fn without_a_runtime_opening_is_an_error_and_no_panic() {
     assert!(matches!(result, Err(Error::Io { .. })), "{result:?}");
     let result = assert_ready!(tokio_test::task::spawn(tcp::connect(":1")).poll());
     assert!(matches!(result, Err(Error::Io { .. })), "{result:?}");
-}
-
-#[tokio::test]
-async fn a_dropped_accept_loses_no_connection() {
-    let mut listener = tcp::bind(":0").await.expect("a port");
-    let at = listener.local_addr().expect("bound");
-    for _ in 0..20 {
-        let mut accepting = tokio_test::task::spawn(listener.accept());
-        assert_pending!(accepting.poll());
-        let client = StdStream::connect(at).expect("connected");
-        // Woken or not, it goes before it is polled again.
-        drop(accepting);
-        let (server, peer) = deadline(listener.accept()).await.expect("accepted");
-        assert_eq!(client.local_addr().ok(), Some(peer));
-        drop(server);
-
-        let mut next = tokio_test::task::spawn(listener.next());
-        assert_pending!(next.poll());
-        let client = StdStream::connect(at).expect("connected");
-        drop(next);
-        let server = deadline(listener.next())
-            .await
-            .expect("one more")
-            .expect("accepted");
-        assert_eq!(client.local_addr().ok(), server.peer_addr().ok());
-    }
-}
-
-#[tokio::test]
-async fn a_dropped_connect_leaves_no_connection_behind() {
-    let listener = tcp::bind(":0").await.expect("a port");
-    let at = listener.local_addr().expect("bound");
-    for polls in 0..4 {
-        let mut connecting = tokio_test::task::spawn(tcp::connect(at));
-        for _ in 0..polls {
-            if connecting.poll().is_ready() {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-        drop(connecting);
-        let client = tcp::connect(at).await.expect("connected");
-        loop {
-            let (mut server, peer) = deadline(listener.accept()).await.expect("accepted");
-            if client.local_addr().ok() == Some(peer) {
-                break;
-            }
-            let end = deadline(server.read(&mut [0])).await;
-            assert!(matches!(end, Ok(0) | Err(_)), "an abandoned one is closed");
-        }
-    }
 }
 
 #[tokio::test]

@@ -1,0 +1,111 @@
+//! What becomes of frames when a connection breaks.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_of_unflushed_frames_is_told_once_before_anything_is_sent_again() {
+    let script = Script::default();
+    let peer = script.peer();
+    let mut client = script.connect(Options::new());
+    client.feed("one".into()).await.unwrap();
+    client.feed("two".into()).await.unwrap();
+    drop(peer);
+    let mut second = script.peer();
+    // The stream finds the loss.
+    assert!(timeout(S, client.next()).await.is_err());
+    assert_eq!(
+        script.events(),
+        ["connected 0", "lost 0 2", "retrying 1", "connected 1"]
+    );
+    let error = client.feed("three".into()).await.unwrap_err();
+    assert_eq!(unflushed(&error), Some(2));
+    client.send("four".into()).await.unwrap();
+    assert_eq!(line(&mut second).await, "four");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_finds_the_connection_broken_fails_with_the_number_at_risk() {
+    let script = Script::default();
+    let peer = script.peer();
+    let mut client = script.connect(Options::new());
+    client.feed("one".into()).await.unwrap();
+    drop(peer);
+    let error = client.flush().await.unwrap_err();
+    assert_eq!(unflushed(&error), Some(1));
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    client.flush().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_let_in_just_when_its_connection_broke_is_kept_for_the_next_one() {
+    let script = Script::default();
+    let peer = script.peer();
+    let (mut sink, mut stream) = script.connect(Options::new()).into_split();
+    std::future::poll_fn(|cx| sink.poll_ready_unpin(cx))
+        .await
+        .unwrap();
+    drop(peer);
+    let mut second = script.peer();
+    assert!(timeout(S, stream.next()).await.is_err());
+    sink.start_send_unpin("kept".into()).unwrap();
+    sink.send("next".into()).await.unwrap();
+    assert_eq!(line(&mut second).await, "kept");
+    assert_eq!(line(&mut second).await, "next");
+    // Without asking for room there is only that one place.
+    assert!(sink.start_send_unpin("one".into()).is_ok());
+    assert!(sink.start_send_unpin("two".into()).is_err());
+}
+
+/// So many connections, one after the other, each of which receives a frame and breaks.
+async fn broken_with_a_frame_each(script: &Script, sink: &mut ReconnectSink, connections: usize) {
+    for n in 0..=connections {
+        let mut peer = script.peer();
+        // Finds out that the one before broke.
+        while sink.send("to".into()).await.is_err() {}
+        peer.write_all(format!("from {n}\n").as_bytes())
+            .await
+            .unwrap();
+    }
+}
+
+/// They were dropped in silence.
+#[tokio::test(start_paused = true)]
+async fn frames_that_nobody_takes_are_dropped_beyond_a_limit_which_is_told() {
+    let script = Script::default();
+    let (mut sink, mut stream) = script.connect(Options::new()).into_split();
+    broken_with_a_frame_each(&script, &mut sink, MAX_UNREAD + 2).await;
+    let unread = script.events().iter().filter(|it| *it == "unread").count();
+    assert_eq!(unread, 2);
+    for n in 2..MAX_UNREAD + 2 {
+        assert_eq!(stream.next().await.unwrap().unwrap(), format!("from {n}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_for_a_stream_that_was_dropped() {
+    let script = Script::default();
+    let (mut sink, stream) = script.connect(Options::new()).into_split();
+    drop(stream);
+    broken_with_a_frame_each(&script, &mut sink, MAX_UNREAD + 2).await;
+    assert!(!script.events().iter().any(|it| it == "unread"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_had_arrived_is_given_out_although_the_sink_found_the_connection_broken() {
+    let script = Script::default();
+    let mut peer = script.peer();
+    let mut client = script.connect(Options::new());
+    client.send("one".into()).await.unwrap();
+    peer.write_all(b"reply 1\nreply 2\nhal").await.unwrap();
+    drop(peer);
+    client.send("two".into()).await.unwrap_err();
+    let mut second = script.peer();
+    second.write_all(b"reply 3\n").await.unwrap();
+    client.send("three".into()).await.unwrap();
+    for expected in ["reply 1", "reply 2"] {
+        assert_eq!(client.next().await.unwrap().unwrap(), expected);
+    }
+    // Lines tell no truncated frame; length framing does.
+    assert_eq!(client.next().await.unwrap().unwrap(), "hal");
+    assert_eq!(client.next().await.unwrap().unwrap(), "reply 3");
+}

@@ -1,0 +1,132 @@
+//! What comes before the end, and how it comes.
+
+use std::io;
+use std::time::Duration;
+
+use aqueduct::unix::seqpacket::{self};
+use futures_util::StreamExt;
+
+use super::{next, pair};
+use crate::actor::{Actor, runtime, say, told};
+use crate::support::{deadline, is_peer};
+
+#[tokio::test]
+async fn what_was_sent_arrives_before_the_end_and_a_half_closed_peer_can_still_answer() {
+    let (a, b) = pair();
+    a.send(b"last words").await.expect("sent");
+    a.shutdown_write().expect("shut down");
+    assert_eq!(next(&b).await.as_deref(), Some(&b"last words"[..]));
+    for _ in 0..3 {
+        assert_eq!(next(&b).await, None);
+    }
+    b.send(b"answer").await.expect("sent");
+    assert_eq!(next(&a).await.as_deref(), Some(&b"answer"[..]));
+    let error = a.send(b"more").await.expect_err("shut down");
+    assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
+
+    drop(b);
+    assert_eq!(next(&a).await, None);
+}
+
+#[tokio::test]
+async fn a_peer_that_left_messages_unread_resets_and_one_that_drains_does_not() {
+    for drain in [false, true] {
+        let (a, b) = pair();
+        a.send(b"unread").await.expect("sent");
+        a.send(b"unread").await.expect("sent");
+        b.send(b"reply").await.expect("sent");
+        let closing = tokio::spawn(async move {
+            if drain {
+                b.close(Duration::from_secs(20)).await
+            } else {
+                drop(b);
+                Ok(0)
+            }
+        });
+        if drain {
+            assert_eq!(next(&a).await.as_deref(), Some(&b"reply"[..]));
+            assert_eq!(next(&a).await, None);
+            drop(a);
+            assert_eq!(
+                deadline(closing).await.expect("no panic").expect("closed"),
+                2
+            );
+        } else {
+            deadline(closing).await.expect("no panic").expect("dropped");
+            assert_eq!(next(&a).await.as_deref(), Some(&b"reply"[..]));
+            let error = deadline(a.recv()).await.expect_err("it is no orderly end");
+            assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
+            assert_eq!(next(&a).await, None, "it is told once");
+            let error = a.send(b"more").await.expect_err("it is gone");
+            assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
+        }
+    }
+    let (_a, b) = pair();
+    let error = deadline(b.close(Duration::from_millis(20)))
+        .await
+        .expect_err("a stays");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+}
+
+/// The kernel tells of a reset before the messages that still lie in the socket: a stream, which ends
+/// at an error, lost them.
+#[tokio::test]
+async fn what_was_sent_before_a_reset_arrives_before_it() {
+    let (a, b) = pair();
+    a.send(b"unread").await.expect("sent");
+    for i in 0..3_u8 {
+        b.send(&[i]).await.expect("sent");
+    }
+    drop(b);
+    let mut buf = [0; 4];
+    assert_eq!(deadline(a.recv_into(&mut buf)).await.expect("one"), 1);
+    assert_eq!(a.try_recv().expect("one").as_deref(), Some(&[1][..]));
+    let (_sender, mut stream) = a.into_split();
+    let item = deadline(stream.next()).await.expect("no end yet");
+    assert_eq!(item.expect("one")[..], [2]);
+    let error = deadline(stream.next()).await.expect("no end yet");
+    let errno = error.expect_err("it is no orderly end").raw_os_error();
+    assert_eq!(errno, Some(libc::ECONNRESET));
+    assert!(deadline(stream.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn what_a_killed_process_had_sent_arrives_and_then_the_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("socket");
+    let mut listener = seqpacket::bind(&path).expect("bound");
+    let mut actor = Actor::spawn("seqpacket::ends::role_sender");
+    actor.tell(path.to_str().expect("it is text"));
+    let server = deadline(listener.next())
+        .await
+        .expect("one more")
+        .expect("accepted");
+    assert_eq!(
+        server.peer_credentials().expect("known").pid,
+        Some(actor.peer.0.id() as i32)
+    );
+    assert_eq!(actor.hear().await, "sent");
+    actor.peer.kill();
+    for i in 0..10_u8 {
+        assert_eq!(next(&server).await.as_deref(), Some(&[i; 100][..]));
+    }
+    assert_eq!(next(&server).await, None);
+}
+
+#[test]
+fn role_sender() {
+    if !is_peer("seqpacket::ends::role_sender") {
+        return;
+    }
+    let path = told().expect("a path");
+    let runtime = runtime();
+    let _socket = runtime.block_on(async {
+        let socket = seqpacket::connect(path).await.expect("connected");
+        for i in 0..10_u8 {
+            socket.send(&[i; 100]).await.expect("sent");
+        }
+        socket
+    });
+    say("sent");
+    told();
+}
