@@ -17,7 +17,7 @@ mod message;
 mod peer;
 mod process;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -41,6 +41,9 @@ struct Args {
     /// What a process of the soak does.
     #[arg(long, hide = true)]
     part: Option<String>,
+    /// Whether this is the process whose children are measured.
+    #[arg(long, hide = true)]
+    begun: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -50,6 +53,16 @@ fn main() -> anyhow::Result<ExitCode> {
         fastrand::seed(u64::from(part.id));
         peer::run(&part)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if !args.begun {
+        // In a process whose children are those of the soak alone: this one has had those of cargo,
+        // which has become it by exec, and getrusage(2) would tell how much the compiler took.
+        let status = Command::new(std::env::current_exe()?)
+            .args(std::env::args_os().skip(1))
+            .arg("--begun")
+            .status()?;
+        let code = status.code().and_then(|it| it.try_into().ok());
+        return Ok(ExitCode::from(code.unwrap_or(1)));
     }
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     fastrand::seed(seed);
