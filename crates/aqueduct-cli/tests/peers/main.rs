@@ -1,0 +1,11 @@
+//! Peers that have to be installed: socat and Python. `.ci/run` installs them and runs this; plain
+//! `cargo test` leaves it out. Where one is missing its tests fail.
+
+#[path = "../cli/readme.rs"]
+mod readme;
+#[path = "../cli/support.rs"]
+#[expect(dead_code, reason = "the other tests use all of it")]
+mod support;
+
+mod python;
+mod socat;
