@@ -5,6 +5,7 @@ mod bad_input;
 mod c_peer;
 mod call;
 mod doctor;
+mod every_address;
 mod everyday;
 mod fifo;
 mod help;

@@ -1,4 +1,4 @@
-//! Peers that have to be installed: socat and Python. `.ci/run` installs them and runs this; plain
+//! Peers that have to be installed: socat and Python; and groff. `.ci/run` installs them and runs this; plain
 //! `cargo test` leaves it out. Where one is missing its tests fail.
 
 #[path = "../cli/readme.rs"]
@@ -7,5 +7,6 @@ mod readme;
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod support;
 
+mod groff;
 mod python;
 mod socat;
