@@ -5,12 +5,17 @@ mod waiting;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aqueduct::frame::{FramedWrite, Framing};
 use aqueduct::tcp::{self, BindOptions, ConnectOptions, Error, Keepalive};
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_test::assert_ready;
 
@@ -72,6 +77,72 @@ async fn nagle_is_off_on_both_sides_unless_asked_for() {
     let server = deadline(listener.next()).await;
     let server = server.expect("one more").expect("accepted");
     assert!(!client.nodelay().expect("an option") && !server.nodelay().expect("an option"));
+}
+
+/// Without Nagle's algorithm each write is a packet of its own, and with it the second one waits.
+#[tokio::test]
+async fn a_frame_is_one_write_whatever_its_size_up_to_a_chunk() {
+    for framing in [Framing::length(), Framing::lines(), Framing::nul()] {
+        let (client, mut server) = linked().await;
+        let writes = Arc::new(AtomicUsize::new(0));
+        let counted = Counted {
+            stream: client,
+            writes: Arc::clone(&writes),
+        };
+        let mut frames = FramedWrite::new(counted, framing);
+        for (n, size) in [1, 100, 4096, 20_000, 60_000].into_iter().enumerate() {
+            frames.send(vec![b'x'; size].into()).await.expect("sent");
+            assert_eq!(writes.load(Ordering::Relaxed), n + 1, "{size} bytes");
+            let mut frame = vec![0; size];
+            deadline(server.read_exact(&mut frame)).await.expect("read");
+        }
+    }
+}
+
+struct Counted {
+    stream: TcpStream,
+    writes: Arc<AtomicUsize>,
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.count(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.count(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Counted {
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+        }
+        written
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,10 @@ pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// How many connections in a row may fail before they are accepted until there is a pause as well. No
+/// kernel says so for ever; a filter of system calls can.
+const PATIENCE: u32 = 128;
+
 /// What to do about an error of `accept(2)`.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
@@ -55,6 +59,8 @@ where
 #[derive(Debug, Default)]
 pub(crate) struct Accepting {
     pauses: u32,
+    /// Connections in a row that failed before they were accepted.
+    aborted: u32,
     pause: Option<Pin<Box<Sleep>>>,
     failed: bool,
 }
@@ -79,7 +85,7 @@ impl Accepting {
             let next = match ready!(one(cx)) {
                 Ok(accepted) => match prepare(accepted) {
                     Ok(connection) => {
-                        self.pauses = 0;
+                        (self.pauses, self.aborted) = (0, 0);
                         return Poll::Ready(Some(Ok(connection)));
                     }
                     Err(error) => self.after_prepare(&error),
@@ -125,7 +131,12 @@ impl Accepting {
                 | libc::EPERM,
             ) => {
                 tracing::debug!(%error, "a connection failed before it was accepted");
-                Next::Again
+                self.aborted = self.aborted.wrapping_add(1);
+                if self.aborted.is_multiple_of(PATIENCE) {
+                    Next::Pause(FIRST_PAUSE)
+                } else {
+                    Next::Again
+                }
             }
             _ if is_want(error) => self.pause(error),
             _ => Next::Fail,
@@ -184,6 +195,11 @@ mod tests {
     fn an_aborted_connection_is_passed_over_at_once_and_a_broken_listener_gives_up() {
         let mut accepting = Accepting::default();
         let aborted = io::Error::from_raw_os_error(libc::ECONNABORTED);
+        for _ in 1..PATIENCE {
+            assert_eq!(accepting.after(&aborted), Next::Again);
+        }
+        // What never ends takes no core.
+        assert_eq!(accepting.after(&aborted), Next::Pause(FIRST_PAUSE));
         assert_eq!(accepting.after(&aborted), Next::Again);
         let broken = io::Error::from_raw_os_error(libc::EINVAL);
         assert_eq!(accepting.after(&broken), Next::Fail);
