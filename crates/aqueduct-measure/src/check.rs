@@ -1,0 +1,169 @@
+//! What a receiver does with each message: verify, count, and tell the phases apart.
+
+use std::time::Instant;
+
+use anyhow::bail;
+
+use crate::message::{Item, LAST, Ring, START, TAIL};
+use crate::usage::Usage;
+
+/// Verifies and counts messages.
+///
+/// The same for every case: the length, the first and the last eight bytes, and the place in the
+/// sequence; all bytes of a message while warming up.
+#[derive(Debug)]
+pub struct Check {
+    ring: &'static Ring,
+    size: usize,
+    /// The place of the next message.
+    next: u64,
+    ring_len: u64,
+    /// Whether messages of several senders may mix.
+    any_order: bool,
+    phase: Phase,
+    /// Messages since the warm-up.
+    count: u64,
+    begun: Option<(Instant, Usage)>,
+    ended: Option<(Instant, Usage)>,
+    senders: u64,
+    starts: u64,
+    lasts: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    WarmUp,
+    Measured,
+    Over,
+}
+
+impl Check {
+    pub(crate) fn new(ring: &'static Ring, senders: u64) -> Self {
+        Self {
+            ring,
+            size: ring.get(0).bytes.len(),
+            next: 0,
+            ring_len: ring.len() as u64,
+            any_order: senders > 1,
+            phase: Phase::WarmUp,
+            count: 0,
+            begun: None,
+            ended: None,
+            senders,
+            starts: 0,
+            lasts: 0,
+        }
+    }
+
+    /// One message, as bytes.
+    ///
+    /// # Errors
+    ///
+    /// It is not the one that was to come.
+    #[inline]
+    pub fn frame(&mut self, body: &[u8]) -> anyhow::Result<()> {
+        let (Some(head), Some(tail)) = (body.first_chunk(), body.last_chunk()) else {
+            bail!("a message of {} bytes came", body.len());
+        };
+        let (head, tail) = (u64::from_le_bytes(*head), u64::from_le_bytes(*tail));
+        if body.len() != self.size || tail != head ^ TAIL {
+            bail!("a damaged message of {} bytes came", body.len());
+        }
+        if self.phase != Phase::Measured || head != self.next {
+            return self.unusual(head, Some(body));
+        }
+        self.advance();
+        Ok(())
+    }
+
+    /// One message, as a value.
+    ///
+    /// # Errors
+    ///
+    /// It is not the one that was to come.
+    #[inline]
+    pub fn item(&mut self, item: &Item) -> anyhow::Result<()> {
+        if item.tail != item.head ^ TAIL {
+            bail!("a damaged value came");
+        }
+        if self.phase != Phase::Measured || item.head != self.next {
+            if self.phase == Phase::WarmUp && item.head < self.ring_len {
+                anyhow::ensure!(*item == self.ring.get(item.head as usize).item);
+            }
+            return self.unusual(item.head, None);
+        }
+        self.advance();
+        Ok(())
+    }
+
+    #[inline]
+    fn advance(&mut self) {
+        self.count += 1;
+        self.next += 1;
+        if self.next == self.ring_len {
+            self.next = 0;
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unusual(&mut self, head: u64, body: Option<&[u8]>) -> anyhow::Result<()> {
+        match (self.phase, head) {
+            (Phase::WarmUp, START) => {
+                self.starts += 1;
+                if self.starts == self.senders {
+                    self.begun = Some((Instant::now(), Usage::now()?));
+                    self.phase = Phase::Measured;
+                }
+            }
+            (Phase::WarmUp, _) if head == self.next || self.any_order && head < self.ring_len => {
+                if let Some(body) = body {
+                    let expected = &self.ring.get(head as usize).bytes;
+                    anyhow::ensure!(body == expected, "a damaged message came");
+                }
+                self.advance();
+                self.count = 0;
+            }
+            (Phase::Measured | Phase::WarmUp, LAST) => {
+                self.count += 1;
+                self.lasts += 1;
+                if self.lasts == 1 {
+                    // With several senders: while all of them send.
+                    anyhow::ensure!(self.begun.is_some(), "the last message came first");
+                    self.ended = Some((Instant::now(), Usage::now()?));
+                }
+                if self.lasts == self.senders {
+                    self.phase = Phase::Over;
+                }
+            }
+            (Phase::Measured, _) if self.any_order && head < self.ring_len => {
+                if self.ended.is_none() {
+                    self.count += 1;
+                }
+            }
+            _ => bail!("message {head:#x} came, {:#x} was to come", self.next),
+        }
+        Ok(())
+    }
+
+    /// The place of the message that comes next, in the ring.
+    pub fn next_index(&self) -> usize {
+        self.next as usize
+    }
+
+    /// Whether the warm-up is over.
+    pub fn is_measuring(&self) -> bool {
+        self.phase != Phase::WarmUp
+    }
+
+    /// Whether the last message has come.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// Messages since the warm-up, the seconds they took and what they cost this process.
+    pub(crate) fn result(&self) -> Option<(u64, f64, Usage)> {
+        let ((begun, before), (ended, after)) = (self.begun?, self.ended?);
+        Some((self.count, (ended - begun).as_secs_f64(), after - before))
+    }
+}

@@ -1,0 +1,318 @@
+//! Aqueduct, as its documentation says.
+
+mod queue;
+mod typed;
+
+use std::io;
+
+use aqueduct::endpoint::{Tcp, Unix};
+use aqueduct::frame::{FramedRead, FramedWrite, Framing};
+use aqueduct::unix::seqpacket;
+use aqueduct::{Endpoint, connect, fifo, pipe};
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+
+use super::{place, play, play_halves};
+use crate::case::{BOTH, Case, Mechanism, ONE_WAY, Run, Runtime};
+use crate::check::Check;
+use crate::message::Message;
+use crate::peer::ready;
+use crate::sample::SideReport;
+use crate::session::{Receives, Sends, Session};
+
+/// Whether each message is flushed, as `send` does, or none before the end, as `feed`.
+type Each = bool;
+const SEND: Each = true;
+const FEED: Each = false;
+
+pub(super) const CASES: &[Case] = &[
+    case("aqueduct/pipe/feed", Mechanism::Pipe, |it| {
+        frames(it, FEED, pipes)
+    }),
+    case("aqueduct/fifo/feed", Mechanism::Fifo, |it| {
+        frames(it, FEED, fifos)
+    }),
+    case("aqueduct/unix/feed", Mechanism::Unix, |it| {
+        frames(it, FEED, unix)
+    }),
+    case("aqueduct/tcp/feed", Mechanism::Tcp, |it| {
+        frames(it, FEED, tcp)
+    }),
+    case("aqueduct/unixpacket", Mechanism::UnixPacket, packets),
+    case("aqueduct/mq/asyncfd", Mechanism::Mq, queue::async_fd),
+    case("aqueduct/mq/pool", Mechanism::Mq, queue::pool),
+    one_way("aqueduct/pipe/send", Mechanism::Pipe, |it| {
+        frames(it, SEND, pipes)
+    }),
+    one_way("aqueduct/fifo/send", Mechanism::Fifo, |it| {
+        frames(it, SEND, fifos)
+    }),
+    one_way("aqueduct/unix/send", Mechanism::Unix, |it| {
+        frames(it, SEND, unix)
+    }),
+    one_way("aqueduct/tcp/send", Mechanism::Tcp, |it| {
+        frames(it, SEND, tcp)
+    }),
+    one_way("aqueduct/unix/endpoint", Mechanism::Unix, |it| {
+        frames(it, FEED, endpoint)
+    }),
+    one_way("aqueduct/tcp/endpoint", Mechanism::Tcp, |it| {
+        frames(it, FEED, endpoint)
+    }),
+    multi("aqueduct/pipe/feed/mt", Mechanism::Pipe, |it| {
+        frames(it, FEED, pipes)
+    }),
+    multi("aqueduct/fifo/feed/mt", Mechanism::Fifo, |it| {
+        frames(it, FEED, fifos)
+    }),
+    multi("aqueduct/unix/feed/mt", Mechanism::Unix, |it| {
+        frames(it, FEED, unix)
+    }),
+    multi("aqueduct/tcp/feed/mt", Mechanism::Tcp, |it| {
+        frames(it, FEED, tcp)
+    }),
+    multi("aqueduct/mq/asyncfd/mt", Mechanism::Mq, queue::async_fd),
+    value("aqueduct/pipe/postcard", Mechanism::Pipe, |it| {
+        typed::postcard(it, pipes)
+    }),
+    value("aqueduct/unix/postcard", Mechanism::Unix, |it| {
+        typed::postcard(it, unix)
+    }),
+    value("aqueduct/tcp/postcard", Mechanism::Tcp, |it| {
+        typed::postcard(it, tcp)
+    }),
+    value("aqueduct/pipe/json", Mechanism::Pipe, |it| {
+        typed::json(it, pipes)
+    }),
+    value("aqueduct/unix/json", Mechanism::Unix, |it| {
+        typed::json(it, unix)
+    }),
+    value("aqueduct/tcp/json", Mechanism::Tcp, |it| {
+        typed::json(it, tcp)
+    }),
+];
+
+const fn case(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
+    Case {
+        name,
+        mechanism,
+        runtime: Runtime::CurrentThread,
+        works: BOTH,
+        sizes: &[],
+        run,
+    }
+}
+
+const fn one_way(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
+    Case {
+        works: ONE_WAY,
+        ..case(name, mechanism, run)
+    }
+}
+
+const fn multi(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
+    Case {
+        runtime: Runtime::MultiThread,
+        ..case(name, mechanism, run)
+    }
+}
+
+/// A case that moves values of 64 bytes.
+const fn value(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
+    Case {
+        sizes: &[64],
+        ..case(name, mechanism, run)
+    }
+}
+
+/// Both halves of the waist; each where it is needed.
+type Halves<S, R> = (Option<S>, Option<R>);
+
+struct Tx<S> {
+    sink: S,
+    each: Each,
+}
+
+impl<S> Sends for Tx<S>
+where
+    S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
+{
+    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
+        if self.each {
+            return Ok(self.sink.send(message.bytes.clone()).await?);
+        }
+        Ok(self.sink.feed(message.bytes.clone()).await?)
+    }
+
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(self.sink.flush().await?)
+    }
+}
+
+struct Rx<R>(R);
+
+impl<R> Receives for Rx<R>
+where
+    R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+{
+    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
+        let frame = self.0.next().await;
+        check.frame(&frame.ok_or_else(ended)??)
+    }
+}
+
+fn ended() -> anyhow::Error {
+    anyhow::anyhow!("the stream has ended")
+}
+
+fn frames<S, R>(
+    session: &Session,
+    each: Each,
+    open: fn(&Session) -> anyhow::Result<Halves<S, R>>,
+) -> anyhow::Result<SideReport>
+where
+    S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
+    R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+{
+    let (tx, rx) = open(session)?;
+    play_halves(session, (tx.map(|sink| Tx { sink, each }), rx.map(Rx)))
+}
+
+fn pipes(
+    session: &Session,
+) -> anyhow::Result<Halves<FramedWrite<pipe::Sender>, FramedRead<pipe::Receiver>>> {
+    ready("")?;
+    let (tx, rx) = place::pipes(session)?;
+    session.exec().run(async move {
+        let tx = tx.map(pipe::Sender::from_owned_fd).transpose()?;
+        let rx = rx.map(pipe::Receiver::from_owned_fd).transpose()?;
+        Ok((
+            tx.map(|it| it.framed(Framing::length())),
+            rx.map(|it| it.framed(Framing::length())),
+        ))
+    })
+}
+
+fn fifos(
+    session: &Session,
+) -> anyhow::Result<Halves<FramedWrite<fifo::Sender>, FramedRead<fifo::Receiver>>> {
+    let (sends, receives) = place::ends(session);
+    let (to, from) = place::fifos(session);
+    session.exec().run(async move {
+        let options = fifo::OpenOptions::new();
+        let mut rx = None;
+        if receives {
+            rx = Some(options.open_receiver(from)?.framed(Framing::length()));
+        }
+        ready("")?;
+        let mut tx = None;
+        if sends {
+            tx = Some(options.open_sender(to).await?.framed(Framing::length()));
+        }
+        Ok((tx, rx))
+    })
+}
+
+type UnixHalves = Halves<
+    FramedWrite<tokio::net::unix::OwnedWriteHalf>,
+    FramedRead<tokio::net::unix::OwnedReadHalf>,
+>;
+
+fn unix(session: &Session) -> anyhow::Result<UnixHalves> {
+    let path = session.spec().path("socket");
+    let first = session.is_first();
+    session.exec().run(async move {
+        let stream = if first {
+            aqueduct::unix::connect(path).await?
+        } else {
+            let listener = aqueduct::unix::bind(path)?;
+            ready("")?;
+            listener.accept().await?.0
+        };
+        let (rx, tx) = stream.into_split();
+        Ok((
+            Some(FramedWrite::new(tx, Framing::length())),
+            Some(FramedRead::new(rx, Framing::length())),
+        ))
+    })
+}
+
+type TcpHalves = Halves<
+    FramedWrite<tokio::net::tcp::OwnedWriteHalf>,
+    FramedRead<tokio::net::tcp::OwnedReadHalf>,
+>;
+
+fn tcp(session: &Session) -> anyhow::Result<TcpHalves> {
+    let address = session.spec().address.clone();
+    let first = session.is_first();
+    session.exec().run(async move {
+        let stream = if first {
+            aqueduct::tcp::connect(address).await?
+        } else {
+            let listener = aqueduct::tcp::bind("127.0.0.1:0").await?;
+            ready(&listener.local_addr()?.to_string())?;
+            listener.accept().await?.0
+        };
+        let (rx, tx) = stream.into_split();
+        Ok((
+            Some(FramedWrite::new(tx, Framing::length())),
+            Some(FramedRead::new(rx, Framing::length())),
+        ))
+    })
+}
+
+/// By an address, as `Endpoint` users have it.
+fn endpoint(
+    session: &Session,
+) -> anyhow::Result<Halves<aqueduct::frame::BoxFrameSink, aqueduct::frame::BoxFrameStream>> {
+    let tcp = session.spec().case.contains("/tcp/");
+    let path = session.spec().path("socket");
+    let address = session.spec().address.clone();
+    let first = session.is_first();
+    session.exec().run(async move {
+        let here = if tcp {
+            Endpoint::Tcp(Tcp::new("127.0.0.1", 0)?)
+        } else {
+            Endpoint::Unix(Unix::new(path)?)
+        };
+        let connection = if first {
+            address.parse::<Endpoint>()?.connect().await?
+        } else {
+            let mut listener = here.bind().await?;
+            ready(&listener.local_endpoint().to_string())?;
+            let connection: Option<io::Result<connect::Connection>> = listener.accept().await;
+            connection.ok_or_else(ended)??
+        };
+        let (tx, rx) = connection.into_frames();
+        Ok((Some(tx), Some(rx)))
+    })
+}
+
+struct Packets(seqpacket::Socket);
+
+impl Sends for Packets {
+    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
+        Ok(self.0.send(&message.bytes).await?)
+    }
+}
+
+impl Receives for Packets {
+    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
+        let packet = self.0.recv().await?;
+        check.frame(&packet.ok_or_else(ended)?)
+    }
+}
+
+fn packets(session: &Session) -> anyhow::Result<SideReport> {
+    let path = session.spec().path("socket");
+    let first = session.is_first();
+    let socket = session.exec().run(async move {
+        if first {
+            return Ok(seqpacket::connect(path).await?);
+        }
+        let listener = seqpacket::bind(path)?;
+        ready("")?;
+        Ok(listener.accept().await?)
+    })?;
+    play(session, Packets(socket))
+}

@@ -1,0 +1,70 @@
+//! Values of a type, serialised.
+
+use std::io;
+
+use aqueduct::codec::{Codec, Json, Postcard};
+use aqueduct::{Receiver, Sender};
+use bytes::Bytes;
+use futures_util::{Sink, Stream};
+
+use super::{Halves, ended};
+use crate::check::Check;
+use crate::implementations::play_halves;
+use crate::message::{Item, Message};
+use crate::sample::SideReport;
+use crate::session::{Receives, Sends, Session};
+
+impl Sends for Sender<Item> {
+    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
+        Ok(self.feed(message.item).await?)
+    }
+
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(Self::flush(self).await?)
+    }
+}
+
+impl Receives for Receiver<Item> {
+    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
+        let item = self.recv().await;
+        check.item(&item.ok_or_else(ended)??)
+    }
+}
+
+pub(super) fn postcard<S, R>(
+    session: &Session,
+    open: fn(&Session) -> anyhow::Result<Halves<S, R>>,
+) -> anyhow::Result<SideReport>
+where
+    S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
+    R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+{
+    run(session, Postcard, open)
+}
+
+pub(super) fn json<S, R>(
+    session: &Session,
+    open: fn(&Session) -> anyhow::Result<Halves<S, R>>,
+) -> anyhow::Result<SideReport>
+where
+    S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
+    R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+{
+    run(session, Json, open)
+}
+
+fn run<S, R, C>(
+    session: &Session,
+    codec: C,
+    open: fn(&Session) -> anyhow::Result<Halves<S, R>>,
+) -> anyhow::Result<SideReport>
+where
+    S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
+    R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    C: Codec<Item> + Clone + 'static,
+{
+    let (tx, rx) = open(session)?;
+    let tx = tx.map(|it| Sender::<Item>::new(it, codec.clone()));
+    let rx = rx.map(|it| Receiver::<Item>::new(it, codec));
+    play_halves(session, (tx, rx))
+}

@@ -1,0 +1,38 @@
+//! Measures how fast messages move between two real processes.
+//!
+//! A *case* is one implementation on one mechanism, such as `tokio/unix/feed`. It does a *piece of
+//! work*, one way or round trip, with messages of one size, under one placement on processors. A
+//! [`Runner`] starts two processes for each *sample*: the program that uses this crate, once more,
+//! which hands what it is told to [`peer::run`].
+//!
+//! # What is equal for all
+//!
+//! - The messages: a ring of prepared ones, [`Ring`]; no case builds them while it is timed.
+//! - The verification: the receiver looks at the length, the first and the last bytes of each
+//!   message and finds its place in the sequence; while warming up it compares them whole.
+//! - The time: at the receiver, from the message that follows the warm-up to the last one. A round
+//!   trip is timed where it starts, each by itself.
+//! - The length: so many milliseconds, not so many messages; a slow case moves fewer.
+//! - Processes: new ones for each sample, of the same runtime on both sides.
+
+pub mod case;
+pub mod check;
+pub mod exec;
+pub mod implementations;
+pub mod machine;
+pub mod message;
+pub mod peer;
+pub mod placement;
+pub mod runner;
+pub mod sample;
+pub mod session;
+pub mod stats;
+pub mod usage;
+
+pub use case::{Case, Mechanism, Runtime, Work};
+pub use check::Check;
+pub use message::{Item, Message, Ring};
+pub use placement::Placement;
+pub use runner::Runner;
+pub use sample::Sample;
+pub use session::{Receives, Sends, Session};

@@ -1,0 +1,234 @@
+//! Starts the two processes of a sample and collects what they say.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use aqueduct::child;
+use nix::mqueue::{MQ_OFlag, MqAttr, mq_open, mq_unlink};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::time::timeout;
+
+use crate::case::{Case, Mechanism, Work};
+use crate::peer::{READY, Side, Spec};
+use crate::placement::Placement;
+use crate::sample::{Sample, SideReport};
+
+/// The descriptors of pipes in both processes.
+pub(crate) const READ_FD: i32 = 3;
+pub(crate) const WRITE_FD: i32 = 4;
+
+/// How much longer than its work a sample may take before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What one sample is to be of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Order {
+    /// One way or round trip.
+    pub work: Work,
+    /// Bytes a message.
+    pub size: usize,
+    /// Where both run.
+    pub placement: Placement,
+    /// How long to warm up.
+    pub warm_up: Duration,
+    /// How long to measure.
+    pub run: Duration,
+    /// Count allocations rather than time.
+    pub count_allocations: bool,
+    /// How many processes send.
+    pub senders: u64,
+    /// Messages that a queue holds.
+    pub capacity: i64,
+}
+
+impl Order {
+    /// An order of one sender, timed.
+    pub fn new(work: Work, size: usize, placement: Placement) -> Self {
+        Self {
+            work,
+            size,
+            placement,
+            warm_up: Duration::from_millis(30),
+            run: Duration::from_millis(100),
+            count_allocations: false,
+            senders: 1,
+            capacity: 10,
+        }
+    }
+}
+
+/// Runs samples, one after another.
+#[derive(Debug)]
+pub struct Runner {
+    program: PathBuf,
+    args: Vec<String>,
+    dir: tempfile::TempDir,
+    samples: u64,
+}
+
+impl Runner {
+    /// A runner that starts `program` with `args` and one more, for [`peer::run`](crate::peer::run).
+    ///
+    /// # Errors
+    ///
+    /// There is no place for temporary files.
+    pub fn new(program: &Path, args: &[&str]) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("aqueduct-bench-").tempdir();
+        Ok(Self {
+            program: program.to_owned(),
+            args: args.iter().map(|it| (*it).to_owned()).collect(),
+            dir: dir.context("cannot make a temporary directory")?,
+            samples: 0,
+        })
+    }
+
+    /// Takes one sample. All that it makes has gone when it returns, or is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The mechanism is not there, or a process fails or hangs.
+    pub async fn sample(&mut self, case: &Case, order: &Order) -> anyhow::Result<Sample> {
+        let limit = order.warm_up + order.run + PATIENCE;
+        let sample = timeout(limit, self.processes(case, order)).await;
+        match sample {
+            Ok(sample) => sample.with_context(|| format!("{case}, {} bytes", order.size)),
+            Err(_) => bail!("{case}, {} bytes: hung", order.size),
+        }
+    }
+
+    async fn processes(&mut self, case: &Case, order: &Order) -> anyhow::Result<Sample> {
+        self.samples += 1;
+        let dir = self.dir.path().join(self.samples.to_string());
+        std::fs::create_dir(&dir)?;
+        let name = format!("/aqueduct-bench-{}-{}", std::process::id(), self.samples);
+        let mut spec = Spec {
+            case: case.name.to_owned(),
+            side: Side::Second,
+            work: order.work,
+            size: order.size,
+            placement: order.placement,
+            warm_up_ms: order.warm_up.as_millis() as u64,
+            run_ms: order.run.as_millis() as u64,
+            count_allocations: order.count_allocations,
+            senders: order.senders,
+            dir,
+            name,
+            address: String::new(),
+        };
+        let made = Made::new(case.mechanism, &spec, order.capacity)?;
+        let (mut second, mut first) = (self.command(), self.command());
+        if case.mechanism == Mechanism::Pipe {
+            let ((there_rx, there_tx), (back_rx, back_tx)) = (std::io::pipe()?, std::io::pipe()?);
+            second.pass(READ_FD, there_rx).pass(WRITE_FD, back_tx);
+            first.pass(READ_FD, back_rx).pass(WRITE_FD, there_tx);
+        }
+        let mut second = Process::start(second, &spec)?;
+        spec.address = second.address().await?;
+        spec.side = Side::First;
+        let mut firsts = vec![Process::start(first, &spec)?];
+        for _ in 1..order.senders {
+            firsts.push(Process::start(self.command(), &spec)?);
+        }
+        let mut reports = Vec::new();
+        for first in firsts {
+            reports.push(first.report().await);
+        }
+        let second = second.report().await?;
+        let first = reports.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        drop(made);
+        std::fs::remove_dir_all(&spec.dir)?;
+        Ok(Sample::of(&first[0], &second))
+    }
+
+    fn command(&self) -> child::Command {
+        let mut command = child::Command::new(&self.program);
+        command.args(&self.args).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+}
+
+/// What a sample needs before its processes start, removed when dropped.
+struct Made {
+    queues: Vec<String>,
+}
+
+impl Made {
+    fn new(mechanism: Mechanism, spec: &Spec, capacity: i64) -> anyhow::Result<Self> {
+        let mut made = Self { queues: Vec::new() };
+        match mechanism {
+            Mechanism::Fifo => {
+                for name in ["there", "back"] {
+                    mkfifo(&spec.path(name), Mode::S_IRUSR | Mode::S_IWUSR)?;
+                }
+            }
+            Mechanism::Mq => {
+                for name in queues(spec) {
+                    let attributes = MqAttr::new(0, capacity, spec.size as i64, 0);
+                    let flags = MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_RDWR;
+                    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+                    let queue = mq_open(name.as_str(), flags, mode, Some(&attributes));
+                    nix::mqueue::mq_close(queue.context("the system has no such queue")?)?;
+                    made.queues.push(name);
+                }
+            }
+            _ => {}
+        }
+        Ok(made)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for name in &self.queues {
+            // It has gone: so it should.
+            let _ = mq_unlink(name.as_str());
+        }
+    }
+}
+
+/// The names of the queues of a sample: there and back.
+pub(crate) fn queues(spec: &Spec) -> [String; 2] {
+    ["there", "back"].map(|it| format!("{}-{it}", spec.name))
+}
+
+/// One process of a sample.
+struct Process {
+    child: child::Child,
+    stdout: BufReader<tokio::process::ChildStdout>,
+}
+
+impl Process {
+    fn start(mut command: child::Command, spec: &Spec) -> anyhow::Result<Self> {
+        command.arg(serde_json::to_string(spec)?);
+        let mut child = command.spawn().context("cannot start a process")?;
+        let stdout = child.as_tokio_mut().stdout.take();
+        let stdout = stdout.context("no standard output")?;
+        Ok(Self {
+            child,
+            stdout: BufReader::new(stdout),
+        })
+    }
+
+    /// Waits until it says that it is ready.
+    async fn address(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).await?;
+        let address = line.strip_prefix(READY).map(|it| it.trim_end().to_owned());
+        address.context("the second process has failed")
+    }
+
+    async fn report(mut self) -> anyhow::Result<SideReport> {
+        let mut text = String::new();
+        self.stdout.read_to_string(&mut text).await?;
+        let status = self.child.wait().await?;
+        anyhow::ensure!(status.success(), "a process ended with {status}");
+        // Some first sides say that they are ready, too; nobody waits for that.
+        let report = text.lines().last().unwrap_or_default();
+        serde_json::from_str(report).context("a process printed something else")
+    }
+}

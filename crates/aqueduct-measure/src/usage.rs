@@ -1,0 +1,47 @@
+//! What a process has cost.
+
+use std::ops::Sub;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use serde::{Deserialize, Serialize};
+
+/// Processor time, page faults and waits of this process, by `getrusage(2)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Microseconds of processor time, user and system, of all threads.
+    pub cpu_us: f64,
+    /// Page faults that needed no I/O.
+    pub faults: u64,
+    /// How often a thread waited.
+    pub waits: u64,
+}
+
+impl Usage {
+    /// What it has cost so far.
+    ///
+    /// # Errors
+    ///
+    /// Those of `getrusage(2)`.
+    pub fn now() -> nix::Result<Self> {
+        let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+        let cpu = usage.user_time() + usage.system_time();
+        Ok(Self {
+            cpu_us: cpu.num_microseconds() as f64,
+            faults: usage.minor_page_faults().unsigned_abs(),
+            waits: usage.voluntary_context_switches().unsigned_abs(),
+        })
+    }
+}
+
+impl Sub for Usage {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            cpu_us: self.cpu_us - before.cpu_us,
+            faults: self.faults.saturating_sub(before.faults),
+            waits: self.waits.saturating_sub(before.waits),
+        }
+    }
+}
