@@ -11,6 +11,7 @@ use aqueduct::unix::seqpacket;
 use aqueduct::{Endpoint, connect, fifo, pipe};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{place, play, play_halves};
 use crate::case::{BOTH, Case, Mechanism, ONE_WAY, Run, Runtime};
@@ -41,6 +42,19 @@ pub(super) const CASES: &[Case] = &[
     case("aqueduct/unixpacket", Mechanism::UnixPacket, packets),
     case("aqueduct/mq/asyncfd", Mechanism::Mq, queue::async_fd),
     case("aqueduct/mq/pool", Mechanism::Mq, queue::pool),
+    one_way("aqueduct/pipe/borrowed", Mechanism::Pipe, |it| {
+        borrowed(it, pipes)
+    }),
+    one_way("aqueduct/fifo/borrowed", Mechanism::Fifo, |it| {
+        borrowed(it, fifos)
+    }),
+    one_way("aqueduct/unix/borrowed", Mechanism::Unix, |it| {
+        borrowed(it, unix)
+    }),
+    one_way("aqueduct/tcp/borrowed", Mechanism::Tcp, |it| {
+        borrowed(it, tcp)
+    }),
+    case("aqueduct/mq/asyncfd/latency", Mechanism::Mq, queue::latency),
     one_way("aqueduct/pipe/send", Mechanism::Pipe, |it| {
         frames(it, SEND, pipes)
     }),
@@ -161,6 +175,16 @@ where
     }
 }
 
+/// Takes frames on loan.
+struct Borrows<R>(FramedRead<R>);
+
+impl<R: AsyncRead + Send + Unpin + 'static> Receives for Borrows<R> {
+    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
+        let frame = self.0.next_borrowed().await;
+        check.frame(frame.ok_or_else(ended)??)
+    }
+}
+
 fn ended() -> anyhow::Error {
     anyhow::anyhow!("the stream has ended")
 }
@@ -176,6 +200,19 @@ where
 {
     let (tx, rx) = open(session)?;
     play_halves(session, (tx.map(|sink| Tx { sink, each }), rx.map(Rx)))
+}
+
+fn borrowed<W, R>(
+    session: &Session,
+    open: fn(&Session) -> anyhow::Result<Halves<FramedWrite<W>, FramedRead<R>>>,
+) -> anyhow::Result<SideReport>
+where
+    W: AsyncWrite + Send + Unpin + 'static,
+    R: AsyncRead + Send + Unpin + 'static,
+{
+    let (tx, rx) = open(session)?;
+    let tx = tx.map(|sink| Tx { sink, each: FEED });
+    play_halves(session, (tx, rx.map(Borrows)))
 }
 
 fn pipes(

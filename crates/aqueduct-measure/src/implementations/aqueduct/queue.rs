@@ -1,5 +1,7 @@
 //! Message queues, by both drivers.
 
+use std::time::Duration;
+
 use aqueduct::mq::{Driver, OpenOptions, Priority, Queue};
 
 use crate::check::Check;
@@ -24,20 +26,25 @@ impl Receives for End {
 }
 
 pub(super) fn async_fd(session: &Session) -> anyhow::Result<SideReport> {
-    run(session, Driver::AsyncFd)
+    run(session, Driver::AsyncFd, Duration::ZERO)
+}
+
+/// In latency mode, for as long as its documentation proposes.
+pub(super) fn latency(session: &Session) -> anyhow::Result<SideReport> {
+    run(session, Driver::AsyncFd, Duration::from_micros(50))
 }
 
 pub(super) fn pool(session: &Session) -> anyhow::Result<SideReport> {
-    run(session, Driver::Pool)
+    run(session, Driver::Pool, Duration::ZERO)
 }
 
-fn run(session: &Session, driver: Driver) -> anyhow::Result<SideReport> {
+fn run(session: &Session, driver: Driver, poll_for: Duration) -> anyhow::Result<SideReport> {
     ready("")?;
     let (sends, receives) = place::ends(session);
     let (to, from) = place::queue_names(session);
     let ends = session.exec().run(async move {
         let mut options = OpenOptions::new();
-        options.driver(driver);
+        options.driver(driver).poll_for(poll_for);
         let tx = sends.then(|| options.clone().write(true).open(to));
         let rx = receives.then(|| options.clone().read(true).open(from));
         Ok((tx.transpose()?.map(End), rx.transpose()?.map(End)))
