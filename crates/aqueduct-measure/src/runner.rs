@@ -172,7 +172,9 @@ impl Made {
                     let flags = MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_RDWR;
                     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
                     let queue = mq_open(name.as_str(), flags, mode, Some(&attributes));
-                    nix::mqueue::mq_close(queue.context("the system has no such queue")?)?;
+                    nix::mqueue::mq_close(
+                        queue.context("the system allows no such queue: see sysctl fs.mqueue")?,
+                    )?;
                     made.queues.push(name);
                 }
             }

@@ -142,6 +142,8 @@ const fn value(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
 /// Both halves of the waist; each where it is needed.
 type Halves<S, R> = (Option<S>, Option<R>);
 
+type Framed<W, R> = Halves<FramedWrite<W>, FramedRead<R>>;
+
 struct Tx<S> {
     sink: S,
     each: Each,
@@ -204,7 +206,7 @@ where
 
 fn borrowed<W, R>(
     session: &Session,
-    open: fn(&Session) -> anyhow::Result<Halves<FramedWrite<W>, FramedRead<R>>>,
+    open: fn(&Session) -> anyhow::Result<Framed<W, R>>,
 ) -> anyhow::Result<SideReport>
 where
     W: AsyncWrite + Send + Unpin + 'static,
@@ -215,9 +217,7 @@ where
     play_halves(session, (tx, rx.map(Borrows)))
 }
 
-fn pipes(
-    session: &Session,
-) -> anyhow::Result<Halves<FramedWrite<pipe::Sender>, FramedRead<pipe::Receiver>>> {
+fn pipes(session: &Session) -> anyhow::Result<Framed<pipe::Sender, pipe::Receiver>> {
     ready("")?;
     let (tx, rx) = place::pipes(session)?;
     session.exec().run(async move {
@@ -230,9 +230,7 @@ fn pipes(
     })
 }
 
-fn fifos(
-    session: &Session,
-) -> anyhow::Result<Halves<FramedWrite<fifo::Sender>, FramedRead<fifo::Receiver>>> {
+fn fifos(session: &Session) -> anyhow::Result<Framed<fifo::Sender, fifo::Receiver>> {
     let (sends, receives) = place::ends(session);
     let (to, from) = place::fifos(session);
     session.exec().run(async move {
@@ -250,10 +248,7 @@ fn fifos(
     })
 }
 
-type UnixHalves = Halves<
-    FramedWrite<tokio::net::unix::OwnedWriteHalf>,
-    FramedRead<tokio::net::unix::OwnedReadHalf>,
->;
+type UnixHalves = Framed<tokio::net::unix::OwnedWriteHalf, tokio::net::unix::OwnedReadHalf>;
 
 fn unix(session: &Session) -> anyhow::Result<UnixHalves> {
     let path = session.spec().path("socket");
@@ -274,10 +269,7 @@ fn unix(session: &Session) -> anyhow::Result<UnixHalves> {
     })
 }
 
-type TcpHalves = Halves<
-    FramedWrite<tokio::net::tcp::OwnedWriteHalf>,
-    FramedRead<tokio::net::tcp::OwnedReadHalf>,
->;
+type TcpHalves = Framed<tokio::net::tcp::OwnedWriteHalf, tokio::net::tcp::OwnedReadHalf>;
 
 fn tcp(session: &Session) -> anyhow::Result<TcpHalves> {
     let address = session.spec().address.clone();

@@ -1,0 +1,387 @@
+//! What Aqueduct is to reach, held against what was measured.
+
+use std::fmt::Write;
+
+use aqueduct_measure::stats::Spread;
+use aqueduct_measure::{Placement, Results, Step, Work};
+
+use crate::number;
+
+/// How two figures are to compare.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bound {
+    /// Messages a second: at least so many times as many.
+    AtLeast(f64),
+    /// Round trips: at most so many times as long.
+    AtMost(f64),
+}
+
+use Bound::{AtLeast, AtMost};
+
+/// One case beside another, in one step. `*` in a name stands for each of the mechanisms.
+#[derive(Debug)]
+struct Goal {
+    ours: &'static str,
+    theirs: &'static str,
+    mechanisms: &'static [&'static str],
+    work: Work,
+    sizes: &'static [usize],
+    placements: &'static [Placement],
+    bound: Bound,
+}
+
+const PIPES: &[&str] = &["pipe", "fifo"];
+const UNIX: &[&str] = &["unix"];
+const TCP: &[&str] = &["tcp"];
+const BYTES: &[&str] = &["pipe", "fifo", "unix", "tcp"];
+const QUEUE: &[&str] = &["mq"];
+const K: usize = 1 << 10;
+/// Where one-way work is held to a goal: free is what users have; on one processor is what repeats.
+const BOTH: &[Placement] = &[Placement::Free, Placement::OneCpu];
+const ONE_CPU: &[Placement] = &[Placement::OneCpu];
+const FREE: &[Placement] = &[Placement::Free];
+
+const GOALS: &[Goal] = &[
+    one_way("aqueduct/*/feed", "tokio/*/feed", UNIX, &[64], AtLeast(2.2)),
+    one_way(
+        "aqueduct/*/feed",
+        "tokio/*/feed-64k",
+        UNIX,
+        &[64],
+        AtLeast(1.5),
+    ),
+    one_way(
+        "aqueduct/*/borrowed",
+        "raw/*/batched",
+        UNIX,
+        &[64],
+        AtLeast(0.9),
+    ),
+    one_way(
+        "aqueduct/*/borrowed",
+        "tokio/*/feed",
+        UNIX,
+        &[64],
+        AtLeast(4.0),
+    ),
+    one_way(
+        "aqueduct/*/feed",
+        "tokio/*/feed",
+        PIPES,
+        &[64],
+        AtLeast(1.6),
+    ),
+    one_way(
+        "aqueduct/*/borrowed",
+        "tokio/*/feed",
+        PIPES,
+        &[64],
+        AtLeast(2.0),
+    ),
+    one_way("aqueduct/*/feed", "tokio/*/feed", TCP, &[64], AtLeast(1.5)),
+    one_way("aqueduct/*/feed", "tokio/*/feed", TCP, &[K], AtLeast(2.0)),
+    one_way("aqueduct/*/feed", "tokio/*/feed", PIPES, &[K], AtLeast(2.0)),
+    one_way("aqueduct/*/feed", "tokio/*/feed", UNIX, &[K], AtLeast(2.0)),
+    one_way(
+        "aqueduct/*/feed",
+        "tokio/*/feed",
+        PIPES,
+        &[64 * K],
+        AtLeast(6.0),
+    ),
+    one_way(
+        "aqueduct/*/feed",
+        "tokio/*/feed",
+        UNIX,
+        &[64 * K],
+        AtLeast(3.0),
+    ),
+    one_way(
+        "aqueduct/*/feed",
+        "tokio/*/feed",
+        PIPES,
+        &[K * K],
+        AtLeast(8.0),
+    ),
+    one_way(
+        "aqueduct/*/feed",
+        "tokio/*/feed",
+        UNIX,
+        &[K * K],
+        AtLeast(1.5),
+    ),
+    one_way(
+        "aqueduct/*/feed",
+        "raw/*",
+        PIPES,
+        &[64 * K, K * K],
+        AtLeast(1.0),
+    ),
+    one_way(
+        "aqueduct/*/feed",
+        "raw/*",
+        UNIX,
+        &[64 * K, K * K],
+        AtLeast(1.0),
+    ),
+    one_way(
+        "aqueduct/*/asyncfd",
+        "raw/*",
+        QUEUE,
+        &[64, K],
+        AtLeast(0.95),
+    ),
+    one_way("aqueduct/*/pool", "raw/*", QUEUE, &[64, K], AtLeast(0.95)),
+    one_way(
+        "aqueduct/*/asyncfd",
+        "raw/*",
+        QUEUE,
+        &[64 * K],
+        AtLeast(0.8),
+    ),
+    round_trip(
+        "aqueduct/*/feed",
+        "raw/*",
+        &["pipe", "fifo", "unix"],
+        ONE_CPU,
+        1.2,
+    ),
+    round_trip("aqueduct/*/feed", "tokio/*/feed", TCP, ONE_CPU, 1.0),
+    round_trip("aqueduct/*/feed", "raw/*", TCP, ONE_CPU, 1.5),
+    round_trip("aqueduct/*/asyncfd", "raw/*", QUEUE, ONE_CPU, 1.8),
+    round_trip("aqueduct/*/pool", "raw/*", QUEUE, ONE_CPU, 4.0),
+    round_trip("aqueduct/*/asyncfd/latency", "raw/*", QUEUE, FREE, 0.1),
+    round_trip(
+        "aqueduct/*/feed/latency",
+        "tokio/*/feed",
+        &["pipe", "unix", "tcp"],
+        FREE,
+        0.1,
+    ),
+    one_way(
+        "aqueduct/*/send",
+        "aqueduct/*/feed",
+        BYTES,
+        &[64],
+        AtLeast(0.5),
+    ),
+    one_way(
+        "aqueduct/*/feed/mt",
+        "aqueduct/*/feed",
+        BYTES,
+        &[64],
+        AtLeast(0.9),
+    ),
+    one_way(
+        "aqueduct/*/postcard",
+        "peer/ipc-channel",
+        UNIX,
+        &[64],
+        AtLeast(5.0),
+    ),
+    one_way("aqueduct/*/postcard", "peer/zmq", UNIX, &[64], AtLeast(5.0)),
+    one_way(
+        "aqueduct/*/postcard",
+        "peer/zeromq",
+        UNIX,
+        &[64],
+        AtLeast(5.0),
+    ),
+    one_way(
+        "aqueduct/*/postcard",
+        "peer/remoc",
+        UNIX,
+        &[64],
+        AtLeast(5.0),
+    ),
+    one_way(
+        "aqueduct/*/postcard",
+        "peer/tarpc",
+        UNIX,
+        &[64],
+        AtLeast(5.0),
+    ),
+];
+
+/// Cases that are not to allocate for a message of 64 B.
+const NO_ALLOCATIONS: &[&str] = &["aqueduct/*/feed", "aqueduct/*/borrowed"];
+/// Allocations a message that count as none: what a buffer costs that grows now and then.
+const NONE: f64 = 0.001;
+
+const fn one_way(
+    ours: &'static str,
+    theirs: &'static str,
+    mechanisms: &'static [&'static str],
+    sizes: &'static [usize],
+    bound: Bound,
+) -> Goal {
+    Goal {
+        ours,
+        theirs,
+        mechanisms,
+        work: Work::OneWay,
+        sizes,
+        placements: BOTH,
+        bound,
+    }
+}
+
+const fn round_trip(
+    ours: &'static str,
+    theirs: &'static str,
+    mechanisms: &'static [&'static str],
+    placements: &'static [Placement],
+    at_most: f64,
+) -> Goal {
+    Goal {
+        ours,
+        theirs,
+        mechanisms,
+        work: Work::RoundTrip,
+        sizes: &[64],
+        placements,
+        bound: AtMost(at_most),
+    }
+}
+
+impl Bound {
+    fn is_met(self, ratio: &Spread) -> bool {
+        match self {
+            AtLeast(it) => ratio.median >= it,
+            AtMost(it) => ratio.median <= it,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            AtLeast(it) => format!("at least {it}"),
+            AtMost(it) => format!("at most {it}"),
+        }
+    }
+}
+
+/// A table: each goal, what was measured with its spread, and whether that is enough.
+pub(crate) fn markdown(results: &Results) -> String {
+    let mut text =
+        String::from("| work | ours | against | goal | measured | |\n|---|---|---|---|---|---|\n");
+    let (mut met, mut missed, mut unknown) = (0, 0, 0);
+    for goal in GOALS {
+        for mechanism in goal.mechanisms {
+            let name = |it: &str| it.replace('*', mechanism);
+            let (ours, theirs) = (name(goal.ours), name(goal.theirs));
+            for step in goal.steps() {
+                if !results.plan.steps.contains(&step) {
+                    continue;
+                }
+                let (measured, verdict) = match results.ratio(&ours, &theirs, step) {
+                    Some(it) if goal.bound.is_met(&it) => {
+                        met += 1;
+                        (format!("{} times", number::spread(&it)), "met")
+                    }
+                    Some(it) => {
+                        missed += 1;
+                        (format!("{} times", number::spread(&it)), "**not met**")
+                    }
+                    None => {
+                        unknown += 1;
+                        ("-".to_owned(), "not measured")
+                    }
+                };
+                let _ = writeln!(
+                    text,
+                    "| {} | {ours} | {theirs} | {} | {measured} | {verdict} |",
+                    number::step_short(&step),
+                    goal.bound.text(),
+                );
+            }
+        }
+    }
+    for pattern in NO_ALLOCATIONS {
+        for mechanism in BYTES {
+            let case = pattern.replace('*', mechanism);
+            let Some(step) = allocation_step(results) else {
+                continue;
+            };
+            let counted = results.figure(&case, step).and_then(|it| it.allocations);
+            let (measured, verdict) = match counted {
+                Some(it) if it <= NONE => {
+                    met += 1;
+                    (format!("{it:.5}"), "met")
+                }
+                Some(it) => {
+                    missed += 1;
+                    (format!("{it:.5}"), "**not met**")
+                }
+                None => {
+                    unknown += 1;
+                    ("-".to_owned(), "not measured")
+                }
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {case} | allocations a message | at most {NONE} | {measured} | {verdict} |",
+                number::step_short(&step),
+            );
+        }
+    }
+    let _ = writeln!(
+        text,
+        "\n{met} met, {missed} not met, {unknown} not measured."
+    );
+    text
+}
+
+/// The step in which allocations are held against the goal.
+fn allocation_step(results: &Results) -> Option<Step> {
+    let wanted = |it: &&Step| it.work == Work::OneWay && it.size == 64;
+    results.plan.steps.iter().find(wanted).copied()
+}
+
+impl Goal {
+    fn steps(&self) -> impl Iterator<Item = Step> {
+        let of = move |size| {
+            self.placements.iter().map(move |&placement| Step {
+                work: self.work,
+                size,
+                placement,
+            })
+        };
+        self.sizes.iter().flat_map(move |&size| of(size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_measure::{Plan, implementations};
+
+    use super::*;
+
+    #[test]
+    fn every_goal_names_cases_and_steps_that_there_are() {
+        let cases = implementations::all();
+        let plan = Plan::full();
+        for goal in GOALS {
+            for mechanism in goal.mechanisms {
+                for step in goal.steps() {
+                    assert!(plan.steps.contains(&step), "{goal:?}: {step:?}");
+                    for name in [goal.ours, goal.theirs] {
+                        let name = name.replace('*', mechanism);
+                        // Other libraries are built apart; there is no such mode of byte streams.
+                        if name.starts_with("peer/") || name.ends_with("feed/latency") {
+                            continue;
+                        }
+                        let case = cases.iter().find(|it| it.name == name);
+                        assert!(case.is_some_and(|it| step.is_for(it)), "{name}: {step:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_goal_is_met_by_its_median() {
+        let ratio = Spread::of([1.0, 2.0, 9.0]).unwrap();
+        assert!(AtLeast(2.0).is_met(&ratio) && !AtLeast(2.1).is_met(&ratio));
+        assert!(AtMost(2.0).is_met(&ratio) && !AtMost(1.9).is_met(&ratio));
+    }
+}

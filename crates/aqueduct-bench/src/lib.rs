@@ -1,0 +1,155 @@
+//! Aqueduct's benchmarks: measures, and makes a report of it.
+//!
+//! A library too, for a program that brings cases of its own: [`run`].
+
+mod compare;
+mod goals;
+mod markdown;
+mod number;
+mod page;
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use aqueduct_measure::results::Missing;
+use aqueduct_measure::{Case, Plan, Results, Runner, implementations, peer};
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Measures Aqueduct beside system calls and Tokio, and writes results.json, report.md and
+/// report.html.
+#[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    measure: Measure,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Measure {
+    /// The short form: under two minutes.
+    #[arg(long)]
+    quick: bool,
+    /// Only cases whose name contains one of these.
+    cases: Vec<String>,
+    /// How often each case is measured.
+    #[arg(long)]
+    repetitions: Option<usize>,
+    /// Where the report is written.
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what changed from one results.json to another, beyond the noise.
+    Compare { before: PathBuf, after: PathBuf },
+    /// Hold a results.json against the goals.
+    Goals { results: PathBuf },
+    /// Write the report of a results.json beside it again.
+    Render { results: PathBuf },
+    /// One process of a sample.
+    #[command(hide = true)]
+    Peer { spec: String },
+}
+
+/// Runs the command line, with more cases than those that need no peer, and what there is not.
+///
+/// # Errors
+///
+/// Nothing can be measured, or a file not be read or written.
+pub fn run(peers: &[Case], absent: &[Missing]) -> anyhow::Result<()> {
+    let cases = [&implementations::all()[..], peers].concat();
+    let cli = Cli::parse();
+    match cli.command {
+        None => measure(cli.measure, cases, peers.is_empty(), absent),
+        Some(Command::Peer { spec }) => peer::run(&spec, &cases, |run| {
+            Some(allocation_counter::measure(run).count_total)
+        }),
+        Some(Command::Compare { before, after }) => {
+            print!("{}", compare::text(&read(&before)?, &read(&after)?));
+            Ok(())
+        }
+        Some(Command::Goals { results }) => {
+            print!("{}", goals::markdown(&read(&results)?));
+            Ok(())
+        }
+        Some(Command::Render { results }) => {
+            let dir = results.parent().unwrap_or(Path::new(""));
+            write(dir, &read(&results)?)
+        }
+    }
+}
+
+fn measure(
+    args: Measure,
+    mut cases: Vec<Case>,
+    no_peers: bool,
+    absent: &[Missing],
+) -> anyhow::Result<()> {
+    let named = |it: &Case| args.cases.iter().any(|part| it.name.contains(part));
+    cases.retain(|it| args.cases.is_empty() || named(it));
+    let mut plan = if args.quick {
+        Plan::quick()
+    } else {
+        Plan::full()
+    };
+    plan.repetitions = args.repetitions.unwrap_or(plan.repetitions).max(1);
+    let bar = ProgressBar::new(plan.samples(&cases) as u64);
+    bar.set_style(ProgressStyle::with_template(
+        "{pos}/{len} {wide_bar} {eta} {wide_msg}",
+    )?);
+    let mut runner = Runner::new(&std::env::current_exe()?, &["peer"])?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let measured = Results::measure(&mut runner, &cases, plan, true, |case, step| {
+        bar.inc(1);
+        bar.set_message(format!("{case}, {}", number::step(step)));
+    });
+    let mut results = runtime.block_on(measured)?;
+    bar.finish_and_clear();
+    results.missing.extend_from_slice(absent);
+    if no_peers {
+        results.missing.push(Missing {
+            case: "other libraries".to_owned(),
+            reason: "this program was built without them".to_owned(),
+        });
+    }
+    results.versions = versions();
+    fs::create_dir_all(&args.out)?;
+    let json = File::create(args.out.join("results.json"))?;
+    serde_json::to_writer(BufWriter::new(json), &results)?;
+    write(&args.out, &results)?;
+    print!("{}", goals::markdown(&results));
+    println!("\nThe report: {}", args.out.join("report.html").display());
+    Ok(())
+}
+
+/// What was measured with; the compiler's version where it can be asked.
+fn versions() -> Vec<(String, String)> {
+    let rustc = std::process::Command::new("rustc")
+        .arg("--version")
+        .output();
+    let rustc = rustc.ok().and_then(|it| String::from_utf8(it.stdout).ok());
+    let rustc = rustc.unwrap_or_else(|| "unknown".to_owned());
+    vec![
+        ("compiler".to_owned(), rustc.trim().to_owned()),
+        ("aqueduct".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+    ]
+}
+
+fn read(path: &Path) -> anyhow::Result<Results> {
+    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} has no results", path.display()))
+}
+
+fn write(dir: &Path, results: &Results) -> anyhow::Result<()> {
+    fs::write(dir.join("report.md"), markdown::report(results))?;
+    fs::write(dir.join("report.html"), page::html(results))?;
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! The report as one page that needs nothing else: bars in SVG, light and dark.
+
+use std::fmt::{self, Display, Formatter, Write};
+
+use aqueduct_measure::stats::Spread;
+use aqueduct_measure::{Mechanism, Results, Step};
+
+use crate::{goals, markdown, number};
+
+/// Pixels.
+const ROW: f64 = 20.0;
+const NAME: f64 = 210.0;
+const BAR: f64 = 560.0;
+const VALUE: f64 = 190.0;
+
+const STYLE: &str = "
+:root { color-scheme: light dark; --text: #1d2129; --soft: #656d76; --paper: #fff; --line: #d8dee4;
+  --raw: #8c959f; --tokio: #c4762a; --aqueduct: #1f6feb; --peer: #7d5bbe; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9198a1; --paper: #0d1117;
+  --line: #30363d; --raw: #6e7681; --tokio: #d08b49; --aqueduct: #4493f8; --peer: #a98ae0; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--paper);
+  max-width: 980px; margin: 2rem auto; padding: 0 1rem; }
+h2 { margin: 2.5rem 0 .25rem; } h3 { margin: 1.25rem 0 0; font-size: 1rem; }
+p, .soft { color: var(--soft); } .key span { margin-right: 1.25rem; }
+.key i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; }
+svg { display: block; width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--text); }
+svg .value { fill: var(--soft); } .whisker { stroke: var(--text); stroke-width: 1.2; opacity: .7; }
+.raw { fill: var(--raw); background: var(--raw); }
+.tokio { fill: var(--tokio); background: var(--tokio); }
+.aqueduct { fill: var(--aqueduct); background: var(--aqueduct); }
+.peer { fill: var(--peer); background: var(--peer); }
+table { border-collapse: collapse; font-size: 13px; } td, th { padding: .2rem .6rem .2rem 0;
+  border-bottom: 1px solid var(--line); text-align: left; } .scroll { overflow-x: auto; }
+";
+
+/// The whole page.
+pub(crate) fn html(results: &Results) -> String {
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width\">\n<title>Aqueduct: benchmarks</title>\n<style>{STYLE}\
+         </style>\n<h1>Aqueduct: benchmarks</h1>\n<p>{}</p>\n",
+        Text(&markdown::machine(results)),
+    );
+    page.push_str("<p class=\"key\">");
+    for (class, name) in [
+        ("raw", "blocking system calls"),
+        ("tokio", "Tokio with tokio-util"),
+        ("aqueduct", "Aqueduct"),
+        ("peer", "other libraries"),
+    ] {
+        let _ = write!(page, "<span><i class=\"{class}\"></i>{name}</span>");
+    }
+    page.push_str("The thin line goes from the least sample to the greatest.</p>\n");
+    for step in &results.plan.steps {
+        section(&mut page, results, step);
+    }
+    let goals = table(&goals::markdown(results));
+    let _ = write!(page, "<h2>Goals</h2>\n{goals}");
+    if !results.missing.is_empty() {
+        page.push_str("<h2>Not measured</h2>\n<ul class=\"soft\">\n");
+        for missing in &results.missing {
+            let (case, reason) = (Text(&missing.case), Text(&missing.reason));
+            let _ = writeln!(page, "<li>{case}: {reason}</li>");
+        }
+        page.push_str("</ul>\n");
+    }
+    page
+}
+
+fn section(page: &mut String, results: &Results, step: &Step) {
+    let (unit, by) = number::unit(step);
+    let mut title = number::step(step);
+    title[..1].make_ascii_uppercase();
+    let _ = writeln!(page, "<h2>{title}</h2>\n<p>{unit}</p>");
+    for mechanism in [
+        Mechanism::Pipe,
+        Mechanism::Fifo,
+        Mechanism::Unix,
+        Mechanism::UnixPacket,
+        Mechanism::Tcp,
+        Mechanism::Mq,
+        Mechanism::Own,
+    ] {
+        let of = results.figures.iter();
+        let of = of.filter(|it| it.step == *step && it.mechanism == mechanism);
+        let bars: Vec<(&str, Spread)> = of
+            .filter_map(|it| Some((it.case.as_str(), number::scaled(&it.main()?, by))))
+            .collect();
+        if !bars.is_empty() {
+            let _ = writeln!(page, "<h3>{}</h3>\n{}", mechanism.name(), chart(&bars));
+        }
+    }
+}
+
+/// Bars from zero on, each with its spread: on one scale.
+fn chart(bars: &[(&str, Spread)]) -> String {
+    let greatest = bars.iter().map(|(_, it)| it.median).fold(0.0, f64::max);
+    // One sample far out must not make all bars short; its line ends at the edge.
+    let end = bars.iter().map(|(_, it)| it.max).fold(0.0, f64::max);
+    let end = end.min(greatest * 1.5).max(f64::MIN_POSITIVE);
+    let x = |value: f64| NAME + BAR * (value / end).min(1.0);
+    let (width, height) = (NAME + BAR + VALUE, ROW * bars.len() as f64);
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" \
+         xmlns=\"http://www.w3.org/2000/svg\">"
+    );
+    for (row, (case, spread)) in bars.iter().enumerate() {
+        let top = ROW * row as f64;
+        let (middle, base) = (top + ROW / 2.0, top + ROW * 0.7);
+        let class = case.split('/').next().unwrap_or_default();
+        let (from, to) = (x(spread.min), x(spread.max));
+        let _ = write!(
+            svg,
+            "<text x=\"{:.0}\" y=\"{base:.1}\" text-anchor=\"end\">{}</text>\
+             <rect class=\"{class}\" x=\"{NAME}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>\
+             <line class=\"whisker\" x1=\"{from:.1}\" y1=\"{middle:.1}\" x2=\"{to:.1}\" \
+             y2=\"{middle:.1}\"/>\
+             <text class=\"value\" x=\"{:.0}\" y=\"{base:.1}\">{}</text>",
+            NAME - 8.0,
+            Text(case),
+            top + 3.0,
+            x(spread.median) - NAME,
+            ROW - 6.0,
+            x(spread.max).max(x(spread.median)) + 6.0,
+            number::spread(spread),
+        );
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
+/// A Markdown table, and the lines around it, as HTML.
+fn table(markdown: &str) -> String {
+    let mut html = String::from("<div class=\"scroll\"><table>\n");
+    for line in markdown.lines() {
+        let Some(row) = line.strip_prefix("| ") else {
+            continue;
+        };
+        let cells = row.trim_end_matches('|').split(" | ");
+        html.push_str("<tr>");
+        for cell in cells {
+            let cell = cell.trim().trim_matches('*');
+            let _ = write!(html, "<td>{}</td>", Text(cell));
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</table></div>\n");
+    if let Some(last) = markdown.lines().last() {
+        let _ = writeln!(html, "<p>{}</p>", Text(last));
+    }
+    html
+}
+
+/// Text in HTML.
+struct Text<'a>(&'a str);
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '&' => f.write_str("&amp;")?,
+                '"' => f.write_str("&quot;")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_is_to_scale_and_text_is_escaped() {
+        let of = |value: f64| Spread::of([value]).unwrap();
+        let svg = chart(&[("raw/a&b", of(100.0)), ("aqueduct/x", of(50.0))]);
+        assert!(svg.contains("raw/a&amp;b"), "{svg}");
+        let width = |it: f64| format!("width=\"{:.1}\" height", BAR * it);
+        assert!(
+            svg.contains(&width(1.0)) && svg.contains(&width(0.5)),
+            "{svg}"
+        );
+    }
+}
