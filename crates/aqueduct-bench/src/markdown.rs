@@ -2,15 +2,16 @@
 
 use std::fmt::Write;
 
-use aqueduct_measure::{Figure, Results, Work};
+use aqueduct_measure::{Figure, Placement, Results, Step, Work};
 
 use crate::{goals, number};
 
-/// Machine, goals, and a table for each step.
+/// Machine, a summary, goals, and a table for each step.
 pub(crate) fn report(results: &Results) -> String {
     let mut text = format!(
-        "{}\n## Goals\n\n{}",
+        "{}\n## In short\n\n{}\n## Goals\n\n{}",
         machine(results),
+        summary(results),
         goals::markdown(results)
     );
     for step in &results.plan.steps {
@@ -41,6 +42,57 @@ pub(crate) fn report(results: &Results) -> String {
         for missing in &results.missing {
             let _ = writeln!(text, "- {}: {}", missing.case, missing.reason);
         }
+    }
+    text
+}
+
+/// Messages of 64 B: a row for each mechanism.
+pub(crate) fn summary(results: &Results) -> String {
+    let mut text = String::from(
+        "Messages of 64 B. One way: thousand messages a second, both processes where the scheduler \
+         puts them. Round trip: microseconds, both on one processor.\n\n\
+         | mechanism | system calls | batched by hand | tokio-util | Aqueduct | Aqueduct, borrowed \
+         | round trip: system calls | tokio-util | Aqueduct |\n|---|---|---|---|---|---|---|---|---|\n",
+    );
+    let step = |work, placement| Step {
+        work,
+        size: 64,
+        placement,
+    };
+    let one_way = step(Work::OneWay, Placement::Free);
+    let round_trip = step(Work::RoundTrip, Placement::OneCpu);
+    for (mechanism, ours) in [
+        ("pipe", "feed"),
+        ("fifo", "feed"),
+        ("unix", "feed"),
+        ("unixpacket", ""),
+        ("tcp", "feed"),
+        ("mq", "asyncfd"),
+    ] {
+        let raw = format!("raw/{mechanism}");
+        let tokio = format!("tokio/{mechanism}/feed");
+        let ours = format!("aqueduct/{mechanism}/{ours}");
+        let ours = ours.trim_end_matches('/');
+        let cell = |case: &str, step: Step| {
+            let figure = results.figure(case, step);
+            let value = figure.and_then(|it| it.main());
+            let (_, by) = number::unit(&step);
+            value.map_or("-".to_owned(), |it| {
+                number::spread(&number::scaled(&it, by))
+            })
+        };
+        let _ = writeln!(
+            text,
+            "| {mechanism} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            cell(&raw, one_way),
+            cell(&format!("{raw}/batched"), one_way),
+            cell(&tokio, one_way),
+            cell(ours, one_way),
+            cell(&format!("aqueduct/{mechanism}/borrowed"), one_way),
+            cell(&raw, round_trip),
+            cell(&tokio, round_trip),
+            cell(ours, round_trip),
+        );
     }
     text
 }

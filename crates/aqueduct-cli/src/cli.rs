@@ -74,6 +74,14 @@ Examples:
 The exit code is 0 if every step was verified to the end, whoever looks: with
 | head it goes on unseen.";
 
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  aqueduct bench                       # every mechanism, beside system calls
+  aqueduct bench unix:/tmp/x fifo:/tmp/y         # these
+  aqueduct bench 'mq:/x?capacity=5' --json > here.json
+
+Each figure is the median of three short samples, each by two new processes.";
+
 /// Messages between processes: FIFOs, queues and sockets by one kind of address.
 #[derive(Debug, Parser)]
 #[command(name = "aqueduct", version, after_help = ADDRESSES, max_term_width = 80)]
@@ -122,6 +130,12 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Look after message queues: list, info, create, unlink, limits.
     Mq(MqArgs),
+    /// Measure throughput and round trips between two processes, here and now.
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
+    /// One process of a measurement.
+    #[command(hide = true)]
+    BenchPeer(BenchPeerArgs),
     /// Show every mechanism at work between real processes, and verify what arrives.
     #[command(after_help = TOUR_EXAMPLES)]
     Tour(TourArgs),
@@ -251,6 +265,21 @@ pub(crate) enum Output {
 
 #[derive(Debug, Args)]
 pub(crate) struct TourArgs {}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure, such as fifo:/tmp/x; all mechanisms with none named.
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) addresses: Vec<OsString>,
+    /// Print every sample as JSON, for programs.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchPeerArgs {
+    pub(crate) spec: String,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct PeerArgs {

@@ -1,5 +1,6 @@
 //! The command `aqueduct`: messages on FIFOs, queues and sockets by hand. Thin over the library.
 
+mod bench;
 mod call;
 mod clean;
 mod cli;
@@ -61,6 +62,8 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
         Command::Clean(args) => clean::run(args, report),
         Command::Doctor(args) => doctor::run(&args, report),
         Command::Mq(args) => mq::run(args, report),
+        Command::Bench(args) => wait(bench::run(args, report)),
+        Command::BenchPeer(args) => bench::peer(&args),
         Command::Tour(_) => wait(tour::run()),
         Command::TourPeer(args) => wait(tour::peer::run(args)),
         Command::Completions(args) => completions::run(&args),

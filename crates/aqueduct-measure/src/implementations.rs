@@ -18,6 +18,16 @@ pub fn all() -> Vec<Case> {
     [raw::CASES, framed::CASES, aqueduct::CASES].concat()
 }
 
+/// What moves messages over an address that [`Runner::set_address`](crate::Runner::set_address) is
+/// told: one that both processes can open.
+pub fn address(two_way: bool) -> Case {
+    if two_way {
+        aqueduct::ADDRESS
+    } else {
+        aqueduct::ADDRESS_ONE_WAY
+    }
+}
+
 /// Two one-way ends as one that can do round trips.
 #[derive(Debug)]
 pub struct Two<S, R> {

@@ -68,6 +68,7 @@ pub struct Runner {
     args: Vec<String>,
     dir: tempfile::TempDir,
     samples: u64,
+    address: String,
 }
 
 impl Runner {
@@ -83,7 +84,13 @@ impl Runner {
             args: args.iter().map(|it| (*it).to_owned()).collect(),
             dir: dir.context("cannot make a temporary directory")?,
             samples: 0,
+            address: String::new(),
         })
+    }
+
+    /// Sets what the second side binds, in the case that is for an address.
+    pub fn set_address(&mut self, address: impl Into<String>) {
+        self.address = address.into();
     }
 
     /// Takes one sample. All that it makes has gone when it returns, or is dropped.
@@ -117,7 +124,7 @@ impl Runner {
             senders: order.senders,
             dir,
             name,
-            address: String::new(),
+            address: self.address.clone(),
         };
         let made = Made::new(case.mechanism, &spec, order.capacity)?;
         let (mut second, mut first) = (self.command(), self.command());
@@ -137,8 +144,9 @@ impl Runner {
         for first in firsts {
             reports.push(first.report().await);
         }
-        let second = second.report().await?;
+        // Where one has failed, the other may wait for ever: it is killed when it is dropped.
         let first = reports.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        let second = second.report().await?;
         drop(made);
         std::fs::remove_dir_all(&spec.dir)?;
         Ok(Sample::of(&first[0], &second))
@@ -147,7 +155,8 @@ impl Runner {
     fn command(&self) -> child::Command {
         let mut command = child::Command::new(&self.program);
         command.args(&self.args).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).kill_on_drop(true);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
         command
     }
 }
@@ -202,6 +211,7 @@ pub(crate) fn queues(spec: &Spec) -> [String; 2] {
 struct Process {
     child: child::Child,
     stdout: BufReader<tokio::process::ChildStdout>,
+    stderr: tokio::process::ChildStderr,
 }
 
 impl Process {
@@ -210,8 +220,10 @@ impl Process {
         let mut child = command.spawn().context("cannot start a process")?;
         let stdout = child.as_tokio_mut().stdout.take();
         let stdout = stdout.context("no standard output")?;
+        let stderr = child.as_tokio_mut().stderr.take();
         Ok(Self {
             child,
+            stderr: stderr.context("no standard error")?,
             stdout: BufReader::new(stdout),
         })
     }
@@ -220,15 +232,28 @@ impl Process {
     async fn address(&mut self) -> anyhow::Result<String> {
         let mut line = String::new();
         self.stdout.read_line(&mut line).await?;
-        let address = line.strip_prefix(READY).map(|it| it.trim_end().to_owned());
-        address.context("the second process has failed")
+        match line.strip_prefix(READY) {
+            Some(address) => Ok(address.trim_end().to_owned()),
+            None => Err(self.failure().await),
+        }
+    }
+
+    /// What it has said last.
+    async fn failure(&mut self) -> anyhow::Error {
+        let mut said = String::new();
+        // What is no text is not told.
+        let _ = self.stderr.read_to_string(&mut said).await;
+        let last = said.lines().rfind(|it| !it.is_empty());
+        anyhow::anyhow!("{}", last.unwrap_or("a process failed and did not say why"))
     }
 
     async fn report(mut self) -> anyhow::Result<SideReport> {
         let mut text = String::new();
         self.stdout.read_to_string(&mut text).await?;
         let status = self.child.wait().await?;
-        anyhow::ensure!(status.success(), "a process ended with {status}");
+        if !status.success() {
+            return Err(self.failure().await);
+        }
         // Some first sides say that they are ready, too; nobody waits for that.
         let report = text.lines().last().unwrap_or_default();
         serde_json::from_str(report).context("a process printed something else")

@@ -2,6 +2,7 @@
 
 mod address;
 mod bad_input;
+mod bench;
 mod c_peer;
 mod call;
 mod doctor;

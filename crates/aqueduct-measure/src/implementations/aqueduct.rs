@@ -1,5 +1,6 @@
 //! Aqueduct, as its documentation says.
 
+mod address;
 mod queue;
 mod typed;
 
@@ -25,6 +26,11 @@ use crate::session::{Receives, Sends, Session};
 type Each = bool;
 const SEND: Each = true;
 const FEED: Each = false;
+
+/// Whatever the address of the sample names, one way.
+pub(super) const ADDRESS_ONE_WAY: Case = one_way("address", Mechanism::Own, address::run);
+/// Whatever the address of the sample names, if it is two-way.
+pub(super) const ADDRESS: Case = case("address", Mechanism::Own, address::run);
 
 pub(super) const CASES: &[Case] = &[
     case("aqueduct/pipe/feed", Mechanism::Pipe, |it| {

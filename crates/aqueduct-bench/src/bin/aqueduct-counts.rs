@@ -1,0 +1,170 @@
+//! Moves so many messages within one process, to have its instructions counted:
+//! `aqueduct-counts PATH MESSAGES`; without arguments it names the paths.
+//!
+//! `crates/aqueduct-bench/instructions` runs it under valgrind with two numbers of messages; the
+//! difference is what messages cost, whatever the start of the process does.
+
+use std::io;
+
+use anyhow::{Context, bail};
+use aqueduct::codec::{Codec, Json, Postcard};
+use aqueduct::frame::{FramedRead, FramedWrite, Framing};
+use aqueduct::mq::{OpenOptions, Priority};
+use aqueduct::{Receiver, Sender, pipe};
+use aqueduct_measure::{Item, Ring};
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt, Stream, StreamExt, future};
+use tokio::net::UnixStream;
+
+/// Messages between two flushes: fewer than a pipe has room for.
+const BATCH: u64 = 100;
+
+const PATHS: &[&str] = &[
+    "pipe-feed",
+    "pipe-send",
+    "pipe-borrowed",
+    "pipe-64k",
+    "unix-feed",
+    "postcard",
+    "json",
+    "queue",
+];
+
+fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let Some(path) = args.next() else {
+        PATHS.iter().for_each(|it| println!("{it}"));
+        return Ok(());
+    };
+    let messages = args.next().context("how many messages?")?.parse()?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(&path, messages))
+}
+
+async fn run(path: &str, messages: u64) -> anyhow::Result<()> {
+    let small = Ring::new(64).get(0).bytes.clone();
+    match path {
+        "pipe-feed" => {
+            let (tx, rx) = pipes()?;
+            owned(tx, rx, &small, messages, BATCH).await
+        }
+        "pipe-send" => {
+            let (tx, rx) = pipes()?;
+            owned(tx, rx, &small, messages, 1).await
+        }
+        "pipe-borrowed" => {
+            let (tx, rx) = pipes()?;
+            borrowed(tx, rx, &small, messages).await
+        }
+        "pipe-64k" => {
+            let (tx, rx) = pipes()?;
+            let large = Ring::new(64 << 10).get(0).bytes.clone();
+            owned(tx, rx, &large, messages, 1).await
+        }
+        "unix-feed" => {
+            let (a, b) = UnixStream::pair()?;
+            let tx = FramedWrite::new(a, Framing::length());
+            let rx = FramedRead::new(b, Framing::length());
+            owned(tx, rx, &small, messages, BATCH).await
+        }
+        "postcard" => typed(Postcard, messages).await,
+        "json" => typed(Json, messages).await,
+        "queue" => queue(&small, messages).await,
+        _ => bail!("there is no path {path:?}"),
+    }
+}
+
+type Pipes = (FramedWrite<pipe::Sender>, FramedRead<pipe::Receiver>);
+
+fn pipes() -> io::Result<Pipes> {
+    let (tx, rx) = pipe::pipe()?;
+    Ok((tx.framed(Framing::length()), rx.framed(Framing::length())))
+}
+
+async fn owned<S, R>(
+    mut tx: S,
+    mut rx: R,
+    body: &Bytes,
+    messages: u64,
+    batch: u64,
+) -> anyhow::Result<()>
+where
+    S: Sink<Bytes, Error = io::Error> + Unpin,
+    R: Stream<Item = io::Result<Bytes>> + Unpin,
+{
+    for _ in 0..messages / batch {
+        let send = async {
+            for _ in 0..batch {
+                tx.feed(body.clone()).await?;
+            }
+            tx.flush().await
+        };
+        let receive = async {
+            for _ in 0..batch {
+                let frame = rx.next().await.context("it has ended")??;
+                anyhow::ensure!(frame.len() == body.len());
+            }
+            Ok(())
+        };
+        let (sent, received) = future::join(send, receive).await;
+        sent?;
+        received?;
+    }
+    Ok(())
+}
+
+async fn borrowed(
+    mut tx: FramedWrite<pipe::Sender>,
+    mut rx: FramedRead<pipe::Receiver>,
+    body: &Bytes,
+    messages: u64,
+) -> anyhow::Result<()> {
+    for _ in 0..messages / BATCH {
+        for _ in 0..BATCH {
+            tx.feed(body.clone()).await?;
+        }
+        tx.flush().await?;
+        for _ in 0..BATCH {
+            let frame = rx.next_borrowed().await.context("it has ended")??;
+            anyhow::ensure!(frame.len() == body.len());
+        }
+    }
+    Ok(())
+}
+
+async fn typed<C>(codec: C, messages: u64) -> anyhow::Result<()>
+where
+    C: Codec<Item> + Clone + 'static,
+{
+    let item = Ring::new(64).get(0).item;
+    let (tx, rx) = pipes()?;
+    let mut tx = Sender::<Item>::new(tx, codec.clone());
+    let mut rx = Receiver::<Item>::new(rx, codec);
+    for _ in 0..messages / BATCH {
+        for _ in 0..BATCH {
+            tx.feed(item).await?;
+        }
+        tx.flush().await?;
+        for _ in 0..BATCH {
+            let got = rx.recv().await.context("it has ended")??;
+            anyhow::ensure!(got == item);
+        }
+    }
+    Ok(())
+}
+
+async fn queue(body: &Bytes, messages: u64) -> anyhow::Result<()> {
+    let name = format!("/aqueduct-counts-{}", std::process::id());
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    let queue = options.max_message(body.len()).open(&name)?;
+    aqueduct::mq::unlink(&name)?;
+    for _ in 0..messages {
+        queue.send(Priority::default(), body).await?;
+        let got = queue.recv().await?;
+        anyhow::ensure!(got.body.len() == body.len());
+    }
+    Ok(())
+}
