@@ -185,18 +185,26 @@ fn room_is_predicted_beside_other_processes_of_the_user() {
         }
         setrlimit(Resource::RLIMIT_MSGQUEUE, soft, hard).unwrap();
         let predicted = mq::limits().unwrap().room_for(cost);
+        let measured = mq::measure_room(None).unwrap();
         let (names, queues, error) = fill();
         let met = queues.len() as u64;
         drop((names, queues));
-        if met == 2 && predicted.queues == 2 {
-            assert_eq!(predicted.ends_with, Some(RoomEnd::Bytes));
+        // What nobody has open is seen only where there is a listing.
+        let exact = match limits.usage.listed {
+            true => predicted.queues == met,
+            false => predicted.queues >= met,
+        };
+        if exact && measured.queues == met && predicted.queues == 2 {
+            for room in [predicted, measured] {
+                assert_eq!(room.ends_with, Some(RoomEnd::Bytes));
+            }
             let Error::QueueBytes { limit, .. } = error else {
                 panic!("{error:?}");
             };
             assert_eq!(limit, Some(soft));
             return;
         }
-        assert!(attempt < TRIES, "{predicted:?} predicted, {met} met");
+        assert!(attempt < TRIES, "{predicted:?}, {measured:?}, {met} met");
     }
 }
 

@@ -113,6 +113,7 @@ mod name;
 mod open;
 mod queue;
 mod receiver;
+mod refusal;
 mod sender;
 mod unlink;
 mod usage;

@@ -9,7 +9,7 @@ use nix::unistd::read;
 use posixmq::{OpenOptions, PosixMq};
 
 use crate::mq::list::{entry, field, is_mounted, notified};
-use crate::mq::open::open_failed;
+use crate::mq::refusal::open_failed;
 use crate::mq::{Entry, Error, MOUNT_POINT, check_name};
 use crate::sys::QueueFd;
 

@@ -255,13 +255,13 @@ pub fn measure_room(size: Option<(usize, usize)>) -> Result<Room, Error> {
             }
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
             Err(error) => {
-                let end = match crate::mq::open::create_failed(&name, capacity, max_message, error)
-                {
-                    Error::QueueBytes { .. } => RoomEnd::Bytes,
-                    Error::TooManyQueues { .. } => RoomEnd::Queues,
-                    Error::Descriptors { .. } => RoomEnd::Descriptors,
-                    error => return Err(error),
-                };
+                let end =
+                    match crate::mq::refusal::create_failed(&name, capacity, max_message, error) {
+                        Error::QueueBytes { .. } => RoomEnd::Bytes,
+                        Error::TooManyQueues { .. } => RoomEnd::Queues,
+                        Error::Descriptors { .. } => RoomEnd::Descriptors,
+                        error => return Err(error),
+                    };
                 let queues = made.len() as u64;
                 return Ok(Room {
                     queues,

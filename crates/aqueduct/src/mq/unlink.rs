@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::mq::open::open_failed;
+use crate::mq::refusal::open_failed;
 use crate::mq::{Error, TARGET, check_name};
 
 /// Removes the queue of this name, whoever made it. All who have it open can go on to use it; it
