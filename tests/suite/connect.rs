@@ -3,6 +3,7 @@
 mod activation;
 mod descriptors;
 mod lasting;
+mod latency;
 mod one_way;
 mod pair;
 mod queues;

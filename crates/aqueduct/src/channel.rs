@@ -1,5 +1,6 @@
 //! [`Channel`], [`Sender`] and [`Receiver`]: typed items over any transport.
 
+mod coalesce;
 mod memory;
 #[cfg(test)]
 mod mock;
@@ -59,6 +60,12 @@ impl<Out, In> Channel<Out, In> {
         (self.sender, self.receiver)
     }
 
+    /// Lets each burst of [`send`](Self::send)s go together: [`Sender::coalesced`].
+    pub fn coalesced(mut self) -> Self {
+        self.sender = self.sender.coalesced();
+        self
+    }
+
     /// Borrows both halves at once, to wait for both in one task.
     pub fn split(&mut self) -> (&mut Sender<Out>, &mut Receiver<In>) {
         (&mut self.sender, &mut self.receiver)
@@ -98,6 +105,19 @@ impl<Out, In> Channel<Out, In> {
     /// As there: a dropped future may take the item with it.
     pub async fn feed(&mut self, item: Out) -> Result<(), Error> {
         self.sender.feed(item).await
+    }
+
+    /// Sends all items of an iterator and flushes: [`Sender::send_all`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn send_all(&mut self, items: impl IntoIterator<Item = Out>) -> Result<(), Error> {
+        self.sender.send_all(items).await
     }
 
     /// Writes out all queued items: [`Sender::flush`].

@@ -67,7 +67,7 @@ pub mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod handshake;
-mod latency;
+pub mod latency;
 pub mod mark;
 pub mod mq;
 pub mod pipe;

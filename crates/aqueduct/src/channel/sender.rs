@@ -3,12 +3,15 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_sink::Sink;
+use tokio::task::coop::consume_budget;
 
+use super::coalesce::{Coalesced, Shared};
 use crate::Error;
 use crate::codec::Encode;
 use crate::frame::BoxFrameSink;
@@ -30,7 +33,8 @@ const SCRATCH_LOW: usize = 512;
 /// The type names neither: a function that takes a `Sender<Job>` works with every transport.
 ///
 /// [`send`](Self::send) is one item, on its way when it returns. For many, [`feed`](Self::feed) each
-/// and [`flush`](Self::flush) once: that saves system calls. Finish with [`close`](Self::close):
+/// and [`flush`](Self::flush) once, or give them to [`send_all`](Self::send_all): that saves system
+/// calls. [`coalesced`](Self::coalesced) has plain `send`s save them too. Finish with [`close`](Self::close):
 /// dropping a sender throws away what is queued and not yet written (a framed transport reports
 /// that through `tracing`).
 ///
@@ -74,6 +78,8 @@ pub struct Sender<T> {
     /// Gone once it is closed, so that the other side sees the end then and not when we are dropped.
     sink: Option<BoxFrameSink>,
     closing: bool,
+    /// `sink` gathers bursts of sends.
+    coalesced: Option<Arc<Shared>>,
     /// The last `Sink::poll_ready` was pending.
     wants_room: bool,
     codec: Box<dyn Encode<T>>,
@@ -91,13 +97,44 @@ impl<T> Sender<T> {
         Self {
             sink: Some(Box::pin(sink)),
             closing: false,
+            coalesced: None,
             wants_room: false,
             codec: Box::new(codec),
             scratch: BytesMut::new(),
         }
     }
 
-    /// Sends one item and waits until it has been handed to the system, with all queued before it.
+    /// Lets each burst of [`send`](Self::send)s go together, which makes a loop of them several times
+    /// as fast: the first is written at once, as ever, and what is sent after it is written together
+    /// as soon as the sending task waits for anything or yields. Tokio makes it yield after 128
+    /// sends at the latest, and a full buffer (64 KiB, on pipes 8 KiB) makes it wait.
+    ///
+    /// What changes is what `Ok` of a `send` says: of the first of a burst that it was handed to the
+    /// system, of the others that this is about to happen. So:
+    ///
+    /// - An error of the transport can come with a later call.
+    /// - A task that computes for long without a pause holds back what it has sent just before:
+    ///   [`flush`](Self::flush) first.
+    /// - Dropping the sender still writes what was sent, in the background where the other side
+    ///   does not take it at once, for [`DEFAULT_CLOSE_TIMEOUT`] at most. It is lost if the process
+    ///   or its runtime ends first: only [`flush`](Self::flush) and [`close`](Self::close) make
+    ///   sure.
+    ///
+    /// The first send spawns a small task for it on the current Tokio runtime; without one, or once
+    /// that has ended, each send is written by itself.
+    pub fn coalesced(mut self) -> Self {
+        if self.coalesced.is_none()
+            && let Some(sink) = self.sink.take()
+        {
+            let (sink, shared) = Coalesced::new(sink);
+            self.sink = Some(Box::pin(sink));
+            self.coalesced = Some(shared);
+        }
+        self
+    }
+
+    /// Sends one item and waits until it has been handed to the system, with all queued before it
+    /// (or is about to be, if the sender is [`coalesced`](Self::coalesced)).
     ///
     /// That it was handed over does not say that the other side has read it.
     ///
@@ -113,7 +150,51 @@ impl<T> Sender<T> {
     /// Not wholly: dropped while it waits for room, the item goes with it; dropped while it waits for
     /// the flush, the item is queued and sent by the next flush. Use [`reserve`](Self::reserve) to know.
     pub async fn send(&mut self, item: T) -> Result<(), Error> {
-        self.feed(item).await?;
+        let Some(shared) = &self.coalesced else {
+            self.feed(item).await?;
+            return self.flush().await;
+        };
+        let shared = Arc::clone(shared);
+        // A loop that never waits would otherwise never let the burst go.
+        consume_budget().await;
+        self.open_sink()?;
+        let mut frame = Some(self.encode(item)?);
+        poll_fn(|cx| shared.poll_send(cx, &mut frame)).await?;
+        Ok(())
+    }
+
+    /// Sends all items and flushes once, which saves system calls; what is queued goes out on the
+    /// way whenever enough of it waits.
+    ///
+    /// (To send what a [`Stream`](futures_core::Stream) gives, there is
+    /// [`SinkExt::send_all`](futures_util::SinkExt::send_all), called by that name, or
+    /// `StreamExt::forward`.)
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send). It ends at the first item that cannot be sent; those before it
+    /// are queued, and those behind it dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not safe: it is unknown how many items were taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::{Channel, codec::Text};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+    /// let (mut here, mut there) = Channel::<String, String>::pair(Text);
+    /// here.send_all(["one".into(), "two".into()]).await?;
+    /// let mut items = Vec::new();
+    /// assert_eq!(there.recv_many(&mut items, 10).await, 2);
+    /// # Ok(()) }
+    /// ```
+    pub async fn send_all(&mut self, items: impl IntoIterator<Item = T>) -> Result<(), Error> {
+        for item in items {
+            self.feed(item).await?;
+        }
         self.flush().await
     }
 

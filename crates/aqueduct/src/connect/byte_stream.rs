@@ -2,10 +2,12 @@ use std::fmt::{self, Debug, Formatter};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::half::{BoxHalf, Half, Rest, Shared};
+use crate::latency::Polled;
 
 /// The reading half of a [`ByteStream`].
 pub type ByteReader = Box<dyn AsyncRead + Send + Unpin>;
@@ -68,6 +70,14 @@ impl ByteStream {
             reader: Box::new(reader),
             writer: Box::new(Closing(Some(writer))),
         }
+    }
+
+    /// In latency mode, if the limit says so.
+    pub(super) fn polled(mut self, limit: Duration) -> Self {
+        if !limit.is_zero() {
+            self.reader = Box::new(Polled::new(self.reader, limit));
+        }
+        self
     }
 
     /// Takes the two directions apart, for two tasks, with no lock between them.

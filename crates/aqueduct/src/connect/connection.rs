@@ -1,5 +1,6 @@
 use std::fmt::{self, Debug, Formatter};
 use std::io;
+use std::time::Duration;
 
 use super::byte_stream::{ByteStream, Held};
 use super::packets::Packets;
@@ -46,6 +47,8 @@ pub struct Connection {
     discards: bool,
     /// Whether others read from it too, now or later: it was handed down. (Byte streams know.)
     shared: bool,
+    /// The limit of latency mode, for whoever wants what comes.
+    poll_for: Duration,
 }
 
 enum Link {
@@ -64,6 +67,7 @@ impl Connection {
             child: None,
             discards: true,
             shared: false,
+            poll_for: Duration::ZERO,
         }
     }
 
@@ -77,6 +81,7 @@ impl Connection {
             child: None,
             discards: true,
             shared: false,
+            poll_for: Duration::ZERO,
         }
     }
 
@@ -90,11 +95,18 @@ impl Connection {
             child: None,
             discards: true,
             shared: false,
+            poll_for: Duration::ZERO,
         }
     }
 
     pub(super) fn with_child(mut self, child: Child) -> Self {
         self.child = Some(child);
+        self
+    }
+
+    /// Receives in latency mode, if the limit says so.
+    pub(super) fn polled(mut self, limit: Duration) -> Self {
+        self.poll_for = limit;
         self
     }
 
@@ -135,7 +147,8 @@ impl Connection {
     /// Both directions, as messages.
     pub fn into_split(self) -> (Outgoing, Incoming) {
         match self.link {
-            Link::Bytes(ByteStream { reader, writer }) => {
+            Link::Bytes(bytes) => {
+                let ByteStream { reader, writer } = bytes.polled(self.poll_for);
                 let frames = FramedWrite::new(writer, self.framing.clone()).with_chunk(self.chunk);
                 let incoming = Incoming::bytes(reader, self.framing, self.chunk);
                 (Outgoing::frames(frames), incoming)
@@ -255,7 +268,8 @@ impl Connection {
     /// programs stop sending when they see an end.
     pub fn into_incoming(self) -> Incoming {
         match self.link {
-            Link::Bytes(ByteStream { reader, writer }) => {
+            Link::Bytes(bytes) => {
+                let ByteStream { reader, writer } = bytes.polled(self.poll_for);
                 Incoming::bytes(Held::new(reader, writer), self.framing, self.chunk)
             }
             Link::Packets(socket) => {
@@ -281,7 +295,7 @@ impl Connection {
     )]
     pub fn into_bytes(self) -> Result<ByteStream, Self> {
         match self.link {
-            Link::Bytes(bytes) => Ok(bytes),
+            Link::Bytes(bytes) => Ok(bytes.polled(self.poll_for)),
             link => Err(Self { link, ..self }),
         }
     }

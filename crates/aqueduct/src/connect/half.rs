@@ -10,6 +10,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{tcp, unix};
 
+use crate::latency::Polled;
 use crate::{fifo, sys};
 
 /// A boxed [`Half`].
@@ -47,6 +48,16 @@ impl Half for BoxHalf {
 
     fn undelivered(&self) -> io::Result<usize> {
         (**self).undelivered()
+    }
+}
+
+impl<R: Half + Unpin> Half for Polled<R> {
+    fn stop(&mut self) -> Rest {
+        self.get_mut().stop()
+    }
+
+    fn undelivered(&self) -> io::Result<usize> {
+        self.get_ref().undelivered()
     }
 }
 

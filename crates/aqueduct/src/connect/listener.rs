@@ -45,6 +45,7 @@ pub struct Listener {
     name: Option<String>,
     /// Whether others accept from it too, now or later: it was handed down.
     shared: bool,
+    poll_for: Duration,
 }
 
 pub(super) enum Inner {
@@ -62,7 +63,14 @@ impl Listener {
             local,
             name: None,
             shared: false,
+            poll_for: Duration::ZERO,
         }
+    }
+
+    /// Its connections receive in latency mode, if the limit says so.
+    pub(super) fn polled(mut self, limit: Duration) -> Self {
+        self.poll_for = limit;
+        self
     }
 
     pub(super) fn shared(mut self) -> Self {
@@ -103,7 +111,7 @@ impl Listener {
             accepted => accepted?.0,
         };
         let framing = self.framing.clone();
-        Ok(Some(match &self.inner {
+        let accepted = match &self.inner {
             Inner::Tcp(_) => tcp_connection(TcpStream::from_std(socket.into())?, framing),
             Inner::Unix(_) => unix_connection(UnixStream::from_std(socket.into())?, framing),
             _ => {
@@ -111,7 +119,8 @@ impl Listener {
                 let socket = seqpacket::Socket::from_shared(socket.into(), max_message)?;
                 Connection::packets(socket, framing)
             }
-        }))
+        };
+        Ok(Some(accepted.polled(self.poll_for)))
     }
 
     pub(super) fn activated_as(mut self, name: String) -> Self {
@@ -222,7 +231,8 @@ impl Stream for Listener {
             }
             Inner::Once(connection) => connection.take().map(|it| Ok(*it)),
         };
-        Poll::Ready(next)
+        let poll_for = this.poll_for;
+        Poll::Ready(next.map(|it| it.map(|connection| connection.polled(poll_for))))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::descriptor::{self, Found};
-use super::half::{BoxHalf, Shared};
+use super::half::{BoxHalf, Half, Shared};
 use super::lasting::{Connector, Lasting};
 use super::queue::{self, Given, Taken};
 use super::{Asked, Error, Incoming, Outgoing};
@@ -10,6 +10,7 @@ use crate::child::Command;
 use crate::endpoint::{self, Endpoint};
 use crate::fifo::{self, ReaderGone, SharedSender};
 use crate::frame::{FramedWrite, Framing, PIPE_CHUNK};
+use crate::latency::Polled;
 use crate::mq::{self, Priority, Queue};
 use crate::{pipe, stdio};
 
@@ -121,8 +122,11 @@ impl Options {
         self
     }
 
-    /// Latency mode, for queues: before each wait, tries again for this long. Zero by default. See
-    /// [`mq::OpenOptions::poll_for`], which has what it costs and when to take it.
+    /// Latency mode: before each wait for a message, looks again for this long. Zero, the default, is
+    /// not at all (a handful of tries, for queues). See [`latency`](crate::latency) for when to take
+    /// it and what it costs.
+    ///
+    /// It is for pipes, FIFOs, stream sockets and queues; `unixpacket:` sleeps at once.
     pub fn poll_for(&mut self, limit: Duration) -> &mut Self {
         self.poll_for = limit;
         self
@@ -167,7 +171,7 @@ impl Options {
                     .persistent(fifo.persist().unwrap_or(false))
                     .open_receiver(fifo.path())
                     .map_err(Error::Fifo)?;
-                Ok(Incoming::bytes(receiver, self.framing.clone(), PIPE_CHUNK))
+                Ok(self.incoming(receiver, PIPE_CHUNK))
             }
             Endpoint::Mq(mq) => {
                 let options = queue::options(mq, self);
@@ -176,16 +180,14 @@ impl Options {
             }
             Endpoint::Stdio => {
                 let stdin = stdio::stdin().map_err(|e| failed(endpoint, e))?;
-                let framing = self.framing.clone();
-                Ok(Incoming::bytes(Shared(stdin), framing, FILE_CHUNK))
+                Ok(self.incoming(Shared(stdin), FILE_CHUNK))
             }
             Endpoint::Exec(exec) => {
                 let mut command = command(exec);
                 command.pipe_from_child(1);
                 let mut child = command.spawn().map_err(Error::Exec)?;
                 let output = child.take_receiver(1).map_err(Error::Exec)?;
-                let framing = self.framing.clone();
-                let incoming = Incoming::bytes(Shared(output), framing, PIPE_CHUNK);
+                let incoming = self.incoming(Shared(output), PIPE_CHUNK);
                 Ok(incoming.with_child(child))
             }
             Endpoint::Fd(fd) => self.receive_from_fd(endpoint, fd),
@@ -271,10 +273,18 @@ impl Options {
         }
     }
 
+    fn incoming(&self, half: impl Half + Send + Unpin + 'static, chunk: usize) -> Incoming {
+        let framing = self.framing.clone();
+        if self.poll_for.is_zero() {
+            Incoming::bytes(half, framing, chunk)
+        } else {
+            Incoming::bytes(Polled::new(half, self.poll_for), framing, chunk)
+        }
+    }
+
     fn receive_from_fd(&self, endpoint: &Endpoint, fd: &endpoint::Fd) -> Result<Incoming, Error> {
         let (fd, found) = descriptor::take(endpoint, fd, Asked::Receive)?;
         let failed = |e| failed(endpoint, e);
-        let framing = self.framing.clone();
         Ok(match found {
             Found::Pipe(_) => {
                 // A pipe that cannot be opened once more is one that another user made.
@@ -282,7 +292,7 @@ impl Options {
                     Ok(pipe) => Box::new(Shared(pipe)),
                     Err(_) => Box::new(Shared(BlockingReader::new(fd).map_err(failed)?)),
                 };
-                Incoming::bytes(reader, framing, PIPE_CHUNK)
+                self.incoming(reader, PIPE_CHUNK)
             }
             Found::Queue(_) => {
                 let queue = queue::inherited(self).open_fd(&fd).map_err(Error::Mq)?;
@@ -291,7 +301,7 @@ impl Options {
             }
             Found::Device(_) | Found::File(_) => {
                 let reader = BlockingReader::new(fd).map_err(failed)?;
-                Incoming::bytes(Shared(reader), framing, FILE_CHUNK)
+                self.incoming(Shared(reader), FILE_CHUNK)
             }
             Found::Stream(_)
             | Found::Packets

@@ -50,12 +50,12 @@ impl Options {
                     }
                     error => Error::Tcp(error),
                 })?;
-                Ok(tcp_connection(stream, framing))
+                Ok(tcp_connection(stream, framing).polled(self.poll_for))
             }
             Endpoint::Unix(unix) => {
                 let stream = self.unix_options().connect(unix_address(unix)).await;
                 let stream = stream.map_err(|error| self.unix_error(endpoint, error))?;
-                Ok(unix_connection(stream, framing))
+                Ok(unix_connection(stream, framing).polled(self.poll_for))
             }
             Endpoint::UnixPacket(unix) => {
                 let options = self.unix_options();
@@ -71,14 +71,15 @@ impl Options {
                 let output = child.take_receiver(1).map_err(Error::Exec)?;
                 let peer = Peer::Child { pid: child.id() };
                 let bytes = ByteStream::join(output, input);
-                Ok(Connection::bytes(bytes, framing, PIPE_CHUNK, peer).with_child(child))
+                let connection = Connection::bytes(bytes, framing, PIPE_CHUNK, peer);
+                Ok(connection.with_child(child).polled(self.poll_for))
             }
             Endpoint::Stdio => {
                 let stdin = stdio::stdin().map_err(|e| failed(endpoint, e))?;
                 let stdout = stdio::stdout().map_err(|e| failed(endpoint, e))?;
                 let bytes = ByteStream::join(stdin, stdout);
                 let connection = Connection::bytes(bytes, framing, FILE_CHUNK, Peer::Stdio);
-                Ok(connection.never_discarding())
+                Ok(connection.never_discarding().polled(self.poll_for))
             }
             Endpoint::Fd(fd) => {
                 let (fd, found) = descriptor::take(endpoint, fd, Asked::Connect)?;
@@ -178,14 +179,14 @@ impl Options {
                 let writer = BlockingWriter::new(other).map_err(failed)?;
                 let bytes = ByteStream::join(reader, writer);
                 let connection = Connection::bytes(bytes, framing, FILE_CHUNK, Peer::Unknown);
-                Ok(connection.never_discarding())
+                Ok(connection.never_discarding().polled(self.poll_for))
             }
             // Whatever cannot be connected was refused before.
             _ => {
                 let peer = socket_peer(&fd);
                 let (reader, writer) = shared_socket::split(fd).map_err(failed)?;
                 let bytes = ByteStream::join(reader, writer);
-                Ok(Connection::bytes(bytes, framing, SOCKET_CHUNK, peer))
+                Ok(Connection::bytes(bytes, framing, SOCKET_CHUNK, peer).polled(self.poll_for))
             }
         }
     }
@@ -212,7 +213,7 @@ impl Options {
     }
 
     fn listener(&self, inner: Inner, local: &Endpoint) -> Listener {
-        Listener::new(inner, self.framing.clone(), local.clone())
+        Listener::new(inner, self.framing.clone(), local.clone()).polled(self.poll_for)
     }
 
     fn unix_options(&self) -> unix::ConnectOptions {

@@ -1,0 +1,272 @@
+//! [`Coalesced`]: a sink that gathers what one burst of sends gives it.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
+
+use bytes::Bytes;
+use futures_sink::Sink;
+use tokio::runtime::Handle;
+use tokio::time::{Sleep, sleep};
+
+use super::DEFAULT_CLOSE_TIMEOUT;
+use crate::frame::BoxFrameSink;
+
+/// The sender's side of a sink that a task of its own, the *flusher*, flushes too.
+///
+/// ```text
+///  at rest ── send: written at once ──> burst ── sends: gathered
+///     ^                                   │
+///     └── the flusher has its turn, since the sending task waits or yields: all is written
+/// ```
+pub(super) struct Coalesced(Arc<Shared>);
+
+/// What [`Coalesced`] is of; and to `send`, which a sink cannot tell from `feed` and `flush`.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    wakers: Arc<Wakers>,
+    /// Wakes both sides: the sink beneath knows one waker only.
+    both: Waker,
+}
+
+struct State {
+    /// Gone once it was closed, or all was sent and the sender is gone.
+    sink: Option<BoxFrameSink>,
+    /// There is a flusher.
+    manned: bool,
+    /// A burst: the flusher will flush.
+    burst: bool,
+    /// What the flusher met, for the next call.
+    error: Option<io::Error>,
+    /// The sender was dropped.
+    gone: bool,
+}
+
+#[derive(Default)]
+struct Wakers {
+    flusher: Mutex<Option<Waker>>,
+    sender: Mutex<Option<Waker>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn set(slot: &Mutex<Option<Waker>>, cx: &Context<'_>) {
+    match &mut *lock(slot) {
+        Some(waker) => waker.clone_from(cx.waker()),
+        slot => *slot = Some(cx.waker().clone()),
+    }
+}
+
+fn wake(slot: &Mutex<Option<Waker>>) {
+    let waker = lock(slot).take();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        wake(&self.flusher);
+        wake(&self.sender);
+    }
+}
+
+impl Coalesced {
+    pub(super) fn new(sink: BoxFrameSink) -> (Self, Arc<Shared>) {
+        let wakers = Arc::<Wakers>::default();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                sink: Some(sink),
+                manned: false,
+                burst: false,
+                error: None,
+                gone: false,
+            }),
+            both: Waker::from(Arc::clone(&wakers)),
+            wakers,
+        });
+        (Self(Arc::clone(&shared)), shared)
+    }
+}
+
+impl Shared {
+    /// Uses the sink for the sender.
+    fn poll(
+        &self,
+        state: &mut State,
+        cx: &Context<'_>,
+        mut operation: impl FnMut(
+            Pin<&mut (dyn Sink<Bytes, Error = io::Error> + Send)>,
+            &mut Context<'_>,
+        ) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(error) = state.error.take() {
+            return Poll::Ready(Err(error));
+        }
+        let Some(sink) = &mut state.sink else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let mut both = Context::from_waker(&self.both);
+        let done = operation(sink.as_mut(), &mut both);
+        if done.is_ready() {
+            return done;
+        }
+        // Once more, since whoever is to be woken has to be known before.
+        set(&self.wakers.sender, cx);
+        operation(sink.as_mut(), &mut both)
+    }
+
+    /// Queues the frame, once, and flushes, unless the flusher is about to.
+    pub(super) fn poll_send(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        frame: &mut Option<Bytes>,
+    ) -> Poll<io::Result<()>> {
+        let mut state = lock(&self.state);
+        if frame.is_some() {
+            ready!(self.poll(&mut state, cx, |sink, cx| sink.poll_ready(cx)))?;
+            if let (Some(sink), Some(frame)) = (&mut state.sink, frame.take()) {
+                sink.as_mut().start_send(frame)?;
+            }
+        }
+        if state.burst && state.error.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll(&mut state, cx, |sink, cx| sink.poll_flush(cx)))?;
+        if state.manned {
+            state.burst = true;
+            drop(state);
+            wake(&self.wakers.flusher);
+        } else if let Ok(runtime) = Handle::try_current() {
+            state.manned = true;
+            state.burst = true;
+            drop(state);
+            runtime.spawn(Flusher {
+                shared: Arc::clone(self),
+                patience: None,
+            });
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Sink<Bytes> for Coalesced {
+    type Error = io::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = lock(&self.0.state);
+        self.0.poll(&mut state, cx, |sink, cx| sink.poll_ready(cx))
+    }
+
+    fn start_send(self: Pin<&mut Self>, frame: Bytes) -> io::Result<()> {
+        match &mut lock(&self.0.state).sink {
+            Some(sink) => sink.as_mut().start_send(frame),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = lock(&self.0.state);
+        self.0.poll(&mut state, cx, |sink, cx| sink.poll_flush(cx))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = lock(&self.0.state);
+        // The flusher has no part in this.
+        state.burst = false;
+        ready!(self.0.poll(&mut state, cx, |sink, cx| sink.poll_close(cx)))?;
+        state.sink = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Coalesced {
+    /// What `send` has taken is written: now if that is possible, else by the flusher.
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.gone = true;
+        if state.burst
+            && let Some(sink) = &mut state.sink
+        {
+            let mut both = Context::from_waker(&self.0.both);
+            if sink.as_mut().poll_flush(&mut both).is_pending() {
+                drop(state);
+                return wake(&self.0.wakers.flusher);
+            }
+        }
+        let sink = state.sink.take();
+        drop(state);
+        wake(&self.0.wakers.flusher);
+        drop(sink);
+    }
+}
+
+/// The task that has its turn when the sending one waits or yields.
+struct Flusher {
+    shared: Arc<Shared>,
+    /// What is left of it, once the sender is gone.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Future for Flusher {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { shared, patience } = &mut *self;
+        set(&shared.wakers.flusher, cx);
+        let mut guard = lock(&shared.state);
+        let state = &mut *guard;
+        if let Some(sink) = &mut state.sink
+            && state.burst
+        {
+            let mut both = Context::from_waker(&shared.both);
+            match sink.as_mut().poll_flush(&mut both) {
+                Poll::Ready(Ok(())) => state.burst = false,
+                Poll::Ready(Err(error)) => {
+                    state.burst = false;
+                    if state.gone {
+                        tracing::warn!(target: TARGET, %error, "dropped with unsent data: close before drop");
+                    }
+                    state.error = Some(error);
+                }
+                Poll::Pending if state.gone => {
+                    let patience =
+                        patience.get_or_insert_with(|| Box::pin(sleep(DEFAULT_CLOSE_TIMEOUT)));
+                    ready!(patience.as_mut().poll(cx));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if !state.gone && state.sink.is_some() {
+            return Poll::Pending;
+        }
+        let sink = state.sink.take();
+        drop(guard);
+        drop(sink);
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Flusher {
+    /// Also when its runtime ends: from then on each send is flushed by itself.
+    fn drop(&mut self) {
+        let mut state = lock(&self.shared.state);
+        state.manned = false;
+        state.burst = false;
+        drop(state);
+        wake(&self.shared.wakers.sender);
+    }
+}
+
+const TARGET: &str = "aqueduct::channel";
+
+#[cfg(test)]
+mod tests;
