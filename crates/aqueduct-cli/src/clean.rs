@@ -123,11 +123,12 @@ fn remove(thing: &Thing) -> anyhow::Result<()> {
             leave_tour(found);
             Ok(())
         }
-        Kind::Queue(queue) => {
-            unused(queue.id)?;
-            let messages = mq::info(&queue.name)?.attributes.map(|it| it.messages);
+        Kind::Queue(name, found) => {
+            unused(found.id)?;
+            let messages = mq::info(name)?.attributes.map(|it| it.messages);
             anyhow::ensure!(messages == Some(0), "it has a message by now");
-            Ok(mq::unlink(&queue.name)?)
+            still_there(found)?;
+            Ok(mq::unlink(name)?)
         }
         Kind::Socket(found) => {
             still_there(found)?;

@@ -42,7 +42,8 @@ pub(crate) struct Thing {
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     Fifo(Found),
-    Queue(Queue),
+    /// Its name, and its file in the queue file system.
+    Queue(String, Found),
     Socket(Found),
     AbstractSocket,
 }
@@ -51,13 +52,6 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
-    pub(crate) id: Id,
-}
-
-/// A queue as it was found.
-#[derive(Clone, Debug)]
-pub(crate) struct Queue {
-    pub(crate) name: String,
     pub(crate) id: Id,
 }
 
@@ -80,7 +74,7 @@ impl Thing {
     pub(crate) fn kind(&self) -> &'static str {
         match self.kind {
             Kind::Fifo(_) => "fifo",
-            Kind::Queue(_) => "queue",
+            Kind::Queue(..) => "queue",
             Kind::Socket(_) | Kind::AbstractSocket => "socket",
         }
     }

@@ -8,7 +8,7 @@ use aqueduct::endpoint::Mq;
 use aqueduct::mark::is_marked;
 use aqueduct::mq::{self, MOUNT_POINT};
 
-use super::{Kind, Processes, Queue, State, Thing, address};
+use super::{Found, Kind, Processes, State, Thing, address};
 
 /// All of them; why there are none to see goes to `unseen`.
 pub(super) fn things(processes: &Processes, unseen: &mut Vec<String>) -> Vec<Thing> {
@@ -27,7 +27,7 @@ pub(super) fn things(processes: &Processes, unseen: &mut Vec<String>) -> Vec<Thi
 /// `None`: it has gone meanwhile.
 fn thing(queue: mq::Entry, processes: &Processes) -> Option<Thing> {
     let path = Path::new(MOUNT_POINT).join(queue.name.strip_prefix('/')?);
-    let metadata = fs::symlink_metadata(path).ok()?;
+    let metadata = fs::symlink_metadata(&path).ok()?;
     let id = (metadata.dev(), metadata.ino());
     let holders = processes.of(id);
     let messages = queue.attributes.map(|it| (it.messages, it.capacity));
@@ -39,10 +39,7 @@ fn thing(queue: mq::Entry, processes: &Processes) -> Option<Thing> {
     };
     Some(Thing {
         address: address(Mq::new(&queue.name), &queue.name),
-        kind: Kind::Queue(Queue {
-            name: queue.name,
-            id,
-        }),
+        kind: Kind::Queue(queue.name, Found { path, id }),
         state,
         marked: is_marked(&metadata),
         owner: Some(queue.owner),

@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -107,6 +108,24 @@ fn a_count_leaves_what_follows_to_the_next_receiver() {
     }
 }
 
+/// Whether a reader has put up its sign, a record lock on the second byte.
+fn has_reader(path: &Path) -> bool {
+    let mut options = File::options();
+    options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+    let Ok(file) = options.open(path) else {
+        return false;
+    };
+    let mut lock = nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: 1,
+        l_len: 1,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut lock)).unwrap();
+    lock.l_type != nix::libc::F_UNLCK as i16
+}
+
 #[test]
 fn a_second_reader_of_a_fifo_is_refused_before_it_takes_anything() {
     let dir = Dir::new();
@@ -118,7 +137,7 @@ fn a_second_reader_of_a_fifo_is_refused_before_it_takes_anything() {
         (["serve", &fifo], ["recv", &fifo]),
     ] {
         let reader = start(aqueduct(&first).stdin(Stdio::null()));
-        until_open(reader.pid(), &dir.path("x"));
+        until("its sign is up", || has_reader(&dir.path("x")));
         let (stdout, stderr) = expect(run(&mut aqueduct(&second)), 1);
         let by = format!("read by another aqueduct (process {})", reader.pid());
         assert!(stdout.is_empty() && stderr.contains(&by), "{stderr}");
