@@ -472,6 +472,46 @@ async fn a_directory_that_takes_no_files_is_an_error_with_its_errno() {
     assert!(error.to_string().contains("/proc/sys/aqueduct-test"));
 }
 
+#[tokio::test]
+async fn a_read_only_file_system_is_named_as_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    run("peer_on_read_only", dir.path()).await;
+}
+
+#[test]
+fn peer_on_read_only() {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    if !is_peer("fifo_open::peer_on_read_only") {
+        return;
+    }
+    let dir = peer_dir();
+    const NONE: Option<&str> = None;
+    if let Err(e) = unshare(CloneFlags::CLONE_NEWNS) {
+        eprintln!("SKIPPED: a mount of its own is not permitted here ({e})");
+        return;
+    }
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).unwrap();
+    let (tmpfs, read_only) = (Some("tmpfs"), MsFlags::MS_RDONLY);
+    mount(tmpfs, &dir, tmpfs, MsFlags::empty(), NONE).unwrap();
+    mkfifo(&dir.join("there"), Mode::S_IRWXU).unwrap();
+    mount(NONE, &dir, NONE, read_only | MsFlags::MS_REMOUNT, NONE).unwrap();
+    in_runtime(|| {
+        let error = create(dir.join("new")).unwrap_err();
+        assert!(
+            matches!(&error, Error::ReadOnlyFilesystem { path } if *path == dir.join("new")),
+            "{error:?}"
+        );
+        assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        // What goes through a FIFO is not on the file system: one that is there works.
+        let _receiver = create(dir.join("there")).unwrap();
+        OpenOptions::new()
+            .try_open_sender(dir.join("there"))
+            .unwrap();
+    });
+}
+
 #[test]
 fn outside_a_runtime_opening_is_an_error_and_makes_nothing() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,6 +9,7 @@ mod doctor;
 mod every_address;
 mod everyday;
 mod fifo;
+mod fifo_refused;
 mod help;
 mod hostile;
 mod jobs;

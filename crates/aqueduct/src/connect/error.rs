@@ -133,8 +133,8 @@ pub enum DescriptorProblem {
     /// This process opened it for itself: it was not open before `main`, or is closed on `exec`. Nor
     /// can one be taken whose number is 1024 or above.
     #[error(
-        "it was not inherited as one of the numbers 3 to 1023, but opened by this program for its \
-         own use"
+        "it was not handed down as one of 3 to 1023, and this program uses the number itself: \
+         whoever starts this program has to hand it down"
     )]
     Reserved,
 }
