@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_test::{assert_pending, task};
 
-use crate::support::{compile_c, deadline, is_peer, peer_command};
+use crate::support::{Log, compile_c, deadline, is_peer, peer_command};
 
 mod inherited;
 
@@ -421,6 +421,46 @@ async fn a_failed_start_is_noticed_whatever_numbers_are_mapped() {
     }
 }
 
+/// As above, where another thread gives the number up in the very moment: std's own pipe may get it.
+#[tokio::test]
+async fn a_failed_start_is_noticed_while_other_threads_open_and_close() {
+    let mut child = role("child::role_starts_in_a_crowd").spawn().unwrap();
+    succeeds(&mut child).await;
+}
+
+#[test]
+fn role_starts_in_a_crowd() {
+    if !is_peer("child::role_starts_in_a_crowd") {
+        return;
+    }
+    let runtime = crate::actor::runtime();
+    let _guard = runtime.enter();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    // The lowest number that is free, which is the one that both threads and std get.
+    let number = io::pipe().unwrap().0.as_raw_fd();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    drop(io::stderr().as_fd().try_clone_to_owned());
+                }
+            });
+        }
+        let outcomes: Vec<_> = (0..300)
+            .map(|i| {
+                let mut command = Command::new("/nonexistent/program");
+                command.pipe_from_child(number + i % 8);
+                command.spawn().map(drop)
+            })
+            .collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        for outcome in outcomes {
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+        }
+    });
+}
+
 #[tokio::test]
 async fn impossible_descriptor_numbers_are_refused_by_name() {
     let mut twice = sh("true");
@@ -460,6 +500,38 @@ async fn impossible_descriptor_numbers_are_refused_by_name() {
         "{error:?}"
     );
     succeeds(&mut child).await;
+}
+
+#[test]
+fn a_child_says_when_it_starts_exits_and_is_let_go() {
+    let ((), lines) = Log::record(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut child = leaves_one_behind("all");
+            let _holder = child.take_sender(3).unwrap();
+            let mut output = child.take_receiver(1).unwrap();
+            output.set_grace(Some(Duration::ZERO));
+            read_all(output).await;
+            succeeds(&mut child).await;
+            drop(child);
+            drop(sh("true").spawn().unwrap());
+        });
+    });
+    let lines: Vec<_> = lines
+        .into_iter()
+        .filter(|it| it.contains("aqueduct::child"))
+        .collect();
+    let count = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+    assert_eq!(count("child{program=\"/bin/sh\" pid="), 5, "{lines:#?}");
+    assert_eq!(count("started"), 2, "{lines:#?}");
+    assert_eq!(
+        count("another process holds its pipe open"),
+        1,
+        "{lines:#?}"
+    );
+    assert_eq!(count("exited status=exit status: 0"), 1, "{lines:#?}");
+    assert_eq!(count("let go"), 1, "{lines:#?}");
 }
 
 #[test]

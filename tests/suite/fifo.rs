@@ -449,6 +449,27 @@ async fn a_directory_that_was_moved_away_is_noticed() {
 }
 
 #[tokio::test]
+async fn any_number_may_wait_for_the_path_to_change_and_again_when_it_has() {
+    let (_dir, path) = with_fifo();
+    let receiver = persistent(&path);
+    let mut first = task::spawn(receiver.orphaned());
+    let mut second = task::spawn(receiver.orphaned());
+    assert_pending!(first.poll());
+    assert_pending!(second.poll());
+    fs::remove_file(&path).unwrap();
+    assert_eq!(deadline(first).await.unwrap(), PathState::Missing);
+    assert_eq!(deadline(second).await.unwrap(), PathState::Missing);
+    for _ in 0..2 {
+        let state = deadline(receiver.orphaned()).await.unwrap();
+        assert_eq!(state, PathState::Missing);
+    }
+    // As it is at each time.
+    mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
+    let state = deadline(receiver.orphaned()).await.unwrap();
+    assert_eq!(state, PathState::Replaced);
+}
+
+#[tokio::test]
 async fn waiting_for_the_path_to_change_costs_no_cpu() {
     let (_dir, path) = with_fifo();
     let receiver = persistent(&path);

@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, mkfifo, setgid, setgroups, setuid};
 
 use crate::fifo::with_fifo;
-use crate::support::{Peer, is_peer, peer_command};
+use crate::support::{Log, Peer, is_peer, peer_command};
 
 /// A user that owns nothing here.
 const NOBODY: u32 = 65_534;
@@ -259,15 +259,9 @@ async fn a_symbolic_link_is_refused_unless_allowed() {
 async fn a_wider_mode_is_taken_with_a_warning_and_refused_when_strict() {
     let (_dir, path) = with_fifo();
     let warnings = |options: &OpenOptions| {
-        let log = Log::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::WARN)
-            .with_ansi(false)
-            .with_writer(log.clone());
-        tracing::subscriber::with_default(subscriber.finish(), || {
-            options.open_receiver(&path).unwrap();
-        });
-        String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+        let (_, lines) = Log::record(|| options.open_receiver(&path).unwrap());
+        let warnings = lines.into_iter().filter(|it| it.contains("WARN"));
+        warnings.collect::<Vec<_>>().join("\n")
     };
     let mut options = OpenOptions::new();
     assert_eq!(warnings(&options), "");
@@ -292,27 +286,6 @@ async fn a_wider_mode_is_taken_with_a_warning_and_refused_when_strict() {
     );
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     assert_eq!(warnings(options.mode(0o644)), "");
-}
-
-#[derive(Clone, Default)]
-struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        io::Write::write(&mut *self.0.lock().unwrap(), buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use tracing::Dispatch;
 
 /// How long any single wait in a test may take. Generous: it only ends a hang.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -121,6 +124,13 @@ impl Log {
     /// Has everything that is logged on this thread, down to `TRACE`, in the log until the guard is
     /// dropped.
     pub(crate) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        // As long as there is but one subscriber in the process, whether a line of code is heard at all
+        // is decided by the thread that first comes to it, which may be another test's.
+        static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| {
+            let all = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+            all.with_writer(io::sink).into()
+        });
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)

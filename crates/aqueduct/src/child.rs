@@ -64,3 +64,6 @@ pub use self::error::Error;
 pub use self::inherited::inherited;
 pub use self::process::Child;
 pub use self::receiver::{DEFAULT_GRACE, Receiver, StreamEnd};
+
+/// Of what is told through `tracing`.
+const TARGET: &str = "aqueduct::child";

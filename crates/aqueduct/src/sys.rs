@@ -14,8 +14,10 @@ use tokio::io::{Interest, ReadBuf};
 use tokio::runtime::Handle;
 
 mod inherited;
+mod start;
 
 pub(crate) use self::inherited::{NotInherited, offer, take_inherited};
+pub(crate) use self::start::{CHANGED_HANDS, Number, Seal, seal};
 
 /// Registers a descriptor with the current runtime's I/O driver.
 ///
@@ -72,71 +74,6 @@ pub(crate) fn recv_buf(fd: impl AsFd, buf: &mut ReadBuf<'_>) -> io::Result<usize
     unsafe { buf.assume_init(n) };
     buf.advance(n);
     Ok(n)
-}
-
-/// How descriptors are kept from leaking into a program that is about to be started.
-#[derive(Debug)]
-pub(crate) enum Seal {
-    /// One system call marks them all, in the child: nothing that another thread opens slips by.
-    Range,
-    /// These, which was all that were open and not marked before the fork.
-    Each(Vec<RawFd>),
-}
-
-impl Seal {
-    /// The best that this kernel can do.
-    pub(crate) fn new() -> io::Result<Self> {
-        // The last possible number is never open, so this only asks. Linux 5.9 knows the call,
-        // 5.11 the flag; close_range(2).
-        match mark_range(libc::c_uint::MAX) {
-            Ok(()) => Ok(Self::Range),
-            Err(_) => Self::each(),
-        }
-    }
-
-    pub(crate) fn each() -> io::Result<Self> {
-        let mut unmarked = Vec::new();
-        for entry in std::fs::read_dir("/proc/self/fd")? {
-            let number = entry?.file_name().to_str().and_then(|it| it.parse().ok());
-            unmarked.extend(number.filter(|fd| *fd > 2 && !is_marked(*fd).unwrap_or(true)));
-        }
-        Ok(Self::Each(unmarked))
-    }
-
-    /// Async-signal-safe.
-    fn apply(&self) -> io::Result<()> {
-        match self {
-            Self::Range => mark_range(3),
-            // One that has been closed since needs no mark.
-            Self::Each(all) => all.iter().try_for_each(|fd| match mark(*fd) {
-                Err(e) if e.raw_os_error() == Some(libc::EBADF) => Ok(()),
-                result => result,
-            }),
-        }
-    }
-}
-
-/// Makes the child close every descriptor from 3 on when it executes the program, except what later
-/// hooks on the same command map.
-pub(crate) fn seal(command: &mut tokio::process::Command, seal: Seal) {
-    // SAFETY: the hook runs between fork and exec, where only async-signal-safe functions may be
-    // called and nothing may be allocated: `apply` makes `close_range` or `fcntl` system calls alone.
-    unsafe { command.pre_exec(move || seal.apply()) };
-}
-
-/// Sets `FD_CLOEXEC` on every descriptor from `first` on.
-fn mark_range(first: libc::c_uint) -> io::Result<()> {
-    // By number, since older C libraries lack the function.
-    // SAFETY: with this flag the call closes nothing; it changes flags of descriptors.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
-    result_of(result).map(drop)
 }
 
 /// Sets `FD_CLOEXEC`.
@@ -358,31 +295,3 @@ fn take_fds(header: &libc::msghdr) -> Vec<OwnedFd> {
 /// The control message of `SO_PASSPIDFD`, which brings a descriptor too
 /// (`include/linux/socket.h`). Only a socket that was set so by others has it.
 const SCM_PIDFD: i32 = 0x04;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What `sh` has open when it is started with one unmarked descriptor in this process.
-    async fn shell_has(seal_with: fn() -> io::Result<Seal>) -> (String, String) {
-        let unmarked = nix::unistd::dup(io::stderr()).unwrap();
-        let mut command = tokio::process::Command::new("sh");
-        command.args(["-c", "echo /proc/$$/fd/*"]);
-        seal(&mut command, seal_with().unwrap());
-        let output = command.output().await.unwrap();
-        let open = String::from_utf8(output.stdout).unwrap();
-        (open, format!("/fd/{}", unmarked.as_raw_fd()))
-    }
-
-    #[tokio::test]
-    async fn an_unmarked_descriptor_does_not_reach_the_child_on_old_kernels_either() {
-        for seal_with in [Seal::each, || Ok(Seal::Range), Seal::new] {
-            let (open, unmarked) = shell_has(seal_with).await;
-            assert!(open.contains("/fd/2"), "{open}");
-            let mut words = open.split_whitespace();
-            assert!(!words.any(|word| word.ends_with(&unmarked)), "{open}");
-        }
-        let (open, unmarked) = shell_has(|| Ok(Seal::Each(Vec::new()))).await;
-        assert!(open.contains(&unmarked), "it would have leaked");
-    }
-}

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::errno::Errno;
@@ -12,7 +13,8 @@ use nix::unistd::pipe2;
 use tokio::runtime::Handle;
 
 use crate::child::{Child, Error};
-use crate::{pipe, sys};
+use crate::pipe;
+use crate::sys::{self, Number};
 
 /// A program to start, with pipes to any of its descriptors.
 ///
@@ -167,7 +169,6 @@ impl Command {
         let mut senders = BTreeMap::new();
         let mut receivers = BTreeMap::new();
         let mut mappings = Vec::new();
-        let mut held = Vec::new();
         for Map { number, what } in self.maps.drain(..) {
             let failed = |source| Error::Pipe { number, source };
             let theirs = match what {
@@ -185,23 +186,16 @@ impl Command {
                 }
                 What::Pass(fd) => fd,
             };
-            let theirs = match occupy(&theirs, number)? {
-                Some(same) => {
-                    held.push(theirs);
-                    same
-                }
-                None => theirs,
-            };
             mappings.push(FdMapping {
                 parent_fd: theirs,
                 child_fd: number,
             });
         }
         let program = self.inner.as_std().get_program().to_owned();
-        let spawned = self.spawn_mapped(mappings);
-        // The child's ends; only now may the numbers they hold be used for something else.
-        drop(held);
-        let process = spawned.map_err(|source| self.explain(program.clone(), source))?;
+        let process = self
+            .spawn_mapped(mappings)
+            .map_err(|failure| self.explain(program.clone(), failure))?;
+        // With the child's ends.
         drop(self);
         Ok(Child::new(process, program, senders, receivers))
     }
@@ -227,17 +221,40 @@ impl Command {
         Ok(())
     }
 
-    fn spawn_mapped(&mut self, mappings: Vec<FdMapping>) -> io::Result<tokio::process::Child> {
+    fn spawn_mapped(&mut self, mappings: Vec<FdMapping>) -> Result<tokio::process::Child, Failure> {
+        // std keeps the standard streams occupied itself.
+        let numbers = mappings.iter().map(|it| it.child_fd).filter(|it| *it > 2);
+        let numbers: Arc<[Number]> = numbers.map(Number::new).collect();
+        let filling = new_pipe()?.0;
         // Hooks run in this order: first everything is closed on exec, then the mapped are not.
-        sys::seal(&mut self.inner, sys::Seal::new()?);
+        sys::seal(&mut self.inner, sys::Seal::new()?, Arc::clone(&numbers));
         self.inner
             .fd_mappings(mappings)
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        self.inner.spawn()
+        let mut tries = 0;
+        loop {
+            // Only when the child has begun may the numbers be used for something else.
+            let _held = occupy(&filling, &numbers)?;
+            match self.inner.spawn() {
+                Err(e) if e.raw_os_error() == Some(sys::CHANGED_HANDS) && tries < MOST_TRIES => {
+                    tries += 1;
+                }
+                spawned => return Ok(spawned?),
+            }
+        }
     }
 
     /// Finds out what a refusal of the system means.
-    fn explain(&self, program: OsString, source: io::Error) -> Error {
+    fn explain(&self, program: OsString, failure: Failure) -> Error {
+        let source = match failure {
+            Failure::Start(source) => source,
+            Failure::Number { number, source } => {
+                return match source.raw_os_error() {
+                    Some(libc::EINVAL) => Error::BadNumber { number },
+                    _ => Error::Pipe { number, source },
+                };
+            }
+        };
         let dir = self.inner.as_std().get_current_dir();
         match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ENOTDIR) => match dir.filter(|dir| !dir.is_dir()) {
@@ -271,19 +288,39 @@ fn new_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe2(OFlag::O_CLOEXEC)?)
 }
 
-/// Makes sure that `number` is in use in this process while the child is started: by a duplicate of
-/// `fd`, which is returned, or by whatever has it already.
-///
-/// The pipe through which std learns that the program could not be executed must not get a number
-/// that is then mapped over: the failure would be taken for a success, and the error number be
-/// written to whoever reads the child's pipe.
-fn occupy(fd: &OwnedFd, number: RawFd) -> Result<Option<OwnedFd>, Error> {
-    // std keeps the standard streams occupied itself.
-    if number <= 2 {
-        return Ok(None);
+/// Makes sure that each number is in use in this process while the child is started, see [`Number`]: by
+/// a duplicate of `filling`, which is returned, or by whatever has it already.
+fn occupy(filling: &OwnedFd, numbers: &[Number]) -> Result<Vec<OwnedFd>, Failure> {
+    let mut held = Vec::new();
+    for it in numbers {
+        let number = it.number();
+        loop {
+            let duplicate = sys::duplicate_to(filling, number);
+            held.extend(duplicate.map_err(|source| Failure::Number { number, source })?);
+            // Unless another thread, which had it, has just closed it.
+            if it.note().is_ok() {
+                break;
+            }
+        }
     }
-    sys::duplicate_to(fd, number).map_err(|source| match source.raw_os_error() {
-        Some(libc::EINVAL) => Error::BadNumber { number },
-        _ => Error::Pipe { number, source },
-    })
+    Ok(held)
+}
+
+/// How often a child is started anew because another thread has closed what had one of its numbers.
+const MOST_TRIES: u32 = 100;
+
+/// What went wrong.
+enum Failure {
+    Start(io::Error),
+    /// In keeping a number occupied.
+    Number {
+        number: RawFd,
+        source: io::Error,
+    },
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Start(error)
+    }
 }

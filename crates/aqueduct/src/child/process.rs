@@ -6,8 +6,10 @@ use std::process::ExitStatus;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tracing::Span;
+
 use crate::child::exit::Exit;
-use crate::child::{Error, Receiver, StreamEnd};
+use crate::child::{Error, Receiver, StreamEnd, TARGET};
 use crate::codec::{Decode, Encode};
 use crate::frame::Framing;
 use crate::{Channel, pipe};
@@ -20,10 +22,10 @@ use crate::{Channel, pipe};
 #[derive(Debug)]
 pub struct Child {
     process: tokio::process::Child,
-    program: OsString,
     senders: BTreeMap<RawFd, pipe::Sender>,
     receivers: BTreeMap<RawFd, pipe::Receiver>,
     ends: BTreeMap<RawFd, Arc<OnceLock<StreamEnd>>>,
+    span: Span,
 }
 
 impl Child {
@@ -33,13 +35,15 @@ impl Child {
         senders: BTreeMap<RawFd, pipe::Sender>,
         receivers: BTreeMap<RawFd, pipe::Receiver>,
     ) -> Self {
-        tracing::debug!(target: "aqueduct::child", ?program, pid = process.id(), "started");
+        let pid = process.id();
+        let span = tracing::debug_span!(target: TARGET, "child", ?program, pid);
+        tracing::debug!(target: TARGET, parent: &span, "started");
         Self {
             process,
-            program,
             senders,
             receivers,
             ends: BTreeMap::new(),
+            span,
         }
     }
 
@@ -83,7 +87,7 @@ impl Child {
         let pipe = self.take_unbounded_receiver(number)?;
         let end = Arc::new(OnceLock::new());
         self.ends.insert(number, Arc::clone(&end));
-        Ok(Receiver::new(pipe, exit, end))
+        Ok(Receiver::new(pipe, exit, end, self.span.clone()))
     }
 
     /// Takes the reading end without any bound: it ends when every process that has the child's end
@@ -203,7 +207,7 @@ impl Child {
         let running = self.process.id();
         let status = self.process.wait().await?;
         if running.is_some() {
-            self.log_exit(running, status);
+            self.log_exit(status);
         }
         Ok(status)
     }
@@ -234,7 +238,7 @@ impl Child {
         let running = self.process.id();
         let status = self.process.try_wait()?;
         if let (Some(_), Some(status)) = (running, status) {
-            self.log_exit(running, status);
+            self.log_exit(status);
         }
         Ok(status)
     }
@@ -270,10 +274,16 @@ impl Child {
         &mut self.process
     }
 
-    fn log_exit(&self, pid: Option<u32>, status: ExitStatus) {
-        tracing::debug!(
-            target: "aqueduct::child", program = ?self.program, pid, %status, "exited"
-        );
+    fn log_exit(&self, status: ExitStatus) {
+        tracing::debug!(target: TARGET, parent: &self.span, %status, "exited");
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.process.id().is_some() {
+            tracing::debug!(target: TARGET, parent: &self.span, "let go before its exit was seen");
+        }
     }
 }
 

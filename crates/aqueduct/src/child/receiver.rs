@@ -8,7 +8,9 @@ use std::time::Duration;
 use nix::poll::PollFlags;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep};
+use tracing::Span;
 
+use crate::child::TARGET;
 use crate::child::exit::Exit;
 use crate::fd;
 use crate::frame::{FramedRead, Framing, PIPE_CHUNK};
@@ -49,6 +51,8 @@ pub struct Receiver {
     grace: Option<Duration>,
     state: State,
     end: Arc<OnceLock<StreamEnd>>,
+    /// That of the child.
+    span: Span,
 }
 
 /// ```text
@@ -74,12 +78,18 @@ enum State {
 const READS_PER_LOOK: u32 = 32;
 
 impl Receiver {
-    pub(super) fn new(pipe: pipe::Receiver, exit: Exit, end: Arc<OnceLock<StreamEnd>>) -> Self {
+    pub(super) fn new(
+        pipe: pipe::Receiver,
+        exit: Exit,
+        end: Arc<OnceLock<StreamEnd>>,
+        span: Span,
+    ) -> Self {
         Self {
             pipe,
             grace: Some(DEFAULT_GRACE),
             state: State::Running { exit, reads: 0 },
             end,
+            span,
         }
     }
 
@@ -192,7 +202,8 @@ impl Receiver {
             return Ok(false);
         }
         tracing::info!(
-            target: "aqueduct::child",
+            target: TARGET,
+            parent: &self.span,
             fd = self.pipe.as_raw_fd(),
             "the child has exited but another process holds its pipe open; not reading on"
         );
@@ -264,7 +275,7 @@ mod tests {
         let exit = Exit::of(&child).unwrap();
         child.wait().await.unwrap();
         let (tx, rx) = pipe::pipe().unwrap();
-        (Receiver::new(rx, exit, Arc::default()), tx)
+        (Receiver::new(rx, exit, Arc::default(), Span::none()), tx)
     }
 
     #[tokio::test]
