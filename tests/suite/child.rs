@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aqueduct::child::{self, Child, Command, Error, StreamEnd};
+use aqueduct::Channel;
+use aqueduct::child::{self, Child, Command, StreamEnd};
 use aqueduct::codec::{Json, Text};
 use aqueduct::frame::Framing;
-use aqueduct::{Channel, Receiver};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +17,9 @@ use tokio_test::{assert_pending, task};
 
 use crate::support::{Log, compile_c, deadline, is_peer, peer_command};
 
+mod ends;
 mod inherited;
+mod refused;
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
@@ -153,152 +155,6 @@ async fn the_child_has_what_was_mapped_and_nothing_else_and_all_of_it_blocking()
 }
 
 #[tokio::test]
-async fn each_side_sees_the_other_close_because_nobody_else_holds_the_ends() {
-    // The child closes its ends and lives on.
-    let mut command = sh("exec 3>&- 4<&-; read line");
-    command.pipe_to_child(0).pipe_from_child(3).pipe_to_child(4);
-    let mut child = command.spawn().unwrap();
-    let (text, end) = read_all(child.take_receiver(3).unwrap()).await;
-    assert_eq!((text.as_str(), end), ("", Some(StreamEnd::Eof)));
-    let mut four = child.take_sender(4).unwrap();
-    let error = deadline(async {
-        loop {
-            if let Err(e) = four.write_all(&[0; 4096]).await {
-                return e;
-            }
-        }
-    });
-    assert_eq!(error.await.raw_os_error(), Some(libc::EPIPE));
-    assert!(child.try_wait().unwrap().is_none(), "still running");
-    // `wait` closes the input that nobody took.
-    let status = deadline(child.wait()).await.unwrap();
-    assert_eq!(status.code(), Some(1), "`read` met the end of its input");
-}
-
-#[tokio::test]
-async fn a_child_killed_inside_a_frame_gives_all_earlier_frames_then_unexpected_eof() {
-    let mut command = sh(r#"printf '\0\0\0\002hi\0\0\0\003you\0\0\0\011part'; kill -9 $$"#);
-    command.pipe_from_child(1);
-    let mut child = command.spawn().unwrap();
-    let frames = child.take_receiver(1).unwrap().framed(Framing::length());
-    let mut receiver = Receiver::<String>::new(frames, Text);
-    for expected in ["hi", "you"] {
-        assert_eq!(deadline(receiver.recv()).await.unwrap().unwrap(), expected);
-    }
-    let error = deadline(receiver.recv()).await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-    assert!(deadline(receiver.recv()).await.is_none());
-    let status = deadline(child.wait()).await.unwrap();
-    assert!(!status.success());
-}
-
-/// A child that writes `text` and exits, and leaves a process behind which holds its stdout until
-/// descriptor 3 is closed, and copies to it what comes there.
-fn leaves_one_behind(text: &str) -> Child {
-    let mut command = sh(&format!("cat <&3 & printf {text}"));
-    command.pipe_to_child(3).pipe_from_child(1);
-    command.spawn().unwrap()
-}
-
-#[tokio::test]
-async fn a_grandchild_that_holds_the_pipe_cannot_hang_the_reader() {
-    let mut child = leaves_one_behind("all");
-    let holder = child.take_sender(3).unwrap();
-    let mut output = child.take_receiver(1).unwrap();
-    output.set_grace(Some(Duration::from_millis(50)));
-    let (text, end) = read_all(output).await;
-    assert_eq!((text.as_str(), end), ("all", Some(StreamEnd::Abandoned)));
-    assert_eq!(child.stream_end(1), Some(StreamEnd::Abandoned));
-    succeeds(&mut child).await;
-    drop(holder);
-}
-
-#[tokio::test]
-async fn a_typed_channel_ends_too_when_a_grandchild_holds_the_pipe() {
-    let mut child = leaves_one_behind(r"'one\ntwo\n'");
-    let mut channel = child
-        .channel::<String, String, _>(3, 1, Framing::lines(), Text)
-        .unwrap();
-    let mut lines = Vec::new();
-    while let Some(line) = deadline(channel.recv()).await {
-        lines.push(line.unwrap());
-    }
-    assert_eq!(lines, ["one", "two"]);
-    assert_eq!(child.stream_end(1), Some(StreamEnd::Abandoned));
-    succeeds(&mut child).await;
-}
-
-#[tokio::test]
-async fn without_a_bound_the_stream_goes_on_until_the_grandchild_is_done() {
-    for unbounded in [true, false] {
-        let mut child = leaves_one_behind("first");
-        let mut holder = child.take_sender(3).unwrap();
-        let mut output: Box<dyn tokio::io::AsyncRead + Unpin> = if unbounded {
-            Box::new(child.take_unbounded_receiver(1).unwrap())
-        } else {
-            let mut output = child.take_receiver(1).unwrap();
-            output.set_grace(None);
-            Box::new(output)
-        };
-        succeeds(&mut child).await;
-        let mut text = [0; 5];
-        deadline(output.read_exact(&mut text)).await.unwrap();
-        {
-            let mut byte = [0; 1];
-            let mut reading = task::spawn(output.read(&mut byte));
-            assert_pending!(reading.poll());
-        }
-        holder.write_all(b"later").await.unwrap();
-        drop(holder);
-        let mut rest = String::new();
-        deadline(output.read_to_string(&mut rest)).await.unwrap();
-        assert_eq!(rest, "later");
-    }
-}
-
-#[tokio::test]
-async fn what_the_child_wrote_is_never_cut_off_however_slowly_it_is_read() {
-    // More than fits one small pipe, so that the child may still be writing when reading begins;
-    // and a grandchild holds the pipe, so that there is no true end.
-    let mut command = sh("cat <&3 & head -c 20000 /dev/zero");
-    command.pipe_to_child(3).pipe_from_child(1);
-    let mut child = command.spawn().unwrap();
-    let _holder = child.take_sender(3).unwrap();
-    let mut output = child.take_receiver(1).unwrap();
-    output.set_grace(Some(Duration::ZERO));
-    let mut total = 0;
-    let mut buf = [0; 500];
-    loop {
-        match deadline(output.read(&mut buf)).await.unwrap() {
-            0 => break,
-            n => total += n,
-        }
-        if total >= 16_000 && child.id().is_some() {
-            // All is in the pipe, and the grace has passed, long before the rest is read.
-            succeeds(&mut child).await;
-        }
-    }
-    assert_eq!(total, 20_000);
-    assert_eq!(output.end(), Some(StreamEnd::Abandoned));
-}
-
-#[tokio::test]
-async fn a_grandchild_that_never_stops_writing_cannot_keep_the_reader() {
-    let mut command = sh("yes & echo $!");
-    command.pipe_from_child(1);
-    let mut child = command.spawn().unwrap();
-    let mut output = child.take_receiver(1).unwrap();
-    output.set_grace(Some(Duration::from_millis(20)));
-    // In sips, so that the pipe never runs empty meanwhile.
-    let mut sip = [0; 16];
-    let read = async { while output.read(&mut sip).await.unwrap() > 0 {} };
-    deadline(read).await;
-    assert_eq!(output.end(), Some(StreamEnd::Abandoned));
-    succeeds(&mut child).await;
-    // Dropping the pipe ends `yes` by SIGPIPE.
-}
-
-#[tokio::test]
 async fn dropped_reads_and_waits_lose_nothing() {
     let mut command = sh("cat <&3; exit 7");
     command.pipe_to_child(3).pipe_from_child(1);
@@ -377,138 +233,13 @@ async fn a_killed_child_is_reaped_and_its_last_words_are_read() {
     assert_eq!(text, "last\n");
 }
 
-#[tokio::test]
-async fn a_program_that_cannot_start_says_which_and_why() {
-    let dir = tempfile::tempdir().unwrap();
-    let missing = dir.path().join("missing");
-    match Command::new(&missing).spawn().unwrap_err() {
-        Error::NotFound { program, source } => {
-            assert_eq!(program, missing);
-            assert_eq!(source.raw_os_error(), Some(libc::ENOENT));
-        }
-        other => panic!("{other:?}"),
-    }
-
-    let plain = dir.path().join("plain");
-    std::fs::write(&plain, "no program").unwrap();
-    let error = Command::new(&plain).spawn().unwrap_err();
-    assert!(matches!(error, Error::NotExecutable { .. }), "{error:?}");
-    assert!(error.to_string().contains("plain"), "{error}");
-    assert_eq!(
-        io::Error::from(error).kind(),
-        io::ErrorKind::PermissionDenied
-    );
-
-    let mut elsewhere = sh("true");
-    elsewhere.current_dir(&missing);
-    match elsewhere.spawn().unwrap_err() {
-        Error::NoDirectory { dir, .. } => assert_eq!(dir, missing),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn a_failed_start_is_noticed_whatever_numbers_are_mapped() {
-    // std reports the failure through a pipe of its own: it must not get a number which is then
-    // mapped over. Then the start would seem to succeed.
-    for number in 3..100 {
-        let mut command = Command::new("/nonexistent/program");
-        command.pipe_from_child(number);
-        match command.spawn() {
-            Err(Error::NotFound { .. }) => {}
-            other => panic!("with descriptor {number}: {other:?}"),
-        }
-    }
-}
-
-/// As above, where another thread gives the number up in the very moment: std's own pipe may get it.
-#[tokio::test]
-async fn a_failed_start_is_noticed_while_other_threads_open_and_close() {
-    let mut child = role("child::role_starts_in_a_crowd").spawn().unwrap();
-    succeeds(&mut child).await;
-}
-
-#[test]
-fn role_starts_in_a_crowd() {
-    if !is_peer("child::role_starts_in_a_crowd") {
-        return;
-    }
-    let runtime = crate::actor::runtime();
-    let _guard = runtime.enter();
-    let done = std::sync::atomic::AtomicBool::new(false);
-    // The lowest number that is free, which is the one that both threads and std get.
-    let number = io::pipe().unwrap().0.as_raw_fd();
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    drop(io::stderr().as_fd().try_clone_to_owned());
-                }
-            });
-        }
-        let outcomes: Vec<_> = (0..300)
-            .map(|i| {
-                let mut command = Command::new("/nonexistent/program");
-                command.pipe_from_child(number + i % 8);
-                command.spawn().map(drop)
-            })
-            .collect();
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        for outcome in outcomes {
-            let error = outcome.unwrap_err();
-            assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
-        }
-    });
-}
-
-#[tokio::test]
-async fn impossible_descriptor_numbers_are_refused_by_name() {
-    let mut twice = sh("true");
-    twice.pipe_from_child(3).pipe_to_child(3);
-    let error = twice.spawn().unwrap_err();
-    assert!(matches!(error, Error::Duplicate { number: 3 }), "{error:?}");
-
-    let mut both = sh("true");
-    both.stdout(std::process::Stdio::null()).pipe_from_child(1);
-    let error = both.spawn().unwrap_err();
-    assert!(
-        matches!(error, Error::StdioTaken { number: 1 }),
-        "{error:?}"
-    );
-
-    for impossible in [-1, RawFd::MIN, RawFd::MAX] {
-        let mut command = sh("true");
-        command.pipe_from_child(impossible);
-        match command.spawn().unwrap_err() {
-            Error::BadNumber { number } => assert_eq!(number, impossible),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    let mut command = sh("true");
-    command.pipe_from_child(3);
-    let mut child = command.spawn().unwrap();
-    let error = child.take_sender(3).unwrap_err();
-    assert!(
-        error.to_string().contains("pipe to it on descriptor 3"),
-        "{error}"
-    );
-    child.take_receiver(3).unwrap();
-    let error = child.take_receiver(3).unwrap_err();
-    assert!(
-        matches!(error, Error::NoPipe { number: 3, .. }),
-        "{error:?}"
-    );
-    succeeds(&mut child).await;
-}
-
 #[test]
 fn a_child_says_when_it_starts_exits_and_is_let_go() {
     let ((), lines) = Log::record(|| {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut child = leaves_one_behind("all");
+            let mut child = ends::leaves_one_behind("all");
             let _holder = child.take_sender(3).unwrap();
             let mut output = child.take_receiver(1).unwrap();
             output.set_grace(Some(Duration::ZERO));
@@ -532,12 +263,6 @@ fn a_child_says_when_it_starts_exits_and_is_let_go() {
     );
     assert_eq!(count("exited status=exit status: 0"), 1, "{lines:#?}");
     assert_eq!(count("let go"), 1, "{lines:#?}");
-}
-
-#[test]
-fn without_a_runtime_it_is_an_error_and_no_panic() {
-    let error = sh("true").spawn().unwrap_err();
-    assert!(matches!(error, Error::NoRuntime), "{error:?}");
 }
 
 /// Runs a test function of this binary as a process, with what else the test sets.
