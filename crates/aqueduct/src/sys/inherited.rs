@@ -1,6 +1,7 @@
 //! Descriptors that this process was started with, each of which can be taken over once.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +11,7 @@ use super::{is_marked, mark};
 /// One above the largest number that counts as inherited: what `ulimit -n` is by default.
 const END: usize = 1024;
 
-/// What became of each number. Written before `main`, then under the lock of [`Offered`] alone.
+/// What became of each number. Written before `main`, then under the lock of [`OFFERED`] alone.
 static STATES: [AtomicU8; END] = [const { AtomicU8::new(NOTHING) }; END];
 
 /// Nothing that could be taken.
@@ -107,7 +108,8 @@ fn set_state(number: RawFd, state: u8) {
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = note_inherited;
 
-/// Notes what is open and not closed on `exec`.
+/// Notes what is open and not closed on `exec`. (The crate command-fds has the like; there `unsafe` code
+/// of the program has to call it before all else.)
 ///
 /// In a library that is loaded at run time this comes too late to tell, so then it notes nothing.
 /// Nothing here allocates, or needs more than the C library.
@@ -133,9 +135,11 @@ extern "C" fn note_inherited() {
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     let count = limit.rlim_cur.min(END as libc::rlim_t);
     // SAFETY: `count` structures, which live through the call. It does not wait.
-    let n = unsafe { libc::poll(fds.as_mut_ptr(), count as libc::nfds_t, 0) };
-    if n < 0 {
-        return;
+    while unsafe { libc::poll(fds.as_mut_ptr(), count as libc::nfds_t, 0) } < 0 {
+        // A signal can come in between even so.
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return;
+        }
     }
     for poll in fds.iter().take(count as usize) {
         let is_open = poll.fd >= 0 && poll.revents & libc::POLLNVAL == 0;
@@ -199,7 +203,7 @@ mod tests {
     #[test]
     fn a_descriptor_of_the_programs_own_is_out_of_reach_whatever_its_flags() {
         // As nix opens it: safely owned here, and not marked.
-        let own = nix::unistd::dup(std::io::stderr()).unwrap();
+        let own = nix::unistd::dup(io::stderr()).unwrap();
         assert!(!is_marked(own.as_raw_fd()).unwrap());
         let refused = take(own.as_raw_fd()).unwrap_err();
         // `Taken` if another test has taken this number before.
@@ -209,7 +213,7 @@ mod tests {
 
     #[test]
     fn an_offered_one_is_taken_once_and_stays_if_it_is_not_liked() {
-        let (reader, _writer) = std::io::pipe().unwrap();
+        let (reader, _writer) = io::pipe().unwrap();
         let number = offer(reader.into());
         assert!(
             take_inherited(number, |_| Err::<(), _>("no"))
