@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use futures_util::{FutureExt, StreamExt};
+use tokio::task::coop::consume_budget;
 
 use super::Context;
 use crate::{Channel, Error};
@@ -48,6 +49,8 @@ where
     let mut requests = context.until_shutdown(receiver);
     let mut result = Ok(());
     loop {
+        // One read can bring thousands of requests: other tasks have their turns between them.
+        consume_budget().await;
         // Waiting for the peer: it may be waiting for the replies.
         let request = match requests.next().now_or_never() {
             Some(request) => request,

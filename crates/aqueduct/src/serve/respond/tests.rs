@@ -43,6 +43,30 @@ async fn replies(peer: &mut DuplexStream) -> String {
     replies
 }
 
+/// All that one read had brought was answered in one go, on a thread that others wait for.
+#[tokio::test]
+async fn a_flood_of_small_requests_lets_other_tasks_run() {
+    const REQUESTS: usize = 10_000;
+    let mut it = service();
+    let flood = "x\n".repeat(REQUESTS);
+    it.peer.write_all(flood.as_bytes()).await.unwrap();
+    it.peer.shutdown().await.unwrap();
+    let answered = std::cell::Cell::new(0);
+    let answer = |request| {
+        answered.set(answered.get() + 1);
+        std::future::ready(request)
+    };
+    let mut serving = pin!(respond(it.channel, &it.context, answer));
+    // With the budget of one turn.
+    tokio::task::yield_now().await;
+    let first = poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx))).await;
+    assert!(first.is_pending());
+    assert!((1..1000).contains(&answered.get()), "{}", answered.get());
+    let (result, replies) = tokio::join!(serving, replies(&mut it.peer));
+    result.unwrap();
+    assert_eq!(replies, flood);
+}
+
 #[tokio::test(start_paused = true)]
 async fn at_shutdown_a_begun_request_is_waited_for_and_answered() {
     let mut it = service();
