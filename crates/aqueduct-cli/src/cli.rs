@@ -4,6 +4,7 @@ mod completions;
 mod look;
 mod man;
 mod mq;
+mod relay;
 mod serve;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ pub(crate) use self::completions::CompletionsArgs;
 pub(crate) use self::look::{CleanArgs, DoctorArgs, LookArgs};
 pub(crate) use self::man::ManArgs;
 pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, NameArgs};
+pub(crate) use self::relay::RelayArgs;
 pub(crate) use self::serve::ServeArgs;
 use crate::quantity::{self, Wait};
 
@@ -122,6 +124,8 @@ pub(crate) enum Command {
     Call(CallArgs),
     /// Answer each message with what a program makes of it, or with itself.
     Serve(ServeArgs),
+    /// Move messages from one address to another, of any kinds.
+    Relay(RelayArgs),
     /// Show the queues, FIFOs and Unix sockets of this user, and who has them open.
     List(LookArgs),
     /// Remove queues, FIFOs and sockets that Aqueduct made and nobody uses.
@@ -164,6 +168,9 @@ pub(crate) struct SendArgs {
     /// Bind a socket and send to the first who connects, rather than connect.
     #[arg(long)]
     pub(crate) bind: bool,
+    /// When the reader goes, send the rest to the next one, waited for as --wait says.
+    #[arg(long)]
+    pub(crate) reconnect: bool,
     #[command(flatten)]
     pub(crate) link: Link,
 }

@@ -1,5 +1,6 @@
 //! What to do, plain: the command line resolved.
 
+mod relay;
 mod serve;
 
 use std::fmt::Display;
@@ -14,9 +15,10 @@ use tokio_util::codec::Encoder;
 
 use crate::cli::{CallArgs, Frame, Input, Link, Output, RecvArgs, SendArgs};
 use crate::exit::Failure;
-use crate::link::Side;
+use crate::link::{Lasting, Side};
 use crate::quantity::Wait;
 
+pub(crate) use self::relay::RelayConfig;
 pub(crate) use self::serve::{OnFailConfig, ServeConfig};
 
 /// How long a peer is waited for, where it is not waited for without limit.
@@ -33,6 +35,7 @@ pub(crate) struct SendConfig {
     pub(crate) messages: Vec<Bytes>,
     pub(crate) input: Input,
     pub(crate) priority: Option<u32>,
+    pub(crate) lasting: Lasting,
     pub(crate) link: LinkConfig,
 }
 
@@ -120,6 +123,10 @@ impl SendArgs {
             messages,
             input: self.input,
             priority: self.priority,
+            lasting: match self.reconnect {
+                true => Lasting::Yes,
+                false => Lasting::No,
+            },
             link,
         })
     }

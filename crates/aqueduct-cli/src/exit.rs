@@ -1,10 +1,10 @@
 //! How the command ends.
 
 use std::fmt::{self, Display, Formatter};
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use aqueduct::{AddressError, connect};
+use aqueduct::{AddressError, connect, fifo};
 
 /// The exit codes; scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,15 @@ impl Exit {
             if cause.is::<AddressError>() {
                 return Self::WrongUse;
             }
-            match cause.downcast_ref::<connect::Error>() {
+            // What a sending end says that has waited for its next peer.
+            let inside = cause
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref);
+            if let Some(fifo::Error::TimedOut { .. }) = inside.and_then(|it| it.downcast_ref()) {
+                return Self::TimedOut;
+            }
+            let inside = inside.and_then(|it| it.downcast_ref());
+            match cause.downcast_ref::<connect::Error>().or(inside) {
                 Some(connect::Error::Unsupported { .. }) => return Self::WrongUse,
                 Some(connect::Error::TimedOut { .. }) => return Self::TimedOut,
                 _ => {}
@@ -78,18 +86,18 @@ impl From<Exit> for ExitCode {
 pub(crate) fn usage(error: &clap::Error) -> Exit {
     let text = error.render();
     if !error.use_stderr() {
-        let color = std::io::stdout().is_terminal() && crate::report::colors_wanted();
+        let color = io::stdout().is_terminal() && crate::report::colors_wanted();
         let text = if color {
             text.ansi().to_string()
         } else {
             text.to_string()
         };
         // A closed standard output is nothing to complain of.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        let _ = io::stdout().write_all(text.as_bytes());
         return Exit::Done;
     }
     let text = text.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let _ = write!(std::io::stderr(), "aqueduct: {text}");
+    let _ = write!(io::stderr(), "aqueduct: {text}");
     Exit::WrongUse
 }

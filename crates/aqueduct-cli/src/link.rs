@@ -5,21 +5,31 @@ use std::time::Duration;
 
 use aqueduct::Endpoint;
 use aqueduct::child::Child;
-use aqueduct::connect::{Connection, Listener};
+use aqueduct::connect::{Connection, Incoming, Listener, Outgoing};
 use tokio::time::{sleep, timeout};
 
 use crate::config::LinkConfig;
 use crate::exit::Failure;
 use crate::report::Report;
 use crate::signals::Signals;
+use crate::sole_reader::SoleReader;
 
 const SIGPIPE: i32 = 13;
+/// Who has to be waited for longer than this is told of.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Which side of a two-way address to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Connect,
     Bind,
+}
+
+/// Whether a sending end outlives its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    No,
+    Yes,
 }
 
 /// Binds, and says where others connect to if the address alone does not tell, as with port 0.
@@ -60,6 +70,82 @@ pub(crate) async fn open(
     match accepted {
         Some(connection) => Ok(connection?),
         None => anyhow::bail!("{endpoint}: no client can come any more"),
+    }
+}
+
+/// Opens the sending end.
+pub(crate) async fn sender(
+    endpoint: &Endpoint,
+    link: &LinkConfig,
+    side: Side,
+    lasting: Lasting,
+    report: &Report,
+) -> anyhow::Result<Outgoing> {
+    Ok(match (side, lasting) {
+        (Side::Connect, _) => {
+            let mut options = link.options();
+            let options = options.reconnect(lasting == Lasting::Yes);
+            options.open_sender(endpoint).await?
+        }
+        (Side::Bind, Lasting::Yes) => bind(endpoint, link, report).await?.into_outgoing(link.wait),
+        (Side::Bind, Lasting::No) => open(endpoint, link, side, report).await?.into_outgoing(),
+    })
+}
+
+/// Opens the receiving end: bound, that of all clients at the same time. Whoever reads a FIFO keeps
+/// what tells others of it.
+pub(crate) async fn receiver(
+    endpoint: &Endpoint,
+    link: &LinkConfig,
+    side: Side,
+    report: &Report,
+) -> anyhow::Result<(Incoming, Option<SoleReader>)> {
+    let incoming = match (side, endpoint) {
+        (Side::Connect, _) => open(endpoint, link, side, report).await?.into_incoming(),
+        (Side::Bind, Endpoint::Tcp(_) | Endpoint::Unix(_) | Endpoint::UnixPacket(_)) => {
+            bind(endpoint, link, report).await?.into_incoming()
+        }
+        (Side::Bind, _) => {
+            let options = link.options();
+            let opening = options.open_receiver(endpoint);
+            let (sole, incoming) = SoleReader::before(endpoint, opening).await?;
+            return Ok((incoming, sole));
+        }
+    };
+    Ok((incoming, None))
+}
+
+/// Waits until an end is open, and says so once if that takes long. `None`: a signal has come.
+pub(crate) async fn opened<T>(
+    opening: impl Future<Output = anyhow::Result<T>>,
+    endpoint: &Endpoint,
+    link: &LinkConfig,
+    side: Side,
+    signals: &mut Signals,
+    report: &Report,
+) -> anyhow::Result<Option<T>> {
+    tokio::pin!(opening);
+    let patience = sleep(PATIENCE);
+    tokio::pin!(patience);
+    let expired = expiry(link.timeout);
+    tokio::pin!(expired);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            biased;
+            opened = &mut opening => return opened.map(Some),
+            () = signals.recv() => return Ok(None),
+            () = &mut patience, if !told => {
+                told = true;
+                let who = awaited(endpoint, side);
+                report.note(format_args!("waiting for {who} {endpoint}"));
+            }
+            () = &mut expired => {
+                let limit = link.timeout.unwrap_or_default();
+                let sentence = format!("nothing went to {endpoint} for {limit:?}");
+                return Err(Failure::timed_out(sentence));
+            }
+        }
     }
 }
 

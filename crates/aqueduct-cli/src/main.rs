@@ -16,9 +16,11 @@ mod look;
 mod man;
 mod mq;
 mod output;
+mod place;
 mod progress;
 mod quantity;
 mod recv;
+mod relay;
 mod report;
 mod send;
 mod serve;
@@ -58,6 +60,7 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
         Command::Recv(args) => wait(recv::run(args.resolve()?, report)),
         Command::Call(args) => wait(call::run(args.resolve()?, report)),
         Command::Serve(args) => wait(serve::run(args.resolve()?, report)),
+        Command::Relay(args) => wait(relay::run(args.resolve()?, report)),
         Command::List(args) => list::run(args, report),
         Command::Clean(args) => clean::run(args, report),
         Command::Doctor(args) => doctor::run(&args, report),

@@ -22,11 +22,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// `other`: what else is on a terminal that the line would be mixed with, such as the data.
-    pub(crate) fn new(report: &Report, other: impl IsTerminal) -> Self {
+    /// `mixed`: the line would be mixed with something else on a terminal, such as the data.
+    pub(crate) fn new(report: &Report, mixed: bool) -> Self {
         let start = Instant::now();
         Self {
-            wanted: !report.is_quiet() && io::stderr().is_terminal() && !other.is_terminal(),
+            wanted: !report.is_quiet() && io::stderr().is_terminal() && !mixed,
             bar: None,
             start,
             next: start + LONG,

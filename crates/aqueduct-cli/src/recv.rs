@@ -1,6 +1,6 @@
 //! `aqueduct recv`: print messages as they come.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,12 +14,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::RecvConfig;
 use crate::exit::{Exit, Failure};
-use crate::link::{self, Side};
+use crate::link;
 use crate::output::Printer;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::signals::Signals;
-use crate::sole_reader::SoleReader;
 
 /// How many bytes of output are gathered, as long as there are messages without waiting.
 const BATCH: usize = 64 * 1024;
@@ -33,9 +32,9 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
     let opened = tokio::select! {
         biased;
         () = signals.recv() => return Ok(Exit::Done),
-        opened = open(&config, report) => opened,
+        opened = link::receiver(&config.endpoint, &config.link, config.side, report) => opened,
     };
-    let (mut incoming, _sole) = opened?;
+    let (mut incoming, sole) = opened?;
     let child = incoming.take_child();
     if let Some(count) = config.count {
         incoming.limit(count);
@@ -43,12 +42,14 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
     let mut recv = Recv {
         printer: Printer::new(config.output, &config.endpoint),
         stdout: stdio::stdout()?,
-        progress: Progress::new(report, io::stdout()),
+        progress: Progress::new(report, io::stdout().is_terminal()),
         signals,
         stopped: None,
         ended: false,
     };
     let result = recv.pump(&mut incoming, &config).await;
+    // Nothing more is read: a sender must not take this for a reader that is still there.
+    drop(sole);
     // What came before an error is printed before it is told.
     let printed = recv.write().await;
     match (result, printed) {
@@ -63,29 +64,6 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
         }
         (result, Ok(())) => result,
     }
-}
-
-async fn open(
-    config: &RecvConfig,
-    report: &Report,
-) -> anyhow::Result<(Incoming, Option<SoleReader>)> {
-    let (endpoint, link) = (&config.endpoint, &config.link);
-    let incoming = match (config.side, endpoint) {
-        (Side::Connect, _) => {
-            let connection = link::open(endpoint, link, config.side, report).await?;
-            connection.into_incoming()
-        }
-        (Side::Bind, Endpoint::Tcp(_) | Endpoint::Unix(_) | Endpoint::UnixPacket(_)) => {
-            link::bind(endpoint, link, report).await?.into_incoming()
-        }
-        (Side::Bind, _) => {
-            let options = link.options();
-            let opening = options.open_receiver(endpoint);
-            let (sole, incoming) = SoleReader::before(endpoint, opening).await?;
-            return Ok((incoming, sole));
-        }
-    };
-    Ok((incoming, None))
 }
 
 struct Recv {

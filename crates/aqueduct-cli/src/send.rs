@@ -1,7 +1,7 @@
 //! `aqueduct send`: send the arguments, or what comes on standard input.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -9,19 +9,16 @@ use aqueduct::bytes::Bytes;
 use aqueduct::connect::Outgoing;
 use aqueduct::frame::FrameError;
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
-use tokio::time::sleep;
 use tokio_util::codec::Decoder;
 
 use crate::config::{self, SendConfig};
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Messages};
-use crate::link::{self, Side, expiry};
+use crate::link::{self, expiry};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::signals::Signals;
 
-/// Who has to be waited for longer than this is told of.
-const PATIENCE: Duration = Duration::from_millis(200);
 /// How long after a signal the other side has to take what is in hand.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -33,7 +30,7 @@ pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<E
     let child = outgoing.take_child();
     let mut send = Send {
         outgoing,
-        progress: Progress::new(report, io::stdin()),
+        progress: Progress::new(report, io::stdin().is_terminal()),
         signals,
         config: &config,
         unflushed: 0,
@@ -57,46 +54,19 @@ pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<E
     Ok(Exit::Done)
 }
 
-/// Opens the sending end, saying so once if that takes long. `None`: told to stop.
+/// Opens the sending end. `None`: told to stop.
 async fn open(
     config: &SendConfig,
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Option<Outgoing>> {
-    let opening = async {
-        let (endpoint, link) = (&config.endpoint, &config.link);
-        anyhow::Ok(match config.side {
-            Side::Connect => link.options().open_sender(endpoint).await?,
-            Side::Bind => {
-                let connection = link::open(endpoint, link, config.side, report).await?;
-                connection.into_outgoing()
-            }
-        })
-    };
-    tokio::pin!(opening);
-    let patience = sleep(PATIENCE);
-    tokio::pin!(patience);
-    let expired = expiry(config.link.timeout);
-    tokio::pin!(expired);
-    let mut told = false;
-    loop {
-        tokio::select! {
-            biased;
-            opened = &mut opening => return Ok(Some(opened?)),
-            () = signals.recv() => {
-                if !config.messages.is_empty() {
-                    report.note(format_args!("stopped, nothing was sent to {}", config.endpoint));
-                }
-                return Ok(None);
-            }
-            () = &mut patience, if !told => {
-                told = true;
-                let who = link::awaited(&config.endpoint, config.side);
-                report.note(format_args!("waiting for {who} {}", config.endpoint));
-            }
-            () = &mut expired => return Err(idle(config)),
-        }
+    let (endpoint, link, side) = (&config.endpoint, &config.link, config.side);
+    let opening = link::sender(endpoint, link, side, config.lasting, report);
+    let opened = link::opened(opening, endpoint, link, side, signals, report).await?;
+    if opened.is_none() && !config.messages.is_empty() {
+        report.note(format_args!("stopped, nothing was sent to {endpoint}"));
     }
+    Ok(opened)
 }
 
 struct Send<'a> {

@@ -22,6 +22,7 @@ mod namespace;
 mod output;
 mod readme;
 mod refused;
+mod relay;
 mod serve;
 mod sockets;
 mod stdio;

@@ -39,7 +39,7 @@ impl Queue {
     }
 
     /// How many messages are in it.
-    fn depth(&self) -> i64 {
+    pub(crate) fn depth(&self) -> i64 {
         let name = CString::new(self.name.as_str()).unwrap();
         let queue = mq_open(name.as_c_str(), MQ_OFlag::O_RDONLY, Mode::empty(), None).unwrap();
         let depth = mq_getattr(&queue).unwrap().curmsgs();

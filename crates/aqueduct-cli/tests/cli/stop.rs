@@ -26,7 +26,7 @@ fn until_ready(pid: u32) {
 }
 
 /// Waits until nothing is left in a pipe.
-fn until_drained(pipe: impl AsFd) {
+pub(crate) fn until_drained(pipe: impl AsFd) {
     until("all is read", || {
         let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
         nix::poll::poll(&mut fds, PollTimeout::ZERO).unwrap() == 0

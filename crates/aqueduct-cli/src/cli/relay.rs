@@ -1,0 +1,43 @@
+//! What can be typed behind `aqueduct relay`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::Link;
+
+const EXAMPLES: &str = "\
+Examples:
+  aqueduct relay fifo:/tmp/jobs mq:/jobs          # a script feeds a queue
+  aqueduct relay mq:/jobs tcp://build.lan:7000 --wait forever
+  aqueduct relay tcp://127.0.0.1:7000 unix:/run/app/log --frame length
+  aqueduct relay unix:/tmp/a unix:/tmp/b --bind   # for a reader who connects
+
+A message is taken only when TO has room for it, so a slow reader slows the
+senders down. Boundaries are kept, and priorities from queue to queue. When the
+reader of TO goes, the next one is waited for, as long as --wait says. It ends
+when FROM does: a FIFO with its last sender, unless its address says
+persist=true; a queue or bound socket never.
+
+Ctrl-C and SIGTERM: what was taken is delivered, for 10 seconds at most; a second
+one gives that up. Stopped and started again it loses nothing from FIFOs, queues
+and Unix sockets, and nothing over TCP between relays, recv, and send with
+--reconnect. Killed by SIGKILL it loses what it had in hand, and what lies unread
+in its sockets. Nothing ever arrives twice.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RelayArgs {
+    /// Where messages come from, such as fifo:/tmp/jobs.
+    pub(crate) from: OsString,
+    /// Where they go, such as mq:/jobs.
+    pub(crate) to: OsString,
+    /// Connect to FROM, a socket, rather than bind it and take what all clients send.
+    #[arg(long)]
+    pub(crate) connect: bool,
+    /// Bind TO, a socket, and send to one who connects after the other, rather than connect.
+    #[arg(long)]
+    pub(crate) bind: bool,
+    #[command(flatten)]
+    pub(crate) link: Link,
+}

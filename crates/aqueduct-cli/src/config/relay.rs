@@ -1,0 +1,49 @@
+//! `aqueduct relay`, resolved.
+
+use aqueduct::Endpoint;
+
+use super::{LinkConfig, side};
+use crate::cli::RelayArgs;
+use crate::exit::Failure;
+use crate::link::Side;
+use crate::place;
+
+pub(crate) struct RelayConfig {
+    pub(crate) from: EndConfig,
+    pub(crate) to: EndConfig,
+}
+
+/// One end of a relay.
+pub(crate) struct EndConfig {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) side: Side,
+    pub(crate) link: LinkConfig,
+}
+
+impl RelayArgs {
+    pub(crate) fn resolve(self) -> anyhow::Result<RelayConfig> {
+        let from = Endpoint::try_from(self.from)?;
+        let to = Endpoint::try_from(self.to)?;
+        let from_side = side(&from, self.connect.then_some(Side::Connect), Side::Bind)?;
+        let to_side = side(&to, self.bind.then_some(Side::Bind), Side::Connect)?;
+        // Two clients of one server are not one place.
+        let clients = self.connect && !self.bind;
+        if !clients && place::same(&from, &to) {
+            return Err(Failure::wrong_use(format!(
+                "{from} and {to} are one: each message would come back for ever; take two addresses"
+            )));
+        }
+        Ok(RelayConfig {
+            from: EndConfig {
+                side: from_side,
+                link: self.link.resolve(&from),
+                endpoint: from,
+            },
+            to: EndConfig {
+                side: to_side,
+                link: self.link.resolve(&to),
+                endpoint: to,
+            },
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! `aqueduct relay`: move messages from one address to another.
+
+use std::io::{self, IsTerminal};
+
+use aqueduct::Endpoint;
+use aqueduct::relay::{Error, Relay};
+use aqueduct::serve::CancellationToken;
+
+use crate::config::{self, RelayConfig};
+use crate::exit::{Exit, Failure};
+use crate::link::{self, Lasting};
+use crate::progress::Progress;
+use crate::recv;
+use crate::report::Report;
+use crate::signals::Signals;
+
+pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<Exit> {
+    let mut signals = Signals::new()?;
+    let RelayConfig { from, to } = &config;
+    // In this order nothing is taken before there is somebody to give it to.
+    let opening = link::sender(&to.endpoint, &to.link, to.side, Lasting::Yes, report);
+    let opened = link::opened(
+        opening,
+        &to.endpoint,
+        &to.link,
+        to.side,
+        &mut signals,
+        report,
+    );
+    let Some(mut outgoing) = opened.await? else {
+        return Ok(Exit::Done);
+    };
+    let opening = link::receiver(&from.endpoint, &from.link, from.side, report);
+    let opened = link::opened(
+        opening,
+        &from.endpoint,
+        &from.link,
+        from.side,
+        &mut signals,
+        report,
+    );
+    let Some((mut incoming, mut sole)) = opened.await? else {
+        return Ok(Exit::Done);
+    };
+    let (source, target) = (incoming.take_child(), outgoing.take_child());
+    let mut progress = Progress::new(report, mixed(&config));
+    let relay = Relay::new(incoming, outgoing)
+        .idle(from.link.timeout)
+        .tap(|message| {
+            progress.add(1, message.body().len());
+            Ok(())
+        });
+    let stop = CancellationToken::new();
+    let result = {
+        let running = relay.run(stop.clone());
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut running => break result,
+                () = signals.recv() => {
+                    if stop.is_cancelled() {
+                        break Err(Error::GivenUp);
+                    }
+                    // What is not taken now is for the next reader, and a sender must not take this
+                    // one for it.
+                    sole = None;
+                    stop.cancel();
+                }
+            }
+        }
+    };
+    drop(progress);
+    if let Err(error) = result {
+        return match failed(error, &config) {
+            Some(error) => Err(error),
+            None => Ok(Exit::Done),
+        };
+    }
+    // One that is cut off fails, and is not to blame.
+    let source = source.filter(|_| !stop.is_cancelled());
+    link::ended_well(&from.endpoint, source, &mut signals).await?;
+    link::ended_well(&to.endpoint, target, &mut signals).await?;
+    Ok(Exit::Done)
+}
+
+/// Whether messages come from or go to a terminal, where a progress line would be among them.
+fn mixed(config: &RelayConfig) -> bool {
+    let stdio = |it: &Endpoint| matches!(it, Endpoint::Stdio);
+    stdio(&config.from.endpoint) && io::stdin().is_terminal()
+        || stdio(&config.to.endpoint) && io::stdout().is_terminal()
+}
+
+/// How it fails; `None`: not at all, nobody wants its output any more.
+fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
+    let (from, to) = (&config.from.endpoint, &config.to.endpoint);
+    Some(match error {
+        Error::Receive(error) => recv::broken(error, from),
+        Error::Refused { source, .. } => {
+            let what = format!("{to}: a message, which is lost by that,");
+            anyhow::Error::msg(config::refused(what, &source))
+        }
+        Error::Send(error) if matches!(to, Endpoint::Stdio) && is_broken_pipe(&error) => {
+            return None;
+        }
+        Error::Send(error) => {
+            let lost = "what was taken and not sent is lost";
+            anyhow::Error::new(error).context(format!("{to}: {lost}"))
+        }
+        Error::Idle(limit) => Failure::timed_out(format!("nothing came from {from} for {limit:?}")),
+        Error::GivenUp => {
+            anyhow::anyhow!("stopped before {to} took all that was in hand: messages are lost")
+        }
+        error => anyhow::Error::new(error).context(format!("{from} to {to}")),
+    })
+}
+
+fn is_broken_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}

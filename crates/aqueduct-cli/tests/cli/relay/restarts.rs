@@ -1,0 +1,147 @@
+//! A chain of relays that are stopped and started again while messages go through it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::{Running, aqueduct, expect, start, tcp};
+use crate::mq::Queue;
+use crate::support::Dir;
+
+/// How long nothing may arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One after the other, from the first to the last.
+struct Chain {
+    addresses: Vec<[String; 2]>,
+    relays: Vec<Option<Running>>,
+}
+
+impl Chain {
+    fn start(&mut self, i: usize) {
+        let [from, to] = &self.addresses[i];
+        self.relays[i] = Some(start(&mut aqueduct(&["relay", from, to, "--wait", "30s"])));
+    }
+
+    fn signal(&self, i: usize) {
+        if let Some(relay) = &self.relays[i] {
+            relay.signal(Signal::SIGTERM);
+        }
+    }
+
+    /// Waits for one that was told to stop. Nothing may have gone wrong.
+    fn wait(&mut self, i: usize) {
+        if let Some(relay) = self.relays[i].take() {
+            let (_, stderr) = expect(relay.finish(), 0);
+            let bad = stderr.lines().find(|it| !it.contains("waiting for"));
+            assert_eq!(bad, None, "{stderr}");
+        }
+    }
+
+    /// Stops one relay and starts it again, or all of them at once, the last one first: each has
+    /// to deliver to the next.
+    fn restart(&mut self, n: u64) {
+        let all = self.relays.len();
+        let which = match n as usize % (all + 1) {
+            i if i < all => i..i + 1,
+            _ => 0..all,
+        };
+        which.clone().for_each(|i| self.signal(i));
+        for i in which.rev() {
+            self.wait(i);
+            self.start(i);
+        }
+    }
+}
+
+/// Numbered lines through `send | relay | relay | relay | recv`, over FIFO, queue, Unix socket and
+/// TCP, with relays stopped and started again meanwhile.
+fn numbered_lines_arrive(lines: u64, restarts: u64) {
+    let dir = Dir::new();
+    let queue = Queue::new();
+    let (fifo, tcp) = (dir.fifo("fifo"), tcp());
+    let unix = format!("unix:{}", dir.path("unix").display());
+    let links = [fifo.clone(), queue.address(), unix, tcp.clone()];
+    let mut chain = Chain {
+        addresses: links
+            .windows(2)
+            .map(|it| [it[0].clone(), it[1].clone()])
+            .collect(),
+        relays: vec![None, None, None],
+    };
+
+    let mut recv = aqueduct(&["recv", &tcp, "-n", &lines.to_string()]);
+    let mut recv = recv.stdout(Stdio::piped()).spawn().unwrap();
+    let printed = recv.stdout.take().unwrap();
+    let seen = Arc::new(AtomicU64::new(0));
+    let reading = {
+        let seen = Arc::clone(&seen);
+        thread::spawn(move || {
+            for (i, line) in BufReader::new(printed).lines().enumerate() {
+                // The first that is lost, doubled, torn or out of order ends it.
+                assert_eq!(line.unwrap(), (i + 1).to_string());
+                seen.store(i as u64 + 1, Ordering::Release);
+            }
+        })
+    };
+    for i in 0..chain.relays.len() {
+        chain.start(i);
+    }
+    let mut send = aqueduct(&["send", &fifo, "--reconnect"]);
+    let mut send = start(send.stdin(Stdio::piped()));
+    let mut stdin = send.stdin();
+    let writing = thread::spawn(move || {
+        let mut text = String::new();
+        for i in 1..=lines {
+            text += &format!("{i}\n");
+            if i % 1000 == 0 || i == lines {
+                stdin.write_all(text.as_bytes()).unwrap();
+                text.clear();
+            }
+        }
+    });
+
+    for n in 0..=restarts {
+        let enough = lines * (n + 1) / (restarts + 1);
+        let mut last = (0, Instant::now());
+        while seen.load(Ordering::Acquire) < enough && !reading.is_finished() {
+            let now = seen.load(Ordering::Acquire);
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+            assert!(last.1.elapsed() < PATIENCE, "nothing comes after {now}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        if n < restarts && !reading.is_finished() {
+            chain.restart(n);
+        }
+    }
+    reading.join().unwrap();
+    assert_eq!(seen.load(Ordering::Acquire), lines);
+    assert!(recv.wait().unwrap().success());
+    writing.join().unwrap();
+    expect(send.finish(), 0);
+    for i in 0..chain.relays.len() {
+        chain.signal(i);
+    }
+    for i in (0..chain.relays.len()).rev() {
+        chain.wait(i);
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_when_relays_are_stopped_and_started_again() {
+    numbered_lines_arrive(20_000, 8);
+}
+
+/// Run by `.ci/run`: `cargo test -p aqueduct-cli --test cli -- --ignored a_million`.
+#[test]
+#[ignore = "takes a minute or two"]
+fn a_million_lines_survive_20_restarts_complete_and_in_order() {
+    numbered_lines_arrive(1_000_000, 20);
+}
