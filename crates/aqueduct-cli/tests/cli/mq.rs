@@ -38,10 +38,12 @@ impl Queue {
         })
     }
 
-    /// How many messages are in it.
+    /// How many messages are in it; none if it is not there.
     pub(crate) fn depth(&self) -> i64 {
         let name = CString::new(self.name.as_str()).unwrap();
-        let queue = mq_open(name.as_c_str(), MQ_OFlag::O_RDONLY, Mode::empty(), None).unwrap();
+        let Ok(queue) = mq_open(name.as_c_str(), MQ_OFlag::O_RDONLY, Mode::empty(), None) else {
+            return 0;
+        };
         let depth = mq_getattr(&queue).unwrap().curmsgs();
         mq_close(queue).unwrap();
         depth

@@ -3,7 +3,7 @@
 mod restarts;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
@@ -72,7 +72,7 @@ fn lines_go_from_any_kind_to_any_kind_whoever_starts_first() {
                         let (a, b) = (a.address.as_str(), b.address.as_str());
                         let recv = || start(&mut aqueduct(&["recv", b, "-n", "3"]));
                         let send =
-                            || start(&mut aqueduct(&["send", a, "x", "", "z", "--wait", "30s"]));
+                            || start(&mut aqueduct(&["send", a, "x", "y", "z", "--wait", "30s"]));
                         let (recv, relay, send) = if order == "reader first" {
                             let recv = recv();
                             let relay = relay(a, b);
@@ -83,7 +83,7 @@ fn lines_go_from_any_kind_to_any_kind_whoever_starts_first() {
                             (recv(), relay, send)
                         };
                         let (out, err) = expect(recv.finish(), 0);
-                        assert_eq!(out, b"x\n\nz\n", "{from} to {to}, {order}: {err}");
+                        assert_eq!(out, b"x\ny\nz\n", "{from} to {to}, {order}: {err}");
                         expect(send.finish(), 0);
                         stop(relay);
                     }
@@ -254,6 +254,17 @@ fn a_message_that_the_target_cannot_carry_is_an_error_that_says_that_it_is_lost(
     assert!(stderr.contains("lost") && stderr.contains("64"), "{stderr}");
     let recv = run(&mut aqueduct(&["recv", &to, "-n", "1"]));
     assert_eq!(expect_text(recv, 0), "fine\n");
+    // Where an empty message would be an end.
+    let packets = format!("unixpacket:{}", dir.path("y").display());
+    let recv = start(&mut aqueduct(&["recv", &packets]));
+    let relay = start_with_input(&mut aqueduct(&["relay", "stdio:", &packets]), "a\n\nb\n");
+    let (_, stderr) = expect(relay.finish(), 1);
+    assert!(
+        stderr.contains("lost") && stderr.contains("empty"),
+        "{stderr}"
+    );
+    recv.signal(Signal::SIGTERM);
+    assert_eq!(expect_text(recv.finish(), 0), "a\n");
 }
 
 #[test]
@@ -265,19 +276,14 @@ fn a_second_signal_gives_up_what_the_reader_does_not_take() {
     }
     let mut relay = start(aqueduct(&["relay", "stdio:", &to]).stdin(Stdio::piped()));
     let mut stdin = relay.stdin();
-    std::io::Write::write_all(&mut stdin, b"one\ntwo\n").unwrap();
+    stdin.write_all(b"one\ntwo\n").unwrap();
     until_taken(&relay);
-    relay.signal(Signal::SIGINT);
-    // The first one is dealt with when it no longer reads its input.
-    relay.signal(Signal::SIGINT);
-    let mut status = None;
+    // Two that come together may be one.
     until("it ends", || {
         if relay.is_running() {
             relay.signal(Signal::SIGINT);
-            return false;
         }
-        status = Some(());
-        true
+        !relay.is_running()
     });
     let (_, stderr) = expect(relay.finish(), 1);
     assert!(stderr.contains("messages are lost"), "{stderr}");
@@ -297,7 +303,7 @@ fn what_was_taken_is_delivered_on_a_signal() {
         let mut relay = start(aqueduct(&["relay", "stdio:", &to]).stdin(Stdio::piped()));
         let mut stdin = relay.stdin();
         let lines: String = (0..1000).map(|i| format!("{i}\n")).collect();
-        std::io::Write::write_all(&mut stdin, lines.as_bytes()).unwrap();
+        stdin.write_all(lines.as_bytes()).unwrap();
         // All is in its hands, and four are in the queue.
         until_taken(&relay);
         until("the queue is full", || queue.depth() == 4);
@@ -316,8 +322,7 @@ fn a_closed_standard_output_ends_it_quietly() {
     let mut child = relay.stdout(out).spawn().unwrap();
     drop(relay);
     let mut stdin = child.stdin.take().unwrap();
-    let feeding =
-        thread::spawn(move || while std::io::Write::write_all(&mut stdin, b"y\n").is_ok() {});
+    let feeding = thread::spawn(move || while stdin.write_all(b"y\n").is_ok() {});
     assert_eq!(read_with_deadline(reader, 10), b"y\n".repeat(5));
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -359,8 +364,7 @@ fn counts_and_rate_are_shown_on_a_terminal_alone() {
     let mut child = relay.stderr(pty.slave).spawn().unwrap();
     drop(relay);
     let mut stdin = child.stdin.take().unwrap();
-    let feeding =
-        thread::spawn(move || while std::io::Write::write_all(&mut stdin, b"y\n").is_ok() {});
+    let feeding = thread::spawn(move || while stdin.write_all(b"y\n").is_ok() {});
     let mut screen = File::from(pty.master);
     let mut shown = String::new();
     let mut part = [0; 1024];

@@ -15,7 +15,7 @@ use crate::support::{
 const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
 
 /// Waits until the process catches both signals, so that they do not kill it.
-fn until_ready(pid: u32) {
+pub(crate) fn until_ready(pid: u32) {
     until("the signals are caught", || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = status.lines().find_map(|it| it.strip_prefix("SigCgt:"));

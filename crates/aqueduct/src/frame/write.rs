@@ -81,8 +81,8 @@ impl<Item, E: Encoder<Item>> FrameEncoder<Item> for UserCodec<E> {
 ///
 /// # Dropping it
 ///
-/// Drop does not write. What was not flushed is lost, and said so in a `tracing` warning: call
-/// `close` first.
+/// Drop does not write. What was not flushed is lost, and said so in a `tracing` warning, unless the
+/// last write has failed: call `close` first.
 ///
 /// # Examples
 ///
@@ -119,11 +119,13 @@ struct Unsent {
     buf: WriteBuf,
     /// Frames taken since the buffer was last empty.
     frames: usize,
+    /// A write has failed, and its error has told what there is to know.
+    failed: bool,
 }
 
 impl Drop for Unsent {
     fn drop(&mut self) {
-        if !self.buf.is_empty() {
+        if !self.buf.is_empty() && !self.failed {
             tracing::warn!(
                 bytes = self.buf.len(),
                 frames = self.frames,
@@ -194,7 +196,11 @@ impl<W: AsyncWrite, E> FramedWrite<W, E> {
         Self {
             io,
             encoder,
-            unsent: Unsent { buf, frames: 0 },
+            unsent: Unsent {
+                buf,
+                frames: 0,
+                failed: false,
+            },
             chunk: DEFAULT_CHUNK,
             step: DEFAULT_STEP,
         }
@@ -260,13 +266,15 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
         } = self;
         let mut io = Pin::new(io);
         while unsent.buf.len() >= bound {
-            let n = if let Some(bytes) = unsent.buf.single(*step) {
-                ready!(io.as_mut().poll_write(cx, bytes))?
+            let written = if let Some(bytes) = unsent.buf.single(*step) {
+                ready!(io.as_mut().poll_write(cx, bytes))
             } else {
                 let mut slices = WriteBuf::no_slices();
                 let filled = unsent.buf.slices(&mut slices, *step);
-                ready!(io.as_mut().poll_write_vectored(cx, &slices[..filled]))?
+                ready!(io.as_mut().poll_write_vectored(cx, &slices[..filled]))
             };
+            unsent.failed = written.is_err();
+            let n = written?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::{Running, aqueduct, expect, start, tcp};
 use crate::mq::Queue;
+use crate::stop::until_ready;
 use crate::support::Dir;
 
 /// How long nothing may arrive.
@@ -25,7 +26,9 @@ struct Chain {
 impl Chain {
     fn start(&mut self, i: usize) {
         let [from, to] = &self.addresses[i];
-        self.relays[i] = Some(start(&mut aqueduct(&["relay", from, to, "--wait", "30s"])));
+        let relay = start(&mut aqueduct(&["relay", from, to, "--wait", "30s"]));
+        until_ready(relay.pid());
+        self.relays[i] = Some(relay);
     }
 
     fn signal(&self, i: usize) {
