@@ -108,9 +108,9 @@ mod tests {
     fn one_place_is_known_by_any_of_its_names() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
-        std::fs::create_dir(at("d")).unwrap();
+        fs::create_dir(at("d")).unwrap();
         std::os::unix::fs::symlink(at("d"), at("link")).unwrap();
-        std::fs::write(at("d/there"), "").unwrap();
+        fs::write(at("d/there"), "").unwrap();
         for name in ["there", "missing"] {
             let (direct, linked) = (at(&format!("d/{name}")), at(&format!("link/{name}")));
             assert!(are_same(
