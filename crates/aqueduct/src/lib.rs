@@ -72,6 +72,7 @@ pub mod mark;
 pub mod mq;
 pub mod pipe;
 pub mod reconnect;
+pub mod record;
 pub mod relay;
 pub mod serve;
 mod source;

@@ -1,0 +1,126 @@
+//! Recordings: messages in a file, each with its time, to be looked at or sent again.
+//!
+//! A [`Recorder`] appends to a file; a [`Recording`] reads one as a stream, and [`RecordDecoder`] from
+//! wherever else its bytes come.
+//!
+//! # The format
+//!
+//! All numbers are little-endian and unsigned.
+//!
+//! ```text
+//! recording = magic, record*
+//! magic     = 89 41 51 52 45 43 0A 01     0x89 "AQREC" newline, and the version: 1
+//! record    = crc:4  length:4  time:8  priority:4  body
+//! ```
+//!
+//! - `length`: how many bytes follow it: 12 and those of the body.
+//! - `crc`: the CRC-32 of zip, gzip and PNG (ISO-HDLC) over all of the record behind it, `length`
+//!   included.
+//! - `time`: when the message was recorded, in nanoseconds since 1970-01-01 00:00 UTC.
+//! - `priority`: that of a queue's message; FFFFFFFF for one that has none.
+//!
+//! Nothing stands behind the last record, so that a recording can always be appended to, and every
+//! record is checked by itself. A file that is cut off anywhere, as by a full disk or a `SIGKILL` of
+//! the recorder, gives every record that is whole, and then [`Error::CutShort`] with what is there of
+//! the next. A record that was changed gives [`Error::Damaged`], and nothing behind it is believed.
+//!
+//! # Limits
+//!
+//! A reader takes bodies of [`DEFAULT_MAX_FRAME`](crate::frame::DEFAULT_MAX_FRAME) at most unless it
+//! is told otherwise, and no more memory than that and what has come. The format ends at bodies of
+//! 4 GiB - 13 bytes and at the year 2554.
+
+mod decoder;
+mod error;
+mod reader;
+mod recorder;
+
+use std::time::{Duration, SystemTime};
+
+use bytes::{BufMut, BytesMut};
+
+use crate::connect::Message;
+
+pub use self::decoder::RecordDecoder;
+pub use self::error::Error;
+pub use self::reader::Recording;
+pub use self::recorder::Recorder;
+
+/// What every recording begins with; the last byte is the version of the format.
+pub const MAGIC: [u8; 8] = *b"\x89AQREC\n\x01";
+
+/// The check and the length.
+const PREFIX: usize = 8;
+/// Time and priority.
+const FACTS: usize = 12;
+const NO_PRIORITY: u32 = u32::MAX;
+
+/// A message and the time it was recorded at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    time: SystemTime,
+    message: Message,
+}
+
+impl Record {
+    /// When it was recorded.
+    pub fn time(&self) -> SystemTime {
+        self.time
+    }
+
+    /// The message, with its priority if it came from a queue.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// The message, with its priority if it came from a queue.
+    pub fn into_message(self) -> Message {
+        self.message
+    }
+}
+
+/// Appends a record to `buf`; `None`: it is too large for the format.
+fn encode(time: SystemTime, message: &Message, buf: &mut BytesMut) -> Option<()> {
+    let body = message.body();
+    let length = u32::try_from(FACTS + body.len()).ok()?;
+    let time = time.duration_since(SystemTime::UNIX_EPOCH);
+    let time = u64::try_from(time.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX);
+    let start = buf.len();
+    buf.reserve(PREFIX + FACTS + body.len());
+    buf.put_u32_le(0);
+    buf.put_u32_le(length);
+    buf.put_u64_le(time);
+    buf.put_u32_le(message.priority().unwrap_or(NO_PRIORITY));
+    buf.put_slice(body);
+    let crc = crc32fast::hash(&buf[start + 4..]);
+    buf[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+    Some(())
+}
+
+fn time(nanos: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
+}
+
+/// Checks as much of the beginning as there is.
+fn check_magic(bytes: &[u8]) -> Result<(), Error> {
+    let n = bytes.len().min(MAGIC.len());
+    if bytes[..n] == MAGIC[..n] {
+        return Ok(());
+    }
+    match (
+        bytes.split_at_checked(MAGIC.len() - 1),
+        bytes.get(MAGIC.len() - 1),
+    ) {
+        (Some((begin, _)), Some(&version)) if begin == &MAGIC[..MAGIC.len() - 1] => {
+            Err(Error::Version { version })
+        }
+        _ => Err(Error::NotARecording),
+    }
+}
+
+/// The check and the length of a record.
+fn prefix(bytes: &[u8]) -> Option<(u32, u32)> {
+    let (crc, rest) = bytes.split_first_chunk::<4>()?;
+    let (length, _) = rest.split_first_chunk::<4>()?;
+    Some((u32::from_le_bytes(*crc), u32::from_le_bytes(*length)))
+}

@@ -1,0 +1,135 @@
+use bytes::{Buf, BytesMut};
+use tokio_util::codec::Decoder;
+
+use super::{Error, FACTS, MAGIC, NO_PRIORITY, PREFIX, Record, check_magic, prefix, time};
+use crate::connect::Message;
+use crate::frame::DEFAULT_MAX_FRAME;
+
+/// Cuts the bytes of a recording into records.
+///
+/// # Errors
+///
+/// Those of [`Error`]. The first one is the last item: all that came before it is whole, and nothing
+/// behind it can be trusted.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::bytes::BytesMut;
+/// use aqueduct::record::{Error, MAGIC, RecordDecoder};
+/// use tokio_util::codec::Decoder;
+///
+/// let mut decoder = RecordDecoder::new();
+/// let mut file = BytesMut::from(&MAGIC[..5]);
+/// assert!(matches!(decoder.decode_eof(&mut file), Err(Error::CutShort { whole: 0, .. })));
+/// ```
+#[derive(Clone, Debug)]
+pub struct RecordDecoder {
+    max: usize,
+    begun: bool,
+    /// Where the next record begins.
+    at: u64,
+    /// How many were whole.
+    whole: u64,
+}
+
+impl Default for RecordDecoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RecordDecoder {
+    /// A decoder for a recording from its beginning, with messages of at most
+    /// [`DEFAULT_MAX_FRAME`] bytes.
+    pub fn new() -> Self {
+        Self {
+            max: DEFAULT_MAX_FRAME,
+            begun: false,
+            at: 0,
+            whole: 0,
+        }
+    }
+
+    /// Sets the largest message, in bytes.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.max = bytes;
+        self
+    }
+
+    /// The length of the record that `src` begins with, if that much is known of it.
+    fn length(&self, src: &[u8]) -> Result<Option<(u32, usize)>, Error> {
+        let (whole, at, max) = (self.whole, self.at, self.max);
+        let Some((crc, length)) = prefix(src) else {
+            return Ok(None);
+        };
+        let length = length as usize;
+        match length.checked_sub(FACTS) {
+            None => Err(Error::Damaged { whole, at }),
+            Some(len) if len > max => Err(Error::TooLarge {
+                whole,
+                at,
+                len: len as u64,
+                max,
+            }),
+            Some(_) => Ok(Some((crc, length))),
+        }
+    }
+}
+
+impl Decoder for RecordDecoder {
+    type Item = Record;
+    type Error = Error;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Record>, Error> {
+        if !self.begun {
+            check_magic(src)?;
+            if src.len() < MAGIC.len() {
+                return Ok(None);
+            }
+            src.advance(MAGIC.len());
+            self.begun = true;
+            self.at = MAGIC.len() as u64;
+        }
+        let Some((crc, length)) = self.length(src)? else {
+            return Ok(None);
+        };
+        if src.len() < PREFIX + length {
+            return Ok(None);
+        }
+        if crc32fast::hash(&src[4..PREFIX + length]) != crc {
+            let (whole, at) = (self.whole, self.at);
+            return Err(Error::Damaged { whole, at });
+        }
+        self.at += (PREFIX + length) as u64;
+        self.whole += 1;
+        src.advance(PREFIX);
+        let time = time(src.get_u64_le());
+        let priority = src.get_u32_le();
+        let message = Message::new(src.split_to(length - FACTS).freeze());
+        let message = match priority {
+            NO_PRIORITY => message,
+            priority => message.with_priority(priority),
+        };
+        Ok(Some(Record { time, message }))
+    }
+
+    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Record>, Error> {
+        if let Some(record) = self.decode(src)? {
+            return Ok(Some(record));
+        }
+        if src.is_empty() && self.begun {
+            return Ok(None);
+        }
+        let wanted = match self.begun {
+            false => Some(MAGIC.len() as u64),
+            true => self.length(src)?.map(|(_, it)| (PREFIX + it) as u64),
+        };
+        Err(Error::CutShort {
+            whole: self.whole,
+            at: self.at,
+            got: src.len() as u64,
+            wanted,
+        })
+    }
+}

@@ -1,0 +1,68 @@
+use std::fs::File;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use super::{Error, Record, RecordDecoder};
+use crate::blocking::BlockingReader;
+use crate::frame::{FramedRead, UserCodec};
+
+/// The messages of a file, as a stream.
+///
+/// The file is read on a thread of its own, 64 KiB at a time. It needs a Tokio runtime.
+///
+/// # Errors
+///
+/// Those of [`Error`]. The first one is the last item.
+///
+/// # Cancel safety
+///
+/// Dropping a future of `next()` loses nothing.
+///
+/// # Examples
+///
+/// See [`Recorder`](super::Recorder).
+#[must_use = "streams do nothing unless polled"]
+pub struct Recording {
+    records: FramedRead<BlockingReader, UserCodec<RecordDecoder>>,
+}
+
+impl Recording {
+    /// Opens a recording, with messages of at most
+    /// [`DEFAULT_MAX_FRAME`](crate::frame::DEFAULT_MAX_FRAME) bytes.
+    ///
+    /// # Errors
+    ///
+    /// What open(2) says. What is wrong with the recording is told by the stream.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_with(path, RecordDecoder::new())
+    }
+
+    /// As [`open`](Self::open), with a limit of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn open_with(path: impl AsRef<Path>, decoder: RecordDecoder) -> Result<Self, Error> {
+        let reader = BlockingReader::new(File::open(path)?.into())?;
+        Ok(Self {
+            records: FramedRead::with_codec(reader, decoder),
+        })
+    }
+}
+
+impl Stream for Recording {
+    type Item = Result<Record, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.records).poll_next(cx)
+    }
+}
+
+impl std::fmt::Debug for Recording {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recording").finish_non_exhaustive()
+    }
+}
