@@ -32,6 +32,7 @@ mod mq_runtime;
 mod mq_wait;
 mod pipe;
 mod reconnect;
+mod record;
 mod second_user;
 mod seqpacket;
 mod serve;
