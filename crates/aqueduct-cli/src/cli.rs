@@ -8,6 +8,7 @@ mod relay;
 mod serve;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -43,6 +44,7 @@ Examples:
   tail -f app.log | aqueduct send fifo:/tmp/log
   aqueduct send fifo:/tmp/x --frame nul hi          # to a C program
   aqueduct send fifo:/tmp/x --input whole < photo.jpg --frame length
+  aqueduct send mq:/jobs --replay jobs.rec --pace fast
   aqueduct send mq:/jobs --priority 9 'call the plumber'
   aqueduct send fifo:/tmp/jobs --wait 5s done || echo nobody there
 
@@ -168,6 +170,12 @@ pub(crate) struct SendArgs {
     /// Bind a socket and send to the first who connects, rather than connect.
     #[arg(long)]
     pub(crate) bind: bool,
+    /// Send a recording of relay --tee again, rather than standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["messages", "input"])]
+    pub(crate) replay: Option<PathBuf>,
+    /// How fast a recording is sent.
+    #[arg(long, value_enum, default_value_t, requires = "replay")]
+    pub(crate) pace: Pace,
     /// When the reader goes, send the rest to the next one, waited for as --wait says.
     #[arg(long)]
     pub(crate) reconnect: bool,
@@ -255,6 +263,15 @@ pub(crate) enum Input {
     Nul,
     /// All of it is one message.
     Whole,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pace {
+    /// With the pauses that it was recorded with.
+    #[default]
+    Recorded,
+    /// As fast as it goes.
+    Fast,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

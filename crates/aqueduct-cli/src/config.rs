@@ -5,6 +5,7 @@ mod serve;
 
 use std::fmt::Display;
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aqueduct::Endpoint;
@@ -13,7 +14,7 @@ use aqueduct::connect::{Message, Options};
 use aqueduct::frame::{FrameError, Framing};
 use tokio_util::codec::Encoder;
 
-use crate::cli::{CallArgs, Frame, Input, Link, Output, RecvArgs, SendArgs};
+use crate::cli::{CallArgs, Frame, Input, Link, Output, Pace, RecvArgs, SendArgs};
 use crate::exit::Failure;
 use crate::link::{Lasting, Side};
 use crate::quantity::Wait;
@@ -36,7 +37,14 @@ pub(crate) struct SendConfig {
     pub(crate) input: Input,
     pub(crate) priority: Option<u32>,
     pub(crate) lasting: Lasting,
+    pub(crate) replay: Option<ReplayConfig>,
     pub(crate) link: LinkConfig,
+}
+
+/// A recording that is sent again.
+pub(crate) struct ReplayConfig {
+    pub(crate) file: PathBuf,
+    pub(crate) pace: Pace,
 }
 
 pub(crate) struct RecvConfig {
@@ -123,6 +131,10 @@ impl SendArgs {
             messages,
             input: self.input,
             priority: self.priority,
+            replay: self.replay.map(|file| ReplayConfig {
+                file,
+                pace: self.pace,
+            }),
             lasting: match self.reconnect {
                 true => Lasting::Yes,
                 false => Lasting::No,

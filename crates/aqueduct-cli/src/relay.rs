@@ -1,8 +1,11 @@
 //! `aqueduct relay`: move messages from one address to another.
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 
+use anyhow::Context;
 use aqueduct::Endpoint;
+use aqueduct::record::Recorder;
 use aqueduct::relay::{Error, Relay};
 use aqueduct::serve::CancellationToken;
 
@@ -16,7 +19,14 @@ use crate::signals::Signals;
 
 pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let RelayConfig { from, to } = &config;
+    let RelayConfig { from, to, tee } = &config;
+    let mut recorder = match tee {
+        Some(file) => {
+            let opened = Recorder::open(file);
+            Some(opened.with_context(|| file.display().to_string())?)
+        }
+        None => None,
+    };
     // In this order nothing is taken before there is somebody to give it to.
     let opening = link::sender(&to.endpoint, &to.link, to.side, Lasting::Yes, report);
     let opened = link::opened(
@@ -48,7 +58,7 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
         .idle(from.link.timeout)
         .tap(|message| {
             progress.add(1, message.body().len());
-            Ok(())
+            recorder.as_mut().map_or(Ok(()), |it| it.record(message))
         });
     let stop = CancellationToken::new();
     let result = {
@@ -64,13 +74,17 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
                     }
                     // What is not taken now is for the next reader, and a sender must not take this
                     // one for it.
-                    sole = None;
+                    drop(sole.take());
                     stop.cancel();
                 }
             }
         }
     };
     drop(progress);
+    if let (Some(recorder), Some(file)) = (&mut recorder, tee) {
+        let synced = recorder.sync();
+        synced.with_context(|| format!("cannot record to {}", file.display()))?;
+    }
     if let Err(error) = result {
         return match failed(error, &config) {
             Some(error) => Err(error),
@@ -108,6 +122,12 @@ fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
             anyhow::Error::new(error).context(format!("{to}: {lost}"))
         }
         Error::Idle(limit) => Failure::timed_out(format!("nothing came from {from} for {limit:?}")),
+        Error::Tap(error) => {
+            let file = config.tee.as_deref().unwrap_or(Path::new(""));
+            let rest = "and so it stopped; what was taken was delivered";
+            let context = format!("cannot record to {}, {rest}", file.display());
+            anyhow::Error::new(error).context(context)
+        }
         Error::GivenUp => {
             anyhow::anyhow!("stopped before {to} took all that was in hand: messages are lost")
         }

@@ -1,12 +1,14 @@
 //! `aqueduct send`: send the arguments, or what comes on standard input.
 
+mod replay;
+
 use std::future::poll_fn;
 use std::io::{self, IsTerminal};
 use std::pin::Pin;
 use std::time::Duration;
 
 use aqueduct::bytes::Bytes;
-use aqueduct::connect::Outgoing;
+use aqueduct::connect::{Message, Outgoing};
 use aqueduct::frame::FrameError;
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
 use tokio_util::codec::Decoder;
@@ -19,11 +21,18 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::signals::Signals;
 
+use self::replay::Replay;
+
 /// How long after a signal the other side has to take what is in hand.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
+    // Before anybody is waited for.
+    let replay = match &config.replay {
+        Some(replay) => Some(Replay::open(replay, &config)?),
+        None => None,
+    };
     let Some(mut outgoing) = open(&config, &mut signals, report).await? else {
         return Ok(Exit::Done);
     };
@@ -35,7 +44,9 @@ pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<E
         config: &config,
         unflushed: 0,
     };
-    let rest = if config.messages.is_empty() {
+    let rest = if let Some(replay) = replay {
+        send.replay(replay, report).await?
+    } else if config.messages.is_empty() {
         let largest = config.link.framing.get_max_frame();
         send.input(input::messages(config.input, largest)?, report)
             .await?
@@ -92,7 +103,7 @@ impl Send<'_> {
     async fn arguments(&mut self) -> anyhow::Result<Rest> {
         let messages = &self.config.messages;
         for (i, message) in messages.iter().enumerate() {
-            if self.feed(message.clone()).await? == Stopped::Yes {
+            if self.feed(self.config.message(message.clone())).await? == Stopped::Yes {
                 return Ok(Some(messages[i..].to_vec()));
             }
         }
@@ -121,7 +132,7 @@ impl Send<'_> {
             match item {
                 None => return Ok(None),
                 Some(Ok(message)) => {
-                    if self.feed(message.clone()).await? == Stopped::Yes {
+                    if self.feed(self.config.message(message.clone())).await? == Stopped::Yes {
                         return in_hand(Some(message), messages, report).map(Some);
                     }
                 }
@@ -136,8 +147,8 @@ impl Send<'_> {
 
     /// Hands a message to the sink. A signal that comes while that has no room for it stops
     /// before it.
-    async fn feed(&mut self, message: Bytes) -> anyhow::Result<Stopped> {
-        let size = message.len();
+    async fn feed(&mut self, message: Message) -> anyhow::Result<Stopped> {
+        let size = message.body().len();
         let outgoing = &mut self.outgoing;
         let ready = poll_fn(|cx| Pin::new(&mut *outgoing).poll_ready(cx));
         let ready = tokio::select! {
@@ -148,7 +159,7 @@ impl Send<'_> {
         };
         ready.map_err(|e| self.failed(e))?;
         let number = self.progress.messages() + 1;
-        if let Err(error) = self.outgoing.start_send_unpin(self.config.message(message)) {
+        if let Err(error) = self.outgoing.start_send_unpin(message) {
             self.flush().await?;
             return Err(match FrameError::of(&error) {
                 Some(_) => anyhow::Error::msg(config::refusal(number, &error)),

@@ -1,6 +1,7 @@
 //! What can be typed behind `aqueduct relay`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -11,6 +12,7 @@ Examples:
   aqueduct relay fifo:/tmp/jobs mq:/jobs          # a script feeds a queue
   aqueduct relay mq:/jobs tcp://build.lan:7000 --wait forever
   aqueduct relay tcp://127.0.0.1:7000 unix:/run/app/log --frame length
+  aqueduct relay mq:/jobs mq:/work --tee jobs.rec # and send --replay jobs.rec
   aqueduct relay unix:/tmp/a unix:/tmp/b --bind   # for a reader who connects
 
 A message is taken only when TO has room for it, so a slow reader slows the
@@ -23,7 +25,13 @@ Ctrl-C and SIGTERM: what was taken is delivered, for 10 seconds at most; a
 second one gives that up. Stopped and started again it loses nothing from FIFOs,
 queues and Unix sockets, and nothing over TCP between relays, recv, and send
 with --reconnect. Killed by SIGKILL it loses what it had in hand, and what lies
-unread in its sockets. Nothing ever arrives twice.";
+unread in its sockets. Nothing ever arrives twice.
+
+With --tee each message is in the file before it is sent. A file that is there
+is appended to, and a message that a killed relay left in part is cut off first.
+If it cannot be written, as on a full disk, the relay ends as if told to stop,
+with exit code 1. Each record has a checksum; the documentation of the library,
+aqueduct::record, has the format.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -38,6 +46,9 @@ pub(crate) struct RelayArgs {
     /// Bind TO, a socket, and send to one who connects after the other, rather than connect.
     #[arg(long)]
     pub(crate) bind: bool,
+    /// Record every message with its time to a file, for send --replay.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tee: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) link: Link,
 }

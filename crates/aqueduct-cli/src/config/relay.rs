@@ -1,5 +1,7 @@
 //! `aqueduct relay`, resolved.
 
+use std::path::PathBuf;
+
 use aqueduct::Endpoint;
 
 use super::{LinkConfig, side};
@@ -11,6 +13,8 @@ use crate::place;
 pub(crate) struct RelayConfig {
     pub(crate) from: EndConfig,
     pub(crate) to: EndConfig,
+    /// Where each message is recorded.
+    pub(crate) tee: Option<PathBuf>,
 }
 
 /// One end of a relay.
@@ -34,6 +38,7 @@ impl RelayArgs {
             )));
         }
         Ok(RelayConfig {
+            tee: self.tee,
             from: EndConfig {
                 side: from_side,
                 link: self.link.resolve(&from),

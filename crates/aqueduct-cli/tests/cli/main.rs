@@ -21,6 +21,7 @@ mod mq_limits;
 mod namespace;
 mod output;
 mod readme;
+mod record;
 mod refused;
 mod relay;
 mod serve;
