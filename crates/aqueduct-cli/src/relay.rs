@@ -1,5 +1,6 @@
 //! `aqueduct relay`: move messages from one address to another.
 
+use std::future::pending;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use aqueduct::Endpoint;
 use aqueduct::record::Recorder;
 use aqueduct::relay::{Error, Relay};
 use aqueduct::serve::CancellationToken;
+use aqueduct::stdio;
 
 use crate::config::{self, RelayConfig};
 use crate::exit::{Exit, Failure};
@@ -61,6 +63,17 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
             recorder.as_mut().map_or(Ok(()), |it| it.record(message))
         });
     let stop = CancellationToken::new();
+    let output = match to.endpoint {
+        Endpoint::Stdio => Some(stdio::stdout()?),
+        _ => None,
+    };
+    let unwanted = async {
+        match &output {
+            Some(output) => output.closed().await,
+            None => pending().await,
+        }
+    };
+    tokio::pin!(unwanted);
     let result = {
         let running = relay.run(stop.clone());
         tokio::pin!(running);
@@ -68,6 +81,7 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
             tokio::select! {
                 biased;
                 result = &mut running => break result,
+                () = &mut unwanted, if !stop.is_cancelled() => stop.cancel(),
                 () = signals.recv() => {
                     if stop.is_cancelled() {
                         break Err(Error::GivenUp);
@@ -100,9 +114,9 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
 
 /// Whether messages come from or go to a terminal, where a progress line would be among them.
 fn mixed(config: &RelayConfig) -> bool {
-    let stdio = |it: &Endpoint| matches!(it, Endpoint::Stdio);
-    stdio(&config.from.endpoint) && io::stdin().is_terminal()
-        || stdio(&config.to.endpoint) && io::stdout().is_terminal()
+    let is_stdio = |it: &Endpoint| matches!(it, Endpoint::Stdio);
+    is_stdio(&config.from.endpoint) && io::stdin().is_terminal()
+        || is_stdio(&config.to.endpoint) && io::stdout().is_terminal()
 }
 
 /// How it fails; `None`: not at all, nobody wants its output any more.

@@ -11,6 +11,7 @@ use super::{LinkConfig, side};
 use crate::cli::ServeArgs;
 use crate::exit::Failure;
 use crate::link::Side;
+use crate::place;
 use crate::quantity::Wait;
 
 pub(crate) struct ServeConfig {
@@ -52,7 +53,7 @@ impl ServeArgs {
             None => None,
             Some(address) => {
                 let address = Endpoint::try_from(address)?;
-                if place(&address) == place(&endpoint) {
+                if place::same(&address, &endpoint) {
                     return Err(Failure::wrong_use(format!(
                         "--on-fail {address} is what is served: a message that always fails would \
                          come back for ever; take another address"
@@ -74,13 +75,6 @@ impl ServeArgs {
             endpoint,
         })
     }
-}
-
-/// An address without its options.
-fn place(endpoint: &Endpoint) -> String {
-    let text = endpoint.to_string();
-    let end = text.find('?').unwrap_or(text.len());
-    text[..end].to_owned()
 }
 
 /// Fails if there is no such program: better now than with the first message.
@@ -116,15 +110,6 @@ fn find(program: &OsStr) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_of_one_place_are_told_whatever_their_options() {
-        let same = |a: &str, b: &str| place(&a.parse().unwrap()) == place(&b.parse().unwrap());
-        assert!(same("mq:/jobs?capacity=4", "mq:///jobs"));
-        assert!(same("fifo:/tmp/a%3Fb", "fifo:/tmp/a%3Fb?mode=600"));
-        assert!(!same("mq:/jobs", "mq:/failed"));
-        assert!(!same("unix:/tmp/a", "fifo:/tmp/a"));
-    }
 
     #[test]
     fn programs_are_looked_for_in_the_path_unless_they_have_a_slash() {

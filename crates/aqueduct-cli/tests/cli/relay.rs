@@ -331,6 +331,29 @@ fn a_closed_standard_output_ends_it_quietly() {
 }
 
 #[test]
+fn a_closed_standard_output_ends_it_before_it_takes_what_nobody_wants() {
+    let queue = Queue::new();
+    let from = queue.address();
+    let (reader, out) = std::io::pipe().unwrap();
+    let mut relay = aqueduct(&["relay", &from, "stdio:"]);
+    let mut child = relay.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
+    drop(relay);
+    expect_text(run(&mut aqueduct(&["send", &from, "one"])), 0);
+    assert_eq!(read_with_deadline(reader, 4), b"one\n");
+    // Nothing more comes, and still it ends.
+    let mut status = None;
+    until("it ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    expect_text(run(&mut aqueduct(&["send", &from, "two"])), 0);
+    assert_eq!(queue.depth(), 1);
+}
+
+#[test]
 fn a_program_can_be_either_end_and_its_failure_is_told() {
     let queue = Queue::new();
     let to = queue.address();
