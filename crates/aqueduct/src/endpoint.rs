@@ -56,7 +56,7 @@ pub use self::error::{AddressError, AddressProblem};
 pub use self::exec::Exec;
 pub use self::fd::Fd;
 pub use self::fifo::Fifo;
-pub use self::mq::{Mq, MqDriver};
+pub use self::mq::Mq;
 pub use self::tcp::Tcp;
 pub use self::unix::{Unix, UnixName};
 

@@ -124,6 +124,7 @@ pub use driver::{Driver, POOL_START_TIMEOUT, UnknownDriver};
 pub use error::Error;
 pub use framed::{Framed, WholeMessage};
 pub use info::info;
+pub(crate) use limits::{HARD_MSG_MAX, HARD_MSGSIZE_MAX};
 pub use limits::{Limits, MEASURE_MAX_QUEUES, Room, RoomEnd, Usage, cost, limits, measure_room};
 pub use link::NameState;
 pub use list::{Entry, MOUNT_POINT, list};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aqueduct::connect::{Message, Options};
-use aqueduct::endpoint::{Endpoint, Mq, MqDriver};
+use aqueduct::endpoint::{Endpoint, Mq};
 use aqueduct::mq;
 use futures_util::{SinkExt, StreamExt};
 use tokio_test::assert_pending;
@@ -15,7 +15,7 @@ use crate::support::deadline;
 fn queue(name: &QueueName) -> Endpoint {
     let mq = Mq::new(&name.0).unwrap().with_capacity(1).unwrap();
     // The other driver's thread wakes the first one who waits when it has begun.
-    let mq = mq.with_driver(MqDriver::AsyncFd);
+    let mq = mq.with_driver(mq::Driver::AsyncFd);
     mq.with_max_message(8).unwrap().into()
 }
 

@@ -23,7 +23,8 @@ Examples:
   aqueduct mq list | cut -f 1,2                     # names and messages waiting
   aqueduct mq list --json | jq -r 'select(.owner_name == \"ann\").name'
 
-It needs the queue file system on /dev/mqueue: mount -t mqueue none /dev/mqueue";
+It needs the queue file system on /dev/mqueue, which root can mount:
+  mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue";
 
 const INFO_EXAMPLES: &str = "\
 Examples:

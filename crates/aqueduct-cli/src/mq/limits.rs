@@ -115,7 +115,8 @@ impl Room {
         if uncertain {
             report.note(format_args!(
                 "no queue file system is on {0}, so queues that no process has open were not \
-                 seen: mount -t mqueue none {0}, or be exact with --measure",
+                 seen: be exact with --measure, or mount one, as root (mkdir -p {0} && mount -t \
+                 mqueue none {0})",
                 mq::MOUNT_POINT
             ));
         }

@@ -12,8 +12,8 @@ use futures_sink::Sink;
 use super::Message;
 use super::Options;
 use super::incoming::Inlet;
-use crate::endpoint::{self, MqDriver};
-use crate::mq::{Driver, Framed, OpenOptions, Priority, Queue, Receiver, WholeMessage};
+use crate::endpoint;
+use crate::mq::{Framed, OpenOptions, Priority, Queue, Receiver, WholeMessage};
 
 /// How to open the queue of an address, which goes before what the options say.
 pub(super) fn options(mq: &endpoint::Mq, given: &Options) -> OpenOptions {
@@ -30,11 +30,9 @@ pub(super) fn options(mq: &endpoint::Mq, given: &Options) -> OpenOptions {
     if let Some(mode) = mq.mode() {
         options.mode(mode);
     }
-    match mq.driver() {
-        Some(MqDriver::Pool) => options.driver(Driver::Pool),
-        Some(MqDriver::AsyncFd) => options.driver(Driver::AsyncFd),
-        None => &mut options,
-    };
+    if let Some(driver) = mq.driver() {
+        options.driver(driver);
+    }
     options
 }
 

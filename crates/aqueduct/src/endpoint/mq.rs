@@ -2,31 +2,12 @@
 
 use super::query::Query;
 use super::{AddressError, AddressProblem, Printer, escape};
-
-/// The most messages the kernel lets a queue hold, whoever asks (`HARD_MSGMAX` in Linux'
-/// `include/linux/ipc_namespace.h`). What a given user may ask for is less.
-const MAX_CAPACITY: u64 = 65_536;
-/// The largest message the kernel takes, whoever asks (`HARD_MSGSIZEMAX`, same place).
-const MAX_MESSAGE: u64 = 16 << 20;
-/// The highest priority on Linux (`MQ_PRIO_MAX - 1`, see `mq_send(3)`).
-const MAX_PRIORITY: u64 = 32_767;
-/// The longest name after its slash: `NAME_MAX`.
-const MAX_NAME: usize = 255;
+use crate::mq::{self, Driver, HARD_MSG_MAX, HARD_MSGSIZE_MAX, MAX_PRIORITY};
 
 const CAPACITY: &str = "a number of messages from 1 to 65536";
 const MESSAGE: &str = "a number of bytes from 1 to 16777216, or a size such as 64KiB";
 const PRIORITY: &str = "a number from 0 to 32767";
-const DRIVERS: [(&str, MqDriver); 2] = [("pool", MqDriver::Pool), ("asyncfd", MqDriver::AsyncFd)];
-
-/// Who waits for a queue to become ready: the `driver` option of `mq:`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum MqDriver {
-    /// `pool`: one thread of the runtime's blocking pool, for all queues.
-    Pool,
-    /// `asyncfd`: the runtime's own I/O driver.
-    AsyncFd,
-}
+const DRIVERS: [(&str, Driver); 2] = [("pool", Driver::Pool), ("asyncfd", Driver::AsyncFd)];
 
 /// A POSIX message queue: `mq:/name`, options `capacity`, `create`, `driver`, `max-message`,
 /// `mode` and `priority`.
@@ -52,7 +33,7 @@ pub struct Mq {
     name: String,
     capacity: Option<usize>,
     create: Option<bool>,
-    driver: Option<MqDriver>,
+    driver: Option<Driver>,
     max_message: Option<usize>,
     mode: Option<u32>,
     priority: Option<u32>,
@@ -93,7 +74,7 @@ impl Mq {
     ///
     /// The number is 0 or above 65536, which no queue can have.
     pub fn with_capacity(mut self, capacity: usize) -> Result<Self, AddressError> {
-        within("capacity", capacity, 1..=MAX_CAPACITY, CAPACITY)?;
+        within("capacity", capacity, 1..=HARD_MSG_MAX, CAPACITY)?;
         self.capacity = Some(capacity);
         Ok(self)
     }
@@ -107,7 +88,7 @@ impl Mq {
 
     /// Sets who waits for the queue to become ready.
     #[must_use]
-    pub fn with_driver(mut self, driver: MqDriver) -> Self {
+    pub fn with_driver(mut self, driver: Driver) -> Self {
         self.driver = Some(driver);
         self
     }
@@ -118,7 +99,7 @@ impl Mq {
     ///
     /// The number is 0 or above 16777216, which no queue can have.
     pub fn with_max_message(mut self, bytes: usize) -> Result<Self, AddressError> {
-        within("max-message", bytes, 1..=MAX_MESSAGE, MESSAGE)?;
+        within("max-message", bytes, 1..=HARD_MSGSIZE_MAX, MESSAGE)?;
         self.max_message = Some(bytes);
         Ok(self)
     }
@@ -136,7 +117,12 @@ impl Mq {
     ///
     /// The priority is above 32767.
     pub fn with_priority(mut self, priority: u32) -> Result<Self, AddressError> {
-        within("priority", priority as usize, 0..=MAX_PRIORITY, PRIORITY)?;
+        within(
+            "priority",
+            priority as usize,
+            0..=MAX_PRIORITY.into(),
+            PRIORITY,
+        )?;
         self.priority = Some(priority);
         Ok(self)
     }
@@ -157,7 +143,7 @@ impl Mq {
     }
 
     /// `driver`: who waits for the queue to become ready.
-    pub fn driver(&self) -> Option<MqDriver> {
+    pub fn driver(&self) -> Option<Driver> {
         self.driver
     }
 
@@ -182,12 +168,12 @@ impl Mq {
         Ok(Self {
             // Nothing is lost: `check` lets only ASCII pass.
             name: String::from_utf8_lossy(&name).into_owned(),
-            capacity: query.number("capacity", 1..=MAX_CAPACITY, false, CAPACITY)?,
+            capacity: query.number("capacity", 1..=HARD_MSG_MAX, false, CAPACITY)?,
             create: query.boolean("create")?,
             driver: query.choice("driver", &DRIVERS, "pool or asyncfd")?,
-            max_message: query.number("max-message", 1..=MAX_MESSAGE, true, MESSAGE)?,
+            max_message: query.number("max-message", 1..=HARD_MSGSIZE_MAX, true, MESSAGE)?,
             mode: query.mode()?,
-            priority: query.number("priority", 0..=MAX_PRIORITY, false, PRIORITY)?,
+            priority: query.number("priority", 0..=MAX_PRIORITY.into(), false, PRIORITY)?,
         })
     }
 
@@ -195,10 +181,7 @@ impl Mq {
         printer.rest(self.name.as_ref(), b"");
         printer.option("capacity", self.capacity);
         printer.option("create", self.create);
-        let driver = self
-            .driver
-            .and_then(|driver| DRIVERS.iter().find(|it| it.1 == driver));
-        printer.option("driver", driver.map(|it| it.0));
+        printer.option("driver", self.driver);
         printer.option("max-message", self.max_message);
         printer.mode(self.mode);
         printer.option("priority", self.priority);
@@ -206,13 +189,7 @@ impl Mq {
 }
 
 fn check(name: &[u8]) -> Result<(), AddressProblem> {
-    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"._-".contains(b);
-    if let Some((b'/', name)) = name.split_first()
-        && (1..=MAX_NAME).contains(&name.len())
-        && name.iter().all(allowed)
-        && name != b"."
-        && name != b".."
-    {
+    if std::str::from_utf8(name).is_ok_and(|name| mq::check_name(name).is_ok()) {
         return Ok(());
     }
     Err(AddressProblem::InvalidPart {

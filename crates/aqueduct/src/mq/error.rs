@@ -273,8 +273,8 @@ pub enum Error {
 
     /// The queue file system is not mounted where queues are looked up for listing.
     #[error(
-        "queues cannot be listed: no queue file system is mounted on {}; \
-         mount -t mqueue none {0}",
+        "queues cannot be listed: no queue file system is mounted on {}; mount one, as root: \
+         mkdir -p {0} && mount -t mqueue none {0}",
         crate::mq::MOUNT_POINT
     )]
     NotMounted,

@@ -12,10 +12,10 @@ use crate::mq::{Error, usage};
 
 /// The most messages any queue may hold, whoever makes it: `HARD_MSGMAX` in the kernel's
 /// `include/linux/ipc_namespace.h`.
-pub(super) const HARD_MSG_MAX: u64 = 65_536;
+pub(crate) const HARD_MSG_MAX: u64 = 65_536;
 
 /// The largest message of any queue: `HARD_MSGSIZEMAX`, at the same place.
-pub(super) const HARD_MSGSIZE_MAX: u64 = 16 * 1024 * 1024;
+pub(crate) const HARD_MSGSIZE_MAX: u64 = 16 * 1024 * 1024;
 
 /// What the kernel reckons for a message beside its bytes: `struct msg_msg`.
 const MESSAGE_COST: u64 = 48;

@@ -26,7 +26,7 @@ use crate::source::Direction;
 /// # Errors
 ///
 /// [`Error::MessageTooLarge`], [`Error::EmptyMessage`] and [`Error::Closed`] come from
-/// `start_send`; that message is not sent and the sink can go on. Any other error is that of
+/// `start_send`, and so may [`Error::Replaced`]; that message is not sent and the sink can go on. Any other error is that of
 /// [`Queue::send`]; the message it was about is dropped, and the sink can go on too.
 ///
 /// # Cancel safety

@@ -81,7 +81,10 @@ fn fifos() -> impl Strategy<Value = Endpoint> {
 }
 
 fn queues() -> impl Strategy<Value = Endpoint> {
-    let driver = prop_oneof![Just(MqDriver::Pool), Just(MqDriver::AsyncFd)];
+    let driver = prop_oneof![
+        Just(crate::mq::Driver::Pool),
+        Just(crate::mq::Driver::AsyncFd)
+    ];
     (
         "/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}",
         opt(1..=65_536usize),
