@@ -262,8 +262,10 @@ impl Bound {
 
 /// A table: each goal, what was measured with its spread, and whether that is enough.
 pub(crate) fn markdown(results: &Results) -> String {
-    let mut text =
-        String::from("| work | ours | against | goal | measured | |\n|---|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| work | ours | against | goal | measured | by processor time | |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
     let (mut met, mut missed, mut unknown) = (0, 0, 0);
     for goal in GOALS {
         for mechanism in goal.mechanisms {
@@ -287,9 +289,11 @@ pub(crate) fn markdown(results: &Results) -> String {
                         ("-".to_owned(), "not measured")
                     }
                 };
+                let cpu = results.cpu_ratio(&ours, &theirs, step);
+                let cpu = cpu.map_or("-".to_owned(), |it| number::spread(&it));
                 let _ = writeln!(
                     text,
-                    "| {} | {ours} | {theirs} | {} | {measured} | {verdict} |",
+                    "| {} | {ours} | {theirs} | {} | {measured} | {cpu} | {verdict} |",
                     number::step_short(&step),
                     goal.bound.text(),
                 );
@@ -319,7 +323,7 @@ pub(crate) fn markdown(results: &Results) -> String {
             };
             let _ = writeln!(
                 text,
-                "| {} | {case} | allocations a message | at most {NONE} | {measured} | {verdict} |",
+                "| {} | {case} | allocations a message | at most {NONE} | {measured} | - | {verdict} |",
                 number::step_short(&step),
             );
         }

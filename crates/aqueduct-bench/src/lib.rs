@@ -3,6 +3,7 @@
 //! A library too, for a program that brings cases of its own: [`run`].
 
 mod compare;
+mod costs;
 mod goals;
 mod markdown;
 mod number;
@@ -11,6 +12,7 @@ mod page;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Context;
 use aqueduct_measure::results::Missing;
@@ -26,7 +28,7 @@ struct Cli {
     #[command(flatten)]
     measure: Measure,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Action>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,13 +47,15 @@ struct Measure {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Action {
     /// Say what changed from one results.json to another, beyond the noise.
     Compare { before: PathBuf, after: PathBuf },
     /// Hold a results.json against the goals.
     Goals { results: PathBuf },
     /// Write the report of a results.json beside it again.
     Render { results: PathBuf },
+    /// Measure what ends cost besides messages: memory, opening and closing, being many.
+    Costs,
     /// One process of a sample.
     #[command(hide = true)]
     Peer { spec: String },
@@ -67,18 +71,24 @@ pub fn run(peers: &[Case], absent: &[Missing]) -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
         None => measure(cli.measure, cases, peers.is_empty(), absent),
-        Some(Command::Peer { spec }) => peer::run(&spec, &cases, |run| {
+        Some(Action::Peer { spec }) => peer::run(&spec, &cases, |run| {
             Some(allocation_counter::measure(run).count_total)
         }),
-        Some(Command::Compare { before, after }) => {
+        Some(Action::Compare { before, after }) => {
             print!("{}", compare::text(&read(&before)?, &read(&after)?));
             Ok(())
         }
-        Some(Command::Goals { results }) => {
+        Some(Action::Goals { results }) => {
             print!("{}", goals::markdown(&read(&results)?));
             Ok(())
         }
-        Some(Command::Render { results }) => {
+        Some(Action::Costs) => {
+            let mut runner = runner()?;
+            let text = runtime()?.block_on(costs::markdown(&mut runner, &cases))?;
+            print!("{text}");
+            Ok(())
+        }
+        Some(Action::Render { results }) => {
             let dir = results.parent().unwrap_or(Path::new(""));
             write(dir, &read(&results)?)
         }
@@ -103,15 +113,12 @@ fn measure(
     bar.set_style(ProgressStyle::with_template(
         "{pos}/{len} {wide_bar} {eta} {wide_msg}",
     )?);
-    let mut runner = Runner::new(&std::env::current_exe()?, &["peer"])?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let mut runner = runner()?;
     let measured = Results::measure(&mut runner, &cases, plan, true, |case, step| {
         bar.inc(1);
         bar.set_message(format!("{case}, {}", number::step(step)));
     });
-    let mut results = runtime.block_on(measured)?;
+    let mut results = runtime()?.block_on(measured)?;
     bar.finish_and_clear();
     results.missing.extend_from_slice(absent);
     if no_peers {
@@ -130,18 +137,43 @@ fn measure(
     Ok(())
 }
 
-/// What was measured with; the compiler's version where it can be asked.
-fn versions() -> Vec<(String, String)> {
-    let rustc = std::process::Command::new("rustc")
-        .arg("--version")
-        .output();
-    let rustc = rustc.ok().and_then(|it| String::from_utf8(it.stdout).ok());
-    let rustc = rustc.unwrap_or_else(|| "unknown".to_owned());
-    vec![
-        ("compiler".to_owned(), rustc.trim().to_owned()),
-        ("aqueduct".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-    ]
+fn runner() -> anyhow::Result<Runner> {
+    Runner::new(&std::env::current_exe()?, &["peer"])
 }
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+/// What was measured with: the compiler and the commit where they can be asked.
+fn versions() -> Vec<(String, String)> {
+    let said = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let mut versions = vec![(
+        "aqueduct".to_owned(),
+        said("git", &["rev-parse", "--short", "HEAD"])
+            .map_or("of no known commit".to_owned(), |it| {
+                format!("at commit {it}")
+            }),
+    )];
+    for name in ["tokio", "tokio-util"] {
+        let entry = format!("name = \"{name}\"\nversion = \"");
+        let rest = LOCK.split_once(&entry);
+        let version = rest.and_then(|(_, it)| it.split_once('"'));
+        versions.push((name.to_owned(), version.map_or("?", |it| it.0).to_owned()));
+    }
+    let compiler = said("rustc", &["--version"]);
+    versions.push((String::new(), compiler.unwrap_or_default()));
+    versions
+}
+
+/// What was built, with its versions.
+const LOCK: &str = include_str!("../../../Cargo.lock");
 
 fn read(path: &Path) -> anyhow::Result<Results> {
     let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;

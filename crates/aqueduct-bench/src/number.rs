@@ -8,7 +8,8 @@ pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         it if it >= 100.0 => format!("{value:.0}"),
         it if it >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        it if it >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
     }
 }
 
@@ -82,7 +83,7 @@ mod tests {
     #[test]
     fn numbers_are_printed_with_three_figures_that_count() {
         let printed = [0.123, 1.234, 12.34, 123.4, 12340.0].map(short);
-        assert_eq!(printed, ["0.12", "1.23", "12.3", "123", "12340"]);
+        assert_eq!(printed, ["0.123", "1.23", "12.3", "123", "12340"]);
         assert_eq!([64, 1 << 10, 1 << 20].map(size), ["64 B", "1 KiB", "1 MiB"]);
     }
 }

@@ -75,8 +75,7 @@ impl Figure {
 
     /// Processor microseconds a message, of both sides.
     pub fn cpu(&self) -> Option<Spread> {
-        let both = |it: &Sample| it.cpu_first_us + it.cpu_second_us;
-        Spread::of(self.samples.iter().map(both))
+        Spread::of(self.samples.iter().map(Sample::cpu_us))
     }
 
     /// [`main`](Self::main) in each repetition.
@@ -174,5 +173,16 @@ impl Results {
         let (ours, theirs) = (self.figure(ours, step)?, self.figure(theirs, step)?);
         let pairs = ours.mains().into_iter().zip(theirs.mains());
         Spread::of(pairs.map(|(ours, theirs)| ours / theirs))
+    }
+
+    /// The same by the processor time of both sides, which depends less on what else runs: one way
+    /// how many times less `ours` takes, of a round trip how many times as much.
+    pub fn cpu_ratio(&self, ours: &str, theirs: &str, step: Step) -> Option<Spread> {
+        let (ours, theirs) = (self.figure(ours, step)?, self.figure(theirs, step)?);
+        let pairs = ours.samples.iter().zip(&theirs.samples);
+        Spread::of(pairs.map(|(ours, theirs)| match step.work {
+            Work::OneWay => theirs.cpu_us() / ours.cpu_us(),
+            Work::RoundTrip => ours.cpu_us() / theirs.cpu_us(),
+        }))
     }
 }

@@ -71,6 +71,11 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Processor microseconds a message, of both sides.
+    pub fn cpu_us(&self) -> f64 {
+        self.cpu_first_us + self.cpu_second_us
+    }
+
     /// From what both sides say. `timed` is the side whose clock counts.
     pub fn of(first: &SideReport, second: &SideReport) -> Self {
         let timed = if first.latency.is_some() {

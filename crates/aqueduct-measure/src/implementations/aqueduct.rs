@@ -61,6 +61,7 @@ pub(super) const CASES: &[Case] = &[
         borrowed(it, tcp)
     }),
     case("aqueduct/mq/asyncfd/latency", Mechanism::Mq, queue::latency),
+    small("aqueduct/fifo/shared", Mechanism::Fifo, shared),
     one_way("aqueduct/pipe/send", Mechanism::Pipe, |it| {
         frames(it, SEND, pipes)
     }),
@@ -127,6 +128,14 @@ const fn one_way(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
     Case {
         works: ONE_WAY,
         ..case(name, mechanism, run)
+    }
+}
+
+/// A case that refuses larger messages.
+const fn small(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
+    Case {
+        sizes: &[64, 1024],
+        ..one_way(name, mechanism, run)
     }
 }
 
@@ -252,6 +261,29 @@ fn fifos(session: &Session) -> anyhow::Result<Framed<fifo::Sender, fifo::Receive
         }
         Ok((tx, rx))
     })
+}
+
+/// A FIFO with several writers: no write tears a frame of another.
+fn shared(session: &Session) -> anyhow::Result<SideReport> {
+    let (to, from) = place::fifos(session);
+    let first = session.is_first();
+    let (tx, rx) = session.exec().run(async move {
+        let options = fifo::OpenOptions::new();
+        if first {
+            let sender = options.open_sender(to).await?;
+            return Ok((
+                Some(fifo::SharedSender::new(sender, Framing::length())),
+                None,
+            ));
+        }
+        let receiver = options.open_receiver(from)?;
+        ready("")?;
+        Ok((None, Some(receiver.framed(Framing::length()))))
+    })?;
+    play_halves(
+        session,
+        (tx.map(|sink| Tx { sink, each: FEED }), rx.map(Rx)),
+    )
 }
 
 type UnixHalves = Framed<tokio::net::unix::OwnedWriteHalf, tokio::net::unix::OwnedReadHalf>;
