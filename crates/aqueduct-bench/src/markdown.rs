@@ -39,11 +39,26 @@ pub(crate) fn report(results: &Results) -> String {
     }
     if !results.missing.is_empty() {
         text.push_str("\n## Not measured\n\n");
-        for missing in &results.missing {
-            let _ = writeln!(text, "- {}: {}", missing.case, missing.reason);
+        for (cases, reason) in missing(results) {
+            let _ = writeln!(text, "- {cases}: {reason}");
         }
     }
     text
+}
+
+/// What could not be measured for one reason, and the reason.
+pub(crate) fn missing(results: &Results) -> Vec<(String, &str)> {
+    let mut reasons: Vec<(String, &str)> = Vec::new();
+    for missing in &results.missing {
+        match reasons.iter_mut().find(|it| it.1 == missing.reason) {
+            Some((cases, _)) => {
+                cases.push_str(", ");
+                cases.push_str(&missing.case);
+            }
+            None => reasons.push((missing.case.clone(), &missing.reason)),
+        }
+    }
+    reasons
 }
 
 /// Messages of 64 B: a row for each mechanism.

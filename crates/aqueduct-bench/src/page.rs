@@ -58,9 +58,8 @@ pub(crate) fn html(results: &Results) -> String {
     let _ = write!(page, "<h2>Goals</h2>\n{goals}");
     if !results.missing.is_empty() {
         page.push_str("<h2>Not measured</h2>\n<ul class=\"soft\">\n");
-        for missing in &results.missing {
-            let (case, reason) = (Text(&missing.case), Text(&missing.reason));
-            let _ = writeln!(page, "<li>{case}: {reason}</li>");
+        for (cases, reason) in markdown::missing(results) {
+            let _ = writeln!(page, "<li>{}: {}</li>", Text(&cases), Text(reason));
         }
         page.push_str("</ul>\n");
     }
@@ -145,8 +144,11 @@ fn table(markdown: &str) -> String {
         html.push_str("</tr>\n");
     }
     html.push_str("</table></div>\n");
-    if let Some(last) = markdown.lines().last() {
-        let _ = writeln!(html, "<p>{}</p>", Text(last));
+    let beside = markdown
+        .lines()
+        .filter(|it| !it.is_empty() && !it.starts_with('|'));
+    for line in beside {
+        let _ = writeln!(html, "<p>{}</p>", Text(line));
     }
     html
 }

@@ -72,7 +72,7 @@ pub(crate) async fn run(args: BenchArgs, report: &Report) -> anyhow::Result<Exit
     }
     let missing = || results.iter().flat_map(|it| &it.missing);
     for it in missing() {
-        report.note(format_args!("not measured: {}", it.reason));
+        report.note(format_args!("not measured: {}, {}", it.case, it.reason));
     }
     let rows = results.iter().flat_map(rows).collect::<Vec<_>>();
     if rows.is_empty() {
@@ -124,6 +124,11 @@ async fn measure(endpoints: &[Endpoint], report: &Report) -> anyhow::Result<Vec<
         for figure in &mut results.figures {
             if let Some(endpoint) = endpoint {
                 figure.case = endpoint.to_string();
+            }
+        }
+        for missing in &mut results.missing {
+            if let Some(endpoint) = endpoint {
+                missing.case = endpoint.to_string();
             }
         }
         all.push(results);

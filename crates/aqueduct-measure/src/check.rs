@@ -167,3 +167,55 @@ impl Check {
         Some((self.count, (ended - begun).as_secs_f64(), after - before))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After a whole warm-up.
+    fn measuring() -> (&'static Ring, Check) {
+        let ring = Ring::new(64);
+        let mut check = Check::new(ring, 1);
+        check.frame(&ring.get(0).bytes).unwrap();
+        check.frame(&ring.start().bytes).unwrap();
+        assert!(check.is_measuring());
+        (ring, check)
+    }
+
+    #[test]
+    fn what_comes_in_order_is_counted_after_the_warm_up() {
+        let (ring, mut check) = measuring();
+        for index in [1, 2] {
+            assert_eq!(check.next_index(), index);
+            check.frame(&ring.get(index).bytes).unwrap();
+        }
+        check.item(&ring.get(3).item).unwrap();
+        check.frame(&ring.last().bytes).unwrap();
+        assert!(check.is_over());
+        assert_eq!(check.result().unwrap().0, 4);
+    }
+
+    #[test]
+    fn a_message_that_is_lost_repeated_cut_or_damaged_is_found() {
+        let ring = Ring::new(64);
+        let whole = &ring.get(1).bytes;
+        let mut damaged = whole.to_vec();
+        damaged[63] ^= 1;
+        let bad = [
+            &ring.get(2).bytes[..],
+            &ring.get(0).bytes,
+            &whole[..63],
+            &whole[..3],
+            &damaged,
+        ];
+        for bad in bad {
+            let (_, mut check) = measuring();
+            assert!(check.frame(bad).is_err(), "{bad:?}");
+        }
+        // All of a message is looked at before it counts.
+        let mut check = Check::new(ring, 1);
+        let mut damaged = ring.get(0).bytes.to_vec();
+        damaged[30] ^= 1;
+        assert!(check.frame(&damaged).is_err());
+    }
+}

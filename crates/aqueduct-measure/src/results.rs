@@ -42,7 +42,7 @@ pub struct Figure {
 }
 
 /// What could not be measured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Missing {
     /// The case, or what else.
     pub case: String,
@@ -140,7 +140,7 @@ impl Results {
                         *failed = true;
                         missing.push(Missing {
                             case: case.name.to_owned(),
-                            reason: format!("{error:#}"),
+                            reason: format!("{} bytes: {error:#}", figure.step.size),
                         });
                     }
                 }
@@ -152,6 +152,8 @@ impl Results {
             }
         }
         figures.retain(|it| !it.samples.is_empty());
+        // One that fails here and there for one reason is told of once.
+        missing.sort();
         missing.dedup();
         Ok(Self {
             machine,

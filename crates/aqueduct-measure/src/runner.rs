@@ -102,8 +102,8 @@ impl Runner {
         let limit = order.warm_up + order.run + PATIENCE;
         let sample = timeout(limit, self.processes(case, order)).await;
         match sample {
-            Ok(sample) => sample.with_context(|| format!("{case}, {} bytes", order.size)),
-            Err(_) => bail!("{case}, {} bytes: hung", order.size),
+            Ok(sample) => sample,
+            Err(_) => bail!("it hung for {limit:?}"),
         }
     }
 
