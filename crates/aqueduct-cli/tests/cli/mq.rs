@@ -162,13 +162,15 @@ fn each_message_for_a_full_queue_has_the_whole_time_limit() {
     let address = queue.address();
     // Four of them fit.
     let messages = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
-    let mut send = aqueduct(&["send", &address, "--timeout", "2s"]);
+    let mut send = aqueduct(&["send", &address, "--timeout", "6s"]);
     let send = start(send.args(messages).stdin(std::process::Stdio::null()));
     until("it is full", || queue.exists() && queue.depth() == 4);
     let mut all = String::new();
-    for _ in messages {
-        // All five that wait together take longer than the limit.
-        std::thread::sleep(std::time::Duration::from_millis(500));
+    for i in 0..messages.len() {
+        if i < 5 {
+            // All five that wait together take longer than the limit, and none of them does.
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+        }
         all += &expect_text(run(&mut aqueduct(&["recv", &address, "-n", "1"])), 0);
     }
     expect_text(send.finish(), 0);
