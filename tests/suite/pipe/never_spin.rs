@@ -141,22 +141,37 @@ async fn a_writer_with_an_idle_second_reader_of_a_full_fifo_sleeps_in_writable()
 }
 
 /// The control: if this fails Tokio has learned to forget, and `Source` may be able to.
+///
+/// Each scene is played a few times at most: on a busy machine a thread that spins may get no turn in
+/// all of one window.
 #[tokio::test]
 async fn tokios_own_ends_spin_in_these_scenes() {
+    const TIMES: usize = 10;
     let window = Duration::from_millis(500);
-    let fifo = Fifo::new();
-    let mut receiver = tokio_pipe::OpenOptions::new().open_receiver(&fifo).unwrap();
-    let writer = silent_second_writer!(receiver, &fifo);
-    let cpu = cpu_while(window, receiver.read(&mut [0; 8])).await;
-    assert!(cpu > IDLE, "Tokio's reader used only {cpu:?} of CPU");
-    drop((receiver, writer));
 
-    let first = raw_reader(&fifo);
-    let mut sender = tokio_pipe::OpenOptions::new().open_sender(&fifo).unwrap();
-    let second = idle_second_reader!(sender, &fifo, first);
-    let cpu = cpu_while(window, sender.write_all(b"more")).await;
+    let mut cpu = Duration::ZERO;
+    for _ in 0..TIMES {
+        let fifo = Fifo::new();
+        let mut receiver = tokio_pipe::OpenOptions::new().open_receiver(&fifo).unwrap();
+        let _writer = silent_second_writer!(receiver, &fifo);
+        cpu = cpu_while(window, receiver.read(&mut [0; 8])).await;
+        if cpu > IDLE {
+            break;
+        }
+    }
+    assert!(cpu > IDLE, "Tokio's reader used only {cpu:?} of CPU");
+
+    for _ in 0..TIMES {
+        let fifo = Fifo::new();
+        let first = raw_reader(&fifo);
+        let mut sender = tokio_pipe::OpenOptions::new().open_sender(&fifo).unwrap();
+        let _second = idle_second_reader!(sender, &fifo, first);
+        cpu = cpu_while(window, sender.write_all(b"more")).await;
+        if cpu > IDLE {
+            break;
+        }
+    }
     assert!(cpu > IDLE, "Tokio's writer used only {cpu:?} of CPU");
-    drop(second);
 }
 
 /// One registration is replaced for all of them, whoever notices first.

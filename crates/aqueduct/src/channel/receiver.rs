@@ -218,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transport_error_comes_once_and_then_the_stream_has_ended() {
-        // A transport that would go on, as a bare tokio-util decoder does (fact 10).
+        // A transport that would go on, as a bare tokio-util decoder does.
         let broken = Err(io::Error::from_raw_os_error(libc::EIO));
         let mut receiver = receiver(vec![text("a"), broken, text("never")]);
         assert!(receiver.recv().await.unwrap().is_ok());

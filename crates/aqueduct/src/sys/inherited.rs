@@ -52,6 +52,7 @@ pub(crate) fn take_inherited<T, E>(
     if let Some(fd) = offered.remove(&number) {
         return Ok(match check(fd.as_fd()) {
             Ok(checked) => {
+                mark(number).map_err(|_| NotInherited::NotOpen)?;
                 set_state(number, TAKEN);
                 Ok((fd, checked))
             }
@@ -213,15 +214,17 @@ mod tests {
 
     #[test]
     fn an_offered_one_is_taken_once_and_stays_if_it_is_not_liked() {
-        let (reader, _writer) = io::pipe().unwrap();
-        let number = offer(reader.into());
+        // As nix opens it: not marked.
+        let number = offer(nix::unistd::dup(io::stderr()).unwrap());
         assert!(
             take_inherited(number, |_| Err::<(), _>("no"))
                 .unwrap()
                 .is_err()
         );
-        let reader = take(number).unwrap();
-        assert_eq!(reader.as_raw_fd(), number);
+        assert!(!is_marked(number).unwrap());
+        let taken = take(number).unwrap();
+        assert_eq!(taken.as_raw_fd(), number);
+        assert!(is_marked(number).unwrap(), "closed on exec from now on");
         assert_eq!(take(number).unwrap_err(), NotInherited::Taken);
     }
 
