@@ -9,10 +9,9 @@ use anyhow::Context;
 use aqueduct::connect::{Connection, Listener};
 use aqueduct::frame::{BoxFrameSink, BoxFrameStream};
 use aqueduct::{Endpoint, fifo, mq, pipe};
-use aqueduct_measure::runner::Order;
+use aqueduct_measure::Ring;
 use aqueduct_measure::stats::Spread;
 use aqueduct_measure::usage::Usage;
-use aqueduct_measure::{Case, Placement, Ring, Runner, Work};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::task::JoinSet;
@@ -31,7 +30,7 @@ const WHILE: Duration = Duration::from_millis(500);
 /// # Errors
 ///
 /// The system refuses what is measured: a thousand connections take some 2,100 descriptors.
-pub(crate) async fn markdown(runner: &mut Runner, cases: &[Case]) -> anyhow::Result<String> {
+pub(crate) async fn markdown() -> anyhow::Result<String> {
     let dir = tempfile::Builder::new()
         .prefix("aqueduct-costs-")
         .tempdir()?;
@@ -88,28 +87,6 @@ pub(crate) async fn markdown(runner: &mut Runner, cases: &[Case]) -> anyhow::Res
         }
         text.push_str("|\n");
     }
-    text.push_str(
-        "\nProcesses that write messages of 64 B to one FIFO or queue: thousand messages a second \
-         of all together, while all of them write.\n\n| case | 1 | 2 | 4 | 8 |\n|---|---|---|---|---|\n",
-    );
-    for name in ["aqueduct/fifo/shared", "raw/mq", "aqueduct/mq/asyncfd"] {
-        let case = cases.iter().find(|it| it.name == name);
-        let case = case.with_context(|| format!("there is no case {name}"))?;
-        let _ = write!(text, "| {name} ");
-        for senders in [1, 2, 4, 8] {
-            let order = Order {
-                senders,
-                ..Order::new(Work::OneWay, 64, Placement::Free)
-            };
-            let mut rates = Vec::new();
-            for _ in 0..3 {
-                rates.push(runner.sample(case, &order).await?.rate / 1e3);
-            }
-            let rate = Spread::of(rates).context("no sample")?;
-            let _ = write!(text, "| {} ", number::spread(&rate));
-        }
-        text.push_str("|\n");
-    }
     Ok(text)
 }
 
@@ -132,7 +109,8 @@ fn pipes() -> anyhow::Result<Spread> {
 }
 
 async fn fifos(path: &str) -> anyhow::Result<Spread> {
-    let options = fifo::OpenOptions::new();
+    let mut options = fifo::OpenOptions::new();
+    options.create(true);
     let mut times = Vec::new();
     for _ in 0..TIMES {
         let start = Instant::now();

@@ -83,9 +83,7 @@ pub fn run(peers: &[Case], absent: &[Missing]) -> anyhow::Result<()> {
             Ok(())
         }
         Some(Action::Costs) => {
-            let mut runner = runner()?;
-            let text = runtime()?.block_on(costs::markdown(&mut runner, &cases))?;
-            print!("{text}");
+            print!("{}", runtime()?.block_on(costs::markdown())?);
             Ok(())
         }
         Some(Action::Render { results }) => {
@@ -168,7 +166,7 @@ fn versions() -> Vec<(String, String)> {
         versions.push((name.to_owned(), version.map_or("?", |it| it.0).to_owned()));
     }
     let compiler = said("rustc", &["--version"]);
-    versions.push((String::new(), compiler.unwrap_or_default()));
+    versions.push(("compiler".to_owned(), compiler.unwrap_or_default()));
     versions
 }
 

@@ -156,7 +156,8 @@ impl Runner {
         let mut command = child::Command::new(&self.program);
         command.args(&self.args).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.kill_on_drop(true);
+        // What it says last is to be the reason, where it fails.
+        command.env("RUST_BACKTRACE", "0").kill_on_drop(true);
         command
     }
 }
