@@ -166,6 +166,13 @@ const GOALS: &[Goal] = &[
         AtLeast(0.5),
     ),
     one_way(
+        "aqueduct/*/coalesced",
+        "aqueduct/*/feed",
+        BYTES,
+        &[64],
+        AtLeast(0.5),
+    ),
+    one_way(
         "aqueduct/*/feed/mt",
         "aqueduct/*/feed",
         BYTES,
@@ -391,8 +398,8 @@ mod tests {
                     assert!(plan.steps.contains(&step), "{goal:?}: {step:?}");
                     for name in [goal.ours, goal.theirs] {
                         let name = name.replace('*', mechanism);
-                        // Other libraries are built apart; there is no such mode of byte streams.
-                        if name.starts_with("peer/") || name.ends_with("feed/latency") {
+                        // Other libraries are built apart.
+                        if name.starts_with("peer/") {
                             continue;
                         }
                         let case = cases.iter().find(|it| it.name == name);

@@ -20,6 +20,12 @@
 //! within the limit the next waits sleep at once, twice as many each time, so that polling in vain
 //! costs some 3 us for each wait on average. A stream that is never empty costs nothing, and one
 //! on which nothing comes at all costs the limit once.
+//!
+//! With 50 us, 64-byte round trips between two processes on the two processors of a busy virtual machine
+//! (medians): a pipe 3.3 instead of 41 us, a Unix socket 5.4 instead of 41, TCP 7.4 instead of 47; the
+//! processor time of each was a seventh to a quarter, since sleeping costs time as well. The cases
+//! `…/feed` and `…/feed/latency` of the benchmark (`cargo run --release -p aqueduct-bench`) show it for
+//! any machine.
 
 mod polled;
 

@@ -5,11 +5,14 @@ mod queue;
 mod typed;
 
 use std::io;
+use std::time::Duration;
 
+use aqueduct::codec::Raw;
 use aqueduct::endpoint::{Tcp, Unix};
-use aqueduct::frame::{FramedRead, FramedWrite, Framing};
+use aqueduct::frame::{FramedRead, FramedWrite, Framing, PIPE_CHUNK};
+use aqueduct::latency::Polled;
 use aqueduct::unix::seqpacket;
-use aqueduct::{Endpoint, connect, fifo, pipe};
+use aqueduct::{Endpoint, Sender, connect, fifo, pipe};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,6 +29,9 @@ use crate::session::{Receives, Sends, Session};
 type Each = bool;
 const SEND: Each = true;
 const FEED: Each = false;
+
+const POLL_FOR: Duration = Duration::from_micros(50);
+const SOCKET_CHUNK: usize = 64 * 1024;
 
 /// Whatever the address of the sample names, one way.
 pub(super) const ADDRESS_ONE_WAY: Case = one_way("address", Mechanism::Own, address::run);
@@ -62,6 +68,27 @@ pub(super) const CASES: &[Case] = &[
     }),
     case("aqueduct/mq/asyncfd/latency", Mechanism::Mq, queue::latency),
     small("aqueduct/fifo/shared", Mechanism::Fifo, shared),
+    case("aqueduct/pipe/feed/latency", Mechanism::Pipe, |it| {
+        latency(it, PIPE_CHUNK, pipes)
+    }),
+    case("aqueduct/unix/feed/latency", Mechanism::Unix, |it| {
+        latency(it, SOCKET_CHUNK, unix)
+    }),
+    case("aqueduct/tcp/feed/latency", Mechanism::Tcp, |it| {
+        latency(it, SOCKET_CHUNK, tcp)
+    }),
+    one_way("aqueduct/pipe/coalesced", Mechanism::Pipe, |it| {
+        coalesced(it, pipes)
+    }),
+    one_way("aqueduct/fifo/coalesced", Mechanism::Fifo, |it| {
+        coalesced(it, fifos)
+    }),
+    one_way("aqueduct/unix/coalesced", Mechanism::Unix, |it| {
+        coalesced(it, unix)
+    }),
+    one_way("aqueduct/tcp/coalesced", Mechanism::Tcp, |it| {
+        coalesced(it, tcp)
+    }),
     one_way("aqueduct/pipe/send", Mechanism::Pipe, |it| {
         frames(it, SEND, pipes)
     }),
@@ -217,6 +244,51 @@ where
 {
     let (tx, rx) = open(session)?;
     play_halves(session, (tx.map(|sink| Tx { sink, each }), rx.map(Rx)))
+}
+
+/// For as long as its documentation proposes.
+fn latency<W, R>(
+    session: &Session,
+    chunk: usize,
+    open: fn(&Session) -> anyhow::Result<Framed<W, R>>,
+) -> anyhow::Result<SideReport>
+where
+    W: AsyncWrite + Send + Unpin + 'static,
+    R: AsyncRead + Send + Unpin + 'static,
+{
+    let (tx, rx) = open(session)?;
+    let tx = tx.map(|sink| Tx { sink, each: FEED });
+    let rx = rx.map(|rx| {
+        let polled = Polled::new(rx.into_inner(), POLL_FOR);
+        Rx(FramedRead::new(polled, Framing::length()).with_chunk(chunk))
+    });
+    play_halves(session, (tx, rx))
+}
+
+/// Plain `send`s that may go together.
+struct Coalesced(Sender<Bytes>);
+
+impl Sends for Coalesced {
+    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
+        Ok(self.0.send(message.bytes.clone()).await?)
+    }
+
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(self.0.flush().await?)
+    }
+}
+
+fn coalesced<S, R>(
+    session: &Session,
+    open: fn(&Session) -> anyhow::Result<Halves<S, R>>,
+) -> anyhow::Result<SideReport>
+where
+    S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
+    R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+{
+    let (tx, rx) = open(session)?;
+    let tx = tx.map(|sink| Coalesced(Sender::new(sink, Raw).coalesced()));
+    play_halves(session, (tx, rx.map(Rx)))
 }
 
 fn borrowed<W, R>(
