@@ -40,3 +40,4 @@ mod support;
 mod tcp;
 mod unix;
 mod unix_namespace;
+mod what_is_left;

@@ -51,19 +51,6 @@ async fn dropped<F: Future>(future: F) -> Option<F::Output> {
     future.now_or_never()
 }
 
-/// Runs a test in a process of its own, with `test` its name. While another test starts a process that
-/// has a copy of every descriptor for a moment, so what was closed is still open then.
-fn alone(test: &str, body: impl FnOnce()) {
-    let name = format!("model::{test}");
-    if is_peer(&name) {
-        return body();
-    }
-    let output = peer_command(&name).output().expect("it can be run again");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{out}\n{err}");
-}
-
 const PEER: &str = "model::peer";
 const DO: &str = "AQUEDUCT_MODEL_DO";
 const AT: &str = "AQUEDUCT_MODEL_AT";

@@ -77,6 +77,19 @@ pub(crate) fn is_peer(role: &str) -> bool {
     std::env::var("AQUEDUCT_TEST_PEER").is_ok_and(|it| it == role)
 }
 
+/// Runs the test of that name in a process of its own: for what other tests would see, and for what would
+/// see them. While one starts a process that has a copy of every descriptor for a moment, so what was
+/// closed is still open then.
+pub(crate) fn alone(test: &str, body: impl FnOnce()) {
+    if is_peer(test) {
+        return body();
+    }
+    let output = peer_command(test).output().expect("it can be run again");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+}
+
 /// An example's program, which `cargo test` builds with the tests.
 pub(crate) fn example(name: &str) -> Command {
     let test = std::env::current_exe().expect("a test binary has a path");

@@ -17,7 +17,7 @@ use futures_util::{SinkExt, StreamExt};
 use super::options;
 use crate::conformance::links::endpoint;
 use crate::mq::QueueName;
-use crate::support::{Peer as Process, deadline, is_peer, peer_command};
+use crate::support::{Peer as Process, alone, deadline, is_peer, peer_command};
 
 /// The address of a descriptor that is handed in.
 fn offered(fd: impl Into<OwnedFd>) -> Endpoint {
@@ -76,7 +76,17 @@ async fn a_descriptor_that_cannot_do_what_is_asked_is_refused_and_left_alone() {
             .to_string()
             .starts_with("tcp://127.0.0.1:")
     );
+}
 
+/// In a process of its own, since what is refused stays open.
+#[test]
+fn a_descriptor_that_holds_no_messages_is_refused() {
+    let name = "connect::descriptors::a_descriptor_that_holds_no_messages_is_refused";
+    alone(name, || aqueduct_conformance::run(refused()));
+}
+
+async fn refused() {
+    let options = Options::new();
     let datagrams = UnixDatagram::unbound().expect("a socket can be made");
     let directory = File::open("/").expect("it is there");
     for (fd, word) in [

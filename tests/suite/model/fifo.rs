@@ -8,7 +8,8 @@ use aqueduct::fifo::{Error, OpenOptions, Receiver, Sender};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Open, alone, config, done, dropped, killed, waits};
+use super::{Open, config, done, dropped, killed, waits};
+use crate::support::alone;
 
 /// As much as is kept in the FIFO at a time: less than a page, which is all that a user may get.
 const ROOM: usize = 3000;
@@ -46,16 +47,19 @@ fn op() -> impl Strategy<Value = Op> {
 
 #[test]
 fn a_fifo_is_a_string_of_bytes_with_ends() {
-    alone("fifo::a_fifo_is_a_string_of_bytes_with_ends", || {
+    alone("model::fifo::a_fifo_is_a_string_of_bytes_with_ends", || {
         compare(false);
     });
 }
 
 #[test]
 fn a_fifo_with_a_persistent_reader_has_no_end() {
-    alone("fifo::a_fifo_with_a_persistent_reader_has_no_end", || {
-        compare(true);
-    });
+    alone(
+        "model::fifo::a_fifo_with_a_persistent_reader_has_no_end",
+        || {
+            compare(true);
+        },
+    );
 }
 
 fn compare(persistent: bool) {

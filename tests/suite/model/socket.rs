@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use proptest::prelude::*;
 
-use super::{Open, alone, config, done, dropped, killed, waits};
+use super::{Open, config, done, dropped, killed, waits};
+use crate::support::alone;
 
 /// As much as waits to be received at a time: it has to fit the smallest buffer.
 const ROOM: usize = 20_000;
@@ -49,12 +50,14 @@ fn op() -> impl Strategy<Value = Op> {
 
 #[test]
 fn a_stream_socket_is_two_lists() {
-    alone("socket::a_stream_socket_is_two_lists", || compare("unix"));
+    alone("model::socket::a_stream_socket_is_two_lists", || {
+        compare("unix")
+    });
 }
 
 #[test]
 fn a_seqpacket_socket_is_two_lists() {
-    alone("socket::a_seqpacket_socket_is_two_lists", || {
+    alone("model::socket::a_seqpacket_socket_is_two_lists", || {
         compare("unixpacket");
     });
 }
