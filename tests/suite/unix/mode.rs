@@ -5,16 +5,50 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aqueduct::mark::MARK;
 use aqueduct::unix::{self, BindOptions, Error};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
 
-use super::{lock_of, place};
+use super::{lock_of, names, place};
 use crate::actor::{self, Actor, runtime, say, told};
-use crate::support::is_peer;
+use crate::support::{alone, is_peer};
 
 #[tokio::test]
 async fn the_mode_is_exact_whatever_the_umask_which_stays_as_it_was() {
     Actor::spawn("unix::mode::role_umask").succeed().await;
+}
+
+/// The file was there by then, and nobody knew that it was ours.
+#[test]
+fn a_socket_file_whose_mode_cannot_be_set_for_want_of_a_descriptor_does_not_stay() {
+    const NAME: &str =
+        "unix::mode::a_socket_file_whose_mode_cannot_be_set_for_want_of_a_descriptor_does_not_stay";
+    alone(NAME, || {
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        let (dir, path) = place();
+        umask(Mode::from_bits_truncate(0o777));
+        setrlimit(Resource::RLIMIT_NOFILE, 64, 64).expect("it is lowered");
+        // For the socket and its lock, and no more.
+        let mut taken = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            taken.push(file);
+        }
+        taken.truncate(taken.len() - 2);
+        let error = unix::bind(&path).expect_err("no descriptor is free");
+        drop(taken);
+        assert!(
+            matches!(
+                error,
+                Error::Io {
+                    action: "setting its mode",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        assert_eq!(names(&dir), [""; 0]);
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -88,11 +88,12 @@ impl Located {
             result => result.map_err(|e| explain(path, e, "mkfifo"))?,
         }
         drop(spare);
-        let fd = match open_path(path, false) {
+        let opened = match open_path(path, false) {
             Err(Errno::ENOENT) => return Ok(None),
-            result => result.map_err(|e| explain(path, e, "open"))?,
+            Err(e) => Err(explain(path, e, "open")),
+            Ok(fd) => Self::of(path, false, fd),
         };
-        let mut made = Self::of(path, false, fd)?;
+        let mut made = opened.inspect_err(|_| remove_made(options, path))?;
         if !made.can_be_ours(options) {
             return Ok(None);
         }
@@ -232,6 +233,19 @@ impl Located {
 
     fn mode(&self) -> u32 {
         self.stat.st_mode & PERMISSIONS
+    }
+}
+
+/// Removes the FIFO that was just made and cannot be opened, if the name still is that of one.
+fn remove_made(options: &OpenOptions, path: &Path) {
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return;
+    };
+    let ours = found.file_type().is_fifo()
+        && found.uid() == Uid::effective().as_raw()
+        && found.mode() & PERMISSIONS & !options.mode == 0;
+    if ours && let Err(error) = fs::remove_file(path) {
+        tracing::warn!(target: super::TARGET, ?path, %error, "left behind");
     }
 }
 

@@ -89,22 +89,31 @@ impl Claim {
     /// socket listens.
     pub(super) fn made(&mut self, address: &Address, mode: u32) -> Result<(), Error> {
         let failed = |e| Error::from_io(address, "setting its mode", e);
-        // The file itself, so that the mode cannot go to another one that took its name.
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
-            .open(&self.path)
-            .map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
+        // By name, since no descriptor may be free: the file has to be known before anything fails.
+        let metadata = std::fs::symlink_metadata(&self.path).map_err(failed)?;
         if !metadata.file_type().is_socket() {
             return Err(Error::NotASocket {
                 path: self.path.clone(),
                 kind: kind(&metadata),
             });
         }
-        self.made = Some((metadata.dev(), metadata.ino()));
+        let made = (metadata.dev(), metadata.ino());
+        self.made = Some(made);
         let mode = mode | MARK;
         if metadata.mode() & 0o7777 != mode {
+            // The file itself, so that the mode cannot go to another one that took its name.
+            let file = OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
+                .open(&self.path)
+                .map_err(failed)?;
+            let opened = file.metadata().map_err(failed)?;
+            if (opened.dev(), opened.ino()) != made {
+                return Err(Error::NotASocket {
+                    path: self.path.clone(),
+                    kind: "file of another",
+                });
+            }
             // What is open with O_PATH takes no fchmod; its name in /proc does (open(2), O_PATH).
             let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
             std::fs::set_permissions(own, Permissions::from_mode(mode)).map_err(failed)?;
