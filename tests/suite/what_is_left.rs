@@ -48,7 +48,7 @@ async fn what_is_left_is_seen() {
     let child = cat.stdin(Stdio::piped()).spawn().expect("it starts");
     let process = format!("process {}", child.id());
     let mut child = crate::support::Peer(child);
-    assert_eq!(seen(&process), [process.clone()]);
+    assert_eq!(seen(&process), std::slice::from_ref(&process));
     child.kill();
     assert!(seen(&process).is_empty());
     let (stop, stopped) = std::sync::mpsc::channel::<()>();

@@ -51,7 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
 #[test]
 fn a_stream_socket_is_two_lists() {
     alone("model::socket::a_stream_socket_is_two_lists", || {
-        compare("unix")
+        compare("unix");
     });
 }
 
