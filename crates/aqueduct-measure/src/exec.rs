@@ -1,6 +1,10 @@
 //! What runs a case: nothing, or one of Tokio's two runtimes.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
 use crate::case::Runtime;
 
@@ -49,13 +53,24 @@ impl Exec {
         &self,
         future: impl Future<Output = anyhow::Result<T>> + Send + 'static,
     ) -> anyhow::Result<T> {
+        let output = Arc::new(Mutex::new(None));
+        let slot = output.clone();
+        self.drive(Box::pin(async move {
+            let result = future.await;
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        }))?;
+        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+        output.take().context("it has run to its end")?
+    }
+
+    /// Of one type for all futures: Tokio's share of the code would be there for each case otherwise,
+    /// megabytes in all.
+    fn drive(&self, future: BoxFuture<'static, ()>) -> anyhow::Result<()> {
         match self {
-            Self::Blocking => {
-                let output = future.now_or_never();
-                output.unwrap_or_else(|| Err(anyhow::anyhow!("a blocking case waited")))
-            }
+            Self::Blocking => future.now_or_never().context("a blocking case waited")?,
             Self::Current(runtime) => runtime.block_on(future),
             Self::Multi(runtime) => runtime.block_on(runtime.spawn(future))?,
         }
+        Ok(())
     }
 }
