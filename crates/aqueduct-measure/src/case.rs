@@ -98,6 +98,34 @@ impl Case {
     }
 }
 
+/// A case of both kinds of work and any size, on the current-thread runtime.
+pub(crate) const fn case(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
+    Case {
+        name,
+        mechanism,
+        runtime: Runtime::CurrentThread,
+        works: BOTH,
+        sizes: &[],
+        run,
+    }
+}
+
+/// A case of one-way work.
+pub(crate) const fn one_way(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
+    Case {
+        works: ONE_WAY,
+        ..case(name, mechanism, run)
+    }
+}
+
+/// A case on the multi-thread runtime.
+pub(crate) const fn multi(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
+    Case {
+        runtime: Runtime::MultiThread,
+        ..case(name, mechanism, run)
+    }
+}
+
 impl Display for Case {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)

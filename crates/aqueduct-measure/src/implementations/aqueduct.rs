@@ -7,7 +7,7 @@ mod typed;
 use std::io;
 use std::time::Duration;
 
-use aqueduct::codec::Raw;
+use aqueduct::codec::{Json, Postcard, Raw};
 use aqueduct::endpoint::{Tcp, Unix};
 use aqueduct::frame::{FramedRead, FramedWrite, Framing, PIPE_CHUNK};
 use aqueduct::latency::Polled;
@@ -18,7 +18,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{place, play, play_halves};
-use crate::case::{BOTH, Case, Mechanism, ONE_WAY, Run, Runtime};
+use crate::case::{Case, Mechanism, Run, case, multi, one_way};
 use crate::check::Check;
 use crate::message::Message;
 use crate::peer::ready;
@@ -121,55 +121,30 @@ pub(super) const CASES: &[Case] = &[
     }),
     multi("aqueduct/mq/asyncfd/mt", Mechanism::Mq, queue::async_fd),
     value("aqueduct/pipe/postcard", Mechanism::Pipe, |it| {
-        typed::postcard(it, pipes)
+        typed::run(it, Postcard, pipes)
     }),
     value("aqueduct/unix/postcard", Mechanism::Unix, |it| {
-        typed::postcard(it, unix)
+        typed::run(it, Postcard, unix)
     }),
     value("aqueduct/tcp/postcard", Mechanism::Tcp, |it| {
-        typed::postcard(it, tcp)
+        typed::run(it, Postcard, tcp)
     }),
     value("aqueduct/pipe/json", Mechanism::Pipe, |it| {
-        typed::json(it, pipes)
+        typed::run(it, Json, pipes)
     }),
     value("aqueduct/unix/json", Mechanism::Unix, |it| {
-        typed::json(it, unix)
+        typed::run(it, Json, unix)
     }),
     value("aqueduct/tcp/json", Mechanism::Tcp, |it| {
-        typed::json(it, tcp)
+        typed::run(it, Json, tcp)
     }),
 ];
-
-const fn case(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
-    Case {
-        name,
-        mechanism,
-        runtime: Runtime::CurrentThread,
-        works: BOTH,
-        sizes: &[],
-        run,
-    }
-}
-
-const fn one_way(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
-    Case {
-        works: ONE_WAY,
-        ..case(name, mechanism, run)
-    }
-}
 
 /// A case that refuses larger messages.
 const fn small(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
     Case {
         sizes: &[64, 1024],
         ..one_way(name, mechanism, run)
-    }
-}
-
-const fn multi(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
-    Case {
-        runtime: Runtime::MultiThread,
-        ..case(name, mechanism, run)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::codec::{Framed, FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use super::{place, play, play_halves};
-use crate::case::{BOTH, Case, Mechanism, ONE_WAY, Run, Runtime};
+use crate::case::{Case, Mechanism, case, multi, one_way};
 use crate::check::Check;
 use crate::message::Message;
 use crate::peer::ready;
@@ -58,31 +58,6 @@ pub(super) const CASES: &[Case] = &[
     multi("tokio/unix/feed/mt", Mechanism::Unix, |it| unix(it, FEED)),
     multi("tokio/tcp/feed/mt", Mechanism::Tcp, |it| tcp(it, FEED)),
 ];
-
-const fn case(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
-    Case {
-        name,
-        mechanism,
-        runtime: Runtime::CurrentThread,
-        works: BOTH,
-        sizes: &[],
-        run,
-    }
-}
-
-const fn one_way(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
-    Case {
-        works: ONE_WAY,
-        ..case(name, mechanism, run)
-    }
-}
-
-const fn multi(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
-    Case {
-        runtime: Runtime::MultiThread,
-        ..case(name, mechanism, run)
-    }
-}
 
 struct Both<T> {
     framed: Framed<T, LengthDelimitedCodec>,

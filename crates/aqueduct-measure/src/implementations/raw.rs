@@ -13,20 +13,20 @@ use self::batched::Batched;
 use self::plain::{Packets, Plain};
 use super::place;
 use super::{play, play_halves};
-use crate::case::{BOTH, Case, Mechanism, ONE_WAY, Run, Runtime};
+use crate::case::{Case, Mechanism, ONE_WAY, Run, Runtime, case};
 use crate::peer::ready;
 use crate::sample::SideReport;
 use crate::session::Session;
 
 pub(super) const CASES: &[Case] = &[
-    case("raw/pipe", Mechanism::Pipe, |it| files(it, Mechanism::Pipe)),
-    case("raw/fifo", Mechanism::Fifo, |it| files(it, Mechanism::Fifo)),
-    case("raw/unix", Mechanism::Unix, |it| plain(it, unix(it)?)),
-    case("raw/tcp", Mechanism::Tcp, |it| plain(it, tcp(it)?)),
-    case("raw/unixpacket", Mechanism::UnixPacket, |it| {
+    blocking("raw/pipe", Mechanism::Pipe, |it| files(it, Mechanism::Pipe)),
+    blocking("raw/fifo", Mechanism::Fifo, |it| files(it, Mechanism::Fifo)),
+    blocking("raw/unix", Mechanism::Unix, |it| plain(it, unix(it)?)),
+    blocking("raw/tcp", Mechanism::Tcp, |it| plain(it, tcp(it)?)),
+    blocking("raw/unixpacket", Mechanism::UnixPacket, |it| {
         play(it, Packets::new(packets(it)?, it))
     }),
-    case("raw/mq", Mechanism::Mq, queue::run),
+    blocking("raw/mq", Mechanism::Mq, queue::run),
     batch("raw/pipe/batched", Mechanism::Pipe, |it| {
         batched_files(it, Mechanism::Pipe)
     }),
@@ -45,21 +45,18 @@ pub(super) const CASES: &[Case] = &[
 const SOCKET_CHUNK: usize = 64 << 10;
 const PIPE_CHUNK: usize = 8 << 10;
 
-const fn case(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
+/// A case without a runtime.
+const fn blocking(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
     Case {
-        name,
-        mechanism,
         runtime: Runtime::Blocking,
-        works: BOTH,
-        sizes: &[],
-        run,
+        ..case(name, mechanism, run)
     }
 }
 
 const fn batch(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
     Case {
         works: ONE_WAY,
-        ..case(name, mechanism, run)
+        ..blocking(name, mechanism, run)
     }
 }
 

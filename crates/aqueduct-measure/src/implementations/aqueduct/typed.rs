@@ -2,7 +2,7 @@
 
 use std::io;
 
-use aqueduct::codec::{Codec, Json, Postcard};
+use aqueduct::codec::Codec;
 use aqueduct::{Receiver, Sender};
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
@@ -31,29 +31,7 @@ impl Receives for Receiver<Item> {
     }
 }
 
-pub(super) fn postcard<S, R>(
-    session: &Session,
-    open: fn(&Session) -> anyhow::Result<Halves<S, R>>,
-) -> anyhow::Result<SideReport>
-where
-    S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
-    R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
-{
-    run(session, Postcard, open)
-}
-
-pub(super) fn json<S, R>(
-    session: &Session,
-    open: fn(&Session) -> anyhow::Result<Halves<S, R>>,
-) -> anyhow::Result<SideReport>
-where
-    S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
-    R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
-{
-    run(session, Json, open)
-}
-
-fn run<S, R, C>(
+pub(super) fn run<S, R, C>(
     session: &Session,
     codec: C,
     open: fn(&Session) -> anyhow::Result<Halves<S, R>>,
