@@ -5,7 +5,8 @@
 //!
 //! - **An end never spins.** After a FIFO's last writer has gone and a silent one has come, Tokio's
 //!   reader reports itself ready for ever and burns a core; the writing side does the same after a
-//!   reader has gone. Here such an end sleeps.
+//!   reader has gone. Here such an end sleeps. (It takes one more descriptor when its peer comes
+//!   back; where there is none, the wait ends in `EMFILE` or `ENFILE`.)
 //! - **A waiting loop is fair.** [`Receiver::readable`] and [`Sender::writable`] count against the
 //!   task's cooperative budget, so that on a descriptor that is always ready timers still fire.
 //! - **No runtime is an error,** not a panic. (A runtime that was built without its I/O driver still

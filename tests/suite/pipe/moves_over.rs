@@ -5,6 +5,8 @@ macro_rules! suite {
         use std::fs::File;
         use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
         use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+        use std::panic::{RefUnwindSafe, UnwindSafe};
+        use std::path::Path;
 
         use bytes::BytesMut;
         use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
@@ -226,8 +228,8 @@ macro_rules! suite {
                 let refused = pipe::OpenOptions::new().open_sender(&fifo).unwrap_err();
                 assert_eq!(refused.raw_os_error(), Some(libc::ENXIO));
 
-                let mut rx = pipe::OpenOptions::new().open_receiver(&fifo)?;
-                let mut tx = pipe::OpenOptions::new().open_sender(&fifo)?;
+                let mut rx = pipe::OpenOptions::new().open_receiver::<&Path>(fifo.as_ref())?;
+                let mut tx = pipe::OpenOptions::new().open_sender::<&Path>(fifo.as_ref())?;
                 tx.write_all(b"one").await?;
                 rx.read_exact(&mut [0; 3]).await?;
                 drop((tx, rx));
@@ -297,7 +299,7 @@ macro_rules! suite {
 
         #[test]
         fn ends_can_move_between_threads_and_be_shared() {
-            fn check<T: Send + Sync + Unpin>() {}
+            fn check<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe>() {}
             check::<pipe::Sender>();
             check::<pipe::Receiver>();
             check::<pipe::OpenOptions>();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use bytes::Bytes;
 use tracing::Span;
@@ -16,6 +17,10 @@ const END: &str = "end of stream: the last writer has gone";
 /// another one with a span of its own.
 #[derive(Debug)]
 pub(crate) struct Log(Span);
+
+// Tokio's ends are, and a span has nothing that a panic could leave half done.
+impl UnwindSafe for Log {}
+impl RefUnwindSafe for Log {}
 
 impl Log {
     pub(crate) fn sender(fd: impl AsFd) -> Self {

@@ -66,7 +66,7 @@ impl OpenOptions {
     /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe): the path names
     ///   something else.
     /// - There is no Tokio runtime.
-    pub fn open_receiver(&self, path: impl AsRef<Path>) -> io::Result<Receiver> {
+    pub fn open_receiver<P: AsRef<Path>>(&self, path: P) -> io::Result<Receiver> {
         Receiver::from_file_unchecked(self.open(path.as_ref(), Access::Read)?)
     }
 
@@ -80,7 +80,7 @@ impl OpenOptions {
     /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe): the path names
     ///   something else.
     /// - There is no Tokio runtime.
-    pub fn open_sender(&self, path: impl AsRef<Path>) -> io::Result<Sender> {
+    pub fn open_sender<P: AsRef<Path>>(&self, path: P) -> io::Result<Sender> {
         Sender::from_file_unchecked(self.open(path.as_ref(), Access::Write)?)
     }
 
