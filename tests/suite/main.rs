@@ -2,6 +2,7 @@
 
 mod actor;
 mod await_points;
+mod bare_sinks;
 mod channel;
 mod child;
 mod conformance;

@@ -134,16 +134,35 @@ async fn packet_sends() {
     dropped_everywhere!(tx.send(b"lost?"), empty(&rx));
     fill_packets(&tx).await;
     dropped_everywhere!(tx.writable(), empty(&rx));
+    deadline(tx.send(b"last")).await.unwrap();
+    assert_eq!(deadline(rx.recv()).await.unwrap().unwrap(), "last");
+
+    // A sink owns what it has accepted, one message, and it accepts nothing more while the pipe is full.
     fill_packets(&tx).await;
-    // A sink owns what it has accepted, and it accepts nothing while the pipe is full.
+    deadline(tx.feed(Bytes::from_static(b"held")))
+        .await
+        .unwrap();
+    dropped_everywhere!(tx.flush(), empty(&rx));
+    deadline(tx.flush()).await.unwrap();
+    assert_eq!(deadline(rx.recv()).await.unwrap().unwrap(), "held");
+    fill_packets(&tx).await;
+    deadline(tx.feed(Bytes::from_static(b"held")))
+        .await
+        .unwrap();
     dropped_everywhere!(tx.feed(Bytes::from_static(b"lost?")), empty(&rx));
+    deadline(tx.flush()).await.unwrap();
+    assert_eq!(deadline(rx.recv()).await.unwrap().unwrap(), "held");
     fill_packets(&tx).await;
+    deadline(tx.feed(Bytes::from_static(b"held")))
+        .await
+        .unwrap();
     dropped_everywhere!(
         SinkExt::send(&mut tx, Bytes::from_static(b"lost?")),
         empty(&rx)
     );
-    deadline(tx.send(b"last")).await.unwrap();
-    assert_eq!(deadline(rx.recv()).await.unwrap().unwrap(), "last");
+    deadline(tx.flush()).await.unwrap();
+    assert_eq!(deadline(rx.recv()).await.unwrap().unwrap(), "held");
+    assert!(rx.try_recv().is_err());
 }
 
 async fn fill_packets(tx: &packet::Sender) {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::io::Interest;
+use tokio::task::coop::poll_proceed;
 
 use crate::fd::{self, Access};
 use crate::pipe::log::Log;
@@ -18,7 +19,7 @@ use crate::source::{Direction, Source};
 
 /// The end of a packet pipe that messages are put into.
 ///
-/// As a [`Sink`] it makes one message of each item and holds at most one that the pipe had no room
+/// As a [`Sink`] it makes one message of each item and holds at most one, which the pipe had no room
 /// for; flush before dropping. [`send`](Self::send) takes `&self`, and any number of tasks may use it
 /// at once.
 ///
@@ -167,6 +168,20 @@ impl Sender {
         }
         write(fd, message)
     }
+
+    /// Writes what the sink has left.
+    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(message) = self.pending.get_mut().clone() else {
+            return Poll::Ready(Ok(()));
+        };
+        let written = ready!(
+            self.source
+                .poll_io(cx, Direction::Write, |fd| write(fd, &message))
+        );
+        // Also when it failed: or every later message would fail with it.
+        *self.pending.get_mut() = None;
+        Poll::Ready(self.log.write(written))
+    }
 }
 
 /// # Errors
@@ -177,37 +192,39 @@ impl Sink<Bytes> for Sender {
     type Error = io::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.as_mut().poll_flush(cx))?;
-        // So that the pipe, and not this end, is where messages wait.
-        self.source.poll_ready(cx, Direction::Write)
+        // What is sent at once never waits, so it is counted here.
+        let proceed = ready!(poll_proceed(cx));
+        ready!(self.poll_pending(cx))?;
+        proceed.made_progress();
+        Poll::Ready(Ok(()))
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> io::Result<()> {
         check_size(&message)?;
-        let result = self.try_send(&message);
-        match result {
+        if self.pending.get_mut().is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "start_send without a poll_ready before it",
+            ));
+        }
+        match write(self.as_fd(), &message) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 *self.pending.get_mut() = Some(message);
                 Ok(())
             }
-            result => result,
+            result => self.log.write(result),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(message) = self.pending.get_mut().clone() else {
-            return Poll::Ready(Ok(()));
-        };
-        let written = ready!(
-            self.source
-                .poll_io(cx, Direction::Write, |fd| write(fd, &message))
-        );
-        *self.pending.get_mut() = None;
-        Poll::Ready(self.log.write(written))
+        // Pending where `poll_ready` is, also for want of budget: some callers flush until there
+        // is room, and would spin.
+        drop(ready!(poll_proceed(cx)));
+        self.poll_pending(cx)
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flush(cx)
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_pending(cx)
     }
 }
 
