@@ -7,9 +7,21 @@
 mod children;
 mod fifos;
 mod queues;
+mod services;
 mod sockets;
+mod standard;
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use tempfile::TempDir;
 
 /// Where an operation takes a limit.
 const NEVER: Duration = Duration::from_secs(3600);
+
+/// A directory, and a path in it where nothing is.
+fn place() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("name");
+    (dir, path)
+}

@@ -12,7 +12,7 @@ mod pairs;
 
 use aqueduct_conformance::{between_processes, conformance, in_one_process};
 
-use self::links::{Descriptors, Exec, Fifos, Mixed, Queues, Sockets, StdioOver};
+use self::links::{Coalesced, Descriptors, Exec, Fifos, Mixed, Queues, Sockets, StdioOver};
 use self::outside::{InMemory, PlainSockets};
 use self::pairs::{ByteByByte, PacketPipes, Pipes};
 
@@ -22,10 +22,17 @@ conformance! {
     unixpacket_path => Sockets::new("unixpacket");
     unixpacket_abstract => Sockets::new("unixpacket:@");
     tcp => Sockets::new("tcp");
-    fifos => Fifos;
+    fifos => Fifos::new();
     queues_pool => Queues::new("pool");
     queues_asyncfd => Queues::new("asyncfd");
     tokio_sockets => PlainSockets;
+    unix_coalesced => Coalesced(Sockets::new("unix"));
+    unixpacket_coalesced => Coalesced(Sockets::new("unixpacket"));
+    fifos_coalesced => Coalesced(Fifos::new());
+    queues_coalesced => Coalesced(Queues::new("pool"));
+    unix_polled => Sockets::new("unix").in_latency_mode();
+    fifos_polled => Fifos::in_latency_mode();
+    queues_polled => Queues::new("pool").in_latency_mode();
 }
 
 between_processes! {

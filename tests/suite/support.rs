@@ -88,6 +88,8 @@ pub(crate) fn alone(test: &str, body: impl FnOnce()) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
+    // What it has counted, for who asked to see it.
+    print!("{out}");
 }
 
 /// An example's program, which `cargo test` builds with the tests.

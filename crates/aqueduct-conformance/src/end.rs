@@ -17,6 +17,7 @@ pub struct End {
     sink: BoxFrameSink,
     frames: BoxFrameStream,
     kept: Kept,
+    coalesced: bool,
 }
 
 /// What has to live as long as an end.
@@ -32,6 +33,7 @@ impl End {
             sink: Box::pin(sink),
             frames: Box::pin(frames),
             kept: Vec::new(),
+            coalesced: false,
         }
     }
 
@@ -41,11 +43,20 @@ impl End {
         self
     }
 
+    /// Sends by a [coalesced](Sender::coalesced) sender.
+    pub fn coalesced(mut self) -> Self {
+        self.coalesced = true;
+        self
+    }
+
     pub(crate) fn channel<Out, In>(
         self,
         codec: impl Codec<Out> + Codec<In> + Clone + 'static,
     ) -> (Channel<Out, In>, Kept) {
-        let sender = Sender::new(self.sink, codec.clone());
+        let mut sender = Sender::new(self.sink, codec.clone());
+        if self.coalesced {
+            sender = sender.coalesced();
+        }
         let receiver = Receiver::new(self.frames, codec);
         (Channel::new(sender, receiver), self.kept)
     }

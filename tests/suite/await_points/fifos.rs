@@ -9,11 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-fn place() -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("fifo");
-    (dir, path)
-}
+use super::place;
 
 fn receiver(path: &PathBuf) -> Receiver {
     let opened = OpenOptions::new().create(true).open_receiver(path);

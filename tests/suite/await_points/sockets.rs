@@ -8,17 +8,10 @@ use aqueduct::unix::{self, ConnectOptions};
 use aqueduct::{Endpoint, connect, tcp};
 use aqueduct_conformance::every_point;
 use bytes::Bytes;
-use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
-use super::NEVER;
-
-fn place() -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("socket");
-    (dir, path)
-}
+use super::{NEVER, place};
 
 fn null() -> OwnedFd {
     let file = std::fs::File::open("/dev/null");

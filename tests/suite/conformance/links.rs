@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use aqueduct::Endpoint;
 use aqueduct::child::Child;
@@ -40,8 +41,7 @@ fn both(connection: Connection) -> End {
 }
 
 /// Two one-way addresses. A receiver waits for nobody, so both sides get as far as the sender.
-async fn one_way(place: &Place, send: &Endpoint, receive: &Endpoint) -> io::Result<End> {
-    let options = options(place);
+async fn one_way(options: &Options, send: &Endpoint, receive: &Endpoint) -> io::Result<End> {
     let receiver = options.open_receiver(receive).await.map_err(io_error)?;
     let sender = options.open_sender(send).await.map_err(io_error)?;
     Ok(End::new(sender.into_frames(), receiver.into_frames()))
@@ -51,12 +51,30 @@ fn io_error(error: Error) -> io::Error {
     io::Error::other(error)
 }
 
+/// The limit of those in latency mode.
+const POLL_FOR: Duration = Duration::from_micros(50);
+
 /// Bound here, connected there.
-pub(crate) struct Sockets(&'static str);
+pub(crate) struct Sockets {
+    scheme: &'static str,
+    poll_for: Duration,
+}
 
 impl Sockets {
     pub(crate) fn new(scheme: &'static str) -> Self {
-        Self(scheme)
+        let poll_for = Duration::ZERO;
+        Self { scheme, poll_for }
+    }
+
+    pub(crate) fn in_latency_mode(self) -> Self {
+        let poll_for = POLL_FOR;
+        Self { poll_for, ..self }
+    }
+
+    fn options(&self, place: &Place) -> Options {
+        let mut options = options(place);
+        options.poll_for(self.poll_for);
+        options
     }
 
     pub(crate) fn address(&self, dir: &TempDir) -> Endpoint {
@@ -65,7 +83,7 @@ impl Sockets {
 
     fn named(&self, dir: &Path, name: &str) -> Endpoint {
         let dir = dir.display();
-        endpoint(match self.0 {
+        endpoint(match self.scheme {
             "tcp" => "tcp://127.0.0.1:0".into(),
             scheme if scheme.ends_with('@') => format!("{scheme}{name}"),
             scheme => format!("{scheme}:{dir}/socket"),
@@ -76,7 +94,7 @@ impl Sockets {
 impl Transport for Sockets {
     fn promises(&self) -> Promises {
         let promises = Promises::from(self.named(Path::new("/"), "x").capabilities());
-        if self.0.starts_with("unixpacket") {
+        if self.scheme.starts_with("unixpacket") {
             promises.without_empty_messages()
         } else {
             promises
@@ -88,7 +106,7 @@ impl Transport for Sockets {
         let connection = match side {
             Side::Here => {
                 let address = self.named(place.dir(), place.name());
-                let bound = options(place).bind(&address).await;
+                let bound = self.options(place).bind(&address).await;
                 let mut listener = bound.map_err(io_error)?;
                 // Written aside first, so that nobody reads half of it.
                 let aside = place.dir().join("aside");
@@ -98,7 +116,7 @@ impl Transport for Sockets {
             }
             Side::There => {
                 let address = place.retry(async || std::fs::read_to_string(&told)).await?;
-                let connected = options(place).connect(&endpoint(address)).await;
+                let connected = self.options(place).connect(&endpoint(address)).await;
                 connected.map_err(io_error)?
             }
         };
@@ -107,7 +125,21 @@ impl Transport for Sockets {
 }
 
 /// A FIFO each way.
-pub(crate) struct Fifos;
+pub(crate) struct Fifos {
+    poll_for: Duration,
+}
+
+impl Fifos {
+    pub(crate) fn new() -> Self {
+        let poll_for = Duration::ZERO;
+        Self { poll_for }
+    }
+
+    pub(crate) fn in_latency_mode() -> Self {
+        let poll_for = POLL_FOR;
+        Self { poll_for }
+    }
+}
 
 impl Transport for Fifos {
     fn promises(&self) -> Promises {
@@ -117,26 +149,37 @@ impl Transport for Fifos {
     async fn open(&self, place: &Place, side: Side) -> io::Result<End> {
         let fifo = |name| endpoint(format!("fifo:{}/{name}", place.dir().display()));
         let (to, from) = (fifo("to"), fifo("from"));
+        let mut options = options(place);
+        options.poll_for(self.poll_for);
         match side {
-            Side::Here => one_way(place, &to, &from).await,
-            Side::There => one_way(place, &from, &to).await,
+            Side::Here => one_way(&options, &to, &from).await,
+            Side::There => one_way(&options, &from, &to).await,
         }
     }
 }
 
 /// A queue each way.
-pub(crate) struct Queues(&'static str);
+pub(crate) struct Queues {
+    driver: &'static str,
+    poll_for: Duration,
+}
 
 /// The largest message of the queues.
 const QUEUE_MESSAGE: usize = 1024;
 
 impl Queues {
     pub(crate) fn new(driver: &'static str) -> Self {
-        Self(driver)
+        let poll_for = Duration::ZERO;
+        Self { driver, poll_for }
+    }
+
+    pub(crate) fn in_latency_mode(self) -> Self {
+        let poll_for = POLL_FOR;
+        Self { poll_for, ..self }
     }
 
     fn address(&self, name: &str) -> Endpoint {
-        let driver = self.0;
+        let driver = self.driver;
         endpoint(format!(
             "mq:{name}?capacity=8&max-message={QUEUE_MESSAGE}&driver={driver}"
         ))
@@ -151,14 +194,29 @@ impl Transport for Queues {
     async fn open(&self, place: &Place, side: Side) -> io::Result<End> {
         let name = |way| format!("/{}-{way}", place.name());
         let (to, from) = (self.address(&name("to")), self.address(&name("from")));
+        let mut options = options(place);
+        options.poll_for(self.poll_for);
         match side {
             Side::Here => {
                 // Removes both, however the test ends.
                 let names = (QueueName(name("to")), QueueName(name("from")));
-                Ok(one_way(place, &to, &from).await?.keeping(names))
+                Ok(one_way(&options, &to, &from).await?.keeping(names))
             }
-            Side::There => one_way(place, &from, &to).await,
+            Side::There => one_way(&options, &from, &to).await,
         }
+    }
+}
+
+/// The same by coalesced senders.
+pub(crate) struct Coalesced<T>(pub(crate) T);
+
+impl<T: Transport> Transport for Coalesced<T> {
+    fn promises(&self) -> Promises {
+        Transport::promises(&self.0)
+    }
+
+    async fn open(&self, place: &Place, side: Side) -> io::Result<End> {
+        Ok(self.0.open(place, side).await?.coalesced())
     }
 }
 
@@ -284,9 +342,9 @@ impl Link for Descriptors {
     fn promises(&self) -> Promises {
         // Of the descriptor only opening tells; these are of the same kinds.
         match self {
-            Self::StreamSockets => Link::promises(&Sockets("unix:@")),
-            Self::PacketSockets => Link::promises(&Sockets("unixpacket:@")),
-            Self::Pipes => Link::promises(&Fifos),
+            Self::StreamSockets => Link::promises(&Sockets::new("unix:@")),
+            Self::PacketSockets => Link::promises(&Sockets::new("unixpacket:@")),
+            Self::Pipes => Link::promises(&Fifos::new()),
         }
     }
 
@@ -306,7 +364,7 @@ impl Link for Descriptors {
             }
             Self::Pipes => {
                 let (process, to, from) = spawn_with_pipes(program)?;
-                Ok((one_way(place, &to, &from).await?, process))
+                Ok((one_way(&options(place), &to, &from).await?, process))
             }
         }
     }
@@ -318,7 +376,7 @@ impl Link for Descriptors {
                 let connected = options(place).connect(&number(3)).await;
                 Ok(both(connected.map_err(io_error)?))
             }
-            Self::Pipes => one_way(place, &number(4), &number(3)).await,
+            Self::Pipes => one_way(&options(place), &number(4), &number(3)).await,
         }
     }
 }
@@ -343,7 +401,7 @@ impl Link for StdioOver {
         match self {
             Self::Pipes => {
                 let (process, to, from) = spawn_with_pipes(program)?;
-                Ok((one_way(place, &to, &from).await?, process))
+                Ok((one_way(&options(place), &to, &from).await?, process))
             }
             Self::Socket => {
                 let (ours, socket) = UnixStream::pair()?;

@@ -7,18 +7,21 @@ use bytes::Bytes;
 use tokio_test::task;
 
 use super::{Frames, Pair, fill, message, next, until};
-use crate::deadline;
 use crate::every_point::{MOMENTS, Moment, drop_at, spend_budget};
 use crate::place::Transport;
+use crate::{DEADLINE, deadline};
 
 /// The most points that one operation is dropped at; none of ours has as many.
 const MOST: usize = 200;
 
-/// Drops `recv`, `reserve`, `feed`, `send`, `flush` and `close` at every point where they wait,
-/// one after the other, and checks after each that every message arrives, whole, once and in order.
-/// Prints how many points that were.
+/// Drops `recv`, `recv_many`, `reserve`, `feed`, `send`, `flush`, `close` and `close_timeout` at
+/// every point where they wait, one after the other, and checks after each that every message
+/// arrives, whole, once and in order. Prints how many points that were.
 pub async fn await_points(transport: &impl Transport) {
-    let mut counts = vec![("recv", recv(transport).await)];
+    let mut counts = vec![
+        ("recv", receiving(transport, one).await),
+        ("recv_many", receiving(transport, many).await),
+    ];
     for (name, operation) in OPERATIONS {
         counts.push((name, waiting(transport, operation).await));
     }
@@ -29,8 +32,26 @@ pub async fn await_points(transport: &impl Transport) {
     }
 }
 
-/// `recv`, while a small and a large message come in pieces.
-async fn recv(transport: &impl Transport) -> usize {
+type Item = Option<Result<Bytes, Error>>;
+
+async fn one(channel: &mut Frames) -> Item {
+    channel.recv().await
+}
+
+/// What it has taken when it is dropped is lost with its buffer, and so would be missed.
+async fn many(channel: &mut Frames) -> Item {
+    let mut items = Vec::new();
+    let taken = channel.recv_many(&mut items, 10).await;
+    assert_eq!(taken, items.len());
+    assert!(taken < 2, "one was sent");
+    items.pop()
+}
+
+/// `receive`, while a small and a large message come in pieces.
+async fn receiving(
+    transport: &impl Transport,
+    receive: impl AsyncFn(&mut Frames) -> Item,
+) -> usize {
     let large = transport.promises().limit(300_000).min(300_000);
     let Pair { here, there, _kept } = &mut Pair::open(transport).await;
     let mut points = 0;
@@ -48,7 +69,7 @@ async fn recv(transport: &impl Transport) -> usize {
                 }
                 let _ = task::spawn(here.flush()).poll();
             };
-            let mut came = drop_at((nth, moment), there.recv(), step).await;
+            let mut came = drop_at((nth, moment), receive(there), step).await;
             let rest = async {
                 if let Some(item) = to_send.take() {
                     here.feed(item).await?;
@@ -75,13 +96,16 @@ async fn recv(transport: &impl Transport) -> usize {
         .await
         .expect("it is sent");
     spend_budget().await;
-    points += usize::from(task::spawn(there.recv()).poll().is_pending());
-    let nothing = task::spawn(there.recv()).poll();
-    if let Poll::Ready(item) = nothing {
-        item.expect("it goes on").expect("it is whole");
-    } else {
-        next(there).await;
-    }
+    // Pending, but where a wait has begun before, which costs nothing more.
+    let polled = task::spawn(receive(there)).poll();
+    let came = match polled {
+        Poll::Ready(item) => item.expect("it goes on").expect("it is whole"),
+        Poll::Pending => {
+            points += 1;
+            next(there).await
+        }
+    };
+    assert!(came == message(0, 10), "a message is wrong");
     points
 }
 
@@ -93,14 +117,16 @@ enum Operation {
     Send,
     Flush,
     Close,
+    CloseTimeout,
 }
 
-const OPERATIONS: [(&str, Operation); 5] = [
+const OPERATIONS: [(&str, Operation); 6] = [
     ("reserve", Operation::Reserve),
     ("feed", Operation::Feed),
     ("send", Operation::Send),
     ("flush", Operation::Flush),
     ("close", Operation::Close),
+    ("close_timeout", Operation::CloseTimeout),
 ];
 
 impl Operation {
@@ -111,13 +137,18 @@ impl Operation {
             Self::Send => channel.send(item).await,
             Self::Flush => channel.flush().await,
             Self::Close => channel.close().await,
+            Self::CloseTimeout => channel.close_timeout(DEADLINE).await,
         }
+    }
+
+    fn closes(self) -> bool {
+        matches!(self, Self::Close | Self::CloseTimeout)
     }
 
     /// How often the item may arrive.
     fn arrives(self, done: bool) -> std::ops::RangeInclusive<usize> {
         match self {
-            Self::Flush | Self::Close => 0..=0,
+            Self::Flush | Self::Close | Self::CloseTimeout => 0..=0,
             _ if done => 1..=1,
             // What is documented: dropped while it waits for the flush, the item is on its way.
             Self::Send => 0..=1,
@@ -155,23 +186,23 @@ async fn dropped(transport: &impl Transport, operation: Operation, at: (usize, M
         assert!(done.is_ok(), "{done:?}");
     }
     let finish = async {
-        if operation == Operation::Close {
+        if operation.closes() {
             here.close().await
         } else {
             here.send(last.clone()).await
         }
     };
     let take = async {
-        let all = sent + usize::from(operation != Operation::Close);
+        let all = sent + usize::from(!operation.closes());
         // The item may be one more.
-        while came.len() < all || operation != Operation::Close && came.last() != Some(&last) {
+        while came.len() < all || !operation.closes() && came.last() != Some(&last) {
             let item = there.recv().await;
             came.push(item.expect("it goes on").expect("it is whole"));
         }
     };
     let (finished, ()) = deadline(async { tokio::join!(finish, take) }).await;
     finished.expect("it is sent");
-    if operation == Operation::Close {
+    if operation.closes() {
         super::ended(transport, there).await;
     } else {
         assert_eq!(came.pop(), Some(last.clone()));
