@@ -1,17 +1,18 @@
 //! Runs each scenario under strace, once for each call that is to fail.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::judge::Tally;
 use crate::scenario::{NAMES, Outcome};
 
 /// System calls, and the errors that each may really give (`man 2`).
@@ -66,23 +67,8 @@ const FAULTS: &[(&str, &[&str])] = &[
 
 /// With an `n` of more than this something is called without end.
 const MOST: u32 = 200;
-const PATIENCE: Duration = Duration::from_secs(40);
-
-/// What became of all runs with one call and error.
-#[derive(Debug, Default)]
-struct Row {
-    injected: u32,
-    /// Runs in which all went well all the same.
-    succeeded: u32,
-    /// Runs that ended with an error.
-    failed: u32,
-    panicked: u32,
-    hung: u32,
-    leaked: u32,
-    lost: u32,
-    /// Runs whose end only the injection explains; `judge` says which.
-    excused: u32,
-}
+/// More than a scenario takes that hangs at each of its steps.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(quick: bool, only: &[String]) -> anyhow::Result<ExitCode> {
     let strace = Command::new("strace").arg("--version").output();
@@ -90,143 +76,53 @@ pub(crate) fn run(quick: bool, only: &[String]) -> anyhow::Result<ExitCode> {
         strace.is_ok_and(|it| it.status.success()),
         "strace is not installed"
     );
-    let mut rows: BTreeMap<(&str, &str), Row> = BTreeMap::new();
-    let mut wrong = Vec::new();
-    let directory = tempfile::tempdir()?;
-    let chosen = |name: &&&str| only.is_empty() || only.iter().any(|it| it == **name);
-    for name in NAMES.iter().filter(chosen) {
-        let called = calls(name, directory.path())?;
-        for (call, errors) in FAULTS.iter().filter(|(call, _)| called.contains(call)) {
-            for error in errors.iter().take(if quick { 1 } else { errors.len() }) {
-                let row = rows.entry((*call, *error)).or_default();
-                for n in 1..=if quick { 2 } else { MOST } {
-                    let inject = format!("inject={call}:error={error}:when={n}");
-                    let ran = one(name, call, &inject, directory.path())?;
-                    if !ran.injected {
-                        break;
-                    }
-                    row.injected += 1;
-                    let told = format!("{name}, {call} number {n}: {error}");
-                    judge(ran, call, &told, row, &mut wrong);
-                }
-            }
-        }
+    let chosen = |name: &&str| only.is_empty() || only.iter().any(|it| it == name);
+    // They mostly wait, and have nothing in common.
+    let tallies: Vec<anyhow::Result<Tally>> = thread::scope(|scope| {
+        let start = |name| scope.spawn(move || fail_each(name, quick));
+        let threads: Vec<_> = NAMES.into_iter().filter(chosen).map(start).collect();
+        let ended = |it: thread::ScopedJoinHandle<'_, _>| it.join().expect("it does not panic");
+        threads.into_iter().map(ended).collect()
+    });
+    let mut all = Tally::default();
+    for tally in tallies {
+        all.add(tally?);
     }
-    let mut all = Row::default();
-    println!(
-        "{:<18} {:<13} {:>8} {:>9} {:>7} {:>8} {:>5} {:>7} {:>5} {:>7}",
-        "system call",
-        "error",
-        "injected",
-        "succeeded",
-        "errors",
-        "panicked",
-        "hung",
-        "leaked",
-        "lost",
-        "excused"
-    );
-    for ((call, error), row) in &rows {
-        print(call, error, row);
-        all.injected += row.injected;
-        all.succeeded += row.succeeded;
-        all.failed += row.failed;
-        all.panicked += row.panicked;
-        all.hung += row.hung;
-        all.leaked += row.leaked;
-        all.lost += row.lost;
-        all.excused += row.excused;
-    }
-    print("all", "", &all);
-    for what in &wrong {
-        println!("wrong: {what}");
-    }
-    anyhow::ensure!(all.injected > 0, "nothing was injected");
-    Ok(if wrong.is_empty() {
+    all.print();
+    anyhow::ensure!(all.row().injected > 0, "nothing was injected");
+    Ok(if all.wrong.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
-fn print(call: &str, error: &str, row: &Row) {
-    let Row {
-        injected,
-        succeeded,
-        failed,
-        panicked,
-        hung,
-        leaked,
-        lost,
-        excused,
-    } = row;
-    println!(
-        "{call:<18} {error:<13} {injected:>8} {succeeded:>9} {failed:>7} {panicked:>8} {hung:>5} {leaked:>7} {lost:>5} {excused:>7}"
-    );
+/// Each call of one mechanism.
+fn fail_each(name: &str, quick: bool) -> anyhow::Result<Tally> {
+    let mut tally = Tally::default();
+    let directory = tempfile::tempdir()?;
+    let called = calls(name, directory.path())?;
+    for (call, errors) in FAULTS.iter().filter(|(call, _)| called.contains(call)) {
+        for error in errors.iter().take(if quick { 1 } else { errors.len() }) {
+            for n in 1..=if quick { 2 } else { MOST } {
+                let inject = format!("inject={call}:error={error}:when={n}");
+                let ran = one(name, call, &inject, directory.path())?;
+                if !ran.injected {
+                    break;
+                }
+                tally.take(&ran, name, (call, error, n));
+            }
+        }
+    }
+    Ok(tally)
 }
 
-fn judge(ran: Ran, call: &str, told: &str, row: &mut Row, wrong: &mut Vec<String>) {
-    let outcome = match ran.outcome {
-        Some(outcome) => outcome,
-        // A process that keeps what it has closed keeps its peers waiting, rightly.
-        None if ran.timed_out && call == "close" => return row.excused += 1,
-        None if ran.timed_out => {
-            row.hung += 1;
-            wrong.push(format!("{told}: hangs"));
-            return;
-        }
-        // Tokio wakes itself by an eventfd, whose write the kernel never lets fail.
-        None if ran.stderr.contains("src/runtime/io/driver.rs") => return row.excused += 1,
-        None => {
-            row.panicked += 1;
-            wrong.push(format!("{told}: panics: {}", ran.stderr.trim()));
-            return;
-        }
-    };
-    // strace makes the call fail by leaving it out: what was to be closed or removed stays.
-    if call == "close" || call.starts_with("unlink") || call == "mq_unlink" {
-        row.excused += 1;
-        return;
-    }
-    if outcome.errors.is_empty() {
-        row.succeeded += 1;
-    } else {
-        row.failed += 1;
-    }
-    if let Some(where_) = &outcome.hung {
-        row.hung += 1;
-        wrong.push(format!("{told}: {where_} hangs after {:?}", outcome.errors));
-    }
-    // What cannot be looked at cannot be known to be one's own, and so is not removed; nor is a lock
-    // file without its lock.
-    let mut names = outcome.names.clone();
-    names.retain(|it| !(call == "newfstatat" || it.ends_with(".lock")));
-    row.excused += u32::from(names.len() < outcome.names.len());
-    if !(outcome.leaked.is_empty() && names.is_empty()) {
-        row.leaked += 1;
-        wrong.push(format!(
-            "{told}: leaked {:?} {:?} after {:?}",
-            outcome.leaked, names, outcome.errors
-        ));
-    }
-    if !outcome.lost.is_empty() {
-        row.lost += 1;
-        wrong.push(format!(
-            "{told}: lost {:?} after {:?}",
-            outcome.lost, outcome.errors
-        ));
-    }
-    if !outcome.wrong.is_empty() {
-        row.lost += 1;
-        wrong.push(format!("{told}: {:?}", outcome.wrong));
-    }
-}
-
-struct Ran {
+/// What became of one run.
+pub(crate) struct Ran {
     injected: bool,
-    timed_out: bool,
-    outcome: Option<Outcome>,
-    stderr: String,
+    pub(crate) timed_out: bool,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) stderr: String,
     trace: String,
 }
 
@@ -272,6 +168,8 @@ fn one(name: &str, call: &str, inject: &str, directory: &Path) -> anyhow::Result
     let mut strace = Command::new("strace")
         .arg("-fo")
         .arg(&log)
+        // What a program that is started does is its own affair.
+        .args(["-b", "execve"])
         .args(["-e", &format!("trace={call}"), "-e", inject])
         .args(["-p", &program.id().to_string()])
         .stderr(Stdio::piped())
@@ -313,7 +211,7 @@ fn said(control: &File, what: u8, program: &mut Child) -> anyhow::Result<bool> {
         if program.try_wait()?.is_some() {
             return Ok(false);
         }
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
     Ok(false)
 }

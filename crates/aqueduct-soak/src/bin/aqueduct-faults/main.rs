@@ -14,6 +14,7 @@
 //! edge-triggered wait for what is there already never ends, and rightly so.
 
 mod driver;
+mod judge;
 mod scenario;
 
 use std::process::ExitCode;
