@@ -3,8 +3,13 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
+
+#[cfg(all(test, aqueduct_loom))]
+use loom::sync::{Mutex, MutexGuard};
+#[cfg(not(all(test, aqueduct_loom)))]
+use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 use futures_sink::Sink;
@@ -268,5 +273,8 @@ impl Drop for Flusher {
 
 const TARGET: &str = "aqueduct::channel";
 
+#[cfg(all(test, aqueduct_loom))]
+mod model;
 #[cfg(test)]
+#[cfg(not(aqueduct_loom))]
 mod tests;

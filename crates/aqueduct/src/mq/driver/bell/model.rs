@@ -1,9 +1,5 @@
 //! The exhaustive check of the wake-ups: every order of the steps of those who wait, those who send
 //! and the thread that rings, against a model of one queue in one epoll instance.
-//!
-//! ```text
-//! RUSTFLAGS="--cfg aqueduct_loom" cargo test -p aqueduct --lib --target-dir target/loom mq::driver::bell
-//! ```
 
 use std::future::Future;
 use std::io;
@@ -108,10 +104,11 @@ impl World {
     }
 }
 
-/// Runs `model` in every order with up to two switches that nothing forces.
+/// Runs `model` in every order with up to two switches that nothing forces, or as many as
+/// `LOOM_MAX_PREEMPTIONS` says.
 fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
+    builder.preemption_bound.get_or_insert(2);
     builder.check(model);
 }
 
