@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_test::{assert_pending, task};
 
 use crate::fifo::{cpu, with_fifo};
+use crate::pipe::woken;
 use crate::support::{Peer, compile_c, deadline, is_peer, peer_command};
 
 /// Reads a FIFO to its end, as a program that knows nothing of us does, and prints it.
@@ -368,4 +369,35 @@ fn peer_without_inotify() {
         fs::remove_file(&path).unwrap();
         deadline(orphaned).await.unwrap();
     });
+}
+
+/// Which is there, full and slow: the limit is on the wait for one.
+#[tokio::test]
+async fn a_reader_that_came_back_and_reads_late_is_no_time_out() {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let (_dir, path) = with_fifo();
+    let first = Receiver::open(&path).unwrap();
+    let mut sender = OpenOptions::new()
+        .on_reader_gone(ReaderGone::Wait)
+        .wait_timeout(Some(LIMIT))
+        .try_open_sender(&path)
+        .unwrap();
+    while nix::unistd::write(&sender, &[b'x'; 4096]).is_ok() {}
+    drop(first);
+    let mut writing = task::spawn(sender.write(b"more"));
+    // First for news of the FIFO, then for a reader.
+    assert_pending!(writing.poll());
+    woken(&mut writing).await;
+    assert_pending!(writing.poll());
+    let second = Receiver::open(&path).unwrap();
+    woken(&mut writing).await;
+    assert_pending!(writing.poll());
+
+    // Longer than it may wait for a reader.
+    tokio::time::pause();
+    tokio::time::advance(2 * LIMIT).await;
+    tokio::time::resume();
+    while nix::unistd::read(&second, &mut [0; 4096]).is_ok() {}
+    woken(&mut writing).await;
+    assert_eq!(deadline(writing).await.unwrap(), 4);
 }

@@ -85,7 +85,7 @@ impl Microseconds for nix::sys::time::TimeVal {
 }
 
 /// Waits until the runtime has woken a task that is polled by hand.
-async fn woken<F: Future>(task: &mut Spawn<F>) {
+pub(crate) async fn woken<F: Future>(task: &mut Spawn<F>) {
     deadline(async {
         while !task.is_woken() {
             tokio::task::yield_now().await;

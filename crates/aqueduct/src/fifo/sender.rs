@@ -147,7 +147,13 @@ impl Sender {
             if tried || self.is_waiting() {
                 ready!(self.poll_return(cx))?;
             }
-            let result = ready!(write(Pin::new(&mut self.inner), cx));
+            let Poll::Ready(result) = write(Pin::new(&mut self.inner), cx) else {
+                // Full, if there is a reader: it is not waited for any more.
+                if self.is_waiting() && !self.is_alone()? {
+                    self.is_back();
+                }
+                return Poll::Pending;
+            };
             self.note(&result);
             let gone = matches!(&result, Err(e) if e.kind() == io::ErrorKind::BrokenPipe);
             if !gone || self.returning.is_none() {
@@ -177,8 +183,13 @@ impl Sender {
 
     /// Whether something was written that nobody has read, and nobody is there to read it.
     fn is_abandoned(&self) -> io::Result<bool> {
+        Ok(self.is_alone()? && sys::unread(self)? > 0)
+    }
+
+    /// Whether nobody has it open for reading.
+    fn is_alone(&self) -> io::Result<bool> {
         let state = fd::poll_now(self.as_fd(), PollFlags::empty())?;
-        Ok(state.contains(PollFlags::POLLERR) && sys::unread(self)? > 0)
+        Ok(state.contains(PollFlags::POLLERR))
     }
 
     fn note<T>(&self, result: &io::Result<T>) {
