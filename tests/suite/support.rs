@@ -1,5 +1,6 @@
 //! What every test needs: a deadline, names of its own, second processes, and a look at what is left behind.
 
+use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -92,18 +93,40 @@ pub(crate) fn alone(test: &str, body: impl FnOnce()) {
     print!("{out}");
 }
 
-/// An example's program, which `cargo test` builds with the tests.
+/// An example's program, which `cargo test` builds with the tests. It is built here where only this test
+/// was asked for, and so it is not there or older than what it is made of.
 pub(crate) fn example(name: &str) -> Command {
     let test = std::env::current_exe().expect("a test binary has a path");
-    let deps = test.parent().expect("it is in a directory");
-    let program: PathBuf = deps.with_file_name("examples").join(name);
-    if !program.exists() {
-        // Where only this test was asked for.
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("it is in a directory's deps");
+    let program = profile.join("examples").join(name);
+    if !is_fresh(&program) {
+        let profile = match profile.file_name() {
+            Some(it) if it != "debug" => it,
+            _ => OsStr::new("dev"),
+        };
         let mut cargo = Command::new(env!("CARGO"));
-        let built = cargo.args(["build", "--quiet", "--example", name]).status();
+        cargo.args(["build", "--quiet", "--example", name, "--profile"]);
+        let built = cargo.arg(profile).status();
         assert!(built.expect("cargo runs").success());
     }
     Command::new(program)
+}
+
+/// Whether `program` is newer than every file that Cargo notes it as made of, in `program.d`.
+fn is_fresh(program: &Path) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|it| it.modified());
+    let (Ok(built), Ok(made_of)) = (
+        changed(program),
+        std::fs::read_to_string(program.with_extension("d")),
+    ) else {
+        return false;
+    };
+    // A space inside a path is escaped, and cuts it here: what then cannot be found is not fresh.
+    let mut sources = made_of.split_whitespace().skip(1).map(Path::new);
+    sources.all(|it| changed(it).is_ok_and(|changed| changed <= built))
 }
 
 /// Compiles one C file with the system's compiler into `dir` and returns the program's path.
