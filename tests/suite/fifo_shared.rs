@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio_test::task;
 
 use crate::fifo::with_fifo;
-use crate::support::{Peer, deadline, is_peer, peer_command};
+use crate::support::{Log, Peer, deadline, is_peer, peer_command};
 
 mod large;
 
@@ -131,6 +131,25 @@ async fn frames_wait_for_the_next_reader_when_the_last_has_gone() {
     let mut second = Receiver::open(&path).unwrap().framed(Framing::lines());
     deadline(shared.flush()).await.unwrap();
     assert_eq!(deadline(second.next()).await.unwrap().unwrap(), "kept");
+}
+
+#[tokio::test]
+async fn what_is_dropped_unsent_is_told_unless_an_error_has_told_it() {
+    let (_dir, path) = with_fifo();
+    let (log, _recording) = Log::start();
+    let told = || log.text().matches("dropped with unsent data").count();
+    let reader = Receiver::open(&path).unwrap();
+    let mut forgets = SharedSender::new(open(&path), Framing::lines());
+    let mut fails = SharedSender::new(open(&path), Framing::lines());
+    forgets.feed(Bytes::from("unsent")).await.unwrap();
+    drop(forgets);
+    assert_eq!(told(), 1);
+    drop(reader);
+    deadline(fails.send(Bytes::from("unsent")))
+        .await
+        .unwrap_err();
+    drop(fails);
+    assert_eq!(told(), 1);
 }
 
 #[tokio::test]

@@ -72,8 +72,8 @@ pub const DEFAULT_HIGH_WATER: usize = 64 * 1024;
 ///
 /// # Dropping it
 ///
-/// Drop does not write. What was not flushed is lost, and said so in a `tracing` warning: call
-/// `close` first.
+/// Drop does not write. What was not flushed is lost, and said so in a `tracing` warning, unless the
+/// last write has failed: call `close` first.
 ///
 /// [`FrameError::TooLarge`]: crate::frame::FrameError::TooLarge
 ///
@@ -190,7 +190,10 @@ impl SharedSender {
             match Pin::new(&mut self.sender).poll_write(cx, bytes) {
                 Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => self.written(n),
-                Poll::Ready(Err(e)) => break Poll::Ready(Err(e)),
+                Poll::Ready(Err(e)) => {
+                    self.unsent.failed = true;
+                    break Poll::Ready(Err(e));
+                }
                 Poll::Pending => break Poll::Pending,
             }
         };
@@ -202,6 +205,7 @@ impl SharedSender {
     }
 
     fn written(&mut self, n: usize) {
+        self.unsent.failed = false;
         self.unsent.advance(n);
         if let Some(lock) = &mut self.lock {
             lock.wrote(n, !self.unsent.is_inside_frame(), &self.sender);
@@ -251,6 +255,8 @@ impl Sink<Bytes> for SharedSender {
 struct Unsent {
     buf: BytesMut,
     batches: VecDeque<Batch>,
+    /// The last write has failed, and its error has told what there is to know.
+    failed: bool,
     span: Span,
 }
 
@@ -268,6 +274,7 @@ impl Unsent {
         Self {
             buf: BytesMut::new(),
             batches: VecDeque::new(),
+            failed: false,
             span,
         }
     }
@@ -306,7 +313,7 @@ impl Unsent {
 
 impl Drop for Unsent {
     fn drop(&mut self) {
-        if !self.buf.is_empty() {
+        if !self.buf.is_empty() && !self.failed {
             tracing::warn!(
                 target: TARGET,
                 parent: &self.span,
