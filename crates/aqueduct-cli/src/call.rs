@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cli::{Frame, Output};
-use crate::config::{self, CallConfig};
+use crate::config::CallConfig;
 use crate::exit::{Exit, Failure};
 use crate::input;
 use crate::link;
@@ -83,10 +83,7 @@ async fn begin(config: &CallConfig, report: &Report) -> anyhow::Result<(Bytes, C
 
 /// The one message on standard input; nothing there is an empty message.
 async fn from_input(config: &CallConfig) -> anyhow::Result<Bytes> {
-    let failed = |error: io::Error| match FrameError::of(&error) {
-        Some(_) => anyhow::Error::msg(config::refused("the message", &error)),
-        None => anyhow::Error::new(error).context("cannot read standard input"),
-    };
+    let failed = |error| input::failed("the message", error);
     let largest = config.link.framing.get_max_frame();
     let mut messages = input::messages(config.input, largest)?;
     let message = messages.next().await.transpose().map_err(failed)?;

@@ -1,13 +1,15 @@
 //! Standard input, cut into messages.
 
+use std::fmt::Display;
 use std::io;
 
 use aqueduct::bytes::{Buf, Bytes, BytesMut};
-use aqueduct::frame::{FramedRead, Framing, UserCodec};
+use aqueduct::frame::{FrameError, FramedRead, Framing, UserCodec};
 use aqueduct::stdio::{self, Stdin};
 use tokio_util::codec::Decoder;
 
 use crate::cli::Input;
+use crate::config;
 
 /// Messages from standard input.
 pub(crate) type Messages = FramedRead<Stdin, UserCodec<Cutter>>;
@@ -17,6 +19,18 @@ pub(crate) fn messages(input: Input, largest: usize) -> io::Result<Messages> {
         stdio::stdin()?,
         Cutter::new(input, largest),
     ))
+}
+
+/// Why `what` cannot be had from standard input, with the flag that helps.
+pub(crate) fn failed(what: impl Display, error: io::Error) -> anyhow::Error {
+    match FrameError::of(&error) {
+        // How much larger is not known: the rest was not read.
+        Some(FrameError::TooLarge { max, .. }) => {
+            anyhow::anyhow!("{what} has more than {max} bytes: raise --max-frame on both sides")
+        }
+        Some(_) => anyhow::Error::msg(config::refused(what, &error)),
+        None => anyhow::Error::new(error).context("cannot read standard input"),
+    }
 }
 
 /// Cuts input into messages. Unlike on the wire the last delimiter may be missing: what a person
@@ -53,7 +67,7 @@ impl Decoder for Cutter {
         }
         if src.len() > self.largest {
             let (len, max) = (src.len(), self.largest);
-            return Err(aqueduct::frame::FrameError::TooLarge { len, max }.into());
+            return Err(FrameError::TooLarge { len, max }.into());
         }
         Ok(None)
     }

@@ -245,10 +245,7 @@ impl Send<'_> {
 
     fn bad_input(&self, error: io::Error) -> anyhow::Error {
         let number = self.progress.messages() + 1;
-        match FrameError::of(&error) {
-            Some(_) => anyhow::Error::msg(config::refusal(number, &error)),
-            None => anyhow::Error::new(error).context("cannot read standard input"),
-        }
+        input::failed(format_args!("message {number}"), error)
     }
 }
 

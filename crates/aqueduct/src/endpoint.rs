@@ -169,7 +169,7 @@ impl Endpoint {
                 return Err(AddressProblem::InvalidPart {
                     part: "rest",
                     value: String::from_utf8_lossy(rest).into_owned(),
-                    expected: "empty: the address is just stdio:",
+                    expected: "empty, since the address is no more than \"stdio:\"",
                 });
             }
         })

@@ -111,10 +111,13 @@ impl Display for Limit {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::OneWay => f.write_str(
-                "its direction is one-way; open a sender or a receiver of it, and join two of \
-                 these into a channel where both ways are needed",
+                "its direction is one-way; take an address that goes both ways, such as unix:, or \
+                 join two one-way ones into a channel",
             ),
-            Self::Access(access) => write!(f, "the descriptor is open for {access} alone"),
+            Self::Access(access) => write!(
+                f,
+                "the descriptor is open for {access} alone; hand down one that is open for that"
+            ),
             Self::Kind(kind) => write!(f, "the descriptor is {kind}"),
         }
     }

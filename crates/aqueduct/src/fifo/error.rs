@@ -100,9 +100,10 @@ pub enum Error {
         /// The path asked for.
         path: PathBuf,
     },
-    /// The path is a symbolic link, and those are refused unless allowed.
+    /// The path is a symbolic link, and those are refused unless
+    /// [`allow_symlink`](crate::fifo::OpenOptions::allow_symlink) was asked for.
     #[error(
-        "{path:?} is a symbolic link to {target:?}: use the path it leads to, or allow symbolic links"
+        "{path:?} is a symbolic link to {target:?}, and none is followed here: use the path it leads to"
     )]
     Symlink {
         /// The path asked for.

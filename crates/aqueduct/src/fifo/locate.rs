@@ -168,7 +168,7 @@ impl Located {
                 ?path,
                 mode = %format_args!("{mode:#o}"),
                 asked = %format_args!("{:#o}", options.mode),
-                "more users than asked for may open this FIFO",
+                "more users than asked for may open this FIFO: chmod it, or ask for that mode",
             );
         }
         Ok(())
