@@ -123,7 +123,7 @@ async fn borrowed(
 ) -> anyhow::Result<()> {
     for _ in 0..messages / BATCH {
         for _ in 0..BATCH {
-            tx.feed(body.clone()).await?;
+            tx.feed_borrowed(body).await?;
         }
         tx.flush().await?;
         for _ in 0..BATCH {

@@ -194,7 +194,19 @@ where
     }
 }
 
-/// Takes frames on loan.
+/// Frames on loan: copied once on their way out, and not at all on their way in.
+struct Lends<W>(FramedWrite<W>);
+
+impl<W: AsyncWrite + Send + Unpin + 'static> Sends for Lends<W> {
+    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
+        Ok(self.0.feed_borrowed(&message.bytes).await?)
+    }
+
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(self.0.flush().await?)
+    }
+}
+
 struct Borrows<R>(FramedRead<R>);
 
 impl<R: AsyncRead + Send + Unpin + 'static> Receives for Borrows<R> {
@@ -275,8 +287,7 @@ where
     R: AsyncRead + Send + Unpin + 'static,
 {
     let (tx, rx) = open(session)?;
-    let tx = tx.map(|sink| Tx { sink, each: FEED });
-    play_halves(session, (tx, rx.map(Borrows)))
+    play_halves(session, (tx.map(Lends), rx.map(Borrows)))
 }
 
 fn pipes(session: &Session) -> anyhow::Result<Framed<pipe::Sender, pipe::Receiver>> {
