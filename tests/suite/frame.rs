@@ -787,6 +787,21 @@ async fn small_and_large_frames_cross_cut_anywhere_and_kept_or_not() {
     }
 }
 
+/// Very small frames are copied several at once: what a read then brings to their place must not
+/// come to be theirs.
+#[tokio::test]
+async fn very_small_frames_are_kept_as_they_were_however_reads_cut_them() {
+    let body = |i: usize| Bytes::from(vec![(i % 251) as u8; i * 7 % 150]);
+    let bodies: Vec<_> = (0..2000).map(body).collect();
+    let wire = encoded(&Framing::length(), &bodies);
+    for step in [1, 10, 67, 100, 1000, 4096, 8192] {
+        let io = Pieces::new(wire.chunks(step));
+        let frames = FramedRead::new(io, Framing::length()).with_chunk(step);
+        let kept: Vec<_> = all(frames).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(kept, bodies, "{step}");
+    }
+}
+
 #[tokio::test]
 async fn dropping_next_borrowed_at_every_await_point_loses_nothing() {
     let bodies: Vec<_> = (0..50)

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use posixmq::PosixMq;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
@@ -29,6 +29,22 @@ pub(crate) fn register(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<Async
     // stays valid and names the same open file description until the `AsyncFd` drops its `Arc`,
     // which it does after it has deregistered.
     unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(|e| e.into_parts().1)
+}
+
+/// Appends `head` and `body` to `dst`, with one look for room where two calls of its own take two.
+#[inline]
+pub(crate) fn append<const N: usize>(dst: &mut BytesMut, head: [u8; N], body: &[u8]) {
+    let len = N + body.len();
+    dst.reserve(len);
+    let room = dst.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+    // SAFETY: there is room for `len` bytes at `room`, and it is borrowed from `dst` alone, so that
+    // `body` does not overlap it; all of the `len` bytes are written before they count.
+    unsafe {
+        room.cast::<[u8; N]>().write_unaligned(head);
+        room.add(N)
+            .copy_from_nonoverlapping(body.as_ptr(), body.len());
+        dst.set_len(dst.len() + len);
+    }
 }
 
 /// `read(2)` into memory that need not be initialised; returns how many bytes were.

@@ -99,42 +99,68 @@ impl Inbox {
     }
 
     /// Finds the next frame and takes it off the front; it stays readable until the next call.
+    #[inline]
     pub(super) fn next(&mut self, framing: &mut Framing, ended: bool) -> io::Result<Option<Found>> {
-        if let Some(large) = &self.large {
-            if large.lent {
-                self.release();
-            } else if large.buf.len() == large.whole {
-                return Ok(Some(Found::Large));
-            } else if ended {
-                return framing.at_end(&large.buf).map(|_| None);
-            } else {
-                return Ok(None);
-            }
+        if self.large.is_some() {
+            return self.next_large(framing, ended);
         }
-        let unread = &self.memory[self.start..self.end];
-        match framing.find(unread)? {
+        match framing.find(&self.memory[self.start..self.end])? {
             Find::Frame { before, len, after } => {
                 let at = self.start + before;
                 self.start = at + len + after;
                 Ok(Some(Found::Small(at..at + len)))
             }
+            part => self.next_part(part, framing, ended),
+        }
+    }
+
+    /// [`next`](Self::next) where there is a large frame.
+    #[inline(never)]
+    fn next_large(&mut self, framing: &mut Framing, ended: bool) -> io::Result<Option<Found>> {
+        match &self.large {
+            Some(large) if !large.lent => {
+                if large.buf.len() == large.whole {
+                    return Ok(Some(Found::Large));
+                }
+                if ended {
+                    return framing.at_end(&large.buf).map(|_| None);
+                }
+                Ok(None)
+            }
+            _ => {
+                self.release();
+                self.next(framing, ended)
+            }
+        }
+    }
+
+    /// [`next`](Self::next) where no whole frame is.
+    #[inline(never)]
+    fn next_part(
+        &mut self,
+        part: Find,
+        framing: &mut Framing,
+        ended: bool,
+    ) -> io::Result<Option<Found>> {
+        match part {
             Find::Begun { header, len } if len >= COPY_BELOW && !ended => {
                 self.begin_large(header, len);
                 Ok(None)
             }
-            Find::Begun { .. } | Find::More if ended => {
-                let Some(len) = framing.at_end(unread)? else {
+            _ if ended => {
+                let Some(len) = framing.at_end(&self.memory[self.start..self.end])? else {
                     return Ok(None);
                 };
                 let at = self.start;
                 self.start = self.end;
                 Ok(Some(Found::Small(at..at + len)))
             }
-            Find::Begun { .. } | Find::More => Ok(None),
+            _ => Ok(None),
         }
     }
 
     /// The frame found last, lent.
+    #[inline]
     pub(super) fn lend(&mut self, found: Found) -> &[u8] {
         match found {
             Found::Small(range) => &self.memory[range],
@@ -149,9 +175,18 @@ impl Inbox {
     }
 
     /// The frame found last, to keep.
+    #[inline]
     pub(super) fn give(&mut self, found: Found) -> Bytes {
         match found {
-            Found::Small(range) if range.len() < COPY_BELOW => self.slabs.copy(&self.memory[range]),
+            Found::Small(range) if range.len() < COPY_BELOW => {
+                self.slabs.copy(&self.memory[..self.end], range)
+            }
+            found => self.give_large(found),
+        }
+    }
+
+    fn give_large(&mut self, found: Found) -> Bytes {
+        match found {
             Found::Small(range) => {
                 let len = range.len();
                 let mut buf = self.buffer(0, len, len);
@@ -205,6 +240,7 @@ impl Inbox {
 
     /// Makes room for `room` bytes behind what is unread, if possible from the beginning of a page.
     fn make_room(&mut self, room: usize) {
+        self.slabs.forget();
         let unread = self.end - self.start;
         let front = unread.next_multiple_of(PAGE);
         let needed = self.base + front + room;

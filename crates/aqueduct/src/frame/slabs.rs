@@ -1,5 +1,7 @@
 //! [`Slabs`]: small frames copied side by side, without an allocation for each.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 
 use super::COPY_BELOW;
@@ -7,32 +9,72 @@ use super::COPY_BELOW;
 /// Frames up to this size share memory of that size: what one frame that is kept can hold back is
 /// the second number, and never more than 32 times its own size, or 1 KiB.
 const CLASSES: [(usize, usize); 4] = [
-    (128, 1024),
+    (128, SMALLEST),
     (1024, 4096),
     (4096, 16 * 1024),
     (COPY_BELOW, 32 * 1024),
 ];
 
+/// Memory that any frame may share, however small.
+const SMALLEST: usize = 1024;
+
 /// Memory that small frames are copied into. It is used again as soon as all frames in it have been
 /// dropped; a frame that is kept keeps only the little it shares memory with.
 #[derive(Default)]
-pub(super) struct Slabs([BytesMut; CLASSES.len()]);
+pub(super) struct Slabs {
+    memory: [BytesMut; CLASSES.len()],
+    /// A copy of what follows the first of several very small frames, cut up as they are asked for:
+    /// one copy instead of many.
+    run: Bytes,
+    /// Where in the read buffer the copy was taken.
+    run_at: usize,
+}
 
 impl Slabs {
-    /// Copies `frame`, which is smaller than [`COPY_BELOW`].
-    pub(super) fn copy(&mut self, frame: &[u8]) -> Bytes {
-        if frame.is_empty() {
+    /// Copies the frame at `range` of `read`, which is smaller than [`COPY_BELOW`]. What follows it
+    /// there must not change before [`forget`](Self::forget).
+    #[inline]
+    pub(super) fn copy(&mut self, read: &[u8], range: Range<usize>) -> Bytes {
+        if range.start >= self.run_at && range.end <= self.run_at + self.run.len() {
+            return self
+                .run
+                .slice(range.start - self.run_at..range.end - self.run_at);
+        }
+        self.copy_more(read, range)
+    }
+
+    /// The read buffer is about to change.
+    pub(super) fn forget(&mut self) {
+        self.run = Bytes::new();
+    }
+
+    #[inline(never)]
+    fn copy_more(&mut self, read: &[u8], range: Range<usize>) -> Bytes {
+        self.forget();
+        let len = range.len();
+        if len == 0 {
             return Bytes::new();
         }
-        let class = CLASSES.iter().position(|(max, _)| frame.len() <= *max);
-        let Some((slab, (_, size))) = class.map(|i| (&mut self.0[i], CLASSES[i])) else {
-            return Bytes::copy_from_slice(frame);
+        let Some(class) = CLASSES.iter().position(|(max, _)| len <= *max) else {
+            return Bytes::copy_from_slice(&read[range]);
         };
-        if slab.capacity() < frame.len() && !slab.try_reclaim(frame.len()) {
+        let (slab, (_, size)) = (&mut self.memory[class], CLASSES[class]);
+        if slab.capacity() < len && !slab.try_reclaim(len) {
             *slab = BytesMut::with_capacity(size);
         }
-        slab.extend_from_slice(frame);
-        slab.split().freeze()
+        let mut end = range.end;
+        if size == SMALLEST {
+            end = read.len().min(range.start + slab.capacity());
+        }
+        slab.extend_from_slice(&read[range.start..end]);
+        let copied = slab.split().freeze();
+        if end == range.end {
+            return copied;
+        }
+        let frame = copied.slice(..len);
+        self.run = copied;
+        self.run_at = range.start;
+        frame
     }
 }
 
@@ -40,13 +82,21 @@ impl Slabs {
 mod tests {
     use super::*;
 
+    impl Slabs {
+        /// Copies a frame that nothing follows.
+        fn copy_one(&mut self, frame: &[u8]) -> Bytes {
+            self.forget();
+            self.copy(frame, 0..frame.len())
+        }
+    }
+
     #[test]
     fn memory_is_used_again_once_its_frames_are_gone() {
         let mut slabs = Slabs::default();
         for (max, size) in CLASSES {
             let mut places = std::collections::HashSet::new();
             for _ in 0..1000 {
-                places.insert(slabs.copy(&vec![7; max - 1]).as_ptr() as usize / size);
+                places.insert(slabs.copy_one(&vec![7; max - 1]).as_ptr() as usize / size);
             }
             // One block spans at most two aligned ones.
             assert!(places.len() <= 2, "{places:?}");
@@ -59,7 +109,7 @@ mod tests {
         let mut kept = Vec::new();
         for len in (0..300).chain([1023, 1024, 1025, 4096, 4097, COPY_BELOW - 1]) {
             let body = vec![len as u8; len];
-            kept.push((slabs.copy(&body), body));
+            kept.push((slabs.copy_one(&body), body));
         }
         for (frame, body) in kept {
             assert_eq!(frame, body);
@@ -67,10 +117,50 @@ mod tests {
     }
 
     #[test]
+    fn frames_that_came_together_are_what_they_were() {
+        let mut slabs = Slabs::default();
+        for turn in 0..3 {
+            let mut read = Vec::new();
+            let mut ranges = Vec::new();
+            for len in (0..300)
+                .chain([1, 5000, 0, 60, 60, 900, 60])
+                .chain(120..140)
+            {
+                read.extend_from_slice(&[0; 4]);
+                ranges.push(read.len()..read.len() + len);
+                read.extend((0..len).map(|at| (at + len + turn) as u8));
+            }
+            slabs.forget();
+            let frames: Vec<Bytes> = ranges
+                .iter()
+                .map(|range| slabs.copy(&read, range.clone()))
+                .collect();
+            for (frame, range) in frames.iter().zip(ranges) {
+                assert_eq!(frame, &read[range]);
+            }
+        }
+    }
+
+    #[test]
+    fn frames_that_came_together_share_memory_that_is_used_again() {
+        let mut slabs = Slabs::default();
+        let read = vec![7; 68 * 100];
+        let mut places = std::collections::HashSet::new();
+        for _ in 0..10 {
+            slabs.forget();
+            for i in 0..100 {
+                let frame = slabs.copy(&read, i * 68 + 4..(i + 1) * 68);
+                places.insert(frame.as_ptr() as usize / SMALLEST);
+            }
+        }
+        assert!(places.len() <= 2, "{places:?}");
+    }
+
+    #[test]
     fn a_kept_frame_keeps_at_most_a_kibibyte_or_32_times_its_size() {
         let mut from = 1;
         for (max, size) in CLASSES {
-            assert!(size <= (32 * from).max(1024), "{max}");
+            assert!(size <= (32 * from).max(SMALLEST), "{max}");
             from = max + 1;
         }
     }

@@ -260,6 +260,7 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
     }
 
     /// Writes until fewer than `bound` bytes wait.
+    #[inline(never)]
     fn poll_write_below(&mut self, cx: &mut Context<'_>, bound: usize) -> Poll<io::Result<()>> {
         let Self {
             io, unsent, step, ..
@@ -296,10 +297,12 @@ where
 {
     type Error = E::Error;
 
+    #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {
         self.get_mut().poll_room(cx).map_err(Into::into)
     }
 
+    #[inline(always)]
     fn start_send(self: Pin<&mut Self>, item: Item) -> Result<(), E::Error> {
         let Self {
             encoder, unsent, ..

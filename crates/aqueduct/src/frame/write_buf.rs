@@ -38,6 +38,7 @@ impl WriteBuf {
 
     /// The buffer to encode small pieces into, behind all that is there. What it holds already is
     /// none of an encoder's business, and must stay.
+    #[inline]
     pub fn tail(&mut self) -> &mut BytesMut {
         &mut self.tail
     }
@@ -53,6 +54,7 @@ impl WriteBuf {
     }
 
     /// How many bytes wait to be written.
+    #[inline]
     pub fn len(&self) -> usize {
         self.large_len + self.tail.len() - self.sent
     }
@@ -63,6 +65,7 @@ impl WriteBuf {
     }
 
     /// Where the buffer stands, to go back to if an encoder fails.
+    #[inline]
     pub(super) fn mark(&self) -> Mark {
         Mark {
             large: self.large.len(),
@@ -71,6 +74,7 @@ impl WriteBuf {
     }
 
     /// Drops all that was appended since `mark`.
+    #[cold]
     pub(super) fn rewind(&mut self, mark: Mark) {
         self.tail.truncate(mark.tail);
         for (_, piece) in self.large.drain(mark.large..) {
