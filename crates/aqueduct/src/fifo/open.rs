@@ -311,7 +311,8 @@ impl OpenOptions {
         wait: &Wait,
     ) -> Result<Option<Sender>, Error> {
         let path = located.name.path();
-        let watch = watch_for_reader(&located);
+        // Only where there is none yet: to let go of a watch takes the kernel milliseconds.
+        let mut watch = None;
         let mut tick = FIRST_TICK;
         let mut vanished = None;
         loop {
@@ -336,10 +337,13 @@ impl OpenOptions {
                     }
                 }
             }
-            if tick == FIRST_TICK {
+            let Some(watch) = &watch else {
                 tracing::debug!(target: super::TARGET, ?path, "waiting for a reader");
-            }
-            wait.pause(&watch, tick, path).await?;
+                watch = Some(watch_for_reader(&located));
+                // Once more at once: one that came before the watch made no event.
+                continue;
+            };
+            wait.pause(watch, tick, path).await?;
             tick = (tick * 2).min(LAST_TICK);
         }
     }
