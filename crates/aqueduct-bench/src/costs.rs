@@ -1,85 +1,104 @@
 //! What ends and connections cost besides messages: memory, opening and closing, doing nothing, and
 //! being many.
 
-use std::fmt::Write;
-use std::io;
+mod many;
+
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use aqueduct::connect::{Connection, Listener};
 use aqueduct::frame::{BoxFrameSink, BoxFrameStream};
 use aqueduct::{Endpoint, fifo, mq, pipe};
-use aqueduct_measure::Ring;
+use aqueduct_measure::results::Missing;
 use aqueduct_measure::stats::Spread;
-use aqueduct_measure::usage::Usage;
+use aqueduct_measure::usage::{Usage, allow_descriptors};
+use aqueduct_measure::{Cost, Runner};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use tokio::task::JoinSet;
-
-use crate::number;
 
 /// Connections whose memory is measured.
 const MANY: usize = 1000;
 /// How often an end is opened and closed.
 const TIMES: usize = 200;
-/// How long connections do nothing, and how long they send.
-const WHILE: Duration = Duration::from_millis(500);
+/// How long connections do nothing.
+const REST: Duration = Duration::from_millis(500);
 
-/// Tables of all that, as Markdown.
-///
-/// # Errors
-///
-/// The system refuses what is measured: a thousand connections take some 2,100 descriptors.
-pub(crate) async fn markdown() -> anyhow::Result<String> {
-    let dir = tempfile::Builder::new()
-        .prefix("aqueduct-costs-")
-        .tempdir()?;
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let mut text = String::from(
-        "Opening and closing both ends, in one process: microseconds, the median of 200.\n\n\
-         | mechanism | us |\n|---|---|\n",
-    );
-    for (name, spread) in [
-        ("pipe", pipes()?),
-        ("fifo", fifos(&path("fifo")).await?),
-        ("mq", queues()?),
-        ("unix", connections(&format!("unix:{}", path("a"))).await?),
-        (
-            "unixpacket",
-            connections(&format!("unixpacket:{}", path("b"))).await?,
-        ),
-        ("tcp", connections("tcp://127.0.0.1:0").await?),
-    ] {
-        let _ = writeln!(text, "| {name} | {} |", number::spread(&spread));
+const OPENING: &str = "Opening and closing both ends, in one process";
+const IDLE: &str = "A thousand connections over which one message went each way, both ends in one \
+                    process";
+/// What the processor time of latency mode is told in, and held to a goal by.
+pub(crate) const PRICE: &str = "The receiver's processor time where one message of 64 B comes every 2 \
+                                ms";
+pub(crate) const TIMES_AS_MUCH: &str = "times as much in latency mode";
+
+/// Measures all that; what fails is missing, and the rest is there.
+pub(crate) async fn measure(runner: &mut Runner, quick: bool) -> (Vec<Cost>, Vec<Missing>) {
+    let mut table = Table::default();
+    // Else a thousand connections fail where a process may have 1,024 descriptors.
+    if let Err(error) = allow_descriptors() {
+        table.miss(OPENING, "more descriptors", &error.into());
     }
-    // Of one mechanism: memory that is free again stays with this process, and the next has it for
-    // nothing.
-    let (kib, idle) = idle(&format!("unix:{}", path("c"))).await?;
-    let _ = writeln!(
-        text,
-        "\nA thousand Unix connections over which one message went each way, in one process with \
-         both ends: {} KiB of resident memory for the two ends of one; {} microseconds of processor \
-         time in a second for them all while nothing happens.",
-        number::short(kib),
-        number::short(idle),
-    );
-    text.push_str(
-        "\nConnections that all send messages of 64 B at once, in one process on one thread: \
-         thousand messages a second of all together.\n\n| mechanism | 1 | 10 | 100 | 1000 |\n\
-         |---|---|---|---|---|\n",
-    );
-    for address in [
-        format!("unix:{}", path("d")),
-        "tcp://127.0.0.1:0".to_owned(),
-    ] {
-        let _ = write!(text, "| {} ", address.split(':').next().unwrap_or_default());
-        for count in [1, 10, 100, MANY] {
-            let rate = scaling(&address, count).await?;
-            let _ = write!(text, "| {} ", number::short(rate / 1e3));
+    if let Err(error) = opening(&mut table).await {
+        table.miss(OPENING, "all", &error);
+    }
+    for mechanism in ["unix", "unixpacket", "tcp"] {
+        table.add(IDLE, mechanism, idle_apart(mechanism));
+    }
+    many::measure(&mut table, runner, quick).await;
+    (table.costs, table.missing)
+}
+
+/// What was measured so far.
+#[derive(Default)]
+struct Table {
+    costs: Vec<Cost>,
+    missing: Vec<Missing>,
+}
+
+/// A column, its unit, and the figure.
+type Figure = (String, &'static str, Spread);
+
+impl Table {
+    fn add(&mut self, table: &str, row: &str, figures: anyhow::Result<Vec<Figure>>) {
+        match figures {
+            Ok(figures) => self.costs.extend(figures.into_iter().map(|it| Cost {
+                table: table.to_owned(),
+                row: row.to_owned(),
+                column: it.0,
+                unit: it.1.to_owned(),
+                value: it.2,
+            })),
+            Err(error) => self.miss(table, row, &error),
         }
-        text.push_str("|\n");
     }
-    Ok(text)
+
+    fn miss(&mut self, table: &str, row: &str, error: &anyhow::Error) {
+        self.missing.push(Missing {
+            case: format!("{table}: {row}"),
+            reason: format!("{error:#}"),
+        });
+    }
+}
+
+async fn opening(table: &mut Table) -> anyhow::Result<()> {
+    let dir = directory()?;
+    for (name, spread) in [
+        ("pipe", pipes()),
+        ("fifo", fifos(&dir.path().join("fifo")).await),
+        ("mq", queues()),
+        ("unix", connections("unix", &dir).await),
+        ("unixpacket", connections("unixpacket", &dir).await),
+        ("tcp", connections("tcp", &dir).await),
+    ] {
+        let figures = spread.map(|it| vec![("time".to_owned(), "us", it)]);
+        table.add(OPENING, name, figures);
+    }
+    Ok(())
+}
+
+fn directory() -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("aqueduct-costs-").tempdir()
 }
 
 fn timed(times: Vec<f64>) -> anyhow::Result<Spread> {
@@ -100,7 +119,7 @@ fn pipes() -> anyhow::Result<Spread> {
     timed(times)
 }
 
-async fn fifos(path: &str) -> anyhow::Result<Spread> {
+async fn fifos(path: &Path) -> anyhow::Result<Spread> {
     let mut options = fifo::OpenOptions::new();
     options.create(true);
     let mut times = Vec::new();
@@ -129,8 +148,8 @@ fn queues() -> anyhow::Result<Spread> {
     timed(times)
 }
 
-async fn connections(address: &str) -> anyhow::Result<Spread> {
-    let mut listener = address.parse::<Endpoint>()?.bind().await?;
+async fn connections(mechanism: &str, dir: &tempfile::TempDir) -> anyhow::Result<Spread> {
+    let mut listener = bind(mechanism, dir).await?;
     let mut times = Vec::new();
     for _ in 0..TIMES {
         let start = Instant::now();
@@ -140,6 +159,14 @@ async fn connections(address: &str) -> anyhow::Result<Spread> {
     timed(times)
 }
 
+async fn bind(mechanism: &str, dir: &tempfile::TempDir) -> anyhow::Result<Listener> {
+    let address = match mechanism {
+        "tcp" => "tcp://127.0.0.1:0".to_owned(),
+        unix => format!("{unix}:{}", dir.path().join(unix).display()),
+    };
+    Ok(address.parse::<Endpoint>()?.bind().await?)
+}
+
 /// Both ends of a new connection.
 async fn pair(listener: &mut Listener) -> anyhow::Result<(Connection, Connection)> {
     let endpoint = listener.local_endpoint().clone();
@@ -147,9 +174,39 @@ async fn pair(listener: &mut Listener) -> anyhow::Result<(Connection, Connection
     Ok((connected?, accepted.context("nobody came")??))
 }
 
-/// KiB of memory of a connection, and processor microseconds a second of them all at rest.
-async fn idle(address: &str) -> anyhow::Result<(f64, f64)> {
-    let mut listener = address.parse::<Endpoint>()?.bind().await?;
+/// In a process of its own: memory that is free again stays with a process, and the next has it for
+/// nothing.
+fn idle_apart(mechanism: &str) -> anyhow::Result<Vec<Figure>> {
+    let mut process = std::process::Command::new(std::env::current_exe()?);
+    let output = process.args(["idle", mechanism]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(
+        output.status.success(),
+        "{}",
+        said.lines().last().unwrap_or_default()
+    );
+    let (kib, cpu): (f64, f64) = serde_json::from_slice(&output.stdout)?;
+    let one = |value| Spread {
+        median: value,
+        min: value,
+        max: value,
+    };
+    Ok(vec![
+        ("memory of both ends of one".to_owned(), "KiB", one(kib)),
+        (
+            "processor time of all in a second".to_owned(),
+            "us",
+            one(cpu),
+        ),
+    ])
+}
+
+/// KiB of memory of a connection, and processor microseconds a second of them all at rest: what the
+/// process prints that [`idle_apart`] starts.
+pub(crate) async fn idle(mechanism: &str) -> anyhow::Result<(f64, f64)> {
+    allow_descriptors()?;
+    let dir = directory()?;
+    let mut listener = bind(mechanism, &dir).await?;
     let before = resident()?;
     let mut kept = Vec::new();
     for _ in 0..MANY {
@@ -161,10 +218,10 @@ async fn idle(address: &str) -> anyhow::Result<(f64, f64)> {
     }
     let kib = (resident()? - before) / MANY as f64;
     let usage = Usage::now()?;
-    tokio::time::sleep(WHILE).await;
+    tokio::time::sleep(REST).await;
     let cpu = (Usage::now()? - usage).cpu_us;
     drop(kept);
-    Ok((kib, cpu / WHILE.as_secs_f64()))
+    Ok((kib, cpu / REST.as_secs_f64()))
 }
 
 async fn pass(tx: &mut BoxFrameSink, rx: &mut BoxFrameStream) -> anyhow::Result<()> {
@@ -179,46 +236,4 @@ fn resident() -> anyhow::Result<f64> {
     let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
     let kib = line.and_then(|it| it.split_whitespace().next());
     Ok(kib.context("no VmRSS")?.parse()?)
-}
-
-/// Messages a second over so many connections, all at once.
-async fn scaling(address: &str, count: usize) -> anyhow::Result<f64> {
-    let mut listener = address.parse::<Endpoint>()?.bind().await?;
-    let mut pairs = Vec::new();
-    for _ in 0..count {
-        pairs.push(pair(&mut listener).await?);
-    }
-    let body = Ring::new(64).get(0).bytes.clone();
-    let (mut senders, mut receivers) = (JoinSet::new(), JoinSet::new());
-    let start = Instant::now();
-    for (a, b) in pairs {
-        let ((mut tx, _), (_, mut rx)) = (a.into_frames(), b.into_frames());
-        let body = body.clone();
-        senders.spawn(async move {
-            while start.elapsed() < WHILE {
-                for _ in 0..64 {
-                    tx.feed(body.clone()).await?;
-                }
-                // So that each has its turn: what is fed is sent with the next 64.
-                tokio::task::yield_now().await;
-            }
-            tx.close().await
-        });
-        receivers.spawn(async move {
-            let mut received = 0_u64;
-            while let Some(frame) = rx.next().await {
-                frame?;
-                received += 1;
-            }
-            io::Result::Ok(received)
-        });
-    }
-    while let Some(sent) = senders.join_next().await {
-        sent??;
-    }
-    let mut messages = 0;
-    while let Some(received) = receivers.join_next().await {
-        messages += received??;
-    }
-    Ok(messages as f64 / start.elapsed().as_secs_f64())
 }

@@ -53,9 +53,22 @@ enum Action {
     /// Hold a results.json against the goals.
     Goals { results: PathBuf },
     /// Write the report of a results.json beside it again.
-    Render { results: PathBuf },
-    /// Measure what ends cost besides messages: memory, opening and closing, being many.
-    Costs,
+    Render {
+        results: PathBuf,
+        /// A file to put it into as well, between the lines `<!-- report -->`, or the table in
+        /// short between `<!-- in short -->`, and `<!-- end -->`; may be given several times.
+        #[arg(long)]
+        into: Vec<PathBuf>,
+    },
+    /// Measure only what ends cost besides messages: memory, opening and closing, being many.
+    Costs {
+        /// The short form.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// The process whose connections do nothing.
+    #[command(hide = true)]
+    Idle { mechanism: String },
     /// One process of a sample.
     #[command(hide = true)]
     Peer { spec: String },
@@ -82,13 +95,31 @@ pub fn run(peers: &[Case], absent: &[Missing]) -> anyhow::Result<()> {
             print!("{}", goals::markdown(&read(&results)?));
             Ok(())
         }
-        Some(Action::Costs) => {
-            print!("{}", runtime()?.block_on(costs::markdown())?);
+        Some(Action::Costs { quick }) => {
+            let (costs, missing) = runtime()?.block_on(costs::measure(&mut runner()?, quick));
+            print!("{}", markdown::costs(&costs));
+            for missing in missing {
+                println!("\nnot measured: {}: {}", missing.case, missing.reason);
+            }
             Ok(())
         }
-        Some(Action::Render { results }) => {
+        Some(Action::Idle { mechanism }) => {
+            let figures = runtime()?.block_on(costs::idle(&mechanism))?;
+            println!("{}", serde_json::to_string(&figures)?);
+            Ok(())
+        }
+        Some(Action::Render { results, into }) => {
             let dir = results.parent().unwrap_or(Path::new(""));
-            write(dir, &read(&results)?)
+            let results = read(&results)?;
+            write(dir, &results)?;
+            for path in into {
+                let text = fs::read_to_string(&path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                let text = markdown::put_into(&text, &results)
+                    .with_context(|| format!("{} has no place for it", path.display()))?;
+                fs::write(&path, text)?;
+            }
+            Ok(())
         }
     }
 }
@@ -117,6 +148,12 @@ fn measure(
         bar.set_message(format!("{case}, {}", number::step(step)));
     });
     let mut results = runtime()?.block_on(measured)?;
+    if args.cases.is_empty() {
+        bar.set_message("what ends cost");
+        let (costs, missing) = runtime()?.block_on(costs::measure(&mut runner, args.quick));
+        results.costs = costs;
+        results.missing.extend(missing);
+    }
     bar.finish_and_clear();
     results.missing.extend_from_slice(absent);
     if no_peers {

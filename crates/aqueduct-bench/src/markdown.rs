@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use aqueduct_measure::{Figure, Placement, Results, Step, Work};
+use aqueduct_measure::{Cost, Figure, Placement, Results, Step, Work};
 
 use crate::{goals, number};
 
@@ -37,6 +37,7 @@ pub(crate) fn report(results: &Results) -> String {
             }
         }
     }
+    text.push_str(&costs(&results.costs));
     if !results.missing.is_empty() {
         text.push_str("\n## Not measured\n\n");
         for (cases, reason) in missing(results) {
@@ -44,6 +45,52 @@ pub(crate) fn report(results: &Results) -> String {
         }
     }
     text
+}
+
+/// A table for each kind of cost.
+pub(crate) fn costs(costs: &[Cost]) -> String {
+    let mut text = String::new();
+    for of in costs.chunk_by(|a, b| a.table == b.table) {
+        let mut columns: Vec<String> = of.iter().map(column).collect();
+        let rows = of.chunk_by(|a, b| a.row == b.row);
+        columns.truncate(rows.clone().map(<[_]>::len).max().unwrap_or(0));
+        let _ = write!(
+            text,
+            "\n## {}\n\n| | {} |\n|---|{}\n",
+            of[0].table,
+            columns.join(" | "),
+            "---|".repeat(columns.len()),
+        );
+        for row in rows {
+            let cells: Vec<String> = row.iter().map(|it| number::spread(&it.value)).collect();
+            let _ = writeln!(text, "| {} | {} |", row[0].row, cells.join(" | "));
+        }
+    }
+    text
+}
+
+/// What a column has, and in what unit.
+fn column(cost: &Cost) -> String {
+    match &cost.unit[..] {
+        "" => cost.column.clone(),
+        unit => format!("{}, {unit}", cost.column),
+    }
+}
+
+/// A text with what was measured in the places for it; none: it has no such place.
+pub(crate) fn put_into(text: &str, results: &Results) -> Option<String> {
+    let mut text = text.to_owned();
+    let mut places = 0;
+    for (name, new) in [("report", report(results)), ("in short", summary(results))] {
+        let begin = format!("<!-- {name} -->\n");
+        let Some(from) = text.find(&begin).map(|it| it + begin.len()) else {
+            continue;
+        };
+        let to = from + text[from..].find("<!-- end -->")?;
+        text.replace_range(from..to, &new);
+        places += 1;
+    }
+    (places > 0).then_some(text)
 }
 
 /// What could not be measured for one reason, and the reason.
@@ -154,4 +201,32 @@ fn row(figure: &Figure) -> Option<String> {
             )
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_measure::stats::Spread;
+
+    use super::*;
+
+    #[test]
+    fn costs_are_a_table_for_each_kind() {
+        let cost = |row: &str, column: &str, unit: &str, value| Cost {
+            table: "Opening".to_owned(),
+            row: row.to_owned(),
+            column: column.to_owned(),
+            unit: unit.to_owned(),
+            value: Spread::of([value]).unwrap(),
+        };
+        let text = costs(&[
+            cost("pipe", "time", "us", 1.0),
+            cost("pipe", "times", "", 2.0),
+            cost("fifo", "time", "us", 3.0),
+            cost("fifo", "times", "", 4.0),
+        ]);
+        let expected = "\n## Opening\n\n| | time, us | times |\n|---|---|---|\n\
+                        | pipe | 1.00 [1.00-1.00] | 2.00 [2.00-2.00] |\n\
+                        | fifo | 3.00 [3.00-3.00] | 4.00 [4.00-4.00] |\n";
+        assert_eq!(text, expected);
+    }
 }

@@ -3,21 +3,26 @@
 use std::fmt::{self, Display, Formatter, Write};
 
 use aqueduct_measure::stats::Spread;
-use aqueduct_measure::{Mechanism, Results, Step};
+use aqueduct_measure::{Cost, Figure, Mechanism, Results, Step};
 
 use crate::{goals, markdown, number};
 
 /// Pixels.
 const ROW: f64 = 20.0;
-const NAME: f64 = 210.0;
-const BAR: f64 = 560.0;
-const VALUE: f64 = 190.0;
+const NAME: f64 = 215.0;
+const BAR: f64 = 480.0;
+const VALUE: f64 = 270.0;
+
+/// Rows of ours that are shown among those of other libraries, to compare.
+const BESIDE: [&str; 2] = ["aqueduct/unix/feed", "aqueduct/unix/postcard"];
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --text: #1d2129; --soft: #656d76; --paper: #fff; --line: #d8dee4;
-  --raw: #8c959f; --tokio: #c4762a; --aqueduct: #1f6feb; --peer: #7d5bbe; }
+  --raw: #8c959f; --tokio: #c4762a; --aqueduct: #1f6feb; --peer: #7d5bbe;
+  --met: #1a7f37; --missed: #cf222e; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9198a1; --paper: #0d1117;
-  --line: #30363d; --raw: #6e7681; --tokio: #d08b49; --aqueduct: #4493f8; --peer: #a98ae0; } }
+  --line: #30363d; --raw: #6e7681; --tokio: #d08b49; --aqueduct: #4493f8; --peer: #a98ae0;
+  --met: #3fb950; --missed: #f85149; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--paper);
   max-width: 980px; margin: 2rem auto; padding: 0 1rem; }
 h2 { margin: 2.5rem 0 .25rem; } h3 { margin: 1.25rem 0 0; font-size: 1rem; }
@@ -29,8 +34,10 @@ svg .value { fill: var(--soft); } .whisker { stroke: var(--text); stroke-width: 
 .tokio { fill: var(--tokio); background: var(--tokio); }
 .aqueduct { fill: var(--aqueduct); background: var(--aqueduct); }
 .peer { fill: var(--peer); background: var(--peer); }
-table { border-collapse: collapse; font-size: 13px; } td, th { padding: .2rem .6rem .2rem 0;
-  border-bottom: 1px solid var(--line); text-align: left; } .scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 12.5px; } td, th { padding: .2rem .7rem .2rem 0;
+  border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+td.long { white-space: normal; min-width: 9rem; } td.met { color: var(--met); }
+td.missed { color: var(--missed); font-weight: 600; } .scroll { overflow-x: auto; }
 ";
 
 /// The whole page.
@@ -53,6 +60,9 @@ pub(crate) fn html(results: &Results) -> String {
     page.push_str("The thin line goes from the least sample to the greatest.</p>\n");
     for step in &results.plan.steps {
         section(&mut page, results, step);
+    }
+    for of in results.costs.chunk_by(|a, b| a.table == b.table) {
+        costs(&mut page, of);
     }
     let goals = table(&goals::markdown(results));
     let _ = write!(page, "<h2>Goals</h2>\n{goals}");
@@ -80,22 +90,77 @@ fn section(page: &mut String, results: &Results, step: &Step) {
         Mechanism::Mq,
         Mechanism::Own,
     ] {
-        let of = results.figures.iter();
-        let of = of.filter(|it| it.step == *step && it.mechanism == mechanism);
-        let bars: Vec<(&str, Spread)> = of
-            .filter_map(|it| Some((it.case.as_str(), number::scaled(&it.main()?, by))))
-            .collect();
-        if !bars.is_empty() {
-            let _ = writeln!(page, "<h3>{}</h3>\n{}", mechanism.name(), chart(&bars));
+        let of = results.figures.iter().filter(|it| it.step == *step);
+        let beside = |it: &Figure| BESIDE.contains(&it.case.as_str());
+        let of: Vec<&Figure> = match mechanism {
+            Mechanism::Own => of
+                .filter(|it| it.mechanism == mechanism || beside(it))
+                .collect(),
+            _ => of.filter(|it| it.mechanism == mechanism).collect(),
+        };
+        // Ours stand beside others, not by themselves.
+        if !of.iter().any(|it| it.mechanism == mechanism) {
+            continue;
         }
+        let bars: Vec<Bar<'_>> = of.iter().filter_map(|it| Bar::of(it, by)).collect();
+        let title = match mechanism {
+            Mechanism::Own => "other libraries, and ours over a Unix socket",
+            _ => mechanism.name(),
+        };
+        let _ = writeln!(page, "<h3>{title}</h3>\n{}", chart(&bars));
+    }
+}
+
+/// A chart for each unit that there is in one table.
+fn costs(page: &mut String, of: &[Cost]) {
+    let _ = writeln!(page, "<h2>{}</h2>", Text(&of[0].table));
+    let mut units: Vec<&str> = of.iter().map(|it| &it.unit[..]).collect();
+    units.sort_unstable();
+    units.dedup();
+    for unit in units {
+        let names = of.iter().filter(|it| it.unit == unit);
+        let bars: Vec<Bar<'_>> = names
+            .map(|it| Bar {
+                name: format!("{}, {}", it.row, it.column),
+                class: "aqueduct",
+                value: it.value,
+                more: String::new(),
+            })
+            .collect();
+        let _ = writeln!(page, "<p>{}</p>\n{}", Text(unit), chart(&bars));
+    }
+}
+
+/// One row of a chart.
+struct Bar<'a> {
+    name: String,
+    /// What its colour tells.
+    class: &'a str,
+    value: Spread,
+    /// What stands behind the value.
+    more: String,
+}
+
+impl<'a> Bar<'a> {
+    fn of(figure: &'a Figure, by: f64) -> Option<Self> {
+        let more = figure.latency().map(|[_, p99, p999]| {
+            let [p99, p999] = [p99, p999].map(|it| number::short(it.median));
+            format!(", p99 {p99}, p99.9 {p999}")
+        });
+        Some(Self {
+            name: figure.case.clone(),
+            class: figure.case.split('/').next()?,
+            value: number::scaled(&figure.main()?, by),
+            more: more.unwrap_or_default(),
+        })
     }
 }
 
 /// Bars from zero on, each with its spread: on one scale.
-fn chart(bars: &[(&str, Spread)]) -> String {
-    let greatest = bars.iter().map(|(_, it)| it.median).fold(0.0, f64::max);
+fn chart(bars: &[Bar<'_>]) -> String {
+    let greatest = bars.iter().map(|it| it.value.median).fold(0.0, f64::max);
     // One sample far out must not make all bars short; its line ends at the edge.
-    let end = bars.iter().map(|(_, it)| it.max).fold(0.0, f64::max);
+    let end = bars.iter().map(|it| it.value.max).fold(0.0, f64::max);
     let end = end.min(greatest * 1.5).max(f64::MIN_POSITIVE);
     let x = |value: f64| NAME + BAR * (value / end).min(1.0);
     let (width, height) = (NAME + BAR + VALUE, ROW * bars.len() as f64);
@@ -103,10 +168,10 @@ fn chart(bars: &[(&str, Spread)]) -> String {
         "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" \
          xmlns=\"http://www.w3.org/2000/svg\">"
     );
-    for (row, (case, spread)) in bars.iter().enumerate() {
+    for (row, bar) in bars.iter().enumerate() {
+        let (spread, class) = (&bar.value, bar.class);
         let top = ROW * row as f64;
         let (middle, base) = (top + ROW / 2.0, top + ROW * 0.7);
-        let class = case.split('/').next().unwrap_or_default();
         let (from, to) = (x(spread.min), x(spread.max));
         let _ = write!(
             svg,
@@ -114,14 +179,15 @@ fn chart(bars: &[(&str, Spread)]) -> String {
              <rect class=\"{class}\" x=\"{NAME}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>\
              <line class=\"whisker\" x1=\"{from:.1}\" y1=\"{middle:.1}\" x2=\"{to:.1}\" \
              y2=\"{middle:.1}\"/>\
-             <text class=\"value\" x=\"{:.0}\" y=\"{base:.1}\">{}</text>",
+             <text class=\"value\" x=\"{:.0}\" y=\"{base:.1}\">{}{}</text>",
             NAME - 8.0,
-            Text(case),
+            Text(&bar.name),
             top + 3.0,
             x(spread.median) - NAME,
             ROW - 6.0,
             x(spread.max).max(x(spread.median)) + 6.0,
             number::spread(spread),
+            bar.more,
         );
     }
     svg.push_str("</svg>");
@@ -139,7 +205,13 @@ fn table(markdown: &str) -> String {
         html.push_str("<tr>");
         for cell in cells {
             let cell = cell.trim().trim_matches('*');
-            let _ = write!(html, "<td>{}</td>", Text(cell));
+            let class = match cell {
+                "met" => "met",
+                "not met" => "missed",
+                it if it.len() > 30 => "long",
+                _ => "",
+            };
+            let _ = write!(html, "<td class=\"{class}\">{}</td>", Text(cell));
         }
         html.push_str("</tr>\n");
     }
@@ -178,7 +250,13 @@ mod tests {
     #[test]
     fn a_chart_is_to_scale_and_text_is_escaped() {
         let of = |value: f64| Spread::of([value]).unwrap();
-        let svg = chart(&[("raw/a&b", of(100.0)), ("aqueduct/x", of(50.0))]);
+        let bar = |name: &str, value| Bar {
+            name: name.to_owned(),
+            class: "raw",
+            value: of(value),
+            more: String::new(),
+        };
+        let svg = chart(&[bar("raw/a&b", 100.0), bar("aqueduct/x", 50.0)]);
         assert!(svg.contains("raw/a&amp;b"), "{svg}");
         let width = |it: f64| format!("width=\"{:.1}\" height", BAR * it);
         assert!(

@@ -39,6 +39,24 @@ fn every_case_moves_messages_and_is_in_the_report() {
     assert!(!html.contains("src=") && !html.contains("href="), "{html}");
 
     let json = path("results.json");
+    let document = path("DOCUMENT.md");
+    let places = "a\n<!-- in short -->\nold\n<!-- end -->\nb\n<!-- report -->\n<!-- end -->\nc\n";
+    std::fs::write(&document, places).unwrap();
+    run(&["render", &json, "--into", &document]);
+    let text = std::fs::read_to_string(&document).unwrap();
+    let (short, whole) = text.split_once("\nb\n<!-- report -->\n").unwrap();
+    assert!(short.starts_with("a\n<!-- in short -->\nMessages of 64 B.") && !short.contains("old"));
+    assert_eq!(whole, format!("{markdown}<!-- end -->\nc\n"));
+    let costs = [
+        "| mq | ",
+        "\n## Processes that all send",
+        "\n## The receiver's processor time",
+        "\n## A thousand connections",
+    ];
+    for part in costs {
+        assert!(markdown.contains(part), "{part}");
+    }
+
     assert!(goals.starts_with(&run(&["goals", &json])), "{goals}");
     let changed = run(&["compare", &json, &json]);
     let same = format!(

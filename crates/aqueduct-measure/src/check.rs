@@ -1,6 +1,6 @@
 //! What a receiver does with each message: verify, count, and tell the phases apart.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
@@ -24,7 +24,8 @@ pub struct Check {
     /// Messages since the warm-up.
     count: u64,
     begun: Option<(Instant, Usage)>,
-    ended: Option<(Instant, Usage)>,
+    /// When, what it had cost, and how many messages had come.
+    ended: Option<(Instant, Usage, u64)>,
     senders: u64,
     starts: u64,
     lasts: u64,
@@ -127,23 +128,33 @@ impl Check {
             (Phase::Measured | Phase::WarmUp, LAST) => {
                 self.count += 1;
                 self.lasts += 1;
-                if self.lasts == 1 {
-                    // With several senders: while all of them send.
-                    anyhow::ensure!(self.begun.is_some(), "the last message came first");
-                    self.ended = Some((Instant::now(), Usage::now()?));
+                anyhow::ensure!(self.begun.is_some(), "the last message came first");
+                if self.ended.is_none() {
+                    self.ended = Some((Instant::now(), Usage::now()?, self.count));
                 }
                 if self.lasts == self.senders {
                     self.phase = Phase::Over;
                 }
             }
             (Phase::Measured, _) if self.any_order && head < self.ring_len => {
-                if self.ended.is_none() {
-                    self.count += 1;
-                }
+                self.count += 1;
             }
             _ => bail!("message {head:#x} came, {:#x} was to come", self.next),
         }
         Ok(())
+    }
+
+    /// Ends what is measured when it has lasted for so long, while all senders send, and says so
+    /// once; the clock is looked at every 64 messages.
+    pub(crate) fn end_after(&mut self, time: Duration) -> anyhow::Result<bool> {
+        let Some((begun, _)) = self.begun else {
+            return Ok(false);
+        };
+        if self.ended.is_some() || !self.count.is_multiple_of(64) || begun.elapsed() < time {
+            return Ok(false);
+        }
+        self.ended = Some((Instant::now(), Usage::now()?, self.count));
+        Ok(true)
     }
 
     /// The place of the message that comes next, in the ring.
@@ -163,8 +174,8 @@ impl Check {
 
     /// Messages since the warm-up, the seconds they took and what they cost this process.
     pub(crate) fn result(&self) -> Option<(u64, f64, Usage)> {
-        let ((begun, before), (ended, after)) = (self.begun?, self.ended?);
-        Some((self.count, (ended - begun).as_secs_f64(), after - before))
+        let ((begun, before), (ended, after, count)) = (self.begun?, self.ended?);
+        Some((count, (ended - begun).as_secs_f64(), after - before))
     }
 }
 
@@ -193,6 +204,29 @@ mod tests {
         check.frame(&ring.last().bytes).unwrap();
         assert!(check.is_over());
         assert_eq!(check.result().unwrap().0, 4);
+    }
+
+    #[test]
+    fn of_several_senders_all_have_begun_and_none_has_ended() {
+        let ring = Ring::new(64);
+        let mut check = Check::new(ring, 2);
+        check.frame(&ring.start().bytes).unwrap();
+        check.frame(&ring.get(5).bytes).unwrap();
+        assert!(!check.is_measuring() && !check.end_after(Duration::ZERO).unwrap());
+        check.frame(&ring.start().bytes).unwrap();
+        for _ in 0..64 {
+            check.frame(&ring.get(5).bytes).unwrap();
+        }
+        assert!(!check.end_after(Duration::from_secs(60)).unwrap());
+        assert!(check.end_after(Duration::ZERO).unwrap());
+        assert!(!check.end_after(Duration::ZERO).unwrap());
+        for _ in 0..2 {
+            assert!(!check.is_over());
+            check.frame(&ring.get(3).bytes).unwrap();
+            check.frame(&ring.last().bytes).unwrap();
+        }
+        assert!(check.is_over());
+        assert_eq!(check.result().unwrap().0, 64);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use check::Check;
 pub use message::{Item, Message, Ring};
 pub use placement::Placement;
 pub use plan::{Plan, Step};
-pub use results::{Figure, Results};
+pub use results::{Cost, Figure, Results};
 pub use runner::Runner;
 pub use sample::Sample;
 pub use session::{Receives, Sends, Session};

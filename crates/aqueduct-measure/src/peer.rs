@@ -1,6 +1,6 @@
 //! One of the two processes of a sample.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct Spec {
     pub count_allocations: bool,
     /// How many first sides there are.
     pub senders: u64,
+    /// How many microseconds pass from one message to the next, one way; none: as few as can be.
+    pub pace_us: u64,
     /// A directory for what has a place in the file system.
     pub dir: PathBuf,
     /// A name that no other sample has: for queues.
@@ -69,6 +71,8 @@ impl Spec {
 
 /// What the second side says when the first may start, followed by its address.
 pub(crate) const READY: &str = "ready ";
+/// What a first side of several says when it has its end; it then waits for the end of its input.
+pub(crate) const TOGETHER: &str = "together";
 
 /// Says that the first side may start, and where it is to connect.
 ///
@@ -79,6 +83,15 @@ pub fn ready(address: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{READY}{address}")?;
     Ok(stdout.flush()?)
+}
+
+/// Says that this sender could begin, and waits until all of them can.
+pub(crate) fn together() -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{TOGETHER}")?;
+    stdout.flush()?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
 }
 
 /// Plays one side and prints what it has measured: the whole of the process that a

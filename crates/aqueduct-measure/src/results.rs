@@ -20,6 +20,9 @@ pub struct Results {
     pub plan: Plan,
     /// By case and step.
     pub figures: Vec<Figure>,
+    /// What ends cost besides messages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub costs: Vec<Cost>,
     /// What could not be measured, and why.
     pub missing: Vec<Missing>,
 }
@@ -39,6 +42,21 @@ pub struct Figure {
     /// Allocations a message of both sides, where they were counted: by a sample of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocations: Option<f64>,
+}
+
+/// A figure that is none of messages, in a table of such.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// What the table is of.
+    pub table: String,
+    /// The mechanism.
+    pub row: String,
+    /// What of it.
+    pub column: String,
+    /// What the figure is in.
+    pub unit: String,
+    /// The figure.
+    pub value: Spread,
 }
 
 /// What could not be measured.
@@ -160,6 +178,7 @@ impl Results {
             versions: Vec::new(),
             plan,
             figures,
+            costs: Vec::new(),
             missing,
         })
     }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::time::timeout;
 
 use crate::case::{Case, Mechanism, Work};
-use crate::peer::{READY, Side, Spec};
+use crate::peer::{READY, Side, Spec, TOGETHER};
 use crate::placement::Placement;
 use crate::sample::{Sample, SideReport};
 
@@ -41,6 +41,8 @@ pub struct Order {
     pub count_allocations: bool,
     /// How many processes send.
     pub senders: u64,
+    /// How long from one message to the next, one way; zero: as short as can be.
+    pub pace: Duration,
     /// Messages that a queue holds.
     pub capacity: i64,
 }
@@ -56,6 +58,7 @@ impl Order {
             run: Duration::from_millis(100),
             count_allocations: false,
             senders: 1,
+            pace: Duration::ZERO,
             capacity: 10,
         }
     }
@@ -122,12 +125,17 @@ impl Runner {
             run_ms: order.run.as_millis() as u64,
             count_allocations: order.count_allocations,
             senders: order.senders,
+            pace_us: order.pace.as_micros() as u64,
             dir,
             name,
             address: self.address.clone(),
         };
         let made = Made::new(case.mechanism, &spec, order.capacity)?;
         let (mut second, mut first) = (self.command(), self.command());
+        let several = order.senders > 1;
+        if several {
+            first.stdin(Stdio::piped());
+        }
         if case.mechanism == Mechanism::Pipe {
             let ((there_rx, there_tx), (back_rx, back_tx)) = (std::io::pipe()?, std::io::pipe()?);
             second.pass(READ_FD, there_rx).pass(WRITE_FD, back_tx);
@@ -138,7 +146,18 @@ impl Runner {
         spec.side = Side::First;
         let mut firsts = vec![Process::start(first, &spec)?];
         for _ in 1..order.senders {
-            firsts.push(Process::start(self.command(), &spec)?);
+            let mut first = self.command();
+            first.stdin(Stdio::piped());
+            firsts.push(Process::start(first, &spec)?);
+        }
+        if several {
+            // Else some would have sent all before others begin.
+            for first in &mut firsts {
+                first.wait_together().await?;
+            }
+            for first in &mut firsts {
+                drop(first.stdin.take());
+            }
         }
         let mut reports = Vec::new();
         for first in firsts {
@@ -211,6 +230,8 @@ pub(crate) fn queues(spec: &Spec) -> [String; 2] {
 /// One process of a sample.
 struct Process {
     child: child::Child,
+    /// Its end lets senders begin together.
+    stdin: Option<tokio::process::ChildStdin>,
     stdout: BufReader<tokio::process::ChildStdout>,
     stderr: tokio::process::ChildStderr,
 }
@@ -222,8 +243,10 @@ impl Process {
         let stdout = child.as_tokio_mut().stdout.take();
         let stdout = stdout.context("no standard output")?;
         let stderr = child.as_tokio_mut().stderr.take();
+        let stdin = child.as_tokio_mut().stdin.take();
         Ok(Self {
             child,
+            stdin,
             stderr: stderr.context("no standard error")?,
             stdout: BufReader::new(stdout),
         })
@@ -236,6 +259,19 @@ impl Process {
         match line.strip_prefix(READY) {
             Some(address) => Ok(address.trim_end().to_owned()),
             None => Err(self.failure().await),
+        }
+    }
+
+    /// Waits until it could begin.
+    async fn wait_together(&mut self) -> anyhow::Result<()> {
+        loop {
+            let mut line = String::new();
+            if self.stdout.read_line(&mut line).await? == 0 {
+                return Err(self.failure().await);
+            }
+            if line.trim_end() == TOGETHER {
+                return Ok(());
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The work, the same for every case: one way or round trip.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -7,7 +8,7 @@ use anyhow::Context;
 use crate::check::Check;
 use crate::exec::Exec;
 use crate::message::{Message, Ring};
-use crate::peer::{Side, Spec};
+use crate::peer::{Side, Spec, together};
 use crate::sample::{Latency, SideReport};
 use crate::usage::Usage;
 
@@ -82,16 +83,30 @@ impl Session {
     pub fn sender<S: Sends>(&self, mut tx: S) -> anyhow::Result<SideReport> {
         let (ring, spec) = (self.ring, &self.spec);
         let (warm, run) = (spec.warm_up(), spec.run_time());
+        let pace = Duration::from_micros(spec.pace_us);
+        let stop = self.stop();
+        let several = stop.is_some();
+        if several {
+            together()?;
+        }
         let (tx, place) = self.exec.run(async move {
             let mut place = Place::new(ring);
-            send_for(&mut tx, &mut place, warm).await?;
+            if several {
+                let deadline = Instant::now() + warm;
+                send_while(&mut tx, &mut place, || Instant::now() < deadline).await?;
+            } else {
+                send_for(&mut tx, &mut place, warm, pace).await?;
+            }
             tx.send(ring.start()).await?;
             Ok((tx, place))
         })?;
         let before = Usage::now()?;
         let measured = async move {
             let (mut tx, mut place) = (tx, place);
-            let sent = send_for(&mut tx, &mut place, run).await?;
+            let sent = match stop {
+                Some(stop) => send_while(&mut tx, &mut place, until(stop)).await?,
+                None => send_for(&mut tx, &mut place, run, pace).await?,
+            };
             tx.send(ring.last()).await?;
             tx.flush().await?;
             Ok((tx, sent + 1))
@@ -120,10 +135,16 @@ impl Session {
             }
             Ok((rx, check))
         })?;
+        let (stop, run) = (self.stop(), self.spec.run_time());
         let measured = async move {
             let (mut rx, mut check) = (rx, check);
             while !check.is_over() {
                 rx.receive(&mut check).await?;
+                if let Some(stop) = &stop
+                    && check.end_after(run)?
+                {
+                    std::fs::write(stop, [])?;
+                }
             }
             Ok((rx, check))
         };
@@ -220,6 +241,12 @@ impl Session {
         })
     }
 
+    /// The file that appears when several senders are to stop. Were each to send for some time of
+    /// its own, the last would begin when others had ended, on few processors.
+    fn stop(&self) -> Option<PathBuf> {
+        (self.spec.senders > 1).then(|| self.spec.path("stop"))
+    }
+
     /// Runs it, counting allocations where that is asked for.
     fn counted<T: Send + 'static>(
         &self,
@@ -274,7 +301,15 @@ impl Place {
 }
 
 /// Sends for so long; looks at the clock every 64 messages, or every 256 KiB.
-async fn send_for<S: Sends>(tx: &mut S, place: &mut Place, time: Duration) -> anyhow::Result<u64> {
+async fn send_for<S: Sends>(
+    tx: &mut S,
+    place: &mut Place,
+    time: Duration,
+    pace: Duration,
+) -> anyhow::Result<u64> {
+    if !pace.is_zero() {
+        return send_paced(tx, place, time, pace).await;
+    }
     let size = place.ring.get(0).bytes.len();
     let stride = ((256 << 10) / size).clamp(1, 64);
     let deadline = Instant::now() + time;
@@ -288,6 +323,53 @@ async fn send_for<S: Sends>(tx: &mut S, place: &mut Place, time: Duration) -> an
             return Ok(sent);
         }
     }
+}
+
+/// Sends one of several senders' messages for as long as that holds.
+async fn send_while<S: Sends>(
+    tx: &mut S,
+    place: &mut Place,
+    mut holds: impl FnMut() -> bool + Send,
+) -> anyhow::Result<u64> {
+    let mut sent = 0;
+    while holds() {
+        tx.send(place.message()).await?;
+        sent += 1;
+    }
+    Ok(sent)
+}
+
+/// Whether there is no such file; it is looked for a thousand times a second at most.
+fn until(stop: PathBuf) -> impl FnMut() -> bool + Send {
+    let mut looked = Instant::now();
+    move || {
+        if looked.elapsed() < Duration::from_millis(1) {
+            return true;
+        }
+        looked = Instant::now();
+        !stop.exists()
+    }
+}
+
+/// Sends one message after another, each at its time and at once.
+async fn send_paced<S: Sends>(
+    tx: &mut S,
+    place: &mut Place,
+    time: Duration,
+    pace: Duration,
+) -> anyhow::Result<u64> {
+    let begun = Instant::now();
+    let mut sent = 0;
+    let mut due = Duration::ZERO;
+    while due < time {
+        tx.send(place.message()).await?;
+        tx.flush().await?;
+        sent += 1;
+        due += pace;
+        // Nothing else runs in a process that sends.
+        std::thread::sleep(due.saturating_sub(begun.elapsed()));
+    }
+    Ok(sent)
 }
 
 async fn call<D: Sends + Receives>(

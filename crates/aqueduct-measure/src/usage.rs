@@ -2,7 +2,7 @@
 
 use std::ops::Sub;
 
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,16 @@ impl Usage {
             waits: usage.voluntary_context_switches().unsigned_abs(),
         })
     }
+}
+
+/// Allows this process as many descriptors as the system lets it.
+///
+/// # Errors
+///
+/// Those of `setrlimit(2)`.
+pub fn allow_descriptors() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
 }
 
 impl Sub for Usage {

@@ -1,25 +1,49 @@
 //! Aqueduct's benchmarks with other libraries in the same run, each in its natural fastest use.
 
+mod iceoryx2;
 mod interprocess;
 mod ipc_channel;
+mod kept;
+#[cfg(feature = "cmake")]
+mod nng;
+mod remoc;
+mod tarpc;
+mod zeromq;
+#[cfg(feature = "cmake")]
+mod zmq;
 
 use aqueduct_measure::Case;
 use aqueduct_measure::results::Missing;
 
+/// Enough for a value of the benchmarks as Postcard has it.
+const ROOM: usize = 128;
+
 /// Those that are not here, and why.
 const ABSENT: &[(&str, &str)] = &[
+    #[cfg(not(feature = "cmake"))]
     (
         "zmq, nng",
-        "their C libraries are built with cmake, which not every machine has",
+        "their C++ and C is built from source, which takes a C++ compiler and cmake: build with \
+         --features cmake",
     ),
     (
-        "tarpc, remoc, zeromq, iceoryx2, async-mqueue",
-        "their cases are not written yet",
+        "async-mqueue",
+        "the package registry has no crate of this name",
     ),
 ];
 
 fn main() -> anyhow::Result<()> {
-    let cases: Vec<Case> = [ipc_channel::CASES, interprocess::CASES].concat();
+    let mut cases: Vec<Case> = [
+        ipc_channel::CASES,
+        interprocess::CASES,
+        zeromq::CASES,
+        tarpc::CASES,
+        remoc::CASES,
+        iceoryx2::CASES,
+    ]
+    .concat();
+    #[cfg(feature = "cmake")]
+    cases.extend([zmq::CASES, nng::CASES].concat());
     let absent = ABSENT.iter().map(|(case, reason)| Missing {
         case: (*case).to_owned(),
         reason: (*reason).to_owned(),

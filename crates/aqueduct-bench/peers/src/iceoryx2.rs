@@ -1,0 +1,128 @@
+//! iceoryx2: samples in shared memory by publish and subscribe, and events that wake the subscriber.
+
+use iceoryx2::port::listener::Listener;
+use iceoryx2::port::notifier::Notifier;
+use iceoryx2::port::publisher::Publisher;
+use iceoryx2::port::subscriber::Subscriber;
+use iceoryx2::prelude::*;
+
+use aqueduct_measure::case::{BOTH, Mechanism, Runtime};
+use aqueduct_measure::implementations::Two;
+use aqueduct_measure::peer::ready;
+use aqueduct_measure::sample::SideReport;
+use aqueduct_measure::{Case, Check, Message, Receives, Sends, Session};
+
+use crate::kept::Meeting;
+
+pub(crate) const CASES: &[Case] = &[Case {
+    name: "peer/iceoryx2",
+    mechanism: Mechanism::Own,
+    runtime: Runtime::Blocking,
+    works: BOTH,
+    sizes: &[],
+    run,
+}];
+
+/// What can go to another thread, as every end here must.
+type Shared = ipc_threadsafe::Service;
+
+/// Bytes on their way, and samples at most.
+const ROOM: usize = 8 << 20;
+const SAMPLES: usize = 128;
+
+struct Tx {
+    publisher: Publisher<Shared, [u8], ()>,
+    notifier: Notifier<Shared>,
+    /// Samples that the subscriber was not woken for, and when it is.
+    unnoticed: usize,
+    batch: usize,
+}
+
+impl Sends for Tx {
+    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
+        let sample = self.publisher.loan_slice_uninit(message.bytes.len())?;
+        sample.write_from_slice(&message.bytes).send()?;
+        self.unnoticed += 1;
+        if self.unnoticed >= self.batch {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        if self.unnoticed > 0 {
+            self.notifier.notify()?;
+            self.unnoticed = 0;
+        }
+        Ok(())
+    }
+}
+
+struct Rx {
+    subscriber: Subscriber<Shared, [u8], ()>,
+    listener: Listener<Shared>,
+}
+
+impl Receives for Rx {
+    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
+        loop {
+            if let Some(sample) = self.subscriber.receive()? {
+                return check.frame(sample.payload());
+            }
+            self.listener.blocking_wait(|_| {})?;
+        }
+    }
+}
+
+fn run(session: &Session) -> anyhow::Result<SideReport> {
+    set_log_level(LogLevel::Error);
+    let meeting = Meeting::new(session)?;
+    let spec = session.spec();
+    let mut config = Config::default();
+    let dir = spec.dir.to_str().unwrap_or_default();
+    config.global.set_root_path(&Path::new(dir.as_bytes())?);
+    let node = NodeBuilder::new()
+        .config(&config)
+        .signal_handling_mode(SignalHandlingMode::Disabled)
+        .create::<Shared>()?;
+    let samples = (ROOM / spec.size).clamp(4, SAMPLES);
+    let open = |way: &str| {
+        let name = format!("{}{way}", spec.name);
+        let data = node
+            .service_builder(&name.as_str().try_into()?)
+            .publish_subscribe::<[u8]>()
+            // Nothing may be lost.
+            .enable_safe_overflow(false)
+            .subscriber_max_buffer_size(samples)
+            .open_or_create()?;
+        let wakes = node
+            .service_builder(&name.as_str().try_into()?)
+            .event()
+            .open_or_create()?;
+        anyhow::Ok((data, wakes))
+    };
+    let (there, back) = (open("/there")?, open("/back")?);
+    let (to, from) = if session.is_first() {
+        (there, back)
+    } else {
+        (back, there)
+    };
+    let rx = Rx {
+        subscriber: from.0.subscriber_builder().create()?,
+        listener: from.1.listener_builder().create()?,
+    };
+    let publisher = to.0.publisher_builder();
+    let publisher = publisher.initial_max_slice_len(spec.size);
+    let tx = Tx {
+        publisher: publisher
+            .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
+            .create()?,
+        notifier: to.1.notifier_builder().create()?,
+        unnoticed: 0,
+        batch: samples / 4,
+    };
+    if !session.is_first() {
+        ready("")?;
+    }
+    meeting.play(session, Two { tx, rx })
+}

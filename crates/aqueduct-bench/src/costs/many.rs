@@ -1,0 +1,161 @@
+//! Many connections at once, many writers at once, and the price of latency mode.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use aqueduct_measure::stats::Spread;
+use aqueduct_measure::{Case, Placement, Ring, Runner, Work, implementations, runner};
+use futures_util::{SinkExt, StreamExt};
+use runner::Order;
+use tokio::task::JoinSet;
+
+use super::{Figure, PRICE, TIMES_AS_MUCH, Table, bind, directory, pair};
+
+const CONNECTIONS: &str = "Connections that all send messages of 64 B at once, in one process on one \
+                           thread: all together";
+const WRITERS: &str = "Processes that all send messages of 64 B at once: what one receiver gets";
+const RATE: &str = "thousand messages/s";
+
+/// How many of each.
+const COUNTS: [usize; 4] = [1, 10, 100, 1000];
+const PROCESSES: [u64; 4] = [1, 2, 10, 100];
+
+/// Cases with and without latency mode.
+const PRICED: [(&str, &str); 4] = [
+    ("pipe", "aqueduct/pipe/feed"),
+    ("unix", "aqueduct/unix/feed"),
+    ("tcp", "aqueduct/tcp/feed"),
+    ("mq", "aqueduct/mq/asyncfd"),
+];
+const PACE: Duration = Duration::from_millis(2);
+
+pub(super) async fn measure(table: &mut Table, runner: &mut Runner, quick: bool) {
+    let repetitions = if quick { 1 } else { 3 };
+    let time = Duration::from_millis(if quick { 100 } else { 700 });
+    for mechanism in ["unix", "tcp"] {
+        let mut figures = Vec::new();
+        for count in COUNTS {
+            let mut rates = Vec::new();
+            for _ in 0..repetitions {
+                rates.push(scaling(mechanism, count, time).await);
+            }
+            figures.push(rate(count, rates));
+        }
+        table.add(CONNECTIONS, mechanism, figures.into_iter().collect());
+    }
+    for (mechanism, name) in [
+        ("fifo", "aqueduct/fifo/shared"),
+        ("mq", "aqueduct/mq/asyncfd"),
+        ("mq, pool driver", "aqueduct/mq/pool"),
+    ] {
+        let mut figures = Vec::new();
+        for count in PROCESSES {
+            let mut order = Order::new(Work::OneWay, 64, Placement::Free);
+            (order.senders, order.run) = (count, time);
+            let mut rates = Vec::new();
+            for _ in 0..repetitions {
+                rates.push(sample(runner, name, &order).await.map(|it| it.rate));
+            }
+            figures.push(rate(count as usize, rates));
+        }
+        table.add(WRITERS, mechanism, figures.into_iter().collect());
+    }
+    for (mechanism, name) in PRICED {
+        let (repetitions, time) = if quick { (2, 200) } else { (5, 500) };
+        let time = Duration::from_millis(time);
+        let figures = price(runner, name, repetitions, time).await;
+        table.add(PRICE, mechanism, figures);
+    }
+}
+
+fn rate(count: usize, rates: Vec<anyhow::Result<f64>>) -> anyhow::Result<Figure> {
+    let rates = rates.into_iter().collect::<anyhow::Result<Vec<f64>>>();
+    let rates = rates.with_context(|| format!("{count} of them"))?;
+    let spread = Spread::of(rates.into_iter().map(|it| it / 1e3));
+    Ok((
+        count.to_string(),
+        RATE,
+        spread.context("nothing was measured")?,
+    ))
+}
+
+async fn sample(
+    runner: &mut Runner,
+    name: &str,
+    order: &Order,
+) -> anyhow::Result<aqueduct_measure::Sample> {
+    let cases: Vec<Case> = implementations::all();
+    let case = cases.iter().find(|it| it.name == name);
+    runner.sample(case.context("no such case")?, order).await
+}
+
+/// The receiver's processor time for a message, without latency mode and in it, in turn.
+async fn price(
+    runner: &mut Runner,
+    name: &str,
+    repetitions: usize,
+    time: Duration,
+) -> anyhow::Result<Vec<Figure>> {
+    let mut order = Order::new(Work::OneWay, 64, Placement::Free);
+    (order.warm_up, order.run, order.pace) = (time / 4, time, PACE);
+    let latency = format!("{name}/latency");
+    let (mut plain, mut polled) = (Vec::new(), Vec::new());
+    for _ in 0..repetitions {
+        plain.push(sample(runner, name, &order).await?.cpu_second_us);
+        polled.push(sample(runner, &latency, &order).await?.cpu_second_us);
+    }
+    let ratio = polled
+        .iter()
+        .zip(&plain)
+        .map(|(polled, plain)| polled / plain);
+    let of = |values: Vec<f64>| Spread::of(values).context("nothing was measured");
+    Ok(vec![
+        (TIMES_AS_MUCH.to_owned(), "", of(ratio.collect())?),
+        ("without".to_owned(), "us/message", of(plain)?),
+        ("in latency mode".to_owned(), "us/message", of(polled)?),
+    ])
+}
+
+/// Messages a second over so many connections, all at once.
+async fn scaling(mechanism: &str, count: usize, time: Duration) -> anyhow::Result<f64> {
+    let dir = directory()?;
+    let mut listener = bind(mechanism, &dir).await?;
+    let mut pairs = Vec::new();
+    for _ in 0..count {
+        pairs.push(pair(&mut listener).await?);
+    }
+    let body = Ring::new(64).get(0).bytes.clone();
+    let (mut senders, mut receivers) = (JoinSet::new(), JoinSet::new());
+    let start = Instant::now();
+    for (a, b) in pairs {
+        let ((mut tx, _), (_, mut rx)) = (a.into_frames(), b.into_frames());
+        let body = body.clone();
+        senders.spawn(async move {
+            while start.elapsed() < time {
+                for _ in 0..64 {
+                    tx.feed(body.clone()).await?;
+                }
+                // So that each has its turn: what is fed is sent with the next 64.
+                tokio::task::yield_now().await;
+            }
+            tx.close().await
+        });
+        receivers.spawn(async move {
+            let mut received = 0_u64;
+            while let Some(frame) = rx.next().await {
+                frame?;
+                received += 1;
+            }
+            io::Result::Ok(received)
+        });
+    }
+    while let Some(sent) = senders.join_next().await {
+        sent??;
+    }
+    let mut messages = 0;
+    while let Some(received) = receivers.join_next().await {
+        messages += received??;
+    }
+    Ok(messages as f64 / start.elapsed().as_secs_f64())
+}
