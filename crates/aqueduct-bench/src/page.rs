@@ -10,8 +10,8 @@ use crate::{goals, markdown, number};
 /// Pixels.
 const ROW: f64 = 20.0;
 const NAME: f64 = 215.0;
-const BAR: f64 = 480.0;
-const VALUE: f64 = 270.0;
+const BAR: f64 = 450.0;
+const VALUE: f64 = 300.0;
 
 /// Rows of ours that are shown among those of other libraries, to compare.
 const BESIDE: [&str; 2] = ["aqueduct/unix/feed", "aqueduct/unix/postcard"];
@@ -111,23 +111,26 @@ fn section(page: &mut String, results: &Results, step: &Step) {
     }
 }
 
-/// A chart for each unit that there is in one table.
+/// One chart where all is in one unit, else one for each column.
 fn costs(page: &mut String, of: &[Cost]) {
     let _ = writeln!(page, "<h2>{}</h2>", Text(&of[0].table));
-    let mut units: Vec<&str> = of.iter().map(|it| &it.unit[..]).collect();
-    units.sort_unstable();
-    units.dedup();
-    for unit in units {
-        let names = of.iter().filter(|it| it.unit == unit);
-        let bars: Vec<Bar<'_>> = names
-            .map(|it| Bar {
-                name: format!("{}, {}", it.row, it.column),
-                class: "aqueduct",
-                value: it.value,
-                more: String::new(),
-            })
+    if of.iter().all(|it| it.unit == of[0].unit) {
+        let bars: Vec<Bar<'_>> = of
+            .iter()
+            .map(|it| Bar::cost(it, format!("{}, {}", it.row, it.column)))
             .collect();
-        let _ = writeln!(page, "<p>{}</p>\n{}", Text(unit), chart(&bars));
+        let _ = writeln!(page, "<p>{}</p>\n{}", Text(&of[0].unit), chart(&bars));
+        return;
+    }
+    let row = of[0].row.as_str();
+    for column in of.iter().take_while(|it| it.row == row) {
+        let bars: Vec<Bar<'_>> = of
+            .iter()
+            .filter(|it| it.column == column.column)
+            .map(|it| Bar::cost(it, it.row.clone()))
+            .collect();
+        let title = markdown::column(column);
+        let _ = writeln!(page, "<p>{}</p>\n{}", Text(&title), chart(&bars));
     }
 }
 
@@ -142,6 +145,15 @@ struct Bar<'a> {
 }
 
 impl<'a> Bar<'a> {
+    fn cost(cost: &Cost, name: String) -> Self {
+        Self {
+            name,
+            class: "aqueduct",
+            value: cost.value,
+            more: String::new(),
+        }
+    }
+
     fn of(figure: &'a Figure, by: f64) -> Option<Self> {
         let more = figure.latency().map(|[_, p99, p999]| {
             let [p99, p999] = [p99, p999].map(|it| number::short(it.median));
