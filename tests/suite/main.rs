@@ -41,4 +41,8 @@ mod support;
 mod tcp;
 mod unix;
 mod unix_namespace;
+mod watchdog;
 mod what_is_left;
+
+// Ends a test that hangs.
+use aqueduct_watchdog as _;

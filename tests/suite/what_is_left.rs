@@ -137,7 +137,7 @@ fn descriptors() -> Vec<String> {
     own
 }
 
-/// The threads but for the harness's and this one.
+/// The threads but for the harness's, the watchdog and this one.
 fn threads() -> Vec<String> {
     let own = [nix::unistd::getpid(), nix::unistd::gettid()].map(|it| it.to_string());
     let others = names("/proc/self/task").into_iter();
@@ -145,7 +145,9 @@ fn threads() -> Vec<String> {
     others
         .filter_map(|task| {
             let name = fs::read_to_string(format!("/proc/self/task/{task}/comm")).ok()?;
-            Some(format!("thread {}", name.trim_end()))
+            Some(name.trim_end().to_owned())
         })
+        .filter(|it| it != aqueduct_watchdog::THREAD)
+        .map(|it| format!("thread {it}"))
         .collect()
 }

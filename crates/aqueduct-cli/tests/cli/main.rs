@@ -30,3 +30,6 @@ mod stdio;
 mod stop;
 mod support;
 mod tour;
+
+// Ends a test that hangs.
+use aqueduct_watchdog as _;

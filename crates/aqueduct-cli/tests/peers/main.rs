@@ -10,3 +10,6 @@ mod support;
 mod groff;
 mod python;
 mod socat;
+
+// Ends a test that hangs.
+use aqueduct_watchdog as _;
