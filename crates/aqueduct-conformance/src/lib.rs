@@ -61,6 +61,7 @@
 #![warn(missing_docs)]
 
 pub mod cases;
+mod cpu;
 mod end;
 mod every_point;
 mod link;

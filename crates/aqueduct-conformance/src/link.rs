@@ -75,9 +75,13 @@ impl From<Child> for Process {
 }
 
 impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id().expect("it was not reaped")
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = self.0.id().expect("it was not reaped");
-        kill(Pid::from_raw(pid.cast_signed()), signal).expect("it is ours");
+        let pid = Pid::from_raw(self.id().cast_signed());
+        kill(pid, signal).expect("it is ours");
     }
 
     pub(crate) async fn exit(&mut self) -> ExitStatus {

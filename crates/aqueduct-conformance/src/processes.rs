@@ -4,6 +4,8 @@
 //!
 //! [`far_end`]: crate::far_end
 
+mod load;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -17,6 +19,7 @@ use nix::sys::signal::Signal;
 use tokio::task::yield_now;
 use tokio_test::assert_pending;
 
+pub use self::load::{idle, timer};
 use crate::link::Link;
 use crate::program::{Ask, Client, Reply, Talk, body};
 use crate::{deadline, program};

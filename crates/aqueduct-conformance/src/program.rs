@@ -128,7 +128,7 @@ async fn serve(mut channel: Channel<Reply, Ask>) -> Result<(), aqueduct::Error> 
 pub(crate) struct Talk {
     pub(crate) channel: Client,
     pub(crate) peer: Process,
-    _kept: (Kept, Place),
+    pub(crate) kept: (Kept, Place),
 }
 
 impl Talk {
@@ -149,7 +149,7 @@ impl Talk {
         Self {
             channel,
             peer,
-            _kept: (kept, place),
+            kept: (kept, place),
         }
     }
 }

@@ -179,5 +179,15 @@ macro_rules! __between_processes {
         fn the_largest_message_passes_and_a_larger_one_is_refused_at_either_end() {
             $crate::run($crate::processes::largest(&$link, module_path!()));
         }
+
+        #[test]
+        fn a_timer_fires_beside_a_flood_between_processes() {
+            $crate::run($crate::processes::timer(&$link, module_path!()));
+        }
+
+        #[test]
+        fn idle_processes_use_no_cpu() {
+            $crate::processes::idle(&$link, module_path!(), "idle_processes_use_no_cpu");
+        }
     };
 }

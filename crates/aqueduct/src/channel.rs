@@ -6,6 +6,7 @@ mod memory;
 mod mock;
 mod receiver;
 mod sender;
+mod turn;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeVal;
 use tokio_test::assert_pending;
 use tokio_test::task;
 
 use super::{Pair, drop_end, end, fill, full, order, tasks};
+use crate::cpu::uses_no_cpu;
 use crate::place::Transport;
 use crate::{rerun, run};
 
@@ -70,20 +68,8 @@ pub fn idle(transport: &impl Transport, module: &str, test: &str) {
         assert_pending!(there.poll());
         assert_pending!(flush.poll());
         let tasks = async { tokio::join!(here, there, flush) };
-        let before = cpu();
-        let waited = tokio::time::timeout(Duration::from_secs(1), tasks).await;
-        let used = cpu() - before;
-        assert!(waited.is_err(), "nothing was sent");
-        assert!(used < Duration::from_millis(10), "{used:?} in a second");
+        uses_no_cpu(&[std::process::id()], tasks).await;
     });
-}
-
-/// The CPU time of this process, all threads of it.
-fn cpu() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("it can be asked");
-    let micros = |time: TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
-    let used = micros(usage.user_time()) + micros(usage.system_time());
-    Duration::from_micros(used.cast_unsigned())
 }
 
 /// After order, full buffer, end, a dropped end and a dropped runtime no descriptor is open, no

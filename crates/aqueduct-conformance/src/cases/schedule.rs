@@ -1,11 +1,9 @@
 //! Who polls: other tasks, other runtimes, none any more; and what else wants to run.
 
-use std::time::Duration;
-
-use nix::time::{ClockId, clock_gettime};
 use tokio_test::{assert_pending, task};
 
 use super::{Pair, expect, fill, message, next, send};
+use crate::cpu::{busy_if, timers};
 use crate::deadline;
 use crate::place::Transport;
 
@@ -123,13 +121,6 @@ pub async fn runtime_dropped(transport: &impl Transport) {
     }
 }
 
-/// The CPU time of this thread: what others do on the machine does not count.
-fn thread_cpu() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .expect("it can be read")
-        .into()
-}
-
 /// A timer of 10 ms fires within 50 ms of this thread's CPU time, beside a task that receives what
 /// never runs dry, and beside one that sends what never fills up.
 pub async fn timer(transport: &impl Transport) {
@@ -143,30 +134,15 @@ pub async fn timer(transport: &impl Transport) {
         let (mut sender, _receiver) = here.into_split();
         let (_sender, mut receiver) = there.into_split();
         let size = transport.promises().limit(1000).min(1000);
-        let slow = move |slow: bool| {
-            let begin = thread_cpu();
-            while slow && thread_cpu() - begin < Duration::from_micros(1) {}
-        };
         let flood = async move {
             let one = message(0, size);
             while sender.feed(one.clone()).await.is_ok() {
-                slow(sends_here);
+                busy_if(sends_here);
             }
         };
         let drain = async move {
             while receiver.recv().await.is_some_and(|it| it.is_ok()) {
-                slow(!sends_here);
-            }
-        };
-        let timer = async {
-            for _ in 0..20 {
-                let before = thread_cpu();
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                let took = thread_cpu() - before;
-                assert!(
-                    took < Duration::from_millis(50),
-                    "the timer waited {took:?}"
-                );
+                busy_if(!sends_here);
             }
         };
         // A task of its own on this thread, as a service of a program is.
@@ -175,7 +151,7 @@ pub async fn timer(transport: &impl Transport) {
         } else {
             (tokio::spawn(drain), elsewhere.spawn(flood))
         };
-        deadline(timer).await;
+        deadline(timers()).await;
         assert!(!here.is_finished() && !other.is_finished());
         here.abort();
         other.abort();

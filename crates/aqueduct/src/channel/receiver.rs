@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
 
+use super::turn::Turn;
 use crate::Error;
 use crate::codec::Decode;
 use crate::frame::BoxFrameStream;
@@ -41,6 +42,7 @@ use crate::frame::BoxFrameStream;
 pub struct Receiver<T> {
     stream: BoxFrameStream,
     codec: Box<dyn Decode<T>>,
+    turn: Turn,
     ended: bool,
 }
 
@@ -54,6 +56,7 @@ impl<T> Receiver<T> {
         Self {
             stream: Box::pin(stream),
             codec: Box::new(codec),
+            turn: Turn::default(),
             ended: false,
         }
     }
@@ -106,8 +109,12 @@ impl<T> Receiver<T> {
         if self.ended {
             return Poll::Ready(None);
         }
+        ready!(self.turn.poll(cx));
         Poll::Ready(match ready!(self.stream.as_mut().poll_next(cx)) {
-            Some(Ok(body)) => Some(self.decode(body)),
+            Some(Ok(body)) => {
+                self.turn.moved();
+                Some(self.decode(body))
+            }
             Some(Err(e)) => {
                 self.ended = true;
                 Some(Err(e.into()))
@@ -214,6 +221,24 @@ mod tests {
         }
         assert_eq!(receiver.recv().await.unwrap().unwrap(), "b");
         assert!(receiver.recv().await.is_none());
+    }
+
+    /// A transport that reads thousands of small items at once would else let one task run for half
+    /// a million of them.
+    #[tokio::test]
+    async fn items_that_are_there_are_taken_in_turns_with_other_tasks() {
+        let frames = stream::repeat_with(|| text("a"));
+        let mut receiver: Receiver<String> = Receiver::new(frames, Text);
+        tokio::task::yield_now().await;
+        let mut taken = 0;
+        while task::spawn(receiver.recv()).poll().is_ready() {
+            taken += 1;
+            assert!(taken < 10_000, "it never lets others run");
+        }
+        assert!(taken > 100, "only {taken} in a turn");
+        // The next turn.
+        tokio::task::yield_now().await;
+        assert_ready!(task::spawn(receiver.recv()).poll());
     }
 
     #[tokio::test]

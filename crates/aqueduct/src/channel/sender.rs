@@ -12,6 +12,7 @@ use futures_sink::Sink;
 use tokio::task::coop::consume_budget;
 
 use super::coalesce::{Coalesced, Shared};
+use super::turn::Turn;
 use crate::Error;
 use crate::codec::Encode;
 use crate::frame::BoxFrameSink;
@@ -82,6 +83,7 @@ pub struct Sender<T> {
     coalesced: Option<Arc<Shared>>,
     /// The last `Sink::poll_ready` was pending.
     wants_room: bool,
+    turn: Turn,
     codec: Box<dyn Encode<T>>,
     /// Empty between items.
     scratch: BytesMut,
@@ -99,6 +101,7 @@ impl<T> Sender<T> {
             closing: false,
             coalesced: None,
             wants_room: false,
+            turn: Turn::default(),
             codec: Box::new(codec),
             scratch: BytesMut::new(),
         }
@@ -304,6 +307,8 @@ impl<T> Sender<T> {
     }
 
     fn poll_reserve(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.open_sink()?;
+        ready!(self.turn.poll(cx));
         let ready = self.open_sink()?.poll_ready(cx).map_err(Error::Io);
         self.wants_room &= ready.is_pending();
         ready
@@ -312,6 +317,7 @@ impl<T> Sender<T> {
     fn start(&mut self, item: T) -> Result<(), Error> {
         self.open_sink()?;
         let frame = self.encode(item)?;
+        self.turn.moved();
         Ok(self.open_sink()?.start_send(frame)?)
     }
 

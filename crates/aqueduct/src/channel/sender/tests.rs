@@ -288,3 +288,23 @@ fn the_memory_of_a_huge_item_is_not_kept() {
     sender.scratch.reserve(SCRATCH_KEPT);
     assert!(sender.scratch.capacity() >= SCRATCH_KEPT);
 }
+
+/// A transport that takes thousands of small items before it writes would else let one task run for
+/// half a million of them.
+#[tokio::test]
+async fn items_that_there_is_room_for_are_taken_in_turns_with_other_tasks() {
+    use futures_util::{SinkExt, sink};
+
+    let frames = sink::drain::<Bytes>().sink_map_err(io::Error::other);
+    let mut sender: Sender<&str> = Sender::new(frames, Text);
+    tokio::task::yield_now().await;
+    let mut taken = 0;
+    while task::spawn(sender.feed("a")).poll().is_ready() {
+        taken += 1;
+        assert!(taken < 10_000, "it never lets others run");
+    }
+    assert!(taken > 100, "only {taken} in a turn");
+    // The next turn.
+    tokio::task::yield_now().await;
+    assert_ready_ok!(task::spawn(sender.feed("a")).poll());
+}
