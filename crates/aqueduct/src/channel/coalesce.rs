@@ -1,7 +1,8 @@
 //! [`Coalesced`]: a sink that gathers what one burst of sends gives it.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
@@ -14,6 +15,7 @@ use std::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::runtime::Handle;
+use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
 
 use super::DEFAULT_CLOSE_TIMEOUT;
@@ -43,6 +45,9 @@ struct State {
     manned: bool,
     /// A burst: the flusher will flush.
     burst: bool,
+    /// The sending task has not paused, Tokio made it yield: the burst is not over when the flusher
+    /// has flushed.
+    goes_on: bool,
     /// What the flusher met, for the next call.
     error: Option<io::Error>,
     /// The sender was dropped.
@@ -92,6 +97,7 @@ impl Coalesced {
                 sink: Some(sink),
                 manned: false,
                 burst: false,
+                goes_on: false,
                 error: None,
                 gone: false,
             }),
@@ -129,8 +135,30 @@ impl Shared {
         operation(sink.as_mut(), &mut both)
     }
 
-    /// Queues the frame, once, and flushes, unless the flusher is about to.
-    pub(super) fn poll_send(
+    /// Waits for the task's share of the processor: a loop that never waits would otherwise never let
+    /// the burst go.
+    pub(super) async fn turn(&self) {
+        poll_fn(|cx| match coop::poll_proceed(cx) {
+            Poll::Ready(budget) => {
+                budget.made_progress();
+                Poll::Ready(())
+            }
+            Poll::Pending => {
+                let mut state = lock(&self.state);
+                state.goes_on = state.burst;
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Queues the frame, and flushes, unless the flusher is about to.
+    pub(super) async fn send(self: &Arc<Self>, frame: Bytes) -> io::Result<()> {
+        let mut frame = Some(frame);
+        poll_fn(|cx| self.poll_send(cx, &mut frame)).await
+    }
+
+    fn poll_send(
         self: &Arc<Self>,
         cx: &Context<'_>,
         frame: &mut Option<Bytes>,
@@ -234,6 +262,8 @@ impl Future for Flusher {
         {
             let mut both = Context::from_waker(&shared.both);
             match sink.as_mut().poll_flush(&mut both) {
+                // Another turn, when the sending task has had its own.
+                Poll::Ready(Ok(())) if mem::take(&mut state.goes_on) => cx.waker().wake_by_ref(),
                 Poll::Ready(Ok(())) => state.burst = false,
                 Poll::Ready(Err(error)) => {
                     state.burst = false;

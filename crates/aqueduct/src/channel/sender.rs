@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_sink::Sink;
-use tokio::task::coop::consume_budget;
 
 use super::coalesce::{Coalesced, Shared};
 use super::turn::Turn;
@@ -110,7 +109,8 @@ impl<T> Sender<T> {
     /// Lets each burst of [`send`](Self::send)s go together, which makes a loop of them several times
     /// as fast: the first is written at once, as ever, and what is sent after it is written together
     /// as soon as the sending task waits for anything or yields. Tokio makes it yield after 128
-    /// sends at the latest, and a full buffer (64 KiB, on pipes 8 KiB) makes it wait.
+    /// sends at the latest, which does not end the burst, and a full buffer (64 KiB, on pipes 8 KiB)
+    /// makes it wait.
     ///
     /// What changes is what `Ok` of a `send` says: of the first of a burst that it was handed to the
     /// system, of the others that this is about to happen. So:
@@ -157,12 +157,12 @@ impl<T> Sender<T> {
             self.feed(item).await?;
             return self.flush().await;
         };
-        let shared = Arc::clone(shared);
-        // A loop that never waits would otherwise never let the burst go.
-        consume_budget().await;
+        shared.turn().await;
         self.open_sink()?;
-        let mut frame = Some(self.encode(item)?);
-        poll_fn(|cx| shared.poll_send(cx, &mut frame)).await?;
+        let frame = self.encode(item)?;
+        if let Some(shared) = &self.coalesced {
+            shared.send(frame).await?;
+        }
         Ok(())
     }
 

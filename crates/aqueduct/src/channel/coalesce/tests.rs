@@ -68,6 +68,32 @@ async fn a_loop_that_never_waits_does_not_hold_back_more_than_tokio_lets_it() {
     assert!(!gate.state().queued.is_empty(), "nothing was gathered");
 }
 
+/// A loop of sends is one burst, however often Tokio has its task yield: only its first item goes by
+/// itself. Once the task has paused, the next is the first again.
+#[tokio::test]
+async fn a_burst_goes_on_when_tokio_makes_the_task_yield() {
+    let (gate, mut sender) = sender();
+    let written = |gate: &mock::Gate| gate.state().sent.len();
+    let mut steps = Vec::new();
+    let mut before = 0;
+    for _ in 0..1_000 {
+        sender.send("x").await.unwrap();
+        let now = written(&gate);
+        if now > before {
+            steps.push(now - before);
+            before = now;
+        }
+    }
+    assert!(steps.len() > 5, "{steps:?}");
+    assert_eq!(steps[0], 1);
+    assert!(steps[1..].iter().all(|it| *it > 20), "{steps:?}");
+    yield_now().await;
+    assert_eq!(written(&gate), 1_000);
+    yield_now().await;
+    sender.send("y").await.unwrap();
+    assert_eq!(written(&gate), 1_001);
+}
+
 #[tokio::test]
 async fn a_send_that_waits_queues_its_item_once_however_often_it_is_polled() {
     let (gate, mut sender) = sender();
