@@ -1,6 +1,7 @@
 //! Unix stream sockets: whose path it is, and who may connect.
 
 mod contention;
+mod halves;
 mod mode;
 mod path;
 mod waiting;

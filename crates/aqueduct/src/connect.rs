@@ -166,7 +166,6 @@ mod pair;
 mod peer;
 mod queue;
 mod send_only;
-mod shared_socket;
 mod two_way;
 mod typed;
 

@@ -2,17 +2,22 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use nix::poll::PollFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
-use tokio::runtime::Handle;
-use tokio::task::coop::consume_budget;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::coop::{consume_budget, poll_proceed};
 
+use crate::latency::{Next, Polling, Round};
 use crate::{fd, sys};
+
+/// From so many operations without a wait on what comes is a stream.
+const STREAM: u32 = 2;
 
 type Registration = AsyncFd<Arc<OwnedFd>>;
 
@@ -50,6 +55,15 @@ pub(crate) struct Source {
     interest: Interest,
     /// Whether a peer can come back after "closed". A socket's never does.
     reopens: bool,
+    /// How a wait for input begins, where it may be short; see [`Source::looking_again`].
+    polling: Option<Polling>,
+    /// An operation has said `WouldBlock`. Before that nothing may be read unasked: a FIFO that
+    /// no writer has opened yet gives the end of the stream to whoever reads.
+    was_empty: AtomicBool,
+    /// An operation has said so since the last one that was done.
+    is_empty: AtomicBool,
+    /// How many operations were done since the last wait; see [`Source::expect_more`].
+    done: AtomicU32,
     /// The runtime of the first registration, so that a later one lands there too, whichever
     /// thread or executor polls.
     runtime: Handle,
@@ -77,9 +91,33 @@ impl Source {
             assumed_closed: AtomicBool::new(false),
             interest,
             reopens,
+            polling: None,
+            was_empty: AtomicBool::new(false),
+            is_empty: AtomicBool::new(false),
+            done: AtomicU32::new(0),
             runtime,
             fd,
         })
+    }
+
+    /// Has a wait for input begin with a few tries, the processor offered to other processes before
+    /// each, for as long as that pays: the peer of a conversation often answers before this process
+    /// could go to sleep and be woken.
+    ///
+    /// Not in a multi-thread runtime: another of its threads sleeps in `epoll_wait(2)` meanwhile, and
+    /// would be woken by all that is read here.
+    pub(crate) fn looking_again(mut self) -> Self {
+        if self.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            self.polling = Some(Polling::new(Duration::ZERO));
+        }
+        self
+    }
+
+    /// Says that the last operation may have left something: this is a stream and no conversation.
+    pub(crate) fn expect_more(&self) {
+        if self.polling.is_some() {
+            self.done.store(STREAM, Ordering::Relaxed);
+        }
     }
 
     /// Says that the peer is known to be gone although this descriptor will not report it: wait
@@ -150,7 +188,13 @@ impl Source {
             return result;
         }
         // Not under the lock: the operation may be a caller's, and may come back here.
-        self.current().try_io(interest, |fd| op(fd.as_fd()))
+        self.current().try_io(interest, |fd| {
+            let result = op(fd.as_fd());
+            if self.polling.is_some() {
+                self.note(would_block(&result));
+            }
+            result
+        })
     }
 
     /// Runs a non-blocking operation to its end: waits for readiness, tries, and waits again for
@@ -162,6 +206,16 @@ impl Source {
         interest: Interest,
         mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
+        if self.polling.is_some() && interest.is_readable() {
+            consume_budget().await;
+            let result = self.try_io(interest, &mut op);
+            if !(would_block(&result) || interrupted(&result)) {
+                return result;
+            }
+            if let Some(result) = self.look_again(&mut op) {
+                return result;
+            }
+        }
         loop {
             self.ready(interest).await?;
             let result = self.try_io(interest, &mut op);
@@ -180,12 +234,79 @@ impl Source {
         mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         loop {
-            ready!(self.poll_ready(cx, direction))?;
+            match self.poll_ready(cx, direction) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending if direction == Direction::Read => {
+                    let budget = ready!(poll_proceed(cx));
+                    let result = self.look_again(&mut op);
+                    return match result {
+                        Some(result) => {
+                            budget.made_progress();
+                            Poll::Ready(result)
+                        }
+                        None => Poll::Pending,
+                    };
+                }
+                Poll::Pending => return Poll::Pending,
+            }
             let result = self.try_io(direction.interest(), &mut op);
             if !(would_block(&result) || interrupted(&result)) {
                 return Poll::Ready(result);
             }
         }
+    }
+
+    /// Tries a few times whether there is input by now, whatever readiness says. `None`: it would
+    /// block still, so wait.
+    ///
+    /// Not within a stream: whoever gives the processor away for each piece of it is made to wait by
+    /// the scheduler, and the two processes take turns for each.
+    ///
+    /// An event that tells of what is read here comes later all the same. It then costs one try
+    /// that would block.
+    fn look_again<R>(
+        &self,
+        mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> Option<io::Result<R>> {
+        let polling = self.polling.as_ref()?;
+        if !self.was_empty.load(Ordering::Relaxed) {
+            return None;
+        }
+        let done = self.done.swap(0, Ordering::Relaxed);
+        let mut round = Round::default();
+        if done >= STREAM {
+            if self.is_empty.load(Ordering::Relaxed) {
+                return None;
+            }
+            let result = op(self.as_fd());
+            self.note(would_block(&result));
+            return (!would_block(&result) && !interrupted(&result)).then_some(result);
+        }
+        while polling.next(&mut round) == Next::Again {
+            let result = op(self.as_fd());
+            self.note(would_block(&result));
+            if !(would_block(&result) || interrupted(&result)) {
+                polling.done(&mut round);
+                return Some(result);
+            }
+        }
+        None
+    }
+
+    /// Takes note of an operation that would block, or was done.
+    fn note(&self, blocked: bool) {
+        self.is_empty.store(blocked, Ordering::Relaxed);
+        if blocked {
+            self.was_empty.store(true, Ordering::Relaxed);
+        } else {
+            let done = self.done.load(Ordering::Relaxed);
+            self.done.store(done.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// The descriptor, which stays open for as long as this is kept.
+    pub(crate) fn share(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
     }
 
     /// Deregisters and gives the descriptor back, still in non-blocking mode.
@@ -265,3 +386,6 @@ fn would_block<R>(result: &io::Result<R>) -> bool {
 fn interrupted<R>(result: &io::Result<R>) -> bool {
     matches!(result, Err(e) if e.kind() == io::ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+mod tests;

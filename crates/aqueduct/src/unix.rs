@@ -2,7 +2,8 @@
 //! descriptors.
 //!
 //! [`bind`] gives a [`Listener`], a `Stream` of [`UnixStream`]s; [`connect`] gives a `UnixStream`.
-//! An [`Address`] is a path, or a name in Linux's abstract namespace, written `@name`.
+//! An [`Address`] is a path, or a name in Linux's abstract namespace, written `@name`. [`into_split`]
+//! takes the two directions of a stream apart.
 //!
 //! # The socket's file
 //! A socket bound to a path is a file there, and who may write to that file may connect (unix(7),
@@ -48,6 +49,7 @@ mod credentials;
 mod descriptors;
 mod directory;
 mod error;
+pub(crate) mod halves;
 mod listener;
 mod lock;
 mod message_error;
@@ -64,6 +66,7 @@ pub use self::connect::{
 pub use self::credentials::{Credentials, peer_credentials, peer_pidfd};
 pub use self::descriptors::{DEFAULT_MAX_FDS, MAX_FDS, recv_with_fds, send_with_fds};
 pub use self::error::Error;
+pub use self::halves::{ReadHalf, WriteHalf, into_split};
 pub use self::listener::Listener;
 pub use self::message_error::MessageError;
 pub use self::stale::{is_served, remove_stale};

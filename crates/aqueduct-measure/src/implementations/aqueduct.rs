@@ -344,7 +344,7 @@ fn shared(session: &Session) -> anyhow::Result<SideReport> {
     )
 }
 
-type UnixHalves = Framed<tokio::net::unix::OwnedWriteHalf, tokio::net::unix::OwnedReadHalf>;
+type UnixHalves = Framed<aqueduct::unix::WriteHalf, aqueduct::unix::ReadHalf>;
 
 fn unix(session: &Session) -> anyhow::Result<UnixHalves> {
     let path = session.spec().path("socket");
@@ -357,7 +357,7 @@ fn unix(session: &Session) -> anyhow::Result<UnixHalves> {
             ready("")?;
             listener.accept().await?.0
         };
-        let (rx, tx) = stream.into_split();
+        let (rx, tx) = aqueduct::unix::into_split(stream)?;
         Ok((
             Some(FramedWrite::new(tx, Framing::length())),
             Some(FramedRead::new(rx, Framing::length())),

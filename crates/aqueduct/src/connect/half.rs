@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::{tcp, unix};
+use tokio::net::tcp;
 
 use crate::latency::Polled;
-use crate::{fifo, sys};
+use crate::{fifo, sys, unix};
 
 /// A boxed [`Half`].
 pub(super) type BoxHalf = Box<dyn Half + Send + Unpin>;
@@ -105,9 +105,9 @@ impl Half for tcp::OwnedReadHalf {
     }
 }
 
-impl Half for unix::OwnedReadHalf {
+impl Half for unix::ReadHalf {
     fn stop(&mut self) -> Rest {
-        cut_off(self.as_ref())
+        cut_off(self)
     }
 }
 

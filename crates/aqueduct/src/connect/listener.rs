@@ -113,7 +113,7 @@ impl Listener {
         let framing = self.framing.clone();
         let accepted = match &self.inner {
             Inner::Tcp(_) => tcp_connection(TcpStream::from_std(socket.into())?, framing),
-            Inner::Unix(_) => unix_connection(UnixStream::from_std(socket.into())?, framing),
+            Inner::Unix(_) => unix_connection(UnixStream::from_std(socket.into())?, framing)?,
             _ => {
                 let max_message = framing.get_max_frame();
                 let socket = seqpacket::Socket::from_shared(socket.into(), max_message)?;
@@ -223,7 +223,7 @@ impl Stream for Listener {
             }
             Inner::Unix(listener) => {
                 let next = ready!(Pin::new(listener).poll_next(cx));
-                next.map(|it| it.map(|stream| unix_connection(stream, framing())))
+                next.map(|it| it.and_then(|stream| unix_connection(stream, framing())))
             }
             Inner::Packets(listener) => {
                 let next = ready!(Pin::new(listener).poll_next(cx));
@@ -252,9 +252,9 @@ pub(super) fn tcp_connection(stream: TcpStream, framing: Framing) -> Connection 
     Connection::bytes(bytes, framing, SOCKET_CHUNK, peer)
 }
 
-pub(super) fn unix_connection(stream: UnixStream, framing: Framing) -> Connection {
+pub(super) fn unix_connection(stream: UnixStream, framing: Framing) -> io::Result<Connection> {
     let peer = peer_credentials(&stream).map_or(Peer::Unknown, Peer::Unix);
-    let (reader, writer) = stream.into_split();
+    let (reader, writer) = unix::into_split(stream)?;
     let bytes = ByteStream::of(reader, writer);
-    Connection::bytes(bytes, framing, SOCKET_CHUNK, peer)
+    Ok(Connection::bytes(bytes, framing, SOCKET_CHUNK, peer))
 }

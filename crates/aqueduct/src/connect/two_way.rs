@@ -11,11 +11,11 @@ use super::byte_stream::ByteStream;
 use super::descriptor::{self, Found};
 use super::listener::{Inner, Listener, SOCKET_CHUNK, tcp_connection, unix_connection};
 use super::open::{FILE_CHUNK, command, failed};
-use super::{Asked, Connection, Error, Limit, Options, Peer, shared_socket};
+use super::{Asked, Connection, Error, Limit, Options, Peer};
 use crate::blocking::{BlockingReader, BlockingWriter};
 use crate::endpoint::{self, Endpoint, UnixName};
 use crate::frame::PIPE_CHUNK;
-use crate::unix::{peer_credentials, seqpacket};
+use crate::unix::{halves, peer_credentials, seqpacket};
 use crate::{stdio, tcp, unix};
 
 impl Options {
@@ -55,7 +55,9 @@ impl Options {
             Endpoint::Unix(unix) => {
                 let stream = self.unix_options().connect(unix_address(unix)).await;
                 let stream = stream.map_err(|error| self.unix_error(endpoint, error))?;
-                Ok(unix_connection(stream, framing).polled(self.poll_for))
+                let connection =
+                    unix_connection(stream, framing).map_err(|e| failed(endpoint, e))?;
+                Ok(connection.polled(self.poll_for))
             }
             Endpoint::UnixPacket(unix) => {
                 let options = self.unix_options();
@@ -184,7 +186,7 @@ impl Options {
             // Whatever cannot be connected was refused before.
             _ => {
                 let peer = socket_peer(&fd);
-                let (reader, writer) = shared_socket::split(fd).map_err(failed)?;
+                let (reader, writer) = halves::split(fd).map_err(failed)?;
                 let bytes = ByteStream::join(reader, writer);
                 Ok(Connection::bytes(bytes, framing, SOCKET_CHUNK, peer).polled(self.poll_for))
             }

@@ -135,14 +135,14 @@ impl Receiver {
     ///
     /// Those of [`from_file_unchecked`](Self::from_file_unchecked).
     pub fn from_owned_fd_unchecked(owned_fd: OwnedFd) -> io::Result<Self> {
-        let source = Source::new(owned_fd, Interest::READABLE)?;
+        let source = Source::new(owned_fd, Interest::READABLE)?.looking_again();
         let log = Log::receiver(&source);
         Ok(Self { source, log })
     }
 
     /// An end that is a part of another one, which logs for both.
     pub(crate) fn within(owned_fd: OwnedFd) -> io::Result<Self> {
-        let source = Source::new(owned_fd, Interest::READABLE)?;
+        let source = Source::new(owned_fd, Interest::READABLE)?.looking_again();
         let log = Log::silent();
         Ok(Self { source, log })
     }
@@ -338,6 +338,9 @@ impl AsyncRead for Receiver {
         let read = this
             .source
             .poll_io(cx, Direction::Read, |fd| sys::read_buf(fd, buf));
+        if buf.remaining() == 0 {
+            this.source.expect_more();
+        }
         Poll::Ready(this.log.read(ready!(read), room).map(drop))
     }
 }

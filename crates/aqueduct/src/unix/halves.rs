@@ -1,13 +1,19 @@
-//! A stream socket whose open file description others share: never made non-blocking.
+//! [`ReadHalf`], [`WriteHalf`]: the two directions of a stream socket, each waited for alone.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::task::coop;
+use tokio::time::{Sleep, sleep};
 
 use crate::source::{Direction, Source};
 use crate::sys;
@@ -15,40 +21,166 @@ use crate::sys;
 /// Neither waits nor raises a signal, whatever the mode of the descriptor (`send(2)`).
 const NOW: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
-pub(super) struct SharedReader(Source);
+/// After so many writes that did not have to wait the registration for writing is given up.
+const CALM: u32 = 64;
 
-pub(super) struct SharedWriter(Source);
+/// How long a write waits before it tries again where no descriptor is free to wait with.
+const PAUSE: Duration = Duration::from_millis(10);
 
-/// The two directions of a connected stream socket.
-pub(super) fn split(fd: OwnedFd) -> io::Result<(SharedReader, SharedWriter)> {
-    // A duplicate, since epoll takes each descriptor once, and a registration for both directions
-    // would be woken for reading by its own writes.
-    let write = Source::socket(fd.try_clone()?, Interest::WRITABLE)?;
-    Ok((
-        SharedReader(Source::socket(fd, Interest::READABLE)?),
-        SharedWriter(write),
-    ))
+/// Splits a stream into its two directions, to be used from two tasks.
+///
+/// As Tokio's `UnixStream::into_split`, but quicker where questions and answers alternate: a
+/// `UnixStream` is registered for both directions, and is woken whenever the peer has read what it
+/// wrote. Here a direction is registered when it waits, writing on a duplicate of the descriptor that
+/// is kept for as long as writes have to wait.
+///
+/// # Errors
+///
+/// What `epoll_ctl(2)` says: `ENOSPC` or `ENOMEM`; there is no Tokio runtime.
+///
+/// # Examples
+///
+/// ```
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (here, there) = tokio::net::UnixStream::pair()?;
+/// let (_, mut write) = aqueduct::unix::into_split(here)?;
+/// let (mut read, _write) = aqueduct::unix::into_split(there)?;
+/// write.write_all(b"hello").await?;
+/// drop(write);
+/// let mut said = String::new();
+/// read.read_to_string(&mut said).await?;
+/// assert_eq!(said, "hello");
+/// # Ok(())
+/// # }
+/// ```
+pub fn into_split(stream: UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {
+    split(stream.into_std()?.into())
 }
 
-impl AsyncRead for SharedReader {
+/// The two directions of a connected stream socket of any family. Its mode is left as it is, since no
+/// call here depends on it: its open file description may be shared.
+pub(crate) fn split(fd: OwnedFd) -> io::Result<(ReadHalf, WriteHalf)> {
+    let source = Source::socket(fd, Interest::READABLE)?.looking_again();
+    let fd = source.share();
+    let write = WriteHalf {
+        fd,
+        waiting: None,
+        calm: 0,
+        pause: None,
+    };
+    Ok((ReadHalf(source), write))
+}
+
+/// The reading half of a stream; see [`into_split`].
+///
+/// # Cancel safety
+///
+/// A read that is dropped has taken nothing, `read_exact` and its like excepted: they may have taken a
+/// part.
+#[derive(Debug)]
+pub struct ReadHalf(Source);
+
+/// The writing half of a stream; see [`into_split`].
+///
+/// Shutting it down, or dropping it, ends this direction: the peer reads what was written, then the
+/// end.
+///
+/// # Cancel safety
+///
+/// A write that is dropped has written nothing, `write_all` and its like excepted: they may have
+/// written a part.
+#[derive(Debug)]
+pub struct WriteHalf {
+    fd: Arc<OwnedFd>,
+    /// A duplicate, since epoll takes each descriptor once, registered for writing alone.
+    waiting: Option<Source>,
+    /// How many writes in a row did not wait.
+    calm: u32,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl AsyncRead for ReadHalf {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let step = |fd: BorrowedFd<'_>| sys::recv_buf(fd, buf);
-        self.0.poll_io(cx, Direction::Read, step).map_ok(drop)
+        let read = self.0.poll_io(cx, Direction::Read, step).map_ok(drop);
+        if buf.remaining() == 0 {
+            self.0.expect_more();
+        }
+        read
     }
 }
 
-impl AsyncWrite for SharedWriter {
+impl WriteHalf {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: impl Fn(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(source) = &self.waiting {
+                let Poll::Ready(sent) = source.poll_io(cx, Direction::Write, &send) else {
+                    self.calm = 0;
+                    return Poll::Pending;
+                };
+                self.calm += 1;
+                if self.calm >= CALM {
+                    self.waiting = None;
+                }
+                return Poll::Ready(sent);
+            }
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            let budget = ready!(coop::poll_proceed(cx));
+            match send(self.fd.as_fd()) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.wait()?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                sent => {
+                    budget.made_progress();
+                    return Poll::Ready(sent);
+                }
+            }
+        }
+    }
+
+    /// Has the next try wait for room.
+    fn wait(&mut self) -> io::Result<()> {
+        let registered = self.fd.try_clone();
+        let registered = registered.and_then(|fd| Source::socket(fd, Interest::WRITABLE));
+        match registered {
+            Ok(source) => {
+                self.calm = 0;
+                self.waiting = Some(source);
+            }
+            Err(e) if is_shortage(&e) => self.pause = Some(Box::pin(sleep(PAUSE))),
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+}
+
+/// Whether descriptors, memory or epoll watches are short, which passes.
+fn is_shortage(error: &io::Error) -> bool {
+    let short = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOSPC];
+    error.raw_os_error().is_some_and(|it| short.contains(&it))
+}
+
+impl AsyncWrite for WriteHalf {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let step = |fd: BorrowedFd<'_>| SockRef::from(&fd).send_with_flags(buf, NOW);
-        self.0.poll_io(cx, Direction::Write, step)
+        let send = |fd: BorrowedFd<'_>| SockRef::from(&fd).send_with_flags(buf, NOW);
+        self.get_mut().poll_send(cx, send)
     }
 
     fn poll_write_vectored(
@@ -56,8 +188,8 @@ impl AsyncWrite for SharedWriter {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let step = |fd: BorrowedFd<'_>| SockRef::from(&fd).send_vectored_with_flags(bufs, NOW);
-        self.0.poll_io(cx, Direction::Write, step)
+        let send = |fd: BorrowedFd<'_>| SockRef::from(&fd).send_vectored_with_flags(bufs, NOW);
+        self.get_mut().poll_send(cx, send)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -69,7 +201,7 @@ impl AsyncWrite for SharedWriter {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(match SockRef::from(&self.0).shutdown(Shutdown::Write) {
+        Poll::Ready(match SockRef::from(&self.fd).shutdown(Shutdown::Write) {
             // The peer has gone already.
             Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
@@ -77,10 +209,22 @@ impl AsyncWrite for SharedWriter {
     }
 }
 
-/// As tokio's write halves do: the peer sees the end, whoever else holds a duplicate.
-impl Drop for SharedWriter {
+/// As Tokio's write halves do: the peer sees the end, whoever else holds a duplicate.
+impl Drop for WriteHalf {
     fn drop(&mut self) {
         // It fails only where there is no peer any more.
-        let _ = SockRef::from(&self.0).shutdown(Shutdown::Write);
+        let _ = SockRef::from(&self.fd).shutdown(Shutdown::Write);
+    }
+}
+
+impl AsFd for ReadHalf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for WriteHalf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }

@@ -34,7 +34,7 @@ pub struct Receiver {
 
 impl Receiver {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let source = Source::new(fd, Interest::READABLE)?;
+        let source = Source::new(fd, Interest::READABLE)?.looking_again();
         let log = Log::receiver(&source);
         Ok(Self {
             source,

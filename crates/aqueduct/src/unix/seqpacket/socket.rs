@@ -15,6 +15,7 @@ use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
 use super::{Receiver, Sender};
+use crate::frame::Slabs;
 use crate::source::{Direction, Source};
 use crate::unix::descriptors::{check, check_limit, recv_now, send_now};
 use crate::unix::{Credentials, MessageError, peer_credentials, peer_pidfd};
@@ -26,10 +27,16 @@ pub const DEFAULT_MAX_MESSAGE: usize = 1024 * 1024;
 const SEND_OVERHEAD: usize = 32;
 
 thread_local! {
-    /// Where messages are received before they are copied into an allocation of their own size.
-    /// One per thread, not per socket, so that many connections cost no memory. Its pages are the
-    /// kernel's until a large message touches them.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Where messages are received, and what they are copied into. One per thread, not per socket, so that
+/// many connections cost no memory.
+#[derive(Default)]
+struct Scratch {
+    /// Its pages are the kernel's until a large message touches them.
+    buffer: Vec<u8>,
+    slabs: Slabs,
 }
 
 /// A message, and the descriptors that came with it.
@@ -87,7 +94,7 @@ impl Socket {
             buffer = socket.send_buffer_size()?;
         }
         Ok(Self {
-            source: Source::socket(fd, Interest::READABLE)?,
+            source: Source::socket(fd, Interest::READABLE)?.looking_again(),
             writing: OnceLock::new(),
             reset: AtomicBool::new(false),
             max_receive: max_message,
@@ -405,23 +412,24 @@ fn check_socket(fd: &OwnedFd) -> io::Result<()> {
     socket.set_passcred(false)
 }
 
-/// Receives one message of at most `limit` bytes into an allocation of its own.
+/// Receives one message of at most `limit` bytes; what keeps it keeps little more.
 fn receive(fd: BorrowedFd<'_>, limit: usize, max_fds: usize) -> io::Result<Option<Message>> {
-    let into = |scratch: &mut Vec<u8>| {
-        if scratch.len() < limit {
+    let into = |scratch: &mut Scratch| {
+        let Scratch { buffer, slabs } = scratch;
+        if buffer.len() < limit {
             // Fresh zeroed memory and not `resize`, which would touch every page.
-            *scratch = vec![0; limit];
+            *buffer = vec![0; limit];
         }
-        let (len, fds) = receive_into(fd, &mut scratch[..limit], max_fds)?;
+        let (len, fds) = receive_into(fd, &mut buffer[..limit], max_fds)?;
         Ok((len > 0).then(|| Message {
-            body: Bytes::copy_from_slice(&scratch[..len]),
+            body: slabs.copy_one(&buffer[..len]),
             fds,
         }))
     };
     SCRATCH
         .try_with(|scratch| into(&mut scratch.borrow_mut()))
         // Only in the last moments of a thread.
-        .unwrap_or_else(|_| into(&mut Vec::new()))
+        .unwrap_or_else(|_| into(&mut Scratch::default()))
 }
 
 fn receive_into(

@@ -1,0 +1,172 @@
+//! `into_split`: the two directions of a stream, each registered when it waits.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use aqueduct::unix::{ReadHalf, WriteHalf, into_split};
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio_test::{assert_pending, assert_ready_ok, task};
+
+use crate::mq_open::run_alone;
+use crate::support::{deadline, is_peer};
+
+fn pair() -> ((ReadHalf, WriteHalf), (ReadHalf, WriteHalf)) {
+    let (a, b) = UnixStream::pair().expect("a pair");
+    (
+        into_split(a).expect("a half"),
+        into_split(b).expect("a half"),
+    )
+}
+
+/// What the epoll instances of this process are to report of the socket that `fd` is of: for each
+/// registration of it, by whichever descriptor, its events (`proc_pid_fdinfo(5)`). Several descriptors
+/// may be of one epoll instance.
+fn registrations(fd: impl AsFd) -> Vec<u32> {
+    let link = |fd: RawFd| fs::read_link(format!("/proc/self/fd/{fd}")).ok();
+    let socket = link(fd.as_fd().as_raw_fd()).expect("it is open");
+    let mut found = Vec::new();
+    for info in fs::read_dir("/proc/self/fdinfo").expect("/proc") {
+        // Closed meanwhile, by another test.
+        let Ok(text) = fs::read_to_string(info.expect("an entry").path()) else {
+            continue;
+        };
+        for line in text.lines().filter_map(|it| it.strip_prefix("tfd:")) {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let (Some(number), Some(events), Some(data)) =
+                (words.first(), words.get(2), words.get(4))
+            else {
+                continue;
+            };
+            if number.parse().ok().and_then(link) == Some(socket.clone()) {
+                let events = u32::from_str_radix(events, 16).expect("a number");
+                found.push(((*data).to_owned(), events));
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found.into_iter().map(|(_, events)| events).collect()
+}
+
+fn writing(registrations: &[u32]) -> usize {
+    let wanted = libc::EPOLLOUT as u32;
+    registrations.iter().filter(|it| **it & wanted != 0).count()
+}
+
+/// Writes until the socket's buffer is full.
+async fn fill(write: &mut WriteHalf) -> usize {
+    let mut filled = 0;
+    let block = [7; 4096];
+    loop {
+        let mut writing = task::spawn(write.write(&block));
+        match writing.poll() {
+            std::task::Poll::Ready(n) => filled += n.expect("it is written"),
+            std::task::Poll::Pending => return filled,
+        }
+        // Tokio gives a task no more than its share in one turn.
+        drop(writing);
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn drain(read: &mut ReadHalf, bytes: usize) {
+    let mut all = vec![0; bytes];
+    deadline(read.read_exact(&mut all))
+        .await
+        .expect("they come");
+}
+
+#[tokio::test]
+async fn only_what_waits_is_registered() {
+    let ((_read, mut write), (mut there, _back)) = pair();
+    let before = registrations(&write);
+    assert_eq!((before.len(), writing(&before)), (1, 0), "{before:x?}");
+
+    let filled = fill(&mut write).await;
+    assert_eq!(writing(&registrations(&write)), 1);
+    drain(&mut there, filled).await;
+
+    // Given up once writing has not had to wait for a while.
+    for _ in 0..200 {
+        deadline(write.write_all(b"x"))
+            .await
+            .expect("there is room");
+        drain(&mut there, 1).await;
+    }
+    assert_eq!(registrations(&write), before);
+}
+
+#[tokio::test]
+async fn a_full_buffer_makes_a_write_wait_and_a_reader_wakes_it() {
+    let ((_read, mut write), (mut there, _back)) = pair();
+    // Twice, since the second time it is registered already.
+    for _ in 0..2 {
+        let filled = fill(&mut write).await;
+        let mut late = task::spawn(write.write(b"late"));
+        assert_pending!(late.poll());
+        drain(&mut there, filled).await;
+        let woken = async {
+            while !late.is_woken() {
+                tokio::task::yield_now().await;
+            }
+        };
+        deadline(woken).await;
+        assert_eq!(assert_ready_ok!(late.poll()), 4);
+        drop(late);
+        drain(&mut there, 4).await;
+    }
+}
+
+#[tokio::test]
+async fn dropping_or_shutting_down_the_writing_half_ends_its_direction_alone() {
+    for shut_down in [true, false] {
+        let ((mut read, mut write), (mut there, mut back)) = pair();
+        write.write_all(b"hello").await.expect("there is room");
+        let kept = if shut_down {
+            write.shutdown().await.expect("it is open");
+            Some(write)
+        } else {
+            drop(write);
+            None
+        };
+        let mut said = String::new();
+        deadline(there.read_to_string(&mut said))
+            .await
+            .expect("it ends");
+        assert_eq!(said, "hello");
+        back.write_all(b"bye").await.expect("this way is open");
+        drain(&mut read, 3).await;
+        drop(kept);
+    }
+}
+
+/// What waits for room needs a descriptor of its own. Where none is free it waits without, and fails
+/// no connection that worked.
+#[test]
+fn a_write_waits_also_where_no_descriptor_is_free() {
+    const ROLE: &str = "unix::halves::a_write_waits_also_where_no_descriptor_is_free";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("it has a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, 64.min(hard), hard).expect("it can be lowered");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let ((_read, mut write), (mut there, _back)) = pair();
+        let mut all = Vec::new();
+        while let Ok(fd) = there.as_fd().try_clone_to_owned() {
+            all.push(fd);
+        }
+        let filled = fill(&mut write).await;
+        let late = async { write.write_all(b"late").await.expect("it is written") };
+        let draining = drain(&mut there, filled + 4);
+        deadline(async { tokio::join!(late, draining) }).await;
+        drop(all);
+    });
+}
