@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -179,6 +179,9 @@ impl Side {
         round: &mut Round,
         mut op: impl FnMut() -> io::Result<R>,
     ) -> Poll<Option<io::Result<R>>> {
+        if self.wakes_others() {
+            return Poll::Ready(None);
+        }
         loop {
             match self.polling.next(round) {
                 Next::Again => {}
@@ -193,6 +196,15 @@ impl Side {
                 return Poll::Ready(Some(result));
             }
         }
+    }
+
+    /// Whether another thread sleeps in `epoll_wait(2)` while this one tries, and would be woken by
+    /// all that is received or sent meanwhile. In latency mode that is the lesser evil.
+    fn wakes_others(&self) -> bool {
+        let several = |it: Handle| it.runtime_flavor() != RuntimeFlavor::CurrentThread;
+        self.driver == Driver::AsyncFd
+            && !self.polling.is_asked_for()
+            && Handle::try_current().is_ok_and(several)
     }
 
     /// What becomes of an operation whose wait has failed: where the queue is not the one of its
