@@ -62,6 +62,7 @@ pub use self::error::{FrameError, Missing};
 pub use self::framing::Framing;
 pub use self::pipe::PIPE_CHUNK;
 pub use self::read::FramedRead;
+pub(crate) use self::slabs::Slabs;
 pub use self::write::{FrameEncoder, FramedWrite, UserCodec};
 pub use self::write_buf::WriteBuf;
 

@@ -20,8 +20,8 @@ const SMALLEST: usize = 1024;
 
 /// Memory that small frames are copied into. It is used again as soon as all frames in it have been
 /// dropped; a frame that is kept keeps only the little it shares memory with.
-#[derive(Default)]
-pub(super) struct Slabs {
+#[derive(Debug, Default)]
+pub(crate) struct Slabs {
     memory: [BytesMut; CLASSES.len()],
     /// A copy of what follows the first of several very small frames, cut up as they are asked for:
     /// one copy instead of many.
@@ -41,6 +41,12 @@ impl Slabs {
                 .slice(range.start - self.run_at..range.end - self.run_at);
         }
         self.copy_more(read, range)
+    }
+
+    /// Copies a frame that nothing follows.
+    pub(crate) fn copy_one(&mut self, frame: &[u8]) -> Bytes {
+        self.forget();
+        self.copy(frame, 0..frame.len())
     }
 
     /// The read buffer is about to change.
@@ -81,14 +87,6 @@ impl Slabs {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    impl Slabs {
-        /// Copies a frame that nothing follows.
-        fn copy_one(&mut self, frame: &[u8]) -> Bytes {
-            self.forget();
-            self.copy(frame, 0..frame.len())
-        }
-    }
 
     #[test]
     fn memory_is_used_again_once_its_frames_are_gone() {

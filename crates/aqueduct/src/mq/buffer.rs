@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::frame::Slabs;
+
 /// How many free receive buffers an open [`Queue`](crate::mq::Queue) keeps for the next messages,
 /// at most. There are no more than messages in use at a time.
 pub const MAX_FREE_BUFFERS: usize = 8;
@@ -24,7 +26,14 @@ const COPY_FRACTION: usize = 4;
 pub(super) struct Buffers {
     size: usize,
     max_free: usize,
-    free: Mutex<Vec<Vec<u8>>>,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    buffers: Vec<Vec<u8>>,
+    /// What small messages are copied into.
+    slabs: Slabs,
 }
 
 impl Buffers {
@@ -32,7 +41,7 @@ impl Buffers {
         Arc::new(Self {
             size,
             max_free: (MAX_FREE_BYTES / size.max(1)).clamp(1, MAX_FREE_BUFFERS),
-            free: Mutex::new(Vec::new()),
+            free: Mutex::default(),
         })
     }
 
@@ -53,8 +62,9 @@ impl Buffers {
             }
         };
         let bytes = if len < COPY_BELOW || len < self.size / COPY_FRACTION {
-            let bytes = Bytes::copy_from_slice(&buffer[..len]);
-            self.put(buffer);
+            let mut free = self.free();
+            let bytes = free.slabs.copy_one(&buffer[..len]);
+            self.put_to(&mut free, buffer);
             bytes
         } else {
             let home = Arc::clone(self);
@@ -80,18 +90,21 @@ impl Buffers {
     }
 
     fn take(&self) -> Vec<u8> {
-        let buffer = self.free().pop();
+        let buffer = self.free().buffers.pop();
         buffer.unwrap_or_else(|| vec![0; self.size])
     }
 
     fn put(&self, buffer: Vec<u8>) {
-        let mut free = self.free();
-        if free.len() < self.max_free {
-            free.push(buffer);
+        self.put_to(&mut self.free(), buffer);
+    }
+
+    fn put_to(&self, free: &mut Free, buffer: Vec<u8>) {
+        if free.buffers.len() < self.max_free {
+            free.buffers.push(buffer);
         }
     }
 
-    fn free(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    fn free(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -128,7 +141,7 @@ mod tests {
     }
 
     fn free(buffers: &Buffers) -> usize {
-        buffers.free.lock().unwrap().len()
+        buffers.free.lock().unwrap().buffers.len()
     }
 
     #[test]
