@@ -21,6 +21,16 @@ const PROMISES: [&str; 11] = [
     "Stays behind",
 ];
 
+/// What is promised of all of them.
+const OF_ALL: [&str; 6] = [
+    "At most once",
+    "Handed over",
+    "Dropped future",
+    "Dropped sender",
+    "Idle",
+    "Flood",
+];
+
 const MECHANISMS: [&str; 12] = [
     "Pipe",
     "Pipe in packet mode",
@@ -60,13 +70,15 @@ fn names(name: &str, test: &str) -> bool {
 /// What is wrong with a contract; nothing, if all is right.
 fn faults(contract: &str, tests: &[String]) -> Vec<String> {
     let mut faults = Vec::new();
-    for mechanism in MECHANISMS {
+    let each = MECHANISMS.map(|it| (it, &PROMISES[..]));
+    let all = ("On all of them", &OF_ALL[..]);
+    for (mechanism, promises) in each.into_iter().chain([all]) {
         let Some((_, section)) = contract.split_once(&format!("\n# {mechanism}\n")) else {
             faults.push(format!("{mechanism} has no table"));
             continue;
         };
         let section = section.split("\n# ").next().unwrap_or_default();
-        for promise in PROMISES {
+        for promise in promises {
             let row = section
                 .lines()
                 .find_map(|it| it.strip_prefix(&format!("| {promise} | ")));
@@ -111,6 +123,9 @@ fn a_promise_without_a_test_or_with_one_that_is_not_there_is_found() {
     assert_eq!(faults(&without, &tests), ["Pipe: Order: an empty cell"]);
     let less = CONTRACT.replacen(row, "", 1);
     assert_eq!(faults(&less, &tests), ["Pipe: Order: no promise"]);
+    let idle = CONTRACT.lines().find(|it| it.starts_with("| Idle |"));
+    let less = CONTRACT.replacen(idle.expect("it has rows"), "", 1);
+    assert_eq!(faults(&less, &tests), ["On all of them: Idle: no promise"]);
     let none = CONTRACT.replace("# TCP\n", "# UDP\n");
     assert_eq!(faults(&none, &tests), ["TCP has no table"]);
 }
@@ -148,5 +163,45 @@ fn a_stream_socket_that_outlives_its_runtime_ends_its_waits_with_an_error() {
         drop(first);
         let item = runtime().block_on(deadline(here.recv()));
         assert!(matches!(item, Some(Err(_))), "{address}: {item:?}");
+    }
+}
+
+/// Before anybody else runs, the peer can read it; of a coalesced sender's burst the first message.
+#[tokio::test]
+async fn what_was_sent_is_with_the_system() {
+    use std::io::Read;
+
+    use aqueduct::frame::{FramedWrite, Framing};
+    use aqueduct::{Sender, codec::Text};
+    use tokio::task::{coop, yield_now};
+
+    for coalesced in [false, true] {
+        let (here, there) = tokio::net::UnixStream::pair().expect("a pair");
+        let mut there = there.into_std().expect("it is a socket");
+        let mut has = |expected: &[u8]| {
+            let mut came = [0; 100];
+            let read = there.read(&mut came).unwrap_or_default();
+            assert_eq!(&came[..read], expected);
+        };
+        let sink = FramedWrite::new(here, Framing::lines());
+        let mut sender = Sender::<&str>::new(sink, Text);
+        if coalesced {
+            sender = sender.coalesced();
+        }
+        // Whatever has run before: no turn of this task is to end within.
+        yield_now().await;
+        assert!(coop::has_budget_remaining());
+        sender.send("one").await.expect("it is sent");
+        has(b"one\n");
+        sender.send("two").await.expect("it is sent");
+        if coalesced {
+            has(b"");
+            yield_now().await;
+        }
+        has(b"two\n");
+        sender.send("three").await.expect("it is sent");
+        sender.send("four").await.expect("it is sent");
+        sender.flush().await.expect("it is sent");
+        has(b"three\nfour\n");
     }
 }

@@ -42,6 +42,28 @@ async fn large_frames_of_several_writers_stay_whole_under_the_lock() {
 }
 
 #[tokio::test]
+async fn under_the_lock_the_framings_limit_holds_to_the_byte() {
+    const LIMIT: usize = 20_000;
+    let (_dir, path) = with_fifo();
+    let framing = Framing::length().max_frame(LIMIT);
+    let mut frames = Receiver::open(&path).unwrap().framed(framing.clone());
+    let mut sender = SharedSender::with_large_frames(open(&path), framing);
+    for _ in 0..2 {
+        let (sent, came) = tokio::join!(
+            deadline(sender.send(vec![1; LIMIT].into())),
+            deadline(frames.next())
+        );
+        sent.unwrap();
+        assert_eq!(came.unwrap().unwrap().len(), LIMIT);
+        // The sender goes on.
+        let error = deadline(sender.send(vec![1; LIMIT + 1].into())).await;
+        let (len, max) = (LIMIT + 1, LIMIT);
+        let expected = FrameError::TooLarge { len, max };
+        assert_eq!(FrameError::of(&error.unwrap_err()), Some(&expected));
+    }
+}
+
+#[tokio::test]
 async fn a_small_frame_waits_for_the_end_of_anothers_large_one() {
     let (_dir, path) = with_fifo();
     let framing = Framing::length();
