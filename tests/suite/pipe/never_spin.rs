@@ -6,16 +6,18 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct::pipe::OpenOptions;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe as tokio_pipe;
 use tokio_test::{assert_pending, task};
 
 use crate::pipe::{Fifo, next_read, raw_reader, raw_writer, thread_cpu, woken};
-use crate::support::deadline;
+use crate::support::{alone, deadline};
 
 /// How long an end is left alone, and the CPU time that it may use meanwhile.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -138,6 +140,35 @@ async fn a_writer_with_an_idle_second_reader_of_a_full_fifo_sleeps_in_writable()
     drain(&mut second);
     deadline(sender.writable()).await.unwrap();
     assert_eq!(sender.try_write(b"more").unwrap(), 4);
+}
+
+/// It costs a descriptor. Without one that is an error, and once there is one the end works on.
+#[test]
+fn without_a_free_descriptor_the_return_of_a_peer_is_emfile() {
+    let name = "pipe::never_spin::without_a_free_descriptor_the_return_of_a_peer_is_emfile";
+    alone(name, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let fifo = Fifo::new();
+            let rx = OpenOptions::new().open_receiver(&fifo).unwrap();
+            drop(raw_writer(&fifo));
+            assert_eq!(deadline(next_read(&rx)).await.unwrap(), b"");
+            let mut writer = raw_writer(&fifo);
+
+            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            let free = File::open("/dev/null").unwrap().as_raw_fd();
+            setrlimit(Resource::RLIMIT_NOFILE, u64::try_from(free).unwrap(), hard).unwrap();
+            let error = deadline(rx.readable()).await.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+
+            writer.write_all(b"hello again").unwrap();
+            assert_eq!(deadline(next_read(&rx)).await.unwrap(), b"hello again");
+        });
+    });
 }
 
 /// The control: if this fails Tokio has learned to forget, and `Source` may be able to.
