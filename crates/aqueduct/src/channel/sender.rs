@@ -345,15 +345,15 @@ impl<T> Sender<T> {
         let encoded = self.codec.encode_owned(item, &mut self.scratch);
         // Whatever a codec left there is no part of the next item.
         self.scratch.clear();
-        let frame = encoded.map_err(|source| Error::Encode {
+        let used = encoded.as_ref().map_or(self.scratch.capacity(), Bytes::len);
+        if used > SCRATCH_KEPT {
+            self.scratch = BytesMut::new();
+        }
+        encoded.map_err(|source| Error::Encode {
             codec: self.codec.name(),
             type_name: type_name::<T>(),
             source,
-        })?;
-        if frame.len() > SCRATCH_KEPT {
-            self.scratch = BytesMut::new();
-        }
-        Ok(frame)
+        })
     }
 }
 

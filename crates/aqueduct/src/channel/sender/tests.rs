@@ -308,3 +308,27 @@ async fn items_that_there_is_room_for_are_taken_in_turns_with_other_tasks() {
     tokio::task::yield_now().await;
     assert_ready_ok!(task::spawn(sender.feed("a")).poll());
 }
+
+#[test]
+fn the_memory_of_a_huge_item_that_fails_is_not_kept_either() {
+    struct Fails;
+    impl Format for Fails {
+        fn name(&self) -> &'static str {
+            "fails"
+        }
+    }
+    impl Encode<usize> for Fails {
+        fn encode(&self, item: &usize, dst: &mut BytesMut) -> Result<(), BoxError> {
+            dst.resize(*item, 0);
+            Err("in the middle".into())
+        }
+    }
+
+    let (gate, sink) = mock::sink();
+    open(&gate);
+    let mut sender = Sender::new(sink, Fails);
+    assert!(sender.start(SCRATCH_KEPT + 1).is_err());
+    assert_eq!(sender.scratch.capacity(), 0);
+    assert!(sender.start(SCRATCH_KEPT / 2).is_err());
+    assert!(sender.scratch.capacity() >= SCRATCH_KEPT / 2);
+}
