@@ -266,13 +266,13 @@ fn memory_is_used_again_once_the_sink_has_let_go() {
     open(&gate);
     let mut sender = Sender::new(sink, Text);
     let mut places = std::collections::HashSet::new();
-    for _ in 0..1000 {
+    for _ in 0..if cfg!(miri) { 200 } else { 1000 } {
         sender.start("x".repeat(100)).unwrap();
         let frame = gate.state().queued.pop().unwrap();
         places.insert(frame.as_ptr() as usize / SCRATCH);
         gate.change(|state| state.room = 1);
     }
-    // 100 kB went through one block, which spans at most two aligned ones.
+    // Up to 100 kB went through one block, which spans at most two aligned ones.
     assert!(places.len() <= 2, "{places:?}");
 }
 
