@@ -117,12 +117,17 @@ impl WriteBuf {
         [IoSlice::new(&[]); MAX_SLICES]
     }
 
-    /// The bytes to write next if they are one piece, at most `limit` of them.
+    /// The bytes to write next if they are of one piece, at most `limit` of them: they need no
+    /// gathering.
     pub(super) fn single(&self, limit: usize) -> Option<&[u8]> {
-        let unsent = &self.tail[self.sent..];
-        self.large
-            .is_empty()
-            .then(|| &unsent[..unsent.len().min(limit)])
+        let Some((at, piece)) = self.large.front() else {
+            let unsent = &self.tail[self.sent..];
+            return Some(&unsent[..unsent.len().min(limit)]);
+        };
+        if self.sent < *at {
+            return None;
+        }
+        piece.get(..limit)
     }
 
     /// Takes `n` bytes off the front: they are written.
