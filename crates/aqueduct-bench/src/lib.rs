@@ -74,16 +74,35 @@ enum Action {
     Peer { spec: String },
 }
 
-/// Runs the command line, with more cases than those that need no peer, and what there is not.
+/// What was built: a `Cargo.lock`, and the packages in it whose versions the report tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Built<'a> {
+    /// The text of the file.
+    pub lock: &'a str,
+    /// Names of packages.
+    pub packages: &'a [&'a str],
+}
+
+impl Default for Built<'_> {
+    fn default() -> Self {
+        Self {
+            lock: include_str!("../../../Cargo.lock"),
+            packages: &["tokio", "tokio-util"],
+        }
+    }
+}
+
+/// Runs the command line, with more cases than those that need no peer, what there is not, and what
+/// it was built of.
 ///
 /// # Errors
 ///
 /// Nothing can be measured, or a file not be read or written.
-pub fn run(peers: &[Case], absent: &[Missing]) -> anyhow::Result<()> {
+pub fn run(peers: &[Case], absent: &[Missing], built: Built<'_>) -> anyhow::Result<()> {
     let cases = [&implementations::all()[..], peers].concat();
     let cli = Cli::parse();
     match cli.command {
-        None => measure(cli.measure, cases, peers.is_empty(), absent),
+        None => measure(cli.measure, cases, peers.is_empty(), absent, built),
         Some(Action::Peer { spec }) => peer::run(&spec, &cases, |run| {
             Some(allocation_counter::measure(run).count_total)
         }),
@@ -129,6 +148,7 @@ fn measure(
     mut cases: Vec<Case>,
     no_peers: bool,
     absent: &[Missing],
+    built: Built<'_>,
 ) -> anyhow::Result<()> {
     let named = |it: &Case| args.cases.iter().any(|part| it.name.contains(part));
     cases.retain(|it| args.cases.is_empty() || named(it));
@@ -162,7 +182,7 @@ fn measure(
             reason: "this program was built without them".to_owned(),
         });
     }
-    results.versions = versions();
+    results.versions = versions(built);
     fs::create_dir_all(&args.out)?;
     let json = File::create(args.out.join("results.json"))?;
     serde_json::to_writer(BufWriter::new(json), &results)?;
@@ -183,7 +203,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// What was measured with: the compiler and the commit where they can be asked.
-fn versions() -> Vec<(String, String)> {
+fn versions(built: Built<'_>) -> Vec<(String, String)> {
     let said = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
@@ -196,19 +216,19 @@ fn versions() -> Vec<(String, String)> {
                 format!("at commit {it}")
             }),
     )];
-    for name in ["tokio", "tokio-util"] {
+    for name in built.packages {
         let entry = format!("name = \"{name}\"\nversion = \"");
-        let rest = LOCK.split_once(&entry);
+        let rest = built.lock.split_once(&entry);
         let version = rest.and_then(|(_, it)| it.split_once('"'));
-        versions.push((name.to_owned(), version.map_or("?", |it| it.0).to_owned()));
+        versions.push((
+            (*name).to_owned(),
+            version.map_or("?", |it| it.0).to_owned(),
+        ));
     }
     let compiler = said("rustc", &["--version"]);
     versions.push(("compiler".to_owned(), compiler.unwrap_or_default()));
     versions
 }
-
-/// What was built, with its versions.
-const LOCK: &str = include_str!("../../../Cargo.lock");
 
 fn read(path: &Path) -> anyhow::Result<Results> {
     let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;

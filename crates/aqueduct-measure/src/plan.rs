@@ -55,8 +55,8 @@ impl Plan {
         Self {
             steps,
             repetitions: 5,
-            warm_up_ms: 20,
-            run_ms: 80,
+            warm_up_ms: 15,
+            run_ms: 70,
         }
     }
 

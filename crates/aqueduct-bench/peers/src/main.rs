@@ -12,6 +12,7 @@ mod zeromq;
 #[cfg(feature = "cmake")]
 mod zmq;
 
+use aqueduct_bench::Built;
 use aqueduct_measure::Case;
 use aqueduct_measure::results::Missing;
 
@@ -32,6 +33,24 @@ const ABSENT: &[(&str, &str)] = &[
     ),
 ];
 
+const BUILT: Built<'_> = Built {
+    lock: include_str!("../Cargo.lock"),
+    packages: &[
+        "tokio",
+        "tokio-util",
+        "interprocess",
+        "ipc-channel",
+        "tarpc",
+        "remoc",
+        "zeromq",
+        "iceoryx2",
+        #[cfg(feature = "cmake")]
+        "zmq",
+        #[cfg(feature = "cmake")]
+        "nng",
+    ],
+};
+
 fn main() -> anyhow::Result<()> {
     let mut cases: Vec<Case> = [
         ipc_channel::CASES,
@@ -48,5 +67,5 @@ fn main() -> anyhow::Result<()> {
         case: (*case).to_owned(),
         reason: (*reason).to_owned(),
     });
-    aqueduct_bench::run(&cases, &absent.collect::<Vec<_>>())
+    aqueduct_bench::run(&cases, &absent.collect::<Vec<_>>(), BUILT)
 }

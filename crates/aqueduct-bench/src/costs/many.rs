@@ -47,7 +47,6 @@ pub(super) async fn measure(table: &mut Table, runner: &mut Runner, quick: bool)
     for (mechanism, name) in [
         ("fifo", "aqueduct/fifo/shared"),
         ("mq", "aqueduct/mq/asyncfd"),
-        ("mq, pool driver", "aqueduct/mq/pool"),
     ] {
         let mut figures = Vec::new();
         for count in PROCESSES {
