@@ -2,7 +2,7 @@
 //! are not here are with the module that they are about; SECURITY.md names them.
 
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
@@ -44,6 +44,14 @@ fn another_user() {
             "write-queue" => errno(posixmq::OpenOptions::writeonly().nonblocking().open(name)),
             "unlink-queue" => errno(posixmq::remove_queue(name)),
             "remove" => errno(std::fs::remove_file(path)),
+            "symlink" => errno(symlink("/etc/passwd", path)),
+            "file" => errno(std::fs::write(path, "")),
+            "fifo" => errno(mkfifo(path)),
+            "swap" => {
+                let path = path.to_owned();
+                std::thread::spawn(move || swap(&path));
+                0
+            }
             "bind-path" => keep(UnixListener::bind(path), &mut held),
             "bind-abstract" => {
                 let address = SocketAddr::from_abstract_name(name).expect("it is a name");
@@ -57,6 +65,23 @@ fn another_user() {
             other => panic!("{other:?} cannot be tried"),
         };
         say(errno);
+    }
+}
+
+fn mkfifo(path: &Path) -> std::io::Result<()> {
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
+    Ok(nix::unistd::mkfifo(path, mode)?)
+}
+
+/// Puts one thing after the other at the path, until the process ends.
+fn swap(path: &Path) {
+    loop {
+        let _ = symlink("/etc/passwd", path);
+        let _ = std::fs::remove_file(path);
+        let _ = std::fs::write(path, "");
+        let _ = std::fs::remove_file(path);
+        let _ = mkfifo(path);
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -94,6 +119,73 @@ async fn nobody_reads_writes_or_removes_a_fifo_of_ours() {
     assert_eq!(tries(&mut other, "read-fifo", path).await, libc::EACCES);
     assert_eq!(tries(&mut other, "write-fifo", path).await, libc::EACCES);
     assert_eq!(tries(&mut other, "remove", path).await, libc::EPERM);
+    other.succeed().await;
+}
+
+/// What another user has put where our FIFO is looked for is refused, whatever it is.
+#[tokio::test]
+async fn nothing_that_another_user_put_there_is_taken_for_our_fifo() {
+    let Some(mut other) = second_user() else {
+        return;
+    };
+    let directory = shared_directory();
+    let put = |what| directory.path().join(what);
+    for what in ["symlink", "file", "fifo"] {
+        let path = put(what);
+        let name = path.to_str().unwrap();
+        assert_eq!(tries(&mut other, what, name).await, 0);
+        let mut options = fifo::OpenOptions::new();
+        options.create(true);
+        for error in [
+            options.open_receiver(&path).unwrap_err(),
+            options.try_open_sender(&path).unwrap_err(),
+        ] {
+            let expected = match what {
+                "symlink" => matches!(error, fifo::Error::Symlink { .. }),
+                "file" => matches!(error, fifo::Error::NotAFifo { .. }),
+                _ => matches!(error, fifo::Error::ForeignOwner { owner: 65_534, .. }),
+            };
+            assert!(expected, "{what}: {error:?}");
+        }
+    }
+    other.succeed().await;
+}
+
+/// Nor while it is exchanged all the time: what was opened is looked at, and not the path.
+#[tokio::test]
+async fn nothing_that_another_user_swaps_meanwhile_is_taken_for_our_fifo() {
+    let Some(mut other) = second_user() else {
+        return;
+    };
+    let directory = shared_directory();
+    let path = directory.path().join("swapped");
+    assert_eq!(tries(&mut other, "swap", path.to_str().unwrap()).await, 0);
+    let options = fifo::OpenOptions::new();
+    let mut seen = std::collections::BTreeSet::new();
+    let tried = async {
+        // Each thing that it puts there was met, and often.
+        for round in 0.. {
+            let receiver = options.open_receiver(&path).map(drop);
+            let sender = options.try_open_sender(&path).map(drop);
+            for result in [receiver, sender] {
+                seen.insert(match result.expect_err("it is not ours") {
+                    fifo::Error::Symlink { .. } => "symlink",
+                    fifo::Error::NotAFifo { .. } => "file",
+                    fifo::Error::ForeignOwner { .. } => "fifo",
+                    _ => "nothing, or another in between",
+                });
+            }
+            if round >= 1000
+                && ["symlink", "file", "fifo"]
+                    .iter()
+                    .all(|it| seen.contains(it))
+            {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline(tried).await;
     other.succeed().await;
 }
 

@@ -5,11 +5,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aqueduct::mq::Driver;
+use nix::mount::{MsFlags, mount, umount};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::mq::QueueName;
+use crate::support::{is_peer, peer_command};
 
 /// For how long a test may go on when this one has begun.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,9 +33,47 @@ fn no_descriptor_no_thread_no_process_and_no_queue() {
     }
     let left = left();
     assert_eq!(left, BTreeSet::new());
-    // Without a mounted queue file system names can only be guessed.
+    if !fs::exists(QUEUES).unwrap_or_default() {
+        let queues = queues_of_this_process(listed_elsewhere());
+        assert_eq!(queues, [""; 0]);
+    }
+    // Where names cannot be had they can only be guessed.
     let queues = QueueName::remove_all_of(std::process::id());
     assert_eq!(queues, 0, "queues were left, and are removed now");
+}
+
+const LISTS: &str = "what_is_left::role_lists_queues";
+
+/// The queues where none of the system's directories shows them: by a process that has one of its own.
+fn listed_elsewhere() -> Vec<String> {
+    let output = peer_command(LISTS).output().expect("it can be run again");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    let names = text.lines().filter_map(|it| it.strip_prefix("queue "));
+    names.map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn role_lists_queues() {
+    if !is_peer(LISTS) {
+        return;
+    }
+    const NONE: Option<&str> = None;
+    let dir = tempfile::tempdir().expect("a directory");
+    // What is mounted from here on nobody else sees.
+    let mounted = unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE))
+        .and_then(|()| {
+            let (kind, none) = (Some("mqueue"), MsFlags::empty());
+            mount(kind, dir.path(), kind, none, NONE)
+        });
+    if let Err(errno) = mounted {
+        return println!("SKIPPED: a mount of its own is not to be had: {errno}");
+    }
+    for name in names(dir.path()) {
+        println!("queue {name}");
+    }
+    umount(dir.path()).expect("it was mounted");
 }
 
 #[tokio::test]
@@ -64,6 +106,9 @@ async fn what_is_left_is_seen() {
     let made = queue.create(Driver::AsyncFd, 1, 8);
     if fs::exists(QUEUES).unwrap_or_default() {
         assert_eq!(seen(&queue.0), [format!("queue {}", queue.0)]);
+    } else if nix::unistd::geteuid().is_root() {
+        let listed = queues_of_this_process(listed_elsewhere());
+        assert!(listed.contains(&format!("queue {}", queue.0)), "{listed:?}");
     }
     drop(made);
 }
@@ -93,13 +138,17 @@ fn left() -> BTreeSet<String> {
                 .map(|it| format!("process {it}")),
         );
     }
-    let ours = format!("-{}-", std::process::id());
-    let queues = names(QUEUES).into_iter().filter(|it| it.contains(&ours));
-    left.extend(queues.map(|it| format!("queue /{it}")));
+    left.extend(queues_of_this_process(names(QUEUES)));
     left
 }
 
-fn names(directory: &str) -> Vec<String> {
+fn queues_of_this_process(names: Vec<String>) -> Vec<String> {
+    let ours = format!("-{}-", std::process::id());
+    let queues = names.into_iter().filter(|it| it.contains(&ours));
+    queues.map(|it| format!("queue /{it}")).collect()
+}
+
+fn names(directory: impl AsRef<Path>) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.map(|it| it.file_name().to_string_lossy().into_owned());
     names.collect()
