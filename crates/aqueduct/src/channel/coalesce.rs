@@ -2,8 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
@@ -15,11 +14,15 @@ use std::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::runtime::Handle;
-use tokio::task::coop;
+use tokio::task::{coop, yield_now};
 use tokio::time::{Sleep, sleep};
 
 use super::DEFAULT_CLOSE_TIMEOUT;
 use crate::frame::BoxFrameSink;
+
+/// Within so many turns of the flusher a task that Tokio made yield has its own: of those that yield
+/// at the same time the last may be the first.
+const TURNS: u8 = 2;
 
 /// The sender's side of a sink that a task of its own, the *flusher*, flushes too.
 ///
@@ -45,9 +48,9 @@ struct State {
     manned: bool,
     /// A burst: the flusher will flush.
     burst: bool,
-    /// The sending task has not paused, Tokio made it yield: the burst is not over when the flusher
-    /// has flushed.
-    goes_on: bool,
+    /// The sending task has not paused, Tokio made it yield: for so many turns of the flusher more
+    /// the burst is not over.
+    goes_on: u8,
     /// What the flusher met, for the next call.
     error: Option<io::Error>,
     /// The sender was dropped.
@@ -97,7 +100,7 @@ impl Coalesced {
                 sink: Some(sink),
                 manned: false,
                 burst: false,
-                goes_on: false,
+                goes_on: 0,
                 error: None,
                 gone: false,
             }),
@@ -145,7 +148,7 @@ impl Shared {
             }
             Poll::Pending => {
                 let mut state = lock(&self.state);
-                state.goes_on = state.burst;
+                state.goes_on = if state.burst { TURNS } else { 0 };
                 Poll::Pending
             }
         })
@@ -262,8 +265,11 @@ impl Future for Flusher {
         {
             let mut both = Context::from_waker(&shared.both);
             match sink.as_mut().poll_flush(&mut both) {
-                // Another turn, when the sending task has had its own.
-                Poll::Ready(Ok(())) if mem::take(&mut state.goes_on) => cx.waker().wake_by_ref(),
+                Poll::Ready(Ok(())) if state.goes_on > 0 => {
+                    state.goes_on -= 1;
+                    // Tokio's way to yield. A mere wake-up would give this task the next turn, too.
+                    let _ = pin!(yield_now()).poll(cx);
+                }
                 Poll::Ready(Ok(())) => state.burst = false,
                 Poll::Ready(Err(error)) => {
                     state.burst = false;
