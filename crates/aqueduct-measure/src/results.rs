@@ -163,8 +163,6 @@ impl Results {
                     }
                 }
                 if repetition == 0 && count_allocations && !*failed {
-                    // How long it takes says nothing here, and there are many.
-                    order.run /= 2;
                     order.count_allocations = true;
                     let counted = runner.sample(case, &order).await;
                     figure.allocations = counted.ok().and_then(|it| it.allocations);
