@@ -52,6 +52,28 @@ fn message_error(result: io::Result<impl std::fmt::Debug>) -> MessageError {
 }
 
 #[test]
+fn a_full_buffer_makes_the_sender_wait_also_where_another_executor_polls_it() {
+    let runtime = runtime();
+    let (a, b) = runtime.block_on(async { pair() });
+    let message = [0; 1000];
+    let sent = fill(&a, &message);
+    let mut sending = tokio_test::task::spawn(a.send(&message));
+    assert_pending!(sending.poll());
+    runtime.block_on(async {
+        for _ in 0..sent {
+            assert_eq!(next(&b).await.as_deref(), Some(&message[..]));
+        }
+        let woken = async {
+            while !sending.is_woken() {
+                tokio::task::yield_now().await;
+            }
+        };
+        deadline(woken).await;
+    });
+    assert_ready!(sending.poll()).expect("it is sent");
+}
+
+#[test]
 fn the_ends_can_be_sent_between_threads_and_shared() {
     fn check<T: Send + Sync + std::fmt::Debug>() {}
     check::<Socket>();

@@ -309,6 +309,12 @@ impl Source {
         Arc::clone(&self.fd)
     }
 
+    /// The runtime it is registered with, to enter before a duplicate is registered late: whichever
+    /// thread or executor polls.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Deregisters and gives the descriptor back, still in non-blocking mode.
     pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
         let Self {

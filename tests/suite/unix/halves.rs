@@ -1,6 +1,7 @@
 //! `into_split`: the two directions of a stream, each registered when it waits.
 
 use std::fs;
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use aqueduct::unix::{ReadHalf, WriteHalf, into_split};
@@ -141,6 +142,44 @@ async fn dropping_or_shutting_down_the_writing_half_ends_its_direction_alone() {
         drain(&mut read, 3).await;
         drop(kept);
     }
+}
+
+/// `sendmsg(2)` refuses more than 1,024 pieces.
+#[tokio::test]
+async fn of_more_pieces_than_one_call_takes_some_are_written() {
+    let ((_read, mut write), (mut there, _back)) = pair();
+    let pieces = [IoSlice::new(b"x"); 3000];
+    let mut written = 0;
+    while written < pieces.len() {
+        let n = deadline(write.write_vectored(&pieces[written..])).await;
+        written += n.expect("there is room");
+    }
+    drain(&mut there, written).await;
+}
+
+#[test]
+fn a_write_waits_also_where_another_executor_polls_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let ((_read, mut write), (mut there, _back)) = runtime.block_on(async { pair() });
+    let mut filled = 0;
+    while let std::task::Poll::Ready(n) = task::spawn(write.write(&[7; 4096])).poll() {
+        filled += n.expect("it is written");
+    }
+    let mut late = task::spawn(write.write(b"late"));
+    assert_pending!(late.poll());
+    runtime.block_on(async {
+        drain(&mut there, filled).await;
+        let woken = async {
+            while !late.is_woken() {
+                tokio::task::yield_now().await;
+            }
+        };
+        deadline(woken).await;
+    });
+    assert_eq!(assert_ready_ok!(late.poll()), 4);
 }
 
 /// What waits for room needs a descriptor of its own. Where none is free it waits without, and fails

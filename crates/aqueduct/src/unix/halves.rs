@@ -12,6 +12,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
 
@@ -23,6 +24,9 @@ const NOW: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 /// After so many writes that did not have to wait the registration for writing is given up.
 const CALM: u32 = 64;
+
+/// How many pieces one call sends; `sendmsg(2)` refuses more (`IOV_MAX`).
+const MAX_SLICES: usize = 1024;
 
 /// How long a write waits before it tries again where no descriptor is free to wait with.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -70,6 +74,7 @@ pub(crate) fn split(fd: OwnedFd) -> io::Result<(ReadHalf, WriteHalf)> {
         waiting: None,
         calm: 0,
         pause: None,
+        runtime: source.runtime().clone(),
     };
     Ok((ReadHalf(source), write))
 }
@@ -100,6 +105,8 @@ pub struct WriteHalf {
     /// How many writes in a row did not wait.
     calm: u32,
     pause: Option<Pin<Box<Sleep>>>,
+    /// That of the reading half, whichever thread or executor polls this one.
+    runtime: Handle,
 }
 
 impl AsyncRead for ReadHalf {
@@ -153,6 +160,7 @@ impl WriteHalf {
 
     /// Has the next try wait for room.
     fn wait(&mut self) -> io::Result<()> {
+        let _guard = self.runtime.enter();
         let registered = self.fd.try_clone();
         let registered = registered.and_then(|fd| Source::socket(fd, Interest::WRITABLE));
         match registered {
@@ -188,6 +196,7 @@ impl AsyncWrite for WriteHalf {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let bufs = &bufs[..bufs.len().min(MAX_SLICES)];
         let send = |fd: BorrowedFd<'_>| SockRef::from(&fd).send_vectored_with_flags(bufs, NOW);
         self.get_mut().poll_send(cx, send)
     }

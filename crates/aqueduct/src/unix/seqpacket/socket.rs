@@ -361,6 +361,7 @@ impl Socket {
         }
         // A duplicate, since epoll takes each descriptor once.
         let fd = self.as_fd().try_clone_to_owned()?;
+        let _guard = self.source.runtime().enter();
         let source = Source::socket(fd, Interest::WRITABLE)?;
         // Another task may have been faster. Then its registration stays, and this one goes.
         Ok(self.writing.get_or_init(|| source))
