@@ -1,7 +1,8 @@
+use std::fmt::Debug;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aqueduct::unix::seqpacket::{self, Socket};
 use aqueduct::unix::{self, ConnectOptions};
@@ -96,8 +97,8 @@ async fn accepting_loses_no_connection() {
         "connect::Listener::accept",
         async || {
             let (dir, path) = place();
-            let address: Endpoint = format!("unix:{}", path.display()).parse().expect("one");
-            (address.bind().await.expect("bound"), (path, None, dir))
+            let listener = address(&path).bind().await.expect("bound");
+            (listener, (path, None, dir))
         },
         async |listener: &mut connect::Listener| listener.accept().await.expect("no end"),
         async |(path, client, _)| {
@@ -120,75 +121,65 @@ async fn accepting_loses_no_connection() {
 }
 
 /// A server that comes late: dropped before, there is no connection; the next attempt has one.
-#[tokio::test]
-async fn connecting_leaves_nothing_open() {
+async fn connecting<L, C, S, E: Debug>(
+    name: &str,
+    connect: impl AsyncFn(&mut PathBuf) -> Result<C, E>,
+    bind: impl AsyncFn(&Path) -> L,
+    accept: impl AsyncFn(&mut L) -> S,
+) {
     every_point(
-        "unix::ConnectOptions::connect",
+        name,
         async || {
             let (dir, path) = place();
             (path.clone(), (path, None, dir))
         },
-        async |path: &mut PathBuf| ConnectOptions::new().retry(true).connect(&*path).await,
+        connect,
         async |(path, listener, _)| {
-            listener.get_or_insert_with(|| unix::bind(&*path).expect("bound"));
+            if listener.is_none() {
+                *listener = Some(bind(path).await);
+            }
         },
         async |path, (_, listener, _dir), output| {
-            let listener = listener.unwrap_or_else(|| unix::bind(&path).expect("bound"));
+            let mut listener = match listener {
+                Some(listener) => listener,
+                None => bind(&path).await,
+            };
             if let Some(client) = output {
                 let _client = client.expect("it is connected");
-                listener.accept().await.expect("it is there");
+                accept(&mut listener).await;
             }
-            nobody_waits(listener.accept()).await;
+            nobody_waits(accept(&mut listener)).await;
         },
     )
     .await;
-    every_point(
+}
+
+#[tokio::test]
+async fn connecting_leaves_nothing_open() {
+    connecting(
+        "unix::ConnectOptions::connect",
+        async |path: &mut PathBuf| ConnectOptions::new().retry(true).connect(&*path).await,
+        async |path| unix::bind(path).expect("bound"),
+        async |listener| listener.accept().await.expect("it is there"),
+    )
+    .await;
+    connecting(
         "unix::ConnectOptions::connect_seqpacket",
-        async || {
-            let (dir, path) = place();
-            (path.clone(), (path, None, dir))
-        },
         async |path: &mut PathBuf| {
             let mut options = ConnectOptions::new();
             options.retry(true).connect_seqpacket(&*path).await
         },
-        async |(path, listener, _)| {
-            listener.get_or_insert_with(|| seqpacket::bind(&*path).expect("bound"));
-        },
-        async |path, (_, listener, _dir), output| {
-            let listener = listener.unwrap_or_else(|| seqpacket::bind(&path).expect("bound"));
-            if let Some(client) = output {
-                let _client = client.expect("it is connected");
-                listener.accept().await.expect("it is there");
-            }
-            nobody_waits(listener.accept()).await;
-        },
+        async |path| seqpacket::bind(path).expect("bound"),
+        async |listener| listener.accept().await.expect("it is there"),
     )
     .await;
-    every_point(
+    connecting(
         "connect::Options::connect, unix:",
-        async || {
-            let (dir, path) = place();
-            let address: Endpoint = format!("unix:{}", path.display()).parse().expect("one");
-            (address.clone(), (address, None, dir))
-        },
-        async |address: &mut Endpoint| address.connect().await,
-        async |(address, listener, _)| {
-            if listener.is_none() {
-                *listener = Some(address.bind().await.expect("bound"));
-            }
-        },
-        async |address, (_, listener, _dir), output| {
-            let mut listener = match listener {
-                Some(listener) => listener,
-                None => address.bind().await.expect("bound"),
-            };
-            if let Some(client) = output {
-                let _client = client.expect("it is connected");
-                let accepted = listener.accept().await.expect("no end");
-                drop(accepted.expect("it is there"));
-            }
-            nobody_waits(listener.accept()).await;
+        async |path: &mut PathBuf| address(path).connect().await,
+        async |path| address(path).bind().await.expect("bound"),
+        async |listener| {
+            let accepted = listener.accept().await.expect("no end");
+            accepted.expect("it is there")
         },
     )
     .await;
@@ -227,6 +218,10 @@ async fn connecting_leaves_nothing_open() {
         },
     )
     .await;
+}
+
+fn address(path: &Path) -> Endpoint {
+    format!("unix:{}", path.display()).parse().expect("one")
 }
 
 async fn nobody_waits<T>(accept: impl Future<Output = T>) {
