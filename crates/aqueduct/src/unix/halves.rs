@@ -42,6 +42,11 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// What `epoll_ctl(2)` says: `ENOSPC` or `ENOMEM`; there is no Tokio runtime.
 ///
+/// # Panics
+///
+/// A write that has to wait panics where no descriptor or watch is free to wait with and the runtime was
+/// made without its timer: it tries again every 10 ms then.
+///
 /// # Examples
 ///
 /// ```
