@@ -54,7 +54,7 @@ impl Plan {
         add(Work::RoundTrip, Placement::Apart, &[64]);
         Self {
             steps,
-            repetitions: 5,
+            repetitions: 3,
             warm_up_ms: 15,
             run_ms: 70,
         }
