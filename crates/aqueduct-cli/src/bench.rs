@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{BenchArgs, BenchPeerArgs};
 use crate::exit::{Exit, Failure};
-use crate::report::Report;
+use crate::report::{Report, about};
 use crate::signals::Signals;
 use crate::stdout;
 use crate::table::{Table, cell};
@@ -56,7 +56,10 @@ pub(crate) async fn run(args: BenchArgs, report: &Report) -> anyhow::Result<Exit
             endpoint,
             Endpoint::Fd(_) | Endpoint::Stdio | Endpoint::Exec(_)
         ) {
-            let sentence = format!("{endpoint}: name an address that two processes can open");
+            let sentence = format!(
+                "{}: name an address that two processes can open",
+                about(&endpoint)
+            );
             return Err(Failure::wrong_use(sentence));
         }
         endpoints.push(endpoint);

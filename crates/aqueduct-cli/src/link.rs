@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::LinkConfig;
 use crate::exit::Failure;
-use crate::report::Report;
+use crate::report::{Report, about};
 use crate::signals::Signals;
 use crate::sole_reader::SoleReader;
 
@@ -62,14 +62,14 @@ pub(crate) async fn open(
         Some(limit) => match timeout(limit, listener.accept()).await {
             Ok(accepted) => accepted,
             Err(_) => {
-                let sentence = format!("{endpoint}: no client came within {limit:?}");
+                let sentence = format!("{}: no client came within {limit:?}", about(endpoint));
                 return Err(Failure::timed_out(sentence));
             }
         },
     };
     match accepted {
         Some(connection) => Ok(connection?),
-        None => anyhow::bail!("{endpoint}: no client can come any more"),
+        None => anyhow::bail!("{}: no client can come any more", about(endpoint)),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure};
 use crate::link;
 use crate::output::Printer;
 use crate::progress::Progress;
-use crate::report::Report;
+use crate::report::{Report, about};
 use crate::signals::Signals;
 
 /// How many bytes of output are gathered, as long as there are messages without waiting.
@@ -227,10 +227,11 @@ impl Recv {
 pub(crate) fn broken(error: io::Error, address: &Endpoint) -> anyhow::Error {
     match FrameError::of(&error) {
         Some(FrameError::TooLarge { len, max }) => anyhow::anyhow!(
-            "{address}: a message has {len} bytes or more, over the limit of {max}: raise \
-             --max-frame, or check that both sides use the same --frame"
+            "{}: a message has {len} bytes or more, over the limit of {max}: raise \
+             --max-frame, or check that both sides use the same --frame",
+            about(address)
         ),
-        _ => anyhow::Error::new(error).context(address.to_string()),
+        _ => anyhow::Error::new(error).context(about(address)),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::link::{self, Lasting};
 use crate::progress::Progress;
 use crate::recv;
-use crate::report::Report;
+use crate::report::{Report, about};
 use crate::signals::Signals;
 
 pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<Exit> {
@@ -125,7 +125,7 @@ fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
     Some(match error {
         Error::Receive(error) => recv::broken(error, from),
         Error::Refused { source, .. } => {
-            let what = format!("{to}: a message, which is lost by that,");
+            let what = format!("{}: a message, which is lost by that,", about(to));
             anyhow::Error::msg(config::refused(what, &source))
         }
         Error::Send(error) if matches!(to, Endpoint::Stdio) && is_broken_pipe(&error) => {
@@ -133,7 +133,7 @@ fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
         }
         Error::Send(error) => {
             let lost = "what was taken and not sent is lost";
-            anyhow::Error::new(error).context(format!("{to}: {lost}"))
+            anyhow::Error::new(error).context(format!("{}: {lost}", about(to)))
         }
         Error::Idle(limit) => Failure::timed_out(format!("nothing came from {from} for {limit:?}")),
         Error::Tap(error) => {
@@ -145,7 +145,7 @@ fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
         Error::GivenUp => {
             anyhow::anyhow!("stopped before {to} took all that was in hand: messages are lost")
         }
-        error => anyhow::Error::new(error).context(format!("{from} to {to}")),
+        error => anyhow::Error::new(error).context(format!("{from} to {}", about(to))),
     })
 }
 

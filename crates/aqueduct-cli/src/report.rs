@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use aqueduct::Endpoint;
+
 use crate::cli::Globals;
 
 /// Says things on standard error, each in one line behind the command's name.
@@ -44,6 +46,14 @@ fn line(sentence: impl Display) {
     // In one write, and a standard error that is closed is no reason to fail.
     let line = format!("aqueduct: {sentence}\n");
     let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// An address as it stands before a colon: `stdio:` has its own already.
+pub(crate) fn about(address: &Endpoint) -> String {
+    match address {
+        Endpoint::Stdio => "stdio".to_owned(),
+        _ => address.to_string(),
+    }
 }
 
 /// Whether colours may be used where there is a terminal; see no-color.org.

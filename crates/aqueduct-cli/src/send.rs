@@ -18,7 +18,7 @@ use crate::exit::{Exit, Failure};
 use crate::input::{self, Messages};
 use crate::link::{self, expiry};
 use crate::progress::Progress;
-use crate::report::Report;
+use crate::report::{Report, about};
 use crate::signals::Signals;
 
 use self::replay::Replay;
@@ -229,7 +229,7 @@ impl Send<'_> {
     }
 
     fn failed(&self, error: io::Error) -> anyhow::Error {
-        let address = &self.config.endpoint;
+        let address = about(&self.config.endpoint);
         let sent = self.progress.messages();
         let n = self.unflushed;
         if matches!(
@@ -240,7 +240,7 @@ impl Send<'_> {
             return anyhow::Error::new(error)
                 .context(format!("{address}: the reader has gone, {lost}"));
         }
-        anyhow::Error::new(error).context(address.to_string())
+        anyhow::Error::new(error).context(address)
     }
 
     fn bad_input(&self, error: io::Error) -> anyhow::Error {

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use crate::config::{OnFailConfig, refused};
-use crate::report::Report;
+use crate::report::{Report, about};
 
 /// A message that has to wait longer than this is told of.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -149,7 +149,7 @@ impl OnFail {
         if !self.told.swap(true, Ordering::Relaxed) {
             self.report.failure(format_args!(
                 "a failed message waits for {}: {reason:#}",
-                self.endpoint
+                about(&self.endpoint)
             ));
         }
     }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::support::{Dir, aqueduct, expect_text, read_with_deadline, run, start};
+use crate::support::{Dir, aqueduct, expect, expect_text, read_with_deadline, run, start};
 
 #[test]
 fn files_and_devices_are_read_and_written() {
@@ -42,6 +42,39 @@ fn a_device_that_is_full_is_an_error() {
         stderr.contains("cannot write to standard output: No space left"),
         "{stderr}"
     );
+}
+
+/// The colon of the address is the one behind it.
+#[test]
+fn an_error_says_that_it_is_about_stdio() {
+    let dir = Dir::new();
+    let length = ["recv", "stdio:", "--frame", "length", "--max-frame", "4"];
+    for (command, input, said) in [
+        (
+            &length[..],
+            "\0\0\0\x04abc",
+            "stream ended inside a frame: ",
+        ),
+        (
+            &length,
+            "\0\0\0\x05abcde",
+            "a message has 5 bytes or more, ",
+        ),
+        (&["send", "stdio:"], "a\n", "No space left"),
+        (
+            &["relay", "stdio:", "stdio:"],
+            "a\n",
+            "what was taken and not sent is lost: No space left",
+        ),
+    ] {
+        std::fs::write(dir.path("in"), input).unwrap();
+        let mut process = aqueduct(command);
+        process.stdin(File::open(dir.path("in")).unwrap());
+        process.stdout(File::options().write(true).open("/dev/full").unwrap());
+        let (_, stderr) = expect(process.output().unwrap(), 1);
+        let said = format!("aqueduct: stdio: {said}");
+        assert!(stderr.starts_with(&said), "{command:?}: {stderr}");
+    }
 }
 
 #[test]
