@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn in_latency_mode_it_yields_to_other_tasks_until_the_time_has_passed() {
-        let limit = Duration::from_millis(2);
+        // Long, since on a busy machine the processor that was given away comes back late.
+        let limit = Duration::from_millis(500);
         let began = Instant::now();
         let (again, yields) = in_vain(&Polling::new(limit));
         assert!(began.elapsed() >= limit);
