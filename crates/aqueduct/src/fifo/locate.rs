@@ -358,3 +358,32 @@ fn directories(path: &Path) -> Vec<PathBuf> {
     directories.reverse();
     directories
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between the look at what is there and its opening by name, another FIFO takes the place. It may
+    /// have gone again when the path is looked at next.
+    #[test]
+    fn what_is_opened_by_name_is_the_fifo_that_was_looked_at_or_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, aside, other] = ["fifo", "aside", "other"].map(|it| dir.path().join(it));
+        for path in [&path, &other] {
+            mkfifo(path, Mode::from_bits_truncate(0o600)).unwrap();
+        }
+        let options = OpenOptions::new();
+        let located = Located::find(&options, &path).unwrap().unwrap();
+        for access in [Access::Read, Access::ReadWrite] {
+            located.open_by_name(access).expect("it is there");
+        }
+        fs::rename(&path, &aside).unwrap();
+        fs::rename(&other, &path).unwrap();
+        for access in [Access::Read, Access::ReadWrite] {
+            let error = located.open_by_name(access).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{access:?}");
+        }
+        fs::rename(&aside, &path).unwrap();
+        located.open_by_name(Access::Read).expect("it is back");
+    }
+}
