@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use aqueduct::fifo::{Error, OpenOptions, Receiver};
+use aqueduct::fifo::{Error, OpenOptions, PathState, ReaderGone, Receiver};
 use aqueduct::mark::MARK;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, mkfifo};
@@ -240,6 +240,21 @@ async fn only_what_this_very_call_made_is_removed() {
     let inner = options.open_receiver(&path).unwrap().into_inner();
     drop(inner);
     assert!(path.exists());
+    fs::remove_file(&path).unwrap();
+
+    // So it is with a sender that needs no reader, and so makes it.
+    options.on_reader_gone(ReaderGone::Keep);
+    let sender = options.try_open_sender(&path).unwrap();
+    assert_eq!(sender.path(), path);
+    assert_eq!(sender.path_state().unwrap(), PathState::Current);
+    fs::rename(&path, dir.path().join("aside")).unwrap();
+    assert_eq!(sender.path_state().unwrap(), PathState::Missing);
+    fs::write(&path, "precious").unwrap();
+    assert_eq!(sender.path_state().unwrap(), PathState::Replaced);
+    fs::rename(dir.path().join("aside"), &path).unwrap();
+    assert_eq!(sender.path_state().unwrap(), PathState::Current);
+    drop(sender.into_inner());
+    assert!(path.exists());
 }
 
 /// A FIFO that is made and then cannot be opened would stay: nobody could tell whose it is.
@@ -305,7 +320,7 @@ fn peer_changing_directory() {
         let receiver = options.open_receiver("fifo").unwrap();
         std::env::set_current_dir("sub").unwrap();
         let state = receiver.path_state().unwrap();
-        assert_eq!(state, aqueduct::fifo::PathState::Current);
+        assert_eq!(state, PathState::Current);
         assert_eq!(receiver.path(), Path::new("fifo"));
     });
 }

@@ -324,3 +324,41 @@ async fn a_peer_cannot_make_it_read_more_than_a_hello() {
     let error = chat().frames(none, stream::empty(), "text", 10).await.err();
     assert!(matches!(error, Some(Error::Closed)));
 }
+
+/// Two pipes, one for each direction.
+#[tokio::test]
+async fn a_channel_over_ends_of_ones_own_has_the_codec_and_the_largest_frame_agreed() {
+    use aqueduct::pipe::pipe;
+
+    let ends = || {
+        let (sink, stream) = pipe().unwrap();
+        let framing = Framing::length();
+        let sink = FramedWrite::new(sink, framing.clone());
+        (sink, FramedRead::new(stream, framing))
+    };
+    let ((to_there, from_here), (to_here, from_there)) = (ends(), ends());
+    let (one, two) = (chat(), chat());
+    let (a, b) = tokio::join!(
+        one.channel_over(to_there, from_there, 50, Text),
+        two.channel_over(to_here, from_here, 5000, Text),
+    );
+    let (mut a, mut b): (Texts, Texts) = (a.unwrap(), b.unwrap());
+    let fits = "x".repeat(50);
+    a.send(fits.clone()).await.unwrap();
+    assert_eq!(deadline(b.recv()).await.unwrap().unwrap(), fits);
+    b.send(fits.clone()).await.unwrap();
+    assert_eq!(deadline(a.recv()).await.unwrap().unwrap(), fits);
+    for end in [&mut a, &mut b] {
+        assert!(end.send("x".repeat(51)).await.is_err());
+    }
+
+    let ((to_there, from_here), (to_here, from_there)) = (ends(), ends());
+    let (a, b): (Result<Texts, _>, Result<Texts, _>) = tokio::join!(
+        one.channel_over(to_there, from_there, 50, Text),
+        two.channel_over(to_here, from_here, 50, Json),
+    );
+    let a = a.unwrap_err();
+    let b = b.unwrap_err();
+    assert_eq!(mismatch(&a), (What::Codec, "text", "json"));
+    assert_eq!(mismatch(&b), (What::Codec, "json", "text"));
+}
