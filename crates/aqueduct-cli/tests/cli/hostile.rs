@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{IoSlice, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
+use socket2::{Domain, Socket, Type};
 
 use crate::support::{DEADLINE, Dir, Running, aqueduct, expect_text, run, start, until};
 
@@ -125,14 +126,15 @@ fn a_service_answers_the_others_though_a_hundred_do_harm() {
 #[test]
 fn a_receiver_prints_what_the_others_say_though_a_hundred_do_harm() {
     let dir = Dir::new();
+    let (_reserved, port) = reserved_port();
     for address in [
         format!("unix:{}", dir.path("x").display()),
-        format!("tcp://127.0.0.1:{}", free_port()),
+        format!("tcp://127.0.0.1:{port}"),
     ] {
         let recv = start(&mut aqueduct(&["recv", &address]));
         until("it is bound", || match address.strip_prefix("tcp://") {
             Some(at) => TcpStream::connect(at).is_ok(),
-            None => dir.path("x").exists(),
+            None => UnixStream::connect(dir.path("x")).is_ok(),
         });
         let kept = harm(&address);
         for n in 0..3 {
@@ -142,7 +144,16 @@ fn a_receiver_prints_what_the_others_say_though_a_hundred_do_harm() {
         drop(kept);
         recv.signal(Signal::SIGTERM);
         let output = recv.finish();
-        assert_eq!(output.status.code(), Some(0));
+        // What the harmful had not finished when it was told to stop it drops, and says so.
+        let told = String::from_utf8_lossy(&output.stderr);
+        let failures: Vec<_> = told
+            .lines()
+            .filter(|it| it.starts_with("aqueduct:"))
+            .collect();
+        let dropped = "of an unfinished message were dropped when it was told to stop";
+        assert!(failures.iter().all(|it| it.ends_with(dropped)), "{told}");
+        let code = i32::from(!failures.is_empty());
+        assert_eq!(output.status.code(), Some(code), "{told}");
         let printed = String::from_utf8_lossy(&output.stdout);
         for n in 0..3 {
             assert!(printed.contains(&format!("message number {n}\n")));
@@ -150,9 +161,15 @@ fn a_receiver_prints_what_the_others_say_though_a_hundred_do_harm() {
     }
 }
 
-fn free_port() -> u16 {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port()
+/// A port that the system gives to nobody else meanwhile: bound and not listening, which keeps no
+/// listener with `SO_REUSEADDR` away (socket(7)).
+fn reserved_port() -> (Socket, u16) {
+    let kept = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    kept.set_reuse_address(true).unwrap();
+    kept.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    let address = kept.local_addr().unwrap().as_socket().unwrap();
+    (kept, address.port())
 }
 
 /// Descriptors that nobody asked for are closed, whatever they come with.
