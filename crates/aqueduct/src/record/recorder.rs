@@ -36,7 +36,7 @@ use crate::sys;
 /// ```
 #[derive(Debug)]
 pub struct Recorder {
-    file: File,
+    file: Held,
     /// Where the last whole record of a file ends; a device has no such place.
     end: Option<u64>,
     buf: BytesMut,
@@ -63,7 +63,7 @@ impl Recorder {
         let kind = file.metadata()?.file_type();
         if kind.is_char_device() {
             file.write_all(&MAGIC)?;
-            let (end, buf) = (None, BytesMut::new());
+            let (file, end, buf) = (Held(file), None, BytesMut::new());
             return Ok(Self { file, end, buf });
         }
         let path = || path.to_owned();
@@ -73,15 +73,16 @@ impl Recorder {
         if !sys::try_lock(&file)? {
             return Err(Error::InUse { path: path() });
         }
-        let (end, cut) = scan(&file)?;
+        let mut file = Held(file);
+        let (end, cut) = scan(&file.0)?;
         if cut > 0 {
             tracing::warn!(
                 target: "aqueduct::record", path = ?path(), bytes = cut,
                 "the recording ended inside a record, whose first part is cut off"
             );
-            file.set_len(end)?;
+            file.0.set_len(end)?;
         }
-        file.seek(SeekFrom::Start(end))?;
+        file.0.seek(SeekFrom::Start(end))?;
         let mut recorder = Self {
             file,
             end: Some(end),
@@ -125,20 +126,20 @@ impl Recorder {
     /// What fdatasync(2) says: of a device that keeps nothing, nothing.
     pub fn sync(&mut self) -> io::Result<()> {
         match self.end {
-            Some(_) => self.file.sync_data(),
+            Some(_) => self.file.0.sync_data(),
             None => Ok(()),
         }
     }
 
     fn write(&mut self) -> io::Result<()> {
-        let written = self.file.write_all(&self.buf);
+        let written = self.file.0.write_all(&self.buf);
         if let Some(end) = &mut self.end {
             match &written {
                 Ok(()) => *end += self.buf.len() as u64,
                 Err(_) => {
                     // A part may be there. Where it cannot be cut off readers find it cut short.
-                    let _ = self.file.set_len(*end);
-                    let _ = self.file.seek(SeekFrom::Start(*end));
+                    let _ = self.file.0.set_len(*end);
+                    let _ = self.file.0.seek(SeekFrom::Start(*end));
                 }
             }
         }
@@ -147,6 +148,17 @@ impl Recorder {
             self.buf = BytesMut::new();
         }
         written
+    }
+}
+
+/// A file that is locked until this is dropped.
+#[derive(Debug)]
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing would not do while a process that is just being started has a duplicate.
+        let _ = sys::unlock(&self.0);
     }
 }
 
@@ -193,5 +205,22 @@ fn scan(file: &File) -> Result<(u64, u64), Error> {
         }
         at += PREFIX as u64 + u64::from(length);
         whole += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duplicate_in_a_process_that_is_being_started_keeps_no_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let recorder = Recorder::open(&path).unwrap();
+        // As a process has it between fork and exec.
+        let duplicate = recorder.file.0.try_clone().unwrap();
+        drop(recorder);
+        Recorder::open(&path).unwrap();
+        drop(duplicate);
     }
 }

@@ -148,7 +148,13 @@ mod tests {
 
     /// What `sh` has open when it is started with one unmarked descriptor in this process.
     async fn shell_has(seal_with: fn() -> io::Result<Seal>) -> (String, String) {
-        let unmarked = nix::unistd::dup(io::stderr()).unwrap();
+        // With a number that the shell does not come to by itself.
+        let mut unmarked = nix::unistd::dup(io::stderr()).unwrap();
+        let mut lower = Vec::new();
+        while unmarked.as_raw_fd() < 20 {
+            let next = nix::unistd::dup(io::stderr()).unwrap();
+            lower.push(std::mem::replace(&mut unmarked, next));
+        }
         let mut command = tokio::process::Command::new("sh");
         command.args(["-c", "echo /proc/$$/fd/*"]);
         seal(&mut command, seal_with().unwrap(), Arc::new([]));
