@@ -90,6 +90,9 @@ pub use error::Error;
 pub use reconnect::Reconnect;
 pub use serve::serve;
 
+#[cfg(all(test, not(miri)))]
+use aqueduct_watchdog as _;
+
 /// The README's code compiles and runs.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
