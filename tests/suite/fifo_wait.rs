@@ -15,8 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_test::{assert_pending, task};
 
 use crate::fifo::{cpu, with_fifo};
-use crate::pipe::woken;
-use crate::support::{Peer, compile_c, deadline, is_peer, peer_command};
+use crate::support::{Peer, compile_c, deadline, is_peer, peer_command, woken};
 
 /// Reads a FIFO to its end, as a program that knows nothing of us does, and prints it.
 const TAKE: &str = "
@@ -387,10 +386,10 @@ async fn a_reader_that_came_back_and_reads_late_is_no_time_out() {
     let mut writing = task::spawn(sender.write(b"more"));
     // First for news of the FIFO, then for a reader.
     assert_pending!(writing.poll());
-    woken(&mut writing).await;
+    woken(&writing).await;
     assert_pending!(writing.poll());
     let second = Receiver::open(&path).unwrap();
-    woken(&mut writing).await;
+    woken(&writing).await;
     assert_pending!(writing.poll());
 
     // Longer than it may wait for a reader.
@@ -398,6 +397,6 @@ async fn a_reader_that_came_back_and_reads_late_is_no_time_out() {
     tokio::time::advance(2 * LIMIT).await;
     tokio::time::resume();
     while nix::unistd::read(&second, &mut [0; 4096]).is_ok() {}
-    woken(&mut writing).await;
+    woken(&writing).await;
     assert_eq!(deadline(writing).await.unwrap(), 4);
 }

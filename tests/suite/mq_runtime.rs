@@ -15,8 +15,7 @@ use tokio_test::{assert_pending, assert_ready};
 
 use crate::mq::QueueName;
 use crate::mq_open::run_alone;
-use crate::mq_wait::woken;
-use crate::support::{deadline, is_peer};
+use crate::support::{deadline, is_peer, woken};
 
 pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()

@@ -11,7 +11,7 @@ use tokio_test::task::{Spawn, spawn};
 
 use crate::mq::{QueueName, over_both_drivers};
 use crate::mq_runtime::runtime;
-use crate::support::deadline;
+use crate::support::{deadline, woken};
 
 over_both_drivers!(
     receives_cancelled_at_random_lose_and_double_nothing,
@@ -214,16 +214,6 @@ async fn tasks_waiting_to_send_are_all_served(driver: Driver) {
         drive(tasks).await.into_iter().for_each(|it| it.unwrap());
         assert_eq!(receiver.drain().unwrap(), TASKS, "round {round}");
     }
-}
-
-/// Waits until the task is woken, which is not for it to poll.
-pub(crate) async fn woken<F: Future>(task: &Spawn<F>) {
-    deadline(async {
-        while !task.is_woken() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 /// A wake-up given to a task that is dropped before it looks is another one's.

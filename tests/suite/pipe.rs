@@ -15,7 +15,6 @@ mod shared;
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
-use std::future::Future;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -25,7 +24,6 @@ use aqueduct::pipe::{Receiver, Sender};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
-use tokio_test::task::Spawn;
 
 use crate::support::deadline;
 
@@ -82,16 +80,6 @@ impl Microseconds for nix::sys::time::TimeVal {
     fn num_microseconds(&self) -> i64 {
         self.tv_sec() * 1_000_000 + self.tv_usec()
     }
-}
-
-/// Waits until the runtime has woken a task that is polled by hand.
-pub(crate) async fn woken<F: Future>(task: &mut Spawn<F>) {
-    deadline(async {
-        while !task.is_woken() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 /// Writes until there is no room for one more byte; returns what fitted.

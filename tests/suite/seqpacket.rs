@@ -15,7 +15,7 @@ use socket2::{Domain, Type};
 use tokio_test::{assert_pending, assert_ready};
 
 use crate::actor::runtime;
-use crate::support::deadline;
+use crate::support::{deadline, woken};
 
 fn pair() -> (Socket, Socket) {
     seqpacket::pair().expect("a pair")
@@ -63,12 +63,7 @@ fn a_full_buffer_makes_the_sender_wait_also_where_another_executor_polls_it() {
         for _ in 0..sent {
             assert_eq!(next(&b).await.as_deref(), Some(&message[..]));
         }
-        let woken = async {
-            while !sending.is_woken() {
-                tokio::task::yield_now().await;
-            }
-        };
-        deadline(woken).await;
+        woken(&sending).await;
     });
     assert_ready!(sending.poll()).expect("it is sent");
 }

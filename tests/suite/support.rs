@@ -8,6 +8,7 @@ use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use tokio_test::task::Spawn;
 use tracing::Dispatch;
 
 /// How long any single wait in a test may take. Generous: it only ends a hang.
@@ -19,6 +20,16 @@ pub(crate) async fn deadline<F: Future>(future: F) -> F::Output {
         Ok(output) => output,
         Err(_) => panic!("still waiting after {DEADLINE:?}"),
     }
+}
+
+/// Waits until the task is woken, which is not for it to poll.
+pub(crate) async fn woken<F: Future>(task: &Spawn<F>) {
+    deadline(async {
+        while !task.is_woken() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// A child process that is killed and reaped when the test lets go of it, however the test ends.

@@ -14,8 +14,8 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio_test::{assert_pending, task};
 
-use crate::pipe::{fill, take, woken};
-use crate::support::deadline;
+use crate::pipe::{fill, take};
+use crate::support::{deadline, woken};
 
 /// Uses up this task's budget, so that the next budgeted operation waits before it begins.
 async fn without_budget<F: Future>(make: impl FnOnce() -> F) {
@@ -41,7 +41,7 @@ macro_rules! dropped_everywhere {
             let mut waiting = task::spawn($make);
             assert_pending!(waiting.poll());
             $event;
-            woken(&mut waiting).await;
+            woken(&waiting).await;
         }
         without_budget(|| $make).await;
     }};

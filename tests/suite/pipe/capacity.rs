@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt;
 use aqueduct::pipe::{self, Error, packet};
 use tokio_test::{assert_pending, assert_ready_ok, task};
 
-use crate::pipe::{fill, take, woken};
-use crate::support::{Peer, is_peer, peer_command};
+use crate::pipe::{fill, take};
+use crate::support::{Peer, is_peer, peer_command, woken};
 
 fn limit(name: &str) -> usize {
     let text = std::fs::read_to_string(format!("/proc/sys/fs/{name}")).unwrap();
@@ -85,7 +85,7 @@ async fn growing_a_full_pipe_wakes_its_writer() {
     let mut waiting = task::spawn(tx.writable());
     assert_pending!(waiting.poll());
     rx.set_capacity(2 * page()).unwrap();
-    woken(&mut waiting).await;
+    woken(&waiting).await;
     assert_ready_ok!(waiting.poll());
     assert_eq!(tx.try_write(b"x").unwrap(), 1);
 }

@@ -8,8 +8,8 @@ use nix::fcntl::OFlag;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_test::{assert_pending, assert_ready_ok, task};
 
-use crate::pipe::{Fifo, fill, next_read, raw_reader, raw_writer, take, woken};
-use crate::support::deadline;
+use crate::pipe::{Fifo, fill, next_read, raw_reader, raw_writer, take};
+use crate::support::{deadline, woken};
 
 /// A pipe of four pages, which everybody may have.
 fn four_pages() -> (Sender, Receiver) {
@@ -41,7 +41,7 @@ async fn a_reader_that_is_first_waits_although_read_would_say_end_of_stream() {
     let mut reading = task::spawn(rx.read(&mut buf));
     assert_pending!(reading.poll());
     raw_writer(&fifo).write_all(b"hi").unwrap();
-    woken(&mut reading).await;
+    woken(&reading).await;
     assert_eq!(assert_ready_ok!(reading.poll()), 2);
 }
 
@@ -135,7 +135,7 @@ async fn a_full_pipe_has_room_again_by_whole_pages() {
     }
     assert!(!waiting.is_woken());
     take(&rx, 1).await;
-    woken(&mut waiting).await;
+    woken(&waiting).await;
     assert_ready_ok!(waiting.poll());
 }
 
@@ -187,9 +187,9 @@ async fn only_the_last_poller_is_woken_but_every_awaiting_task_is() {
     assert_pending!(awaiting[0].poll());
     assert_pending!(awaiting[1].poll());
     tx.write_all(b"x").await.unwrap();
-    woken(&mut polling[1]).await;
-    woken(&mut awaiting[0]).await;
-    woken(&mut awaiting[1]).await;
+    woken(&polling[1]).await;
+    woken(&awaiting[0]).await;
+    woken(&awaiting[1]).await;
     assert!(!polling[0].is_woken());
 }
 

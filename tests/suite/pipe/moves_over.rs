@@ -13,8 +13,8 @@ macro_rules! suite {
         use tokio_test::{assert_pending, assert_ready_ok, task};
         use $pipe as pipe;
 
-        use crate::pipe::{Fifo, raw_reader, raw_writer, woken};
-        use crate::support::deadline;
+        use crate::pipe::{Fifo, raw_reader, raw_writer};
+        use crate::support::{deadline, woken};
 
         fn would_block<T>(result: io::Result<T>) -> bool {
             matches!(result, Err(e) if e.kind() == ErrorKind::WouldBlock)
@@ -53,7 +53,7 @@ macro_rules! suite {
                 assert!(would_block(rx.try_io(|| Ok(()))));
 
                 tx.write_all(b"0123456789").await?;
-                woken(&mut waiting).await;
+                woken(&waiting).await;
                 assert_ready_ok!(waiting.poll());
                 assert!(rx.ready(Interest::READABLE).await?.is_readable());
                 std::future::poll_fn(|cx| rx.poll_read_ready(cx)).await?;
@@ -131,7 +131,7 @@ macro_rules! suite {
                 let mut page = vec![0; 65536];
                 rx.readable().await?;
                 rx.try_read(&mut page)?;
-                woken(&mut waiting).await;
+                woken(&waiting).await;
                 assert_ready_ok!(waiting.poll());
                 drop(waiting);
 

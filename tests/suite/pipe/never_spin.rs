@@ -16,8 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe as tokio_pipe;
 use tokio_test::{assert_pending, task};
 
-use crate::pipe::{Fifo, next_read, raw_reader, raw_writer, thread_cpu, woken};
-use crate::support::{alone, deadline};
+use crate::pipe::{Fifo, next_read, raw_reader, raw_writer, thread_cpu};
+use crate::support::{alone, deadline, woken};
 
 /// How long an end is left alone, and the CPU time that it may use meanwhile.
 const WINDOW: Duration = Duration::from_secs(1);

@@ -13,8 +13,7 @@ use futures_util::stream::FusedStream;
 use futures_util::{Sink, SinkExt, StreamExt};
 use tokio_test::{assert_pending, task};
 
-use crate::pipe::woken;
-use crate::support::deadline;
+use crate::support::{deadline, woken};
 
 async fn fill(tx: &Sender) -> usize {
     deadline(tx.writable()).await.unwrap();
@@ -106,7 +105,7 @@ async fn one_message_waits_for_each_page_however_small() {
         for _ in 0..pages {
             assert_eq!(deadline(rx.recv()).await.unwrap().unwrap(), "x");
         }
-        woken(&mut sending).await;
+        woken(&sending).await;
         deadline(sending).await.unwrap();
         assert_eq!(deadline(rx.recv()).await.unwrap().unwrap(), "last");
     }
@@ -147,7 +146,7 @@ async fn what_the_sink_holds_back_is_not_overtaken() {
     while let Ok(n) = nix::unistd::read(&rx, &mut [0; 8]) {
         assert_eq!(n, 1);
     }
-    woken(&mut sending).await;
+    woken(&sending).await;
     deadline(sending).await.unwrap();
     deadline(tx.flush()).await.unwrap();
     assert_eq!(deadline(rx.recv()).await.unwrap().unwrap(), "first");

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 
 use crate::mq_open::run_alone;
-use crate::support::{deadline, is_peer};
+use crate::support::{deadline, is_peer, woken};
 
 fn pair() -> ((ReadHalf, WriteHalf), (ReadHalf, WriteHalf)) {
     let (a, b) = UnixStream::pair().expect("a pair");
@@ -109,12 +109,7 @@ async fn a_full_buffer_makes_a_write_wait_and_a_reader_wakes_it() {
         let mut late = task::spawn(write.write(b"late"));
         assert_pending!(late.poll());
         drain(&mut there, filled).await;
-        let woken = async {
-            while !late.is_woken() {
-                tokio::task::yield_now().await;
-            }
-        };
-        deadline(woken).await;
+        woken(&late).await;
         assert_eq!(assert_ready_ok!(late.poll()), 4);
         drop(late);
         drain(&mut there, 4).await;
@@ -172,12 +167,7 @@ fn a_write_waits_also_where_another_executor_polls_it() {
     assert_pending!(late.poll());
     runtime.block_on(async {
         drain(&mut there, filled).await;
-        let woken = async {
-            while !late.is_woken() {
-                tokio::task::yield_now().await;
-            }
-        };
-        deadline(woken).await;
+        woken(&late).await;
     });
     assert_eq!(assert_ready_ok!(late.poll()), 4);
 }

@@ -105,6 +105,12 @@ fn send(shared: &Arc<Shared>) {
     block_on(poll_fn(|cx| shared.poll_send(cx, &mut frame))).unwrap();
 }
 
+/// Lets the transport take all that waits, at any time.
+fn opening(system: &Arc<System>) -> thread::JoinHandle<()> {
+    let system = Arc::clone(system);
+    thread::spawn(move || system.open())
+}
+
 /// Runs `model` in every order with up to three switches that nothing forces, or as many as
 /// `LOOM_MAX_PREEMPTIONS` says.
 fn explore(model: impl Fn() + Sync + Send + 'static) {
@@ -134,10 +140,7 @@ fn a_transport_that_makes_them_wait_wakes_whoever_waits() {
         let system = System::new(0);
         let (sink, shared, flusher) = world(&system);
         let flusher = thread::spawn(move || block_on(flusher));
-        let opening = {
-            let system = Arc::clone(&system);
-            thread::spawn(move || system.open())
-        };
+        let opening = opening(&system);
         send(&shared);
         send(&shared);
         system.wait_until_sent(2);
@@ -159,10 +162,7 @@ fn what_was_gathered_is_written_after_the_sender_has_gone() {
         let system = System::new(1);
         let (sink, shared, flusher) = world(&system);
         let flusher = thread::spawn(move || block_on(flusher));
-        let opening = {
-            let system = Arc::clone(&system);
-            thread::spawn(move || system.open())
-        };
+        let opening = opening(&system);
         send(&shared);
         send(&shared);
         drop(shared);
@@ -183,10 +183,7 @@ fn a_flusher_that_is_dropped_leaves_nobody_asleep_and_nothing_unsent() {
             let _ = block_on(poll_fn(poll));
             drop(flusher);
         });
-        let opening = {
-            let system = Arc::clone(&system);
-            thread::spawn(move || system.open())
-        };
+        let opening = opening(&system);
         send(&shared);
         send(&shared);
         let mut sink = sink;
