@@ -4,16 +4,24 @@
 //! ends of a pipe by `pipe::cancel`. Here are the others. `cargo test --test suite await_points --
 //! --nocapture` prints how many points each has.
 
+mod accepting;
 mod children;
+mod connecting;
 mod fifos;
+mod packets;
+mod pairs;
 mod queues;
 mod services;
-mod sockets;
+mod shutdown;
 mod standard;
+mod streams;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aqueduct::Endpoint;
 use tempfile::TempDir;
 
 /// Where an operation takes a limit.
@@ -24,4 +32,15 @@ fn place() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("name");
     (dir, path)
+}
+
+fn address(path: &Path) -> Endpoint {
+    let address = format!("unix:{}", path.display());
+    address.parse().expect("it is one")
+}
+
+/// Something to pass on.
+fn null() -> OwnedFd {
+    let file = File::open("/dev/null");
+    file.expect("every system has it").into()
 }
