@@ -18,7 +18,7 @@ use crate::report::Report;
 use crate::stdout;
 use crate::table::Table;
 
-/// How the directories begin that a tour works in, and leaves behind if it is killed.
+/// How the names of a tour's directory and of its queue begin, which it leaves behind if it is killed.
 const TOUR: &str = "aqueduct-tour-";
 
 /// One of them as JSON; people's scripts rely on the names.
@@ -37,7 +37,7 @@ pub(crate) fn run(args: CleanArgs, report: &Report) -> anyhow::Result<Exit> {
     let (things, unseen) = look::look(&scope)?;
     let (ours, rest): (Vec<_>, Vec<_>) = things
         .into_iter()
-        .partition(|it| it.marked && it.state == State::Orphaned);
+        .partition(|it| it.marked && (it.state == State::Orphaned || left_by_tour(it)));
     let mut failed = 0;
     let mut lines = Vec::new();
     for thing in &ours {
@@ -126,7 +126,10 @@ fn remove(thing: &Thing) -> anyhow::Result<()> {
         Kind::Queue(name, found) => {
             unused(found.id)?;
             let messages = mq::info(name)?.attributes.map(|it| it.messages);
-            anyhow::ensure!(messages == Some(0), "it has a message by now");
+            anyhow::ensure!(
+                messages == Some(0) || is_tour_queue(name),
+                "it has a message by now"
+            );
             still_there(found)?;
             Ok(mq::unlink(name)?)
         }
@@ -170,6 +173,19 @@ fn nobody_reads(found: &Found) -> anyhow::Result<()> {
         Err(e) => Err(e).context("it cannot be asked for its readers"),
         Ok(_) => anyhow::bail!("a process that cannot be seen reads it"),
     }
+}
+
+/// A queue whose messages nobody waits for.
+fn left_by_tour(thing: &Thing) -> bool {
+    match &thing.kind {
+        Kind::Queue(name, _) => thing.state == State::Waiting && is_tour_queue(name),
+        _ => false,
+    }
+}
+
+fn is_tour_queue(name: &str) -> bool {
+    name.strip_prefix('/')
+        .is_some_and(|it| it.starts_with(TOUR))
 }
 
 /// Removes the directory of a tour behind the last thing in it.

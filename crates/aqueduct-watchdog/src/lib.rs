@@ -6,11 +6,15 @@
 //! The harness runs each test on a thread with the test's name, of which the system keeps 15 bytes.
 //! Where these begin the names of several tests, all of them are given; after a minute the harness itself
 //! has said which one it is.
+//!
+//! A program that a test has started to be its other side ends as well, some time after the tests have gone
+//! without ending it, as when they were killed. It is known by the variables in [`PEERS`].
 #![allow(unsafe_code)] // For `START` alone.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::process::parent_id;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +25,13 @@ pub const LIMIT: Duration = Duration::from_secs(480);
 
 /// Another limit, in seconds.
 pub const VARIABLE: &str = "AQUEDUCT_TEST_LIMIT";
+
+/// One of them is set for a test program that another one has started.
+pub const PEERS: [&str; 3] = [
+    "AQUEDUCT_TEST_PEER",
+    "AQUEDUCT_TEST_ALONE",
+    "AQUEDUCT_CONFORMANCE",
+];
 
 /// The name of the thread that watches.
 pub const THREAD: &str = "watchdog";
@@ -35,10 +46,13 @@ static START: extern "C" fn() = start;
 
 extern "C" fn start() {
     // Without a thread there is no watchdog, and the tests can say more of what is wrong.
+    let peer = PEERS.iter().any(|it| std::env::var_os(it).is_some());
+    let parent = peer.then(parent_id);
+    let watch = move || watch(parent);
     let _ = thread::Builder::new().name(THREAD.into()).spawn(watch);
 }
 
-fn watch() {
+fn watch(parent: Option<u32>) {
     let limit = std::env::var(VARIABLE).ok().and_then(|it| it.parse().ok());
     let limit = limit.map_or(LIMIT, Duration::from_secs);
     // Since when each thread is there. A number may come again, for another test.
@@ -46,6 +60,13 @@ fn watch() {
     loop {
         // Seldom: some tests count what the process has open, and to look is to open something.
         thread::sleep(limit / 4);
+        if parent.is_some_and(|it| it != parent_id()) {
+            let _ = writeln!(
+                io::stderr(),
+                "watchdog: the tests of this process have gone"
+            );
+            std::process::exit(1);
+        }
         let threads = threads();
         known.retain(|it, _| threads.contains(it));
         for it in threads {

@@ -36,10 +36,10 @@ Examples:
 
 Removed is what aqueduct list shows as orphaned and made by aqueduct. All that
 Aqueduct makes with a name has the sticky bit in its mode; what lacks it is left
-alone, and so is a queue with messages in it, and whatever another user owns. It
-is looked at once more just before it is removed, under the server's own lock if
-it is a socket. What root has open can be seen by root alone; the readers of a
-FIFO are noticed all the same.";
+alone, and so is a queue with messages in it, unless a killed tour has left it,
+and whatever another user owns. It is looked at once more just before it is
+removed, under the server's own lock if it is a socket. What root has open can
+be seen by root alone; the readers of a FIFO are noticed all the same.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:

@@ -1,7 +1,8 @@
 //! The parts that processes of the tour play: `aqueduct tour-peer ROLE -- ARG...`.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 
 use anyhow::Context;
 use aqueduct::child::inherited;
@@ -11,6 +12,7 @@ use aqueduct::fifo::{self, SharedSender};
 use aqueduct::frame::Framing;
 use aqueduct::{Endpoint, Receiver, Sender, pipe};
 use futures_util::SinkExt;
+use tokio::io::AsyncReadExt;
 
 use super::numbered;
 use super::pipes::{Answer, Job, TO_CHILD, TO_PARENT};
@@ -20,11 +22,24 @@ use crate::cli::PeerArgs;
 use crate::exit::Exit;
 
 pub(crate) async fn run(args: PeerArgs) -> anyhow::Result<Exit> {
+    match args.role.as_str() {
+        // These end with the pipe that they read.
+        "shout" => shout().await?,
+        "count" => print(&count().await?)?,
+        _ => tokio::select! {
+            biased;
+            result = play(args) => result?,
+            gone = tour_gone() => gone?,
+        },
+    }
+    Ok(Exit::Done)
+}
+
+/// The parts that could wait for ever, or go on for ever, after a tour that is killed.
+async fn play(args: PeerArgs) -> anyhow::Result<()> {
     let mut rest = args.args.into_iter();
     match args.role.as_str() {
-        "shout" => shout().await?,
         "answer" => requests::answer(next(&mut rest)?).await?,
-        "count" => print(&count().await?)?,
         "receive" => print(&receive(next(&mut rest)?, number(&mut rest)?).await?)?,
         "send" => {
             let (endpoint, sender) = (next(&mut rest)?, number(&mut rest)? as u32);
@@ -37,7 +52,15 @@ pub(crate) async fn run(args: PeerArgs) -> anyhow::Result<Exit> {
         }
         other => anyhow::bail!("the tour has no part {other:?}"),
     }
-    Ok(Exit::Done)
+    Ok(())
+}
+
+/// Fails as soon as the tour has gone, however it ended: standard input ends with it.
+async fn tour_gone() -> anyhow::Result<()> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+    let mut lifeline = pipe::Receiver::from_owned_fd(stdin)?;
+    let _end: usize = lifeline.read(&mut [0]).await?;
+    anyhow::bail!("the tour has gone")
 }
 
 /// The child that answers jobs in capitals.
@@ -91,7 +114,7 @@ async fn share(path: OsString, sender: u32, count: u64) -> anyhow::Result<()> {
         shared.feed(numbered::message(sender, i, size)).await?;
         if i == 0 {
             shared.flush().await?;
-            std::io::stdout().write_all(BEGUN.as_bytes())?;
+            io::stdout().write_all(BEGUN.as_bytes())?;
         }
     }
     shared.close().await?;
@@ -100,7 +123,7 @@ async fn share(path: OsString, sender: u32, count: u64) -> anyhow::Result<()> {
 
 fn print(tally: &Tally) -> anyhow::Result<()> {
     let text = serde_json::to_string(tally)?;
-    Ok(writeln!(std::io::stdout(), "{text}")?)
+    Ok(writeln!(io::stdout(), "{text}")?)
 }
 
 fn next(args: &mut impl Iterator<Item = OsString>) -> anyhow::Result<Endpoint> {

@@ -33,12 +33,12 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
     let mut endless = start(WRITERS, u64::MAX)?;
     let writers = (0..WRITERS).map(|writer| start(writer, EACH));
     let writers = writers.collect::<anyhow::Result<Vec<_>>>()?;
+    // Its first message is in the FIFO before it is killed.
+    begun(&mut endless).await?;
     stage.sent(format_args!(
         "{} messages by each of {WRITERS} writers",
         count(EACH)
     ))?;
-    // Its first message is in the FIFO before it is killed.
-    begun(&mut endless).await?;
     for mut writer in writers {
         anyhow::ensure!(writer.wait().await?.success(), "a writer failed");
     }

@@ -1,7 +1,7 @@
 //! Where the steps are shown, and where their processes come from.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, PipeReader, PipeWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -27,14 +27,21 @@ pub(super) struct Stage {
     program: PathBuf,
     dir: PathBuf,
     colors: bool,
+    /// Standard input of the processes that are started.
+    lifeline: PipeReader,
+    /// Held by this process alone: however it ends, the lifeline ends with it.
+    _lifeline: PipeWriter,
 }
 
 impl Stage {
     pub(super) fn new(dir: &Path) -> anyhow::Result<Self> {
+        let (lifeline, _lifeline) = io::pipe().context("cannot make a pipe")?;
         Ok(Self {
             program: std::env::current_exe().context("cannot find this program's own file")?,
             dir: dir.to_owned(),
             colors: io::stdout().is_terminal() && colors_wanted(),
+            lifeline,
+            _lifeline,
         })
     }
 
@@ -53,8 +60,10 @@ impl Stage {
     pub(super) fn start(&self, role: &str, args: &[&str]) -> anyhow::Result<Child> {
         let mut command = Command::new(&self.program);
         command.args(["tour-peer", role, "--"]).args(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        // It must not outlive the tour, however that ends.
+        let lifeline = self.lifeline.try_clone();
+        let lifeline = lifeline.context("cannot duplicate a descriptor")?;
+        command.stdin(lifeline).stdout(Stdio::piped());
+        // It must not outlive the step.
         command.kill_on_drop(true);
         command.spawn().context("cannot start a process")
     }

@@ -321,7 +321,13 @@ fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
         return;
     }
     let aqueduct = namespace::aqueduct;
-    for (name, message) in [("/orphan", None), ("/waiting", Some("hi")), ("/used", None)] {
+    for (name, message) in [
+        ("/orphan", None),
+        ("/waiting", Some("hi")),
+        ("/used", None),
+        ("/aqueduct-tour-1", Some("of a killed tour")),
+        ("/aqueduct-tour-used", None),
+    ] {
         let create = [
             "mq",
             "create",
@@ -329,7 +335,7 @@ fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
             "--capacity",
             "3",
             "--max-message",
-            "9",
+            "16",
             "-q",
         ];
         expect(run(&mut aqueduct(&create)), 0);
@@ -342,6 +348,7 @@ fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
     }
     posix_queue("/theirs");
     let recv = start(&mut aqueduct(&["recv", "mq:/used"]));
+    let _tour = start(&mut aqueduct(&["recv", "mq:/aqueduct-tour-used"]));
     let list = || {
         let text = expect_text(run(&mut aqueduct(&["list", "--json"])), 0);
         let lines = text.lines().map(|it| serde_json::from_str(it).unwrap());
@@ -350,12 +357,14 @@ fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
     let mut things = Vec::new();
     until("it is open", || {
         things = list();
-        find(&things, "mq:/used")["state"] == "in use"
+        let used = ["mq:/used", "mq:/aqueduct-tour-used"];
+        used.iter().all(|it| find(&things, it)["state"] == "in use")
     });
     assert_eq!(holder(find(&things, "mq:/used"), &recv)["reads"], true);
     for (address, state, messages, ours) in [
         ("mq:/orphan", "orphaned", 0, true),
         ("mq:/waiting", "waiting", 1, true),
+        ("mq:/aqueduct-tour-1", "waiting", 1, true),
         ("mq:/theirs", "orphaned", 0, false),
     ] {
         let thing = find(&things, address);
@@ -369,7 +378,7 @@ fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
     let (stdout, said) = expect(run(&mut aqueduct(&["clean", "--yes"])), 0);
     assert_eq!(
         String::from_utf8(stdout).unwrap(),
-        "address\tremoved\nmq:/orphan\tyes\n"
+        "address\tremoved\nmq:/aqueduct-tour-1\tyes\nmq:/orphan\tyes\n"
     );
     assert!(said.contains("1 with messages in them"), "{said}");
     assert!(
@@ -380,7 +389,13 @@ fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
         .iter()
         .map(|it| it["address"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(left, ["mq:/theirs", "mq:/used", "mq:/waiting"]);
+    let expected = [
+        "mq:/aqueduct-tour-used",
+        "mq:/theirs",
+        "mq:/used",
+        "mq:/waiting",
+    ];
+    assert_eq!(left, expected);
 }
 
 /// A queue of another program.

@@ -1,17 +1,21 @@
 //! `aqueduct tour`.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::support::{Dir, aqueduct, expect, expect_text, run, start, until};
+use crate::support::{DEADLINE, Dir, aqueduct, expect, expect_text, run, start, until};
 
 #[test]
 fn every_step_is_shown_verified_and_cleaned_up() {
     let dir = Dir::new();
-    std::fs::create_dir(dir.path("tmp")).unwrap();
+    fs::create_dir(dir.path("tmp")).unwrap();
     let mut tour = aqueduct(&["tour"]);
     let tour = start(tour.env("TMPDIR", dir.path("tmp")).stdin(Stdio::null()));
     let queue = format!("/aqueduct-tour-{}", tour.pid());
@@ -64,7 +68,7 @@ fn every_step_is_shown_verified_and_cleaned_up() {
         !text.contains('\x1b'),
         "no colours where there is no terminal"
     );
-    assert_eq!(std::fs::read_dir(dir.path("tmp")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(dir.path("tmp")).unwrap().count(), 0);
     let queue = std::ffi::CString::new(queue).unwrap();
     assert_eq!(
         nix::mqueue::mq_unlink(queue.as_c_str()),
@@ -77,10 +81,10 @@ fn a_tour_that_is_stopped_fails_and_leaves_nothing_behind() {
     let dir = Dir::new();
     let mut tour = aqueduct(&["tour"]);
     let tour = start(tour.env("TMPDIR", dir.path("")).stdin(Stdio::null()));
-    let entries = || std::fs::read_dir(dir.path("")).unwrap().count();
+    let entries = || fs::read_dir(dir.path("")).unwrap().count();
     until("it has begun", || entries() == 1);
     let children = format!("/proc/{0}/task/{0}/children", tour.pid());
-    let children = || std::fs::read_to_string(&children).unwrap_or_default();
+    let children = || fs::read_to_string(&children).unwrap_or_default();
     until("a process is started", || !children().is_empty());
     let child = children().split(' ').next().unwrap().to_owned();
     tour.signal(Signal::SIGTERM);
@@ -93,15 +97,72 @@ fn a_tour_that_is_stopped_fails_and_leaves_nothing_behind() {
     assert_eq!(entries(), 0);
     // Gone, or dead and not reaped yet by whoever inherited it: then it has no arguments.
     until("its process is gone", || {
-        std::fs::read(format!("/proc/{child}/cmdline")).map_or(true, |it| it.is_empty())
+        fs::read(format!("/proc/{child}/cmdline")).map_or(true, |it| it.is_empty())
     });
+}
+
+/// A tour and all that it has started, killed and reaped however the test ends.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(-(self.0.id() as i32)), Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
+/// It is killed after as many lines as go into 80 so many times: 5, or the number in AQUEDUCT_TEST_KILLS.
+#[test]
+fn a_tour_that_is_killed_leaves_no_process_and_its_files_to_clean() {
+    let kills = std::env::var("AQUEDUCT_TEST_KILLS").map_or(5, |it| it.parse().unwrap());
+    for moment in 1..=kills {
+        let lines = 80 * moment / kills;
+        let dir = Dir::new();
+        let (out, stdout) = io::pipe().unwrap();
+        // Its processes inherit this one, so that the end of it is the end of all of them.
+        let (err, stderr) = io::pipe().unwrap();
+        let mut tour = aqueduct(&["tour"]);
+        tour.env("TMPDIR", dir.path("")).stdin(Stdio::null());
+        tour.stdout(stdout).stderr(stderr).process_group(0);
+        let mut group = Group(tour.spawn().unwrap());
+        drop(tour);
+        let (tx, rx) = channel();
+        thread::spawn(move || {
+            let mut out = BufReader::new(out).lines();
+            let count = out.by_ref().take(lines).map_while(Result::ok).count();
+            // Open until the tour is killed.
+            let _ = tx.send((count, out));
+        });
+        let (count, _out) = rx.recv_timeout(8 * DEADLINE).expect("it goes on");
+        group.0.kill().unwrap();
+        assert_eq!(count, lines, "it was killed before its end");
+        group.0.wait().unwrap();
+
+        let (tx, rx) = channel();
+        thread::spawn(move || tx.send(io::read_to_string(err)));
+        let gone = rx.recv_timeout(DEADLINE);
+        assert!(
+            gone.is_ok(),
+            "a process is left of a tour killed after {lines} lines"
+        );
+        let _ = nix::mqueue::mq_unlink(format!("/aqueduct-tour-{}", group.0.id()).as_str());
+        until("its files are removed", || {
+            run(&mut aqueduct(&[
+                "clean",
+                "--yes",
+                dir.path("").to_str().unwrap(),
+            ]));
+            let mut left = fs::read_dir(dir.path("")).unwrap().flatten();
+            left.all(|it| fs::read_dir(it.path()).is_ok_and(|it| it.count() == 0))
+        });
+    }
 }
 
 #[test]
 fn a_tour_that_nobody_looks_at_is_quietly_verified_to_its_end_all_the_same() {
     let dir = Dir::new();
     for broken in [false, true] {
-        let (reader, out) = std::io::pipe().unwrap();
+        let (reader, out) = io::pipe().unwrap();
         let mut tour = aqueduct(&["tour"]);
         tour.stdout(out).stderr(Stdio::piped());
         if broken {
