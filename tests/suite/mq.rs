@@ -2,6 +2,7 @@
 
 mod budget;
 mod descriptor;
+mod errors;
 mod messages;
 mod types;
 

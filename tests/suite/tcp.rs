@@ -364,6 +364,14 @@ async fn each_failure_names_the_address_and_the_cure() {
     let error = tcp::connect("[::1:80").await.expect_err("no address");
     assert!(matches!(error, Error::BadAddress { .. }), "{error}");
 
+    // A group of hosts is no peer: tcp_v4_connect() in net/ipv4/tcp_ipv4.c. Where no route leads there it
+    // is the same number.
+    let error = deadline(tcp::connect("224.0.0.1:9")).await;
+    let error = error.expect_err("no host");
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert_eq!(error.raw_os_error(), Some(libc::ENETUNREACH));
+    assert!(error.to_string().contains("224.0.0.1:9"), "{error}");
+
     // A name that is looked up, without asking the network.
     let error = deadline(tcp::bind("a..b:0"))
         .await

@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use aqueduct::child::{Command, Error};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::AsyncReadExt;
 
 use super::{role, sh, succeeds};
 use crate::actor::runtime;
@@ -142,4 +144,123 @@ async fn impossible_descriptor_numbers_are_refused_by_name() {
 fn without_a_runtime_it_is_an_error_and_no_panic() {
     let error = sh("true").spawn().unwrap_err();
     assert!(matches!(error, Error::NoRuntime), "{error:?}");
+}
+
+/// Checks what an error says, and that an [`io::Error`] keeps all of it.
+fn says(error: Error, kind: io::ErrorKind, number: Option<i32>, parts: &[&str]) {
+    let said = error.to_string();
+    for part in parts {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(
+        (error.kind(), error.raw_os_error()),
+        (kind, number),
+        "{said}"
+    );
+    let error = io::Error::from(error);
+    assert_eq!(error.kind(), kind, "{said}");
+    assert_eq!(Error::of(&error).expect("it is inside").to_string(), said);
+}
+
+#[tokio::test]
+async fn each_error_says_what_it_is_about_and_what_to_do() {
+    use io::ErrorKind as Kind;
+
+    let mut long = sh("true");
+    // MAX_ARG_STRLEN, execve(2): 32 pages.
+    long.arg("x".repeat(64 << 12));
+    says(
+        long.spawn().unwrap_err(),
+        Kind::ArgumentListTooLong,
+        Some(libc::E2BIG),
+        &["/bin/sh"],
+    );
+    says(
+        Command::new("/no/where").spawn().unwrap_err(),
+        Kind::NotFound,
+        Some(libc::ENOENT),
+        &["/no/where", "check the name"],
+    );
+    let mut twice = sh("true");
+    twice.pipe_to_child(5).pipe_to_child(5);
+    let twice = twice.spawn().unwrap_err();
+    says(twice, Kind::InvalidInput, None, &["5", "its own number"]);
+    let mut both = sh("true");
+    both.stdin(std::process::Stdio::null()).pipe_to_child(0);
+    let both = both.spawn().unwrap_err();
+    says(both, Kind::InvalidInput, None, &["0", "drop one of"]);
+    let mut impossible = sh("true");
+    impossible.pipe_to_child(-7);
+    let impossible = impossible.spawn().unwrap_err();
+    says(impossible, Kind::InvalidInput, None, &["-7", "ulimit -n"]);
+    let error = aqueduct::child::inherited(-7).unwrap_err();
+    says(error, Kind::NotFound, None, &["-7", "parent to map it"]);
+
+    let mut child = sh("read line").spawn().unwrap();
+    let error = child.take_receiver(1).unwrap_err();
+    says(error, Kind::NotFound, None, &["from it on descriptor 1"]);
+    child.start_kill().unwrap();
+    child.wait().await.unwrap();
+    let error = std::thread::spawn(|| sh("true").spawn().unwrap_err()).join();
+    says(error.unwrap(), Kind::Other, None, &["inside one"]);
+}
+
+/// With none free, one, two and so on it is an error, which tells what could not be had, until there are
+/// enough; and a child whose exit cannot be watched still gives its plain pipe.
+#[tokio::test]
+async fn without_free_descriptors_each_step_says_what_it_lacks() {
+    let mut child = role("child::refused::role_out_of_descriptors")
+        .spawn()
+        .unwrap();
+    succeeds(&mut child).await;
+}
+
+#[test]
+fn role_out_of_descriptors() {
+    if !is_peer("child::refused::role_out_of_descriptors") {
+        return;
+    }
+    let runtime = runtime();
+    let _guard = runtime.enter();
+    // Tokio's own, which the first child makes it open.
+    runtime.block_on(async { succeeds(&mut sh("true").spawn().unwrap()).await });
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(fd) = io::stderr().as_fd().try_clone_to_owned() {
+        taken.push(fd);
+    }
+    let (mut pipes, mut others) = (0, 0);
+    let mut child = loop {
+        let mut command = sh("echo hello; read line");
+        command.pipe_to_child(0).pipe_from_child(1);
+        match command.spawn() {
+            Ok(child) => break child,
+            Err(error) => {
+                match &error {
+                    Error::Pipe { number: 0 | 1, .. } => pipes += 1,
+                    Error::Spawn { .. } => others += 1,
+                    _ => panic!("{error:?}"),
+                }
+                assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error:?}");
+            }
+        }
+        taken.pop().expect("so many are enough");
+    };
+    assert!(pipes >= 4 && others >= 1, "{pipes} pipes, {others} others");
+    while let Ok(fd) = io::stderr().as_fd().try_clone_to_owned() {
+        taken.push(fd);
+    }
+    let error = child.take_receiver(1).unwrap_err();
+    assert!(matches!(error, Error::Watch { .. }), "{error:?}");
+    let kind = io::Error::from_raw_os_error(libc::EMFILE).kind();
+    says(error, kind, Some(libc::EMFILE), &["take the plain pipe"]);
+    let mut output = child.take_unbounded_receiver(1).unwrap();
+    let mut hello = [0; 6];
+    runtime.block_on(async {
+        output.read_exact(&mut hello).await.unwrap();
+        assert_eq!(&hello, b"hello\n");
+        // This closes its input, at the end of which `read` fails.
+        assert_eq!(child.wait().await.unwrap().code(), Some(1));
+    });
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 use aqueduct::fd::{Access, Kind};
 use aqueduct::fifo::{Error, OpenOptions, Receiver};
@@ -13,7 +14,7 @@ use nix::unistd::{Uid, mkfifo, setgid, setgroups, setuid};
 
 use super::{create, in_runtime, peer_dir, run};
 use crate::fifo::with_fifo;
-use crate::support::{Log, is_peer};
+use crate::support::{Log, deadline, is_peer};
 
 /// A user that owns nothing here.
 const NOBODY: u32 = 65_534;
@@ -321,4 +322,40 @@ fn peer_on_read_only() {
             .try_open_sender(dir.join("there"))
             .unwrap();
     });
+}
+
+/// The link to the program of a process that has ended and is not reaped is there, and leads to nothing
+/// that could be named: each look says that there is nothing, and each attempt to make something there
+/// that there is.
+#[tokio::test]
+async fn a_path_that_is_neither_there_nor_free_is_given_up() {
+    let mut zombie = std::process::Command::new("true").spawn().unwrap();
+    let path = Path::new("/proc").join(zombie.id().to_string()).join("exe");
+    deadline(async {
+        while fs::read_link(&path).is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let mut options = OpenOptions::new();
+    options.create(true).allow_symlink(true);
+    for error in [
+        options.open_receiver(&path).unwrap_err(),
+        options.try_open_sender(&path).unwrap_err(),
+        deadline(options.open_sender(&path)).await.unwrap_err(),
+    ] {
+        assert!(
+            matches!(&error, Error::Unstable { path: it, .. } if *it == path),
+            "{error:?}"
+        );
+        assert!(
+            error.to_string().contains("find out which program"),
+            "{error}"
+        );
+        assert_eq!(
+            (error.kind(), error.raw_os_error()),
+            (io::ErrorKind::Other, None)
+        );
+    }
+    zombie.wait().unwrap();
 }
