@@ -7,6 +7,7 @@ mod costs;
 mod goals;
 mod markdown;
 mod number;
+mod one;
 mod page;
 
 use std::fs::{self, File};
@@ -66,6 +67,9 @@ enum Action {
         #[arg(long)]
         quick: bool,
     },
+    /// Run one case in one step, as under a profiler; prints the case, the step, thousand messages a
+    /// second, and processor microseconds a message.
+    One(one::Args),
     /// The process whose connections do nothing.
     #[command(hide = true)]
     Idle { mechanism: String },
@@ -120,6 +124,12 @@ pub fn run(peers: &[Case], absent: &[Missing], built: Built<'_>) -> anyhow::Resu
             for missing in missing {
                 println!("\nnot measured: {}: {}", missing.case, missing.reason);
             }
+            Ok(())
+        }
+        Some(Action::One(args)) => {
+            let mut runner = runner()?;
+            let line = runtime()?.block_on(one::measure(&mut runner, &cases, &args))?;
+            println!("{line}");
             Ok(())
         }
         Some(Action::Idle { mechanism }) => {

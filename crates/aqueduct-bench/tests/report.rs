@@ -65,3 +65,36 @@ fn every_case_moves_messages_and_is_in_the_report() {
     );
     assert_eq!(changed, same);
 }
+
+#[test]
+fn one_case_says_what_it_gave() {
+    let line = run(&[
+        "one",
+        "aqueduct/pipe/feed",
+        "--size",
+        "1024",
+        "--seconds",
+        "0",
+    ]);
+    let fields: Vec<_> = line.trim_end().split(" | ").collect();
+    let [case, step, rate, cpu] = fields[..] else {
+        panic!("{line}")
+    };
+    assert_eq!(case, "aqueduct/pipe/feed");
+    assert_eq!(step, "1 KiB one way, one processor");
+    assert!(rate.parse::<f64>().unwrap() > 0.0, "{line}");
+    assert!(cpu.parse::<f64>().unwrap() >= 0.0, "{line}");
+}
+
+#[test]
+fn a_case_that_is_not_there_is_named() {
+    let program = env!("CARGO_BIN_EXE_aqueduct-bench");
+    let output = Command::new(program).args(["one", "raw/smoke"]).output();
+    let output = output.unwrap();
+    assert!(!output.status.success());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("there is no case \"raw/smoke\""),
+        "{stderr}"
+    );
+}
