@@ -18,8 +18,8 @@
 
 use anyhow::{Context, Result, bail};
 use aqueduct::codec::Text;
+use aqueduct::fifo;
 use aqueduct::frame::Framing;
-use aqueduct::{Receiver, fifo};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -37,7 +37,7 @@ async fn main() -> Result<()> {
         .unlink_on_drop(true)
         .open_receiver(&path)?;
     // Below the codec it is a stream of frames, here lines; above it, a stream of `String`s.
-    let mut lines = Receiver::<String>::new(fifo.framed(Framing::lines()), Text);
+    let mut lines = fifo.framed(Framing::lines()).typed::<String>(Text);
     eprintln!("reading {path}");
     loop {
         tokio::select! {

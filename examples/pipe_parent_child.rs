@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use aqueduct::child::{self, Command, StreamEnd};
 use aqueduct::codec::Json;
 use aqueduct::frame::Framing;
-use aqueduct::{Channel, Receiver, Sender, pipe};
+use aqueduct::{Channel, pipe};
 use serde::{Deserialize, Serialize};
 
 const JOBS: i32 = 3;
@@ -95,8 +95,8 @@ async fn child() -> Result<()> {
 
     let jobs = pipe::Receiver::from_owned_fd(child::inherited(JOBS)?)?;
     let answers = pipe::Sender::from_owned_fd(child::inherited(ANSWERS)?)?;
-    let mut jobs = Receiver::<Job>::new(jobs.framed(Framing::length()), Json);
-    let mut answers = Sender::<Answer>::new(answers.framed(Framing::length()), Json);
+    let mut jobs = jobs.framed(Framing::length()).typed::<Job>(Json);
+    let mut answers = answers.framed(Framing::length()).typed::<Answer>(Json);
     while let Some(job) = jobs.recv().await {
         let answer = match job? {
             Job::Sum(numbers) => Answer::Number(numbers.iter().sum()),

@@ -1,6 +1,8 @@
 //! [`Channel`], [`Sender`] and [`Receiver`]: typed items over any transport.
 
 mod coalesce;
+mod decoding;
+mod encoding;
 mod memory;
 #[cfg(test)]
 mod mock;

@@ -75,6 +75,12 @@ pub trait Encode<T>: Format {
         self.encode(&item, scratch)?;
         Ok(scratch.split().freeze())
     }
+
+    /// Whether items already are bodies, so that [`encode_owned`](Self::encode_owned) hands them over as
+    /// they are: then it is called for each, where [`encode`](Self::encode) would copy. Else either may be.
+    fn hands_over(&self) -> bool {
+        false
+    }
 }
 
 /// A format that deserialises items of type `T`.
@@ -85,6 +91,21 @@ pub trait Decode<T>: Format {
     ///
     /// The body is no such item, or has bytes left over behind it.
     fn decode(&self, body: Bytes) -> Result<T, BoxError>;
+
+    /// As [`decode`](Self::decode), of a body on loan. The provided method copies it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`decode`](Self::decode).
+    fn decode_borrowed(&self, body: &[u8]) -> Result<T, BoxError> {
+        self.decode(Bytes::copy_from_slice(body))
+    }
+
+    /// Whether [`decode_borrowed`](Self::decode_borrowed) needs no copy: then a receiver calls it
+    /// wherever it can, and spares itself a frame for each item.
+    fn borrows(&self) -> bool {
+        false
+    }
 }
 
 /// A format that works both ways for `T`. Implemented for all that do.

@@ -62,8 +62,10 @@ pub use self::error::{FrameError, Missing};
 pub use self::framing::Framing;
 pub use self::pipe::PIPE_CHUNK;
 pub use self::read::FramedRead;
+pub(crate) use self::read::Lend;
 pub(crate) use self::slabs::Slabs;
 pub use self::write::{FrameEncoder, FramedWrite, UserCodec};
+pub(crate) use self::write::{NotQueued, QueueWith};
 pub use self::write_buf::WriteBuf;
 
 /// The largest frame, in bytes without its header or delimiter, unless said otherwise: 1 MiB.

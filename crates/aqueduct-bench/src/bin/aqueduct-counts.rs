@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use aqueduct::codec::{Codec, Json, Postcard};
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::mq::{OpenOptions, Priority};
-use aqueduct::{Receiver, Sender, pipe};
+use aqueduct::pipe;
 use aqueduct_measure::{Item, Ring};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt, future};
@@ -140,8 +140,8 @@ where
 {
     let item = Ring::new(64).get(0).item;
     let (tx, rx) = pipes()?;
-    let mut tx = Sender::<Item>::new(tx, codec.clone());
-    let mut rx = Receiver::<Item>::new(rx, codec);
+    let mut tx = tx.typed::<Item>(codec.clone());
+    let mut rx = rx.typed::<Item>(codec);
     for _ in 0..messages / BATCH {
         for _ in 0..BATCH {
             tx.feed(item).await?;

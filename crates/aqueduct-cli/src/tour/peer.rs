@@ -10,7 +10,7 @@ use aqueduct::codec::Json;
 use aqueduct::connect::{Message, Options};
 use aqueduct::fifo::{self, SharedSender};
 use aqueduct::frame::Framing;
-use aqueduct::{Endpoint, Receiver, Sender, pipe};
+use aqueduct::{Endpoint, pipe};
 use futures_util::SinkExt;
 use tokio::io::AsyncReadExt;
 
@@ -67,8 +67,8 @@ async fn tour_gone() -> anyhow::Result<()> {
 async fn shout() -> anyhow::Result<()> {
     let jobs = pipe::Receiver::from_owned_fd(inherited(TO_CHILD)?)?;
     let answers = pipe::Sender::from_owned_fd(inherited(TO_PARENT)?)?;
-    let mut jobs = Receiver::<Job>::new(jobs.framed(Framing::length()), Json);
-    let mut answers = Sender::<Answer>::new(answers.framed(Framing::length()), Json);
+    let mut jobs = jobs.framed(Framing::length()).typed::<Job>(Json);
+    let mut answers = answers.framed(Framing::length()).typed::<Answer>(Json);
     while let Some(job) = jobs.recv().await {
         let Job { id, text } = job?;
         let text = text.to_uppercase();

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
 
+use super::decoding::{Decoding, Framed};
 use super::turn::Turn;
 use crate::Error;
 use crate::codec::Decode;
@@ -40,22 +41,30 @@ use crate::frame::BoxFrameStream;
 /// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct Receiver<T> {
-    stream: BoxFrameStream,
-    codec: Box<dyn Decode<T>>,
+    stream: Box<dyn Decoding<T>>,
+    /// The name of the codec.
+    codec: &'static str,
     turn: Turn,
     ended: bool,
 }
 
 impl<T> Receiver<T> {
     /// Receives from `stream` what `codec` makes of its frames.
+    ///
+    /// From a byte stream, [`FramedRead::typed`](crate::frame::FramedRead::typed) spares each item a copy.
     pub fn new<S, C>(stream: S, codec: C) -> Self
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
         C: Decode<T> + 'static,
     {
+        let (name, stream) = (codec.name(), Box::pin(stream));
+        Self::over(Box::new(Framed { stream, codec }), name)
+    }
+
+    pub(super) fn over(stream: Box<dyn Decoding<T>>, codec: &'static str) -> Self {
         Self {
-            stream: Box::pin(stream),
-            codec: Box::new(codec),
+            stream,
+            codec,
             turn: Turn::default(),
             ended: false,
         }
@@ -90,7 +99,7 @@ impl<T> Receiver<T> {
     /// The name of the codec.
     #[must_use]
     pub fn codec_name(&self) -> &'static str {
-        self.codec.name()
+        self.codec
     }
 
     /// Whether the stream has ended: every further call gives `None`.
@@ -102,28 +111,21 @@ impl<T> Receiver<T> {
     /// Takes the stream of frames out. Nothing that has been received is lost.
     #[must_use = "the stream ends when it is dropped"]
     pub fn into_inner(self) -> BoxFrameStream {
-        self.stream
+        self.stream.into_frames()
     }
 
+    #[inline]
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
         if self.ended {
             return Poll::Ready(None);
         }
         ready!(self.turn.poll(cx));
-        Poll::Ready(match ready!(self.stream.as_mut().poll_next(cx)) {
-            Some(Ok(body)) => {
-                self.turn.moved();
-                Some(self.decode(body))
-            }
-            Some(Err(e)) => {
-                self.ended = true;
-                Some(Err(e.into()))
-            }
-            None => {
-                self.ended = true;
-                None
-            }
-        })
+        let next = ready!(self.stream.poll_item(cx));
+        match &next {
+            Some(Err(Error::Io(_))) | None => self.ended = true,
+            Some(_) => self.turn.moved(),
+        }
+        Poll::Ready(next)
     }
 
     fn poll_recv_many(
@@ -143,16 +145,6 @@ impl<T> Receiver<T> {
             taken += 1;
         }
         Poll::Ready(taken)
-    }
-
-    fn decode(&self, body: Bytes) -> Result<T, Error> {
-        let len = body.len();
-        self.codec.decode(body).map_err(|source| Error::Decode {
-            codec: self.codec.name(),
-            type_name: type_name::<T>(),
-            len,
-            source,
-        })
     }
 }
 
@@ -182,7 +174,7 @@ impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver")
             .field("item", &type_name::<T>())
-            .field("codec", &self.codec.name())
+            .field("codec", &self.codec)
             .field("ended", &self.ended)
             .finish_non_exhaustive()
     }

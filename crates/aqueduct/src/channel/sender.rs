@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_sink::Sink;
 
-use super::coalesce::{Coalesced, Shared};
+use super::coalesce::Shared;
+use super::encoding::{Encoding, Framed};
 use super::turn::Turn;
 use crate::Error;
 use crate::codec::Encode;
@@ -21,12 +22,6 @@ pub const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The largest item, in serialised bytes, whose memory a [`Sender`] keeps for the next one: 1 MiB.
 pub const SCRATCH_KEPT: usize = 1 << 20;
-
-/// How much memory is had at a time to serialise small items into.
-const SCRATCH: usize = 8 * 1024;
-
-/// Below this much free memory a new item begins in fresh memory, if the old is still in use.
-const SCRATCH_LOW: usize = 512;
 
 /// Sends items of type `T`, to any sink of frames, by any codec.
 ///
@@ -76,33 +71,38 @@ const SCRATCH_LOW: usize = 512;
 #[must_use = "sinks do nothing unless polled"]
 pub struct Sender<T> {
     /// Gone once it is closed, so that the other side sees the end then and not when we are dropped.
-    sink: Option<BoxFrameSink>,
+    sink: Option<Box<dyn Encoding<T>>>,
     closing: bool,
     /// `sink` gathers bursts of sends.
     coalesced: Option<Arc<Shared>>,
     /// The last `Sink::poll_ready` was pending.
     wants_room: bool,
     turn: Turn,
-    codec: Box<dyn Encode<T>>,
-    /// Empty between items.
-    scratch: BytesMut,
+    /// The name of the codec.
+    codec: &'static str,
 }
 
 impl<T> Sender<T> {
     /// Sends to `sink` what `codec` makes of the items.
+    ///
+    /// Over a byte stream, [`FramedWrite::typed`](crate::frame::FramedWrite::typed) spares each item a copy.
     pub fn new<S, C>(sink: S, codec: C) -> Self
     where
         S: Sink<Bytes, Error = io::Error> + Send + 'static,
         C: Encode<T> + 'static,
     {
+        let name = codec.name();
+        Self::over(Box::new(Framed::new(Box::pin(sink), codec)), name)
+    }
+
+    pub(super) fn over(sink: Box<dyn Encoding<T>>, codec: &'static str) -> Self {
         Self {
-            sink: Some(Box::pin(sink)),
+            sink: Some(sink),
             closing: false,
             coalesced: None,
             wants_room: false,
             turn: Turn::default(),
-            codec: Box::new(codec),
-            scratch: BytesMut::new(),
+            codec,
         }
     }
 
@@ -129,8 +129,8 @@ impl<T> Sender<T> {
         if self.coalesced.is_none()
             && let Some(sink) = self.sink.take()
         {
-            let (sink, shared) = Coalesced::new(sink);
-            self.sink = Some(Box::pin(sink));
+            let (sink, shared) = sink.coalesced();
+            self.sink = Some(sink);
             self.coalesced = Some(shared);
         }
         self
@@ -158,8 +158,7 @@ impl<T> Sender<T> {
             return self.flush().await;
         };
         shared.turn().await;
-        self.open_sink()?;
-        let frame = self.encode(item)?;
+        let frame = self.open_sink()?.encode(item)?;
         if let Some(shared) = &self.coalesced {
             shared.send(frame).await?;
         }
@@ -282,7 +281,7 @@ impl<T> Sender<T> {
     /// The name of the codec.
     #[must_use]
     pub fn codec_name(&self) -> &'static str {
-        self.codec.name()
+        self.codec
     }
 
     /// Whether [`close`](Self::close) was called: no new items are taken.
@@ -294,18 +293,18 @@ impl<T> Sender<T> {
     /// Takes the sink of frames out, with what is queued in it. `None` once it has been closed.
     #[must_use = "what is queued is lost when the sink is dropped"]
     pub fn into_inner(self) -> Option<BoxFrameSink> {
-        self.sink
+        self.sink.map(|it| it.into_frames())
     }
 
-    fn open_sink(
-        &mut self,
-    ) -> Result<Pin<&mut (dyn Sink<Bytes, Error = io::Error> + Send)>, Error> {
+    #[inline]
+    fn open_sink(&mut self) -> Result<&mut dyn Encoding<T>, Error> {
         match &mut self.sink {
-            Some(sink) if !self.closing => Ok(sink.as_mut()),
+            Some(sink) if !self.closing => Ok(&mut **sink),
             _ => Err(Error::Closed),
         }
     }
 
+    #[inline]
     fn poll_reserve(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.open_sink()?;
         ready!(self.turn.poll(cx));
@@ -314,16 +313,15 @@ impl<T> Sender<T> {
         ready
     }
 
+    #[inline]
     fn start(&mut self, item: T) -> Result<(), Error> {
-        self.open_sink()?;
-        let frame = self.encode(item)?;
         self.turn.moved();
-        Ok(self.open_sink()?.start_send(frame)?)
+        self.open_sink()?.start(item)
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.sink {
-            Some(sink) => sink.as_mut().poll_flush(cx).map_err(Error::Io),
+            Some(sink) => sink.poll_flush(cx).map_err(Error::Io),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -331,29 +329,10 @@ impl<T> Sender<T> {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.closing = true;
         if let Some(sink) = &mut self.sink {
-            ready!(sink.as_mut().poll_close(cx))?;
+            ready!(sink.poll_close(cx))?;
             self.sink = None;
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn encode(&mut self, item: T) -> Result<Bytes, Error> {
-        if self.scratch.capacity() < SCRATCH_LOW {
-            // Gives the same memory again if all frames in it are gone.
-            self.scratch.reserve(SCRATCH);
-        }
-        let encoded = self.codec.encode_owned(item, &mut self.scratch);
-        // Whatever a codec left there is no part of the next item.
-        self.scratch.clear();
-        let used = encoded.as_ref().map_or(self.scratch.capacity(), Bytes::len);
-        if used > SCRATCH_KEPT {
-            self.scratch = BytesMut::new();
-        }
-        encoded.map_err(|source| Error::Encode {
-            codec: self.codec.name(),
-            type_name: type_name::<T>(),
-            source,
-        })
     }
 }
 
@@ -390,7 +369,7 @@ impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender")
             .field("item", &type_name::<T>())
-            .field("codec", &self.codec.name())
+            .field("codec", &self.codec)
             .field("closed", &self.closing)
             .finish_non_exhaustive()
     }

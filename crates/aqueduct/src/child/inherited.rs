@@ -32,14 +32,14 @@ use crate::sys::{self, NotInherited};
 /// ```no_run
 /// use aqueduct::codec::Text;
 /// use aqueduct::frame::Framing;
-/// use aqueduct::{Channel, Receiver, Sender, child, pipe};
+/// use aqueduct::{Channel, child, pipe};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
 /// let jobs = pipe::Receiver::from_owned_fd(child::inherited(3)?)?;
 /// let answers = pipe::Sender::from_owned_fd(child::inherited(4)?)?;
 /// let mut parent = Channel::<String, String>::new(
-///     Sender::new(answers.framed(Framing::length()), Text),
-///     Receiver::new(jobs.framed(Framing::length()), Text),
+///     answers.framed(Framing::length()).typed(Text),
+///     jobs.framed(Framing::length()).typed(Text),
 /// );
 /// while let Some(job) = parent.recv().await {
 ///     parent.send(job?.to_uppercase()).await?;

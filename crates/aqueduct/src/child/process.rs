@@ -151,8 +151,8 @@ impl Child {
             }
         };
         Ok(Channel::new(
-            crate::Sender::new(sender.framed(framing.clone()), codec.clone()),
-            crate::Receiver::new(receiver.framed(framing), codec),
+            sender.framed(framing.clone()).typed(codec.clone()),
+            receiver.framed(framing).typed(codec),
         ))
     }
 

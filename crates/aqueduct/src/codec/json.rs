@@ -24,6 +24,15 @@ impl<T: Serialize> Encode<T> for Json {
 
 impl<T: DeserializeOwned> Decode<T> for Json {
     fn decode(&self, body: Bytes) -> Result<T, BoxError> {
-        Ok(serde_json::from_slice(&body)?)
+        self.decode_borrowed(&body)
+    }
+
+    #[inline]
+    fn decode_borrowed(&self, body: &[u8]) -> Result<T, BoxError> {
+        Ok(serde_json::from_slice(body)?)
+    }
+
+    fn borrows(&self) -> bool {
+        true
     }
 }

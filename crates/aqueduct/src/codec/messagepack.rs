@@ -28,8 +28,17 @@ impl<T: Serialize> Encode<T> for MessagePack {
 
 impl<T: DeserializeOwned> Decode<T> for MessagePack {
     fn decode(&self, body: Bytes) -> Result<T, BoxError> {
-        check_shape(&body)?;
-        Ok(rmp_serde::from_slice(&body)?)
+        self.decode_borrowed(&body)
+    }
+
+    #[inline]
+    fn decode_borrowed(&self, body: &[u8]) -> Result<T, BoxError> {
+        check_shape(body)?;
+        Ok(rmp_serde::from_slice(body)?)
+    }
+
+    fn borrows(&self) -> bool {
+        true
     }
 }
 

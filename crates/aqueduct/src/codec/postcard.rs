@@ -32,10 +32,19 @@ impl<T: Serialize> Encode<T> for Postcard {
 
 impl<T: DeserializeOwned> Decode<T> for Postcard {
     fn decode(&self, body: Bytes) -> Result<T, BoxError> {
-        match postcard::take_from_bytes(&body)? {
+        self.decode_borrowed(&body)
+    }
+
+    #[inline]
+    fn decode_borrowed(&self, body: &[u8]) -> Result<T, BoxError> {
+        match postcard::take_from_bytes(body)? {
             (item, []) => Ok(item),
             _ => Err(TrailingBytes.into()),
         }
+    }
+
+    fn borrows(&self) -> bool {
+        true
     }
 }
 

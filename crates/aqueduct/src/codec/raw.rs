@@ -24,6 +24,10 @@ impl<T: AsRef<[u8]> + Into<Bytes>> Encode<T> for Raw {
     fn encode_owned(&self, item: T, _scratch: &mut BytesMut) -> Result<Bytes, BoxError> {
         Ok(item.into())
     }
+
+    fn hands_over(&self) -> bool {
+        true
+    }
 }
 
 impl Decode<Bytes> for Raw {

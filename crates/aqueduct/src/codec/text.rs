@@ -25,4 +25,12 @@ impl Decode<String> for Text {
     fn decode(&self, body: Bytes) -> Result<String, BoxError> {
         Ok(String::from_utf8(body.into())?)
     }
+
+    fn decode_borrowed(&self, body: &[u8]) -> Result<String, BoxError> {
+        Ok(str::from_utf8(body)?.to_owned())
+    }
+
+    fn borrows(&self) -> bool {
+        true
+    }
 }

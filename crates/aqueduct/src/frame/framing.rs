@@ -4,7 +4,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::error::Missing;
-use super::{COPY_BELOW, DEFAULT_MAX_FRAME, FrameEncoder, FrameError, WriteBuf};
+use super::write::WriteError;
+use super::{COPY_BELOW, DEFAULT_MAX_FRAME, FrameEncoder, FrameError, NotQueued, WriteBuf};
 use crate::sys;
 
 /// Size of the length header in bytes.
@@ -315,6 +316,34 @@ impl Framing {
         self.check(body)?;
         dst.reserve(body.len() + self.overhead());
         dst.put_slice(body);
+        if let Some(byte) = self.trailer() {
+            dst.put_u8(byte);
+        }
+        Ok(())
+    }
+
+    /// Appends a frame of what `write` appends. After an error there may be a part of it.
+    #[inline]
+    pub(super) fn put_with(
+        &self,
+        dst: &mut BytesMut,
+        write: &mut dyn FnMut(&mut BytesMut) -> Result<(), WriteError>,
+    ) -> Result<(), NotQueued> {
+        let begin = dst.len();
+        if matches!(self.cut, Cut::Length) {
+            dst.put_slice(&[0; HEADER]);
+        }
+        let at = dst.len();
+        write(dst).map_err(NotQueued::Unwritten)?;
+        assert!(
+            dst.len() >= at,
+            "a codec appends: what was in the buffer is other frames"
+        );
+        let body = &dst[at..];
+        self.check(body).map_err(|e| NotQueued::Refused(e.into()))?;
+        if let Some(header) = self.header(body) {
+            dst[begin..at].copy_from_slice(&header);
+        }
         if let Some(byte) = self.trailer() {
             dst.put_u8(byte);
         }

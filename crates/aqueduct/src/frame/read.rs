@@ -242,6 +242,18 @@ impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
     }
 }
 
+/// A stream of frames that lends them too.
+pub(crate) trait Lend {
+    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<&[u8]>>>;
+}
+
+impl<R: AsyncRead + Unpin> Lend for FramedRead<R, Framing> {
+    #[inline]
+    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<&[u8]>>> {
+        self.poll_next_borrowed(cx)
+    }
+}
+
 impl<R, D> Stream for FramedRead<R, D>
 where
     R: AsyncRead + Unpin,

@@ -3,11 +3,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_sink::Sink;
 use tokio::io::AsyncWrite;
 use tokio_util::codec::Encoder;
 
+use super::write_buf::Mark;
 use super::{Framing, WriteBuf};
 
 /// How many bytes one read or write moves at most, and how many are gathered before they are
@@ -222,6 +223,12 @@ impl<W, E> FramedWrite<W, E> {
         self.unsent.buf.len()
     }
 
+    /// How much memory small frames are gathered in.
+    #[cfg(test)]
+    pub(crate) fn memory(&mut self) -> usize {
+        self.unsent.buf.tail().capacity()
+    }
+
     /// The transport.
     pub fn get_ref(&self) -> &W {
         &self.io
@@ -287,6 +294,62 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
             unsent.buf.compact();
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// What whoever writes a body can report.
+pub(crate) type WriteError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A sink of frames whose bodies can be written into its buffer.
+pub(crate) trait QueueWith: Sink<Bytes, Error = io::Error> + Unpin {
+    /// Queues a frame of what `write` appends: all of it or nothing.
+    fn queue_with(
+        &mut self,
+        write: &mut dyn FnMut(&mut BytesMut) -> Result<(), WriteError>,
+    ) -> Result<(), NotQueued>;
+}
+
+/// Why no frame was queued.
+pub(crate) enum NotQueued {
+    /// It could not be written.
+    Unwritten(WriteError),
+    /// It is none that can be sent.
+    Refused(io::Error),
+}
+
+impl<W: AsyncWrite + Unpin> QueueWith for FramedWrite<W> {
+    #[inline]
+    fn queue_with(
+        &mut self,
+        write: &mut dyn FnMut(&mut BytesMut) -> Result<(), WriteError>,
+    ) -> Result<(), NotQueued> {
+        let mark = self.unsent.buf.mark();
+        let mut new = Begun {
+            buf: &mut self.unsent.buf,
+            mark,
+            whole: false,
+        };
+        self.encoder.put_with(new.buf.tail(), write)?;
+        new.whole = true;
+        drop(new);
+        self.unsent.frames += 1;
+        Ok(())
+    }
+}
+
+/// A frame that is taken back unless it becomes whole, also if whoever writes it panics.
+struct Begun<'a> {
+    buf: &'a mut WriteBuf,
+    mark: Mark,
+    whole: bool,
+}
+
+impl Drop for Begun<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.whole {
+            self.buf.rewind(self.mark);
+        }
     }
 }
 

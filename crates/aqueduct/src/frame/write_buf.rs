@@ -80,6 +80,14 @@ impl WriteBuf {
         for (_, piece) in self.large.drain(mark.large..) {
             self.large_len -= piece.len();
         }
+        self.release();
+    }
+
+    /// Lets go of memory that was had for something large, if nothing is in it.
+    fn release(&mut self) {
+        if self.tail.is_empty() && self.tail.capacity() > KEPT {
+            self.tail = BytesMut::new();
+        }
     }
 
     /// Fills `slices` with what to write next, at most `limit` bytes; returns how many it filled.
@@ -149,9 +157,7 @@ impl WriteBuf {
         if self.sent == self.tail.len() {
             self.sent = 0;
             self.tail.clear();
-            if self.tail.capacity() > KEPT {
-                self.tail = BytesMut::new();
-            }
+            self.release();
         }
     }
 

@@ -1,13 +1,10 @@
 //! Values of a type, serialised.
 
-use std::io;
-
 use aqueduct::codec::Codec;
 use aqueduct::{Receiver, Sender};
-use bytes::Bytes;
-use futures_util::{Sink, Stream};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Halves, ended};
+use super::{Framed, ended};
 use crate::check::Check;
 use crate::implementations::play_halves;
 use crate::message::{Item, Message};
@@ -31,18 +28,18 @@ impl Receives for Receiver<Item> {
     }
 }
 
-pub(super) fn run<S, R, C>(
+pub(super) fn run<W, R, C>(
     session: &Session,
     codec: C,
-    open: fn(&Session) -> anyhow::Result<Halves<S, R>>,
+    open: fn(&Session) -> anyhow::Result<Framed<W, R>>,
 ) -> anyhow::Result<SideReport>
 where
-    S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
-    R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+    R: AsyncRead + Send + Unpin + 'static,
     C: Codec<Item> + Clone + 'static,
 {
     let (tx, rx) = open(session)?;
-    let tx = tx.map(|it| Sender::<Item>::new(it, codec.clone()));
-    let rx = rx.map(|it| Receiver::<Item>::new(it, codec));
+    let tx = tx.map(|it| it.typed::<Item>(codec.clone()));
+    let rx = rx.map(|it| it.typed::<Item>(codec));
     play_halves(session, (tx, rx))
 }

@@ -1,6 +1,8 @@
+use bytes::BytesMut;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 
 use super::*;
+use crate::channel::encoding::SCRATCH;
 use crate::channel::{Channel, Receiver, mock};
 use crate::codec::{BoxError, Format, Raw, Text};
 
@@ -276,19 +278,6 @@ fn memory_is_used_again_once_the_sink_has_let_go() {
     assert!(places.len() <= 2, "{places:?}");
 }
 
-#[test]
-fn the_memory_of_a_huge_item_is_not_kept() {
-    let (gate, sink) = mock::sink();
-    open(&gate);
-    let mut sender = Sender::new(sink, Text);
-    sender.start("x".repeat(SCRATCH_KEPT + 1)).unwrap();
-    assert_eq!(sender.scratch.capacity(), 0);
-    sender.start("x".repeat(SCRATCH_KEPT)).unwrap();
-    gate.change(|state| state.queued.clear());
-    sender.scratch.reserve(SCRATCH_KEPT);
-    assert!(sender.scratch.capacity() >= SCRATCH_KEPT);
-}
-
 /// A transport that takes thousands of small items before it writes would else let one task run for
 /// half a million of them.
 #[tokio::test]
@@ -307,28 +296,4 @@ async fn items_that_there_is_room_for_are_taken_in_turns_with_other_tasks() {
     // The next turn.
     tokio::task::yield_now().await;
     assert_ready_ok!(task::spawn(sender.feed("a")).poll());
-}
-
-#[test]
-fn the_memory_of_a_huge_item_that_fails_is_not_kept_either() {
-    struct Fails;
-    impl Format for Fails {
-        fn name(&self) -> &'static str {
-            "fails"
-        }
-    }
-    impl Encode<usize> for Fails {
-        fn encode(&self, item: &usize, dst: &mut BytesMut) -> Result<(), BoxError> {
-            dst.resize(*item, 0);
-            Err("in the middle".into())
-        }
-    }
-
-    let (gate, sink) = mock::sink();
-    open(&gate);
-    let mut sender = Sender::new(sink, Fails);
-    assert!(sender.start(SCRATCH_KEPT + 1).is_err());
-    assert_eq!(sender.scratch.capacity(), 0);
-    assert!(sender.start(SCRATCH_KEPT / 2).is_err());
-    assert!(sender.scratch.capacity() >= SCRATCH_KEPT / 2);
 }

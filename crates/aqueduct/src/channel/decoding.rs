@@ -1,0 +1,179 @@
+//! What a [`Receiver`] is of: a codec over a stream of frames.
+
+use std::any::type_name;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::io::AsyncRead;
+
+use super::receiver::Receiver;
+use crate::Error;
+use crate::codec::{BoxError, Decode};
+use crate::frame::{BoxFrameStream, FramedRead, Lend};
+
+/// A stream of items, in one piece, so that an item takes one indirect call.
+pub(super) trait Decoding<T>: Send {
+    /// The next item; [`Error::Io`] is the last.
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>>;
+
+    fn size_hint(&self) -> (usize, Option<usize>);
+
+    fn into_frames(self: Box<Self>) -> BoxFrameStream;
+}
+
+/// Over any stream of frames.
+pub(super) struct Framed<C> {
+    pub(super) stream: BoxFrameStream,
+    pub(super) codec: C,
+}
+
+impl<T, C: Decode<T> + 'static> Decoding<T> for Framed<C> {
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        Poll::Ready(match ready!(self.stream.as_mut().poll_next(cx)) {
+            Some(Ok(body)) => {
+                let len = body.len();
+                let item = self.codec.decode(body);
+                Some(item.map_err(|source| not_decoded(&self.codec, len, source)))
+            }
+            Some(Err(error)) => Some(Err(Error::Io(error))),
+            None => None,
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.stream.size_hint()
+    }
+
+    fn into_frames(self: Box<Self>) -> BoxFrameStream {
+        self.stream
+    }
+}
+
+/// Over one that lends them: an item is made of the bytes in the read buffer.
+struct Lent<S, C> {
+    stream: S,
+    codec: C,
+}
+
+impl<T, S, C> Decoding<T> for Lent<S, C>
+where
+    S: Lend + Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    C: Decode<T> + 'static,
+{
+    #[inline]
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        let Self { stream, codec } = self;
+        Poll::Ready(match ready!(stream.poll_lend(cx)) {
+            Some(Ok(body)) => Some(match codec.decode_borrowed(body) {
+                Ok(item) => Ok(item),
+                Err(source) => Err(not_decoded(codec, body.len(), source)),
+            }),
+            Some(Err(error)) => Some(Err(Error::Io(error))),
+            None => None,
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.stream.size_hint()
+    }
+
+    fn into_frames(self: Box<Self>) -> BoxFrameStream {
+        Box::pin(self.stream)
+    }
+}
+
+#[cold]
+fn not_decoded<T>(codec: &impl Decode<T>, len: usize, source: BoxError) -> Error {
+    Error::Decode {
+        codec: codec.name(),
+        type_name: type_name::<T>(),
+        len,
+        source,
+    }
+}
+
+impl<R: AsyncRead + Send + Unpin + 'static> FramedRead<R> {
+    /// The receiving end of what `codec` makes of the bodies. Items are made straight of what was read,
+    /// without a frame to keep for each, where the codec [can](Decode::borrows).
+    pub fn typed<T>(self, codec: impl Decode<T> + 'static) -> Receiver<T> {
+        lent(self, codec)
+    }
+}
+
+/// A receiver over a stream that lends frames, if the codec makes do with that.
+pub(crate) fn lent<T, S, C>(stream: S, codec: C) -> Receiver<T>
+where
+    S: Lend + Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    C: Decode<T> + 'static,
+{
+    if !codec.borrows() {
+        return Receiver::new(stream, codec);
+    }
+    let name = codec.name();
+    Receiver::over(Box::new(Lent { stream, codec }), name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Text;
+    use crate::frame::{COPY_BELOW, Framing};
+
+    /// A small frame, a large one, one that does not parse, and two more.
+    fn wire(framing: &Framing) -> Vec<u8> {
+        use tokio_util::codec::Encoder;
+
+        let mut wire = bytes::BytesMut::new();
+        let large = "l".repeat(5 * COPY_BELOW);
+        for body in [b"one", large.as_bytes(), b"\xff", b"two", b"three"] {
+            let body = Bytes::copy_from_slice(body);
+            framing.clone().encode(body, &mut wire).unwrap();
+        }
+        wire.to_vec()
+    }
+
+    #[tokio::test]
+    async fn items_are_made_of_frames_on_loan_and_a_bad_one_costs_one_item() {
+        for framing in [Framing::length(), Framing::lines(), Framing::nul()] {
+            let wire = wire(&framing);
+            for chunk in [1, 7, 64 * 1024] {
+                let io = io::Cursor::new(wire.clone());
+                let frames = FramedRead::new(io, framing.clone()).with_chunk(chunk);
+                let mut items: Receiver<String> = frames.typed(Text);
+                assert_eq!(items.recv().await.unwrap().unwrap(), "one");
+                assert_eq!(items.recv().await.unwrap().unwrap().len(), 5 * COPY_BELOW);
+                match items.recv().await {
+                    Some(Err(Error::Decode {
+                        codec: "text",
+                        len: 1,
+                        ..
+                    })) => {}
+                    other => panic!("{other:?}"),
+                }
+                assert_eq!(items.recv().await.unwrap().unwrap(), "two");
+                // What has been read and not been asked for is still there.
+                let mut rest = items.into_inner();
+                let next = std::future::poll_fn(|cx| rest.as_mut().poll_next(cx));
+                assert_eq!(next.await.unwrap().unwrap(), "three");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_cut_ends_with_one_error() {
+        let framing = Framing::length();
+        let mut wire = wire(&framing);
+        wire.pop();
+        let frames = FramedRead::new(io::Cursor::new(wire), framing);
+        let mut items: Receiver<String> = frames.typed(Text);
+        for _ in 0..4 {
+            let item = items.recv().await.unwrap();
+            assert!(matches!(item, Ok(_) | Err(Error::Decode { .. })));
+        }
+        let error = items.recv().await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(items.recv().await.is_none() && items.is_ended());
+    }
+}

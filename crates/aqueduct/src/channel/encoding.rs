@@ -1,0 +1,196 @@
+//! What a [`Sender`] is of: a codec over a sink of frames.
+
+use std::any::type_name;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+
+use super::coalesce::{Coalesced, Shared};
+use super::sender::{SCRATCH_KEPT, Sender};
+use crate::Error;
+use crate::codec::{BoxError, Encode};
+use crate::frame::{BoxFrameSink, FramedWrite, NotQueued, QueueWith};
+
+/// How much memory is had at a time to serialise small items into.
+pub(super) const SCRATCH: usize = 8 * 1024;
+
+/// Below this much free memory a new item begins in fresh memory, if the old is still in use.
+const SCRATCH_LOW: usize = 512;
+
+/// A sink of items, in one piece, so that an item takes one indirect call.
+pub(super) trait Encoding<T>: Send {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    fn start(&mut self, item: T) -> Result<(), Error>;
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// The item as a frame, which is not sent.
+    fn encode(&mut self, item: T) -> Result<Bytes, Error>;
+
+    fn coalesced(self: Box<Self>) -> (Box<dyn Encoding<T>>, Arc<Shared>);
+
+    fn into_frames(self: Box<Self>) -> BoxFrameSink;
+}
+
+/// Over any sink of frames: each item becomes one in memory that is used again.
+pub(super) struct Framed<C> {
+    sink: BoxFrameSink,
+    codec: C,
+    /// Empty between items.
+    scratch: BytesMut,
+}
+
+impl<C> Framed<C> {
+    pub(super) fn new(sink: BoxFrameSink, codec: C) -> Self {
+        Self {
+            sink,
+            codec,
+            scratch: BytesMut::new(),
+        }
+    }
+}
+
+impl<T, C: Encode<T> + 'static> Encoding<T> for Framed<C> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sink.as_mut().poll_ready(cx)
+    }
+
+    fn start(&mut self, item: T) -> Result<(), Error> {
+        let frame = self.encode(item)?;
+        Ok(self.sink.as_mut().start_send(frame)?)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sink.as_mut().poll_flush(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sink.as_mut().poll_close(cx)
+    }
+
+    fn encode(&mut self, item: T) -> Result<Bytes, Error> {
+        if self.scratch.capacity() < SCRATCH_LOW {
+            // Gives the same memory again if all frames in it are gone.
+            self.scratch.reserve(SCRATCH);
+        }
+        let encoded = self.codec.encode_owned(item, &mut self.scratch);
+        // Whatever a codec left there is no part of the next item.
+        self.scratch.clear();
+        let used = encoded.as_ref().map_or(self.scratch.capacity(), Bytes::len);
+        if used > SCRATCH_KEPT {
+            self.scratch = BytesMut::new();
+        }
+        encoded.map_err(|source| not_encoded(&self.codec, source))
+    }
+
+    fn coalesced(self: Box<Self>) -> (Box<dyn Encoding<T>>, Arc<Shared>) {
+        let (sink, shared) = Coalesced::new(self.sink);
+        (Box::new(Self::new(Box::pin(sink), self.codec)), shared)
+    }
+
+    fn into_frames(self: Box<Self>) -> BoxFrameSink {
+        self.sink
+    }
+}
+
+/// Over a sink whose buffer items are serialised into.
+struct Straight<S, C> {
+    sink: S,
+    codec: C,
+}
+
+impl<T, S, C> Encoding<T> for Straight<S, C>
+where
+    S: QueueWith + Send + 'static,
+    C: Encode<T> + 'static,
+{
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.sink).poll_ready(cx)
+    }
+
+    #[inline]
+    fn start(&mut self, item: T) -> Result<(), Error> {
+        let Self { sink, codec } = self;
+        match sink.queue_with(&mut |body| codec.encode(&item, body)) {
+            Ok(()) => Ok(()),
+            Err(NotQueued::Refused(error)) => Err(Error::Io(error)),
+            Err(NotQueued::Unwritten(source)) => Err(not_encoded(codec, source)),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.sink).poll_flush(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.sink).poll_close(cx)
+    }
+
+    fn encode(&mut self, item: T) -> Result<Bytes, Error> {
+        let encoded = self.codec.encode_owned(item, &mut BytesMut::new());
+        encoded.map_err(|source| not_encoded(&self.codec, source))
+    }
+
+    fn coalesced(self: Box<Self>) -> (Box<dyn Encoding<T>>, Arc<Shared>) {
+        Encoding::<T>::coalesced(Box::new(Framed::new(Box::pin(self.sink), self.codec)))
+    }
+
+    fn into_frames(self: Box<Self>) -> BoxFrameSink {
+        Box::pin(self.sink)
+    }
+}
+
+#[cold]
+fn not_encoded<T>(codec: &impl Encode<T>, source: BoxError) -> Error {
+    Error::Encode {
+        codec: codec.name(),
+        type_name: type_name::<T>(),
+        source,
+    }
+}
+
+impl<W: AsyncWrite + Send + Unpin + 'static> FramedWrite<W> {
+    /// The sending end of what `codec` makes of the items. They are serialised straight into the buffer
+    /// that is written; for [`Sender::new`] each is a frame of its own first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::{codec::Text, frame::Framing, pipe};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, rx) = pipe::pipe()?;
+    /// let mut tx = tx.framed(Framing::length()).typed(Text);
+    /// let mut rx = rx.framed(Framing::length()).typed::<String>(Text);
+    /// tx.send("hello").await?;
+    /// assert_eq!(rx.recv().await.transpose()?, Some("hello".into()));
+    /// # Ok(()) }
+    /// ```
+    pub fn typed<T>(self, codec: impl Encode<T> + 'static) -> Sender<T> {
+        straight(self, codec)
+    }
+}
+
+/// A sender over a sink whose buffer items are serialised into, unless they already are frames.
+pub(crate) fn straight<T, S, C>(sink: S, codec: C) -> Sender<T>
+where
+    S: QueueWith + Send + 'static,
+    C: Encode<T> + 'static,
+{
+    if codec.hands_over() {
+        return Sender::new(sink, codec);
+    }
+    let name = codec.name();
+    Sender::over(Box::new(Straight { sink, codec }), name)
+}
+
+#[cfg(test)]
+mod tests;
