@@ -1,10 +1,14 @@
 //! Sending ends that outlive their peers: nothing lost, nothing doubled, over restarts.
 
+mod closing;
+
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use aqueduct::Endpoint;
 use aqueduct::connect::{Error, Incoming, Message, Options, Outgoing};
 use aqueduct::frame::{FrameError, Framing};
+use aqueduct::unix::MessageError;
 use aqueduct::{tcp, unix};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -151,9 +155,10 @@ async fn what_a_peer_that_is_killed_had_not_read_is_told_of_and_nothing_comes_tw
 #[tokio::test]
 async fn closing_waits_until_the_peer_has_read_all() {
     let dir = dir();
-    for scheme in ["unix", "unixpacket", "tcp"] {
+    for (scheme, micros) in [("unix", 0), ("unixpacket", 0), ("tcp", 0), ("tcp", 50)] {
         let address = unserved(scheme, &dir);
-        let options = reconnecting(Framing::lines());
+        let mut options = reconnecting(Framing::lines());
+        options.poll_for(Duration::from_micros(micros));
         let mut incoming = options.open_receiver(&address).await.expect("it is opened");
         let mut outgoing = deadline(options.open_sender(&address))
             .await
@@ -203,11 +208,7 @@ async fn a_peer_that_does_not_come_again_is_waited_for_as_long_as_told() {
             }
         });
         let error = error.await;
-        assert_eq!(
-            error.kind(),
-            std::io::ErrorKind::TimedOut,
-            "{address}: {error}"
-        );
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{address}: {error}");
     }
 }
 
@@ -260,4 +261,89 @@ async fn a_message_over_the_limit_is_refused_and_the_end_goes_on() {
     outgoing.send("fine".into()).await.expect("it is sent");
     let message = deadline(incoming.next()).await.expect("it comes");
     assert_eq!(message.expect("it is whole").body(), "fine");
+}
+
+/// Whoever found room keeps it while it flushes, and the connection can end meanwhile.
+#[tokio::test]
+async fn a_message_let_in_between_two_connections_is_refused_alone() {
+    let dir = dir();
+    for scheme in ["unix", "unixpacket", "tcp"] {
+        let address = unserved(scheme, &dir);
+        let options = reconnecting(Framing::lines().max_frame(5));
+        let incoming = options.open_receiver(&address).await.expect("it is opened");
+        let outgoing = deadline(options.open_sender(&address)).await;
+        let mut outgoing = outgoing.expect("it is opened");
+        drop(incoming);
+        // For a packet, too.
+        let too_long = Bytes::from(vec![b'.'; 4 << 20]);
+        let let_in = async {
+            loop {
+                outgoing.flush().await.expect("nothing is to be sent");
+                // Refused at once as long as there is a connection.
+                if outgoing.start_send_unpin(too_long.clone().into()).is_ok() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        deadline(let_in).await;
+        for message in ["one", "two"] {
+            let taken = outgoing.start_send_unpin(message.into());
+            taken.expect("there is no connection that could refuse it");
+        }
+        let mut incoming = open_again(&options, &address).await;
+        let error = deadline(outgoing.flush()).await.unwrap_err();
+        let refused = FrameError::of(&error).is_some() || MessageError::of(&error).is_some();
+        assert!(refused, "{error}");
+        let sent = deadline(outgoing.send("three".into())).await;
+        sent.expect("it is sent");
+        for message in ["one", "two", "three"] {
+            let came = deadline(incoming.next()).await.expect("it comes");
+            assert_eq!(came.expect("it is whole").body(), message, "{scheme}");
+        }
+        assert_eq!(outgoing.broken_connections(), 0);
+    }
+}
+
+/// Such that a write takes a part of one, and more than one.
+#[tokio::test]
+async fn messages_larger_than_a_write_go_to_the_next_connection_whole_or_not_at_all() {
+    const MESSAGES: u64 = 12;
+    let body = |n: u64| Bytes::from(vec![n as u8; 300_000]);
+    let dir = dir();
+    for scheme in ["unix", "tcp"] {
+        let address = unserved(scheme, &dir);
+        let options = reconnecting(Framing::length());
+        let mut incoming = options.open_receiver(&address).await.expect("it is opened");
+        let outgoing = deadline(options.open_sender(&address)).await;
+        let mut outgoing = outgoing.expect("it is opened");
+        let sending = tokio::spawn(async move {
+            for n in 0..MESSAGES {
+                outgoing.feed(body(n).into()).await.expect("it is taken");
+            }
+            outgoing.close().await.expect("all was read");
+            outgoing.broken_connections()
+        });
+        let (mut seen, mut taken) = (0, 0);
+        while seen < MESSAGES {
+            match deadline(incoming.next()).await {
+                Some(message) => {
+                    let message = message.expect("it is whole");
+                    assert!(message.into_body() == body(seen), "{seen} over {scheme}");
+                    (seen, taken) = (seen + 1, taken + 1);
+                    // And what is on its way.
+                    if taken == 2 {
+                        incoming.stop();
+                    }
+                }
+                None => {
+                    taken = 0;
+                    drop(incoming);
+                    incoming = open_again(&options, &address).await;
+                }
+            }
+        }
+        drop(incoming);
+        assert_eq!(deadline(sending).await.expect("no panic"), 0, "{scheme}");
+    }
 }

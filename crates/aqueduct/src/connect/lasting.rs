@@ -148,20 +148,21 @@ impl Lasting {
     /// Gives a new connection what the last one has not taken. An error: a message is refused, which
     /// was let in while there was no connection to ask.
     fn give_kept(&mut self, link: &mut Link) -> io::Result<()> {
-        for at in 0..self.kept.len() {
-            match link.give(self.kept[at].clone()) {
+        let mut refusal = Ok(());
+        let mut at = 0;
+        while let Some(body) = self.kept.get(at) {
+            match link.give(body.clone()) {
                 Err(error) if is_refusal(&error) => {
-                    if let Some(refused) = self.kept.remove(at) {
-                        self.kept_bytes -= refused.len();
-                    }
-                    return Err(error);
+                    self.kept_bytes -= body.len();
+                    self.kept.remove(at);
+                    refusal = Err(error);
                 }
                 // It is broken already, which the next use of it finds.
                 Err(_) => break,
-                Ok(()) => {}
+                Ok(()) => at += 1,
             }
         }
-        Ok(())
+        refusal
     }
 
     /// Sends what was given to a connection that is to be left, and ends it.

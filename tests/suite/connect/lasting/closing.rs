@@ -1,0 +1,116 @@
+//! The end of it: whether the peer has read all.
+
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::time::Duration;
+
+use aqueduct::Endpoint;
+use aqueduct::connect::{DEFAULT_FAREWELL, Outgoing};
+use aqueduct::frame::Framing;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, SinkExt};
+use tempfile::TempDir;
+use tokio::time::Instant;
+use tokio_test::assert_pending;
+use tokio_test::task::Spawn;
+
+use super::reconnecting;
+use crate::connect::dir;
+use crate::support::{Log, deadline};
+
+/// An end that is being closed, and its peer, a plain socket that has read nothing.
+async fn parting(address: &Endpoint, listener: &StdListener) -> (Closing, StdStream) {
+    let outgoing = deadline(reconnecting(Framing::lines()).open_sender(address)).await;
+    let mut outgoing = outgoing.expect("it is opened");
+    let (peer, _) = listener.accept().expect("it has connected");
+    let sent = outgoing.send("unread".into()).await;
+    sent.expect("there is room");
+    let closing = async move {
+        let closed = outgoing.close().await;
+        (closed, outgoing)
+    };
+    let mut closing = tokio_test::task::spawn(closing.boxed());
+    assert_pending!(closing.poll());
+    (closing, peer)
+}
+
+type Closing = Spawn<BoxFuture<'static, (std::io::Result<()>, Outgoing)>>;
+
+fn plain(dir: &TempDir) -> (Endpoint, StdListener) {
+    let path = dir.path().join("plain");
+    let listener = StdListener::bind(&path).expect("it is bound");
+    let address = format!("unix:{}", path.display());
+    (address.parse().expect("it is one"), listener)
+}
+
+#[tokio::test]
+async fn an_end_that_has_begun_to_close_takes_nothing_more() {
+    let dir = dir();
+    let (address, listener) = plain(&dir);
+    let outgoing = deadline(reconnecting(Framing::lines()).open_sender(&address)).await;
+    let mut outgoing = outgoing.expect("it is opened");
+    let (mut peer, _) = listener.accept().expect("it has connected");
+    outgoing.send("one".into()).await.expect("there is room");
+    let mut closing = tokio_test::task::spawn(outgoing.close());
+    assert_pending!(closing.poll());
+    drop(closing);
+    let error = outgoing.start_send_unpin("late".into()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    let error = deadline(outgoing.send("late".into())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    let mut read = String::new();
+    peer.read_to_string(&mut read).expect("it is read");
+    assert_eq!(read, "one\n");
+    drop(peer);
+    deadline(outgoing.close()).await.expect("all was read");
+    deadline(outgoing.close()).await.expect("it is closed");
+    let error = outgoing.start_send_unpin("late".into()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+}
+
+#[tokio::test]
+async fn a_peer_that_goes_without_reading_the_last_messages_is_told_of_by_closing() {
+    let dir = dir();
+    let (address, listener) = plain(&dir);
+    let (closing, peer) = parting(&address, &listener).await;
+    drop(peer);
+    let (closed, mut outgoing) = deadline(closing).await;
+    let error = closed.expect_err("it was not read");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(outgoing.broken_connections(), 1);
+    deadline(outgoing.close()).await.expect("it is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_end_its_own_direction_is_not_waited_for_for_ever() {
+    let (log, _recording) = Log::start();
+    let dir = dir();
+    let (address, listener) = plain(&dir);
+    let (closing, _peer) = parting(&address, &listener).await;
+    let begun = Instant::now();
+    let (closed, outgoing) = deadline(closing).await;
+    closed.expect("all was sent");
+    assert!(begun.elapsed() >= DEFAULT_FAREWELL);
+    assert_eq!(outgoing.broken_connections(), 0);
+    log.until("the peer does not tell whether it has read it")
+        .await;
+}
+
+/// Nothing is lost with a connection that nothing was given to, however it ends.
+#[tokio::test]
+async fn a_connection_that_is_reset_before_anything_was_sent_closes_in_order() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let at = listener.local_addr().expect("it is bound");
+    let address: Endpoint = format!("tcp://{at}").parse().expect("it is one");
+    let outgoing = deadline(reconnecting(Framing::lines()).open_sender(&address)).await;
+    let mut outgoing = outgoing.expect("it is opened");
+    let (peer, _) = listener.accept().expect("it has connected");
+    let mut closing = tokio_test::task::spawn(outgoing.close());
+    assert_pending!(closing.poll());
+    // A reset in place of an end.
+    let peer = socket2::Socket::from(peer);
+    peer.set_linger(Some(Duration::ZERO)).expect("an option");
+    drop(peer);
+    deadline(closing).await.expect("nothing was lost");
+    assert_eq!(outgoing.broken_connections(), 0);
+}
