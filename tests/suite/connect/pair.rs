@@ -278,6 +278,47 @@ async fn one_direction_alone_has_the_other_looked_after() {
     }
 }
 
+/// Of which the first message was taken to know that there is one.
+#[tokio::test]
+async fn a_conversation_that_is_limited_or_stopped_leaves_the_rest_to_the_next_one() {
+    for (limit, expected) in [
+        (None, &["a"][..]),
+        (Some(1), &["a"]),
+        (Some(2), &["a", "b"]),
+    ] {
+        for pair in Pair::all() {
+            let (requests, replies) = (pair.requests.clone(), pair.replies.clone());
+            let mut clients = Options::new().accept_pairs(requests, replies);
+            let ask = async {
+                let mut server = pair.connect().await;
+                server.send("a".into()).await.expect("there is room");
+                server
+            };
+            let (mut server, client) = tokio::join!(ask, deadline(clients.next()));
+            let (outgoing, mut incoming) = client.expect("one").expect("accepted").into_split();
+            match limit {
+                Some(limit) => incoming.limit(limit),
+                None => incoming.stop(),
+            }
+            for message in ["b", "c"] {
+                server.send(message.into()).await.expect("there is room");
+            }
+            for message in expected {
+                let came = deadline(incoming.next()).await.expect("no end");
+                assert_eq!(came.expect("whole").body(), *message);
+            }
+            assert!(deadline(incoming.next()).await.is_none());
+            drop((outgoing, incoming));
+            let next = deadline(clients.next()).await.expect("one");
+            let (_outgoing, mut incoming) = next.expect("accepted").into_split();
+            for message in &["a", "b", "c"][expected.len()..] {
+                let came = deadline(incoming.next()).await.expect("no end");
+                assert_eq!(came.expect("whole").body(), *message);
+            }
+        }
+    }
+}
+
 /// Its server waited for it, and then answered the next client with its replies.
 #[tokio::test]
 async fn a_client_that_has_gone_before_its_replies_can_be_sent_costs_itself_alone() {

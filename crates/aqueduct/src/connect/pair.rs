@@ -135,7 +135,7 @@ impl Options {
             once,
             turn: Arc::new(Semaphore::new(1)),
         };
-        let pairs = stream::unfold(Some(accepting), async |accepting| {
+        let pairs = stream::unfold(Some(accepting), |accepting: Option<Accepting>| async move {
             let accepting = accepting?;
             match accepting.accept().await {
                 Ok(connection) => {
