@@ -1,0 +1,140 @@
+//! A relay whose ends fail or do not end. How the command relays is tested with the command.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use aqueduct::Endpoint;
+use aqueduct::connect::{Incoming, Options, Outgoing};
+use aqueduct::relay::{Error, Relay};
+use aqueduct::serve::CancellationToken;
+use futures_util::StreamExt;
+use tempfile::TempDir;
+
+use crate::mq::{QueueName, body};
+use crate::support::{Log, deadline};
+
+/// An end of a relay that has to give up soon.
+const SHORT: Duration = Duration::from_millis(20);
+
+fn fifo(dir: &TempDir, name: &str) -> Endpoint {
+    let address = format!("fifo:{}/{name}", dir.path().display());
+    address.parse().expect("it is one")
+}
+
+/// A relay's outgoing end, and what comes out of it.
+async fn way_out(dir: &TempDir) -> (Outgoing, Incoming) {
+    let options = Options::new();
+    let address = fifo(dir, "to");
+    let incoming = options.open_receiver(&address).await.expect("opened");
+    let outgoing = options.open_sender(&address).await.expect("opened");
+    (outgoing, incoming)
+}
+
+/// A relay's incoming end, and a file to write to it what no sender would.
+async fn way_in(dir: &TempDir) -> (File, Incoming) {
+    let opened = Options::new().open_receiver(&fifo(dir, "from")).await;
+    let writer = File::options().write(true).open(dir.path().join("from"));
+    (writer.expect("opened"), opened.expect("opened"))
+}
+
+async fn next(incoming: &mut Incoming) -> Option<String> {
+    let message = deadline(incoming.next()).await?;
+    let message = message.expect("it is whole").into_body();
+    Some(String::from_utf8_lossy(&message).into_owned())
+}
+
+#[tokio::test]
+async fn when_the_tap_fails_nothing_more_is_taken_and_what_was_taken_is_delivered() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (outgoing, mut receiver) = way_out(&dir).await;
+    let name = QueueName::new();
+    let queue = name.create(Default::default(), 4, 8);
+    for message in ["one", "two", "three"] {
+        queue
+            .try_send(0, message.as_bytes())
+            .expect("there is room");
+    }
+    let address: Endpoint = format!("mq:{}", name.0).parse().expect("it is one");
+    let incoming = Options::new().open_receiver(&address).await;
+    let mut shown = Vec::new();
+    let relay = Relay::new(incoming.expect("opened"), outgoing).tap(|message| {
+        shown.push(message.body().clone());
+        if shown.len() == 2 {
+            return Err(io::Error::other("the disk is full"));
+        }
+        Ok(())
+    });
+    let ran = deadline(relay.run(CancellationToken::new())).await;
+    assert!(matches!(ran, Err(Error::Tap(_))), "{ran:?}");
+    assert_eq!(shown, ["one", "two"]);
+    assert_eq!(next(&mut receiver).await.as_deref(), Some("one"));
+    assert_eq!(next(&mut receiver).await.as_deref(), Some("two"));
+    assert_eq!(next(&mut receiver).await, None);
+    assert_eq!(queue.try_recv().expect("it was left"), body("three"));
+}
+
+#[tokio::test]
+async fn when_nothing_more_can_be_received_what_came_before_is_delivered() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (outgoing, mut receiver) = way_out(&dir).await;
+    let (mut writer, incoming) = way_in(&dir).await;
+    writer
+        .write_all(b"\0\0\0\x03one\0\0\0\x03t")
+        .expect("written");
+    drop(writer);
+    let relay = Relay::new(incoming, outgoing);
+    let ran = deadline(relay.run(CancellationToken::new())).await;
+    let Err(Error::Receive(error)) = ran else {
+        panic!("{ran:?}");
+    };
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(next(&mut receiver).await.as_deref(), Some("one"));
+    assert_eq!(next(&mut receiver).await, None);
+}
+
+/// For half of the grace period it waits for the rest of a message.
+#[tokio::test]
+async fn a_relay_that_stops_does_not_wait_for_ever_for_the_rest_of_a_message() {
+    let (log, _recording) = Log::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (outgoing, mut receiver) = way_out(&dir).await;
+    let (mut writer, incoming) = way_in(&dir).await;
+    writer
+        .write_all(b"\0\0\0\x03one\0\0\0\x03t")
+        .expect("written");
+    let stop = CancellationToken::new();
+    let relay = Relay::new(incoming, outgoing).grace(SHORT);
+    let stopping = async {
+        // Both were taken in one read.
+        assert_eq!(next(&mut receiver).await.as_deref(), Some("one"));
+        stop.cancel();
+    };
+    let (ran, ()) = tokio::join!(deadline(relay.run(stop.clone())), stopping);
+    ran.expect("all that was whole has been delivered");
+    log.until("senders have not ended").await;
+    log.until("bytes=5").await;
+    assert_eq!(next(&mut receiver).await, None);
+}
+
+#[tokio::test]
+async fn a_relay_that_stops_gives_up_a_receiver_that_takes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (outgoing, _receiver) = way_out(&dir).await;
+    let (writer, incoming) = way_in(&dir).await;
+    let stop = CancellationToken::new();
+    let relay = Relay::new(incoming, outgoing).grace(SHORT);
+    assert!(format!("{relay:?}").contains("outgoing"));
+    // More than a FIFO holds.
+    let relay = relay.tap(|_| {
+        stop.cancel();
+        Ok(())
+    });
+    let mut writer = writer;
+    let writing = std::thread::spawn(move || {
+        let _ = writer.write_all(&[&[0, 2, 0, 0][..], &vec![b'.'; 0x20000]].concat());
+    });
+    let ran = deadline(relay.run(stop.clone())).await;
+    assert!(matches!(ran, Err(Error::GivenUp)), "{ran:?}");
+    writing.join().expect("it was read, or nobody reads it");
+}
