@@ -6,7 +6,7 @@ use std::time::Duration;
 use aqueduct::Channel;
 use aqueduct::codec::{Json, Postcard, Text};
 use aqueduct::frame::{FrameError, FramedRead, FramedWrite, Framing};
-use aqueduct::handshake::{Error, Handshake, What};
+use aqueduct::handshake::{Error, Handshake, Hello, What, fingerprint};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, sink, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -361,4 +361,20 @@ async fn a_channel_over_ends_of_ones_own_has_the_codec_and_the_largest_frame_agr
     let b = b.unwrap_err();
     assert_eq!(mismatch(&a), (What::Codec, "text", "json"));
     assert_eq!(mismatch(&b), (What::Codec, "json", "text"));
+}
+
+#[test]
+fn a_hello_is_printed_as_it_is_sent() {
+    for hello in ["aqueduct/1 text 1048576 chat/2", "aqueduct/7"] {
+        let parsed = Hello::parse(hello.as_bytes()).unwrap();
+        assert_eq!(parsed.to_string(), hello);
+    }
+}
+
+#[test]
+fn a_fingerprint_is_of_each_byte_of_its_text() {
+    // FNV-1a, 64 bits: what programs in other languages compute.
+    assert_eq!(fingerprint(""), "cbf29ce484222325");
+    assert_eq!(fingerprint("a"), "af63dc4c8601ec8c");
+    assert_eq!(fingerprint("foobar"), "85944171f73967e8");
 }

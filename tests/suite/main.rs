@@ -8,6 +8,7 @@ mod child;
 mod conformance;
 mod connect;
 mod contract;
+mod errors;
 mod examples_services;
 mod fd;
 mod fd_passing;
@@ -34,6 +35,7 @@ mod mq_wait;
 mod pipe;
 mod reconnect;
 mod record;
+mod relay;
 mod second_user;
 mod seqpacket;
 mod serve;
@@ -43,6 +45,7 @@ mod unix;
 mod unix_namespace;
 mod watchdog;
 mod what_is_left;
+mod within;
 
 // Ends a test that hangs.
 use aqueduct_watchdog as _;

@@ -1,5 +1,7 @@
 //! The reconnecting end against servers that come and go, as processes that are killed too.
 
+mod own_ends;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

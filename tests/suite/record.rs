@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use tempfile::TempDir;
 use tokio_util::codec::Decoder;
 
-use crate::support::deadline;
+use crate::support::{alone, deadline};
 
 /// How large a record is without its body.
 const OVERHEAD: usize = 20;
@@ -264,6 +264,39 @@ fn a_full_disk_is_an_error_and_what_was_recorded_before_is_whole() {
     let mut null = Recorder::open("/dev/null").unwrap();
     null.record(&message(1)).unwrap();
     null.sync().unwrap();
+}
+
+/// In a process of its own, which may write files of a certain size only, as if the disk were full.
+#[test]
+fn a_message_for_which_there_was_no_room_leaves_nothing_and_the_next_one_has_its_place() {
+    let name = "record::a_message_for_which_there_was_no_room_leaves_nothing_and_the_next_one_has_its_place";
+    alone(name, || {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        use nix::sys::signal::{SigSet, Signal};
+        // It would end the process: setrlimit(2).
+        let mut too_large = SigSet::empty();
+        too_large.add(Signal::SIGXFSZ);
+        too_large.thread_block().unwrap();
+        let dir = dir();
+        let path = dir.path().join("x");
+        let mut recorder = Recorder::open(&path).unwrap();
+        recorder.record_at(at(0), &message(0)).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let (_, most) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+        let room = whole.len() as u64 + 1000;
+        setrlimit(Resource::RLIMIT_FSIZE, room, most).unwrap();
+        let large = Message::new(vec![b'.'; 100_000]);
+        let error = recorder.record_at(at(1), &large).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        setrlimit(Resource::RLIMIT_FSIZE, most, most).unwrap();
+        recorder.record_at(at(1), &message(1)).unwrap();
+        recorder.sync().unwrap();
+        let (records, end) = decode(&fs::read(&path).unwrap());
+        end.unwrap();
+        assert_eq!(records.len(), 2);
+        check(&records);
+    });
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::support::{Log, deadline};
 
+mod blocked;
 mod many;
 mod signal;
 

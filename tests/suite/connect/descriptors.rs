@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Stdio;
 
 use aqueduct::codec::Text;
@@ -229,4 +229,127 @@ async fn standard_input_cannot_be_sent_to() {
         let line = deadline(incoming.next()).await.expect("it comes");
         assert_eq!(line.expect("it is whole").body(), word);
     }
+}
+
+#[tokio::test]
+async fn listeners_of_every_kind_are_found_out_and_served() {
+    let dir = super::dir();
+    for scheme in ["unix", "unixpacket"] {
+        let path = dir.path().join(scheme);
+        let listener = match scheme {
+            "unix" => OwnedFd::from(UnixListener::bind(&path).expect("bound")),
+            _ => {
+                let kind = socket2::Type::SEQPACKET;
+                let socket = socket2::Socket::new(socket2::Domain::UNIX, kind, None);
+                let socket = socket.expect("a socket");
+                let at = socket2::SockAddr::unix(&path).expect("it fits");
+                socket.bind(&at).expect("bound");
+                socket.listen(4).expect("it listens");
+                socket.into()
+            }
+        };
+        let mut bound = offered(listener).bind().await.expect("it listens");
+        assert!(format!("{bound:?}").contains(scheme));
+        let client = endpoint(format!("{scheme}:{}", path.display()));
+        let client = client.connect().await.expect("connected");
+        let server = deadline(bound.accept()).await.expect("no end");
+        let server = server.expect("accepted");
+        let me = server.peer().credentials().expect("the kernel knows it");
+        assert_eq!(me.pid, Some(std::process::id() as i32));
+        assert_eq!(me.uid, nix::unistd::getuid().as_raw());
+        let said = format!("process {} of user {}", std::process::id(), me.uid);
+        assert_eq!(server.peer().to_string(), said);
+        let (mut outgoing, _incoming) = client.into_split();
+        outgoing.send("hi".into()).await.expect("there is room");
+        let (_outgoing, mut incoming) = server.into_split();
+        let hi = deadline(incoming.next()).await.expect("no end");
+        assert_eq!(hi.expect("it is whole").body(), "hi");
+    }
+}
+
+/// What the next one to read from it finds.
+#[tokio::test]
+async fn a_packet_socket_that_others_share_is_left_what_was_not_taken() {
+    let (here, there) = aqueduct::unix::seqpacket::pair().expect("a pair");
+    for message in ["one", "two", "three", "four"] {
+        there.send(message.as_bytes()).await.expect("there is room");
+    }
+    let others = here.as_fd().try_clone_to_owned().expect("there is room");
+    let shared = offered(here.as_fd().try_clone_to_owned().expect("there is room"));
+    let (_, mut incoming) = shared.connect().await.expect("it is one").into_split();
+    incoming.limit(2);
+    for expected in ["one", "two"] {
+        let came = deadline(incoming.next()).await.expect("no end");
+        assert_eq!(came.expect("it is whole").body(), expected);
+    }
+    assert!(deadline(incoming.next()).await.is_none());
+    let (_, mut incoming) = offered(others).connect().await.expect("it is").into_split();
+    let came = deadline(incoming.next()).await.expect("no end");
+    assert_eq!(came.expect("it is whole").body(), "three");
+    incoming.stop();
+    assert_eq!(incoming.unfinished(), 0);
+    assert!(deadline(incoming.next()).await.is_none());
+    assert_eq!(
+        deadline(here.recv())
+            .await
+            .expect("it is left")
+            .expect("no end"),
+        "four"
+    );
+}
+
+#[tokio::test]
+async fn a_device_is_connected_both_ways_if_it_is_open_both_ways() {
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = offered(null.expect("every system has it"));
+    let connection = null.connect().await.expect("it is open for both");
+    assert!(matches!(connection.peer(), Peer::Unknown));
+    assert_eq!(connection.peer().to_string(), "an unknown peer");
+    assert_eq!(connection.peer().credentials(), None);
+    let (mut outgoing, mut incoming) = connection.into_split();
+    outgoing.send("hi".into()).await.expect("it goes nowhere");
+    assert!(deadline(incoming.next()).await.is_none());
+
+    let null = offered(File::open("/dev/null").expect("every system has it"));
+    let error = null.connect().await.expect_err("it is open for reading");
+    assert_eq!(limit(error), (Asked::Connect, Limit::Access(Access::Read)));
+}
+
+#[tokio::test]
+async fn a_queue_is_received_from() {
+    let name = QueueName::new();
+    let queue = name.create(mq::Driver::default(), 2, 8);
+    queue.try_send(3, b"one").expect("there is room");
+    let address = offered(queue.as_fd().try_clone_to_owned().expect("there is room"));
+    let mut incoming = Options::new()
+        .open_receiver(&address)
+        .await
+        .expect("opened");
+    let came = deadline(incoming.next())
+        .await
+        .expect("no end")
+        .expect("whole");
+    assert_eq!(
+        (came.body().as_ref(), came.priority()),
+        (&b"one"[..], Some(3))
+    );
+}
+
+/// It cannot be opened once more, and is written as it is.
+#[tokio::test]
+async fn a_fifo_whose_last_reader_has_gone_says_so() {
+    let dir = super::dir();
+    let path = dir.path().join("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("made");
+    let both = File::options().read(true).write(true).open(&path);
+    let writer = File::options().write(true).open(&path).expect("opened");
+    drop(both);
+    let mut outgoing = Options::new()
+        .open_sender(&offered(writer))
+        .await
+        .expect("opened");
+    let error = deadline(outgoing.send("one".into()))
+        .await
+        .expect_err("nobody reads");
+    assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
 }

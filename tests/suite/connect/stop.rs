@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use aqueduct::Endpoint;
 use aqueduct::connect::{Incoming, Options};
@@ -127,6 +128,30 @@ async fn a_packet_socket_delivers_all_that_the_kernel_took() {
 }
 
 #[tokio::test]
+async fn those_who_wait_at_a_packet_socket_are_heard_and_those_who_come_later_are_refused() {
+    let dir = dir();
+    let address: Endpoint = format!("unixpacket:{}", dir.path().join("x").display())
+        .parse()
+        .unwrap();
+    let mut incoming = Options::new().open_receiver(&address).await.unwrap();
+    assert_pending!(tokio_test::task::spawn(incoming.next()).poll());
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let sender = seqpacket::connect(path_of(&address)).await.unwrap();
+        for message in ["one", "two"] {
+            sender.send(message.as_bytes()).await.unwrap();
+        }
+        waiting.push(sender);
+    }
+    incoming.stop();
+    let error = seqpacket::connect(path_of(&address)).await.unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
+    let mut all = rest(incoming).await;
+    all.sort();
+    assert_eq!(all, ["one", "one", "one", "two", "two", "two"]);
+}
+
+#[tokio::test]
 async fn a_tcp_peer_is_told_by_an_end_and_heard_until_it_makes_its_own() {
     let address: Endpoint = "tcp://127.0.0.1:0".parse().unwrap();
     let options = options(Framing::lines());
@@ -155,11 +180,12 @@ async fn a_tcp_peer_is_told_by_an_end_and_heard_until_it_makes_its_own() {
 
 #[tokio::test]
 async fn a_fifo_is_left_to_the_next_reader_as_long_as_a_writer_holds_it() {
-    for persist in ["", "?persist=true"] {
+    for (persist, micros) in [("", 0), ("?persist=true", 0), ("", 50)] {
         let dir = dir();
         let path = dir.path().join("x");
         let address: Endpoint = format!("fifo:{}{persist}", path.display()).parse().unwrap();
-        let options = options(Framing::length());
+        let mut options = options(Framing::length());
+        options.poll_for(Duration::from_micros(micros));
         let mut incoming = options.open_receiver(&address).await.unwrap();
         let mut writer = File::options().write(true).open(&path).unwrap();
         let frames = b"\0\0\0\x01a\0\0\0\x01b\0\0\0\x03c";

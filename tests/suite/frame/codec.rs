@@ -2,7 +2,7 @@
 
 use std::io;
 
-use aqueduct::frame::{COPY_BELOW, FrameEncoder, FramedRead, FramedWrite, WriteBuf};
+use aqueduct::frame::{COPY_BELOW, FrameEncoder, FramedRead, FramedWrite, Framing, WriteBuf};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use tokio_util::codec::{BytesCodec, Decoder, Encoder, LinesCodec};
@@ -136,4 +136,21 @@ async fn a_decoder_that_takes_nothing_is_caught_in_debug_builds() {
         while frames.next().await.is_some() {}
     });
     assert!(deadline(outcome).await.unwrap_err().is_panic());
+}
+
+/// In tokio-util's own `Framed`, as any `Decoder`.
+#[tokio::test]
+async fn a_framing_decodes_for_others_too_up_to_the_end() {
+    let mut lines = tokio_util::codec::FramedRead::new(&b"one\ntwo"[..], Framing::lines());
+    for expected in ["one", "two"] {
+        let line = lines.next().await.expect("no end");
+        assert_eq!(line.expect("it is whole"), expected);
+    }
+    assert!(lines.next().await.is_none());
+    let cut = &b"\0\0\0\x01x\0\0\0\x02y"[..];
+    let mut frames = tokio_util::codec::FramedRead::new(cut, Framing::length());
+    let frame = frames.next().await.expect("no end");
+    assert_eq!(frame.expect("it is whole"), "x");
+    let error = frames.next().await.expect("no end").expect_err("it is cut");
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }

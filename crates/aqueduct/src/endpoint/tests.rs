@@ -292,3 +292,46 @@ fn an_endpoint_is_its_address_in_serde() {
         "{error}"
     );
 }
+
+#[test]
+fn what_no_address_can_have_is_no_address_in_serde_either() {
+    let error = serde_json::from_str::<Endpoint>("3")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("expected an address such as"), "{error}");
+}
+
+#[test]
+fn a_queue_that_no_kernel_can_make_is_refused_where_it_is_described() {
+    let queue = || Mq::new("/jobs").unwrap();
+    for (made, option, value) in [
+        (queue().with_capacity(0), "capacity", "0"),
+        (queue().with_capacity(65_537), "capacity", "65537"),
+        (queue().with_max_message(0), "max-message", "0"),
+        (
+            queue().with_max_message(16_777_217),
+            "max-message",
+            "16777217",
+        ),
+        (queue().with_priority(32_768), "priority", "32768"),
+    ] {
+        let error = made.unwrap_err();
+        let AddressProblem::InvalidValue {
+            option: o,
+            value: v,
+            ..
+        } = error.problem()
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((*o, v.as_str()), (option, value));
+    }
+    let largest = queue()
+        .with_capacity(65_536)
+        .unwrap()
+        .with_max_message(16_777_216)
+        .unwrap();
+    let largest = largest.with_priority(32_767).unwrap();
+    let printed = "mq:/jobs?capacity=65536&max-message=16777216&priority=32767";
+    assert_eq!(Endpoint::from(largest).to_string(), printed);
+}

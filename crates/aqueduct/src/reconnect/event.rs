@@ -106,3 +106,40 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_event_is_told_in_words() {
+        let refused = || Arc::new(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+        let lost = Event::Lost {
+            error: refused(),
+            flushed: 3,
+            unflushed: 2,
+        };
+        let retrying = Event::Retrying {
+            error: refused(),
+            failed: 4,
+            pause: Duration::from_millis(7),
+        };
+        for (event, words) in [
+            (Event::Connected { failed: 0 }, "connected"),
+            (Event::Connected { failed: 2 }, "after 2 failed attempts"),
+            (
+                lost,
+                "refused (os error 111); of the frames given to it 3 were flushed, 2 were not",
+            ),
+            (Event::Unread, "nobody takes from the stream"),
+            (
+                retrying,
+                "attempt 4 to connect failed: Connection refused (os error 111); the next one in 7ms",
+            ),
+            (Event::GaveUp(Error::Closed), "make a new one to send more"),
+        ] {
+            let said = event.to_string();
+            assert!(said.ends_with(words), "{said}");
+        }
+    }
+}

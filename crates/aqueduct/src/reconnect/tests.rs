@@ -219,6 +219,29 @@ async fn it_gives_up_after_a_time_with_a_last_attempt_at_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_printed_of_it_says_how_its_connection_is() {
+    let script = Script::default();
+    script.push(Attempt::Hangs);
+    script.fails(libc::ECONNREFUSED);
+    let peer = script.peer();
+    let mut client = script.connect(Options::new().attempt_timeout(S).attempts(3));
+    let says = |client: &Reconnect, state: &str| {
+        let text = format!("{client:?}");
+        assert!(text.contains(&format!("state: \"{state}\"")), "{text}");
+    };
+    says(&client, "idle");
+    assert!(client.next().now_or_never().is_none());
+    says(&client, "connecting");
+    assert!(timeout(S + S / 100, client.next()).await.is_err());
+    says(&client, "pausing");
+    assert!(timeout(S, client.next()).await.is_err());
+    says(&client, "up");
+    drop(peer);
+    client.next().await.unwrap().unwrap_err();
+    says(&client, "over");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_that_hangs_is_given_up_and_the_next_one_made() {
     let script = Script::default();
     script.push(Attempt::Hangs);
