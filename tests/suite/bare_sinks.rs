@@ -187,3 +187,43 @@ fn queue(driver: Driver) -> (mq::Sender, impl Stream<Item = io::Result<Bytes>>, 
     let stream = mq::Receiver::new(Arc::clone(&queue)).unwrap();
     (mq::Sender::new(queue).unwrap(), stream, name)
 }
+
+/// A caller that does not ask first is told so, and what was accepted before is neither lost nor doubled.
+async fn refuses_who_does_not_ask(
+    mut sink: impl Sink<Bytes, Error = io::Error> + Unpin,
+    mut stream: impl Stream<Item = io::Result<Bytes>> + Unpin,
+) {
+    let mut accepted = 0;
+    let error = loop {
+        match sink.start_send_unpin(message(accepted)) {
+            Ok(()) => accepted += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert!(
+        error.to_string().contains("without a poll_ready"),
+        "{error}"
+    );
+    let flush = async {
+        deadline(sink.flush()).await.expect("there is room again");
+        deadline(sink.close()).await.expect("it closes");
+        drop(sink);
+    };
+    let receive = async {
+        for expected in 0..accepted {
+            let came = deadline(stream.next()).await.expect("it goes on");
+            assert_eq!(came.expect("it is whole"), message(expected));
+        }
+        assert!(deadline(stream.next()).await.is_none());
+    };
+    tokio::join!(flush, receive);
+}
+
+#[tokio::test]
+async fn a_full_sink_refuses_who_does_not_ask() {
+    let (tx, rx) = packet::pipe().expect("a pipe");
+    refuses_who_does_not_ask(tx, rx).await;
+    let (a, b) = seqpacket::pair().expect("a pair");
+    refuses_who_does_not_ask(a.into_split().0, b.into_split().1).await;
+}

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 
 use aqueduct::fd::{Access, Kind, is_nonblocking};
@@ -68,4 +68,45 @@ fn a_message_queue_is_not_taken_for_a_file() {
     mq_unlink(name.as_str()).unwrap();
     assert_eq!(Kind::of(&queue).unwrap(), Kind::MessageQueue);
     mq_close(queue).unwrap();
+}
+
+/// Refusals are made of these words: "descriptor 3 is a socket, not a pipe".
+#[test]
+fn kinds_and_access_modes_are_told_in_words() {
+    let said = |fd: &dyn std::os::fd::AsFd| Kind::of(fd.as_fd()).unwrap().to_string();
+    assert_eq!(said(&std::io::pipe().unwrap().0), "a pipe");
+    assert_eq!(
+        said(&File::open("/dev/null").unwrap()),
+        "a character device"
+    );
+    let event = nix::sys::eventfd::EventFd::new().unwrap();
+    assert_eq!(said(&event), "not a file of any usual kind");
+    let name = crate::mq::QueueName::new();
+    let queue = name.create(aqueduct::mq::Driver::Pool, 1, 8);
+    assert_eq!(said(&queue), "a message queue");
+    let path_only = |path: &std::path::Path| {
+        File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(path)
+            .unwrap()
+    };
+    let devices = std::fs::read_dir("/dev").unwrap().flatten();
+    let is_block = |it: &std::fs::DirEntry| it.file_type().is_ok_and(|it| it.is_block_device());
+    match devices.into_iter().find(is_block) {
+        // Not opened for reading: whoever runs this may not be allowed to.
+        Some(device) => assert_eq!(said(&path_only(&device.path())), "a block device"),
+        None => println!("SKIPPED in part: there is no block device here"),
+    }
+
+    let null = std::path::Path::new("/dev/null");
+    let both = File::options().read(true).write(true).open(null).unwrap();
+    for (fd, words) in [
+        (File::open(null).unwrap(), "reading"),
+        (File::options().write(true).open(null).unwrap(), "writing"),
+        (both, "reading and writing"),
+        (path_only(null), "neither reading nor writing"),
+    ] {
+        assert_eq!(Access::of(fd).unwrap().to_string(), words);
+    }
 }

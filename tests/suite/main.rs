@@ -8,6 +8,7 @@ mod child;
 mod conformance;
 mod connect;
 mod contract;
+mod defaults;
 mod errors;
 mod examples_services;
 mod fd;

@@ -82,6 +82,7 @@ fn predicted_is_met(looked: bool) -> usize {
             assert_eq!(room.ends_with, Some(RoomEnd::Queues));
             assert_eq!(*max, limits.queues_max);
             assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+            assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
             assert!(
                 error.to_string().contains("fs.mqueue.queues_max"),
                 "{error}"
@@ -220,6 +221,10 @@ fn everything_but_listing_works_without_the_mount() {
     }
     let error = mq::list().unwrap_err();
     assert!(matches!(error, Error::NotMounted));
+    assert_eq!(
+        (error.kind(), error.raw_os_error()),
+        (std::io::ErrorKind::Unsupported, None)
+    );
     assert!(
         error
             .to_string()
@@ -388,4 +393,35 @@ fn an_open_queue_crosses_namespaces_and_its_name_does_not() {
         mq::Queue::open(&name.0),
         Err(Error::NotFound { .. })
     ));
+}
+
+/// What is left of a process without descriptors: the measure names that limit, and the list is an error.
+#[test]
+fn want_of_descriptors_is_told_by_the_measure_and_by_the_list() {
+    const ROLE: &str = "mq_limits::want_of_descriptors_is_told_by_the_measure_and_by_the_list";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let limit = |limit| setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
+    limit(10);
+    let room = mq::measure_room(Some((1, 1))).unwrap();
+    assert_eq!(room.ends_with, Some(RoomEnd::Descriptors));
+    assert!(room.queues < 10, "{room:?}");
+    limit(soft);
+    if !geteuid().is_root() || !own_namespace(ROLE) {
+        println!("SKIPPED in part: {ROLE} needs root");
+        return;
+    }
+    mount_queues();
+    assert!(mq::list().unwrap().is_empty());
+    limit(0);
+    let error = mq::list().unwrap_err();
+    limit(soft);
+    assert!(
+        matches!(error, Error::System { action: "list", .. }),
+        "{error:?}"
+    );
+    assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+    assert_eq!(error.to_string(), "cannot list queue /dev/mqueue");
 }

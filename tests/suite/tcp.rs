@@ -372,6 +372,22 @@ async fn each_failure_names_the_address_and_the_cure() {
     assert_eq!(error.raw_os_error(), Some(libc::ENETUNREACH));
     assert!(error.to_string().contains("224.0.0.1:9"), "{error}");
 
+    // A host of this link, without saying which link; where there is no IPv6 there is no socket.
+    let error = deadline(tcp::connect("[fe80::1]:9")).await;
+    let error = error.expect_err("no scope");
+    assert!(
+        matches!(
+            error,
+            Error::Io {
+                action: "connect",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(error.raw_os_error().is_some(), "{error:?}");
+    assert!(error.to_string().contains("[fe80::1]:9"), "{error}");
+
     // A name that is looked up, without asking the network.
     let error = deadline(tcp::bind("a..b:0"))
         .await
@@ -440,4 +456,47 @@ async fn a_listening_descriptor_from_elsewhere_is_taken_over_and_another_kind_re
     let file = std::fs::File::open("/dev/null").expect("every system has it");
     let error = tcp::Listener::try_from(OwnedFd::from(file)).expect_err("no socket");
     assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
+}
+
+#[test]
+fn a_host_and_a_port_make_an_address() {
+    for (host, port, shown) in [
+        ("localhost", 80, "localhost:80"),
+        ("127.0.0.1", 0, "127.0.0.1:0"),
+        ("::1", 7000, "[::1]:7000"),
+    ] {
+        assert_eq!(
+            tcp::Address::try_from((host, port)).unwrap().to_string(),
+            shown
+        );
+    }
+    let error = tcp::Address::try_from(("no host", 1)).unwrap_err();
+    assert!(error.to_string().contains("no host:1"), "{error}");
+    let kind = error.kind();
+    assert_eq!(
+        (kind, error.raw_os_error()),
+        (io::ErrorKind::InvalidInput, None)
+    );
+    assert_eq!(io::Error::from(error).kind(), kind);
+}
+
+/// Another holder of the socket has shut it down: it will never accept again, and that is no reason to try
+/// for ever.
+#[tokio::test]
+async fn a_listener_that_was_shut_down_fails_once_and_ends() {
+    let mut listener = tcp::bind("127.0.0.1:0").await.expect("a port");
+    let shared = SockRef::from(listener.get_ref());
+    shared
+        .shutdown(std::net::Shutdown::Both)
+        .expect("it listens");
+    let error = deadline(listener.accept()).await.expect_err("shut down");
+    assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
+    let error = deadline(listener.next()).await.expect("it is told");
+    assert_eq!(
+        error.expect_err("shut down").raw_os_error(),
+        Some(libc::EINVAL)
+    );
+    assert!(deadline(listener.next()).await.is_none());
+    // What it was made of is Tokio's.
+    assert!(listener.into_inner().local_addr().is_ok());
 }

@@ -285,3 +285,62 @@ async fn a_listening_descriptor_from_elsewhere_is_taken_over_and_another_kind_re
     let error = seqpacket::Socket::try_from(OwnedFd::from(b)).expect_err("a stream");
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
+
+#[tokio::test]
+async fn each_error_has_a_kind_that_its_io_error_keeps() {
+    use io::ErrorKind as Kind;
+
+    let (dir, path) = place();
+    let bind = |address: Address| unix::bind(address).expect_err("it is refused");
+    let long = dir.path().join("x".repeat(200));
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("made");
+    let living = unix::bind(&path).expect("bound");
+    let stale = dir.path().join("stale");
+    leave_stale(&stale);
+    let mut wide = BindOptions::new();
+    let wide = wide
+        .mode(0o1777)
+        .bind(dir.path().join("wide"))
+        .expect_err("no mode");
+    let mut keep = BindOptions::new();
+    let stale = keep.replace_stale(false).bind(&stale).expect_err("stale");
+    let absent = dir.path().join("absent");
+    let mut short = unix::ConnectOptions::new();
+    short.retry(true).timeout(Duration::from_millis(30));
+    let late = deadline(short.connect(&absent))
+        .await
+        .expect_err("nobody comes");
+    for (error, kind, number) in [
+        (bind("".into()), Kind::InvalidInput, None),
+        (bind(long.into()), Kind::InvalidInput, None),
+        (wide, Kind::InvalidInput, None),
+        (bind(fifo.clone().into()), Kind::AlreadyExists, None),
+        (bind(path.into()), Kind::AddrInUse, None),
+        (stale, Kind::AddrInUse, None),
+        (late, Kind::TimedOut, Some(libc::ENOENT)),
+    ] {
+        let said = error.to_string();
+        assert_eq!(
+            (error.kind(), error.raw_os_error()),
+            (kind, number),
+            "{said}"
+        );
+        let error = io::Error::from(error);
+        assert_eq!(error.kind(), kind, "{said}");
+        assert_eq!(error.to_string(), said);
+    }
+    drop(living);
+}
+
+#[tokio::test]
+async fn a_listener_shows_where_it_is_and_what_it_is_made_of() {
+    let (_dir, path) = place();
+    let listener = unix::bind(&path).expect("bound");
+    assert_eq!(
+        listener.local_addr().expect("bound").as_pathname(),
+        Some(path.as_path())
+    );
+    let inside = listener.get_ref().local_addr().expect("bound");
+    assert_eq!(inside.as_pathname(), Some(path.as_path()));
+}

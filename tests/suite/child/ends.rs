@@ -1,10 +1,11 @@
 //! Ends of the streams from a child, also where a grandchild holds them open.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aqueduct::Receiver;
-use aqueduct::child::{Child, StreamEnd};
+use aqueduct::child::{Child, Error, StreamEnd};
 use aqueduct::codec::Text;
 use aqueduct::frame::Framing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -157,4 +158,51 @@ async fn a_grandchild_that_never_stops_writing_cannot_keep_the_reader() {
     assert_eq!(output.end(), Some(StreamEnd::Abandoned));
     succeeds(&mut child).await;
     // Dropping the pipe ends `yes` by SIGPIPE.
+}
+
+/// Who reads the pipe as well may have taken what the child wrote last; that is not waited for.
+#[tokio::test]
+async fn what_another_reader_has_taken_is_not_waited_for() {
+    // As many reads of 16 bytes as it takes until the exit is looked for, and 100 bytes.
+    let mut child = leaves_one_behind(&"x".repeat(32 * 16 + 100));
+    let _holder = child.take_sender(3).unwrap();
+    succeeds(&mut child).await;
+    // Taken after the exit was seen: the end is bounded all the same.
+    let mut output = child.take_receiver(1).unwrap();
+    for _ in 0..32 {
+        assert_eq!(deadline(output.read(&mut [0; 16])).await.unwrap(), 16);
+    }
+    let mut taken = [0; 200];
+    assert_eq!(nix::unistd::read(output.as_fd(), &mut taken).unwrap(), 100);
+    output.set_grace(Some(Duration::from_millis(10)));
+    assert_eq!(deadline(output.read(&mut taken)).await.unwrap(), 0);
+    assert_eq!(output.end(), Some(StreamEnd::Abandoned));
+    assert_eq!(child.stream_end(1), Some(StreamEnd::Abandoned));
+    // The plain pipe knows no such end: the one left behind still has it.
+    let mut plain = output.into_inner();
+    assert_pending!(task::spawn(plain.read(&mut taken)).poll());
+}
+
+#[tokio::test]
+async fn a_channel_that_cannot_be_made_takes_neither_pipe() {
+    let mut command = sh("cat <&3");
+    command.pipe_to_child(3).pipe_from_child(1);
+    let mut child = command.spawn().unwrap();
+    for (to, from, missing) in [(3, 7, 7), (8, 1, 8)] {
+        let made = child.channel::<String, String, _>(to, from, Framing::lines(), Text);
+        match made.unwrap_err() {
+            Error::NoPipe { number, .. } => assert_eq!(number, missing),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut channel = child
+        .channel::<String, String, _>(3, 1, Framing::lines(), Text)
+        .unwrap();
+    deadline(channel.send("all there".into())).await.unwrap();
+    assert_eq!(
+        deadline(channel.recv()).await.unwrap().unwrap(),
+        "all there"
+    );
+    deadline(channel.close()).await.unwrap();
+    succeeds(&mut child).await;
 }

@@ -356,6 +356,8 @@ async fn a_path_that_is_neither_there_nor_free_is_given_up() {
             (error.kind(), error.raw_os_error()),
             (io::ErrorKind::Other, None)
         );
+        let error = io::Error::from(error);
+        assert!(matches!(Error::of(&error), Some(Error::Unstable { .. })));
     }
     zombie.wait().unwrap();
 }

@@ -7,7 +7,8 @@ use std::task::Poll;
 use aqueduct::fifo::{PIPE_BUF, Receiver, Sender, SharedSender};
 use aqueduct::frame::{FrameError, Framing};
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::io::AsyncWriteExt;
 use tokio_test::{assert_pending, task};
 
 use super::{Seen, message, open, spawn_writer};
@@ -234,4 +235,41 @@ async fn dropping_a_sender_inside_a_large_frame_releases_the_lock() {
     let (first, sent) = deadline(async { tokio::join!(frames.next(), other) }).await;
     sent.unwrap();
     assert!(first.unwrap().unwrap().ends_with(b"next"));
+}
+
+/// A frame that is cut off by a full FIFO, with the lock held for its rest: both are handed over.
+#[tokio::test]
+async fn what_waits_is_taken_out_and_written_by_hand() {
+    let (_dir, path) = with_fifo();
+    let mut frames = Receiver::open(&path).unwrap().framed(Framing::length());
+    let mut first = SharedSender::with_large_frames(open(&path), Framing::length());
+    let mut second = SharedSender::with_large_frames(open(&path), Framing::length());
+    assert_eq!(first.path(), path);
+    let body = Bytes::from(vec![7; 100_000]);
+    first.feed(body.clone()).await.unwrap();
+    let whole = first.unsent();
+    let begin = async {
+        while first.unsent() == whole {
+            assert!(first.flush().now_or_never().is_none(), "the FIFO is full");
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline(begin).await;
+    let rest = first.unsent();
+    assert!(rest > 0 && rest < whole, "{rest} of {whole}");
+    assert_eq!(first.get_ref().path(), path);
+    let (mut sender, bytes) = first.into_parts();
+    assert_eq!(bytes.len(), rest);
+    let by_hand = async {
+        deadline(sender.write_all(&bytes)).await.unwrap();
+        // It would wait for the lock, if that were still held.
+        deadline(second.send(Bytes::from_static(b"next")))
+            .await
+            .unwrap();
+    };
+    let read = async {
+        assert_eq!(deadline(frames.next()).await.unwrap().unwrap(), body);
+        assert_eq!(deadline(frames.next()).await.unwrap().unwrap(), "next");
+    };
+    tokio::join!(by_hand, read);
 }

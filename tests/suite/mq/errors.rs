@@ -2,15 +2,21 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use aqueduct::mq::{Driver, Error, OpenOptions, Queue};
+use aqueduct::mq::{Driver, Error, NameState, OpenOptions, Queue, Sender};
+use futures_util::SinkExt;
 use nix::errno::Errno;
 use nix::mqueue::{MQ_OFlag, MqdT, mq_close, mq_open, mq_receive, mq_send};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
+use tokio_test::assert_ready;
+use tokio_test::task::spawn;
 
 use super::{QueueName, blocking};
-use crate::support::{Log, alone};
+use crate::actor::{Actor, become_nobody};
+use crate::support::{Log, alone, is_peer};
 
 /// Checks the number, and that it is still there, with the whole error, in an [`io::Error`].
 fn has_number(error: Error, number: Errno) {
@@ -157,4 +163,121 @@ fn a_descriptor_becomes_a_queue() {
         assert!(shown.contains(part), "{shown}");
     }
     assert!(format!("{made:?}").contains("AsyncFd"), "{made:?}");
+}
+
+/// The look now and then is not all there is to sending: one that fails is told of, and left to the next.
+#[test]
+fn a_name_that_cannot_be_looked_at_now_stops_nobody() {
+    alone(
+        "mq::errors::a_name_that_cannot_be_looked_at_now_stops_nobody",
+        || {
+            let name = QueueName::new();
+            let _made = name.create(Driver::Pool, 4, 8);
+            let mut options = OpenOptions::new();
+            let often = Duration::from_millis(10);
+            let queue = options.check_name_every(Some(often)).open(&name.0).unwrap();
+            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+            // Until a look is due.
+            let begun = Instant::now();
+            while begun.elapsed() < often {
+                std::thread::yield_now();
+            }
+            let (sent, lines) = Log::record(|| queue.try_send(1, b"sent"));
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+            sent.unwrap();
+            let warned = |it: &String| it.contains("WARN") && it.contains("cannot look whether");
+            assert_eq!(lines.iter().filter(|it| warned(it)).count(), 1, "{lines:?}");
+            assert_eq!(queue.try_recv().unwrap().body, "sent");
+        },
+    );
+}
+
+/// A queue that even its owner may not open is still the one of its name, until it is unlinked.
+#[tokio::test]
+async fn the_name_of_a_queue_that_nobody_may_open_is_looked_up_all_the_same() {
+    Actor::spawn("mq::errors::role_nobody_may_open")
+        .succeed()
+        .await;
+}
+
+#[test]
+fn role_nobody_may_open() {
+    if !is_peer("mq::errors::role_nobody_may_open") {
+        return;
+    }
+    // Root may open everything.
+    become_nobody();
+    let name = QueueName::new();
+    let mut options = OpenOptions::new();
+    options.create_new(true).capacity(1).max_message(8).mode(0);
+    let queue = options.open(&name.0).unwrap();
+    let denied = Queue::open(&name.0).unwrap_err();
+    assert!(
+        matches!(denied, Error::PermissionDenied { .. }),
+        "{denied:?}"
+    );
+    assert!(denied.to_string().contains("ask its owner"), "{denied}");
+    has_number(denied, Errno::EACCES);
+    let mut create = OpenOptions::new();
+    let denied = create.create(true).open(&name.0).unwrap_err();
+    has_number(denied, Errno::EACCES);
+    assert_eq!(queue.name_state().unwrap(), NameState::Linked);
+    queue.unlink().unwrap();
+    assert_eq!(queue.name_state().unwrap(), NameState::Unlinked);
+    let _again = options.open(&name.0).unwrap();
+    assert_eq!(queue.name_state().unwrap(), NameState::Replaced);
+}
+
+/// A sender that is dropped with a message in hand has lost it, and says so; one that is taken apart gives it
+/// back.
+#[test]
+fn a_message_that_a_sender_still_has_is_given_back_or_told_of() {
+    let name = QueueName::new();
+    let queue = Arc::new(name.create(Driver::Pool, 1, 8));
+    let holding = || {
+        let mut sender = Sender::new(Arc::clone(&queue))
+            .unwrap()
+            .with_priority(5)
+            .unwrap();
+        assert_eq!(
+            (sender.priority(), sender.queue().name()),
+            (5, queue.name())
+        );
+        sender.start_send_unpin("held".into()).unwrap();
+        sender
+    };
+    queue.try_send(0, b"full").unwrap();
+    let (back, held) = holding().into_inner();
+    assert_eq!(back.name(), queue.name());
+    assert_eq!(held.as_deref(), Some(&b"held"[..]));
+    let ((), lines) = Log::record(|| drop(holding()));
+    let warnings: Vec<_> = lines.iter().filter(|it| it.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{lines:?}");
+    assert!(
+        warnings[0].contains("a message unsent") && warnings[0].contains("len=4"),
+        "{lines:?}"
+    );
+    assert_eq!(queue.try_recv().unwrap().body, "full");
+    assert_eq!(queue.drain().unwrap(), 0, "nothing of it was sent");
+}
+
+/// A runtime of which only the handle is left cannot be waited in.
+#[test]
+fn a_runtime_that_has_gone_before_the_wait_is_an_error() {
+    for driver in [Driver::Pool, Driver::AsyncFd] {
+        let name = QueueName::new();
+        let queue = name.create(driver, 1, 8);
+        let gone = crate::mq_runtime::runtime();
+        let handle = gone.handle().clone();
+        drop(gone);
+        let _inside = handle.enter();
+        let error = assert_ready!(spawn(queue.recv()).poll()).unwrap_err();
+        let error = found(error);
+        assert!(matches!(error, Error::RuntimeGone), "{driver}: {error:?}");
+        assert_eq!(
+            (error.kind(), error.raw_os_error()),
+            (io::ErrorKind::NotConnected, None)
+        );
+    }
 }

@@ -5,14 +5,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
 
+use aqueduct::fifo;
 use aqueduct::unix::{self, BindOptions, Error, seqpacket};
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, chown};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{leave_stale, lock_of, names, place, until_dead};
-use crate::actor::{self, Actor, runtime, told};
-use crate::support::is_peer;
+use crate::actor::{self, Actor, runtime, say, told};
+use crate::support::{Log, is_peer};
 
 #[tokio::test]
 async fn what_is_no_socket_is_refused_by_name_and_left_alone() {
@@ -193,6 +194,15 @@ async fn an_unusable_lock_file_is_an_error_of_its_own() {
     std::fs::remove_file(lock_of(&path)).expect("it is ours");
     std::fs::create_dir(lock_of(&path)).expect("made");
     assert!(matches!(unix::bind(&path), Err(Error::Lock { .. })));
+    std::fs::remove_dir(lock_of(&path)).expect("it is ours");
+    // It is there and can be opened, and a lock on it says nothing.
+    nix::unistd::mkfifo(&lock_of(&path), Mode::S_IRUSR | Mode::S_IWUSR).expect("made");
+    match unix::bind(&path).expect_err("a FIFO") {
+        Error::Lock { source, .. } => {
+            assert!(source.to_string().contains("ordinary file"), "{source}");
+        }
+        error => panic!("{error:?}"),
+    }
     assert!(!path.exists());
 }
 
@@ -213,7 +223,14 @@ async fn a_directory_in_which_others_can_replace_the_socket_is_refused_when_stri
             "{error}"
         );
         assert!(error.to_string().contains("0700"), "{error}");
-        drop(unix::bind(&path).expect("it is a warning unless strict"));
+        let (bound, log) = Log::record(|| unix::bind(&path));
+        drop(bound.expect("it is a warning unless strict"));
+        // The own group may have nobody else in it.
+        let warning = log.iter().find(|it| it.contains("WARN"));
+        assert_eq!(warning.is_some(), mode & 0o002 != 0, "{mode:#o}: {log:?}");
+        for part in ["others could replace", &format!("{mode:#o}"), "owner="] {
+            assert!(warning.is_none_or(|it| it.contains(part)), "{warning:?}");
+        }
     }
     for mode in [0o700, 0o755, 0o1777] {
         allow(mode);
@@ -262,4 +279,54 @@ fn role_no_entry() {
     let error = unix::bind(told().expect("a path")).expect_err("not writable");
     assert!(matches!(error, Error::Lock { .. }), "{error}");
     assert_eq!(error.raw_os_error(), Some(libc::EACCES), "{error}");
+}
+
+/// What has a name and cannot be removed any more is told of, and does no harm.
+#[tokio::test]
+async fn what_cannot_be_removed_is_told_of() {
+    let (dir, _) = place();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).expect("ours");
+    let mut actor = Actor::spawn("unix::path::role_cannot_remove");
+    actor.tell(dir.path().to_str().expect("it is text"));
+    assert_eq!(actor.hear().await, "made");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o555)).expect("ours");
+    actor.tell("drop");
+    assert_eq!(actor.hear().await, "dropped");
+    let mut left = names(&dir);
+    left.sort();
+    assert_eq!(left, ["fifo", "socket", "socket.lock"]);
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).expect("ours");
+    actor.succeed().await;
+}
+
+#[test]
+fn role_cannot_remove() {
+    if !is_peer("unix::path::role_cannot_remove") {
+        return;
+    }
+    let runtime = runtime();
+    actor::become_nobody();
+    let _guard = runtime.enter();
+    let dir = std::path::PathBuf::from(told().expect("a directory"));
+    let listener = unix::bind(dir.join("socket")).expect("it is writable");
+    let mut options = fifo::OpenOptions::new();
+    options.create_new(true).unlink_on_drop(true);
+    let fifo = options
+        .open_receiver(dir.join("fifo"))
+        .expect("it is writable");
+    say("made");
+    assert_eq!(told().as_deref(), Some("drop"));
+    let ((), log) = Log::record(|| drop((listener, fifo)));
+    for what in ["/socket", "/socket.lock", "/fifo"] {
+        let told = log
+            .iter()
+            .any(|it| it.contains("WARN") && it.contains(what));
+        assert!(told, "{what}: {log:?}");
+    }
+    assert_eq!(
+        log.iter().filter(|it| it.contains("WARN")).count(),
+        3,
+        "{log:?}"
+    );
+    say("dropped");
 }
