@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context;
 use aqueduct_measure::results::Missing;
@@ -168,7 +169,14 @@ fn measure(
         Plan::full()
     };
     plan.repetitions = args.repetitions.unwrap_or(plan.repetitions).max(1);
-    let bar = ProgressBar::new(plan.samples(&cases) as u64);
+    let whole = args.cases.is_empty();
+    let samples = plan.samples(&cases);
+    let minutes = expected(&plan, &cases, whole, args.quick).as_secs_f64() / 60.0;
+    eprintln!(
+        "{samples} samples of {} cases: about {minutes:.1} minutes",
+        cases.len()
+    );
+    let bar = ProgressBar::new(samples as u64);
     bar.set_style(ProgressStyle::with_template(
         "{pos}/{len} {wide_bar} {eta} {wide_msg}",
     )?);
@@ -178,7 +186,7 @@ fn measure(
         bar.set_message(format!("{case}, {}", number::step(step)));
     });
     let mut results = runtime()?.block_on(measured)?;
-    if args.cases.is_empty() {
+    if whole {
         bar.set_message("what ends cost");
         let (costs, missing) = runtime()?.block_on(costs::measure(&mut runner, args.quick));
         results.costs = costs;
@@ -200,6 +208,20 @@ fn measure(
     print!("{}", goals::markdown(&results));
     println!("\nThe report: {}", args.out.join("report.html").display());
     Ok(())
+}
+
+/// How long it will take: each case and step is sampled so often, and once more to count allocations.
+fn expected(plan: &Plan, cases: &[Case], costs: bool, quick: bool) -> Duration {
+    /// To start two processes, and to wait for their end.
+    const PROCESSES: Duration = Duration::from_millis(30);
+    let each = Duration::from_millis(plan.warm_up_ms + plan.run_ms) + PROCESSES;
+    let samples = plan.samples(cases) / plan.repetitions * (plan.repetitions + 1);
+    let costs = match (costs, quick) {
+        (false, _) => 0,
+        (true, true) => 12,
+        (true, false) => 70,
+    };
+    each * samples as u32 + Duration::from_secs(costs)
 }
 
 fn runner() -> anyhow::Result<Runner> {
@@ -249,4 +271,20 @@ fn write(dir: &Path, results: &Results) -> anyhow::Result<()> {
     fs::write(dir.join("report.md"), markdown::report(results))?;
     fs::write(dir.join("report.html"), page::html(results))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the documentation says of both. Other libraries, which are not in this program, take about a
+    /// fifth more, and building them some minutes.
+    #[test]
+    fn the_short_form_takes_under_two_minutes_and_the_whole_under_fifteen() {
+        let cases = &implementations::all();
+        let quick = expected(&Plan::quick(), cases, true, true);
+        assert!(quick.as_secs() < 95, "{quick:?}");
+        let full = expected(&Plan::full(), cases, true, false);
+        assert!(full.as_secs() < 9 * 60, "{full:?}");
+    }
 }

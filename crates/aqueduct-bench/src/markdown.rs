@@ -70,7 +70,7 @@ pub(crate) fn costs(costs: &[Cost]) -> String {
 }
 
 /// What a column has, and in what unit.
-pub(crate) fn column(cost: &Cost) -> String {
+fn column(cost: &Cost) -> String {
     match &cost.unit[..] {
         "" => cost.column.clone(),
         unit => format!("{}, {unit}", cost.column),

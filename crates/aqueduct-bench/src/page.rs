@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter, Write};
 
 use aqueduct_measure::stats::Spread;
-use aqueduct_measure::{Cost, Figure, Mechanism, Results, Step};
+use aqueduct_measure::{Cost, Figure, Mechanism, Results, Step, Work};
 
 use crate::{goals, markdown, number};
 
@@ -12,24 +12,27 @@ const ROW: f64 = 20.0;
 const NAME: f64 = 215.0;
 const BAR: f64 = 450.0;
 const VALUE: f64 = 300.0;
+/// What the scale below the bars takes.
+const SCALE: f64 = 24.0;
 
 /// Rows of ours that are shown among those of other libraries, to compare.
 const BESIDE: [&str; 2] = ["aqueduct/unix/feed", "aqueduct/unix/postcard"];
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --text: #1d2129; --soft: #656d76; --paper: #fff; --line: #d8dee4;
-  --raw: #8c959f; --tokio: #c4762a; --aqueduct: #1f6feb; --peer: #7d5bbe;
+  --raw: #8c959f; --tokio: #c4762a; --aqueduct: #1f6feb; --peer: #c2568f;
   --met: #1a7f37; --missed: #cf222e; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9198a1; --paper: #0d1117;
-  --line: #30363d; --raw: #6e7681; --tokio: #d08b49; --aqueduct: #4493f8; --peer: #a98ae0;
+  --line: #30363d; --raw: #6e7681; --tokio: #d08b49; --aqueduct: #4493f8; --peer: #e58fba;
   --met: #3fb950; --missed: #f85149; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--paper);
   max-width: 980px; margin: 2rem auto; padding: 0 1rem; }
 h2 { margin: 2.5rem 0 .25rem; } h3 { margin: 1.25rem 0 0; font-size: 1rem; }
 p, .soft { color: var(--soft); } .key span { margin-right: 1.25rem; }
 .key i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; }
-svg { display: block; width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--text); }
-svg .value { fill: var(--soft); } .whisker { stroke: var(--text); stroke-width: 1.2; opacity: .7; }
+svg { display: block; width: 100%; min-width: 800px; height: auto; } svg text { font-size: 12px; fill: var(--text); }
+svg .value { fill: var(--soft); stroke: var(--paper); stroke-width: 3px; paint-order: stroke; }
+.grid { stroke: var(--line); } .whisker { stroke: var(--text); stroke-width: 1.2; opacity: .7; }
 .raw { fill: var(--raw); background: var(--raw); }
 .tokio { fill: var(--tokio); background: var(--tokio); }
 .aqueduct { fill: var(--aqueduct); background: var(--aqueduct); }
@@ -80,7 +83,11 @@ fn section(page: &mut String, results: &Results, step: &Step) {
     let (unit, by) = number::unit(step);
     let mut title = number::step(step);
     title[..1].make_ascii_uppercase();
-    let _ = writeln!(page, "<h2>{title}</h2>\n<p>{unit}</p>");
+    let better = match step.work {
+        Work::OneWay => "More is better.",
+        Work::RoundTrip => "Less is better.",
+    };
+    let _ = writeln!(page, "<h2>{title}</h2>\n<p>{better}</p>");
     for mechanism in [
         Mechanism::Pipe,
         Mechanism::Fifo,
@@ -107,7 +114,7 @@ fn section(page: &mut String, results: &Results, step: &Step) {
             Mechanism::Own => "other libraries, and ours over a Unix socket",
             _ => mechanism.name(),
         };
-        let _ = writeln!(page, "<h3>{title}</h3>\n{}", chart(&bars));
+        let _ = writeln!(page, "<h3>{title}</h3>\n{}", chart(&bars, unit));
     }
 }
 
@@ -119,7 +126,7 @@ fn costs(page: &mut String, of: &[Cost]) {
             .iter()
             .map(|it| Bar::cost(it, format!("{}, {}", it.row, it.column)))
             .collect();
-        let _ = writeln!(page, "<p>{}</p>\n{}", Text(&of[0].unit), chart(&bars));
+        let _ = writeln!(page, "{}", chart(&bars, &of[0].unit));
         return;
     }
     let row = of[0].row.as_str();
@@ -129,8 +136,8 @@ fn costs(page: &mut String, of: &[Cost]) {
             .filter(|it| it.column == column.column)
             .map(|it| Bar::cost(it, it.row.clone()))
             .collect();
-        let title = markdown::column(column);
-        let _ = writeln!(page, "<p>{}</p>\n{}", Text(&title), chart(&bars));
+        let title = Text(&column.column);
+        let _ = writeln!(page, "<h3>{title}</h3>\n{}", chart(&bars, &column.unit));
     }
 }
 
@@ -168,17 +175,39 @@ impl<'a> Bar<'a> {
     }
 }
 
-/// Bars from zero on, each with its spread: on one scale.
-fn chart(bars: &[Bar<'_>]) -> String {
+/// Bars from zero on, each with its spread: on one scale, which is drawn below them.
+fn chart(bars: &[Bar<'_>], unit: &str) -> String {
     let greatest = bars.iter().map(|it| it.value.median).fold(0.0, f64::max);
     // One sample far out must not make all bars short; its line ends at the edge.
     let end = bars.iter().map(|it| it.value.max).fold(0.0, f64::max);
     let end = end.min(greatest * 1.5).max(f64::MIN_POSITIVE);
     let x = |value: f64| NAME + BAR * (value / end).min(1.0);
-    let (width, height) = (NAME + BAR + VALUE, ROW * bars.len() as f64);
+    let bottom = ROW * bars.len() as f64;
+    let (width, height) = (NAME + BAR + VALUE, bottom + SCALE);
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" \
+        "<div class=\"scroll\"><svg viewBox=\"0 0 {width} {height}\" role=\"img\" \
          xmlns=\"http://www.w3.org/2000/svg\">"
+    );
+    let step = tick(end);
+    for at in (0..)
+        .map(|n| f64::from(n) * step)
+        .take_while(|it| *it <= end)
+    {
+        let _ = write!(
+            svg,
+            "<line class=\"grid\" x1=\"{0:.1}\" y1=\"0\" x2=\"{0:.1}\" y2=\"{1:.1}\"/>\
+             <text class=\"value\" x=\"{0:.1}\" y=\"{2:.1}\" text-anchor=\"middle\">{at}</text>",
+            x(at),
+            bottom + 4.0,
+            bottom + 17.0,
+        );
+    }
+    let _ = write!(
+        svg,
+        "<text class=\"value\" x=\"{:.0}\" y=\"{:.1}\">{}</text>",
+        NAME + BAR + 30.0,
+        bottom + 17.0,
+        Text(unit),
     );
     for (row, bar) in bars.iter().enumerate() {
         let (spread, class) = (&bar.value, bar.class);
@@ -202,8 +231,18 @@ fn chart(bars: &[Bar<'_>]) -> String {
             bar.more,
         );
     }
-    svg.push_str("</svg>");
+    svg.push_str("</svg></div>");
     svg
+}
+
+/// The distance of the marks on a scale up to `end`: 1, 2 or 5 of some power of ten.
+fn tick(end: f64) -> f64 {
+    let rough = end / 5.0;
+    let power = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0].into_iter().find(|it| it * power >= rough);
+    // Of numbers below one, without the digits that they are not exact in.
+    let step = step.unwrap_or(10.0) * power;
+    ((step * 1e9).round() / 1e9).max(1e-9)
 }
 
 /// A Markdown table, and the lines around it, as HTML.
@@ -268,12 +307,28 @@ mod tests {
             value: of(value),
             more: String::new(),
         };
-        let svg = chart(&[bar("raw/a&b", 100.0), bar("aqueduct/x", 50.0)]);
+        let svg = chart(&[bar("raw/a&b", 100.0), bar("aqueduct/x", 50.0)], "<units>");
         assert!(svg.contains("raw/a&amp;b"), "{svg}");
+        for mark in [">0</text>", ">80</text>", ">100</text>", ">&lt;units&gt;<"] {
+            assert!(svg.contains(mark), "{mark}: {svg}");
+        }
         let width = |it: f64| format!("width=\"{:.1}\" height", BAR * it);
         assert!(
             svg.contains(&width(1.0)) && svg.contains(&width(0.5)),
             "{svg}"
         );
+    }
+
+    #[test]
+    fn a_scale_has_few_round_marks() {
+        for (end, step) in [(100.0, 20.0), (0.7, 0.2), (58_500.0, 20_000.0), (5.0, 1.0)] {
+            assert_eq!(tick(end), step);
+        }
+        for end in [1e-6, 0.03, 9.99, 1234.5, 7e9] {
+            let marks = end / tick(end);
+            assert!((2.0..=5.001).contains(&marks), "{end}: {marks}");
+        }
+        // Where nothing was measured there is still a scale.
+        assert!(tick(f64::MIN_POSITIVE) > 0.0);
     }
 }
