@@ -120,8 +120,8 @@ impl Source {
         }
     }
 
-    /// Says that the peer is known to be gone although this descriptor will not report it: wait
-    /// for nothing until an operation says `WouldBlock`, that is until a new peer has come.
+    /// Says that all writers are known to be gone although this descriptor will not report it: reading
+    /// waits for nothing until an operation says `WouldBlock`, that is until a new peer has come.
     pub(crate) fn assume_closed(&self) {
         self.assumed_closed.store(true, Ordering::Relaxed);
     }
@@ -331,16 +331,8 @@ impl Source {
     }
 
     fn assumed(&self, interest: Interest) -> Option<Ready> {
-        if !self.assumed_closed.load(Ordering::Relaxed) {
-            return None;
-        }
-        if interest.is_readable() {
-            Some(Ready::READ_CLOSED)
-        } else if interest.is_writable() {
-            Some(Ready::WRITE_CLOSED)
-        } else {
-            None
-        }
+        let assumed = interest.is_readable() && self.assumed_closed.load(Ordering::Relaxed);
+        assumed.then_some(Ready::READ_CLOSED)
     }
 
     /// Whether readiness says "closed" (or "error", which a pipe's write end says together with

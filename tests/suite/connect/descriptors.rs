@@ -89,9 +89,16 @@ async fn refused() {
     let options = Options::new();
     let datagrams = UnixDatagram::unbound().expect("a socket can be made");
     let directory = File::open("/").expect("it is there");
+    let counter = nix::sys::eventfd::EventFd::new().expect("it can be made");
+    let kernel = socket2::Socket::new(libc::AF_NETLINK.into(), socket2::Type::RAW, None);
     for (fd, word) in [
         (OwnedFd::from(datagrams), "datagram"),
         (directory.into(), "directory"),
+        (counter.into(), "of no kind that carries messages"),
+        (
+            kernel.expect("it can be made").into(),
+            "of a type that is not known",
+        ),
     ] {
         let error = options.open_receiver(&offered(fd)).await;
         let said = error.expect_err("it has no messages").to_string();

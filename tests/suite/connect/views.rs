@@ -237,6 +237,29 @@ async fn closing_a_sending_end_does_not_wait_for_a_silent_peer() {
     }
 }
 
+/// Though nothing is to be sent: what it had given to the connection before may be lost.
+#[tokio::test]
+async fn who_only_sends_learns_at_a_flush_that_its_peer_has_gone_without_reading() {
+    let dir = dir();
+    let options = Options::new();
+    let mut listener = bound("unix", &dir, &options).await;
+    let sender = deadline(options.open_sender(listener.local_endpoint())).await;
+    let mut sender = sender.expect("it is connected");
+    let server = accepted(&mut listener).await;
+    sender.send("unread".into()).await.expect("there is room");
+    sender.flush().await.expect("the peer is there");
+    drop(server);
+    let error = deadline(async {
+        loop {
+            if let Err(error) = sender.flush().await {
+                return error;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(error.await.kind(), ErrorKind::ConnectionReset);
+}
+
 #[tokio::test]
 async fn who_only_receives_shows_the_peer_no_end_before_its_own() {
     for scheme in SOCKETS {
