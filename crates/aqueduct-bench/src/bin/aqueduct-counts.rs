@@ -7,10 +7,10 @@
 use std::io;
 
 use anyhow::{Context, bail};
-use aqueduct::codec::{Codec, Json, Postcard};
+use aqueduct::codec::{Codec, Json, Postcard, Raw};
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::mq::{OpenOptions, Priority};
-use aqueduct::pipe;
+use aqueduct::{Sender, pipe};
 use aqueduct_measure::{Item, Ring};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt, future};
@@ -25,6 +25,7 @@ const PATHS: &[&str] = &[
     "pipe-borrowed",
     "pipe-64k",
     "unix-feed",
+    "unix-coalesced",
     "postcard",
     "json",
     "queue",
@@ -69,6 +70,7 @@ async fn run(path: &str, messages: u64) -> anyhow::Result<()> {
             let rx = FramedRead::new(b, Framing::length());
             owned(tx, rx, &small, messages, BATCH).await
         }
+        "unix-coalesced" => coalesced(&small, messages).await,
         "postcard" => typed(Postcard, messages).await,
         "json" => typed(Json, messages).await,
         "queue" => queue(&small, messages).await,
@@ -111,6 +113,24 @@ where
         let (sent, received) = future::join(send, receive).await;
         sent?;
         received?;
+    }
+    Ok(())
+}
+
+/// A loop of sends that may go together.
+async fn coalesced(body: &Bytes, messages: u64) -> anyhow::Result<()> {
+    let (a, b) = UnixStream::pair()?;
+    let tx = FramedWrite::new(a, Framing::length());
+    let mut tx = Sender::<Bytes>::new(tx, Raw).coalesced();
+    let mut rx = FramedRead::new(b, Framing::length());
+    for _ in 0..messages / BATCH {
+        for _ in 0..BATCH {
+            tx.send(body.clone()).await?;
+        }
+        for _ in 0..BATCH {
+            let frame = rx.next().await.context("it has ended")??;
+            anyhow::ensure!(frame.len() == body.len());
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! [`Coalesced`]: a sink that gathers what one burst of sends gives it.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::runtime::Handle;
-use tokio::task::{coop, yield_now};
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
 
 use super::DEFAULT_CLOSE_TIMEOUT;
@@ -48,8 +48,8 @@ struct State {
     manned: bool,
     /// A burst: the flusher will flush.
     burst: bool,
-    /// The sending task has not paused, Tokio made it yield: for so many turns of the flusher more
-    /// the burst is not over.
+    /// The sending task has not paused, it was made to yield or waits for room: for so many turns of
+    /// the flusher more the burst is not over.
     goes_on: u8,
     /// What the flusher met, for the next call.
     error: Option<io::Error>,
@@ -89,6 +89,13 @@ impl Wake for Wakers {
     fn wake_by_ref(self: &Arc<Self>) {
         wake(&self.flusher);
         wake(&self.sender);
+    }
+}
+
+impl State {
+    /// A burst, if this is one, is not over when the flusher has had its turn.
+    fn goes_on(&mut self) {
+        self.goes_on = if self.burst { TURNS } else { 0 };
     }
 }
 
@@ -138,37 +145,24 @@ impl Shared {
         operation(sink.as_mut(), &mut both)
     }
 
-    /// Waits for the task's share of the processor: a loop that never waits would otherwise never let
-    /// the burst go.
-    pub(super) async fn turn(&self) {
-        poll_fn(|cx| match coop::poll_proceed(cx) {
-            Poll::Ready(budget) => {
-                budget.made_progress();
-                Poll::Ready(())
-            }
-            Poll::Pending => {
-                let mut state = lock(&self.state);
-                state.goes_on = if state.burst { TURNS } else { 0 };
-                Poll::Pending
-            }
-        })
-        .await;
+    /// The sending task is made to yield.
+    pub(super) fn goes_on(&self) {
+        lock(&self.state).goes_on();
     }
 
     /// Queues the frame, and flushes, unless the flusher is about to.
-    pub(super) async fn send(self: &Arc<Self>, frame: Bytes) -> io::Result<()> {
-        let mut frame = Some(frame);
-        poll_fn(|cx| self.poll_send(cx, &mut frame)).await
-    }
-
-    fn poll_send(
+    pub(super) fn poll_send(
         self: &Arc<Self>,
         cx: &Context<'_>,
         frame: &mut Option<Bytes>,
     ) -> Poll<io::Result<()>> {
         let mut state = lock(&self.state);
         if frame.is_some() {
-            ready!(self.poll(&mut state, cx, |sink, cx| sink.poll_ready(cx)))?;
+            let room = self.poll(&mut state, cx, |sink, cx| sink.poll_ready(cx));
+            if room.is_pending() {
+                state.goes_on();
+            }
+            ready!(room)?;
             if let (Some(sink), Some(frame)) = (&mut state.sink, frame.take()) {
                 sink.as_mut().start_send(frame)?;
             }

@@ -108,9 +108,9 @@ impl<T> Sender<T> {
 
     /// Lets each burst of [`send`](Self::send)s go together, which makes a loop of them several times
     /// as fast: the first is written at once, as ever, and what is sent after it is written together
-    /// as soon as the sending task waits for anything or yields. Tokio makes it yield after 128
-    /// sends at the latest, which does not end the burst, and a full buffer (64 KiB, on pipes 8 KiB)
-    /// makes it wait.
+    /// as soon as the sending task waits for anything or yields. It is made to yield after some
+    /// thousand sends at the latest, and a full buffer (64 KiB, on pipes 8 KiB) is written and may
+    /// make it wait; neither ends the burst.
     ///
     /// What changes is what `Ok` of a `send` says: of the first of a burst that it was handed to the
     /// system, of the others that this is about to happen. So:
@@ -157,10 +157,19 @@ impl<T> Sender<T> {
             self.feed(item).await?;
             return self.flush().await;
         };
-        shared.turn().await;
-        let frame = self.open_sink()?.encode(item)?;
+        // A loop that never waits would otherwise never let the burst go.
+        poll_fn(|cx| {
+            let turn = self.turn.poll(cx);
+            if turn.is_pending() {
+                shared.goes_on();
+            }
+            turn
+        })
+        .await;
+        let mut frame = Some(self.open_sink()?.encode(item)?);
+        self.turn.moved();
         if let Some(shared) = &self.coalesced {
-            shared.send(frame).await?;
+            poll_fn(|cx| shared.poll_send(cx, &mut frame)).await?;
         }
         Ok(())
     }
