@@ -19,8 +19,9 @@
 //!
 //! While it polls its thread is never idle. It polls only while that pays: where nothing comes
 //! within the limit the next waits sleep at once, twice as many each time, so that polling in vain
-//! costs some 3 us for each wait on average. A stream that is never empty costs nothing, and one
-//! on which nothing comes at all costs the limit once.
+//! costs some 3 us for each wait on average. With pipes and sockets a wait that turns out longer than the
+//! limit by half a millisecond counts a sixteenth: what comes slowly is hardly ever polled for. A stream
+//! that is never empty costs nothing, and one on which nothing comes at all costs the limit once.
 //!
 //! With 50 us, 64-byte round trips between two processes on the two processors of a busy virtual machine
 //! (medians): a pipe 3.3 instead of 41 us, a Unix socket 5.4 instead of 41, TCP 7.4 instead of 47; the
@@ -47,6 +48,13 @@ const WORTH: Duration = Duration::from_micros(50);
 /// found out whether it pays by now.
 const MAX_SKIPPED: u32 = 16;
 
+/// A wait that was longer than the limit by so much would not have been shorter by polling, however
+/// long it took to go to sleep and to be woken.
+const FAR: Duration = Duration::from_micros(500);
+
+/// So many of these count as one that might have been.
+const FAR_COUNT_AS_ONE: u32 = 16;
+
 /// What polling in vain may cost each wait, on average.
 const VAIN_COST: Duration = Duration::from_micros(3);
 
@@ -60,14 +68,14 @@ const VAIN_COST: Duration = Duration::from_micros(3);
 /// other tasks of its runtime.
 ///
 /// It is done only while it pays: where it was in vain the next waits go to sleep at once, twice as
-/// many each time, up to a number that keeps the cost at some 3 us for each wait. Once it pays, it
-/// is done each time again.
+/// many each time, up to a number that keeps the cost at some 3 us for each wait; waits that are seen
+/// to be [`FAR`] too long for it are hardly counted. Once it pays, it is done each time again.
 #[derive(Debug)]
 pub(crate) struct Polling {
     limit: Duration,
     /// How often in a row it did not pay.
     vain: AtomicU32,
-    /// How many waits are still to be left out.
+    /// How many waits are still to be left out, times [`FAR_COUNT_AS_ONE`].
     skip: AtomicU32,
 }
 
@@ -77,6 +85,8 @@ pub(crate) struct Round {
     began: Option<Instant>,
     /// In this burst.
     tries: u32,
+    /// Since when it has slept, where that is noted.
+    asleep: Option<Instant>,
 }
 
 /// What to do about an operation that would block.
@@ -108,10 +118,9 @@ impl Polling {
     /// Says what to do next: the operation would block.
     pub(crate) fn next(&self, round: &mut Round) -> Next {
         let Some(began) = round.began else {
-            let skip = self.skip.load(Ordering::Relaxed);
-            if skip > 0 {
+            if self.is_left_out() {
                 // Not exact where several wait at a time, nor need it be.
-                self.skip.store(skip - 1, Ordering::Relaxed);
+                self.counts(FAR_COUNT_AS_ONE);
                 return Next::Sleep;
             }
             round.began = Some(Instant::now());
@@ -131,26 +140,26 @@ impl Polling {
     }
 
     /// Says whether to let the runtime's other tasks run and try again, without any tries at once;
-    /// if not, to go to sleep. For what only the runtime can find out.
+    /// if not, to go to sleep. For what only the runtime can find out, and rounds that are kept until
+    /// they are [`done`](Self::done): how long a wait took is then seen, and says whether polling
+    /// might have paid.
     pub(crate) fn yields(&self, round: &mut Round) -> bool {
-        if self.limit.is_zero() {
+        if self.limit.is_zero() || round.asleep.is_some() {
             return false;
         }
         match round.began {
             Some(began) if began.elapsed() >= self.limit => {
                 *round = Round::default();
+                round.asleep = Some(began);
                 self.was_in_vain();
                 return false;
             }
             Some(_) => {}
-            None => {
-                let skip = self.skip.load(Ordering::Relaxed);
-                if skip > 0 {
-                    self.skip.store(skip - 1, Ordering::Relaxed);
-                    return false;
-                }
-                round.began = Some(Instant::now());
+            None if self.is_left_out() => {
+                round.asleep = Some(Instant::now());
+                return false;
             }
+            None => round.began = Some(Instant::now()),
         }
         thread::yield_now();
         true
@@ -158,15 +167,39 @@ impl Polling {
 
     /// Takes note that the operation is done, and ends the round.
     pub(crate) fn done(&self, round: &mut Round) {
-        let Some(began) = round.began.take() else {
-            return;
-        };
-        *round = Round::default();
-        if began.elapsed() <= WORTH.max(self.limit) {
-            self.vain.store(0, Ordering::Relaxed);
-        } else {
-            self.was_in_vain();
+        let Round { began, asleep, .. } = std::mem::take(round);
+        if let Some(began) = began {
+            if began.elapsed() <= WORTH.max(self.limit) {
+                self.vain.store(0, Ordering::Relaxed);
+            } else {
+                self.was_in_vain();
+            }
         }
+        if let Some(asleep) = asleep {
+            self.slept(asleep.elapsed());
+        }
+    }
+
+    /// Takes note of a wait of that length that was not polled through.
+    fn slept(&self, took: Duration) {
+        self.counts(if took <= self.limit {
+            u32::MAX
+        } else if took <= self.limit.saturating_add(FAR) {
+            FAR_COUNT_AS_ONE
+        } else {
+            1
+        });
+    }
+
+    fn is_left_out(&self) -> bool {
+        self.skip.load(Ordering::Relaxed) > 0
+    }
+
+    /// One of the waits to be left out is over.
+    fn counts(&self, as_much: u32) {
+        let skip = self.skip.load(Ordering::Relaxed);
+        self.skip
+            .store(skip.saturating_sub(as_much), Ordering::Relaxed);
     }
 
     fn was_in_vain(&self) {
@@ -176,7 +209,8 @@ impl Polling {
         let most = u32::try_from(affordable).unwrap_or(u32::MAX);
         let most = most.max(MAX_SKIPPED);
         let skip = 1_u32.checked_shl(vain).unwrap_or(u32::MAX);
-        self.skip.store(skip.min(most), Ordering::Relaxed);
+        let skip = skip.min(most).saturating_mul(FAR_COUNT_AS_ONE);
+        self.skip.store(skip, Ordering::Relaxed);
     }
 }
 
@@ -238,6 +272,52 @@ mod tests {
         let polled = (0..400).filter(|_| in_vain(&polling).0 > 0).count();
         // 0, 3, 8, 17, 34, 67, 132, then each 101st.
         assert!((8..=11).contains(&polled), "{polled}");
+    }
+
+    /// Which of 1,000 waits that take so long are polled, in vain.
+    fn polled(polling: &Polling, took: Duration) -> Vec<usize> {
+        let is_polled = |_: &usize| {
+            let mut round = Round::default();
+            let polled = polling.yields(&mut round);
+            if polled {
+                polling.was_in_vain();
+            }
+            polling.slept(took);
+            polled
+        };
+        (0..1000).filter(is_polled).collect()
+    }
+
+    #[test]
+    fn waits_that_are_far_longer_than_the_limit_are_hardly_ever_polled() {
+        let limit = Duration::from_micros(50);
+        let far = polled(&Polling::new(limit), Duration::from_millis(2));
+        assert_eq!(far, [0, 32, 96, 224, 480, 736, 992]);
+    }
+
+    #[test]
+    fn shorter_waits_soon_have_it_polled_again() {
+        let limit = Duration::from_micros(50);
+        let polling = Polling::new(limit);
+        polled(&polling, Duration::from_secs(1));
+        let near = polled(&polling, Duration::from_micros(200));
+        assert!(near[0] <= 16 && near[1] - near[0] == 16, "{near:?}");
+        // It would have paid.
+        polling.slept(limit);
+        assert!(polling.yields(&mut Round::default()));
+    }
+
+    #[test]
+    fn a_wait_is_polled_once_however_often_its_task_runs_meanwhile() {
+        let polling = Polling::new(Duration::from_nanos(1));
+        let mut round = Round::default();
+        assert!(polling.yields(&mut round));
+        thread::sleep(Duration::from_millis(1));
+        for _ in 0..100 {
+            assert!(!polling.yields(&mut round));
+        }
+        polling.done(&mut round);
+        assert_eq!(polling.vain.load(Ordering::Relaxed), 1);
     }
 
     #[test]
