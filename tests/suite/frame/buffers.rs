@@ -1,6 +1,9 @@
 //! What is copied, what is handed over, and how much memory it takes.
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll};
 
 use aqueduct::frame::{
     COPY_BELOW, DEFAULT_MAX_FRAME, FrameError, FramedRead, FramedWrite, Framing,
@@ -8,7 +11,7 @@ use aqueduct::frame::{
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::FusedStream;
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio_test::{assert_pending, task};
 use tokio_util::codec::Decoder;
 
@@ -228,6 +231,52 @@ async fn a_large_frame_is_read_to_the_beginning_of_a_page() {
     {
         assert_eq!(frame.unwrap().as_ptr() as usize % 4096, 0);
     }
+}
+
+/// A reader that has to wait for a header, and notes for how much each call has room.
+struct WaitsForHeader<'a> {
+    wire: &'a [u8],
+    waited: bool,
+    rooms: &'a Mutex<Vec<usize>>,
+}
+
+impl AsyncRead for WaitsForHeader<'_> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.rooms.lock().unwrap().push(buf.remaining());
+        if buf.remaining() == 4 && !this.waited {
+            this.waited = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let (now, later) = this.wire.split_at(this.wire.len().min(buf.remaining()));
+        buf.put_slice(now);
+        this.wire = later;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Else the body that came with it would be copied.
+#[tokio::test]
+async fn after_a_large_frame_a_header_is_read_alone_also_after_a_wait() {
+    let bodies = [Bytes::from(vec![1; 70_000]), Bytes::from(vec![2; 70_000])];
+    let wire = encoded(&Framing::length(), &bodies);
+    let rooms = Mutex::new(Vec::new());
+    let reader = WaitsForHeader {
+        wire: &wire,
+        waited: false,
+        rooms: &rooms,
+    };
+    let mut frames = FramedRead::new(reader, Framing::length());
+    for body in &bodies {
+        assert!(deadline(frames.next()).await.unwrap().unwrap() == body);
+    }
+    let rooms = rooms.lock().unwrap();
+    assert_eq!(*rooms, [65_536, 70_004 - 65_536, 4, 4, 70_000]);
 }
 
 /// A pipe is written and read a page at a time, and every frame arrives.

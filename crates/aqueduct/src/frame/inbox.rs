@@ -226,7 +226,7 @@ impl Inbox {
         }
         let mut room = chunk;
         if self.start == self.end
-            && let Some(header) = self.header_first.take()
+            && let Some(header) = self.header_first
         {
             room = header.min(chunk);
         }
@@ -235,6 +235,8 @@ impl Inbox {
         ready!(io.poll_read(cx, &mut buf))?;
         let n = buf.filled().len();
         self.end += n;
+        // Not before something came: what is waited for is still the next frame.
+        self.header_first = None;
         Poll::Ready(Ok(n))
     }
 
