@@ -220,16 +220,22 @@ async fn memory_grows_with_what_came_of_a_large_frame_and_not_with_its_header() 
 }
 
 #[tokio::test]
-async fn a_large_frame_is_read_to_the_beginning_of_a_page() {
-    let bodies = [Bytes::from(vec![1; 70_000]), Bytes::from(vec![2; 70_000])];
-    let wire = encoded(&Framing::length(), &bodies);
-    for frame in all(FramedRead::new(
-        Pieces::new(wire.chunks(8192)),
-        Framing::length(),
-    ))
-    .await
-    {
-        assert_eq!(frame.unwrap().as_ptr() as usize % 4096, 0);
+async fn a_large_frame_is_read_to_the_beginning_of_a_page_or_of_its_second_line() {
+    for (len, begins) in [
+        (70_000, 0),
+        (65_536, 0),
+        (65_537, 64),
+        (65_551, 64),
+        (65_552, 0),
+    ] {
+        let bodies = [Bytes::from(vec![1; len]), Bytes::from(vec![2; len])];
+        let wire = encoded(&Framing::length(), &bodies);
+        let pieces = Pieces::new(wire.chunks(8192));
+        for frame in all(FramedRead::new(pieces, Framing::length())).await {
+            let frame = frame.unwrap();
+            assert_eq!(frame.as_ptr() as usize % 4096, begins, "{len}");
+            assert_eq!(frame.len(), len);
+        }
     }
 }
 

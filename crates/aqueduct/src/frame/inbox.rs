@@ -17,6 +17,13 @@ use super::slabs::Slabs;
 /// times slower between others; what the kernel hands over begins with a page.
 const PAGE: usize = 4096;
 
+/// Copies to a place that is so little further into its page than what is copied, or less, are the slow
+/// ones.
+const SLOW: usize = 15;
+
+/// Further than that, and a line of the cache.
+const LINE: usize = 64;
+
 /// How much is reserved at once for a large frame of which little has come yet. More as it comes.
 const FIRST_STEP: usize = 128 * 1024;
 
@@ -281,8 +288,8 @@ impl Inbox {
         });
     }
 
-    /// An empty buffer of which the byte at `header` begins a page: one that is kept if it is large
-    /// enough for `len` bytes more, else with a first step of them, in which `begun` have room.
+    /// An empty buffer of which the byte at `header` begins a page, or its second line: one that is kept if
+    /// it is large enough for `len` bytes more, else with a first step of them, in which `begun` have room.
     fn buffer(&mut self, header: usize, len: usize, begun: usize) -> BytesMut {
         // For the bytes before the page, and those behind it.
         let room = 2 * PAGE + header;
@@ -297,7 +304,12 @@ impl Inbox {
             buf.reserve(len.min(FIRST_STEP).max(begun) + room);
         }
         let at = buf.spare_capacity_mut()[header..].as_ptr();
-        let pad = at.align_offset(PAGE).min(PAGE);
+        let mut pad = at.align_offset(PAGE).min(PAGE);
+        // The last pages of a message on a Unix socket are full of its last bytes, so that each of them
+        // would come to lie as far into a page here as the frame reaches into its last.
+        if (1..=SLOW).contains(&(len % PAGE)) {
+            pad += LINE;
+        }
         buf.put_bytes(0, pad);
         buf.advance(pad);
         buf
