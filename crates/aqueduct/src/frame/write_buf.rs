@@ -8,8 +8,8 @@ use bytes::{Buf, Bytes, BytesMut};
 /// of many pieces holds small ones that are better copied together.
 const MAX_SLICES: usize = 64;
 
-/// How much memory for small pieces is kept when all has been written: 1 MiB.
-const KEPT: usize = 1 << 20;
+/// How much memory for copied pieces is kept when all has been written: 1 MiB, and what frames it.
+const KEPT: usize = (1 << 20) + 4096;
 
 /// Encoded bytes on their way out: small pieces copied together, large ones by reference.
 pub struct WriteBuf {
@@ -234,5 +234,17 @@ mod tests {
             assert!(buf.tail.capacity() < 64 * 1024, "{}", buf.tail.capacity());
         }
         assert!(buf.take().iter().all(|it| written.next() == Some(*it)));
+    }
+
+    #[test]
+    fn memory_that_a_copied_frame_of_a_mebibyte_took_is_kept_and_more_is_not() {
+        for (body, is_kept) in [(1 << 20, true), (1 << 21, false)] {
+            let mut buf = WriteBuf::new(true);
+            buf.tail().extend_from_slice(&[0; 4]);
+            buf.tail().reserve(body);
+            buf.tail().resize(4 + body, 7);
+            buf.advance(4 + body);
+            assert_eq!(buf.tail().capacity() >= 4 + body, is_kept, "{body}");
+        }
     }
 }
