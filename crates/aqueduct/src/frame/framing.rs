@@ -11,6 +11,14 @@ use crate::sys;
 /// Size of the length header in bytes.
 const HEADER: usize = 4;
 
+/// The largest frame there can be: what a header can say, and where a `usize` has 32 bits what leaves room
+/// to add to it and to double it.
+const LARGEST: usize = if usize::BITS > 32 {
+    u32::MAX as usize
+} else {
+    1 << 29
+};
+
 /// How a byte stream is cut into frames; a codec for [`Bytes`].
 ///
 /// The [module](super) says which to take. A `Framing` also holds its place in the stream it
@@ -87,12 +95,11 @@ impl Framing {
 
     /// Sets the largest frame in bytes, without header or delimiter.
     ///
-    /// A length header holds at most 4 GiB - 1, so no limit reaches beyond that. With
-    /// [`raw`](Self::raw) a limit of 0 receives byte by byte, as one of 1 does.
+    /// A length header holds at most 4 GiB - 1, so no limit reaches beyond that, nor beyond 512 MiB where a
+    /// `usize` has 32 bits. With [`raw`](Self::raw) a limit of 0 receives byte by byte, as one of 1 does.
     #[must_use]
     pub const fn max_frame(mut self, bytes: usize) -> Self {
-        let largest = u32::MAX as usize;
-        self.max_frame = if bytes < largest { bytes } else { largest };
+        self.max_frame = if bytes < LARGEST { bytes } else { LARGEST };
         self
     }
 
