@@ -1,11 +1,9 @@
 //! `Default` is `new`, and the codecs have the names that the handshake compares.
 
 use std::fmt::Debug;
-use std::io;
-use std::time::Duration;
 
 use aqueduct::codec::{Decode, Encode, Format, Json, MessagePack, Postcard, Raw, Text};
-use aqueduct::{Error, fifo, mq, tcp, unix};
+use aqueduct::{fifo, mq, tcp, unix};
 use bytes::{Bytes, BytesMut};
 
 #[test]
@@ -43,31 +41,4 @@ fn each_codec_has_its_name_and_gives_back_what_it_took() {
     assert_eq!(dst, "before after");
     let body: Bytes = Raw.decode(dst.freeze()).unwrap();
     assert_eq!(body, "before after");
-}
-
-#[test]
-fn a_channels_error_keeps_its_kind_as_an_io_error() {
-    let encode = Json.encode(
-        &std::collections::HashMap::from([((1, 2), 3)]),
-        &mut BytesMut::new(),
-    );
-    let source = encode.expect_err("JSON has text as keys alone");
-    let after = Duration::from_secs(1);
-    for (error, kind) in [
-        (
-            Error::Encode {
-                codec: "json",
-                type_name: "map",
-                source,
-            },
-            io::ErrorKind::InvalidInput,
-        ),
-        (Error::Closed, io::ErrorKind::BrokenPipe),
-        (Error::TimedOut { after }, io::ErrorKind::TimedOut),
-    ] {
-        assert_eq!((error.kind(), error.raw_os_error()), (kind, None));
-        let said = error.to_string();
-        let error = io::Error::from(error);
-        assert_eq!((error.kind(), error.to_string()), (kind, said));
-    }
 }

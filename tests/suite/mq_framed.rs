@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use aqueduct::mq::{self, Driver, Error, Framed, Message, OpenOptions, Queue, WholeMessage};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::stream::FusedStream;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
@@ -401,4 +402,32 @@ async fn the_end_cannot_be_mistaken_for_a_message(driver: Driver) {
     let mut plain = spawn(mq::Receiver::new(Arc::clone(&queue)).unwrap());
     sender.close().await.unwrap();
     assert_eq!(assert_ready!(plain.poll_next()).unwrap().unwrap(), "");
+}
+
+/// A codec can be looked at and changed under way, and what is taken apart is the queue as it was.
+#[tokio::test]
+async fn what_an_end_is_made_of_can_be_had() {
+    let name = QueueName::new();
+    let queue = Arc::new(name.create(Driver::Pool, 4, 16));
+    let mut framed = Framed::new(Arc::clone(&queue), LinesCodec::new());
+    framed.send(("a line of more", 1)).await.unwrap();
+    assert_eq!(framed.codec().max_length(), usize::MAX);
+    *framed.codec_mut() = LinesCodec::new_with_max_length(3);
+    assert!(
+        framed.next().await.unwrap().is_err(),
+        "longer than is allowed now"
+    );
+    framed.send(("two", 2)).await.unwrap();
+    assert!(
+        format!("{framed:?}").contains("active: false"),
+        "{framed:?}"
+    );
+    let back: Arc<Queue> = framed.into_inner();
+    let mut receiver = mq::Receiver::new(back).unwrap().ends_after(one());
+    assert_eq!(receiver.queue().name(), name.0);
+    assert_eq!(receiver.next().await.unwrap().unwrap(), "two\n");
+    assert!(!receiver.is_terminated());
+    queue.try_send(0, b"").unwrap();
+    assert!(receiver.next().await.is_none());
+    assert!(receiver.is_terminated());
 }

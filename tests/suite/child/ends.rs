@@ -1,7 +1,7 @@
 //! Ends of the streams from a child, also where a grandchild holds them open.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use aqueduct::Receiver;
@@ -173,6 +173,7 @@ async fn what_another_reader_has_taken_is_not_waited_for() {
         assert_eq!(deadline(output.read(&mut [0; 16])).await.unwrap(), 16);
     }
     let mut taken = [0; 200];
+    assert_eq!(output.as_raw_fd(), output.get_ref().as_raw_fd());
     assert_eq!(nix::unistd::read(output.as_fd(), &mut taken).unwrap(), 100);
     output.set_grace(Some(Duration::from_millis(10)));
     assert_eq!(deadline(output.read(&mut taken)).await.unwrap(), 0);

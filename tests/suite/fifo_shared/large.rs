@@ -13,7 +13,7 @@ use tokio_test::{assert_pending, task};
 
 use super::{Seen, message, open, spawn_writer};
 use crate::fifo::with_fifo;
-use crate::support::{Peer, deadline, is_peer, peer_command};
+use crate::support::{Log, Peer, deadline, is_peer, peer_command};
 
 /// Under the lock frames of any size stay whole among those of others, small ones included.
 #[tokio::test]
@@ -272,4 +272,31 @@ async fn what_waits_is_taken_out_and_written_by_hand() {
         assert_eq!(deadline(frames.next()).await.unwrap().unwrap(), "next");
     };
     tokio::join!(by_hand, read);
+}
+
+/// Of a frame that is half in the FIFO when its sender is dropped, the log says so.
+#[tokio::test]
+async fn a_frame_torn_by_dropping_its_sender_is_told_of() {
+    let (_dir, path) = with_fifo();
+    let _receiver = Receiver::open(&path).unwrap();
+    let shared = SharedSender::with_large_frames(open(&path), Framing::length());
+    let mut shared = shared.with_high_water(1_000_000);
+    for _ in 0..2 {
+        shared.feed(Bytes::from(vec![7; 100_000])).await.unwrap();
+    }
+    let whole = shared.unsent();
+    let begin = async {
+        while shared.unsent() == whole {
+            assert!(shared.flush().now_or_never().is_none(), "the FIFO is full");
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline(begin).await;
+    let bytes = format!("bytes={}", shared.unsent());
+    let ((), log) = Log::record(|| drop(shared));
+    let warnings: Vec<_> = log.iter().filter(|it| it.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{log:?}");
+    for part in ["unsent data", &bytes, "frames=2", "torn=true"] {
+        assert!(warnings[0].contains(part), "{part}: {log:?}");
+    }
 }

@@ -6,11 +6,14 @@ use std::process::{Command, Stdio};
 
 use aqueduct::fd::is_nonblocking;
 use aqueduct::pipe::{self, Receiver, Sender, packet};
+use nix::mount::{MsFlags, mount};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_test::{assert_pending, task};
 
+use crate::actor::{become_nobody, runtime};
+use crate::mq_limits::own_namespace;
 use crate::pipe::{Fifo, next_read, raw_writer};
-use crate::support::{Peer, deadline};
+use crate::support::{Peer, alone, deadline};
 
 /// Whether descriptor `fd` of process `pid` is in non-blocking mode, as the kernel shows it.
 fn nonblocking_over_there(pid: u32, fd: u32) -> bool {
@@ -158,4 +161,41 @@ async fn a_private_description_is_closed_on_exec() {
             .arg(format!("/proc/self/fd/{}", fd.as_raw_fd())),
     );
     assert!(peer.exit().await.unwrap().success());
+}
+
+/// What stands in the way of a second description is told with its cure: no `/proc`, or a pipe of another
+/// user's.
+#[test]
+fn what_cannot_be_opened_again_is_told_with_its_cure() {
+    const NAME: &str = "pipe::shared::what_cannot_be_opened_again_is_told_with_its_cure";
+    alone(NAME, || {
+        if !nix::unistd::geteuid().is_root() || !own_namespace(NAME) {
+            println!("SKIPPED: {NAME} needs root");
+            return;
+        }
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        let (reader, _writer) = io::pipe().unwrap();
+        let refused = |number, cure| {
+            let error = Receiver::from_shared_fd(&reader).unwrap_err();
+            let Some(inside @ pipe::Error::CannotReopen { .. }) = pipe::Error::of(&error) else {
+                panic!("{error:?}");
+            };
+            assert_eq!(inside.raw_os_error(), Some(number), "{error}");
+            assert!(error.to_string().contains(cure), "{error}");
+        };
+        const NONE: Option<&str> = None;
+        mount(
+            Some("tmpfs"),
+            "/proc",
+            Some("tmpfs"),
+            MsFlags::empty(),
+            NONE,
+        )
+        .unwrap();
+        refused(libc::ENOENT, "mount /proc");
+        nix::mount::umount("/proc").unwrap();
+        become_nobody();
+        refused(libc::EACCES, "another user made it");
+    });
 }

@@ -1,6 +1,7 @@
 //! What comes before the end, and how it comes.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use aqueduct::unix::seqpacket::{self};
@@ -129,4 +130,19 @@ fn role_sender() {
     });
     say("sent");
     told();
+}
+
+/// The process at the other end, as a descriptor that cannot come to mean another one.
+#[tokio::test]
+async fn the_peers_process_is_had_as_a_descriptor() {
+    let (a, _b) = pair();
+    match a.peer_pidfd().expect("connected") {
+        None => println!("SKIPPED: this kernel has no SO_PEERPIDFD"),
+        Some(pidfd) => {
+            let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+            let info = std::fs::read_to_string(info).expect("it is open");
+            let pid = format!("Pid:\t{}\n", std::process::id());
+            assert!(info.contains(&pid), "{info}");
+        }
+    }
 }

@@ -159,3 +159,20 @@ async fn a_dropped_connect_leaves_no_connection_behind() {
         }
     }
 }
+
+/// A client that tries again for as long as it may does not try what no waiting mends.
+#[tokio::test]
+async fn what_no_waiting_mends_is_not_tried_again() {
+    let mut options = ConnectOptions::new();
+    options.retry(true).timeout(None);
+    // A host of this link, without saying which link.
+    let error = deadline(options.connect("[fe80::1]:9")).await;
+    let error = error.expect_err("no scope");
+    assert!(matches!(error, Error::Io { .. }), "{error:?}");
+    // TEST-NET-1: no machine has an address of it.
+    options.source(SocketAddr::from(([192, 0, 2, 1], 0)));
+    let error = deadline(options.connect("127.0.0.1:9")).await;
+    let error = error.expect_err("it is not ours");
+    assert!(matches!(error, Error::NotLocal { .. }), "{error:?}");
+    assert_eq!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL));
+}
