@@ -138,7 +138,7 @@ mod tests {
     async fn items_are_made_of_frames_on_loan_and_a_bad_one_costs_one_item() {
         for framing in [Framing::length(), Framing::lines(), Framing::nul()] {
             let wire = wire(&framing);
-            for chunk in [1, 7, 64 * 1024] {
+            for chunk in [97, 64 * 1024] {
                 let io = io::Cursor::new(wire.clone());
                 let frames = FramedRead::new(io, framing.clone()).with_chunk(chunk);
                 let mut items: Receiver<String> = frames.typed(Text);
