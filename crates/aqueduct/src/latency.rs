@@ -6,8 +6,8 @@
 //! other processes before each look, and its thread to the other tasks of its runtime.
 //!
 //! It is off by default: an end then tries again four times at most, which takes some microseconds, and
-//! on a multi-thread runtime not at all (queues with the `Pool` driver do). Take it, with some 50 us, where answers come soon after questions and a
-//! processor can be spared:
+//! on a multi-thread runtime not at all (queues do). Take it, with some 50 us, where answers come soon
+//! after questions and a processor can be spared:
 //!
 //! | for | by |
 //! |---|---|
@@ -73,6 +73,8 @@ const VAIN_COST: Duration = Duration::from_micros(3);
 #[derive(Debug)]
 pub(crate) struct Polling {
     limit: Duration,
+    /// What a burst may take, in nanoseconds; the limit may be more.
+    worth: u32,
     /// How often in a row it did not pay.
     vain: AtomicU32,
     /// How many waits are still to be left out, times [`FAR_COUNT_AS_ONE`].
@@ -105,9 +107,20 @@ impl Polling {
     pub(crate) fn new(limit: Duration) -> Self {
         Self {
             limit,
+            worth: WORTH.subsec_nanos(),
             vain: AtomicU32::new(0),
             skip: AtomicU32::new(0),
         }
+    }
+
+    /// Sets what a burst may take and still be better than going to sleep: less than a second.
+    pub(crate) fn with_worth(mut self, worth: Duration) -> Self {
+        self.worth = worth.subsec_nanos();
+        self
+    }
+
+    fn worth(&self) -> Duration {
+        Duration::from_nanos(self.worth.into()).max(self.limit)
     }
 
     /// Whether it polls for longer than a burst, in latency mode.
@@ -127,7 +140,7 @@ impl Polling {
             return again(round);
         };
         let took = began.elapsed();
-        if round.tries < BURST && took < WORTH.max(self.limit) {
+        if round.tries < BURST && took < self.worth() {
             return again(round);
         }
         if took < self.limit {
@@ -169,7 +182,7 @@ impl Polling {
     pub(crate) fn done(&self, round: &mut Round) {
         let Round { began, asleep, .. } = std::mem::take(round);
         if let Some(began) = began {
-            if began.elapsed() <= WORTH.max(self.limit) {
+            if began.elapsed() <= self.worth() {
                 self.vain.store(0, Ordering::Relaxed);
             } else {
                 self.was_in_vain();

@@ -3,6 +3,7 @@
 mod async_fd;
 mod bell;
 mod pool;
+mod registrations;
 
 use std::fmt;
 use std::future::{pending, poll_fn};
@@ -10,8 +11,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop;
@@ -22,6 +25,8 @@ use crate::mq::Error;
 use crate::mq::link::Link;
 use crate::mq::queue::About;
 use crate::source::Direction;
+
+use registrations::{Registration, Registrations};
 
 pub use pool::POOL_START_TIMEOUT;
 
@@ -96,22 +101,19 @@ pub(super) enum Waiter {
 pub(super) struct Side {
     driver: Driver,
     direction: Direction,
-    fd: Arc<OwnedFd>,
-    // An epoll instance takes each descriptor once, and one-shot events disarm all of it: where
-    // the other direction has `fd` itself this one waits on a duplicate.
-    duplicate: bool,
     link: Arc<Link>,
     polling: Polling,
-    // One for each runtime that has waited; nearly always none or one. Made late, since a
-    // registered descriptor costs a wake-up for each message in the other direction.
-    registrations: RwLock<Vec<Arc<Registration>>>,
+    // How many waits in a row have ended before anything slept.
+    awake: AtomicU32,
+    registrations: Registrations,
 }
 
-#[derive(Debug)]
-enum Registration {
-    Pool(pool::Slot),
-    AsyncFd(async_fd::Registered),
-}
+/// What a look again may take and still be better than sleep: a queue of large messages that both
+/// sides work on in turn takes that long to be filled or emptied.
+const WORTH: Duration = Duration::from_micros(200);
+
+/// After how many waits in a row that ended before anything slept the kernel is told to forget the side.
+const UNREGISTER_AFTER: u32 = 32;
 
 /// Permission to try again after a wait.
 #[derive(Debug)]
@@ -127,11 +129,10 @@ impl Side {
         Arc::new(Self {
             driver: about.driver,
             direction,
-            fd,
-            duplicate,
             link: Arc::clone(&about.link),
-            polling: Polling::new(about.poll_for),
-            registrations: RwLock::default(),
+            polling: Polling::new(about.poll_for).with_worth(WORTH),
+            awake: AtomicU32::new(0),
+            registrations: Registrations::new(about.driver, direction, fd, duplicate),
         })
     }
 
@@ -160,7 +161,10 @@ impl Side {
         loop {
             match Arc::clone(self).wait(Waiter::Once, registration).await {
                 Ok(woken) => match woken.attempt(&mut op) {
-                    Ok(result) => return result,
+                    Ok(result) => {
+                        self.slept();
+                        return result;
+                    }
                     Err(seen) => registration = Some(seen),
                 },
                 Err(error) => return self.last_try(error, op),
@@ -193,6 +197,7 @@ impl Side {
             }
             if let Some(result) = done(op()) {
                 self.polling.done(round);
+                self.stayed_awake();
                 return Poll::Ready(Some(result));
             }
         }
@@ -201,10 +206,31 @@ impl Side {
     /// Whether another thread sleeps in `epoll_wait(2)` while this one tries, and would be woken by
     /// all that is received or sent meanwhile. In latency mode that is the lesser evil.
     fn wakes_others(&self) -> bool {
+        !self.polling.is_asked_for() && self.may_wake_others() && !self.registrations.is_empty()
+    }
+
+    /// Whether another thread may sleep where this side is registered.
+    fn may_wake_others(&self) -> bool {
         let several = |it: Handle| it.runtime_flavor() != RuntimeFlavor::CurrentThread;
-        self.driver == Driver::AsyncFd
-            && !self.polling.is_asked_for()
-            && Handle::try_current().is_ok_and(several)
+        self.driver == Driver::AsyncFd && Handle::try_current().is_ok_and(several)
+    }
+
+    /// Takes note that a wait has ended before anything slept.
+    fn stayed_awake(&self) {
+        // Not exact where several wait at a time, nor need it be.
+        let awake = self.awake.load(Ordering::Relaxed).saturating_add(1);
+        self.awake.store(awake, Ordering::Relaxed);
+        if awake == UNREGISTER_AFTER {
+            self.registrations.release();
+        }
+    }
+
+    /// Takes note that a wait has ended in sleep.
+    fn slept(&self) {
+        self.awake.store(0, Ordering::Relaxed);
+        if self.may_wake_others() {
+            self.registrations.release();
+        }
     }
 
     /// What becomes of an operation whose wait has failed: where the queue is not the one of its
@@ -232,7 +258,7 @@ impl Side {
         loop {
             let registration = match begun.take() {
                 Some(registration) => Ok(registration),
-                None => self.registration(),
+                None => self.registrations.current(),
             };
             let registration = registration.map_err(|error| gone.take().unwrap_or(error))?;
             let waited = async {
@@ -265,54 +291,6 @@ impl Side {
             Poll::Pending => broken.as_mut().poll(cx).map(|error| Err(error.into())),
         })
         .await
-    }
-
-    /// Where this runtime waits for this side.
-    fn registration(&self) -> io::Result<Arc<Registration>> {
-        let handle = Handle::try_current().map_err(|_| Error::NoRuntime)?;
-        let usable = |it: &&Arc<Registration>| it.runtime() == handle.id() && it.is_alive();
-        let registrations = self.registrations.read();
-        let registrations = registrations.unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = registrations.iter().find(usable) {
-            return Ok(Arc::clone(found));
-        }
-        drop(registrations);
-        let registrations = self.registrations.write();
-        let mut registrations = registrations.unwrap_or_else(PoisonError::into_inner);
-        registrations.retain(|it| it.is_alive());
-        if let Some(found) = registrations.iter().find(usable) {
-            return Ok(Arc::clone(found));
-        }
-        let fd = if self.duplicate {
-            Arc::new(self.fd.try_clone()?)
-        } else {
-            Arc::clone(&self.fd)
-        };
-        let registration = Arc::new(match self.driver {
-            Driver::Pool => Registration::Pool(pool::Slot::new(&handle, fd, self.direction)?),
-            Driver::AsyncFd => {
-                let registered = async_fd::Registered::new(&handle, fd, self.direction)?;
-                Registration::AsyncFd(registered)
-            }
-        });
-        registrations.push(Arc::clone(&registration));
-        Ok(registration)
-    }
-}
-
-impl Registration {
-    fn runtime(&self) -> tokio::runtime::Id {
-        match self {
-            Self::Pool(slot) => slot.runtime(),
-            Self::AsyncFd(registered) => registered.runtime(),
-        }
-    }
-
-    fn is_alive(&self) -> bool {
-        match self {
-            Self::Pool(slot) => slot.is_alive(),
-            Self::AsyncFd(registered) => registered.is_alive(),
-        }
     }
 }
 
@@ -388,7 +366,10 @@ impl Waiting {
             self.active = false;
             match woken {
                 Ok(woken) => match woken.attempt(&mut op) {
-                    Ok(result) => return Poll::Ready(result),
+                    Ok(result) => {
+                        side.slept();
+                        return Poll::Ready(result);
+                    }
                     Err(seen) => self.begin(side, Some(seen)),
                 },
                 Err(error) => return Poll::Ready(side.last_try(error, op)),

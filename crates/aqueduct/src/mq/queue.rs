@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use tokio::runtime::Handle;
 use tokio::task::coop;
 
@@ -18,6 +19,10 @@ use crate::mq::{
 };
 use crate::source::Direction;
 use crate::sys::QueueFd;
+
+/// From what size of a message on it is looked whether the queue is full before it is sent: the kernel
+/// copies a message before it looks.
+const LOOK_FROM: usize = 16 << 10;
 
 /// An open message queue.
 ///
@@ -124,7 +129,7 @@ impl Queue {
     pub async fn send(&self, priority: Priority, body: &[u8]) -> io::Result<()> {
         self.check_send(priority, body.len())?;
         coop::consume_budget().await;
-        self.write.run(|| self.fd.send(priority, body)).await
+        self.write.run(|| self.send_checked(priority, body)).await
     }
 
     /// Receives the oldest message of the highest priority, waiting while the queue is empty.
@@ -198,7 +203,7 @@ impl Queue {
     /// `WouldBlock` (`EAGAIN`) when the queue is full, else as [`send`](Self::send).
     pub fn try_send(&self, priority: Priority, body: &[u8]) -> io::Result<()> {
         self.check_send(priority, body.len())?;
-        self.fd.send(priority, body)
+        self.send_checked(priority, body)
     }
 
     /// Receives a message if there is one now. Needs no runtime.
@@ -239,7 +244,11 @@ impl Queue {
         timeout: Duration,
     ) -> io::Result<()> {
         self.check_send(priority, body.len())?;
-        bounded(timeout, self.write.run(|| self.fd.send(priority, body))).await
+        bounded(
+            timeout,
+            self.write.run(|| self.send_checked(priority, body)),
+        )
+        .await
     }
 
     /// As [`recv`](Self::recv), but for no longer than `timeout`. A message that is there is
@@ -421,7 +430,14 @@ impl Queue {
 
     /// One `mq_send` of what was checked before.
     pub(super) fn send_checked(&self, priority: Priority, body: &[u8]) -> io::Result<()> {
+        if body.len() >= LOOK_FROM && self.is_full()? {
+            return Err(Errno::EAGAIN.into());
+        }
         self.fd.send(priority, body)
+    }
+
+    fn is_full(&self) -> io::Result<bool> {
+        Ok(self.fd.attributes()?.current_messages >= self.about.capacity)
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) struct Slot {
     token: u64,
     interest: EpollFlags,
     fd: Arc<OwnedFd>,
+    // Whether the kernel may know it.
+    registered: AtomicBool,
 }
 
 /// Keeps a runtime's thread while any slot uses it.
@@ -79,7 +81,7 @@ impl Slot {
         let shared = &reactor.shared;
         let token = shared.next.fetch_add(1, Ordering::Relaxed);
         let bell = Arc::new(Bell::new());
-        // Nothing is asked for until somebody waits.
+        // Nothing is asked for until somebody waits; only found out whether it can be.
         let event = EpollEvent::new(EpollFlags::EPOLLONESHOT, token);
         shared.epoll.add(&fd, event)?;
         shared.bells().insert(token, Arc::clone(&bell));
@@ -93,6 +95,7 @@ impl Slot {
             token,
             interest,
             fd,
+            registered: AtomicBool::new(true),
         })
     }
 
@@ -108,12 +111,33 @@ impl Slot {
     pub(super) async fn wait(&self, waiter: Waiter) -> io::Result<()> {
         let shared = &self.reactor.shared;
         shared.started().await?;
-        let arm = || {
-            let event = EpollEvent::new(self.interest | EpollFlags::EPOLLONESHOT, self.token);
-            Ok(shared.epoll.modify(&self.fd, &mut { event })?)
-        };
-        self.bell.wait(waiter, &shared.over, arm).await?;
+        self.bell.wait(waiter, &shared.over, || self.arm()).await?;
         shared.check()
+    }
+
+    /// Has the kernel look, and say so once.
+    fn arm(&self) -> io::Result<()> {
+        let epoll = &self.reactor.shared.epoll;
+        let event = EpollEvent::new(self.interest | EpollFlags::EPOLLONESHOT, self.token);
+        match epoll.modify(&self.fd, &mut { event }) {
+            Err(Errno::ENOENT) => match epoll.add(&self.fd, event) {
+                // By another one who waits.
+                Err(Errno::EEXIST) => epoll.modify(&self.fd, &mut { event }),
+                added => added,
+            },
+            modified => modified,
+        }?;
+        self.registered.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Has the kernel forget it until somebody waits again. Nobody may wait now.
+    pub(super) fn deregister(&self) {
+        if self.registered.swap(false, Ordering::Relaxed)
+            && let Err(errno) = self.reactor.shared.epoll.delete(&self.fd)
+        {
+            tracing::warn!(target: TARGET, %errno, "cannot deregister a queue");
+        }
     }
 
     /// Wakes one more of those who are woken one at a time.
@@ -124,12 +148,9 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let shared = &self.reactor.shared;
         // Before the descriptor is closed: a duplicate elsewhere would keep the events coming.
-        if let Err(errno) = shared.epoll.delete(&self.fd) {
-            tracing::warn!(target: TARGET, %errno, "cannot deregister a queue");
-        }
-        shared.bells().remove(&self.token);
+        self.deregister();
+        self.reactor.shared.bells().remove(&self.token);
     }
 }
 

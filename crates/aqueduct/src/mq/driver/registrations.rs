@@ -1,0 +1,212 @@
+//! [`Registrations`]: where one direction of a queue is registered to be waited for.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::runtime::{Handle, Id};
+
+use super::{Driver, async_fd, pool};
+use crate::mq::Error;
+use crate::source::Direction;
+
+/// One for each runtime that has waited; nearly always none or one.
+///
+/// Made late and given up early: a registered descriptor costs a wake-up for each message in the other
+/// direction, and whoever is registered for the message itself a look at who sleeps.
+#[derive(Debug)]
+pub(super) struct Registrations {
+    driver: Driver,
+    direction: Direction,
+    fd: Arc<OwnedFd>,
+    // An epoll instance takes each descriptor once, and one-shot events disarm all of it: where
+    // the other direction has `fd` itself this one waits on a duplicate.
+    duplicate: bool,
+    list: RwLock<Vec<Arc<Registration>>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Registration {
+    Pool(pool::Slot),
+    AsyncFd(async_fd::Registered),
+}
+
+impl Registrations {
+    pub(super) fn new(
+        driver: Driver,
+        direction: Direction,
+        fd: Arc<OwnedFd>,
+        duplicate: bool,
+    ) -> Self {
+        Self {
+            driver,
+            direction,
+            fd,
+            duplicate,
+            list: RwLock::default(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let list = self.list.read();
+        list.unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Where the current runtime waits.
+    pub(super) fn current(&self) -> io::Result<Arc<Registration>> {
+        let handle = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let usable = |it: &&Arc<Registration>| it.runtime() == handle.id() && it.is_alive();
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = list.iter().find(usable) {
+            return Ok(Arc::clone(found));
+        }
+        drop(list);
+        let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|it| it.is_alive());
+        if let Some(found) = list.iter().find(usable) {
+            return Ok(Arc::clone(found));
+        }
+        let fd = if self.duplicate {
+            Arc::new(self.fd.try_clone()?)
+        } else {
+            Arc::clone(&self.fd)
+        };
+        let registration = Arc::new(match self.driver {
+            Driver::Pool => Registration::Pool(pool::Slot::new(&handle, fd, self.direction)?),
+            Driver::AsyncFd => {
+                let registered = async_fd::Registered::new(&handle, fd, self.direction)?;
+                Registration::AsyncFd(registered)
+            }
+        });
+        list.push(Arc::clone(&registration));
+        Ok(registration)
+    }
+
+    /// Has the kernel forget those where nobody waits, until somebody does.
+    pub(super) fn release(&self) {
+        // Whoever holds the lock is about to wait.
+        let Ok(mut list) = self.list.try_write() else {
+            return;
+        };
+        // All who wait hold the one they wait at, and nobody can get one now.
+        let unused = |it: &mut Arc<Registration>| Arc::strong_count(it) == 1 && it.release();
+        let unused: Vec<_> = list.extract_if(.., unused).collect();
+        drop(list);
+        // Not under the lock: a waker that was left there may do anything when it is dropped.
+        drop(unused);
+    }
+}
+
+impl Registration {
+    pub(super) fn is_alive(&self) -> bool {
+        match self {
+            Self::Pool(slot) => slot.is_alive(),
+            Self::AsyncFd(registered) => registered.is_alive(),
+        }
+    }
+
+    fn runtime(&self) -> Id {
+        match self {
+            Self::Pool(slot) => slot.runtime(),
+            Self::AsyncFd(registered) => registered.runtime(),
+        }
+    }
+
+    /// Has the kernel forget it, or says that it is to be dropped for that. Nobody waits there.
+    fn release(&self) -> bool {
+        match self {
+            // It keeps its runtime's thread, so it stays.
+            Self::Pool(slot) => {
+                slot.deregister();
+                false
+            }
+            Self::AsyncFd(_) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::mq::{OpenOptions, Queue};
+
+    fn queue(test: &str, driver: Driver) -> Queue {
+        let name = format!("/aqueduct-{test}-{driver}-{}", std::process::id());
+        let mut options = OpenOptions::new();
+        options.create_new(true).unlink_on_drop(true);
+        options.capacity(1).max_message(8).driver(driver);
+        options.open(&name).unwrap()
+    }
+
+    fn list(queue: &Queue, direction: Direction) -> &Registrations {
+        &queue.side(direction).registrations
+    }
+
+    /// Polls once, which must not be enough, so that it sleeps where the queue is registered.
+    async fn falls_asleep(future: std::pin::Pin<&mut impl Future>) {
+        let mut future = future;
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(_) => panic!("it did not wait"),
+            Poll::Pending => Poll::Ready(()),
+        })
+        .await;
+    }
+
+    async fn soon<T>(future: impl Future<Output = T>) -> T {
+        let limit = Duration::from_secs(30);
+        tokio::time::timeout(limit, future).await.unwrap()
+    }
+
+    async fn forgotten_and_known_again(driver: Driver) {
+        let queue = queue("known-again", driver);
+        for round in 0..3 {
+            let mut receive = pin!(queue.recv());
+            falls_asleep(receive.as_mut()).await;
+            queue.try_send(0, &[round]).unwrap();
+            assert_eq!(soon(receive).await.unwrap().body, [round].as_slice());
+            list(&queue, Direction::Read).release();
+
+            queue.try_send(0, b"full").unwrap();
+            let mut send = pin!(queue.send(0, b"waits"));
+            falls_asleep(send.as_mut()).await;
+            assert_eq!(queue.try_recv().unwrap().body, "full");
+            soon(send).await.unwrap();
+            assert_eq!(queue.try_recv().unwrap().body, "waits");
+            list(&queue, Direction::Write).release();
+        }
+        let left = !list(&queue, Direction::Read).is_empty();
+        assert_eq!(left, driver == Driver::Pool, "only its thread is kept");
+    }
+
+    #[tokio::test]
+    async fn a_wait_after_the_kernel_was_told_to_forget_is_woken() {
+        forgotten_and_known_again(Driver::Pool).await;
+        forgotten_and_known_again(Driver::AsyncFd).await;
+    }
+
+    async fn not_while_somebody_waits(driver: Driver) {
+        let queue = queue("somebody", driver);
+        let mut receive = pin!(queue.recv());
+        falls_asleep(receive.as_mut()).await;
+        list(&queue, Direction::Read).release();
+        // Another one who waits must not be refused for that either.
+        let mut second = pin!(queue.recv());
+        falls_asleep(second.as_mut()).await;
+        queue.try_send(0, b"1").unwrap();
+        assert_eq!(soon(receive).await.unwrap().body, "1");
+        list(&queue, Direction::Read).release();
+        queue.try_send(0, b"2").unwrap();
+        assert_eq!(soon(second).await.unwrap().body, "2");
+    }
+
+    #[tokio::test]
+    async fn the_kernel_is_not_told_to_forget_where_somebody_waits() {
+        not_while_somebody_waits(Driver::Pool).await;
+        not_while_somebody_waits(Driver::AsyncFd).await;
+    }
+}
