@@ -13,7 +13,7 @@ use tracing::Span;
 use crate::child::TARGET;
 use crate::child::exit::Exit;
 use crate::fd;
-use crate::frame::{FramedRead, Framing, PIPE_CHUNK};
+use crate::frame::{FramedRead, Framing, Pace};
 use crate::{pipe, sys};
 
 /// How long a stream from a child may go on after the child has exited: 1 s.
@@ -113,7 +113,7 @@ impl Receiver {
 
     /// Cuts the stream into frames, as [`pipe::Receiver::framed`] does.
     pub fn framed(self, framing: Framing) -> FramedRead<Self> {
-        FramedRead::new(self, framing).with_chunk(PIPE_CHUNK)
+        FramedRead::new(self, framing).with_pace(Pace::pipe())
     }
 
     /// The pipe.

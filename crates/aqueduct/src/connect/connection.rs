@@ -9,7 +9,7 @@ use super::send_only::{Rest, SendOnly};
 use super::{Incoming, Outgoing, Peer, lasting};
 use crate::child::Child;
 use crate::codec::Codec;
-use crate::frame::{BoxFrameSink, BoxFrameStream, FramedWrite, Framing};
+use crate::frame::{BoxFrameSink, BoxFrameStream, FramedWrite, Framing, Pace};
 use crate::serve::Context;
 use crate::unix::seqpacket;
 use crate::{Channel, Receiver, Sender};
@@ -40,7 +40,7 @@ use crate::{Channel, Receiver, Sender};
 pub struct Connection {
     link: Link,
     framing: Framing,
-    chunk: usize,
+    pace: Pace,
     peer: Peer,
     child: Option<Child>,
     /// Whether what comes may be thrown away where only sending is wanted. Standard input may not.
@@ -58,11 +58,11 @@ enum Link {
 }
 
 impl Connection {
-    pub(super) fn bytes(bytes: ByteStream, framing: Framing, chunk: usize, peer: Peer) -> Self {
+    pub(super) fn bytes(bytes: ByteStream, framing: Framing, pace: Pace, peer: Peer) -> Self {
         Self {
             link: Link::Bytes(bytes),
             framing,
-            chunk,
+            pace,
             peer,
             child: None,
             discards: true,
@@ -76,7 +76,7 @@ impl Connection {
         Self {
             link: Link::Packets(socket),
             framing,
-            chunk: 0,
+            pace: Pace::default(),
             peer,
             child: None,
             discards: true,
@@ -90,7 +90,7 @@ impl Connection {
         Self {
             link: Link::Pair(Box::new((outgoing, incoming))),
             framing,
-            chunk: 0,
+            pace: Pace::default(),
             peer: Peer::Unknown,
             child: None,
             discards: true,
@@ -149,8 +149,9 @@ impl Connection {
         match self.link {
             Link::Bytes(bytes) => {
                 let ByteStream { reader, writer } = bytes.polled(self.poll_for);
-                let frames = FramedWrite::new(writer, self.framing.clone()).with_chunk(self.chunk);
-                let incoming = Incoming::bytes(reader, self.framing, self.chunk);
+                let frames =
+                    FramedWrite::new(writer, self.framing.clone()).with_pace(self.pace.clone());
+                let incoming = Incoming::bytes(reader, self.framing, self.pace);
                 (Outgoing::frames(frames), incoming)
             }
             Link::Packets(socket) => {
@@ -225,7 +226,7 @@ impl Connection {
     pub fn into_outgoing(self) -> Outgoing {
         match self.link {
             Link::Bytes(ByteStream { reader, writer }) => {
-                let frames = FramedWrite::new(writer, self.framing).with_chunk(self.chunk);
+                let frames = FramedWrite::new(writer, self.framing).with_pace(self.pace);
                 if self.discards {
                     Outgoing::frames(SendOnly::new(frames, Rest::Bytes(reader)))
                 } else {
@@ -253,7 +254,7 @@ impl Connection {
                 reader,
                 writer,
                 self.framing,
-                self.chunk,
+                self.pace,
                 knows,
             )),
             Link::Packets(socket) => Ok(lasting::Link::packets(socket)),
@@ -270,7 +271,7 @@ impl Connection {
         match self.link {
             Link::Bytes(bytes) => {
                 let ByteStream { reader, writer } = bytes.polled(self.poll_for);
-                Incoming::bytes(Held::new(reader, writer), self.framing, self.chunk)
+                Incoming::bytes(Held::new(reader, writer), self.framing, self.pace)
             }
             Link::Packets(socket) => {
                 let (sender, receiver) = socket.into_split();

@@ -14,7 +14,7 @@ use crate::Receiver;
 use crate::child::Child;
 use crate::codec::Decode;
 use crate::endpoint::Endpoint;
-use crate::frame::{BoxFrameStream, FramedRead, Framing};
+use crate::frame::{BoxFrameStream, FramedRead, Framing, Pace};
 
 /// Messages that come from an endpoint.
 ///
@@ -65,11 +65,11 @@ impl Incoming {
         self
     }
 
-    /// Cuts a byte stream into messages, `chunk` bytes in a read at most.
+    /// Cuts a byte stream into messages.
     pub(super) fn bytes(
         io: impl Half + Send + Unpin + 'static,
         framing: Framing,
-        chunk: usize,
+        pace: Pace,
     ) -> Self {
         let gate = Gate {
             io,
@@ -78,7 +78,7 @@ impl Incoming {
             halt: None,
         };
         Self::new(Cut {
-            frames: FramedRead::new(gate, framing).with_chunk(chunk),
+            frames: FramedRead::new(gate, framing).with_pace(pace),
             left: None,
             stopped: None,
         })
@@ -362,7 +362,7 @@ mod tests {
         let (reader, mut writer) = io::pipe().unwrap();
         let theirs = reader.try_clone().unwrap();
         let end = crate::pipe::Receiver::from_owned_fd(reader.into()).unwrap();
-        let mut incoming = Incoming::bytes(Shared(end), Framing::lines(), 1024);
+        let mut incoming = Incoming::bytes(Shared(end), Framing::lines(), Pace::fixed(1024));
         writer.write_all(b"one\ntwo\nthr").unwrap();
         let first = tokio::time::timeout(Duration::from_secs(30), incoming.next());
         assert_eq!(body(first.await.unwrap()), "one");
@@ -395,7 +395,7 @@ mod tests {
             for count in [1, 300, 2, 1000] {
                 let end = reader.try_clone().unwrap();
                 let end = crate::pipe::Receiver::from_owned_fd(end.into()).unwrap();
-                let mut incoming = Incoming::bytes(Shared(end), framing.clone(), 8192);
+                let mut incoming = Incoming::bytes(Shared(end), framing.clone(), Pace::fixed(8192));
                 incoming.limit(count);
                 let all = incoming.try_collect::<Vec<_>>();
                 let all = tokio::time::timeout(Duration::from_secs(30), all).await;
@@ -413,7 +413,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_stopped_between_messages_ends_at_once() {
         let (_writer, reader) = crate::pipe::pipe().unwrap();
-        let mut incoming = Incoming::bytes(Shared(reader), Framing::length(), 1024);
+        let mut incoming = Incoming::bytes(Shared(reader), Framing::length(), Pace::fixed(1024));
         assert_pending!(next(&mut incoming));
         incoming.stop();
         assert!(assert_ready!(next(&mut incoming)).is_none());

@@ -18,12 +18,9 @@ use super::clients::Clients;
 use super::lasting::{Connector, Lasting};
 use super::{Connection, Error, Incoming, Outgoing, Peer};
 use crate::endpoint::Endpoint;
-use crate::frame::Framing;
+use crate::frame::{Framing, Pace};
 use crate::unix::{peer_credentials, seqpacket};
 use crate::{tcp, unix};
-
-/// How many bytes one read or write of a socket moves at most: 64 KiB.
-pub(super) const SOCKET_CHUNK: usize = 64 * 1024;
 
 /// A two-way endpoint that is served: a `Stream` of [`Connection`]s.
 ///
@@ -249,12 +246,12 @@ pub(super) fn tcp_connection(stream: TcpStream, framing: Framing) -> Connection 
     let peer = stream.peer_addr().map_or(Peer::Unknown, Peer::Tcp);
     let (reader, writer) = stream.into_split();
     let bytes = ByteStream::of(reader, writer);
-    Connection::bytes(bytes, framing, SOCKET_CHUNK, peer)
+    Connection::bytes(bytes, framing, Pace::default(), peer)
 }
 
 pub(super) fn unix_connection(stream: UnixStream, framing: Framing) -> io::Result<Connection> {
     let peer = peer_credentials(&stream).map_or(Peer::Unknown, Peer::Unix);
     let (reader, writer) = unix::into_split(stream)?;
     let bytes = ByteStream::of(reader, writer);
-    Ok(Connection::bytes(bytes, framing, SOCKET_CHUNK, peer))
+    Ok(Connection::bytes(bytes, framing, Pace::default(), peer))
 }

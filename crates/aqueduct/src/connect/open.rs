@@ -9,14 +9,10 @@ use crate::blocking::{BlockingReader, BlockingWriter};
 use crate::child::Command;
 use crate::endpoint::{self, Endpoint};
 use crate::fifo::{self, ReaderGone, SharedSender};
-use crate::frame::{FramedWrite, Framing, PIPE_CHUNK};
+use crate::frame::{FramedWrite, Framing, PIPE_CHUNK, Pace};
 use crate::latency::Polled;
 use crate::mq::{self, Priority, Queue};
 use crate::{pipe, stdio};
-
-/// How many bytes one read or write of standard input or output, a file or a terminal moves at
-/// most: 64 KiB.
-pub(super) const FILE_CHUNK: usize = 64 * 1024;
 
 /// How to open the ends of an endpoint. What the address itself says goes before.
 ///
@@ -171,7 +167,7 @@ impl Options {
                     .persistent(fifo.persist().unwrap_or(false))
                     .open_receiver(fifo.path())
                     .map_err(Error::Fifo)?;
-                Ok(self.incoming(receiver, PIPE_CHUNK))
+                Ok(self.incoming(receiver, Pace::pipe()))
             }
             Endpoint::Mq(mq) => {
                 let options = queue::options(mq, self);
@@ -180,14 +176,14 @@ impl Options {
             }
             Endpoint::Stdio => {
                 let stdin = stdio::stdin().map_err(|e| failed(endpoint, e))?;
-                Ok(self.incoming(Shared(stdin), FILE_CHUNK))
+                Ok(self.incoming(Shared(stdin), Pace::default()))
             }
             Endpoint::Exec(exec) => {
                 let mut command = command(exec);
                 command.pipe_from_child(1);
                 let mut child = command.spawn().map_err(Error::Exec)?;
                 let output = child.take_receiver(1).map_err(Error::Exec)?;
-                let incoming = self.incoming(Shared(output), PIPE_CHUNK);
+                let incoming = self.incoming(Shared(output), Pace::pipe());
                 Ok(incoming.with_child(child))
             }
             Endpoint::Fd(fd) => self.receive_from_fd(endpoint, fd),
@@ -273,12 +269,12 @@ impl Options {
         }
     }
 
-    fn incoming(&self, half: impl Half + Send + Unpin + 'static, chunk: usize) -> Incoming {
+    fn incoming(&self, half: impl Half + Send + Unpin + 'static, pace: Pace) -> Incoming {
         let framing = self.framing.clone();
         if self.poll_for.is_zero() {
-            Incoming::bytes(half, framing, chunk)
+            Incoming::bytes(half, framing, pace)
         } else {
-            Incoming::bytes(Polled::new(half, self.poll_for), framing, chunk)
+            Incoming::bytes(Polled::new(half, self.poll_for), framing, pace)
         }
     }
 
@@ -292,7 +288,7 @@ impl Options {
                     Ok(pipe) => Box::new(Shared(pipe)),
                     Err(_) => Box::new(Shared(BlockingReader::new(fd).map_err(failed)?)),
                 };
-                self.incoming(reader, PIPE_CHUNK)
+                self.incoming(reader, Pace::pipe())
             }
             Found::Queue(_) => {
                 let queue = queue::inherited(self).open_fd(&fd).map_err(Error::Mq)?;
@@ -301,7 +297,7 @@ impl Options {
             }
             Found::Device(_) | Found::File(_) => {
                 let reader = BlockingReader::new(fd).map_err(failed)?;
-                self.incoming(Shared(reader), FILE_CHUNK)
+                self.incoming(Shared(reader), Pace::default())
             }
             Found::Stream(_)
             | Found::Packets

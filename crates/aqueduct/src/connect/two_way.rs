@@ -9,12 +9,12 @@ use socket2::{SockRef, Type};
 use super::activation::{self, Wanted};
 use super::byte_stream::ByteStream;
 use super::descriptor::{self, Found};
-use super::listener::{Inner, Listener, SOCKET_CHUNK, tcp_connection, unix_connection};
-use super::open::{FILE_CHUNK, command, failed};
+use super::listener::{Inner, Listener, tcp_connection, unix_connection};
+use super::open::{command, failed};
 use super::{Asked, Connection, Error, Limit, Options, Peer};
 use crate::blocking::{BlockingReader, BlockingWriter};
 use crate::endpoint::{self, Endpoint, UnixName};
-use crate::frame::PIPE_CHUNK;
+use crate::frame::Pace;
 use crate::unix::{halves, peer_credentials, seqpacket};
 use crate::{stdio, tcp, unix};
 
@@ -73,14 +73,14 @@ impl Options {
                 let output = child.take_receiver(1).map_err(Error::Exec)?;
                 let peer = Peer::Child { pid: child.id() };
                 let bytes = ByteStream::join(output, input);
-                let connection = Connection::bytes(bytes, framing, PIPE_CHUNK, peer);
+                let connection = Connection::bytes(bytes, framing, Pace::pipe(), peer);
                 Ok(connection.with_child(child).polled(self.poll_for))
             }
             Endpoint::Stdio => {
                 let stdin = stdio::stdin().map_err(|e| failed(endpoint, e))?;
                 let stdout = stdio::stdout().map_err(|e| failed(endpoint, e))?;
                 let bytes = ByteStream::join(stdin, stdout);
-                let connection = Connection::bytes(bytes, framing, FILE_CHUNK, Peer::Stdio);
+                let connection = Connection::bytes(bytes, framing, Pace::default(), Peer::Stdio);
                 Ok(connection.never_discarding().polled(self.poll_for))
             }
             Endpoint::Fd(fd) => {
@@ -180,7 +180,7 @@ impl Options {
                 let reader = BlockingReader::new(fd).map_err(failed)?;
                 let writer = BlockingWriter::new(other).map_err(failed)?;
                 let bytes = ByteStream::join(reader, writer);
-                let connection = Connection::bytes(bytes, framing, FILE_CHUNK, Peer::Unknown);
+                let connection = Connection::bytes(bytes, framing, Pace::default(), Peer::Unknown);
                 Ok(connection.never_discarding().polled(self.poll_for))
             }
             // Whatever cannot be connected was refused before.
@@ -188,7 +188,7 @@ impl Options {
                 let peer = socket_peer(&fd);
                 let (reader, writer) = halves::split(fd).map_err(failed)?;
                 let bytes = ByteStream::join(reader, writer);
-                Ok(Connection::bytes(bytes, framing, SOCKET_CHUNK, peer).polled(self.poll_for))
+                Ok(Connection::bytes(bytes, framing, Pace::default(), peer).polled(self.poll_for))
             }
         }
     }

@@ -12,7 +12,7 @@ use super::log::Log;
 use super::name::{Name, PathState};
 use super::{OpenOptions, TARGET};
 use crate::fd::{self, Access};
-use crate::frame::{FramedRead, Framing, PIPE_CHUNK};
+use crate::frame::{FramedRead, Framing, Pace};
 use crate::pipe;
 
 /// The receiving end of a FIFO.
@@ -142,9 +142,10 @@ impl Receiver {
         self.name.lost(self).await
     }
 
-    /// Cuts the stream into frames, reading in steps that suit a pipe ([`PIPE_CHUNK`]).
+    /// Cuts the stream into frames, reading in steps that suit a pipe
+    /// ([`PIPE_CHUNK`](crate::frame::PIPE_CHUNK)).
     pub fn framed(self, framing: Framing) -> FramedRead<Self> {
-        FramedRead::new(self, framing).with_chunk(PIPE_CHUNK)
+        FramedRead::new(self, framing).with_pace(Pace::pipe())
     }
 
     /// The end underneath, with all that it can do.

@@ -13,7 +13,7 @@ use super::log::Log;
 use super::name::{Name, PathState};
 use super::returning::Returning;
 use super::{OpenOptions, TARGET};
-use crate::frame::{FramedWrite, Framing, PIPE_CHUNK};
+use crate::frame::{FramedWrite, Framing, Pace};
 use crate::{fd, pipe, sys};
 
 /// The sending end of a FIFO.
@@ -107,9 +107,10 @@ impl Sender {
         self.name.lost(self).await
     }
 
-    /// Sends frames, writing in steps that suit a pipe ([`PIPE_CHUNK`]). For a FIFO with one writer.
+    /// Sends frames, writing in steps that suit a pipe
+    /// ([`PIPE_CHUNK`](crate::frame::PIPE_CHUNK)). For a FIFO with one writer.
     pub fn framed(self, framing: Framing) -> FramedWrite<Self> {
-        FramedWrite::new(self, framing).with_chunk(PIPE_CHUNK)
+        FramedWrite::new(self, framing).with_pace(Pace::pipe())
     }
 
     /// The end underneath, with all that it can do.

@@ -9,8 +9,7 @@ use futures_core::{FusedStream, Stream};
 use tokio::io::AsyncRead;
 
 use super::decode::{FrameDecoder, UserInbox};
-use super::write::{DEFAULT_CHUNK, DEFAULT_STEP, step_of};
-use super::{Framing, UserCodec};
+use super::{Framing, Pace, UserCodec};
 
 /// A [`Stream`] of frames from an [`AsyncRead`].
 ///
@@ -44,10 +43,7 @@ pub struct FramedRead<R, D: FrameDecoder = Framing> {
     io: R,
     decoder: D,
     inbox: D::Inbox,
-    /// How many bytes of small frames one read takes at most.
-    chunk: usize,
-    /// How many bytes of a large frame one read takes at most.
-    step: usize,
+    pace: Pace,
     state: State,
 }
 
@@ -88,17 +84,19 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
             io,
             decoder,
             inbox: D::inbox(&[]),
-            chunk: DEFAULT_CHUNK,
-            step: DEFAULT_STEP,
+            pace: Pace::default(),
             state: State::Decoding,
         }
     }
 
     /// Sets how many bytes one read takes at most: at least 1; 64 KiB by default. From 64 KiB on a
     /// read takes more, up to 1 MiB, where it is all one frame.
-    pub fn with_chunk(mut self, bytes: usize) -> Self {
-        self.chunk = bytes.max(1);
-        self.step = step_of(self.chunk);
+    pub fn with_chunk(self, bytes: usize) -> Self {
+        self.with_pace(Pace::fixed(bytes))
+    }
+
+    pub(crate) fn with_pace(mut self, pace: Pace) -> Self {
+        self.pace = pace;
         self
     }
 
@@ -180,9 +178,17 @@ where
                 return Poll::Ready(None);
             }
             let io = Pin::new(&mut self.io);
-            match ready!(D::poll_fill(&mut self.inbox, io, cx, self.chunk, self.step)) {
+            let filled = D::poll_fill(&mut self.inbox, io, cx, self.pace.chunk, self.pace.step);
+            let Poll::Ready(filled) = filled else {
+                self.pace.waits();
+                return Poll::Pending;
+            };
+            match filled {
                 Ok(0) => self.state = State::Ended,
-                Ok(_) => self.state = State::Decoding,
+                Ok(n) => {
+                    self.pace.moved(n);
+                    self.state = State::Decoding;
+                }
                 Err(e) => {
                     self.state = State::Done;
                     return Poll::Ready(Some(Err(e.into())));

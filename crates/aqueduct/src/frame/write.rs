@@ -9,24 +9,7 @@ use tokio::io::AsyncWrite;
 use tokio_util::codec::Encoder;
 
 use super::write_buf::Mark;
-use super::{Framing, WriteBuf};
-
-/// How many bytes one read or write moves at most, and how many are gathered before they are
-/// written, unless said otherwise: 64 KiB.
-pub(super) const DEFAULT_CHUNK: usize = 64 * 1024;
-
-/// How many bytes of a large frame one read or write moves at most, unless said otherwise: 1 MiB.
-pub(super) const DEFAULT_STEP: usize = 1 << 20;
-
-/// How many bytes of a large frame one read or write moves at most where `chunk` bytes of small
-/// ones do. Small steps are meant; large ones are only as large as buffers have to be.
-pub(super) fn step_of(chunk: usize) -> usize {
-    if chunk < DEFAULT_CHUNK {
-        chunk
-    } else {
-        chunk.max(DEFAULT_STEP)
-    }
-}
+use super::{Framing, Pace, WriteBuf};
 
 /// An encoder that writes to a [`WriteBuf`], where large bodies need no copy.
 ///
@@ -108,10 +91,7 @@ pub struct FramedWrite<W, E = Framing> {
     io: W,
     encoder: E,
     unsent: Unsent,
-    /// How many bytes are gathered before they are written without a flush.
-    chunk: usize,
-    /// How many bytes one write takes at most.
-    step: usize,
+    pace: Pace,
 }
 
 /// The frames a sink has taken and not yet written; says so if it is dropped with any.
@@ -174,7 +154,7 @@ impl<W: AsyncWrite + Unpin> FramedWrite<W, Framing> {
     /// ```
     #[inline]
     pub async fn feed_borrowed(&mut self, body: &[u8]) -> io::Result<()> {
-        if self.unsent.buf.len() >= self.chunk {
+        if self.unsent.buf.len() >= self.pace.chunk {
             poll_fn(|cx| self.poll_room(cx)).await?;
         }
         self.encoder.put(body, self.unsent.buf.tail())?;
@@ -202,8 +182,7 @@ impl<W: AsyncWrite, E> FramedWrite<W, E> {
                 frames: 0,
                 failed: false,
             },
-            chunk: DEFAULT_CHUNK,
-            step: DEFAULT_STEP,
+            pace: Pace::default(),
         }
     }
 }
@@ -212,9 +191,12 @@ impl<W, E> FramedWrite<W, E> {
     /// Sets how many bytes are gathered before they are written without a flush, and how many one
     /// write takes at most: at least 1; 64 KiB by default. From 64 KiB on a write takes what there
     /// is, up to 1 MiB.
-    pub fn with_chunk(mut self, bytes: usize) -> Self {
-        self.chunk = bytes.max(1);
-        self.step = step_of(self.chunk);
+    pub fn with_chunk(self, bytes: usize) -> Self {
+        self.with_pace(Pace::fixed(bytes))
+    }
+
+    pub(crate) fn with_pace(mut self, pace: Pace) -> Self {
+        self.pace = pace;
         self
     }
 
@@ -259,27 +241,32 @@ impl<W, E> FramedWrite<W, E> {
 impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
     #[inline]
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unsent.buf.len() < self.chunk {
+        if self.unsent.buf.len() < self.pace.chunk {
             return Poll::Ready(Ok(()));
         }
         // The last piece, if it is smaller than a whole chunk, waits for more.
-        self.poll_write_below(cx, self.chunk)
+        self.poll_write_below(cx, self.pace.chunk)
     }
 
     /// Writes until fewer than `bound` bytes wait.
     #[inline(never)]
     fn poll_write_below(&mut self, cx: &mut Context<'_>, bound: usize) -> Poll<io::Result<()>> {
         let Self {
-            io, unsent, step, ..
+            io, unsent, pace, ..
         } = self;
         let mut io = Pin::new(io);
         while unsent.buf.len() >= bound {
-            let written = if let Some(bytes) = unsent.buf.single(*step) {
-                ready!(io.as_mut().poll_write(cx, bytes))
+            let limit = pace.write_of(unsent.buf.len());
+            let written = if let Some(bytes) = unsent.buf.single(limit) {
+                io.as_mut().poll_write(cx, bytes)
             } else {
                 let mut slices = WriteBuf::no_slices();
-                let filled = unsent.buf.slices(&mut slices, *step);
-                ready!(io.as_mut().poll_write_vectored(cx, &slices[..filled]))
+                let filled = unsent.buf.slices(&mut slices, limit);
+                io.as_mut().poll_write_vectored(cx, &slices[..filled])
+            };
+            let Poll::Ready(written) = written else {
+                pace.waits();
+                return Poll::Pending;
             };
             unsent.failed = written.is_err();
             let n = written?;
@@ -287,6 +274,7 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             unsent.buf.advance(n);
+            pace.moved(n);
         }
         if unsent.buf.is_empty() {
             unsent.frames = 0;

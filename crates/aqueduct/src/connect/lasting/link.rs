@@ -13,7 +13,7 @@ use super::super::byte_stream::ByteWriter;
 use super::super::half::BoxHalf;
 use super::super::send_only::{Rest, Unwanted};
 use super::DEFAULT_FAREWELL;
-use crate::frame::{FramedWrite, Framing};
+use crate::frame::{FramedWrite, Framing, Pace};
 use crate::unix::seqpacket;
 
 /// One connection, and what of the messages given to it the system has taken.
@@ -59,14 +59,14 @@ impl Link {
         reader: BoxHalf,
         writer: ByteWriter,
         framing: Framing,
-        chunk: usize,
+        pace: Pace,
         knows: bool,
     ) -> Self {
         let overhead = framing.overhead();
         let writer = Counted { writer, taken: 0 };
         Self {
             sink: Outlet::Bytes {
-                frames: FramedWrite::new(writer, framing).with_chunk(chunk),
+                frames: FramedWrite::new(writer, framing).with_pace(pace),
                 overhead,
                 ends: VecDeque::new(),
                 bytes: 0,

@@ -1,0 +1,278 @@
+//! [`Pace`]: how many bytes one read or write moves at most.
+
+use super::PIPE_CHUNK;
+
+/// How many bytes one read or write moves at most, and how many are gathered before they are
+/// written, unless said otherwise: 64 KiB.
+const DEFAULT_CHUNK: usize = 64 * 1024;
+
+/// How many bytes of a large frame one read or write moves at most, unless said otherwise: 1 MiB.
+const DEFAULT_STEP: usize = 1 << 20;
+
+/// Large steps of a pipe: what it holds unless told otherwise, `pipe(7)`.
+const LARGE: usize = 64 * 1024;
+
+/// Who moves more than this between two waits has not worked alone. Twice what a pipe holds, since on
+/// one processor too the scheduler now and then lets the other side run in between.
+const ALONE: usize = 2 * LARGE;
+
+/// After so many turns in small steps and alone come large steps.
+const TURNS_ALONE: u32 = 8;
+
+/// After so many turns in large steps small ones are tried for the first time. Twice as many each
+/// time that they were tried in vain, up to [`MOST_TURNS`].
+const FIRST_TURNS: u32 = 4;
+
+/// With it trying costs some 2 % where both sides are on one processor.
+const MOST_TURNS: u32 = 64;
+
+/// For so many turns small steps are tried.
+const TRIED_TURNS: u32 = 2;
+
+/// How many bytes one read or write moves at most: what a user says, or on a pipe what pays.
+///
+/// A pipe locks out the other side during each read and write. In small steps both sides can work at
+/// the same time, which takes less than half the time of large ones. Where they cannot, as on one
+/// processor, each small step is a system call too many. Either side finds out for itself, by how much
+/// it moves from one wait to the next, its *turn*: if never more than the pipe holds, the other side
+/// did nothing meanwhile. Large steps make the sides take turns in any case, so small ones are tried
+/// again from time to time.
+///
+/// Nothing is known of the capacity of the pipe. In a larger one turns are longer, and steps stay small.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    /// How many bytes of small frames one read or write takes at most, and how many are gathered
+    /// before they are written without a flush.
+    pub(super) chunk: usize,
+    /// How many bytes of a large frame one read or write takes at most.
+    pub(super) step: usize,
+    turns: Option<Turns>,
+}
+
+/// What a [`Pace`] that adapts has seen.
+#[derive(Clone, Debug)]
+struct Turns {
+    /// How many bytes were moved in the turn at hand.
+    moved: usize,
+    steps: Steps,
+    /// Turns before small steps are tried the next time.
+    before_trying: u32,
+}
+
+/// With how many turns so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Steps {
+    /// These turns were alone, one after the other.
+    Small(u32),
+    Large(u32),
+    /// Small for some turns, to see whether the other side works at the same time by now.
+    Trying(u32),
+}
+
+impl Pace {
+    /// Always the same: `chunk` bytes; from 64 KiB on up to 1 MiB of a large frame.
+    pub(crate) fn fixed(chunk: usize) -> Self {
+        let chunk = chunk.max(1);
+        Self {
+            chunk,
+            step: step_of(chunk),
+            turns: None,
+        }
+    }
+
+    /// For pipes and FIFOs: [`PIPE_CHUNK`], or 64 KiB of a large frame where the sides take turns.
+    pub(crate) fn pipe() -> Self {
+        Self {
+            turns: Some(Turns {
+                moved: 0,
+                steps: Steps::Small(0),
+                before_trying: FIRST_TURNS,
+            }),
+            ..Self::fixed(PIPE_CHUNK)
+        }
+    }
+
+    /// How many bytes one write takes at most of so many that wait. Where small frames are gathered
+    /// there are never more than a chunk and the last of them, and whole pages are written.
+    #[inline]
+    pub(super) fn write_of(&self, waiting: usize) -> usize {
+        if waiting < 2 * PIPE_CHUNK {
+            self.chunk
+        } else {
+            self.step
+        }
+    }
+
+    /// Takes note that so many bytes were read or written.
+    #[inline]
+    pub(super) fn moved(&mut self, bytes: usize) {
+        if let Some(turns) = &mut self.turns {
+            turns.moved += bytes;
+        }
+    }
+
+    /// Takes note that a read or write has to wait: the turn is over.
+    #[inline]
+    pub(super) fn waits(&mut self) {
+        if let Some(turns) = &mut self.turns {
+            self.step = turns.next();
+        }
+    }
+}
+
+/// For sockets and files: always 64 KiB.
+impl Default for Pace {
+    fn default() -> Self {
+        Self::fixed(DEFAULT_CHUNK)
+    }
+}
+
+impl Turns {
+    /// Ends a turn; returns how large the steps of the next are.
+    fn next(&mut self) -> usize {
+        let moved = std::mem::take(&mut self.moved);
+        // One small step or nothing: no stream, and nothing to learn.
+        if moved > PIPE_CHUNK {
+            self.steps = self.after(moved > ALONE);
+        }
+        match self.steps {
+            Steps::Large(_) => LARGE,
+            Steps::Small(_) | Steps::Trying(_) => PIPE_CHUNK,
+        }
+    }
+
+    fn after(&mut self, overlapped: bool) -> Steps {
+        match self.steps {
+            Steps::Small(_) if overlapped => Steps::Small(0),
+            Steps::Small(turns) if turns + 1 < TURNS_ALONE => Steps::Small(turns + 1),
+            Steps::Small(_) => Steps::Large(0),
+            Steps::Large(turns) if turns + 1 < self.before_trying => Steps::Large(turns + 1),
+            Steps::Large(_) => Steps::Trying(0),
+            Steps::Trying(_) if overlapped => {
+                self.before_trying = FIRST_TURNS;
+                Steps::Small(0)
+            }
+            Steps::Trying(turns) if turns + 1 < TRIED_TURNS => Steps::Trying(turns + 1),
+            Steps::Trying(_) => {
+                self.before_trying = MOST_TURNS.min(self.before_trying * 2);
+                Steps::Large(0)
+            }
+        }
+    }
+}
+
+/// How many bytes of a large frame one read or write moves at most where `chunk` bytes of small
+/// ones do. Small steps are meant; large ones are only as large as buffers have to be.
+fn step_of(chunk: usize) -> usize {
+    if chunk < DEFAULT_CHUNK {
+        chunk
+    } else {
+        chunk.max(DEFAULT_STEP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: usize = PIPE_CHUNK;
+    /// On one processor each turn fills the pipe or empties it.
+    const FULL: usize = LARGE;
+    const OVERLAPPED: usize = ALONE + 1;
+
+    /// The steps of so many turns that each move `moved` bytes, once with what is set for each.
+    fn turns(pace: &mut Pace, count: usize, moved: usize) -> Vec<usize> {
+        let mut turn = || {
+            let step = pace.step;
+            assert_eq!(pace.chunk, PIPE_CHUNK);
+            // In pieces, as it happens.
+            pace.moved(moved / 2);
+            pace.moved(moved - moved / 2);
+            pace.waits();
+            step
+        };
+        (0..count).map(|_| turn()).collect()
+    }
+
+    #[test]
+    fn what_a_user_says_stays_so() {
+        for (chunk, step) in [(1, 1), (8192, 8192), (65_536, 1 << 20), (2 << 20, 2 << 20)] {
+            let mut pace = Pace::fixed(chunk);
+            for moved in [0, 1, FULL, OVERLAPPED] {
+                for _ in 0..100 {
+                    pace.moved(moved);
+                    pace.waits();
+                }
+                assert_eq!((pace.chunk, pace.step), (chunk, step));
+            }
+        }
+    }
+
+    #[test]
+    fn sides_that_work_at_the_same_time_keep_to_small_steps() {
+        let mut pace = Pace::pipe();
+        assert_eq!(turns(&mut pace, 1000, OVERLAPPED), [SMALL; 1000]);
+        // Also where they wait for each other now and then.
+        for _ in 0..100 {
+            let waits = turns(&mut pace, TURNS_ALONE as usize - 1, FULL);
+            assert!(waits.iter().all(|it| *it == SMALL), "{waits:?}");
+            assert_eq!(turns(&mut pace, 1, OVERLAPPED), [SMALL]);
+        }
+    }
+
+    #[test]
+    fn sides_that_take_turns_come_to_large_steps_and_try_small_ones_less_and_less_often() {
+        let mut pace = Pace::pipe();
+        let steps = turns(&mut pace, 600, FULL);
+        let changes: Vec<_> = (1..steps.len())
+            .filter(|i| steps[*i] != steps[i - 1])
+            .collect();
+        let expected = [
+            8, 12, 14, 22, 24, 40, 42, 74, 76, 140, 142, 206, 208, 272, 274, 338, 340, 404, 406,
+            470, 472, 536, 538,
+        ];
+        assert_eq!(changes, expected);
+        assert_eq!(steps[8], LARGE);
+    }
+
+    #[test]
+    fn sides_that_come_to_work_at_the_same_time_are_found_out_and_sooner_once_they_did() {
+        let mut pace = Pace::pipe();
+        turns(&mut pace, 1000, FULL);
+        // Large steps do not overlap, whatever they move: only a try can tell.
+        let most = (MOST_TURNS + TRIED_TURNS) as usize;
+        let found = (0..most).find(|_| {
+            let alone = pace.step == LARGE;
+            turns(&mut pace, 1, if alone { FULL } else { OVERLAPPED }) == [SMALL]
+        });
+        assert!(found.is_some());
+        assert_eq!(turns(&mut pace, 100, OVERLAPPED), [SMALL; 100]);
+        // A disturbance alone does not send it back to large steps for long.
+        turns(&mut pace, TURNS_ALONE as usize, FULL);
+        let steps = turns(&mut pace, FIRST_TURNS as usize + 1, FULL);
+        assert_eq!(steps, [LARGE, LARGE, LARGE, LARGE, SMALL]);
+    }
+
+    #[test]
+    fn in_large_steps_more_than_the_pipe_holds_says_nothing() {
+        let mut pace = Pace::pipe();
+        turns(&mut pace, TURNS_ALONE as usize, FULL);
+        let steps = turns(&mut pace, FIRST_TURNS as usize, OVERLAPPED);
+        assert_eq!(steps, [LARGE; FIRST_TURNS as usize]);
+    }
+
+    #[test]
+    fn messages_of_one_step_and_waits_for_nothing_change_nothing() {
+        let mut pace = Pace::pipe();
+        assert_eq!(turns(&mut pace, 100, SMALL), [SMALL; 100]);
+        assert_eq!(turns(&mut pace, 100, 0), [SMALL; 100]);
+        // Nor do they in between: a task may be polled as often as it likes.
+        for _ in 1..TURNS_ALONE {
+            turns(&mut pace, 1, FULL);
+            assert_eq!(turns(&mut pace, 100, 0), [SMALL; 100]);
+        }
+        turns(&mut pace, 1, FULL);
+        assert_eq!(turns(&mut pace, 100, 0), [LARGE; 100]);
+        assert_eq!(turns(&mut pace, 100, SMALL), [LARGE; 100]);
+    }
+}
