@@ -76,9 +76,9 @@ Examples:
   aqueduct tour > tour.txt && echo all verified
 
 The exit code is 0 if every step was verified to the end, whoever looks: with
-| head it goes on unseen. Killed by SIGKILL, it leaves no process behind, but may
-leave its directory in $TMPDIR, aqueduct-tour-*, and a queue of that name; what is
-in them is removed by aqueduct clean --yes.";
+| head it goes on unseen. Killed by SIGKILL, it leaves no process behind, but
+may leave its directory in $TMPDIR, aqueduct-tour-*, and a queue of that name:
+aqueduct clean --yes removes what is in them.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
