@@ -3,6 +3,11 @@
 use std::os::fd::AsFd;
 
 use aqueduct::mq::{Driver, Error, NameState, OpenOptions};
+use tokio::runtime::Builder;
+use tokio_test::assert_pending;
+
+use crate::mq_open::run_alone;
+use crate::support::{deadline, is_peer};
 
 use super::{QueueName, blocking, body, over_both_drivers};
 
@@ -62,4 +67,40 @@ async fn inherited_descriptor_gets_a_description_of_its_own(driver: Driver) {
         OpenOptions::new().open_fd(file.as_fd()),
         Err(Error::NotAQueue)
     ));
+}
+
+/// To send waits on a descriptor of its own, which is made at the first wait and kept.
+#[test]
+fn a_queue_that_has_waited_needs_no_more_descriptors() {
+    const ROLE: &str = "mq::descriptor::a_queue_that_has_waited_needs_no_more_descriptors";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+    // Of several threads: there one that has slept gives its place up at once.
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        let name = QueueName::new();
+        let queue = name.create(Driver::AsyncFd, 1, 8);
+        queue.try_send(0, b"full").unwrap();
+        let mut all = Vec::new();
+        for _ in 0..2 {
+            let mut send = tokio_test::task::spawn(queue.send(0, b"full"));
+            // It tries some more before it sleeps.
+            while {
+                assert_pending!(send.poll());
+                send.is_woken()
+            } {}
+            queue.try_recv().unwrap();
+            deadline(send).await.unwrap();
+            while let Ok(fd) = queue.as_fd().try_clone_to_owned() {
+                all.push(fd);
+            }
+        }
+    });
 }

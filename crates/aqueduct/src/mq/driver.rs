@@ -220,7 +220,7 @@ impl Side {
         // Not exact where several wait at a time, nor need it be.
         let awake = self.awake.load(Ordering::Relaxed).saturating_add(1);
         self.awake.store(awake, Ordering::Relaxed);
-        if awake == UNREGISTER_AFTER {
+        if awake.is_multiple_of(UNREGISTER_AFTER) {
             self.registrations.release();
         }
     }

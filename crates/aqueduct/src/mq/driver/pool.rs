@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::pin;
@@ -131,9 +132,9 @@ impl Slot {
         Ok(())
     }
 
-    /// Has the kernel forget it until somebody waits again. Nobody may wait now.
-    pub(super) fn deregister(&self) {
-        if self.registered.swap(false, Ordering::Relaxed)
+    /// Has the kernel forget it until somebody waits again.
+    pub(super) fn deregister(&mut self) {
+        if mem::take(self.registered.get_mut())
             && let Err(errno) = self.reactor.shared.epoll.delete(&self.fd)
         {
             tracing::warn!(target: TARGET, %errno, "cannot deregister a queue");

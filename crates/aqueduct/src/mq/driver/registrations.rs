@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::runtime::{Handle, Id};
 
@@ -20,8 +20,9 @@ pub(super) struct Registrations {
     direction: Direction,
     fd: Arc<OwnedFd>,
     // An epoll instance takes each descriptor once, and one-shot events disarm all of it: where
-    // the other direction has `fd` itself this one waits on a duplicate.
-    duplicate: bool,
+    // the other direction has `fd` itself this one waits on a duplicate, which is made at the first
+    // wait and kept: a later one must not fail for want of descriptors.
+    duplicate: Option<OnceLock<Arc<OwnedFd>>>,
     list: RwLock<Vec<Arc<Registration>>>,
 }
 
@@ -42,7 +43,7 @@ impl Registrations {
             driver,
             direction,
             fd,
-            duplicate,
+            duplicate: duplicate.then(OnceLock::new),
             list: RwLock::default(),
         }
     }
@@ -66,11 +67,7 @@ impl Registrations {
         if let Some(found) = list.iter().find(usable) {
             return Ok(Arc::clone(found));
         }
-        let fd = if self.duplicate {
-            Arc::new(self.fd.try_clone()?)
-        } else {
-            Arc::clone(&self.fd)
-        };
+        let fd = self.waited_on()?;
         let registration = Arc::new(match self.driver {
             Driver::Pool => Registration::Pool(pool::Slot::new(&handle, fd, self.direction)?),
             Driver::AsyncFd => {
@@ -82,18 +79,27 @@ impl Registrations {
         Ok(registration)
     }
 
+    fn waited_on(&self) -> io::Result<Arc<OwnedFd>> {
+        let Some(duplicate) = &self.duplicate else {
+            return Ok(Arc::clone(&self.fd));
+        };
+        if let Some(made) = duplicate.get() {
+            return Ok(Arc::clone(made));
+        }
+        let made = Arc::new(self.fd.try_clone()?);
+        Ok(Arc::clone(duplicate.get_or_init(|| made)))
+    }
+
     /// Has the kernel forget those where nobody waits, until somebody does.
     pub(super) fn release(&self) {
         // Whoever holds the lock is about to wait.
         let Ok(mut list) = self.list.try_write() else {
             return;
         };
-        // All who wait hold the one they wait at, and nobody can get one now.
-        let unused = |it: &mut Arc<Registration>| Arc::strong_count(it) == 1 && it.release();
-        let unused: Vec<_> = list.extract_if(.., unused).collect();
-        drop(list);
-        // Not under the lock: a waker that was left there may do anything when it is dropped.
-        drop(unused);
+        // All who wait hold the one they wait at, and nobody can get one now. It is dropped under the
+        // lock: whoever gets that next registers the descriptor again, which the kernel refuses until it
+        // has forgotten it. Nobody waits there, so no waker is dropped with it.
+        list.retain_mut(|it| Arc::get_mut(it).is_none_or(|it| !it.release()));
     }
 }
 
@@ -113,7 +119,7 @@ impl Registration {
     }
 
     /// Has the kernel forget it, or says that it is to be dropped for that. Nobody waits there.
-    fn release(&self) -> bool {
+    fn release(&mut self) -> bool {
         match self {
             // It keeps its runtime's thread, so it stays.
             Self::Pool(slot) => {
@@ -208,5 +214,43 @@ mod tests {
     async fn the_kernel_is_not_told_to_forget_where_somebody_waits() {
         not_while_somebody_waits(Driver::Pool).await;
         not_while_somebody_waits(Driver::AsyncFd).await;
+    }
+
+    /// What one thread has given up is registered by the next one at once.
+    fn given_up_and_taken_at_a_time(driver: Driver) {
+        let queue = queue("at-a-time", driver);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        let runtime = runtime.unwrap();
+        let queue = Arc::new(queue);
+        for direction in [Direction::Read, Direction::Write] {
+            let (done, all) = std::sync::mpsc::channel();
+            for _ in 0..4 {
+                let (queue, handle, done) =
+                    (Arc::clone(&queue), runtime.handle().clone(), done.clone());
+                std::thread::spawn(move || {
+                    let _runtime = handle.enter();
+                    let list = list(&queue, direction);
+                    for _ in 0..20_000 {
+                        drop(list.current().unwrap());
+                        list.release();
+                    }
+                    done.send(()).unwrap();
+                });
+            }
+            drop(done);
+            for _ in 0..4 {
+                let limit = Duration::from_secs(30);
+                all.recv_timeout(limit).expect("it is always registered");
+            }
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_given_up_can_be_registered_at_once() {
+        given_up_and_taken_at_a_time(Driver::Pool);
+        given_up_and_taken_at_a_time(Driver::AsyncFd);
     }
 }
