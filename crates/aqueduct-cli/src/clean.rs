@@ -9,6 +9,8 @@ use aqueduct::mark::is_marked;
 use aqueduct::{mq, unix};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use serde::Serialize;
 
 use crate::cli::CleanArgs;
@@ -183,9 +185,11 @@ fn left_by_tour(thing: &Thing) -> bool {
     }
 }
 
+/// One that a tour has made whose process is gone.
 fn is_tour_queue(name: &str) -> bool {
-    name.strip_prefix('/')
-        .is_some_and(|it| it.starts_with(TOUR))
+    let pid = name.strip_prefix('/').and_then(|it| it.strip_prefix(TOUR));
+    let pid = pid.and_then(|it| it.parse().ok()).filter(|it| *it > 0);
+    pid.is_some_and(|it| kill(Pid::from_raw(it), None) == Err(Errno::ESRCH))
 }
 
 /// Removes the directory of a tour behind the last thing in it.

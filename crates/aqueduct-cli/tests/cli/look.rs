@@ -321,12 +321,17 @@ fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
         return;
     }
     let aqueduct = namespace::aqueduct;
+    // No process has more than PID_MAX_LIMIT, proc_pid_max(5).
+    let killed = "aqueduct-tour-4194305";
+    let running = format!("aqueduct-tour-{}", std::process::id());
     for (name, message) in [
         ("/orphan", None),
         ("/waiting", Some("hi")),
         ("/used", None),
-        ("/aqueduct-tour-1", Some("of a killed tour")),
-        ("/aqueduct-tour-used", None),
+        (format!("/{killed}").as_str(), Some("of a killed tour")),
+        ("/aqueduct-tour-4194306", None),
+        (format!("/{running}").as_str(), Some("of this process")),
+        ("/aqueduct-tour-notes", Some("of no tour")),
     ] {
         let create = [
             "mq",
@@ -348,7 +353,7 @@ fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
     }
     posix_queue("/theirs");
     let recv = start(&mut aqueduct(&["recv", "mq:/used"]));
-    let _tour = start(&mut aqueduct(&["recv", "mq:/aqueduct-tour-used"]));
+    let _tour = start(&mut aqueduct(&["recv", "mq:/aqueduct-tour-4194306"]));
     let list = || {
         let text = expect_text(run(&mut aqueduct(&["list", "--json"])), 0);
         let lines = text.lines().map(|it| serde_json::from_str(it).unwrap());
@@ -357,14 +362,16 @@ fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
     let mut things = Vec::new();
     until("it is open", || {
         things = list();
-        let used = ["mq:/used", "mq:/aqueduct-tour-used"];
+        let used = ["mq:/used", "mq:/aqueduct-tour-4194306"];
         used.iter().all(|it| find(&things, it)["state"] == "in use")
     });
     assert_eq!(holder(find(&things, "mq:/used"), &recv)["reads"], true);
     for (address, state, messages, ours) in [
         ("mq:/orphan", "orphaned", 0, true),
         ("mq:/waiting", "waiting", 1, true),
-        ("mq:/aqueduct-tour-1", "waiting", 1, true),
+        (format!("mq:/{killed}").as_str(), "waiting", 1, true),
+        (format!("mq:/{running}").as_str(), "waiting", 1, true),
+        ("mq:/aqueduct-tour-notes", "waiting", 1, true),
         ("mq:/theirs", "orphaned", 0, false),
     ] {
         let thing = find(&things, address);
@@ -378,9 +385,9 @@ fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
     let (stdout, said) = expect(run(&mut aqueduct(&["clean", "--yes"])), 0);
     assert_eq!(
         String::from_utf8(stdout).unwrap(),
-        "address\tremoved\nmq:/aqueduct-tour-1\tyes\nmq:/orphan\tyes\n"
+        format!("address\tremoved\nmq:/{killed}\tyes\nmq:/orphan\tyes\n")
     );
-    assert!(said.contains("1 with messages in them"), "{said}");
+    assert!(said.contains("3 with messages in them"), "{said}");
     assert!(
         said.contains("1 orphaned that Aqueduct has not made"),
         "{said}"
@@ -389,12 +396,16 @@ fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
         .iter()
         .map(|it| it["address"].as_str().unwrap().to_owned())
         .collect();
-    let expected = [
-        "mq:/aqueduct-tour-used",
+    let running = format!("mq:/{running}");
+    let mut expected = [
+        "mq:/aqueduct-tour-4194306",
+        running.as_str(),
+        "mq:/aqueduct-tour-notes",
         "mq:/theirs",
         "mq:/used",
         "mq:/waiting",
     ];
+    expected.sort_unstable();
     assert_eq!(left, expected);
 }
 

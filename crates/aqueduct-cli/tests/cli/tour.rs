@@ -101,13 +101,30 @@ fn a_tour_that_is_stopped_fails_and_leaves_nothing_behind() {
     });
 }
 
-/// A tour and all that it has started, killed and reaped however the test ends.
-struct Group(Child);
+/// A tour and all that it has started, killed and reaped, and its queue removed, however the test ends.
+struct Group {
+    leader: Child,
+    reaped: bool,
+}
+
+impl Group {
+    /// Kills the tour alone.
+    fn kill(&mut self) {
+        self.leader.kill().unwrap();
+        self.leader.wait().unwrap();
+        self.reaped = true;
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(-(self.0.id() as i32)), Signal::SIGKILL);
-        let _ = self.0.wait();
+        let pid = self.leader.id();
+        // After that the number may be another's.
+        if !self.reaped {
+            let _ = kill(Pid::from_raw(-(pid as i32)), Signal::SIGKILL);
+            let _ = self.leader.wait();
+        }
+        let _ = nix::mqueue::mq_unlink(format!("/aqueduct-tour-{pid}").as_str());
     }
 }
 
@@ -124,7 +141,10 @@ fn a_tour_that_is_killed_leaves_no_process_and_its_files_to_clean() {
         let mut tour = aqueduct(&["tour"]);
         tour.env("TMPDIR", dir.path("")).stdin(Stdio::null());
         tour.stdout(stdout).stderr(stderr).process_group(0);
-        let mut group = Group(tour.spawn().unwrap());
+        let mut group = Group {
+            leader: tour.spawn().unwrap(),
+            reaped: false,
+        };
         drop(tour);
         let (tx, rx) = channel();
         thread::spawn(move || {
@@ -134,9 +154,8 @@ fn a_tour_that_is_killed_leaves_no_process_and_its_files_to_clean() {
             let _ = tx.send((count, out));
         });
         let (count, _out) = rx.recv_timeout(8 * DEADLINE).expect("it goes on");
-        group.0.kill().unwrap();
+        group.kill();
         assert_eq!(count, lines, "it was killed before its end");
-        group.0.wait().unwrap();
 
         let (tx, rx) = channel();
         thread::spawn(move || tx.send(io::read_to_string(err)));
@@ -145,7 +164,6 @@ fn a_tour_that_is_killed_leaves_no_process_and_its_files_to_clean() {
             gone.is_ok(),
             "a process is left of a tour killed after {lines} lines"
         );
-        let _ = nix::mqueue::mq_unlink(format!("/aqueduct-tour-{}", group.0.id()).as_str());
         until("its files are removed", || {
             run(&mut aqueduct(&[
                 "clean",
