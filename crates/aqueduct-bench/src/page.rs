@@ -190,7 +190,8 @@ fn chart(bars: &[Bar<'_>], unit: &str) -> String {
     );
     let step = tick(end);
     for at in (0..)
-        .map(|n| f64::from(n) * step)
+        // Three steps of 0.2 are 0.6000000000000001.
+        .map(|n| (f64::from(n) * step * 1e9).round() / 1e9)
         .take_while(|it| *it <= end)
     {
         let _ = write!(
@@ -317,6 +318,18 @@ mod tests {
             svg.contains(&width(1.0)) && svg.contains(&width(0.5)),
             "{svg}"
         );
+    }
+
+    #[test]
+    fn marks_are_as_short_as_they_can_be() {
+        let bar = Bar {
+            name: "raw/x".to_owned(),
+            class: "raw",
+            value: Spread::of([0.7]).unwrap(),
+            more: String::new(),
+        };
+        let svg = chart(&[bar], "us");
+        assert!(svg.contains(">0.6</text>"), "{svg}");
     }
 
     #[test]

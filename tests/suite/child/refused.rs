@@ -167,8 +167,8 @@ async fn each_error_says_what_it_is_about_and_what_to_do() {
     use io::ErrorKind as Kind;
 
     let mut long = sh("true");
-    // MAX_ARG_STRLEN, execve(2): 32 pages.
-    long.arg("x".repeat(64 << 12));
+    // MAX_ARG_STRLEN, execve(2): 32 pages, which have up to 64 KiB.
+    long.arg("x".repeat(64 << 16));
     says(
         long.spawn().unwrap_err(),
         Kind::ArgumentListTooLong,

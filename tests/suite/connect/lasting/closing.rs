@@ -16,7 +16,7 @@ use tokio_test::task::Spawn;
 
 use super::reconnecting;
 use crate::connect::dir;
-use crate::support::{Log, deadline};
+use crate::support::{DEADLINE, Log, deadline};
 
 /// An end that is being closed, and its peer, a plain socket that has read nothing.
 async fn parting(address: &Endpoint, listener: &StdListener) -> (Closing, StdStream) {
@@ -58,6 +58,7 @@ async fn an_end_that_has_begun_to_close_takes_nothing_more() {
     assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     let error = deadline(outgoing.send("late".into())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    peer.set_read_timeout(Some(DEADLINE)).expect("an option");
     let mut read = String::new();
     peer.read_to_string(&mut read).expect("it is read");
     assert_eq!(read, "one\n");
