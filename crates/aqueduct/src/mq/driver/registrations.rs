@@ -237,6 +237,8 @@ mod tests {
                         drop(list.current().unwrap());
                         list.release();
                     }
+                    // Not after the test's end: it is to be unlinked before that.
+                    drop(queue);
                     done.send(()).unwrap();
                 });
             }
