@@ -11,7 +11,7 @@ use aqueduct::frame::{FrameError, Framing};
 use aqueduct::unix::MessageError;
 use aqueduct::{tcp, unix};
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, future};
 use tempfile::TempDir;
 
 use super::{dir, options, unserved};
@@ -303,6 +303,56 @@ async fn a_message_let_in_between_two_connections_is_refused_alone() {
         }
         assert_eq!(outgoing.broken_connections(), 0);
     }
+}
+
+/// More than its buffers hold, and less than makes a sender wait.
+#[tokio::test]
+async fn packets_let_in_between_two_connections_come_once_each_though_there_is_room_for_few() {
+    const PACKETS: u32 = 8000;
+    let dir = dir();
+    let address = unserved("unixpacket", &dir);
+    let options = reconnecting(Framing::length());
+    let incoming = options.open_receiver(&address).await.expect("it is opened");
+    let outgoing = deadline(options.open_sender(&address)).await;
+    let mut outgoing = outgoing.expect("it is opened");
+    drop(incoming);
+    let too_long = Bytes::from(vec![b'.'; 4 << 20]);
+    let let_in = async {
+        loop {
+            outgoing.flush().await.expect("nothing is to be sent");
+            // Refused at once as long as there is a connection.
+            if outgoing.start_send_unpin(too_long.clone().into()).is_ok() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline(let_in).await;
+    let packet = |n: u32| Bytes::copy_from_slice(&n.to_le_bytes());
+    for n in 0..PACKETS {
+        let taken = outgoing.start_send_unpin(packet(n).into());
+        taken.expect("there is no connection that could refuse it");
+    }
+    let mut incoming = open_again(&options, &address).await;
+    let send = async {
+        let error = outgoing.flush().await.unwrap_err();
+        assert!(MessageError::of(&error).is_some(), "{error}");
+        let sent = outgoing.send(packet(PACKETS).into()).await;
+        sent.expect("it is sent");
+    };
+    let receive = async {
+        let mut came = Vec::new();
+        while came.len() <= PACKETS as usize {
+            let message = incoming.next().await.expect("it comes");
+            let body = message.expect("it is whole").into_body();
+            came.push(u32::from_le_bytes(body[..].try_into().expect("four bytes")));
+        }
+        // Those of two connections may overtake each other.
+        came.sort_unstable();
+        came
+    };
+    let ((), came) = deadline(future::join(send, receive)).await;
+    assert!(came.into_iter().eq(0..=PACKETS));
 }
 
 /// Such that a write takes a part of one, and more than one.

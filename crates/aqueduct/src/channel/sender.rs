@@ -166,8 +166,8 @@ impl<T> Sender<T> {
             turn
         })
         .await;
-        let mut frame = Some(self.open_sink()?.encode(item)?);
         self.turn.moved();
+        let mut frame = Some(self.open_sink()?.encode(item)?);
         if let Some(shared) = &self.coalesced {
             poll_fn(|cx| shared.poll_send(cx, &mut frame)).await?;
         }

@@ -27,7 +27,7 @@ impl Decode<String> for Text {
     }
 
     fn decode_borrowed(&self, body: &[u8]) -> Result<String, BoxError> {
-        Ok(str::from_utf8(body)?.to_owned())
+        Ok(String::from_utf8(body.to_owned())?)
     }
 
     fn borrows(&self) -> bool {

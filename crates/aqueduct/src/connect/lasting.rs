@@ -55,6 +55,8 @@ pub(super) struct Lasting {
     /// Messages that the system has not wholly taken, in order.
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
+    /// The connection was not given all that is kept: what comes now waits behind that.
+    behind: bool,
     /// How many connections in a row have taken nothing.
     fruitless: u32,
     /// How many peers in a row have ended their direction before anything was sent.
@@ -82,6 +84,7 @@ impl Lasting {
             state: first.map_or(State::Idle, State::Up),
             kept: VecDeque::new(),
             kept_bytes: 0,
+            behind: false,
             fruitless: 0,
             unused: 0,
             broken: Arc::default(),
@@ -148,6 +151,7 @@ impl Lasting {
     /// Gives a new connection what the last one has not taken. An error: a message is refused, which
     /// was let in while there was no connection to ask.
     fn give_kept(&mut self, link: &mut Link) -> io::Result<()> {
+        self.behind = false;
         let mut refusal = Ok(());
         let mut at = 0;
         while let Some(body) = self.kept.get(at) {
@@ -157,8 +161,11 @@ impl Lasting {
                     self.kept.remove(at);
                     refusal = Err(error);
                 }
-                // It is broken already, which the next use of it finds.
-                Err(_) => break,
+                // The rest, and what comes behind it, goes to the next one.
+                Err(_) => {
+                    self.behind = true;
+                    break;
+                }
                 Ok(()) => at += 1,
             }
         }
@@ -284,8 +291,9 @@ impl Sink<Message> for Lasting {
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
         let body = message.into_body();
         let len = body.len();
+        let behind = self.behind;
         let given = match &mut self.state {
-            State::Up(link) => link.give(body.clone()),
+            State::Up(link) if !behind => link.give(body.clone()),
             State::Parting(_) | State::Over => Err(io::ErrorKind::BrokenPipe.into()),
             _ => Ok(()),
         };

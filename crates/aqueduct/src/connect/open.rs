@@ -9,7 +9,7 @@ use crate::blocking::{BlockingReader, BlockingWriter};
 use crate::child::Command;
 use crate::endpoint::{self, Endpoint};
 use crate::fifo::{self, ReaderGone, SharedSender};
-use crate::frame::{FramedWrite, Framing, PIPE_CHUNK, Pace};
+use crate::frame::{FramedWrite, Framing, Pace};
 use crate::latency::Polled;
 use crate::mq::{self, Priority, Queue};
 use crate::{pipe, stdio};
@@ -317,7 +317,7 @@ impl Options {
                 // As for the receiver; and where the last reader of a FIFO has gone.
                 Err(_) => {
                     let writer = BlockingWriter::new(fd).map_err(failed)?;
-                    Outgoing::frames(FramedWrite::new(writer, framing).with_chunk(PIPE_CHUNK))
+                    Outgoing::frames(FramedWrite::new(writer, framing).with_pace(Pace::pipe()))
                 }
             },
             Found::Queue(_) => {

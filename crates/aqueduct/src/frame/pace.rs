@@ -107,7 +107,7 @@ impl Pace {
     #[inline]
     pub(super) fn moved(&mut self, bytes: usize) {
         if let Some(turns) = &mut self.turns {
-            turns.moved += bytes;
+            turns.moved = turns.moved.saturating_add(bytes);
         }
     }
 
@@ -120,7 +120,7 @@ impl Pace {
     }
 }
 
-/// For sockets and files: always 64 KiB.
+/// For sockets and files: always 64 KiB, up to 1 MiB of a large frame.
 impl Default for Pace {
     fn default() -> Self {
         Self::fixed(DEFAULT_CHUNK)

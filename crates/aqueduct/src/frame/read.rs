@@ -89,8 +89,9 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
         }
     }
 
-    /// Sets how many bytes one read takes at most: at least 1; 64 KiB by default. From 64 KiB on a
-    /// read takes more, up to 1 MiB, where it is all one frame.
+    /// Sets how many bytes one read takes at most: at least 1. 64 KiB by default, and from there
+    /// on a read takes more, up to 1 MiB, where it is all one frame; what `framed` of a pipe or FIFO returns
+    /// adapts, from [`PIPE_CHUNK`](super::PIPE_CHUNK) on.
     pub fn with_chunk(self, bytes: usize) -> Self {
         self.with_pace(Pace::fixed(bytes))
     }
@@ -177,24 +178,31 @@ where
             if self.state == State::Done {
                 return Poll::Ready(None);
             }
-            let io = Pin::new(&mut self.io);
-            let filled = D::poll_fill(&mut self.inbox, io, cx, self.pace.chunk, self.pace.step);
-            let Poll::Ready(filled) = filled else {
-                self.pace.waits();
-                return Poll::Pending;
-            };
-            match filled {
-                Ok(0) => self.state = State::Ended,
-                Ok(n) => {
-                    self.pace.moved(n);
-                    self.state = State::Decoding;
-                }
-                Err(e) => {
-                    self.state = State::Done;
-                    return Poll::Ready(Some(Err(e.into())));
-                }
+            if let Err(e) = ready!(self.poll_fill(cx)) {
+                return Poll::Ready(Some(Err(e.into())));
             }
         }
+    }
+
+    /// Reads once.
+    // Not for each frame: what is, stays small enough to be inlined.
+    #[inline(never)]
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let io = Pin::new(&mut self.io);
+        let filled = D::poll_fill(&mut self.inbox, io, cx, self.pace.chunk, self.pace.step);
+        let Poll::Ready(filled) = filled else {
+            self.pace.waits();
+            return Poll::Pending;
+        };
+        self.state = match filled {
+            Ok(0) => State::Ended,
+            Ok(n) => {
+                self.pace.moved(n);
+                State::Decoding
+            }
+            Err(_) => State::Done,
+        };
+        Poll::Ready(filled.map(|_| ()))
     }
 }
 

@@ -189,8 +189,8 @@ impl<W: AsyncWrite, E> FramedWrite<W, E> {
 
 impl<W, E> FramedWrite<W, E> {
     /// Sets how many bytes are gathered before they are written without a flush, and how many one
-    /// write takes at most: at least 1; 64 KiB by default. From 64 KiB on a write takes what there
-    /// is, up to 1 MiB.
+    /// write takes at most: at least 1. 64 KiB by default, and from there on a write takes what
+    /// there is, up to 1 MiB; what `framed` of a pipe or FIFO returns adapts, from [`PIPE_CHUNK`](super::PIPE_CHUNK) on.
     pub fn with_chunk(self, bytes: usize) -> Self {
         self.with_pace(Pace::fixed(bytes))
     }
@@ -266,6 +266,11 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
             };
             let Poll::Ready(written) = written else {
                 pace.waits();
+                // Frames are let in now: a stream of which something always waits would keep all that it
+                // has sent.
+                if unsent.buf.len() < pace.chunk {
+                    unsent.buf.compact();
+                }
                 return Poll::Pending;
             };
             unsent.failed = written.is_err();
@@ -381,5 +386,51 @@ where
         let this = self.get_mut();
         ready!(this.poll_write_below(cx, 1))?;
         Pin::new(&mut this.io).poll_shutdown(cx).map_err(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, SinkExt};
+
+    use super::*;
+
+    /// Takes all but a byte, and then nothing for once.
+    struct Behind(bool);
+
+    impl AsyncWrite for Behind {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0 = !self.0 && bytes.len() > 1;
+            if self.0 {
+                Poll::Ready(Ok(bytes.len() - 1))
+            } else {
+                Poll::Pending
+            }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_always_a_little_behind_makes_no_memory_grow() {
+        let mut sink = FramedWrite::new(Behind(false), Framing::length());
+        for _ in 0..1000 {
+            let fed = sink.feed(Bytes::from_static(&[7; 1000])).now_or_never();
+            fed.expect("there is room").unwrap();
+            assert!(sink.flush().now_or_never().is_none());
+        }
+        assert!(sink.unsent.buf.len() < 64, "{}", sink.unsent.buf.len());
+        let held = sink.unsent.buf.tail().capacity();
+        assert!(held < 8192, "{held}");
     }
 }

@@ -77,6 +77,8 @@ impl WriteBuf {
     #[cold]
     pub(super) fn rewind(&mut self, mark: Mark) {
         self.tail.truncate(mark.tail);
+        // An encoder may have cleared what was written in part.
+        self.sent = self.sent.min(self.tail.len());
         for (_, piece) in self.large.drain(mark.large..) {
             self.large_len -= piece.len();
         }
