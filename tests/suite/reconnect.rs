@@ -3,6 +3,7 @@
 mod own_ends;
 
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -246,4 +247,30 @@ async fn a_handshake_that_does_not_match_ends_it_with_that_error() {
         deadline(server).await.unwrap(),
         handshake::Error::Mismatch { .. }
     ));
+}
+
+#[tokio::test]
+async fn there_is_another_attempt_after_the_errors_that_are_said_and_no_others() {
+    let mut attempts = 0;
+    // By default it is the other way round.
+    let options = quick().retry_if(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    let mut client = options.connect(move || {
+        attempts += 1;
+        let kind = if attempts < 5 {
+            io::ErrorKind::PermissionDenied
+        } else {
+            io::ErrorKind::NotFound
+        };
+        async move { Err::<(FramedWrite<UnixStream>, FramedRead<UnixStream>), _>(kind.into()) }
+    });
+    let error = deadline(client.next()).await.unwrap().unwrap_err();
+    let Some(Error::GaveUp {
+        attempts: 5,
+        source,
+        ..
+    }) = Error::of(&error)
+    else {
+        panic!("{error:?}");
+    };
+    assert_eq!(source.kind(), io::ErrorKind::NotFound);
 }
