@@ -263,6 +263,23 @@ async fn a_message_over_the_limit_is_refused_and_the_end_goes_on() {
     assert_eq!(message.expect("it is whole").body(), "fine");
 }
 
+/// Has a message taken that is too long, once the connection is seen to have ended.
+async fn let_in_too_long(outgoing: &mut Outgoing) {
+    // For a packet, too.
+    let too_long = Bytes::from(vec![b'.'; 4 << 20]);
+    let let_in = async {
+        loop {
+            outgoing.flush().await.expect("nothing is to be sent");
+            // Refused at once as long as there is a connection.
+            if outgoing.start_send_unpin(too_long.clone().into()).is_ok() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline(let_in).await;
+}
+
 /// Whoever found room keeps it while it flushes, and the connection can end meanwhile.
 #[tokio::test]
 async fn a_message_let_in_between_two_connections_is_refused_alone() {
@@ -274,19 +291,7 @@ async fn a_message_let_in_between_two_connections_is_refused_alone() {
         let outgoing = deadline(options.open_sender(&address)).await;
         let mut outgoing = outgoing.expect("it is opened");
         drop(incoming);
-        // For a packet, too.
-        let too_long = Bytes::from(vec![b'.'; 4 << 20]);
-        let let_in = async {
-            loop {
-                outgoing.flush().await.expect("nothing is to be sent");
-                // Refused at once as long as there is a connection.
-                if outgoing.start_send_unpin(too_long.clone().into()).is_ok() {
-                    return;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        deadline(let_in).await;
+        let_in_too_long(&mut outgoing).await;
         for message in ["one", "two"] {
             let taken = outgoing.start_send_unpin(message.into());
             taken.expect("there is no connection that could refuse it");
@@ -316,18 +321,7 @@ async fn packets_let_in_between_two_connections_come_once_each_though_there_is_r
     let outgoing = deadline(options.open_sender(&address)).await;
     let mut outgoing = outgoing.expect("it is opened");
     drop(incoming);
-    let too_long = Bytes::from(vec![b'.'; 4 << 20]);
-    let let_in = async {
-        loop {
-            outgoing.flush().await.expect("nothing is to be sent");
-            // Refused at once as long as there is a connection.
-            if outgoing.start_send_unpin(too_long.clone().into()).is_ok() {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    deadline(let_in).await;
+    let_in_too_long(&mut outgoing).await;
     let packet = |n: u32| Bytes::copy_from_slice(&n.to_le_bytes());
     for n in 0..PACKETS {
         let taken = outgoing.start_send_unpin(packet(n).into());
