@@ -3,6 +3,7 @@
 mod coalesce;
 mod decoding;
 mod encoding;
+mod error;
 mod memory;
 #[cfg(test)]
 mod mock;
@@ -17,10 +18,9 @@ use std::time::Duration;
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 
-pub use self::memory::PAIR_CAPACITY;
+pub use self::error::Error;
 pub use self::receiver::Receiver;
-pub use self::sender::{DEFAULT_CLOSE_TIMEOUT, Permit, SCRATCH_KEPT, Sender};
-use crate::Error;
+pub use self::sender::{Permit, Sender};
 
 /// Both directions of a conversation: sends `Out`, receives `In`.
 ///

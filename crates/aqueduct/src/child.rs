@@ -58,12 +58,14 @@ mod exit;
 mod inherited;
 mod process;
 mod receiver;
+mod scheme;
 
 pub use self::command::Command;
 pub use self::error::Error;
 pub use self::inherited::inherited;
 pub use self::process::Child;
 pub use self::receiver::{DEFAULT_GRACE, Receiver, StreamEnd};
+pub(crate) use self::scheme::SCHEME;
 
 /// Of what is told through `tracing`.
 const TARGET: &str = "aqueduct::child";

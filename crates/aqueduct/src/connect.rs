@@ -30,15 +30,15 @@
 //! ```text
 //!  connect        ──>  Connection ──┬── channel(codec)  ──>  Channel<Out, In>
 //!  bind           ──>  Listener: Stream<Item = io::Result<Connection>>
-//!                                   ├── into_split()    ──>  (Outgoing, Incoming)
+//!                                   ├── into_split()    ──>  (MessageSender, MessageReceiver)
 //!                                   └── into_bytes()    ──>  AsyncRead + AsyncWrite
-//!  open_sender    ──>  Outgoing:   Sink<Message, Error = io::Error>      ── typed(codec) ──>  Sender<T>
-//!  open_receiver  ──>  Incoming: Stream<Item = io::Result<Message>>      ── typed(codec) ──>  Receiver<T>
+//!  open_sender    ──>  MessageSender:   Sink<Message, Error = io::Error>      ── typed(codec) ──>  Sender<T>
+//!  open_receiver  ──>  MessageReceiver: Stream<Item = io::Result<Message>>      ── typed(codec) ──>  Receiver<T>
 //! ```
 //!
 //! A [`Message`] is a frame and what its mechanism tells of it, such as a queue's priority. Who
-//! needs frames alone turns an end into one half of the waist with [`Incoming::into_frames`] and
-//! [`Outgoing::into_frames`].
+//! needs frames alone turns an end into one half of the waist with [`MessageReceiver::into_frames`] and
+//! [`MessageSender::into_frames`].
 //!
 //! # Who starts first
 //!
@@ -49,7 +49,7 @@
 //!
 //! - The receiving end of a FIFO ends when the last sender has gone (`?persist=true`: never); a
 //!   queue never ends, but as one direction of a pair; a connection ends when the peer has closed its sending half, or has died.
-//! - [`Outgoing`]'s `close` writes what was not written and ends that direction. So does dropping
+//! - [`MessageSender`]'s `close` writes what was not written and ends that direction. So does dropping
 //!   it, but for what was not written.
 //! - A program in `exec:` ends its direction when it closes its output or has exited: a process
 //!   that it leaves behind does not hold up the end for longer than
@@ -133,7 +133,7 @@
 //!     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
 //! });
 //!
-//! let mut client = address.open_channel::<String, String>(Text).await?;
+//! let mut client = address.connect().await?.channel::<String, String>(Text);
 //! client.send("hello".into()).await?;
 //! assert_eq!(client.recv().await.transpose()?, Some("HELLO".into()));
 //! client.close().await?;
@@ -148,42 +148,42 @@
 //! [`open_sender`]: Options::open_sender
 //! [`open_receiver`]: Options::open_receiver
 
+mod accept;
 pub(crate) mod activation;
+mod attached;
 mod byte_stream;
 mod clients;
 mod connection;
-mod descriptor;
-mod error;
+mod conversation;
+mod cut;
+mod endpoint;
 mod half;
-mod incoming;
 mod lasting;
+mod link;
 mod listener;
 mod message;
-mod open;
-mod outgoing;
-mod packets;
+mod open_error;
+mod options;
 mod pair;
 mod peer;
-mod queue;
+mod receiver;
 mod send_only;
-mod two_way;
-mod typed;
+mod sender;
+mod verbs;
 
+pub(crate) use self::accept::{Accept, Bound};
 pub use self::byte_stream::{ByteReader, ByteStream, ByteWriter};
-pub use self::clients::DEFAULT_MAX_CLIENTS;
 pub use self::connection::Connection;
-pub use self::descriptor::offer;
-pub use self::error::{Asked, DescriptorProblem, Error, Limit};
-pub(crate) use self::incoming::Frames;
-pub use self::incoming::Incoming;
-pub use self::lasting::DEFAULT_FAREWELL;
+pub(crate) use self::connection::MessageLink;
+pub(crate) use self::endpoint::{Asked, Mechanism, Opening, Served};
+pub use self::endpoint::{Endpoint, Scheme};
+pub(crate) use self::half::{BoxHalf, Half, Rest, Shared};
+pub(crate) use self::link::{Link, MessageSink};
 pub use self::listener::Listener;
 pub use self::message::Message;
-pub use self::open::Options;
-pub use self::outgoing::Outgoing;
-pub use self::pair::DEFAULT_REPLIES_WAIT;
-pub use self::peer::Peer;
-pub use self::send_only::DEFAULT_LINGER;
-
-#[cfg(doc)]
-use crate::Endpoint;
+pub use self::open_error::{OpenError, OpenErrorKind};
+pub use self::options::Options;
+pub use self::peer::{Credentials, Peer};
+pub use self::receiver::MessageReceiver;
+pub(crate) use self::receiver::{Frames, Inlet};
+pub use self::sender::MessageSender;

@@ -30,149 +30,64 @@
 //!   are errors that say what is allowed.
 //! - Printing an address and parsing it again gives the same [`Endpoint`].
 
-mod capabilities;
-mod error;
-mod escape;
-mod exec;
-mod fd;
-mod fifo;
-mod mq;
-mod nearest;
-mod path;
-mod printer;
-mod query;
-mod tcp;
-mod unix;
-
 use std::ffi::{OsStr, OsString};
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Formatter};
 use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
-pub use self::capabilities::{
-    Capabilities, Direction, EndOfStream, LargestMessage, Ordering, Sharing,
+use crate::address::Query;
+use crate::address::nearest::nearest;
+use crate::{child, fifo, inherited, mq, stdio, tcp, unix};
+
+pub use crate::address::{
+    AddressError, AddressProblem, Capabilities, Direction, EndOfStream, LargestMessage, Ordering,
+    Sharing,
 };
-pub use self::error::{AddressError, AddressProblem};
-pub use self::exec::Exec;
-pub use self::fd::Fd;
-pub use self::fifo::Fifo;
-pub use self::mq::Mq;
-pub use self::tcp::Tcp;
-pub use self::unix::{Unix, UnixName};
+pub use crate::connect::{Endpoint, Scheme};
 
-use self::printer::Printer;
-use self::query::Query;
-
-/// A parsed address: where messages come from or go to. The [module](self) has the grammar.
-///
-/// With the feature `serde` an endpoint is read from and written as its address.
-///
-/// # Examples
-///
-/// ```
-/// use aqueduct::Endpoint;
-///
-/// let endpoint: Endpoint = "fifo:///run/app/jobs?mode=620".parse()?;
-/// let Endpoint::Fifo(fifo) = &endpoint else { unreachable!() };
-/// assert_eq!(fifo.path().to_str(), Some("/run/app/jobs"));
-/// assert_eq!(fifo.mode(), Some(0o620));
-/// assert_eq!(endpoint.to_string(), "fifo:/run/app/jobs?mode=0620");
-/// # Ok::<(), aqueduct::AddressError>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// `fifo:/path`: a named FIFO.
-    Fifo(Fifo),
-    /// `mq:/name`: a POSIX message queue.
-    Mq(Mq),
-    /// `unix:/path`, `unix:@name`: a Unix stream socket.
-    Unix(Unix),
-    /// `unixpacket:/path`, `unixpacket:@name`: a Unix socket that keeps message boundaries.
-    UnixPacket(Unix),
-    /// `tcp://host:port`: a TCP socket.
-    Tcp(Tcp),
-    /// `fd:N`: an inherited descriptor.
-    Fd(Fd),
-    /// `stdio:`: standard input and output.
-    Stdio,
-    /// `exec:program arg …`: a child process.
-    Exec(Exec),
-}
-
-/// Every scheme, with the options that it takes.
-const SCHEMES: [(&str, &[&str]); 8] = [
-    ("exec", &[]),
-    ("fd", &[]),
-    ("fifo", Fifo::OPTIONS),
-    ("mq", Mq::OPTIONS),
-    ("stdio", &[]),
-    ("tcp", Tcp::OPTIONS),
-    ("unix", Unix::OPTIONS),
-    ("unixpacket", Unix::OPTIONS),
+/// Every scheme, in alphabetical order: a new one is a line here.
+const SCHEMES: &[&Scheme] = &[
+    &child::SCHEME,
+    &inherited::SCHEME,
+    &fifo::SCHEME,
+    &mq::SCHEME,
+    &stdio::SCHEME,
+    &tcp::SCHEME,
+    &unix::STREAM,
+    &unix::PACKET,
 ];
-const NAMES: [&str; 8] = {
-    let mut names = [""; 8];
+
+static NAMES: [&str; SCHEMES.len()] = {
+    let mut names = [""; SCHEMES.len()];
     let mut i = 0;
     while i < names.len() {
-        names[i] = SCHEMES[i].0;
+        names[i] = SCHEMES[i].name;
         i += 1;
     }
     names
 };
 
 impl Endpoint {
-    /// The scheme of the address, such as `fifo`.
-    pub fn scheme(&self) -> &'static str {
-        match self {
-            Self::Fifo(_) => "fifo",
-            Self::Mq(_) => "mq",
-            Self::Unix(_) => "unix",
-            Self::UnixPacket(_) => "unixpacket",
-            Self::Tcp(_) => "tcp",
-            Self::Fd(_) => "fd",
-            Self::Stdio => "stdio",
-            Self::Exec(_) => "exec",
-        }
-    }
-
-    /// What the mechanism can do: direction, boundaries, ordering, end of stream, limits, sharing.
-    pub fn capabilities(&self) -> Capabilities {
-        Capabilities::of(self)
+    /// Every scheme that there is, in alphabetical order.
+    pub fn schemes() -> &'static [&'static Scheme] {
+        SCHEMES
     }
 
     fn parse(address: &[u8]) -> Result<Self, AddressProblem> {
         let Some(colon) = memchr::memchr(b':', address) else {
             return Err(no_scheme(address));
         };
-        let (scheme, rest) = (&address[..colon], &address[colon + 1..]);
-        let Some(&(scheme, allowed)) = SCHEMES.iter().find(|it| it.0.as_bytes() == scheme) else {
-            return Err(unknown_scheme(address, scheme, rest));
+        let (name, rest) = (&address[..colon], &address[colon + 1..]);
+        let Some(scheme) = SCHEMES.iter().find(|it| it.name.as_bytes() == name) else {
+            return Err(unknown_scheme(address, name, rest));
         };
         let rest = rest.strip_prefix(b"//").unwrap_or(rest);
         let (rest, options) = match memchr::memchr(b'?', rest) {
             Some(at) => (&rest[..at], &rest[at + 1..]),
             None => (rest, &[][..]),
         };
-        let query = Query::parse(scheme, allowed, options)?;
-        Ok(match scheme {
-            "fifo" => Self::Fifo(Fifo::parse(rest, &query)?),
-            "mq" => Self::Mq(Mq::parse(rest, &query)?),
-            "unix" => Self::Unix(Unix::parse(rest, &query)?),
-            "unixpacket" => Self::UnixPacket(Unix::parse(rest, &query)?),
-            "tcp" => Self::Tcp(Tcp::parse(rest, &query)?),
-            "fd" => Self::Fd(Fd::parse(rest)?),
-            "exec" => Self::Exec(Exec::parse(rest)?),
-            // "stdio", the last one in the table.
-            _ if rest.is_empty() => Self::Stdio,
-            _ => {
-                return Err(AddressProblem::InvalidPart {
-                    part: "rest",
-                    value: String::from_utf8_lossy(rest).into_owned(),
-                    expected: "empty, since the address is no more than \"stdio:\"",
-                });
-            }
-        })
+        let query = Query::parse(scheme.name, scheme.options, options)?;
+        Ok(Self::from_parts(scheme, (scheme.parse)(rest, &query)?))
     }
 }
 
@@ -200,52 +115,6 @@ impl TryFrom<OsString> for Endpoint {
 
     fn try_from(address: OsString) -> Result<Self, AddressError> {
         Self::try_from(address.as_os_str())
-    }
-}
-
-impl Display for Endpoint {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mut printer = Printer::default();
-        match self {
-            Self::Fifo(fifo) => fifo.print(&mut printer),
-            Self::Mq(mq) => mq.print(&mut printer),
-            Self::Unix(unix) | Self::UnixPacket(unix) => unix.print(&mut printer),
-            Self::Tcp(tcp) => tcp.print(&mut printer),
-            Self::Fd(fd) => fd.print(&mut printer),
-            Self::Stdio => {}
-            Self::Exec(exec) => exec.print(&mut printer),
-        }
-        f.pad(&printer.finish(self.scheme(), matches!(self, Self::Tcp(_))))
-    }
-}
-
-impl From<Fifo> for Endpoint {
-    fn from(fifo: Fifo) -> Self {
-        Self::Fifo(fifo)
-    }
-}
-
-impl From<Mq> for Endpoint {
-    fn from(mq: Mq) -> Self {
-        Self::Mq(mq)
-    }
-}
-
-impl From<Tcp> for Endpoint {
-    fn from(tcp: Tcp) -> Self {
-        Self::Tcp(tcp)
-    }
-}
-
-impl From<Fd> for Endpoint {
-    fn from(fd: Fd) -> Self {
-        Self::Fd(fd)
-    }
-}
-
-impl From<Exec> for Endpoint {
-    fn from(exec: Exec) -> Self {
-        Self::Exec(exec)
     }
 }
 
@@ -282,7 +151,7 @@ fn no_scheme(address: &[u8]) -> AddressProblem {
     let nearest = match &*address {
         "-" => Some("stdio:".to_owned()),
         path if path.contains('/') => Some(format!("fifo:{path}")),
-        word => nearest::scheme(word, &NAMES).map(|scheme| format!("{scheme}:")),
+        word => nearest_scheme(word).map(|scheme| format!("{scheme}:")),
     };
     AddressProblem::NoScheme {
         allowed: &NAMES,
@@ -297,13 +166,21 @@ fn unknown_scheme(address: &[u8], scheme: &[u8], rest: &[u8]) -> AddressProblem 
     } else if !rest.is_empty() && rest.iter().all(u8::is_ascii_digit) {
         Some(format!("tcp://{}", String::from_utf8_lossy(address)))
     } else {
-        nearest::scheme(&scheme, &NAMES).map(str::to_owned)
+        nearest_scheme(&scheme).map(str::to_owned)
     };
     AddressProblem::UnknownScheme {
         scheme: scheme.into_owned(),
         allowed: &NAMES,
         nearest,
     }
+}
+
+/// The scheme that `word` most likely stands for.
+fn nearest_scheme(word: &str) -> Option<&'static str> {
+    let synonym = SCHEMES.iter().find(|it| it.synonyms.contains(&word));
+    synonym
+        .map(|it| it.name)
+        .or_else(|| nearest(word, NAMES.iter().copied()))
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ mod name;
 mod open;
 mod receiver;
 mod returning;
+mod scheme;
 mod sender;
 mod shared;
 mod watch;
@@ -47,6 +48,7 @@ pub use self::error::Error;
 pub use self::name::PathState;
 pub use self::open::{DEFAULT_MODE, OpenOptions, ReaderGone, VANISH_GRACE};
 pub use self::receiver::Receiver;
+pub(crate) use self::scheme::SCHEME;
 pub use self::sender::Sender;
 pub use self::shared::{DEFAULT_HIGH_WATER, PIPE_BUF, SharedSender};
 

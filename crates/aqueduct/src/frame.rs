@@ -9,7 +9,7 @@
 //! ```
 //!
 //! These two forms are the narrow waist of the crate. Whatever is such a `Stream` or `Sink` can
-//! carry a [`Sender`](crate::Sender), a [`Receiver`](crate::Receiver) or a
+//! carry a [`Sender`](crate::Sender), a [`Receiver`](crate::channel::Receiver) or a
 //! [`Channel`](crate::Channel), also if it comes from outside the crate.
 //!
 //! # Which framing
@@ -45,7 +45,6 @@ mod error;
 mod framing;
 mod inbox;
 mod pace;
-mod pipe;
 mod read;
 mod slabs;
 mod write;
@@ -61,8 +60,9 @@ use futures_sink::Sink;
 pub use self::decode::FrameDecoder;
 pub use self::error::{FrameError, Missing};
 pub use self::framing::Framing;
+#[cfg(test)]
+pub(crate) use self::pace::PIPE_CHUNK;
 pub(crate) use self::pace::Pace;
-pub use self::pipe::PIPE_CHUNK;
 pub use self::read::FramedRead;
 pub(crate) use self::read::Lend;
 pub(crate) use self::slabs::Slabs;

@@ -12,11 +12,11 @@
 //! | a program to start and talk to | [`child`] |
 //! | bytes to cut into messages | [`frame`] |
 //! | messages of a type of yours | [`Sender`], [`Receiver`], [`Channel`] with a [`codec`] |
-//! | a service to run | [`serve`](mod@serve), [`handshake`] |
+//! | a service to run | [`service`], [`handshake`] |
 //! | a server that comes and goes | [`Reconnect`] |
 //! | to know what a mechanism promises | [`contract`] |
 //! | messages to move from one address to another | [`relay`] |
-//! | to tell what this library has made, and left behind | [`mark`] |
+//! | to tell what this library has made, and left behind | [`is_marked`] |
 //!
 //! # How it fits together
 //!
@@ -50,45 +50,38 @@
 //! Linux.
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-mod accept;
-mod backoff;
-mod blocking;
+mod address;
 mod channel;
 pub mod child;
 pub mod codec;
 pub mod connect;
 pub mod contract;
-mod drain;
 pub mod endpoint;
-mod error;
-pub mod fd;
 pub mod fifo;
 pub mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod handshake;
-pub mod latency;
-pub mod mark;
+pub mod inherited;
+mod io;
 pub mod mq;
 pub mod pipe;
 pub mod reconnect;
 pub mod record;
 pub mod relay;
-pub mod serve;
-mod source;
+pub mod service;
 pub mod stdio;
-mod sys;
 pub mod tcp;
 pub mod unix;
 
 pub use bytes;
-pub use channel::{
-    Channel, DEFAULT_CLOSE_TIMEOUT, PAIR_CAPACITY, Permit, Receiver, SCRATCH_KEPT, Sender,
-};
+pub use channel::{Channel, Error, Permit, Receiver, Sender};
+pub use connect::{OpenError, OpenErrorKind};
 pub use endpoint::{AddressError, AddressProblem, Endpoint};
-pub use error::Error;
+pub use io::Polled;
+pub use io::mark::is_marked;
 pub use reconnect::Reconnect;
-pub use serve::serve;
+pub use service::serve;
 
 #[cfg(all(test, not(miri)))]
 use aqueduct_watchdog as _;

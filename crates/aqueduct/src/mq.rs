@@ -107,13 +107,16 @@ mod framed;
 mod info;
 mod limits;
 mod link;
+
 pub(crate) mod list;
 mod message;
+mod messages;
 mod name;
 mod open;
 mod queue;
 mod receiver;
 mod refusal;
+mod scheme;
 mod sender;
 mod unlink;
 mod usage;
@@ -133,6 +136,7 @@ pub use name::{MAX_NAME, NameProblem, check_name};
 pub use open::{DEFAULT_MODE, OpenOptions};
 pub use queue::Queue;
 pub use receiver::Receiver;
+pub(crate) use scheme::{SCHEME, receive_from, send_to};
 pub use sender::Sender;
 pub use unlink::unlink;
 

@@ -43,6 +43,7 @@
 
 mod capacity;
 mod error;
+mod framed;
 mod log;
 mod open;
 pub mod packet;
@@ -55,7 +56,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
-use crate::fd::{self, Access, Kind};
+use crate::io::fd::{self, Access, Kind};
 
 pub use error::{Error, Subject};
 pub use open::OpenOptions;

@@ -1,13 +1,13 @@
 //! Moving messages from one end to another, whatever the two are.
 //!
-//! A [`Relay`] takes a message from an [`Incoming`] only when the [`Outgoing`] has room for it, so a
+//! A [`Relay`] takes a message from an [`MessageReceiver`] only when the [`MessageSender`] has room for it, so a
 //! slow receiver slows the sender down, and no more is in hand than the buffers of the two ends
 //! hold: of a byte stream one read and one write (64 KiB each), or one message if that is larger;
 //! of a queue or packet socket one message. Boundaries are kept, and priorities from queue to queue.
 //!
 //! # What is lost, and when
 //!
-//! - Told to stop, it delivers all that it has taken: [`Incoming::stop`] says what that is. So
+//! - Told to stop, it delivers all that it has taken: [`MessageReceiver::stop`] says what that is. So
 //!   nothing is lost over a restart between FIFOs, queues and Unix sockets; over TCP nothing if both
 //!   sides heed each other's end, as those of this crate do with
 //!   [`Options::reconnect`](crate::connect::Options::reconnect).
@@ -27,13 +27,13 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::connect::{Incoming, Message, Outgoing};
+use crate::connect::{Message, MessageReceiver, MessageSender};
 
 /// How long a relay that is told to stop has to deliver what it has taken: 10 s. Half of it, at
 /// most, is for senders to finish.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
-/// Moves messages from an [`Incoming`] to an [`Outgoing`]; see the [module](self).
+/// Moves messages from an [`MessageReceiver`] to an [`MessageSender`]; see the [module](self).
 ///
 /// # Examples
 ///
@@ -66,8 +66,8 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// ```
 #[must_use = "it does nothing until it is run"]
 pub struct Relay<'a> {
-    incoming: Incoming,
-    outgoing: Outgoing,
+    incoming: MessageReceiver,
+    outgoing: MessageSender,
     grace: Duration,
     idle: Option<Duration>,
     tap: Option<Tap<'a>>,
@@ -122,7 +122,7 @@ enum Event {
 
 impl<'a> Relay<'a> {
     /// A relay with the default limits.
-    pub fn new(incoming: Incoming, outgoing: Outgoing) -> Self {
+    pub fn new(incoming: MessageReceiver, outgoing: MessageSender) -> Self {
         Self {
             incoming,
             outgoing,

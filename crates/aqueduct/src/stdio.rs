@@ -30,6 +30,8 @@
 //! # Ok(()) }
 //! ```
 
+mod scheme;
+
 use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -38,9 +40,11 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-use crate::blocking::{BlockingReader, BlockingWriter};
-use crate::fd::Kind;
+use crate::io::blocking::{BlockingReader, BlockingWriter};
+use crate::io::fd::Kind;
 use crate::pipe;
+
+pub(crate) use self::scheme::SCHEME;
 
 /// Standard input: see the [module](self).
 ///
@@ -200,7 +204,7 @@ mod tests {
         let theirs = input(reader.as_fd()).unwrap();
         assert!(matches!(theirs, Input::Pipe(_)));
         assert!(
-            !crate::fd::is_nonblocking(&reader).unwrap(),
+            !crate::io::fd::is_nonblocking(&reader).unwrap(),
             "the shared one stays blocking"
         );
         writer.write_all(b"hi").unwrap();

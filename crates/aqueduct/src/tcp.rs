@@ -29,6 +29,7 @@ mod connect;
 mod error;
 mod keepalive;
 mod listener;
+mod scheme;
 
 use tokio::net::TcpStream;
 
@@ -39,7 +40,8 @@ pub use self::connect::{
 pub use self::error::Error;
 pub use self::keepalive::Keepalive;
 pub use self::listener::{BindOptions, DEFAULT_BACKLOG, Listener};
-pub use crate::drain::close;
+pub(crate) use self::scheme::{SCHEME, serve};
+pub use crate::io::drain::close;
 
 /// Binds and listens with the default [`BindOptions`].
 ///

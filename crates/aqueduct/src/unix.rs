@@ -52,7 +52,7 @@ mod error;
 pub(crate) mod halves;
 mod listener;
 mod lock;
-mod message_error;
+mod scheme;
 pub mod seqpacket;
 mod stale;
 
@@ -63,14 +63,15 @@ pub use self::bind::{BindOptions, DEFAULT_BACKLOG, DEFAULT_MODE};
 pub use self::connect::{
     ConnectOptions, DEFAULT_CONNECT_TIMEOUT, FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE,
 };
-pub use self::credentials::{Credentials, peer_credentials, peer_pidfd};
+pub use self::credentials::{peer_credentials, peer_pidfd};
 pub use self::descriptors::{DEFAULT_MAX_FDS, MAX_FDS, recv_with_fds, send_with_fds};
 pub use self::error::Error;
 pub use self::halves::{ReadHalf, WriteHalf, into_split};
 pub use self::listener::Listener;
-pub use self::message_error::MessageError;
+pub(crate) use self::scheme::{PACKET, STREAM, serve};
 pub use self::stale::{is_served, remove_stale};
-pub use crate::drain::close;
+pub use crate::connect::Credentials;
+pub use crate::io::drain::close;
 
 /// Binds and listens with the default [`BindOptions`].
 ///

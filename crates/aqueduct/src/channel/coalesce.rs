@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
 
-use super::DEFAULT_CLOSE_TIMEOUT;
+use super::sender::DEFAULT_CLOSE_TIMEOUT;
 use crate::frame::BoxFrameSink;
 
 /// Within so many turns of the flusher a task that Tokio made yield has its own: of those that yield

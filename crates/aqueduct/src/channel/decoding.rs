@@ -9,7 +9,7 @@ use futures_core::Stream;
 use tokio::io::AsyncRead;
 
 use super::receiver::Receiver;
-use crate::Error;
+use crate::channel::Error;
 use crate::codec::{BoxError, Decode};
 use crate::frame::{BoxFrameStream, FramedRead, Lend};
 

@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 
 use super::coalesce::{Coalesced, Shared};
 use super::sender::{SCRATCH_KEPT, Sender};
-use crate::Error;
+use crate::channel::Error;
 use crate::codec::{BoxError, Encode};
 use crate::frame::{BoxFrameSink, FramedWrite, NotQueued, QueueWith};
 

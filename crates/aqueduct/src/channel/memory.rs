@@ -9,13 +9,13 @@ use crate::channel::{Channel, Receiver, Sender};
 use crate::codec::Codec;
 
 /// How many frames each direction of [`Channel::pair`] holds before a sender waits: 16.
-pub const PAIR_CAPACITY: usize = 16;
+const PAIR_CAPACITY: usize = 16;
 
 impl<Out, In> Channel<Out, In> {
     /// Two ends joined within this process, without any descriptor: to test code that takes a
     /// channel, or to join two parts of one program as if they were two.
     ///
-    /// Items are serialised as on any transport. Each direction holds [`PAIR_CAPACITY`] frames; then
+    /// Items are serialised as on any transport. Each direction holds 16 frames; then
     /// a sender waits. An end that is dropped gives the other the end of the stream, and
     /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) when it sends.
     pub fn pair<C>(codec: C) -> (Self, Channel<In, Out>)

@@ -10,7 +10,7 @@ use futures_core::{FusedStream, Stream};
 
 use super::decoding::{Decoding, Framed};
 use super::turn::Turn;
-use crate::Error;
+use crate::channel::Error;
 use crate::codec::Decode;
 use crate::frame::BoxFrameStream;
 

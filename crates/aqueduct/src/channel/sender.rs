@@ -13,15 +13,15 @@ use futures_sink::Sink;
 use super::coalesce::Shared;
 use super::encoding::{Encoding, Framed};
 use super::turn::Turn;
-use crate::Error;
+use crate::channel::Error;
 use crate::codec::Encode;
 use crate::frame::BoxFrameSink;
 
 /// How long [`Sender::close`] waits for the other side to take what is queued: 5 s.
-pub const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The largest item, in serialised bytes, whose memory a [`Sender`] keeps for the next one: 1 MiB.
-pub const SCRATCH_KEPT: usize = 1 << 20;
+pub(super) const SCRATCH_KEPT: usize = 1 << 20;
 
 /// Sends items of type `T`, to any sink of frames, by any codec.
 ///
@@ -119,7 +119,7 @@ impl<T> Sender<T> {
     /// - A task that computes for long without a pause holds back what it has sent just before:
     ///   [`flush`](Self::flush) first.
     /// - Dropping the sender still writes what was sent, in the background where the other side
-    ///   does not take it at once, for [`DEFAULT_CLOSE_TIMEOUT`] at most. It is lost if the process
+    ///   does not take it at once, for 5 s at most. It is lost if the process
     ///   or its runtime ends first: only [`flush`](Self::flush) and [`close`](Self::close) make
     ///   sure.
     ///
@@ -253,7 +253,7 @@ impl<T> Sender<T> {
     }
 
     /// Writes out what is queued and ends the stream: the other side receives all of it, then the
-    /// end, where its mechanism has one. Waits [`DEFAULT_CLOSE_TIMEOUT`] at most.
+    /// end, where its mechanism has one. Waits 5 s at most.
     ///
     /// On success the transport is closed, even if this value lives on. Closing twice does nothing.
     ///

@@ -13,8 +13,8 @@ use nix::unistd::pipe2;
 use tokio::runtime::Handle;
 
 use crate::child::{Child, Error};
+use crate::io::sys::{self, Number};
 use crate::pipe;
-use crate::sys::{self, Number};
 
 /// A program to start, with pipes to any of its descriptors.
 ///

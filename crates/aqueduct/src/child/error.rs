@@ -189,3 +189,20 @@ impl From<Error> for io::Error {
         Self::new(error.kind(), error)
     }
 }
+
+/// Until each says its own kind.
+impl From<Error> for crate::connect::OpenError {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound => crate::connect::OpenErrorKind::NotFound,
+            io::ErrorKind::AlreadyExists => crate::connect::OpenErrorKind::AlreadyExists,
+            io::ErrorKind::PermissionDenied => crate::connect::OpenErrorKind::PermissionDenied,
+            io::ErrorKind::AddrInUse => crate::connect::OpenErrorKind::InUse,
+            io::ErrorKind::ConnectionRefused => crate::connect::OpenErrorKind::Refused,
+            io::ErrorKind::InvalidInput => crate::connect::OpenErrorKind::InvalidName,
+            io::ErrorKind::Unsupported => crate::connect::OpenErrorKind::Unsupported,
+            _ => crate::connect::OpenErrorKind::Other,
+        };
+        Self::adopt(kind, error)
+    }
+}

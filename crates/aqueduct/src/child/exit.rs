@@ -3,8 +3,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::Interest;
 
-use crate::source::{Direction, Source};
-use crate::sys;
+use crate::io::source::{Direction, Source};
+use crate::io::sys;
 
 /// Tells when a process has exited, whoever waits for it and whether or not it was reaped.
 #[derive(Debug)]

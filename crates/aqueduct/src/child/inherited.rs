@@ -2,7 +2,7 @@ use std::convert::Infallible;
 use std::os::fd::{OwnedFd, RawFd};
 
 use crate::child::Error;
-use crate::sys::{self, NotInherited};
+use crate::io::sys::{self, NotInherited};
 
 /// Takes over descriptor `number` that this process inherited from its parent: the child's side of
 /// what a [`Command`](crate::child::Command) maps. Or one that

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tracing::Span;
 
+use crate::channel::Channel;
 use crate::child::exit::Exit;
 use crate::child::{Error, Receiver, StreamEnd, TARGET};
 use crate::codec::{Decode, Encode};
 use crate::frame::Framing;
-use crate::{Channel, pipe};
+use crate::pipe;
 
 /// A process that was started by [`Command::spawn`](crate::child::Command::spawn).
 ///

@@ -12,9 +12,10 @@ use tracing::Span;
 
 use crate::child::TARGET;
 use crate::child::exit::Exit;
-use crate::fd;
 use crate::frame::{FramedRead, Framing, Pace};
-use crate::{pipe, sys};
+use crate::io::fd;
+use crate::io::sys;
+use crate::pipe;
 
 /// How long a stream from a child may go on after the child has exited: 1 s.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(1);

@@ -10,18 +10,15 @@ use std::os::unix::ffi::OsStrExt;
 
 use socket2::{Domain, SockAddr, SockRef, Type};
 
-use super::descriptor::Found;
-use super::two_way::tcp_endpoint;
-use crate::endpoint::{self, Endpoint};
-use crate::sys;
+use crate::io::sys;
 
 /// The number of the first descriptor (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
 
 /// The address to look for among the sockets that were handed down.
 #[derive(Debug)]
-pub(super) enum Wanted {
-    Tcp(Vec<SocketAddr>),
+pub(crate) enum Wanted {
+    Ip(Vec<SocketAddr>),
     /// The name as the kernel has it: abstract ones begin with a zero byte.
     Unix {
         name: Vec<u8>,
@@ -39,7 +36,7 @@ impl Wanted {
         }
         let local = socket.local_addr()?;
         Ok(match self {
-            Self::Tcp(wanted) => {
+            Self::Ip(wanted) => {
                 kind == Type::STREAM && local.as_socket().is_some_and(|it| wanted.contains(&it))
             }
             Self::Unix { name, kind: wanted } => {
@@ -52,7 +49,7 @@ impl Wanted {
 }
 
 /// Takes the socket that is bound to that address over, if one was handed down, and its name.
-pub(super) fn take(wanted: &Wanted) -> Option<(OwnedFd, String)> {
+pub(crate) fn take(wanted: &Wanted) -> Option<(OwnedFd, String)> {
     let count = passed()?;
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
@@ -100,25 +97,8 @@ fn unix_name(address: &SockAddr) -> Option<Vec<u8>> {
 const MOST: RawFd = 4096;
 
 /// Whether any sockets were handed down to this process.
-pub(super) fn is_used() -> bool {
+pub(crate) fn is_used() -> bool {
     passed().is_some_and(|count| count > 0)
-}
-
-/// The endpoint to which a listening socket is bound.
-pub(super) fn local_endpoint(fd: &OwnedFd, found: Found) -> Option<Endpoint> {
-    let address = SockRef::from(fd).local_addr().ok()?;
-    if found == Found::TcpListener {
-        return tcp_endpoint(address.as_socket()?, None);
-    }
-    let unix = match address.as_abstract_namespace() {
-        Some(name) => endpoint::Unix::new_abstract(name),
-        None => endpoint::Unix::new(address.as_pathname()?),
-    };
-    match found {
-        Found::UnixListener => Some(Endpoint::Unix(unix.ok()?)),
-        Found::PacketListener => Some(Endpoint::UnixPacket(unix.ok()?)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

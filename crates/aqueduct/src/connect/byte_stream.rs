@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::half::{BoxHalf, Half, Rest, Shared};
-use crate::latency::Polled;
+use crate::io::Polled;
 
 /// The reading half of a [`ByteStream`].
 pub type ByteReader = Box<dyn AsyncRead + Send + Unpin>;
@@ -25,8 +25,8 @@ pub type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
 ///
 /// As for the socket or pipe underneath: a `read` or `write` that is dropped has moved nothing.
 pub struct ByteStream {
-    pub(super) reader: BoxHalf,
-    pub(super) writer: ByteWriter,
+    pub(crate) reader: BoxHalf,
+    pub(crate) writer: ByteWriter,
 }
 
 impl ByteStream {
@@ -62,7 +62,7 @@ impl ByteStream {
     }
 
     /// As [`join`](Self::join), of a half that knows how to stop.
-    pub(super) fn of(
+    pub(crate) fn of(
         reader: impl Half + Send + Unpin + 'static,
         writer: impl AsyncWrite + Send + Unpin + 'static,
     ) -> Self {
@@ -73,7 +73,7 @@ impl ByteStream {
     }
 
     /// In latency mode, if the limit says so.
-    pub(super) fn polled(mut self, limit: Duration) -> Self {
+    pub(crate) fn polled(mut self, limit: Duration) -> Self {
         if !limit.is_zero() {
             self.reader = Box::new(Polled::new(self.reader, limit));
         }
@@ -180,13 +180,13 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Closing<W> {
 }
 
 /// Reads one direction and keeps the other open until that has ended.
-pub(super) struct Held {
+pub(crate) struct Held {
     reader: BoxHalf,
     writer: Option<ByteWriter>,
 }
 
 impl Held {
-    pub(super) fn new(reader: BoxHalf, writer: ByteWriter) -> Self {
+    pub(crate) fn new(reader: BoxHalf, writer: ByteWriter) -> Self {
         let writer = Some(writer);
         Self { reader, writer }
     }

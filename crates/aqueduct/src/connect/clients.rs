@@ -7,38 +7,48 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use futures_util::stream::SelectAll;
 
-use super::incoming::Inlet;
-use super::{Connection, Incoming, Listener, Message, Peer};
-use crate::endpoint::Endpoint;
+use super::accept::Bound;
+use super::receiver::Inlet;
+use super::{Connection, Message, MessageReceiver, Peer};
 
 /// How many clients are received from at a time, for each listener.
-pub const DEFAULT_MAX_CLIENTS: usize = 1024;
+pub(super) const MAX_CLIENTS: usize = 1024;
 
 /// ```text
 /// Listening ── stop ──> Closing ── nobody waits any more ──> Draining ── last client ends ──> over
 ///     └───────────────────── accept fails ────────────────────>┘
 /// ```
-pub(super) struct Clients {
+struct Clients {
     /// `None`: no more are accepted.
-    listener: Option<Listener>,
+    listener: Option<Bound>,
     /// Those who wait are accepted, and then no more.
     closing: bool,
-    local: Endpoint,
+    local: String,
     clients: SelectAll<Client>,
     /// How many messages may still be delivered, if that is limited.
     left: Option<u64>,
 }
 
+impl Bound {
+    /// Receives from all clients at the same time.
+    pub(crate) fn into_receiver(mut self) -> MessageReceiver {
+        match self.take_single() {
+            Some(connection) => connection.into_receiver(),
+            None => MessageReceiver::new(Clients::new(self)),
+        }
+    }
+}
+
 struct Client {
-    incoming: Incoming,
+    incoming: MessageReceiver,
     peer: Peer,
     over: bool,
 }
 
 impl Clients {
-    pub(super) fn new(listener: Listener) -> Self {
+    fn new(listener: Bound) -> Self {
         Self {
-            local: listener.local_endpoint().clone(),
+            local: listener.address().to_owned(),
             listener: Some(listener),
             closing: false,
             clients: SelectAll::new(),
@@ -49,14 +59,14 @@ impl Clients {
     /// Accepts who is there and may come in. Pending: no one is, or no one may. An error is the
     /// last thing accepting gives.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        while self.clients.len() < DEFAULT_MAX_CLIENTS {
+        while self.clients.len() < MAX_CLIENTS {
             let Some(listener) = &mut self.listener else {
                 return Poll::Pending;
             };
             let next = if self.closing {
                 listener.accept_now().transpose()
             } else {
-                ready!(Pin::new(listener).poll_next(cx))
+                ready!(listener.poll_accept(cx))
             };
             match next {
                 Some(Ok(connection)) => self.take(connection),
@@ -73,7 +83,7 @@ impl Clients {
     fn take(&mut self, connection: Connection) {
         let peer = *connection.peer();
         tracing::debug!(target: TARGET, address = %self.local, %peer, "a client came");
-        let mut incoming = connection.into_incoming();
+        let mut incoming = connection.into_receiver();
         if self.closing {
             incoming.stop();
         }
@@ -97,7 +107,7 @@ impl Stream for Clients {
             if let Poll::Ready(error) = this.poll_accept(cx) {
                 return Poll::Ready(Some(Err(error)));
             }
-            let full = this.clients.len() >= DEFAULT_MAX_CLIENTS;
+            let full = this.clients.len() >= MAX_CLIENTS;
             match Pin::new(&mut this.clients).poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) => {
                     if let Some(left) = &mut this.left {
@@ -114,7 +124,7 @@ impl Stream for Clients {
                 }
                 Poll::Ready(None) if this.listener.is_none() => return Poll::Ready(None),
                 // Someone has left: there is a place for one more.
-                _ if full && this.clients.len() < DEFAULT_MAX_CLIENTS => {}
+                _ if full && this.clients.len() < MAX_CLIENTS => {}
                 _ => return Poll::Pending,
             }
         }
@@ -124,7 +134,7 @@ impl Stream for Clients {
 impl Inlet for Clients {
     fn stop(mut self: Pin<&mut Self>) {
         self.closing = true;
-        if !self.listener.as_ref().is_some_and(Listener::refuse) {
+        if !self.listener.as_ref().is_some_and(Bound::refuse) {
             self.listener = None;
         }
         // Put in afresh, so that each is polled once more and can end.
@@ -138,8 +148,12 @@ impl Inlet for Clients {
         self.left = Some(count);
     }
 
-    fn unfinished(&self) -> usize {
-        let each = self.clients.iter().map(|it| it.incoming.unfinished());
+    fn unfinished(self: Pin<&mut Self>) -> usize {
+        let each = self
+            .get_mut()
+            .clients
+            .iter_mut()
+            .map(|it| it.incoming.unfinished());
         each.sum()
     }
 }

@@ -2,17 +2,16 @@ use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::time::Duration;
 
+use sync_wrapper::SyncWrapper;
+
+use super::attached::Attached;
 use super::byte_stream::{ByteStream, Held};
-use super::packets::Packets;
-use super::pair::Conversation;
+use super::link::Link;
 use super::send_only::{Rest, SendOnly};
-use super::{Incoming, Outgoing, Peer, lasting};
-use crate::child::Child;
+use super::{MessageReceiver, MessageSender, Peer};
+use crate::channel::Channel;
 use crate::codec::Codec;
 use crate::frame::{BoxFrameSink, BoxFrameStream, FramedWrite, Framing, Pace};
-use crate::serve::Context;
-use crate::unix::seqpacket;
-use crate::{Channel, Receiver, Sender};
 
 /// A two-way connection: what [`Options::connect`](super::Options::connect) gives, and what a
 /// [`Listener`](super::Listener) is a stream of; or two one-way ends as one
@@ -23,10 +22,9 @@ use crate::{Channel, Receiver, Sender};
 /// | call | gives |
 /// |---|---|
 /// | [`channel`](Self::channel) | a typed [`Channel`] |
-/// | [`channel_within`](Self::channel_within) | a typed [`Channel`] with the limits of a service |
 /// | [`into_split`](Self::into_split) | both directions as messages |
 /// | [`into_frames`](Self::into_frames) | both halves of the waist |
-/// | [`into_outgoing`](Self::into_outgoing), [`into_incoming`](Self::into_incoming) | one direction, the other looked after |
+/// | [`into_sender`](Self::into_sender), [`into_receiver`](Self::into_receiver) | one direction, the other looked after |
 /// | [`into_bytes`](Self::into_bytes) | `AsyncRead` and `AsyncWrite`, for a protocol of your own |
 ///
 /// Dropping the sending half ends that direction: the peer receives what was flushed, then the end.
@@ -38,85 +36,83 @@ use crate::{Channel, Receiver, Sender};
 /// See the [module](super).
 #[must_use = "dropping it ends the connection"]
 pub struct Connection {
-    link: Link,
+    body: Body,
     framing: Framing,
     pace: Pace,
     peer: Peer,
-    child: Option<Child>,
+    attached: Attached,
     /// Whether what comes may be thrown away where only sending is wanted. Standard input may not.
     discards: bool,
-    /// Whether others read from it too, now or later: it was handed down. (Byte streams know.)
-    shared: bool,
     /// The limit of latency mode, for whoever wants what comes.
     poll_for: Duration,
 }
 
-enum Link {
-    Bytes(ByteStream),
-    Packets(seqpacket::Socket),
-    Pair(Box<(Outgoing, Incoming)>),
+enum Body {
+    Bytes(SyncWrapper<ByteStream>),
+    Messages(Box<dyn MessageLink>),
+}
+
+/// A two-way mechanism that keeps message boundaries.
+pub(crate) trait MessageLink: Send + Sync {
+    /// The largest message that can be sent, where the mechanism has a limit of its own.
+    fn max_message(&self) -> Option<usize>;
+
+    /// Both directions.
+    fn split(self: Box<Self>) -> (MessageSender, MessageReceiver);
+
+    /// The receiving direction; the other one stays open until this one has ended.
+    fn into_receiver(self: Box<Self>) -> MessageReceiver;
+
+    /// The sending direction, for one that connects again.
+    fn into_link(self: Box<Self>) -> io::Result<Link> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether a peer may still have to be told of the end after all was sent.
+    fn lingers(&self) -> bool {
+        false
+    }
 }
 
 impl Connection {
-    pub(super) fn bytes(bytes: ByteStream, framing: Framing, pace: Pace, peer: Peer) -> Self {
+    pub(crate) fn bytes(bytes: ByteStream, framing: Framing, pace: Pace, peer: Peer) -> Self {
+        Self::new(Body::Bytes(SyncWrapper::new(bytes)), framing, pace, peer)
+    }
+
+    pub(crate) fn messages(link: impl MessageLink + 'static, framing: Framing, peer: Peer) -> Self {
+        Self::new(
+            Body::Messages(Box::new(link)),
+            framing,
+            Pace::default(),
+            peer,
+        )
+    }
+
+    fn new(body: Body, framing: Framing, pace: Pace, peer: Peer) -> Self {
         Self {
-            link: Link::Bytes(bytes),
+            body,
             framing,
             pace,
             peer,
-            child: None,
+            attached: Attached::default(),
             discards: true,
-            shared: false,
             poll_for: Duration::ZERO,
         }
     }
 
-    pub(super) fn packets(socket: seqpacket::Socket, framing: Framing) -> Self {
-        let peer = socket.peer_credentials().map_or(Peer::Unknown, Peer::Unix);
-        Self {
-            link: Link::Packets(socket),
-            framing,
-            pace: Pace::default(),
-            peer,
-            child: None,
-            discards: true,
-            shared: false,
-            poll_for: Duration::ZERO,
-        }
-    }
-
-    /// Two ends as one.
-    pub(super) fn pair(outgoing: Outgoing, incoming: Incoming, framing: Framing) -> Self {
-        Self {
-            link: Link::Pair(Box::new((outgoing, incoming))),
-            framing,
-            pace: Pace::default(),
-            peer: Peer::Unknown,
-            child: None,
-            discards: true,
-            shared: false,
-            poll_for: Duration::ZERO,
-        }
-    }
-
-    pub(super) fn with_child(mut self, child: Child) -> Self {
-        self.child = Some(child);
-        self
+    /// What its mechanism has attached.
+    pub(crate) fn attached(&mut self) -> &mut Attached {
+        &mut self.attached
     }
 
     /// Receives in latency mode, if the limit says so.
-    pub(super) fn polled(mut self, limit: Duration) -> Self {
+    pub(crate) fn polled(mut self, limit: Duration) -> Self {
         self.poll_for = limit;
         self
     }
 
-    pub(super) fn never_discarding(mut self) -> Self {
+    pub(crate) fn never_discarding(mut self) -> Self {
         self.discards = false;
-        self
-    }
-
-    pub(super) fn shared(mut self) -> Self {
-        self.shared = true;
         self
     }
 
@@ -127,39 +123,24 @@ impl Connection {
 
     /// The largest message that can be sent.
     pub fn max_message(&self) -> usize {
-        match &self.link {
-            Link::Bytes(_) => self.framing.get_max_frame(),
-            Link::Packets(socket) => socket.max_message(),
-            Link::Pair(ends) => {
-                let own = ends.0.max_message();
-                own.unwrap_or_else(|| self.framing.get_max_frame())
-            }
+        match &self.body {
+            Body::Bytes(_) => None,
+            Body::Messages(link) => link.max_message(),
         }
-    }
-
-    /// Takes the process that `exec:` has started, to wait for its exit status or to kill it.
-    ///
-    /// What is not taken is reaped by Tokio when it exits; nothing kills it. It can be taken once.
-    pub fn take_child(&mut self) -> Option<Child> {
-        self.child.take()
+        .unwrap_or_else(|| self.framing.get_max_frame())
     }
 
     /// Both directions, as messages.
-    pub fn into_split(self) -> (Outgoing, Incoming) {
-        match self.link {
-            Link::Bytes(bytes) => {
-                let ByteStream { reader, writer } = bytes.polled(self.poll_for);
+    pub fn into_split(self) -> (MessageSender, MessageReceiver) {
+        match self.body {
+            Body::Bytes(bytes) => {
+                let ByteStream { reader, writer } = bytes.into_inner().polled(self.poll_for);
                 let frames =
                     FramedWrite::new(writer, self.framing.clone()).with_pace(self.pace.clone());
-                let incoming = Incoming::bytes(reader, self.framing, self.pace);
-                (Outgoing::frames(frames), incoming)
+                let incoming = MessageReceiver::bytes(reader, self.framing, self.pace);
+                (MessageSender::frames(frames), incoming)
             }
-            Link::Packets(socket) => {
-                let (sender, receiver) = socket.into_split();
-                let incoming = Incoming::new(Packets::new(receiver, None, self.shared));
-                (Outgoing::frames(sender), incoming)
-            }
-            Link::Pair(ends) => *ends,
+            Body::Messages(link) => link.split(),
         }
     }
 
@@ -178,88 +159,44 @@ impl Connection {
         Channel::new(outgoing.typed(codec.clone()), incoming.typed(codec))
     }
 
-    /// A typed channel with the limits of a service on its peer: what a handler of
-    /// [`serve`](mod@crate::serve) makes of its connection.
-    ///
-    /// It does not end at shutdown by itself; see
-    /// [`Context::channel`](crate::serve::Context::channel).
-    ///
-    /// # Examples
-    ///
-    /// A service at any two-way address:
-    ///
-    /// ```no_run
-    /// use aqueduct::Endpoint;
-    /// use aqueduct::codec::Text;
-    /// use aqueduct::connect::Connection;
-    /// use aqueduct::serve::{self, CancellationToken, Context};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let address: Endpoint = "unix:/run/app/shout".parse()?;
-    /// let stop = CancellationToken::new();
-    /// aqueduct::serve(address.bind().await?, stop, |connection: Connection, cx: Context| async move {
-    ///     let client = connection.channel_within::<String, String>(&cx, Text);
-    ///     serve::respond(client, &cx, |text| async move { text.to_uppercase() }).await
-    /// })
-    /// .await?;
-    /// # Ok(()) }
-    /// ```
-    pub fn channel_within<Out, In>(
-        self,
-        context: &Context,
-        codec: impl Codec<Out> + Codec<In> + Clone + 'static,
-    ) -> Channel<Out, In> {
-        let (outgoing, incoming) = self.into_split();
-        Channel::new(
-            Sender::new(context.sink(outgoing.into_frames()), codec.clone()),
-            Receiver::new(context.incoming(incoming), codec),
-        )
-    }
-
     /// The sending direction alone.
     ///
     /// Closing it ends that direction, after all was sent. What the peer says is thrown away
     /// whenever this is used, so that a peer which talks back is never stuck on it; closing waits
-    /// for such a peer to end its own direction, for [`DEFAULT_LINGER`](super::DEFAULT_LINGER) at
+    /// for such a peer to end its own direction, for one second at
     /// most, since a socket that is closed with input unread takes back what is still on its way.
     /// (Standard input and terminals are not read at all.)
-    pub fn into_outgoing(self) -> Outgoing {
-        match self.link {
-            Link::Bytes(ByteStream { reader, writer }) => {
+    pub fn into_sender(self) -> MessageSender {
+        match self.body {
+            Body::Bytes(bytes) => {
+                let ByteStream { reader, writer } = bytes.into_inner();
                 let frames = FramedWrite::new(writer, self.framing).with_pace(self.pace);
                 if self.discards {
-                    Outgoing::frames(SendOnly::new(frames, Rest::Bytes(reader)))
+                    MessageSender::frames(SendOnly::new(frames, Rest::Bytes(reader)))
                 } else {
-                    Outgoing::frames(frames)
+                    MessageSender::frames(frames)
                 }
             }
-            Link::Packets(socket) => {
-                let (sender, receiver) = socket.into_split();
-                Outgoing::frames(SendOnly::new(sender, Rest::Packets(receiver)))
-            }
-            Link::Pair(ends) => {
-                let (outgoing, incoming) = *ends;
-                let rest = Rest::Messages(Box::new(incoming));
-                Outgoing::frames(SendOnly::new(outgoing.into_frames(), rest))
+            Body::Messages(link) => {
+                let lingers = link.lingers();
+                let (sender, receiver) = link.split();
+                let rest = Rest::Messages(Box::new(receiver));
+                let only = SendOnly::new(sender.into_frames(), rest);
+                MessageSender::frames(if lingers { only.lingering() } else { only })
             }
         }
     }
 
     /// The sending direction, for one that connects again.
-    pub(super) fn into_link(self) -> io::Result<lasting::Link> {
+    pub(crate) fn into_link(self) -> io::Result<Link> {
         // Of others the system does not tell what their peers have.
-        let knows = matches!(self.peer, Peer::Unix(_));
-        match self.link {
-            Link::Bytes(ByteStream { reader, writer }) => Ok(lasting::Link::bytes(
-                reader,
-                writer,
-                self.framing,
-                self.pace,
-                knows,
-            )),
-            Link::Packets(socket) => Ok(lasting::Link::packets(socket)),
-            // None is ever made by what connects again.
-            Link::Pair(_) => Err(io::ErrorKind::Unsupported.into()),
+        let knows = self.peer.credentials().is_some();
+        match self.body {
+            Body::Bytes(bytes) => {
+                let ByteStream { reader, writer } = bytes.into_inner();
+                Ok(Link::bytes(reader, writer, self.framing, self.pace, knows))
+            }
+            Body::Messages(link) => link.into_link(),
         }
     }
 
@@ -267,20 +204,13 @@ impl Connection {
     ///
     /// The other direction stays open, with nothing sent, until the peer has ended its own: some
     /// programs stop sending when they see an end.
-    pub fn into_incoming(self) -> Incoming {
-        match self.link {
-            Link::Bytes(bytes) => {
-                let ByteStream { reader, writer } = bytes.polled(self.poll_for);
-                Incoming::bytes(Held::new(reader, writer), self.framing, self.pace)
+    pub fn into_receiver(self) -> MessageReceiver {
+        match self.body {
+            Body::Bytes(bytes) => {
+                let ByteStream { reader, writer } = bytes.into_inner().polled(self.poll_for);
+                MessageReceiver::bytes(Held::new(reader, writer), self.framing, self.pace)
             }
-            Link::Packets(socket) => {
-                let (sender, receiver) = socket.into_split();
-                Incoming::new(Packets::new(receiver, Some(sender), self.shared))
-            }
-            Link::Pair(ends) => {
-                let (outgoing, incoming) = *ends;
-                Incoming::new(Conversation::new(incoming).holding(outgoing))
-            }
+            Body::Messages(link) => link.into_receiver(),
         }
     }
 
@@ -295,9 +225,9 @@ impl Connection {
         reason = "the connection is given back, not described"
     )]
     pub fn into_bytes(self) -> Result<ByteStream, Self> {
-        match self.link {
-            Link::Bytes(bytes) => Ok(bytes.polled(self.poll_for)),
-            link => Err(Self { link, ..self }),
+        match self.body {
+            Body::Bytes(bytes) => Ok(bytes.into_inner().polled(self.poll_for)),
+            body => Err(Self { body, ..self }),
         }
     }
 }

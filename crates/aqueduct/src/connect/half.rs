@@ -1,24 +1,19 @@
 //! [`Half`]: a reading half, and what becomes of the rest when nothing more of it is wanted.
 
 use std::io;
-use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp;
 
-use crate::latency::Polled;
-use crate::{fifo, sys, unix};
+use crate::io::Polled;
 
 /// A boxed [`Half`].
-pub(super) type BoxHalf = Box<dyn Half + Send + Unpin>;
+pub(crate) type BoxHalf = Box<dyn Half + Send + Unpin>;
 
 /// What becomes of what was not read yet, once no more is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(crate) enum Rest {
     /// It is there for the next reader.
     Stays,
     /// The peer was cut off: what it has written still comes, and then an end that may lie inside
@@ -29,7 +24,7 @@ pub(super) enum Rest {
 }
 
 /// The reading half of a byte stream.
-pub(super) trait Half: AsyncRead {
+pub(crate) trait Half: AsyncRead {
     /// Says that no more is wanted. Asked again at each end of a message for as long as the rest
     /// [stays](Rest::Stays).
     fn stop(&mut self) -> Rest;
@@ -62,7 +57,7 @@ impl<R: Half + Unpin> Half for Polled<R> {
 }
 
 /// One that others read as well, now or later.
-pub(super) struct Shared<R>(pub(super) R);
+pub(crate) struct Shared<R>(pub(crate) R);
 
 impl<R: AsyncRead + Unpin> AsyncRead for Shared<R> {
     fn poll_read(
@@ -77,51 +72,5 @@ impl<R: AsyncRead + Unpin> AsyncRead for Shared<R> {
 impl<R: AsyncRead + Unpin> Half for Shared<R> {
     fn stop(&mut self) -> Rest {
         Rest::Stays
-    }
-}
-
-/// A writer that has it open keeps what is in it. When the last one has gone, this end alone does.
-impl Half for fifo::Receiver {
-    fn stop(&mut self) -> Rest {
-        if self.is_last() {
-            Rest::Comes
-        } else {
-            Rest::Stays
-        }
-    }
-}
-
-/// A peer over TCP learns of nothing but an end of the other direction.
-impl Half for tcp::OwnedReadHalf {
-    fn stop(&mut self) -> Rest {
-        Rest::Comes
-    }
-
-    fn undelivered(&self) -> io::Result<usize> {
-        // A peer that has closed resets the connection when something arrives.
-        let stream = self.as_ref();
-        let waiting = sys::unsent(stream)?;
-        stream.take_error()?.map_or(Ok(waiting), Err)
-    }
-}
-
-impl Half for unix::ReadHalf {
-    fn stop(&mut self) -> Rest {
-        cut_off(self)
-    }
-}
-
-/// Shuts a Unix socket down for reading: a write of the peer fails with `EPIPE` from now on, and
-/// what the kernel has taken before is still read (`unix_shutdown` and `unix_stream_sendmsg` in
-/// `net/unix/af_unix.c`).
-pub(super) fn cut_off(socket: impl AsFd) -> Rest {
-    let socket = socket.as_fd();
-    if sys::has_ended(socket) {
-        return Rest::Comes;
-    }
-    match SockRef::from(&socket).shutdown(Shutdown::Read) {
-        Ok(()) => Rest::CutOff,
-        // It has no peer any more.
-        Err(_) => Rest::Comes,
     }
 }

@@ -1,8 +1,6 @@
 //! [`Lasting`]: a sending end over one connection after another, that loses nothing where the system
 //! tells what was taken.
 
-mod link;
-
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -16,16 +14,9 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::time::{Sleep, sleep};
 
-use super::{Connection, Message};
-use crate::endpoint::Endpoint;
+use super::link::Link;
+use super::{Message, MessageSender};
 use crate::frame::FrameError;
-use crate::unix::MessageError;
-
-pub(super) use self::link::Link;
-
-/// How long closing a sending end that [connects again](super::Options::reconnect) waits for its
-/// peer to have read all, which the peer shows by ending its own direction: 10 s.
-pub const DEFAULT_FAREWELL: Duration = Duration::from_secs(10);
 
 /// The pause before it connects again, if the last connection took nothing. It doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -38,18 +29,18 @@ const UNUSED: u32 = 3;
 /// How many bytes of messages wait at most while there is no connection that takes them.
 const HIGH_WATER: usize = 64 * 1024;
 
-type Connecting = Pin<Box<dyn Future<Output = io::Result<Connection>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<Link>> + Send>>;
 
 /// Makes one connection after another.
-pub(super) type Connector = Box<dyn FnMut() -> Connecting + Send>;
+pub(crate) type Connector = Box<dyn FnMut() -> Connecting + Send>;
 
 /// ```text
 ///  Up ── peer ends its direction ──> Leaving ── all that was given has arrived ──> Idle
 ///  Up, Leaving ── broken ──> Idle ── Pausing ──> Connecting ──> Up
 ///  Up ── closed, and all is sent ──> Parting ── the peer has read all ──> Over
 /// ```
-pub(super) struct Lasting {
-    endpoint: Endpoint,
+pub(crate) struct Lasting {
+    address: String,
     connector: Connector,
     state: State,
     /// Messages that the system has not wholly taken, in order.
@@ -77,9 +68,9 @@ enum State {
 }
 
 impl Lasting {
-    pub(super) fn new(endpoint: Endpoint, connector: Connector, first: Option<Link>) -> Self {
+    pub(crate) fn new(address: String, connector: Connector, first: Option<Link>) -> Self {
         Self {
-            endpoint,
+            address,
             connector,
             state: first.map_or(State::Idle, State::Up),
             kept: VecDeque::new(),
@@ -91,9 +82,9 @@ impl Lasting {
         }
     }
 
-    /// How many connections broke with messages that may be lost.
-    pub(super) fn broken(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.broken)
+    pub(crate) fn into_sender(self) -> MessageSender {
+        let broken = Arc::clone(&self.broken);
+        MessageSender::new(self).counting(broken)
     }
 
     /// Drives towards a connection, and to leave one that its peer wants to be left.
@@ -131,9 +122,9 @@ impl Lasting {
                 State::Connecting(connecting) => {
                     let connected = ready!(connecting.as_mut().poll(cx));
                     self.state = State::Idle;
-                    let mut link = connected?.into_link()?;
+                    let mut link = connected?;
                     tracing::debug!(
-                        target: TARGET, address = %self.endpoint, again = self.kept.len(),
+                        target: TARGET, address = %self.address, again = self.kept.len(),
                         "connected again"
                     );
                     let refused = self.give_kept(&mut link);
@@ -181,7 +172,7 @@ impl Lasting {
         self.settle();
         match left {
             Ok(true) => {
-                tracing::debug!(target: TARGET, address = %self.endpoint, "left the connection");
+                tracing::debug!(target: TARGET, address = %self.address, "left the connection");
                 self.end_link();
             }
             Ok(false) => drop(self.lose(io::ErrorKind::TimedOut.into())),
@@ -213,7 +204,7 @@ impl Lasting {
         else {
             return false;
         };
-        let (given, again, address) = (link.given(), self.kept.len(), &self.endpoint);
+        let (given, again, address) = (link.given(), self.kept.len(), &self.address);
         let lost = given > 0 && link.may_have_lost(&error);
         if lost {
             self.broken.fetch_add(1, Ordering::Relaxed);
@@ -323,7 +314,7 @@ impl Sink<Message> for Lasting {
                     Ok(known) => {
                         if !known {
                             tracing::warn!(
-                                target: TARGET, address = %self.endpoint,
+                                target: TARGET, address = %self.address,
                                 "all was sent, and the peer does not tell whether it has read it"
                             );
                         }
@@ -352,14 +343,14 @@ impl Sink<Message> for Lasting {
 
 /// Whether an error is of one message, and the end goes on.
 fn is_refusal(error: &io::Error) -> bool {
-    FrameError::of(error).is_some() || MessageError::of(error).is_some()
+    FrameError::of(error).is_some()
 }
 
 impl Drop for Lasting {
     fn drop(&mut self) {
         if !self.kept.is_empty() {
             tracing::warn!(
-                target: TARGET, address = %self.endpoint, messages = self.kept.len(),
+                target: TARGET, address = %self.address, messages = self.kept.len(),
                 "dropped with messages unsent: flush or close before drop"
             );
         }

@@ -1,24 +1,21 @@
 //! Two one-way endpoints as one connection.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use futures_sink::Sink;
 use futures_util::{StreamExt, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::incoming::Inlet;
-use super::open::failed;
-use super::{Connection, Error, Incoming, Message, Options, Outgoing, queue};
-use crate::endpoint::Endpoint;
+use super::conversation::{Conversation, InTurn, Pair};
+use super::{
+    Connection, Endpoint, MessageReceiver, MessageSender, OpenError, OpenErrorKind, Options, Peer,
+};
 
 /// How long a client of [`Options::accept_pairs`] that has sent a request may take to open its end
 /// for the replies, unless [`Options::wait`] says: 1 s.
-pub const DEFAULT_REPLIES_WAIT: Duration = Duration::from_secs(1);
+const REPLIES_WAIT: Duration = Duration::from_secs(1);
 
 impl Options {
     /// Connects two one-way endpoints as one connection: sends to `requests` and receives from
@@ -85,23 +82,21 @@ impl Options {
         &self,
         requests: &Endpoint,
         replies: &Endpoint,
-    ) -> Result<Connection, Error> {
+    ) -> Result<Connection, OpenError> {
         let options = self.paired();
         // The server waits for the reader of its replies, so that end comes first.
-        let incoming = options.open_receiver(replies).await?;
-        if let Endpoint::Mq(mq) = replies {
-            let queue = queue::options(mq, self).read(true).open(mq.name());
-            let old = queue.map_err(Error::Mq)?.drain();
-            let old = old.map_err(|e| failed(replies, e))?;
-            if old > 0 {
-                tracing::warn!(
-                    target: "aqueduct::connect", address = %replies, messages = old,
-                    "dropped what an earlier conversation had left"
-                );
-            }
+        let receiver = options.open_receiver(replies).await?;
+        let old = replies.drain(self)?;
+        if old > 0 {
+            tracing::warn!(
+                target: "aqueduct::connect", address = %replies, messages = old,
+                "dropped what an earlier conversation had left"
+            );
         }
-        let outgoing = options.open_sender(requests).await?;
-        Ok(Connection::pair(outgoing, incoming, self.framing.clone()))
+        let sender = options.open_sender(requests).await?;
+        let pair = Pair { sender, receiver };
+        let framing = self.framing.clone();
+        Ok(Connection::messages(pair, framing, Peer::Unknown))
     }
 
     /// Accepts one client after another over two one-way endpoints: a stream of connections, which
@@ -114,7 +109,7 @@ impl Options {
     /// The stream ends after one client where an endpoint cannot be opened once more: `fd:`,
     /// `stdio:`, `exec:`. A client that has sent a request and does not open its end for the replies,
     /// which [`connect_pair`](Self::connect_pair) opens first, is waited for as long as
-    /// [`wait`](Self::wait) says, or for [`DEFAULT_REPLIES_WAIT`]; then it has gone, and costs itself
+    /// [`wait`](Self::wait) says, or for [`REPLIES_WAIT`]; then it has gone, and costs itself
     /// only, told of by a `tracing` warning. Any other error is an item, and the stream's last.
     ///
     /// # Cancel safety
@@ -125,9 +120,7 @@ impl Options {
         requests: Endpoint,
         replies: Endpoint,
     ) -> impl Stream<Item = io::Result<Connection>> + Send + Unpin + use<> {
-        let once = [&requests, &replies]
-            .iter()
-            .any(|it| matches!(it, Endpoint::Fd(_) | Endpoint::Stdio | Endpoint::Exec(_)));
+        let once = requests.opens_once() || replies.opens_once();
         let accepting = Accepting {
             options: self.paired(),
             requests,
@@ -166,10 +159,12 @@ struct Accepting {
 }
 
 impl Accepting {
-    async fn accept(&self) -> Result<Connection, Error> {
+    async fn accept(&self) -> Result<Connection, OpenError> {
         let turn = Arc::clone(&self.turn).acquire_owned().await;
         // It is never closed.
-        let turn = Arc::new(turn.map_err(|e| failed(&self.requests, io::Error::other(e)))?);
+        let turn =
+            turn.map_err(|e| OpenError::system("accept on", &self.requests, io::Error::other(e)))?;
+        let turn = Arc::new(turn);
         loop {
             let mut incoming = self.options.open_receiver(&self.requests).await?;
             // Not before there is a request: the client before this one has to see the end of its
@@ -178,132 +173,33 @@ impl Accepting {
                 continue;
             };
             let mut options = self.options.clone();
-            options.wait(self.options.wait.or(Some(DEFAULT_REPLIES_WAIT)));
+            options.wait(self.options.wait.or(Some(REPLIES_WAIT)));
             let outgoing = match options.open_sender(&self.replies).await {
-                Err(error @ Error::TimedOut { .. }) if !self.once => {
+                Err(error) if !self.once && timed_out(&error) => {
                     tracing::warn!(target: "aqueduct::connect", %error, "a client is not served");
                     continue;
                 }
                 opened => opened?,
             };
             let largest = outgoing.max_message();
-            let mut held = Outgoing::new(InTurn {
+            let mut held = MessageSender::new(InTurn {
                 outgoing,
                 _turn: Arc::clone(&turn),
             });
             if let Some(largest) = largest {
                 held = held.with_max_message(largest);
             }
-            let conversation = Conversation {
-                first: Some(first),
-                turn: Some(turn),
-                ..Conversation::new(incoming)
+            let conversation = Conversation::new(incoming).beginning(first, turn);
+            let pair = Pair {
+                sender: held,
+                receiver: MessageReceiver::new(conversation),
             };
             let framing = self.options.framing.clone();
-            return Ok(Connection::pair(held, Incoming::new(conversation), framing));
+            return Ok(Connection::messages(pair, framing, Peer::Unknown));
         }
     }
 }
 
-/// What comes in one conversation.
-pub(super) struct Conversation {
-    /// `None` once it has ended. Then its descriptor is closed too: a client that has seen the end
-    /// of its replies may be followed by another one, which must not find this end open.
-    incoming: Option<Incoming>,
-    first: Option<io::Result<Message>>,
-    left: Option<u64>,
-    held: Option<Outgoing>,
-    turn: Option<Arc<OwnedSemaphorePermit>>,
-}
-
-impl Conversation {
-    pub(super) fn new(incoming: Incoming) -> Self {
-        Self {
-            incoming: Some(incoming),
-            first: None,
-            left: None,
-            held: None,
-            turn: None,
-        }
-    }
-
-    /// Keeps the other direction open until this one has ended.
-    pub(super) fn holding(mut self, outgoing: Outgoing) -> Self {
-        self.held = Some(outgoing);
-        self
-    }
-}
-
-impl Stream for Conversation {
-    type Item = io::Result<Message>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.left == Some(0) {
-            return Poll::Ready(None);
-        }
-        let next = match (self.first.take(), &mut self.incoming) {
-            (Some(first), _) => Some(first),
-            (None, Some(incoming)) => ready!(Pin::new(incoming).poll_next(cx)),
-            (None, None) => None,
-        };
-        match &next {
-            Some(_) => {
-                if let Some(left) = &mut self.left {
-                    *left -= 1;
-                }
-            }
-            None => {
-                self.incoming = None;
-                self.held = None;
-                self.turn = None;
-            }
-        }
-        Poll::Ready(next)
-    }
-}
-
-impl Inlet for Conversation {
-    fn stop(mut self: Pin<&mut Self>) {
-        if let Some(incoming) = &mut self.incoming {
-            incoming.stop();
-        }
-    }
-
-    fn limit(mut self: Pin<&mut Self>, count: u64) {
-        self.left = Some(count);
-        let first = u64::from(self.first.is_some());
-        if let Some(incoming) = &mut self.incoming {
-            incoming.limit(count.saturating_sub(first));
-        }
-    }
-
-    fn unfinished(&self) -> usize {
-        self.incoming.as_ref().map_or(0, Incoming::unfinished)
-    }
-}
-
-/// A sending end that is closed before the next conversation begins.
-struct InTurn {
-    outgoing: Outgoing,
-    _turn: Arc<OwnedSemaphorePermit>,
-}
-
-impl Sink<Message> for InTurn {
-    type Error = io::Error;
-
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.outgoing).poll_ready(cx)
-    }
-
-    fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
-        Pin::new(&mut self.outgoing).start_send(message)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.outgoing).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.outgoing).poll_close(cx)
-    }
+fn timed_out(error: &OpenError) -> bool {
+    matches!(error.kind(), OpenErrorKind::TimedOut { .. })
 }

@@ -1,18 +1,16 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 
-use crate::unix::Credentials;
-
 /// Who is at the other end of a [`Connection`](super::Connection), as far as the mechanism tells.
 ///
 /// It prints as a few words for a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peer {
-    /// A TCP address.
-    Tcp(SocketAddr),
+    /// The peer's network address.
+    Address(SocketAddr),
     /// The user, group and process at the other end of a Unix socket, as the kernel saw them.
-    Unix(Credentials),
+    Process(Credentials),
     /// A process that we started.
     Child {
         /// Its number; `None` if it was reaped already.
@@ -28,7 +26,7 @@ impl Peer {
     /// The user, group and process of the peer, where the kernel vouches for them: on Unix sockets.
     pub fn credentials(&self) -> Option<Credentials> {
         match self {
-            Self::Unix(credentials) => Some(*credentials),
+            Self::Process(credentials) => Some(*credentials),
             _ => None,
         }
     }
@@ -37,8 +35,8 @@ impl Peer {
 impl Display for Peer {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(Credentials { uid, pid, .. }) => match pid {
+            Self::Address(address) => address.fmt(f),
+            Self::Process(Credentials { uid, pid, .. }) => match pid {
                 Some(pid) => write!(f, "process {pid} of user {uid}"),
                 None => write!(f, "a process of user {uid}"),
             },
@@ -48,4 +46,17 @@ impl Display for Peer {
             Self::Unknown => f.write_str("an unknown peer"),
         }
     }
+}
+
+/// The peer of a Unix socket, as the kernel saw it when the connection was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// Its effective user. A user that our user namespace does not know shows as 65534.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+    /// Its process, if our process namespace knows it. The number may be another process's by
+    /// now: to do something to the peer use [`unix::peer_pidfd`](crate::unix::peer_pidfd).
+    pub pid: Option<i32>,
 }

@@ -11,15 +11,15 @@ use futures_sink::Sink;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
-use super::Incoming;
+use super::MessageReceiver;
 use super::half::BoxHalf;
-use crate::unix::seqpacket;
+use crate::frame::FrameError;
 
 /// How long closing a sending end waits for a peer that has talked back to end its own direction.
 ///
 /// Closing a socket with input unread resets the connection, and what is still on its way to the
 /// peer is lost (RFC 1122, 4.2.2.13).
-pub const DEFAULT_LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How many reads in a row are made to throw something away.
 const DISCARDS: usize = 16;
@@ -34,19 +34,17 @@ pub(super) struct Unwanted {
 }
 
 /// What the direction nobody wants gives.
-pub(super) enum Rest {
+pub(crate) enum Rest {
     Bytes(BoxHalf),
-    Packets(seqpacket::Receiver),
-    Messages(Box<Incoming>),
+    Messages(Box<MessageReceiver>),
 }
 
 impl Unwanted {
     pub(super) fn new(rest: Rest) -> Self {
         Self {
-            // The other side of a pair has to find this one there.
-            talkative: matches!(rest, Rest::Messages(_)),
             rest,
             ended: false,
+            talkative: false,
         }
     }
 
@@ -63,12 +61,9 @@ impl Unwanted {
                     let read = ready!(Pin::new(reader).poll_read(cx, &mut buf));
                     read.map(|()| !buf.filled().is_empty())
                 }
-                Rest::Packets(receiver) => match ready!(Pin::new(receiver).poll_next(cx)) {
-                    Some(Err(e)) if crate::unix::MessageError::of(&e).is_none() => Err(e),
-                    received => Ok(received.is_some()),
-                },
-                Rest::Messages(incoming) => match ready!(Pin::new(incoming).poll_next(cx)) {
-                    Some(Err(e)) => Err(e),
+                Rest::Messages(receiver) => match ready!(Pin::new(&mut **receiver).poll_next(cx)) {
+                    // Of one message alone.
+                    Some(Err(e)) if FrameError::of(&e).is_none() => Err(e),
                     received => Ok(received.is_some()),
                 },
             };
@@ -90,7 +85,7 @@ impl Unwanted {
     pub(super) fn undelivered(&self) -> io::Result<usize> {
         match &self.rest {
             Rest::Bytes(reader) => reader.undelivered(),
-            Rest::Packets(_) | Rest::Messages(_) => Ok(0),
+            Rest::Messages(_) => Ok(0),
         }
     }
 }
@@ -112,6 +107,12 @@ impl<S: Sink<Bytes, Error = io::Error> + Unpin> SendOnly<S> {
             closed: false,
             linger: None,
         }
+    }
+
+    /// Closing always waits for the peer to end its own direction.
+    pub(super) fn lingering(mut self) -> Self {
+        self.unwanted.talkative = true;
+        self
     }
 
     /// Beside waiting for the sink, whatever the peer says is thrown away. An error of that
@@ -163,7 +164,7 @@ impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Bytes> for SendOnly<S> {
             return Poll::Ready(Ok(()));
         }
         let linger = &mut self.linger;
-        let linger = linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(DEFAULT_LINGER)));
+        let linger = linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
         linger.as_mut().poll(cx).map(Ok)
     }
 }

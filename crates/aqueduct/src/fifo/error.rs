@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::fd::{Access, Kind};
+use crate::io::fd::{Access, Kind};
 
 /// Why a FIFO could not be made or opened.
 ///
@@ -288,5 +288,22 @@ impl Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error)
+    }
+}
+
+/// Until each says its own kind.
+impl From<Error> for crate::connect::OpenError {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound => crate::connect::OpenErrorKind::NotFound,
+            io::ErrorKind::AlreadyExists => crate::connect::OpenErrorKind::AlreadyExists,
+            io::ErrorKind::PermissionDenied => crate::connect::OpenErrorKind::PermissionDenied,
+            io::ErrorKind::AddrInUse => crate::connect::OpenErrorKind::InUse,
+            io::ErrorKind::ConnectionRefused => crate::connect::OpenErrorKind::Refused,
+            io::ErrorKind::InvalidInput => crate::connect::OpenErrorKind::InvalidName,
+            io::ErrorKind::Unsupported => crate::connect::OpenErrorKind::Unsupported,
+            _ => crate::connect::OpenErrorKind::Other,
+        };
+        Self::adopt(kind, error)
     }
 }

@@ -14,8 +14,8 @@ use super::OpenOptions;
 use super::error::Error;
 use super::name::{Name, PathState};
 use super::watch::proc_path;
-use crate::fd::{self, Access, Kind};
-use crate::mark::MARK;
+use crate::io::fd::{self, Access, Kind};
+use crate::io::mark::MARK;
 
 /// The nine permission bits.
 pub(super) const PERMISSIONS: u32 = 0o777;

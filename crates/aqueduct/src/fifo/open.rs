@@ -13,7 +13,7 @@ use super::name::PathState;
 use super::returning::Returning;
 use super::watch::Watch;
 use super::{Receiver, Sender};
-use crate::fd::Access;
+use crate::io::fd::Access;
 
 /// The mode of a FIFO that is made, and the widest that is taken without a warning, unless another
 /// is asked for: its owner alone may open it.

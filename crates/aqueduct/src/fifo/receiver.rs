@@ -11,8 +11,8 @@ use super::error::Error;
 use super::log::Log;
 use super::name::{Name, PathState};
 use super::{OpenOptions, TARGET};
-use crate::fd::{self, Access};
 use crate::frame::{FramedRead, Framing, Pace};
+use crate::io::fd::{self, Access};
 use crate::pipe;
 
 /// The receiving end of a FIFO.

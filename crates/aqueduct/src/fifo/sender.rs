@@ -14,7 +14,8 @@ use super::name::{Name, PathState};
 use super::returning::Returning;
 use super::{OpenOptions, TARGET};
 use crate::frame::{FramedWrite, Framing, Pace};
-use crate::{fd, pipe, sys};
+use crate::io::{fd, sys};
+use crate::pipe;
 
 /// The sending end of a FIFO.
 ///

@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::Interest;
 
-use crate::source::Source;
-use crate::sys;
+use crate::io::source::Source;
+use crate::io::sys;
 
 /// Room for the events of one read. What does not fit comes with the next one.
 const EVENTS: usize = 1024;

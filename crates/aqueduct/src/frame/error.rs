@@ -39,6 +39,30 @@ pub enum FrameError {
         /// Offset of its first occurrence in the body.
         at: usize,
     },
+    /// An empty message was to be sent. The receiver could not tell it from the end of the stream.
+    #[error("an empty message cannot be sent, since it reads like the end of the stream")]
+    Empty,
+
+    /// More descriptors were to be sent than the kernel passes at once. Nothing was sent.
+    #[error("{count} descriptors cannot go with one message, at most {max} can; send several")]
+    TooManyDescriptors {
+        /// How many there were.
+        count: usize,
+        /// How many can.
+        max: usize,
+    },
+
+    /// The peer sent more descriptors than are taken, or this process could not open as many as
+    /// it takes. All were closed, and the message is lost.
+    #[error(
+        "more descriptors came than could be taken ({taken} of at most {max}), and all were closed; raise the limit, or this process's RLIMIT_NOFILE if that is lower"
+    )]
+    DescriptorsTruncated {
+        /// How many could be opened.
+        taken: usize,
+        /// How many are taken at most.
+        max: usize,
+    },
 }
 
 /// What a truncated frame lacks.
@@ -78,7 +102,7 @@ impl FrameError {
     }
 
     /// Received too large a frame: the data is at fault, not a call of ours.
-    pub(super) fn received(self) -> io::Error {
+    pub(crate) fn received(self) -> io::Error {
         match self {
             Self::TooLarge { .. } => io::Error::new(io::ErrorKind::InvalidData, self),
             other => other.into(),
@@ -90,9 +114,11 @@ impl From<FrameError> for io::Error {
     fn from(error: FrameError) -> Self {
         let kind = match error {
             FrameError::Truncated { .. } => io::ErrorKind::UnexpectedEof,
-            FrameError::TooLarge { .. } | FrameError::ContainsDelimiter { .. } => {
-                io::ErrorKind::InvalidInput
-            }
+            FrameError::DescriptorsTruncated { .. } => io::ErrorKind::InvalidData,
+            FrameError::TooLarge { .. }
+            | FrameError::ContainsDelimiter { .. }
+            | FrameError::Empty
+            | FrameError::TooManyDescriptors { .. } => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
     }

@@ -6,7 +6,7 @@ use tokio_util::codec::{Decoder, Encoder};
 use super::error::Missing;
 use super::write::WriteError;
 use super::{COPY_BELOW, DEFAULT_MAX_FRAME, FrameEncoder, FrameError, NotQueued, WriteBuf};
-use crate::sys;
+use crate::io::sys;
 
 /// Size of the length header in bytes.
 const HEADER: usize = 4;

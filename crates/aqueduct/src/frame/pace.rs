@@ -1,6 +1,14 @@
 //! [`Pace`]: how many bytes one read or write moves at most.
 
-use super::PIPE_CHUNK;
+/// How many bytes one read or write of a pipe moves at most where its two sides work at the same time:
+/// two pages, 8 KiB.
+///
+/// A pipe is a ring of pages. In small steps of whole pages reader and writer work at the same
+/// time; in large ones they take turns. Where they take turns in any case, as on one processor, large
+/// steps cost less: the `framed` methods of pipes and FIFOs then come to take up to 64 KiB of a large
+/// frame at a time, each side by itself, and try small steps again from time to time. `with_chunk` sets
+/// one size for good.
+pub(crate) const PIPE_CHUNK: usize = 8192;
 
 /// How many bytes one read or write moves at most, and how many are gathered before they are
 /// written, unless said otherwise: 64 KiB.
@@ -174,6 +182,16 @@ fn step_of(chunk: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// How many bytes one read or write of a pipe moves at most where its two sides work at the same time:
+    /// two pages, 8 KiB.
+    ///
+    /// A pipe is a ring of pages. In small steps of whole pages reader and writer work at the same
+    /// time; in large ones they take turns. Where they take turns in any case, as on one processor, large
+    /// steps cost less: the `framed` methods of pipes and FIFOs then come to take up to 64 KiB of a large
+    /// frame at a time, each side by itself, and try small steps again from time to time. `with_chunk` sets
+    /// one size for good.
+    pub(crate) const PIPE_CHUNK: usize = 8192;
 
     const SMALL: usize = PIPE_CHUNK;
     /// On one processor each turn fills the pipe or empties it.

@@ -91,7 +91,7 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
 
     /// Sets how many bytes one read takes at most: at least 1. 64 KiB by default, and from there
     /// on a read takes more, up to 1 MiB, where it is all one frame; what `framed` of a pipe or FIFO returns
-    /// adapts, from [`PIPE_CHUNK`](super::PIPE_CHUNK) on.
+    /// adapts, from 8 KiB on.
     pub fn with_chunk(self, bytes: usize) -> Self {
         self.with_pace(Pace::fixed(bytes))
     }

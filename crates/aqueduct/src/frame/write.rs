@@ -190,7 +190,7 @@ impl<W: AsyncWrite, E> FramedWrite<W, E> {
 impl<W, E> FramedWrite<W, E> {
     /// Sets how many bytes are gathered before they are written without a flush, and how many one
     /// write takes at most: at least 1. 64 KiB by default, and from there on a write takes what
-    /// there is, up to 1 MiB; what `framed` of a pipe or FIFO returns adapts, from [`PIPE_CHUNK`](super::PIPE_CHUNK) on.
+    /// there is, up to 1 MiB; what `framed` of a pipe or FIFO returns adapts, from 8 KiB on.
     pub fn with_chunk(self, bytes: usize) -> Self {
         self.with_pace(Pace::fixed(bytes))
     }

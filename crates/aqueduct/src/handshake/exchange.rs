@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use super::error::NotSpoken;
 use super::hello::{MAX_HELLO, Verdict};
 use super::{Error, Hello, LimitedSink, LimitedStream, What};
+use crate::channel::{Channel, Receiver, Sender};
 use crate::codec::{Codec, Format};
 use crate::frame::{FrameError, FramedRead, FramedWrite, Framing};
-use crate::{Channel, Receiver, Sender};
 
 /// How long the other side may take for the whole handshake, unless said otherwise: 5 s.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);

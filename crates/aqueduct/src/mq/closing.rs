@@ -4,9 +4,9 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll, ready};
 
+use crate::io::source::Direction;
 use crate::mq::driver::Waiting;
 use crate::mq::{Error, Priority, Queue};
-use crate::source::Direction;
 
 /// The priority of the empty messages that announce an end: the lowest, so that all that was sent
 /// before comes before.

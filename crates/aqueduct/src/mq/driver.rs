@@ -20,11 +20,11 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop;
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::latency::{Next, Polling, Round};
+use crate::io::polling::{Next, Polling, Round};
+use crate::io::source::Direction;
 use crate::mq::Error;
 use crate::mq::link::Link;
 use crate::mq::queue::About;
-use crate::source::Direction;
 
 use registrations::{Registration, Registrations};
 

@@ -358,3 +358,20 @@ fn show_owner(owner: Option<(u32, u32)>) -> String {
         None => String::new(),
     }
 }
+
+/// Until each says its own kind.
+impl From<Error> for crate::connect::OpenError {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound => crate::connect::OpenErrorKind::NotFound,
+            io::ErrorKind::AlreadyExists => crate::connect::OpenErrorKind::AlreadyExists,
+            io::ErrorKind::PermissionDenied => crate::connect::OpenErrorKind::PermissionDenied,
+            io::ErrorKind::AddrInUse => crate::connect::OpenErrorKind::InUse,
+            io::ErrorKind::ConnectionRefused => crate::connect::OpenErrorKind::Refused,
+            io::ErrorKind::InvalidInput => crate::connect::OpenErrorKind::InvalidName,
+            io::ErrorKind::Unsupported => crate::connect::OpenErrorKind::Unsupported,
+            _ => crate::connect::OpenErrorKind::Other,
+        };
+        Self::adopt(kind, error)
+    }
+}

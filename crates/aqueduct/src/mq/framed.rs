@@ -12,10 +12,10 @@ use futures_sink::Sink;
 use tokio::task::coop;
 use tokio_util::codec::{Decoder, Encoder};
 
+use crate::io::source::Direction;
 use crate::mq::closing::Closing;
 use crate::mq::driver::Waiting;
 use crate::mq::{Priority, Queue, TARGET};
-use crate::source::Direction;
 
 /// A codec as it was given, and how it is cloned.
 type Fresh<C> = (C, fn(&C) -> C);

@@ -8,10 +8,10 @@ use nix::sys::stat::fstat;
 use nix::unistd::read;
 use posixmq::{OpenOptions, PosixMq};
 
+use crate::io::sys::QueueFd;
 use crate::mq::list::{entry, field, is_mounted, notified};
 use crate::mq::refusal::open_failed;
 use crate::mq::{Entry, Error, MOUNT_POINT, check_name};
-use crate::sys::QueueFd;
 
 /// The text that a queue's descriptor gives is always 80 bytes: `FILENT_SIZE` in `ipc/mqueue.c`.
 const STATUS_SIZE: usize = 80;

@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::stat::{fstat, stat};
 
+use crate::io::sys::QueueFd;
 use crate::mq::{Error, MOUNT_POINT, TARGET};
-use crate::sys::QueueFd;
 
 /// The shortest interval between two looks at a name, which are some system calls each.
 pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);

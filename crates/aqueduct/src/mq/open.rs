@@ -12,14 +12,14 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::geteuid;
 
-use crate::mark::MARK;
+use crate::io::mark::MARK;
+use crate::io::sys::QueueFd;
 use crate::mq::limits::Limits;
 use crate::mq::link::Link;
 use crate::mq::list::MQUEUE_MAGIC;
 use crate::mq::queue::About;
 use crate::mq::refusal::{create_failed, open_failed};
 use crate::mq::{AttributeMismatch, Driver, Error, Queue, Receiver, Sender, TARGET, check_name};
-use crate::sys::QueueFd;
 
 /// The mode of a new queue, and the widest an existing one may have without a warning.
 pub const DEFAULT_MODE: u32 = 0o600;

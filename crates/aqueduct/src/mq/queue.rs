@@ -10,6 +10,8 @@ use nix::errno::Errno;
 use tokio::runtime::Handle;
 use tokio::task::coop;
 
+use crate::io::source::Direction;
+use crate::io::sys::QueueFd;
 use crate::mq::buffer::Buffers;
 use crate::mq::driver::Side;
 use crate::mq::link::{Link, NameState};
@@ -17,8 +19,6 @@ use crate::mq::{
     AttributeMismatch, Attributes, Driver, Error, MAX_PRIORITY, Message, OpenOptions, Priority,
     TARGET, unlink,
 };
-use crate::source::Direction;
-use crate::sys::QueueFd;
 
 /// From what size of a message on it is looked whether the queue is full before it is sent: the kernel
 /// copies a message before it looks.

@@ -9,9 +9,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
 
+use crate::io::source::Direction;
 use crate::mq::driver::Waiting;
 use crate::mq::{Error, Message, Queue};
-use crate::source::Direction;
 
 /// The receiving end of a queue: a `Stream` of message bodies, each one frame.
 ///

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::task::coop;
 
+use crate::io::source::Direction;
 use crate::mq::closing::Closing;
 use crate::mq::driver::Waiting;
 use crate::mq::{Error, Priority, Queue, TARGET};
-use crate::source::Direction;
 
 /// The sending end of a queue: a `Sink` of message bodies, all of one priority.
 ///

@@ -9,10 +9,10 @@ use nix::sys::stat::{Mode, stat};
 use nix::sys::statfs::statfs;
 use nix::unistd::getuid;
 
+use crate::io::sys::QueueFd;
 use crate::mq::limits::{Usage, cost};
 use crate::mq::list::{MQUEUE_MAGIC, is_mounted};
 use crate::mq::{Error, MOUNT_POINT};
-use crate::sys::QueueFd;
 
 /// A queue by device and inode, whose owner and cost are wanted once however often it is found.
 type Found = HashMap<(u64, u64), (u32, u64)>;

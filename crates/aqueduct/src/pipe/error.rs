@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use crate::fd::{Access, Kind};
+use crate::io::fd::{Access, Kind};
 
 /// Why something is refused as a pipe end, or by one.
 ///

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-use crate::fd::Access;
+use crate::io::fd::Access;
 use crate::pipe::{Receiver, Sender, Subject, check_as};
 
 /// How to open a FIFO by its path.

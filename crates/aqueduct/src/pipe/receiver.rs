@@ -11,11 +11,11 @@ use nix::poll::PollFlags;
 use nix::sys::uio::readv;
 use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
 
-use crate::fd::{self, Access};
+use crate::io::fd::{self, Access};
+use crate::io::source::{Direction, Source};
+use crate::io::sys;
 use crate::pipe::log::Log;
 use crate::pipe::{MAX_SLICES, capacity, check, reopen};
-use crate::source::{Direction, Source};
-use crate::sys;
 
 /// The reading end of a pipe or FIFO.
 ///

@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use nix::sys::uio::writev;
 use tokio::io::{AsyncWrite, Interest, Ready};
 
-use crate::fd::{self, Access};
+use crate::io::fd::{self, Access};
+use crate::io::source::{Direction, Source};
 use crate::pipe::log::Log;
 use crate::pipe::{MAX_SLICES, capacity, check, reopen};
-use crate::source::{Direction, Source};
 
 /// The writing end of a pipe or FIFO.
 ///

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 
 use super::{Error, Record, RecordDecoder};
-use crate::blocking::BlockingReader;
 use crate::frame::{FramedRead, UserCodec};
+use crate::io::blocking::BlockingReader;
 
 /// The messages of a file, as a stream.
 ///

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use super::{Error, FACTS, MAGIC, PREFIX, check_magic, encode, prefix};
 use crate::connect::Message;
-use crate::sys;
+use crate::io::sys;
 
 /// Appends messages to a recording.
 ///

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::listener::{StreamOptions, in_runtime, new_socket};
 use super::{Address, Error, Keepalive};
-use crate::backoff::Retry;
+use crate::io::backoff::Retry;
 
 /// How long connecting may take in all, unless set.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

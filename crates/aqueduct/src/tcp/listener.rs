@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 
 use super::{Address, Error, Keepalive};
-use crate::accept::{Accepting, accept};
+use crate::io::accept::{Accepting, accept};
 
 /// How many connections may wait to be accepted, unless set. The kernel's own limit is
 /// `net.core.somaxconn`.

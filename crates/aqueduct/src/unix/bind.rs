@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::claim::Claim;
 use super::seqpacket;
 use super::{Address, Error, Listener, directory};
-use crate::mark::MARK;
+use crate::io::mark::MARK;
 
 /// The mode of a socket's file, unless set: only the own user may connect.
 pub const DEFAULT_MODE: u32 = 0o600;

@@ -9,7 +9,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::lock::LockFile;
 use super::{Address, Error};
-use crate::mark::MARK;
+use crate::io::mark::MARK;
 
 /// The lock on `<path>.lock`, and the socket's file once there is one.
 #[derive(Debug)]

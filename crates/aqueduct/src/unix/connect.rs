@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use super::bind::in_runtime;
 use super::{Address, Error, claim, seqpacket};
-use crate::backoff::Retry;
+use crate::io::backoff::Retry;
 
 /// How long connecting may take in all, unless set.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

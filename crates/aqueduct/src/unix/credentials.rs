@@ -6,18 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 
-/// The peer of a Unix socket, as the kernel saw it when the connection was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Credentials {
-    /// Its effective user. A user that our user namespace does not know shows as 65534.
-    pub uid: u32,
-    /// Its effective group.
-    pub gid: u32,
-    /// Its process, if our process namespace knows it. The number may be another process's by
-    /// now: to do something to the peer use [`peer_pidfd`].
-    pub pid: Option<i32>,
-}
+use crate::connect::Credentials;
 
 /// The user, group and process at the other end of a connected Unix socket (unix(7):
 /// `SO_PEERCRED`).

@@ -7,8 +7,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use super::MessageError;
-use crate::sys::{self, Received};
+use crate::frame::FrameError;
+use crate::io::sys::{self, Received};
 
 /// The most descriptors that the kernel passes with one message (unix(7): `SCM_MAX_FD`).
 pub const MAX_FDS: usize = 253;
@@ -30,7 +30,7 @@ pub const DEFAULT_MAX_FDS: usize = 16;
 ///
 /// # Errors
 ///
-/// [`MessageError::Empty`] without bytes, [`MessageError::TooManyDescriptors`] above [`MAX_FDS`];
+/// [`FrameError::Empty`] without bytes, [`FrameError::TooManyDescriptors`] above [`MAX_FDS`];
 /// `EPIPE` when the peer has closed; `ETOOMANYREFS` when the user has too many descriptors under
 /// way that nobody has received (its limit is `RLIMIT_NOFILE`).
 ///
@@ -68,7 +68,7 @@ pub async fn send_with_fds<F: AsFd>(
 ///
 /// # Errors
 ///
-/// [`MessageError::DescriptorsTruncated`] when more came, or could not be opened because this
+/// [`FrameError::DescriptorsTruncated`] when more came, or could not be opened because this
 /// process is at its limit: all were closed, and the bytes of that read are lost, so the stream
 /// cannot be used any further. `InvalidInput` for a `max_fds` above [`MAX_FDS`].
 ///
@@ -89,12 +89,15 @@ pub async fn recv_with_fds(
 }
 
 /// Checks a message to be sent, and gives the numbers of its descriptors, which stay borrowed.
-pub(super) fn check<F: AsFd>(bytes: &[u8], fds: &[F]) -> Result<Vec<RawFd>, MessageError> {
+pub(super) fn check<F: AsFd>(bytes: &[u8], fds: &[F]) -> Result<Vec<RawFd>, FrameError> {
     if bytes.is_empty() {
-        return Err(MessageError::Empty);
+        return Err(FrameError::Empty);
     }
     if fds.len() > MAX_FDS {
-        return Err(MessageError::TooManyDescriptors { count: fds.len() });
+        return Err(FrameError::TooManyDescriptors {
+            count: fds.len(),
+            max: MAX_FDS,
+        });
     }
     Ok(fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect())
 }
@@ -134,9 +137,9 @@ pub(super) fn recv_now(socket: impl AsFd, buf: &mut [u8], max_fds: usize) -> io:
         }
     };
     if received.fds_truncated || received.fds.len() > max_fds {
-        return Err(MessageError::DescriptorsTruncated {
+        return Err(FrameError::DescriptorsTruncated {
             taken: received.fds.len(),
-            limit: max_fds,
+            max: max_fds,
         }
         .into());
     }

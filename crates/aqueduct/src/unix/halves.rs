@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
 
-use crate::source::{Direction, Source};
-use crate::sys;
+use crate::io::source::{Direction, Source};
+use crate::io::sys;
 
 /// Neither waits nor raises a signal, whatever the mode of the descriptor (`send(2)`).
 const NOW: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 
 use super::claim::Claim;
-use crate::accept::{Accepting, accept};
+use crate::io::accept::{Accepting, accept};
 
 /// A Unix stream socket that listens: a `Stream` of connections.
 ///

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::sys;
+use crate::io::sys;
 
 /// How often the lock file may change under our hands before we give up.
 const ATTEMPTS: usize = 1000;

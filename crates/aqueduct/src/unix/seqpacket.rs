@@ -21,12 +21,14 @@
 //! - **Several tasks** may send and receive at once; each message goes to one of them.
 
 mod listener;
+mod messages;
 mod socket;
 mod split;
 
 use super::{Address, BindOptions, ConnectOptions, Error};
 
 pub use self::listener::Listener;
+pub(crate) use self::messages::connection;
 pub use self::socket::{DEFAULT_MAX_MESSAGE, Message, Socket, pair};
 pub use self::split::{Receiver, Sender};
 

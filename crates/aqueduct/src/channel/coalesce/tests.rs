@@ -6,10 +6,11 @@ use bytes::Bytes;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use crate::channel::Error;
 use crate::channel::{Receiver, Sender, mock};
 use crate::codec::Text;
 use crate::frame::Framing;
-use crate::{Error, pipe};
+use crate::pipe;
 
 async fn deadline<T>(future: impl Future<Output = T>) -> T {
     let done = timeout(Duration::from_secs(30), future).await;

@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use tokio::time::Sleep;
 
 use crate::fifo::TARGET;
-use crate::sys;
+use crate::io::sys;
 
 /// How soon a lock that is taken is tried again, at first and after many tries.
 const FIRST_RETRY: Duration = Duration::from_millis(1);

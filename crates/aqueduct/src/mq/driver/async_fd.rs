@@ -9,15 +9,15 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
+use crate::io::source::Direction;
+use crate::io::sys;
 use crate::mq::Error;
-use crate::source::Direction;
-use crate::sys;
 
 /// A queue's descriptor, registered with one runtime for one direction.
 ///
 /// One direction only: a queue open for both reports the other one's events as well, and a sender
 /// registered for writing is woken by every receive. A queue is never reported closed, so the cure
-/// for that in [`Source`](crate::source::Source) is not needed here.
+/// for that in [`Source`](crate::io::source::Source) is not needed here.
 #[derive(Debug)]
 pub(super) struct Registered {
     fd: AsyncFd<Arc<OwnedFd>>,

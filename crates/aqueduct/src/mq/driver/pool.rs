@@ -24,8 +24,8 @@ use tokio::task::AbortHandle;
 
 use super::Waiter;
 use super::bell::{Bell, Over};
+use crate::io::source::Direction;
 use crate::mq::{Error, TARGET};
-use crate::source::Direction;
 
 /// How long the first wait in a runtime, with the [`Pool`](crate::mq::Driver::Pool) driver, waits
 /// for a thread of the blocking pool before it gives up with

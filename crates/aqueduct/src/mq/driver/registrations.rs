@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::runtime::{Handle, Id};
 
 use super::{Driver, async_fd, pool};
+use crate::io::source::Direction;
 use crate::mq::Error;
-use crate::source::Direction;
 
 /// One for each runtime that has waited; nearly always none or one.
 ///

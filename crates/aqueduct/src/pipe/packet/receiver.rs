@@ -11,11 +11,11 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use tokio::io::{Interest, ReadBuf};
 
-use crate::fd::{self, Access};
+use crate::io::fd::{self, Access};
+use crate::io::source::{Direction, Source};
+use crate::io::sys;
 use crate::pipe::log::Log;
 use crate::pipe::{self, capacity, check};
-use crate::source::{Direction, Source};
-use crate::sys;
 
 /// The end of a packet pipe that messages come out of.
 ///

@@ -11,11 +11,11 @@ use futures_sink::Sink;
 use tokio::io::Interest;
 use tokio::task::coop::poll_proceed;
 
-use crate::fd::{self, Access};
+use crate::io::fd::{self, Access};
+use crate::io::source::{Direction, Source};
 use crate::pipe::log::Log;
 use crate::pipe::packet::MAX_MESSAGE;
 use crate::pipe::{Error, capacity, check, reopen};
-use crate::source::{Direction, Source};
 
 /// The end of a packet pipe that messages are put into.
 ///

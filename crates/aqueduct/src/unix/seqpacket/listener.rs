@@ -10,8 +10,8 @@ use socket2::{SockRef, Type};
 use tokio::io::Interest;
 
 use super::{DEFAULT_MAX_MESSAGE, Socket};
-use crate::accept::{Accepting, accept};
-use crate::source::{Direction, Source};
+use crate::io::accept::{Accepting, accept};
+use crate::io::source::{Direction, Source};
 use crate::unix::claim::Claim;
 use crate::unix::listener::adopt_listener;
 

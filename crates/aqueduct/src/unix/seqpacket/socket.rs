@@ -15,10 +15,11 @@ use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
 use super::{Receiver, Sender};
+use crate::frame::FrameError;
 use crate::frame::Slabs;
-use crate::source::{Direction, Source};
+use crate::io::source::{Direction, Source};
 use crate::unix::descriptors::{check, check_limit, recv_now, send_now};
-use crate::unix::{Credentials, MessageError, peer_credentials, peer_pidfd};
+use crate::unix::{Credentials, peer_credentials, peer_pidfd};
 
 /// The largest message that is sent or taken, unless set.
 pub const DEFAULT_MAX_MESSAGE: usize = 1024 * 1024;
@@ -119,7 +120,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`MessageError::Empty`], [`MessageError::TooLarge`]; `EPIPE` when the peer has closed or
+    /// [`FrameError::Empty`], [`FrameError::TooLarge`]; `EPIPE` when the peer has closed or
     /// takes nothing more.
     ///
     /// # Cancel safety
@@ -134,7 +135,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); [`MessageError::TooManyDescriptors`]; `ETOOMANYREFS` when the user
+    /// As [`send`](Self::send); [`FrameError::TooManyDescriptors`]; `ETOOMANYREFS` when the user
     /// has too many descriptors under way that nobody has received (its limit is `RLIMIT_NOFILE`).
     ///
     /// # Cancel safety
@@ -166,7 +167,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`MessageError::Truncated`]; [`MessageError::DescriptorsTruncated`] if descriptors came with
+    /// [`FrameError::TooLarge`]; [`FrameError::DescriptorsTruncated`] if descriptors came with
     /// the message (use [`recv_with_fds`](Self::recv_with_fds)). These cost that message, and the
     /// next one can be received. `ECONNRESET` in place of the end, after all that the peer had sent,
     /// if it closed with messages unread.
@@ -256,7 +257,7 @@ impl Socket {
             loop {
                 match self.recv_into(&mut [0]).await {
                     Ok(0) => return Ok(discarded),
-                    Err(e) if MessageError::of(&e).is_none() => return Err(e),
+                    Err(e) if FrameError::of(&e).is_none() => return Err(e),
                     _ => discarded += 1,
                 }
             }
@@ -337,9 +338,9 @@ impl Socket {
     }
 
     fn send_raw(&self, message: &[u8], fds: &[RawFd]) -> io::Result<()> {
-        let too_large = |limit| MessageError::TooLarge {
+        let too_large = |limit| FrameError::TooLarge {
             len: message.len(),
-            limit,
+            max: limit,
         };
         if message.len() > self.max_send {
             return Err(too_large(self.max_send).into());
@@ -440,11 +441,8 @@ fn receive_into(
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
     let received = recv_now(fd, buf, max_fds)?;
     if received.len > buf.len() {
-        return Err(MessageError::Truncated {
-            len: received.len,
-            limit: buf.len(),
-        }
-        .into());
+        let (len, max) = (received.len, buf.len());
+        return Err(FrameError::TooLarge { len, max }.received());
     }
     Ok((received.len, received.fds))
 }

@@ -12,7 +12,7 @@ use futures_sink::Sink;
 use tokio::task::coop::poll_proceed;
 
 use super::Socket;
-use crate::unix::MessageError;
+use crate::frame::FrameError;
 use crate::unix::descriptors::check;
 
 /// The sending direction of a [`Socket`]: a `Sink` of messages.
@@ -154,7 +154,7 @@ impl Stream for Receiver {
         }
         let received = ready!(self.socket.poll_recv(cx));
         if let Err(error) = &received {
-            self.done = MessageError::of(error).is_none();
+            self.done = FrameError::of(error).is_none();
             tracing::debug!(%error, "receiving");
         }
         if let Ok(None) = &received {

@@ -1,0 +1,20 @@
+//! The grammar's tools: options, escapes, paths, printing, the nearest match.
+//!
+//! What each scheme's addresses look like stands with the mechanism; [`Endpoint`](crate::connect::Endpoint)
+//! puts them together.
+
+mod capabilities;
+mod error;
+pub(crate) mod escape;
+pub(crate) mod nearest;
+pub(crate) mod path;
+mod printer;
+mod query;
+
+pub(crate) use self::capabilities::PIPE_BUF;
+pub use self::capabilities::{
+    Capabilities, Direction, EndOfStream, LargestMessage, Ordering, Sharing,
+};
+pub use self::error::{AddressError, AddressProblem};
+pub(crate) use self::printer::Printer;
+pub(crate) use self::query::Query;

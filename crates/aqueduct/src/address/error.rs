@@ -1,0 +1,209 @@
+//! [`AddressError`]: what is wrong with an address, and what would be right.
+
+use std::fmt::{self, Display, Formatter};
+
+/// An address that names no endpoint.
+///
+/// [`problem`](Self::problem) carries the facts; printing the error gives one sentence with the
+/// address, the part that is wrong, what is allowed in its place and, where something allowed
+/// looks much like what was written, that.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{AddressProblem, Endpoint};
+///
+/// let error = "fifo:/run/jobs?mod=600".parse::<Endpoint>().unwrap_err();
+/// assert_eq!(error.address(), "fifo:/run/jobs?mod=600");
+/// assert!(matches!(
+///     error.problem(),
+///     AddressProblem::UnknownOption { nearest: Some("mode"), .. }
+/// ));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressError {
+    address: String,
+    problem: AddressProblem,
+}
+
+impl AddressError {
+    pub(crate) fn new(address: &[u8], problem: AddressProblem) -> Self {
+        Self {
+            address: String::from_utf8_lossy(address).into_owned(),
+            problem,
+        }
+    }
+
+    /// The address as it was written; bytes that are not UTF-8 are replaced.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What is wrong with it.
+    pub fn problem(&self) -> &AddressProblem {
+        &self.problem
+    }
+}
+
+impl Display for AddressError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        // `Debug` of a string escapes control characters: what is printed stays on one line.
+        write!(f, "address {:?}: {}", self.address, self.problem)
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+/// What is wrong with an address; part of an [`AddressError`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AddressProblem {
+    /// There is no `scheme:` in front.
+    NoScheme {
+        /// Every scheme there is.
+        allowed: &'static [&'static str],
+        /// The whole address that was most likely meant.
+        nearest: Option<String>,
+    },
+    /// The scheme is none of ours.
+    UnknownScheme {
+        /// As it was written.
+        scheme: String,
+        /// Every scheme there is.
+        allowed: &'static [&'static str],
+        /// The scheme, or the whole address, that was most likely meant.
+        nearest: Option<String>,
+    },
+    /// The scheme has no such option.
+    UnknownOption {
+        /// The scheme of the address.
+        scheme: &'static str,
+        /// The option as it was written.
+        option: String,
+        /// The options of this scheme.
+        allowed: &'static [&'static str],
+        /// The option that was most likely meant.
+        nearest: Option<&'static str>,
+    },
+    /// An option is given twice.
+    RepeatedOption {
+        /// Its name.
+        option: &'static str,
+    },
+    /// An option has a value that it does not take, or none.
+    InvalidValue {
+        /// The option's name.
+        option: &'static str,
+        /// The value as it was written.
+        value: String,
+        /// What it takes.
+        expected: &'static str,
+        /// The value that was most likely meant.
+        nearest: Option<&'static str>,
+    },
+    /// What follows the scheme (a path, a name, a host, a port, …) cannot be one.
+    InvalidPart {
+        /// Which part.
+        part: &'static str,
+        /// The part as it was written.
+        value: String,
+        /// What it has to be.
+        expected: &'static str,
+    },
+    /// A `%` is not followed by two hexadecimal digits.
+    InvalidEscape {
+        /// The sign and what follows it.
+        escape: String,
+    },
+}
+
+impl Display for AddressProblem {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoScheme { allowed, nearest } => {
+                write!(f, "no scheme in front")?;
+                did_you_mean(f, nearest.as_deref())?;
+                write!(f, "; the schemes are {}", List(allowed))
+            }
+            Self::UnknownScheme {
+                scheme,
+                allowed,
+                nearest,
+            } => {
+                write!(f, "unknown scheme {scheme:?}")?;
+                did_you_mean(f, nearest.as_deref())?;
+                write!(f, "; the schemes are {}", List(allowed))
+            }
+            Self::UnknownOption {
+                scheme,
+                option,
+                allowed: [],
+                ..
+            } => write!(
+                f,
+                "unknown option {option:?}; {scheme} takes none (write a question mark that is \
+                 not the start of options as %3F)"
+            ),
+            Self::UnknownOption {
+                scheme,
+                option,
+                allowed,
+                nearest,
+            } => {
+                write!(f, "unknown option {option:?}")?;
+                did_you_mean(f, *nearest)?;
+                write!(f, "; {scheme} takes {}", List(allowed))
+            }
+            Self::RepeatedOption { option } => write!(f, "option {option:?} is given twice"),
+            Self::InvalidValue {
+                option,
+                value,
+                expected,
+                nearest,
+            } => {
+                write!(f, "option {option:?} cannot be {value:?}")?;
+                did_you_mean(f, *nearest)?;
+                write!(f, "; it takes {expected}")
+            }
+            Self::InvalidPart {
+                part,
+                value,
+                expected,
+            } if value.is_empty() => write!(f, "the {part} is missing: it is {expected}"),
+            Self::InvalidPart {
+                part,
+                value,
+                expected,
+            } => write!(f, "the {part} cannot be {value:?}: it is {expected}"),
+            Self::InvalidEscape { escape } => write!(
+                f,
+                "{escape:?} is no percent escape (two hexadecimal digits); write a percent sign \
+                 itself as %25"
+            ),
+        }
+    }
+}
+
+fn did_you_mean(f: &mut Formatter<'_>, nearest: Option<&str>) -> fmt::Result {
+    match nearest {
+        Some(nearest) => write!(f, " (did you mean {nearest:?}?)"),
+        None => Ok(()),
+    }
+}
+
+/// Prints `a, b and c`.
+struct List<'a>(&'a [&'a str]);
+
+impl Display for List<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (i, name) in self.0.iter().enumerate() {
+            match i {
+                0 => {}
+                _ if i + 1 == self.0.len() => f.write_str(" and ")?,
+                _ => f.write_str(", ")?,
+            }
+            f.write_str(name)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! `exec:program arg …`: the address of a program, and how it is started.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
+
+use super::{Child, Command};
+use crate::address::{AddressProblem, Capabilities, Printer, Sharing, escape};
+use crate::connect::{
+    Asked, Bound, ByteStream, Connection, Mechanism, MessageReceiver, MessageSender, Opening, Peer,
+    Scheme, Served, Shared,
+};
+use crate::frame::Pace;
+
+const COMMAND: &str = "a program and its arguments, split at spaces; '…' and \"…\" keep spaces";
+
+pub(crate) static SCHEME: Scheme = Scheme {
+    name: "exec",
+    form: "exec:program arg …",
+    summary: "child process, over its standard input and output",
+    options: &[],
+    synonyms: &["cmd", "process"],
+    parse: |rest, _| Ok(Arc::new(Exec::parse(rest)?)),
+};
+
+/// A program and its arguments, split at spaces.
+#[derive(Clone, Debug)]
+struct Exec {
+    program: OsString,
+    args: Vec<OsString>,
+}
+
+impl Exec {
+    fn parse(rest: &[u8]) -> Result<Self, AddressProblem> {
+        let mut words = Vec::new();
+        for word in split(rest)? {
+            words.push(OsString::from_vec(escape::decode(&word)?));
+        }
+        let mut words = words.into_iter();
+        check(words.next().unwrap_or_default(), words.collect())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args);
+        command
+    }
+}
+
+impl Mechanism for Exec {
+    fn print(&self, printer: &mut Printer) {
+        word(&self.program, printer);
+        for arg in &self.args {
+            printer.literal(" ");
+            word(arg, printer);
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            readers: Sharing::One,
+            writers: Sharing::One,
+            ..Capabilities::BYTE_STREAM
+        }
+    }
+
+    fn opens_once(&self) -> bool {
+        true
+    }
+
+    fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
+        Box::pin(async move {
+            let mut command = self.command();
+            command.pipe_to_child(0).pipe_from_child(1);
+            let mut child = command.spawn()?;
+            let (input, output) = (child.take_sender(0)?, child.take_receiver(1)?);
+            let peer = Peer::Child { pid: child.id() };
+            let bytes = ByteStream::join(output, input);
+            let framing = asked.options.framing.clone();
+            let mut connection = Connection::bytes(bytes, framing, Pace::pipe(), peer);
+            connection.attached().put(child);
+            Ok(connection.polled(asked.options.poll_for))
+        })
+    }
+
+    fn bind<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Served> {
+        Box::pin(async move {
+            let connection = self.connect(asked).await?;
+            Ok(Bound::once(connection, asked.address).into())
+        })
+    }
+
+    fn open_sender<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageSender> {
+        Box::pin(async move {
+            let mut command = self.command();
+            command.pipe_to_child(0);
+            let mut child = command.spawn()?;
+            let input = child.take_sender(0)?;
+            let mut sender = MessageSender::frames(input.framed(asked.options.framing.clone()));
+            sender.attached().put(child);
+            Ok(sender)
+        })
+    }
+
+    fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
+        Box::pin(async move {
+            let mut command = self.command();
+            command.pipe_from_child(1);
+            let mut child = command.spawn()?;
+            let output = child.take_receiver(1)?;
+            let mut receiver = asked.options.receive(Shared(output), Pace::pipe());
+            receiver.attached().put(child);
+            Ok(receiver)
+        })
+    }
+}
+
+impl Connection {
+    /// Takes the process that an `exec:` address has started, to wait for its exit status or to kill
+    /// it.
+    ///
+    /// A process that is not taken is reaped by Tokio when it exits; nothing kills it. It can be taken
+    /// once.
+    pub fn take_child(&mut self) -> Option<Child> {
+        self.attached().take()
+    }
+}
+
+impl MessageSender {
+    /// Takes the process that an `exec:` address has started; see [`Connection::take_child`].
+    pub fn take_child(&mut self) -> Option<Child> {
+        self.attached().take()
+    }
+}
+
+impl MessageReceiver {
+    /// Takes the process that an `exec:` address has started; see [`Connection::take_child`].
+    pub fn take_child(&mut self) -> Option<Child> {
+        self.attached().take()
+    }
+}
+
+fn check(program: OsString, args: Vec<OsString>) -> Result<Exec, AddressProblem> {
+    let mut words = std::iter::once(&program).chain(&args);
+    let nul = words.find(|it| it.as_bytes().contains(&0));
+    if program.is_empty() || nul.is_some() {
+        let value = nul.unwrap_or(&program).to_string_lossy().into_owned();
+        return Err(invalid(value));
+    }
+    Ok(Exec { program, args })
+}
+
+/// Splits a command line into its words, quotes and backslashes taken out.
+fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, AddressProblem> {
+    let mut words = Vec::new();
+    let mut word: Option<Vec<u8>> = None;
+    let mut quote = None;
+    let mut bytes = line.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match (quote, byte) {
+            (None, b' ' | b'\t' | b'\n') => words.extend(word.take()),
+            (None, b'\'' | b'"') => {
+                quote = Some(byte);
+                // Even if nothing is in the quotes, they make a word.
+                word.get_or_insert_default();
+            }
+            (Some(open), _) if byte == open => quote = None,
+            (None | Some(b'"'), b'\\') => {
+                let Some(next) = bytes.next() else {
+                    return Err(invalid(String::from_utf8_lossy(line).into_owned()));
+                };
+                word.get_or_insert_default().push(next);
+            }
+            _ => word.get_or_insert_default().push(byte),
+        }
+    }
+    if quote.is_some() {
+        return Err(invalid(String::from_utf8_lossy(line).into_owned()));
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// Prints one word, in quotes where it has something in it that splits or quotes.
+fn word(word: &OsStr, printer: &mut Printer) {
+    let bytes = word.as_bytes();
+    let special = |b: &u8| b" \"\\".contains(b);
+    if !bytes.is_empty() && !bytes.iter().any(special) {
+        return printer.rest(word, b"'");
+    }
+    printer.literal("'");
+    // Spaces stay readable in quotes; the rest of white space is escaped.
+    for (i, piece) in bytes.split(|b| *b == b' ').enumerate() {
+        printer.literal(if i == 0 { "" } else { " " });
+        printer.rest(OsStr::from_bytes(piece), b"'");
+    }
+    printer.literal("'");
+}
+
+fn invalid(value: String) -> AddressProblem {
+    AddressProblem::InvalidPart {
+        part: "command",
+        value,
+        expected: COMMAND,
+    }
+}

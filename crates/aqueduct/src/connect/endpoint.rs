@@ -1,0 +1,265 @@
+//! [`Endpoint`], and what a mechanism gives for it: a [`Scheme`] and a [`Mechanism`].
+
+use std::fmt::{self, Debug, Display, Formatter};
+use std::future::Future;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::accept::Bound;
+use super::lasting::{Connector, Lasting};
+use super::options::Options;
+use super::{Connection, MessageReceiver, MessageSender, OpenError, OpenErrorKind};
+use crate::address::{AddressProblem, Capabilities, Printer, Query};
+
+/// A parsed address: where messages come from or go to.
+///
+/// The [`endpoint`](crate::endpoint) module has the grammar, [`connect`](crate::connect) what can be
+/// opened how. Two endpoints are equal if they print the same. With the feature `serde` an endpoint is
+/// read from and written as its address.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::Endpoint;
+///
+/// let endpoint: Endpoint = "fifo:///run/app/jobs?mode=620".parse()?;
+/// assert_eq!(endpoint.scheme().name(), "fifo");
+/// assert_eq!(endpoint.path(), Some("/run/app/jobs".as_ref()));
+/// assert_eq!(endpoint.to_string(), "fifo:/run/app/jobs?mode=0620");
+/// # Ok::<(), aqueduct::AddressError>(())
+/// ```
+#[derive(Clone)]
+pub struct Endpoint {
+    scheme: &'static Scheme,
+    mechanism: Arc<dyn Mechanism>,
+}
+
+impl Endpoint {
+    pub(crate) fn from_parts(scheme: &'static Scheme, mechanism: Arc<dyn Mechanism>) -> Self {
+        Self { scheme, mechanism }
+    }
+
+    /// The scheme of the address.
+    pub fn scheme(&self) -> &'static Scheme {
+        self.scheme
+    }
+
+    /// What the mechanism can do: direction, boundaries, ordering, end of stream, limits, sharing.
+    pub fn capabilities(&self) -> Capabilities {
+        self.mechanism.capabilities()
+    }
+
+    /// The path in the file system that the address names, if it names one.
+    pub fn path(&self) -> Option<&Path> {
+        self.mechanism.path()
+    }
+
+    pub(super) fn mechanism(&self) -> &dyn Mechanism {
+        &*self.mechanism
+    }
+
+    pub(crate) fn opens_once(&self) -> bool {
+        self.mechanism.opens_once()
+    }
+
+    pub(crate) fn drain(&self, options: &Options) -> Result<usize, OpenError> {
+        let address = self.to_string();
+        self.mechanism.drain(self.asked(&address, options))
+    }
+
+    pub(super) fn asked<'a>(&'a self, address: &'a str, options: &'a Options) -> Asked<'a> {
+        Asked {
+            mechanism: &self.mechanism,
+            address,
+            options,
+        }
+    }
+}
+
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.mechanism, &other.mechanism) || self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Endpoint {}
+
+impl Hash for Endpoint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.to_string().hash(state);
+    }
+}
+
+impl Display for Endpoint {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut printer = Printer::default();
+        self.mechanism.print(&mut printer);
+        // It is customary to write `tcp://`; the form says for which schemes it is.
+        let slashes = self.scheme.form[self.scheme.name.len() + 1..].starts_with("//");
+        f.pad(&printer.finish(self.scheme.name, slashes))
+    }
+}
+
+impl Debug for Endpoint {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Endpoint").field(&self.to_string()).finish()
+    }
+}
+
+/// A kind of address: its name, its options, and how its rest is parsed.
+///
+/// [`Endpoint::schemes`](crate::connect::Endpoint::schemes) lists them, for help texts and completions.
+#[derive(Debug)]
+pub struct Scheme {
+    /// What stands before the colon.
+    pub(crate) name: &'static str,
+    /// What an address looks like, such as `fifo:/path`.
+    pub(crate) form: &'static str,
+    /// What it names, in a few words.
+    pub(crate) summary: &'static str,
+    /// The options that it takes, in alphabetical order.
+    pub(crate) options: &'static [&'static str],
+    /// What people call it elsewhere.
+    pub(crate) synonyms: &'static [&'static str],
+    /// Parses what follows the colon, without the options.
+    pub(crate) parse: fn(&[u8], &Query) -> Result<Arc<dyn Mechanism>, AddressProblem>,
+}
+
+impl Scheme {
+    /// What stands before the colon, such as `fifo`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What an address looks like, such as `fifo:/path`.
+    pub fn form(&self) -> &'static str {
+        self.form
+    }
+
+    /// What it names, in a few words.
+    pub fn summary(&self) -> &'static str {
+        self.summary
+    }
+
+    /// The options that it takes, in alphabetical order.
+    pub fn options(&self) -> &'static [&'static str] {
+        self.options
+    }
+}
+
+/// What opening gives.
+pub(crate) type Opening<'a, T> = Pin<Box<dyn Future<Output = Result<T, OpenError>> + Send + 'a>>;
+
+/// One parsed address of a mechanism, and how it is opened.
+///
+/// What a mechanism cannot do it leaves out: the defaults refuse it, or do it by way of a
+/// connection.
+pub(crate) trait Mechanism: Debug + Send + Sync + 'static {
+    /// Prints what follows the scheme so that parsing gives the same address again.
+    fn print(&self, printer: &mut Printer);
+
+    /// What it can do, without opening it.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Where it is in the file system, if that is where its name is.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Whether it can be opened once only, as what a process inherits.
+    fn opens_once(&self) -> bool {
+        false
+    }
+
+    /// Connects a two-way address.
+    fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
+        Box::pin(async move { Err(asked.one_way("connect to")) })
+    }
+
+    /// Binds a two-way address.
+    fn bind<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Served> {
+        Box::pin(async move { Err(asked.one_way("bind")) })
+    }
+
+    /// Opens the sending end; by default over a connection.
+    fn open_sender<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageSender> {
+        Box::pin(async move {
+            let first = self.connect(asked).await?;
+            if !asked.options.reconnect {
+                return Ok(first.into_sender());
+            }
+            let (mechanism, options) = (Arc::clone(asked.mechanism), asked.options.clone());
+            let address = asked.address.to_owned();
+            let again: Connector = Box::new(move || {
+                let (mechanism, options) = (Arc::clone(&mechanism), options.clone());
+                let address = address.clone();
+                Box::pin(async move {
+                    let asked = Asked {
+                        mechanism: &mechanism,
+                        address: &address,
+                        options: &options,
+                    };
+                    mechanism.connect(asked).await?.into_link()
+                })
+            });
+            let first = first.into_link().map_err(|e| asked.failed(e))?;
+            let lasting = Lasting::new(asked.address.to_owned(), again, Some(first));
+            Ok(lasting.into_sender())
+        })
+    }
+
+    /// Opens the receiving end; by default of all who connect.
+    fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
+        Box::pin(async move { Ok(self.bind(asked).await?.bound.into_receiver()) })
+    }
+
+    /// Throws away what an earlier conversation has left in it, where it keeps messages for nobody.
+    /// How many messages that were.
+    fn drain(&self, _: Asked<'_>) -> Result<usize, OpenError> {
+        Ok(0)
+    }
+}
+
+/// What was bound.
+pub(crate) struct Served {
+    pub(crate) bound: Bound,
+    /// What to connect to, where that is not the address that was bound.
+    pub(crate) local: Option<Endpoint>,
+}
+
+impl From<Bound> for Served {
+    fn from(bound: Bound) -> Self {
+        let local = None;
+        Self { bound, local }
+    }
+}
+
+/// What is to be opened, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// The mechanism itself, to be opened again later.
+    pub(crate) mechanism: &'a Arc<dyn Mechanism>,
+    /// The printed address.
+    pub(crate) address: &'a str,
+    pub(crate) options: &'a Options,
+}
+
+impl Asked<'_> {
+    /// The system could not open it.
+    pub(crate) fn failed(&self, source: io::Error) -> OpenError {
+        match source.downcast::<OpenError>() {
+            Ok(error) => error,
+            Err(source) => OpenError::system("open", self.address, source),
+        }
+    }
+
+    fn one_way(&self, action: &'static str) -> OpenError {
+        let cause = "its direction is one-way";
+        OpenError::new(action, self.address, OpenErrorKind::Unsupported, cause).with_cure(
+            "use a two-way address such as unix:, or join two one-way addresses with connect_pair",
+        )
+    }
+}

@@ -1,0 +1,294 @@
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt::{self, Display, Formatter};
+use std::io;
+use std::time::Duration;
+
+/// Why something could not be opened: what was tried, on what, the cause and the cure.
+///
+/// Every mechanism reports its opening errors this way. Printing gives one sentence, such as
+/// "cannot open fifo /run/x for reading: it is a regular file; remove it or choose another path";
+/// [`kind`](Self::kind) is for code, [`raw_os_error`](Self::raw_os_error) has the errno where the
+/// system gave one. Converted into an [`io::Error`] it keeps its kind, and is the inner error.
+///
+/// Nothing has been sent or received when one of these is returned.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{Endpoint, OpenErrorKind, connect::Options};
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let server: Endpoint = format!("unix:{}/none", dir.path().display()).parse()?;
+/// # let _ = r#"
+/// let server: Endpoint = "unix:/run/app/none".parse()?;
+/// # "#;
+/// let error = Options::new().wait(Duration::ZERO).connect(&server).await.unwrap_err();
+/// assert!(matches!(error.kind(), OpenErrorKind::NotFound | OpenErrorKind::TimedOut { .. }));
+/// # Ok(()) }
+/// ```
+pub struct OpenError(Box<Parts>);
+
+struct Parts {
+    /// What was tried: "open fifo", "connect to".
+    action: Cow<'static, str>,
+    /// On what: an address, a path, a name.
+    object: String,
+    kind: OpenErrorKind,
+    cause: Cow<'static, str>,
+    cure: Cow<'static, str>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What kind of [`OpenError`] it is, with its facts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenErrorKind {
+    /// It does not exist (`ENOENT`).
+    NotFound,
+    /// It exists already, and was to be created (`EEXIST`).
+    AlreadyExists,
+    /// Its mode or a directory's does not allow it (`EACCES`, `EPERM`).
+    PermissionDenied,
+    /// It belongs to another user, who may have planted it.
+    ForeignOwner {
+        /// The user ID of its owner.
+        owner: u32,
+    },
+    /// It is something else, such as a regular file where a FIFO was expected.
+    WrongType {
+        /// What it is, in words.
+        found: &'static str,
+    },
+    /// Another process has it (`EADDRINUSE`).
+    InUse,
+    /// Nobody listens there (`ECONNREFUSED`).
+    Refused,
+    /// No peer appeared in time.
+    TimedOut {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The name, path or host cannot be one.
+    InvalidName,
+    /// An option has a value that the mechanism or the system does not take.
+    InvalidOption,
+    /// A limit of the system, the user or the process is reached (`EMFILE`, `ENFILE`, `ENOSPC`, …).
+    LimitReached,
+    /// The mechanism cannot do what was asked, as its
+    /// [capabilities](crate::connect::Endpoint::capabilities) say, or the descriptor's access mode.
+    Unsupported,
+    /// No descriptor of that number was handed down to this process, or it was taken before.
+    NotInherited,
+    /// It exists with other attributes than the strict options ask for.
+    Mismatch,
+    /// It was removed, or made anew by the same name, while it was being opened.
+    Replaced,
+    /// There is no Tokio runtime here, or it lacks its I/O driver.
+    NoRuntime,
+    /// Anything else; the errno says more.
+    Other,
+}
+
+impl OpenError {
+    pub(crate) fn new(
+        action: impl Into<Cow<'static, str>>,
+        object: impl Display,
+        kind: OpenErrorKind,
+        cause: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self(Box::new(Parts {
+            action: action.into(),
+            object: object.to_string(),
+            kind,
+            cause: cause.into(),
+            cure: Cow::Borrowed(""),
+            source: None,
+        }))
+    }
+
+    /// An error of the system, told in its own words; its kind follows from the errno.
+    pub(crate) fn system(
+        action: impl Into<Cow<'static, str>>,
+        object: impl Display,
+        source: io::Error,
+    ) -> Self {
+        let kind = OpenErrorKind::of(&source);
+        Self::new(action, object, kind, source.to_string()).with_source(source)
+    }
+
+    /// No `peer`, such as "server" or "reader", appeared in time.
+    pub(crate) fn timed_out(
+        action: impl Into<Cow<'static, str>>,
+        object: impl Display,
+        peer: &str,
+        waited: Duration,
+    ) -> Self {
+        let cause = format!("no {peer} appeared within {waited:?}");
+        let kind = OpenErrorKind::TimedOut { waited };
+        Self::new(action, object, kind, cause).with_cure("start it, or wait longer")
+    }
+
+    /// An error that says everything itself.
+    pub(crate) fn adopt(kind: OpenErrorKind, error: impl StdError + Send + Sync + 'static) -> Self {
+        Self::new("", "", kind, error.to_string()).with_source(error)
+    }
+
+    /// Says what to do about it.
+    pub(crate) fn with_cure(mut self, cure: impl Into<Cow<'static, str>>) -> Self {
+        self.0.cure = cure.into();
+        self
+    }
+
+    /// Keeps the error underneath.
+    pub(crate) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> &OpenErrorKind {
+        &self.0.kind
+    }
+
+    /// What was to be opened: an address, a path or a name.
+    pub fn object(&self) -> &str {
+        &self.0.object
+    }
+
+    /// What to do about it, where something can be done.
+    pub fn cure(&self) -> Option<&str> {
+        Some(&*self.0.cure).filter(|it| !it.is_empty())
+    }
+
+    /// The errno behind this, if the system gave one.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        let mut error: &(dyn StdError + 'static) = self.0.source.as_deref()?;
+        loop {
+            if let Some(errno) = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::raw_os_error)
+            {
+                return Some(errno);
+            }
+            error = error.source()?;
+        }
+    }
+
+    /// Finds the opening error inside an [`io::Error`] that was made of one.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl OpenErrorKind {
+    /// What an errno means for opening, where it means the same everywhere.
+    fn of(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match (error.kind(), error.raw_os_error()) {
+            (
+                _,
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM | libc::ENOBUFS),
+            ) => Self::LimitReached,
+            (Kind::NotFound, _) => Self::NotFound,
+            (Kind::AlreadyExists, _) => Self::AlreadyExists,
+            (Kind::PermissionDenied, _) => Self::PermissionDenied,
+            (Kind::AddrInUse, _) => Self::InUse,
+            (Kind::ConnectionRefused, _) => Self::Refused,
+            (Kind::Unsupported, _) => Self::Unsupported,
+            _ => Self::Other,
+        }
+    }
+
+    fn io_kind(&self) -> io::ErrorKind {
+        use io::ErrorKind as Kind;
+        match self {
+            Self::NotFound | Self::NotInherited => Kind::NotFound,
+            Self::AlreadyExists => Kind::AlreadyExists,
+            Self::PermissionDenied | Self::ForeignOwner { .. } => Kind::PermissionDenied,
+            Self::InUse => Kind::AddrInUse,
+            Self::Refused => Kind::ConnectionRefused,
+            Self::TimedOut { .. } => Kind::TimedOut,
+            Self::WrongType { .. } | Self::InvalidName | Self::InvalidOption | Self::Mismatch => {
+                Kind::InvalidInput
+            }
+            Self::Unsupported => Kind::Unsupported,
+            Self::LimitReached | Self::Replaced | Self::NoRuntime | Self::Other => Kind::Other,
+        }
+    }
+}
+
+impl Display for OpenError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Parts {
+            action,
+            object,
+            cause,
+            cure,
+            ..
+        } = &*self.0;
+        if action.is_empty() {
+            return f.write_str(cause);
+        }
+        write!(f, "cannot {action} {object}: {cause}")?;
+        match cure.is_empty() {
+            true => Ok(()),
+            false => write!(f, "; {cure}"),
+        }
+    }
+}
+
+impl fmt::Debug for OpenError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenError")
+            .field("message", &self.to_string())
+            .field("kind", &self.0.kind)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+/// The cause is part of the text already: there is no source to print once more.
+impl StdError for OpenError {}
+
+impl From<OpenError> for io::Error {
+    fn from(error: OpenError) -> Self {
+        let given = error
+            .raw_os_error()
+            .map(|it| Self::from_raw_os_error(it).kind());
+        let kind = match error.0.kind {
+            OpenErrorKind::Other | OpenErrorKind::LimitReached => {
+                given.unwrap_or(error.0.kind.io_kind())
+            }
+            _ => error.0.kind.io_kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_on_what_why_and_the_cure_and_keeps_the_errno() {
+        let denied = io::Error::from_raw_os_error(libc::EACCES);
+        let error = OpenError::system("open fifo", "/run/x", denied).with_cure("run as root");
+        let text = "cannot open fifo /run/x: Permission denied (os error 13); run as root";
+        assert_eq!(error.to_string(), text);
+        assert_eq!(error.kind(), &OpenErrorKind::PermissionDenied);
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+        let error = io::Error::from(error);
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        let inner = OpenError::of(&error).unwrap();
+        assert_eq!(
+            (inner.object(), inner.cure()),
+            ("/run/x", Some("run as root"))
+        );
+    }
+}

@@ -1,0 +1,191 @@
+use std::fmt::{self, Debug, Formatter};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_sink::Sink;
+use sync_wrapper::SyncWrapper;
+
+use super::Message;
+use super::attached::Attached;
+use crate::channel::Sender;
+use crate::codec::Encode;
+use crate::frame::BoxFrameSink;
+
+/// Where messages go out to an endpoint.
+///
+/// `feed` many and `flush` once, to move many by one system call. `close` before it is dropped,
+/// or what was not flushed is lost. Closing ends the direction: the descriptor is closed, or the
+/// socket's sending half shut down.
+///
+/// # Errors
+///
+/// What the transport reports, with its errno; for a message that is refused a
+/// [`FrameError`](crate::frame::FrameError) inside an [`io::Error`], and then the sink goes on.
+///
+/// # Cancel safety
+///
+/// A message is either wholly in the sink or not at all; see
+/// [`FramedWrite`](crate::frame::FramedWrite).
+#[must_use = "sinks do nothing unless polled"]
+pub struct MessageSender {
+    /// `None` once it was closed: a pipe has no other way to end.
+    outlet: Option<SyncWrapper<Outlet>>,
+    attached: Attached,
+    broken: Option<Arc<AtomicU64>>,
+    /// The largest message, where the mechanism and not the framing says it.
+    largest: Option<usize>,
+}
+
+type Outlet = Pin<Box<dyn Sink<Message, Error = io::Error> + Send>>;
+
+impl MessageSender {
+    pub(crate) fn new(outlet: impl Sink<Message, Error = io::Error> + Send + 'static) -> Self {
+        Self {
+            outlet: Some(SyncWrapper::new(Box::pin(outlet))),
+            attached: Attached::default(),
+            broken: None,
+            largest: None,
+        }
+    }
+
+    /// Counts the connections that broke.
+    pub(super) fn counting(mut self, broken: Arc<AtomicU64>) -> Self {
+        self.broken = Some(broken);
+        self
+    }
+
+    /// What its mechanism has attached.
+    pub(crate) fn attached(&mut self) -> &mut Attached {
+        &mut self.attached
+    }
+
+    pub(crate) fn with_max_message(mut self, bytes: usize) -> Self {
+        self.largest = Some(bytes);
+        self
+    }
+
+    /// The largest message, where the mechanism and not the framing says it.
+    pub(super) fn max_message(&self) -> Option<usize> {
+        self.largest
+    }
+
+    /// Sends the bodies as frames.
+    pub(crate) fn frames(
+        frames: impl Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
+    ) -> Self {
+        Self::new(Bodies { frames })
+    }
+
+    /// How many connections of an end that [connects again](super::Options::reconnect) broke so that
+    /// messages given to them may be lost. Each is told of by a `tracing` warning.
+    pub fn broken_connections(&self) -> u64 {
+        let broken = self.broken.as_ref();
+        broken.map_or(0, |it| it.load(Ordering::Relaxed))
+    }
+
+    /// The sending end for items that `codec` turns into bodies.
+    pub fn typed<T>(self, codec: impl Encode<T> + 'static) -> Sender<T> {
+        Sender::new(self.into_frames(), codec)
+    }
+
+    /// The sending half of the waist: bodies, with nothing else said of them.
+    pub fn into_frames(self) -> BoxFrameSink {
+        Box::pin(Messages { outgoing: self })
+    }
+}
+
+impl MessageSender {
+    fn outlet(&mut self) -> io::Result<&mut Outlet> {
+        let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "this end was closed before");
+        let outlet = self.outlet.as_mut().ok_or_else(closed)?;
+        Ok(outlet.get_mut())
+    }
+}
+
+impl Sink<Message> for MessageSender {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outlet()?.as_mut().poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
+        self.outlet()?.as_mut().start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.outlet {
+            Some(outlet) => outlet.get_mut().as_mut().poll_flush(cx),
+            // Closing has flushed.
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(outlet) = &mut self.outlet {
+            ready!(outlet.get_mut().as_mut().poll_close(cx))?;
+            self.outlet = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Debug for MessageSender {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageSender").finish_non_exhaustive()
+    }
+}
+
+/// A sink of messages over one of frames.
+struct Bodies<S> {
+    frames: S,
+}
+
+impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Message> for Bodies<S> {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.frames).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
+        Pin::new(&mut self.frames).start_send(message.into_body())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.frames).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.frames).poll_close(cx)
+    }
+}
+
+/// A sink of frames over one of messages.
+struct Messages {
+    outgoing: MessageSender,
+}
+
+impl Sink<Bytes> for Messages {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.outgoing).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, body: Bytes) -> io::Result<()> {
+        Pin::new(&mut self.outgoing).start_send(Message::new(body))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.outgoing).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.outgoing).poll_close(cx)
+    }
+}

@@ -1,0 +1,121 @@
+//! `fifo:/path`: the address of a FIFO, and how it is opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Error, OpenOptions, ReaderGone, Receiver, SharedSender};
+use crate::address::{
+    AddressProblem, Capabilities, Direction, EndOfStream, PIPE_BUF, Printer, Query, Sharing, path,
+};
+use crate::connect::{
+    Asked, Half, Mechanism, MessageReceiver, MessageSender, OpenError, Opening, Rest, Scheme,
+};
+use crate::frame::Pace;
+
+pub(crate) static SCHEME: Scheme = Scheme {
+    name: "fifo",
+    form: "fifo:/path",
+    summary: "named FIFO",
+    options: &["create", "mode", "persist"],
+    synonyms: &["pipe", "named-pipe", "file"],
+    parse: |rest, query| Ok(Arc::new(Fifo::parse(rest, query)?)),
+};
+
+/// A named FIFO. A relative path is taken from the current directory at the time of opening.
+#[derive(Clone, Debug)]
+struct Fifo {
+    path: PathBuf,
+    mode: Option<u32>,
+    create: Option<bool>,
+    persist: Option<bool>,
+}
+
+impl Fifo {
+    fn parse(rest: &[u8], query: &Query) -> Result<Self, AddressProblem> {
+        Ok(Self {
+            path: path::decode(rest)?,
+            mode: query.mode()?,
+            create: query.boolean("create")?,
+            persist: query.boolean("persist")?,
+        })
+    }
+
+    fn options(&self, asked: &Asked<'_>) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options
+            .create(self.create.unwrap_or(asked.options.create))
+            .allow_foreign_owner(asked.options.allow_foreign_owner);
+        if let Some(mode) = self.mode {
+            options.mode(mode);
+        }
+        options
+    }
+}
+
+impl Mechanism for Fifo {
+    fn print(&self, printer: &mut Printer) {
+        printer.rest(self.path.as_os_str(), b"");
+        printer.option("create", self.create);
+        printer.mode(self.mode);
+        printer.option("persist", self.persist);
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            direction: Direction::OneWay,
+            end_of_stream: match self.persist {
+                Some(true) => EndOfStream::Never,
+                _ => EndOfStream::LastWriter,
+            },
+            readers: Sharing::One,
+            writers: Sharing::UpTo(PIPE_BUF),
+            ..Capabilities::BYTE_STREAM
+        }
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
+    fn open_sender<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageSender> {
+        Box::pin(async move {
+            let mut options = self.options(&asked);
+            if asked.options.reconnect {
+                options.on_reader_gone(ReaderGone::Wait);
+            }
+            let wait = asked.options.wait;
+            let sender = options.wait_timeout(wait).open_sender(&self.path).await;
+            let sender = sender.map_err(|error| match error {
+                Error::TimedOut { waited, .. } => {
+                    // To the nanosecond is of no use to anybody.
+                    let waited = wait.unwrap_or(waited);
+                    OpenError::timed_out("open", asked.address, "reader", waited)
+                }
+                error => error.into(),
+            })?;
+            let framing = asked.options.framing.clone();
+            let frames = SharedSender::with_large_frames(sender, framing);
+            Ok(MessageSender::frames(frames))
+        })
+    }
+
+    fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
+        Box::pin(async move {
+            let mut options = self.options(&asked);
+            options.persistent(self.persist.unwrap_or(false));
+            let receiver = options.open_receiver(&self.path)?;
+            Ok(asked.options.receive(receiver, Pace::pipe()))
+        })
+    }
+}
+
+/// A writer that has it open keeps what is in it. When the last one has gone, this end alone does.
+impl Half for Receiver {
+    fn stop(&mut self) -> Rest {
+        if self.is_last() {
+            Rest::Comes
+        } else {
+            Rest::Stays
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Inherited descriptors: what they are, and taking them over once.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use socket2::{Domain, SockRef, Type};
+
+use super::scheme::endpoint;
+use crate::connect::{Endpoint, OpenError, OpenErrorKind};
+use crate::io::fd::{Access, Kind};
+use crate::io::sys::{self, NotInherited};
+
+/// What an inherited descriptor turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Pipe(Access),
+    Queue(Access),
+    /// A connected stream socket of any family.
+    Stream(Domain),
+    /// A connected `SOCK_SEQPACKET` Unix socket.
+    Packets,
+    TcpListener,
+    UnixListener,
+    PacketListener,
+    /// A terminal or another device, for both directions if its access mode allows.
+    Device(Access),
+    File(Access),
+}
+
+impl Found {
+    fn of(fd: BorrowedFd<'_>) -> io::Result<Result<Self, &'static str>> {
+        let access = Access::of(fd)?;
+        Ok(Ok(match Kind::of(fd)? {
+            Kind::Pipe => Self::Pipe(access),
+            Kind::MessageQueue => Self::Queue(access),
+            Kind::CharDevice => Self::Device(access),
+            Kind::File | Kind::BlockDevice => Self::File(access),
+            Kind::Socket => return Self::of_socket(fd),
+            Kind::Directory => return Ok(Err("a directory")),
+            Kind::Other => return Ok(Err("of no kind that carries messages")),
+        }))
+    }
+
+    fn of_socket(fd: BorrowedFd<'_>) -> io::Result<Result<Self, &'static str>> {
+        let socket = SockRef::from(&fd);
+        let (domain, kind) = (socket.domain()?, socket.r#type()?);
+        let is_ip = domain == Domain::IPV4 || domain == Domain::IPV6;
+        Ok(if socket.is_listener()? {
+            match (domain, kind) {
+                (Domain::UNIX, Type::STREAM) => Ok(Self::UnixListener),
+                (Domain::UNIX, Type::SEQPACKET) => Ok(Self::PacketListener),
+                (_, Type::STREAM) if is_ip => Ok(Self::TcpListener),
+                _ => Err("a listening socket of a family that is not known here"),
+            }
+        } else {
+            match (domain, kind) {
+                (_, Type::STREAM) => Ok(Self::Stream(domain)),
+                (Domain::UNIX, Type::SEQPACKET) => Ok(Self::Packets),
+                (_, Type::DGRAM) => Err("a datagram socket, which has no connection"),
+                _ => Err("a socket of a type that is not known here"),
+            }
+        })
+    }
+
+    /// What keeps this from doing what is asked, if anything.
+    fn refuses(self, use_: Use) -> Option<String> {
+        match (self, use_) {
+            (Self::Pipe(_) | Self::Queue(_) | Self::File(_), Use::Connect | Use::Bind) => {
+                let one_way = "its direction is one-way; use a descriptor that goes both ways, such \
+                               as a socket, or join two one-way addresses with connect_pair";
+                Some(one_way.to_owned())
+            }
+            (Self::Device(access), Use::Connect | Use::Bind) => {
+                (access != Access::ReadWrite).then(|| only(access))
+            }
+            (
+                Self::Pipe(access)
+                | Self::Queue(access)
+                | Self::File(access)
+                | Self::Device(access),
+                _,
+            ) => {
+                let fits = match use_ {
+                    Use::Send => access.can_write(),
+                    _ => access.can_read(),
+                };
+                (!fits).then(|| only(access))
+            }
+            (
+                Self::TcpListener | Self::UnixListener | Self::PacketListener,
+                Use::Connect | Use::Send,
+            ) => Some("the descriptor is a listening socket, which has no peer of its own".into()),
+            _ => None,
+        }
+    }
+}
+
+fn only(access: Access) -> String {
+    format!("the descriptor is open for {access} alone; hand down one that is open for that")
+}
+
+/// What a descriptor is to be opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Connect,
+    Bind,
+    Send,
+    Receive,
+}
+
+impl Use {
+    fn action(self) -> &'static str {
+        match self {
+            Self::Connect => "connect to",
+            Self::Bind => "bind",
+            Self::Send => "send to",
+            Self::Receive => "receive from",
+        }
+    }
+}
+
+/// Takes an inherited descriptor over, if it can do what is asked; else it stays as it is.
+///
+/// The standard ones, 0 to 2, belong to `std::io`: of these it gives a duplicate, any number of
+/// times.
+pub(super) fn take(number: i32, address: &str, use_: Use) -> Result<(OwnedFd, Found), OpenError> {
+    let failed = |source| OpenError::system("open", address, source);
+    let check = |fd: BorrowedFd<'_>| {
+        let refused = match Found::of(fd).map_err(failed)? {
+            Ok(found) => match found.refuses(use_) {
+                None => return Ok(found),
+                Some(refused) => refused,
+            },
+            Err(kind) => format!("the descriptor is {kind}"),
+        };
+        let kind = OpenErrorKind::Unsupported;
+        Err(OpenError::new(use_.action(), address, kind, refused))
+    };
+    let standard = match number {
+        0 => Some(io::stdin().as_fd().try_clone_to_owned()),
+        1 => Some(io::stdout().as_fd().try_clone_to_owned()),
+        2 => Some(io::stderr().as_fd().try_clone_to_owned()),
+        _ => None,
+    };
+    if let Some(duplicate) = standard {
+        let duplicate = duplicate.map_err(failed)?;
+        let found = check(duplicate.as_fd())?;
+        return Ok((duplicate, found));
+    }
+    sys::take_inherited(number, check)
+        .unwrap_or_else(|problem| Err(not_inherited(address, problem)))
+}
+
+fn not_inherited(address: &str, problem: NotInherited) -> OpenError {
+    let handed = "the program that starts this one must hand it down";
+    let (cause, cure) = match problem {
+        NotInherited::NotOpen => ("it is not open", handed),
+        NotInherited::Taken => ("it was taken before, which can be done once", ""),
+        NotInherited::Reserved => (
+            "it was not handed down as one of 3 to 1023, and this program uses the number itself",
+            handed,
+        ),
+    };
+    let error = OpenError::new("open", address, OpenErrorKind::NotInherited, cause).with_cure(cure);
+    match problem {
+        NotInherited::NotOpen => error.with_source(io::Error::from_raw_os_error(libc::EBADF)),
+        _ => error,
+    }
+}
+
+/// An address for a descriptor of this program, `fd:N`, which can be opened once.
+///
+/// For one that came in another way than from the parent: in a message of a Unix socket
+/// ([`unix::seqpacket`](crate::unix::seqpacket)), from a library, from a test. Until it is opened by
+/// this address, or taken by [`child::inherited`](crate::child::inherited), it stays open, and is
+/// passed on to other programs as its close-on-exec flag says.
+///
+/// # Errors
+///
+/// `EMFILE`: its number is one of 0 to 2, which are the standard streams', and no other is free.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::connect::Options;
+/// use aqueduct::inherited::offer;
+/// use futures_util::StreamExt;
+/// use std::io::Write;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (reader, mut writer) = std::io::pipe()?;
+/// let address = offer(reader)?;
+/// writer.write_all(b"\0\0\0\x02hi")?;
+/// let mut incoming = Options::new().open_receiver(&address).await?;
+/// assert_eq!(incoming.next().await.transpose()?.unwrap().body(), "hi");
+/// # Ok(())
+/// # }
+/// ```
+pub fn offer(fd: impl Into<OwnedFd>) -> io::Result<Endpoint> {
+    let mut fd = fd.into();
+    if fd.as_raw_fd() <= 2 {
+        fd = fd.try_clone()?;
+    }
+    Ok(endpoint(sys::offer(fd)))
+}

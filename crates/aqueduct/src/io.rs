@@ -1,0 +1,16 @@
+//! Plumbing that every mechanism stands on: waiting, accepting, draining, descriptors.
+//!
+//! Nothing here knows a mechanism, and nothing here is public but what is re-exported by name.
+
+pub(crate) mod accept;
+pub(crate) mod backoff;
+pub(crate) mod blocking;
+pub(crate) mod drain;
+pub(crate) mod fd;
+pub(crate) mod mark;
+mod polled;
+pub(crate) mod polling;
+pub(crate) mod source;
+pub(crate) mod sys;
+
+pub use self::polled::Polled;

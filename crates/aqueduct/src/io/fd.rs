@@ -1,0 +1,220 @@
+//! What a descriptor is: its kind, its access mode, its blocking mode, and a private copy of it.
+//!
+//! A descriptor that came from outside (standard input, an inherited number) can be anything. These
+//! functions answer before it is put to use, so that the wrong one is refused by name and not by a
+//! puzzling `EPERM` from `epoll_ctl`.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::stat::{SFlag, fstat};
+use nix::sys::statfs::{FsType, fstatfs};
+
+/// What kind of object a descriptor refers to, as `fstat(2)` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// An anonymous pipe or a FIFO.
+    Pipe,
+    /// A socket of any family.
+    Socket,
+    /// A POSIX message queue.
+    MessageQueue,
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A character device, such as a terminal or `/dev/null`.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// Something else: an epoll or event descriptor, for example.
+    Other,
+}
+
+impl Kind {
+    /// Finds the kind of `fd`.
+    ///
+    /// # Errors
+    ///
+    /// What `fstat(2)` says; nothing is expected for a descriptor that is open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Kind;
+    ///
+    /// let (reader, _writer) = std::io::pipe()?;
+    /// assert_eq!(Kind::of(&reader)?, Kind::Pipe);
+    /// assert_eq!(Kind::of(std::fs::File::open("/dev/null")?)?, Kind::CharDevice);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn of(fd: impl AsFd) -> io::Result<Self> {
+        let mode = SFlag::from_bits_truncate(fstat(&fd)?.st_mode) & SFlag::S_IFMT;
+        Ok(match mode {
+            SFlag::S_IFIFO => Self::Pipe,
+            SFlag::S_IFSOCK => Self::Socket,
+            // A queue's descriptor looks like a file in every other way.
+            SFlag::S_IFREG if fstatfs(&fd)?.filesystem_type() == MQUEUE_MAGIC => Self::MessageQueue,
+            SFlag::S_IFREG => Self::File,
+            SFlag::S_IFDIR => Self::Directory,
+            SFlag::S_IFCHR => Self::CharDevice,
+            SFlag::S_IFBLK => Self::BlockDevice,
+            _ => Self::Other,
+        })
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pipe => "a pipe",
+            Self::Socket => "a socket",
+            Self::MessageQueue => "a message queue",
+            Self::File => "a regular file",
+            Self::Directory => "a directory",
+            Self::CharDevice => "a character device",
+            Self::BlockDevice => "a block device",
+            Self::Other => "not a file of any usual kind",
+        })
+    }
+}
+
+/// What a descriptor was opened for: its `O_ACCMODE`, `open(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Access {
+    /// Reading alone.
+    Read,
+    /// Writing alone.
+    Write,
+    /// Both.
+    ReadWrite,
+    /// Neither: an `O_PATH` descriptor.
+    Neither,
+}
+
+impl Access {
+    /// Finds the access mode of `fd`.
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` says; nothing is expected for a descriptor that is open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::fd::Access;
+    ///
+    /// let (reader, writer) = std::io::pipe()?;
+    /// assert!(Access::of(&reader)?.can_read());
+    /// assert_eq!(Access::of(&writer)?, Access::Write);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn of(fd: impl AsFd) -> io::Result<Self> {
+        let flags = status_flags(fd.as_fd())?;
+        if flags.contains(OFlag::O_PATH) {
+            return Ok(Self::Neither);
+        }
+        Ok(match flags & OFlag::O_ACCMODE {
+            OFlag::O_RDONLY => Self::Read,
+            OFlag::O_WRONLY => Self::Write,
+            _ => Self::ReadWrite,
+        })
+    }
+
+    /// Whether it can be read from.
+    #[must_use]
+    pub fn can_read(self) -> bool {
+        matches!(self, Self::Read | Self::ReadWrite)
+    }
+
+    /// Whether it can be written to.
+    #[must_use]
+    pub fn can_write(self) -> bool {
+        matches!(self, Self::Write | Self::ReadWrite)
+    }
+}
+
+impl std::fmt::Display for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Read => "reading",
+            Self::Write => "writing",
+            Self::ReadWrite => "reading and writing",
+            Self::Neither => "neither reading nor writing",
+        })
+    }
+}
+
+/// Whether `fd` is in non-blocking mode.
+///
+/// The mode lives in the open file description, which every duplicate and every child that
+/// inherited the descriptor shares: it may have been another process that set it.
+///
+/// # Errors
+///
+/// What `fcntl(2)` says; nothing is expected for a descriptor that is open.
+pub fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
+    Ok(status_flags(fd.as_fd())?.contains(OFlag::O_NONBLOCK))
+}
+
+/// Sets or clears `O_NONBLOCK`, touching nothing that is already as asked.
+pub(crate) fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
+    set_status_flag(fd.as_fd(), OFlag::O_NONBLOCK, nonblocking)
+}
+
+/// Sets or clears `O_DIRECT`, which on a pipe is packet mode; `pipe(2)`.
+pub(crate) fn set_direct(fd: impl AsFd, direct: bool) -> io::Result<()> {
+    set_status_flag(fd.as_fd(), OFlag::O_DIRECT, direct)
+}
+
+/// Opens what `fd` refers to once more: the same object through an open file description of our
+/// own, in non-blocking mode, closed on `exec`.
+///
+/// This is how to be non-blocking without making whoever shares the descriptor so; proc(5),
+/// `/proc/pid/fd`.
+pub(crate) fn reopen(fd: impl AsFd, access: Access) -> io::Result<OwnedFd> {
+    let fd = fd.as_fd().as_raw_fd();
+    let file = File::options()
+        .read(access.can_read())
+        .write(access.can_write())
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(format!("/proc/self/fd/{fd}"))?;
+    Ok(file.into())
+}
+
+/// What `poll(2)` says of `fd` at this moment.
+pub(crate) fn poll_now(fd: BorrowedFd<'_>, asked: PollFlags) -> io::Result<PollFlags> {
+    let mut fds = [PollFd::new(fd, asked)];
+    loop {
+        match nix::poll::poll(&mut fds, PollTimeout::ZERO) {
+            Ok(_) => return Ok(fds[0].revents().unwrap_or(PollFlags::empty())),
+            // Even a poll that does not wait can be interrupted by a signal.
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn status_flags(fd: BorrowedFd<'_>) -> io::Result<OFlag> {
+    Ok(OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?))
+}
+
+fn set_status_flag(fd: BorrowedFd<'_>, flag: OFlag, on: bool) -> io::Result<()> {
+    let before = status_flags(fd)?;
+    let mut after = before;
+    after.set(flag, on);
+    if after != before {
+        fcntl(fd, FcntlArg::F_SETFL(after))?;
+    }
+    Ok(())
+}
+
+/// `MQUEUE_MAGIC` of `ipc/mqueue.c`.
+const MQUEUE_MAGIC: FsType = FsType(0x1980_0202);

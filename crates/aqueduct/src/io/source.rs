@@ -1,0 +1,389 @@
+//! [`Source`]: a non-blocking descriptor of our own, registered with Tokio's I/O driver.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use nix::poll::PollFlags;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::coop::{consume_budget, poll_proceed};
+
+use super::{fd, sys};
+use crate::io::polling::{Next, Polling, Round};
+
+/// From so many operations without a wait on what comes is a stream.
+const STREAM: u32 = 2;
+
+type Registration = AsyncFd<Arc<OwnedFd>>;
+
+/// Which half of the readiness a poll-style operation waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+impl Direction {
+    fn interest(self) -> Interest {
+        match self {
+            Self::Read => Interest::READABLE,
+            Self::Write => Interest::WRITABLE,
+        }
+    }
+}
+
+/// A registered descriptor whose readiness can be trusted for as long as it lives.
+///
+/// Tokio remembers that a descriptor was once closed by its peer and never forgets it
+/// (`READ_CLOSED` and `WRITE_CLOSED` in its `scheduled_io.rs`). A FIFO can come back from that:
+/// another process opens it. From then on Tokio would report it ready for ever and a waiting task
+/// would spin. So where readiness says "closed", `poll(2)` is asked whether that is still so, and
+/// if not the descriptor is registered afresh. Nothing of this costs anything until a peer leaves.
+///
+/// Readiness is only ever cleared by an operation that said `WouldBlock`, never after a short
+/// read: on a pipe with a packet-mode writer a short read says nothing about what is left.
+pub(crate) struct Source {
+    // Dropped first: deregister before close.
+    registration: RwLock<Arc<Registration>>,
+    /// Set while the descriptor must be tried without waiting; see [`Source::assume_closed`].
+    assumed_closed: AtomicBool,
+    interest: Interest,
+    /// Whether a peer can come back after "closed". A socket's never does.
+    reopens: bool,
+    /// How a wait for input begins, where it may be short; see [`Source::looking_again`].
+    polling: Option<Polling>,
+    /// An operation has said `WouldBlock`. Before that nothing may be read unasked: a FIFO that
+    /// no writer has opened yet gives the end of the stream to whoever reads.
+    was_empty: AtomicBool,
+    /// An operation has said so since the last one that was done.
+    is_empty: AtomicBool,
+    /// How many operations were done since the last wait; see [`Source::expect_more`].
+    done: AtomicU32,
+    /// The runtime of the first registration, so that a later one lands there too, whichever
+    /// thread or executor polls.
+    runtime: Handle,
+    fd: Arc<OwnedFd>,
+}
+
+impl Source {
+    /// Registers `fd`, which must be in non-blocking mode, for `interest`.
+    pub(crate) fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
+        Self::with(fd, interest, true)
+    }
+
+    /// As [`new`](Self::new), for a socket: "closed" is believed without asking again. (The answer
+    /// would be wrong, too: `poll(2)` does not report a half-closed socket as hung up.)
+    pub(crate) fn socket(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
+        Self::with(fd, interest, false)
+    }
+
+    fn with(fd: OwnedFd, interest: Interest, reopens: bool) -> io::Result<Self> {
+        let runtime = Handle::try_current().map_err(io::Error::other)?;
+        let fd = Arc::new(fd);
+        let registration = sys::register(Arc::clone(&fd), interest)?;
+        Ok(Self {
+            registration: RwLock::new(Arc::new(registration)),
+            assumed_closed: AtomicBool::new(false),
+            interest,
+            reopens,
+            polling: None,
+            was_empty: AtomicBool::new(false),
+            is_empty: AtomicBool::new(false),
+            done: AtomicU32::new(0),
+            runtime,
+            fd,
+        })
+    }
+
+    /// Has a wait for input begin with a few tries, the processor offered to other processes before
+    /// each, for as long as that pays: the peer of a conversation often answers before this process
+    /// could go to sleep and be woken.
+    ///
+    /// Not in a multi-thread runtime: another of its threads sleeps in `epoll_wait(2)` meanwhile, and
+    /// would be woken by all that is read here.
+    pub(crate) fn looking_again(mut self) -> Self {
+        if self.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            self.polling = Some(Polling::new(Duration::ZERO));
+        }
+        self
+    }
+
+    /// Says that the last operation may have left something: this is a stream and no conversation.
+    pub(crate) fn expect_more(&self) {
+        if self.polling.is_some() {
+            self.done.store(STREAM, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that all writers are known to be gone although this descriptor will not report it: reading
+    /// waits for nothing until an operation says `WouldBlock`, that is until a new peer has come.
+    pub(crate) fn assume_closed(&self) {
+        self.assumed_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for any readiness in `interest`. Any number of tasks may wait at once.
+    ///
+    /// Counts against the task's cooperative budget, so that a loop on a descriptor that is always
+    /// ready lets timers and other tasks run. Cancel safe: nothing is consumed.
+    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        consume_budget().await;
+        if let Some(closed) = self.assumed(interest) {
+            return Ok(closed);
+        }
+        loop {
+            let registration = self.current();
+            let ready = registration.ready(interest).await?.ready();
+            // Empty: another task was quicker and has cleared it.
+            if ready.is_empty() {
+                continue;
+            }
+            if !self.is_stale(ready)? {
+                return Ok(ready);
+            }
+            self.renew(&registration)?;
+        }
+    }
+
+    /// Polls for readiness in one direction. Only the last task to poll a direction is woken.
+    pub(crate) fn poll_ready(
+        &self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+    ) -> Poll<io::Result<()>> {
+        if self.assumed(direction.interest()).is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let registration = self.current();
+            let guard = match direction {
+                Direction::Read => registration.poll_read_ready(cx),
+                Direction::Write => registration.poll_write_ready(cx),
+            };
+            let ready = ready!(guard)?.ready();
+            if !self.is_stale(ready)? {
+                return Poll::Ready(Ok(()));
+            }
+            self.renew(&registration)?;
+        }
+    }
+
+    /// Runs a non-blocking operation if the descriptor is known to be ready, else `WouldBlock`.
+    ///
+    /// When the operation itself says `WouldBlock` the readiness is cleared.
+    pub(crate) fn try_io<R>(
+        &self,
+        interest: Interest,
+        op: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        if self.assumed(interest).is_some() {
+            let result = op(self.as_fd());
+            if would_block(&result) {
+                self.assumed_closed.store(false, Ordering::Relaxed);
+            }
+            return result;
+        }
+        // Not under the lock: the operation may be a caller's, and may come back here.
+        self.current().try_io(interest, |fd| {
+            let result = op(fd.as_fd());
+            if self.polling.is_some() {
+                self.note(would_block(&result));
+            }
+            result
+        })
+    }
+
+    /// Runs a non-blocking operation to its end: waits for readiness, tries, and waits again for
+    /// as long as it says `WouldBlock`. Any number of tasks may do so at once.
+    ///
+    /// Cancel safe: once the operation has taken effect nothing is awaited any more.
+    pub(crate) async fn io<R>(
+        &self,
+        interest: Interest,
+        mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        if self.polling.is_some() && interest.is_readable() {
+            consume_budget().await;
+            let result = self.try_io(interest, &mut op);
+            if !(would_block(&result) || interrupted(&result)) {
+                return result;
+            }
+            if let Some(result) = self.look_again(&mut op) {
+                return result;
+            }
+        }
+        loop {
+            self.ready(interest).await?;
+            let result = self.try_io(interest, &mut op);
+            if !(would_block(&result) || interrupted(&result)) {
+                return result;
+            }
+        }
+    }
+
+    /// Polls a non-blocking operation to its end: waits for readiness, tries, and waits again for
+    /// as long as it says `WouldBlock`. Counts against the task's cooperative budget.
+    pub(crate) fn poll_io<R>(
+        &self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        loop {
+            match self.poll_ready(cx, direction) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending if direction == Direction::Read => {
+                    let budget = ready!(poll_proceed(cx));
+                    let result = self.look_again(&mut op);
+                    return match result {
+                        Some(result) => {
+                            budget.made_progress();
+                            Poll::Ready(result)
+                        }
+                        None => Poll::Pending,
+                    };
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+            let result = self.try_io(direction.interest(), &mut op);
+            if !(would_block(&result) || interrupted(&result)) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    /// Tries a few times whether there is input by now, whatever readiness says. `None`: it would
+    /// block still, so wait.
+    ///
+    /// Not within a stream: whoever gives the processor away for each piece of it is made to wait by
+    /// the scheduler, and the two processes take turns for each.
+    ///
+    /// An event that tells of what is read here comes later all the same. It then costs one try
+    /// that would block.
+    fn look_again<R>(
+        &self,
+        mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> Option<io::Result<R>> {
+        let polling = self.polling.as_ref()?;
+        if !self.was_empty.load(Ordering::Relaxed) {
+            return None;
+        }
+        let done = self.done.swap(0, Ordering::Relaxed);
+        let mut round = Round::default();
+        if done >= STREAM {
+            if self.is_empty.load(Ordering::Relaxed) {
+                return None;
+            }
+            let result = op(self.as_fd());
+            self.note(would_block(&result));
+            return (!would_block(&result) && !interrupted(&result)).then_some(result);
+        }
+        while polling.next(&mut round) == Next::Again {
+            let result = op(self.as_fd());
+            self.note(would_block(&result));
+            if !(would_block(&result) || interrupted(&result)) {
+                polling.done(&mut round);
+                return Some(result);
+            }
+        }
+        None
+    }
+
+    /// Takes note of an operation that would block, or was done.
+    fn note(&self, blocked: bool) {
+        self.is_empty.store(blocked, Ordering::Relaxed);
+        if blocked {
+            self.was_empty.store(true, Ordering::Relaxed);
+        } else {
+            let done = self.done.load(Ordering::Relaxed);
+            self.done.store(done.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// The descriptor, which stays open for as long as this is kept.
+    pub(crate) fn share(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
+    }
+
+    /// The runtime it is registered with, to enter before a duplicate is registered late: whichever
+    /// thread or executor polls.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Deregisters and gives the descriptor back, still in non-blocking mode.
+    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+        let Self {
+            registration, fd, ..
+        } = self;
+        drop(registration);
+        // Nobody else can hold it: whoever waits borrows `self`. A duplicate is as good.
+        Arc::try_unwrap(fd).or_else(|fd| fd.try_clone())
+    }
+
+    fn current(&self) -> Arc<Registration> {
+        let registration = self.registration.read();
+        Arc::clone(&registration.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn assumed(&self, interest: Interest) -> Option<Ready> {
+        let assumed = interest.is_readable() && self.assumed_closed.load(Ordering::Relaxed);
+        assumed.then_some(Ready::READ_CLOSED)
+    }
+
+    /// Whether readiness says "closed" (or "error", which a pipe's write end says together with
+    /// it) of a descriptor that has a peer again.
+    fn is_stale(&self, ready: Ready) -> io::Result<bool> {
+        let closed = ready.is_read_closed() || ready.is_write_closed() || ready.is_error();
+        if !closed || !self.reopens {
+            return Ok(false);
+        }
+        // HUP and ERR need not be asked for; POLL(2).
+        Ok(!fd::poll_now(self.as_fd(), PollFlags::empty())?
+            .intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+    }
+
+    /// Replaces the registration `seen` by a fresh one, unless another task already has.
+    fn renew(&self, seen: &Arc<Registration>) -> io::Result<()> {
+        let registration = self.registration.write();
+        let mut registration = registration.unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&registration, seen) {
+            // A duplicate, since epoll takes each descriptor once and other tasks may still hold
+            // the old registration. None of them sleeps on it: it reads "closed" to all of them.
+            let fd = Arc::new(self.fd.try_clone()?);
+            let _guard = self.runtime.enter();
+            *registration = Arc::new(sys::register(fd, self.interest)?);
+            tracing::debug!(target: "aqueduct::source", fd = self.fd.as_raw_fd(), "the peer is back");
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("fd", &self.fd.as_raw_fd())
+            .finish_non_exhaustive()
+    }
+}
+
+fn would_block<R>(result: &io::Result<R>) -> bool {
+    matches!(result, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn interrupted<R>(result: &io::Result<R>) -> bool {
+    matches!(result, Err(e) if e.kind() == io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests;

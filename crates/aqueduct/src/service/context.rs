@@ -1,0 +1,230 @@
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_core::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use super::{TimedOut, TimedSink, TimedStream, Timeouts, UntilShutdown};
+use crate::channel::Channel;
+use crate::channel::{Error, Receiver, Sender};
+use crate::codec::Codec;
+use crate::connect::{Connection, Frames, MessageReceiver};
+use crate::frame::{FrameDecoder, FramedRead, FramedWrite, Framing};
+
+/// What a handler is told about its connection and its service. Clones are the same context.
+#[derive(Clone)]
+pub struct Context {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    id: u64,
+    timeouts: Timeouts,
+    linger: Duration,
+    stop: CancellationToken,
+    end_streams: CancellationToken,
+    receiving: AtomicBool,
+    timed_out: AtomicBool,
+}
+
+impl Context {
+    pub(super) fn new(
+        id: u64,
+        timeouts: Timeouts,
+        linger: Duration,
+        stop: CancellationToken,
+        end_streams: CancellationToken,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                id,
+                timeouts,
+                linger,
+                stop,
+                end_streams,
+                receiving: AtomicBool::new(false),
+                timed_out: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The number of this connection in its service, from 1.
+    pub fn id(&self) -> u64 {
+        self.shared.id
+    }
+
+    /// The limits that the service was given.
+    pub fn timeouts(&self) -> Timeouts {
+        self.shared.timeouts
+    }
+
+    /// Completes when the service shuts down: finish what is in hand.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub fn shutdown(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.shared.stop.clone().cancelled_owned()
+    }
+
+    /// Whether the service shuts down.
+    pub fn is_shutting_down(&self) -> bool {
+        self.shared.stop.is_cancelled()
+    }
+
+    /// Puts the limits of the service on frames from a byte stream.
+    pub fn frames<R, D>(&self, frames: FramedRead<R, D>) -> TimedStream<FramedRead<R, D>>
+    where
+        R: AsyncRead + Unpin,
+        D: FrameDecoder + Unpin,
+    {
+        TimedStream::framed(frames, self.timeouts()).observed_by(self.clone())
+    }
+
+    /// Puts the limits of the service on a stream of whole messages.
+    pub fn messages<S: Stream>(&self, stream: S) -> TimedStream<S> {
+        TimedStream::messages(stream, self.timeouts()).observed_by(self.clone())
+    }
+
+    /// Puts the limits of the service on what comes from an endpoint.
+    pub(crate) fn incoming(&self, incoming: MessageReceiver) -> TimedStream<Frames> {
+        let frames = Frames::new(incoming);
+        TimedStream::with(frames, self.timeouts(), Frames::has_begun).observed_by(self.clone())
+    }
+
+    /// Puts the sending limit of the service on a sink.
+    pub fn sink<S>(&self, sink: S) -> TimedSink<S> {
+        TimedSink::new(sink, self.timeouts()).observed_by(self.clone())
+    }
+
+    /// Makes `stream` end at shutdown; see [`UntilShutdown`].
+    ///
+    /// Any stream that ends in this connection's [`frames`](Self::frames) will do: of frames, a
+    /// [`Receiver`], a [`Channel`].
+    pub fn until_shutdown<S: Stream>(&self, stream: S) -> UntilShutdown<S> {
+        UntilShutdown::new(
+            stream,
+            self.clone(),
+            self.shared.stop.clone(),
+            self.shared.end_streams.clone(),
+        )
+    }
+
+    /// Makes a two-way byte stream a typed channel with the limits of the service.
+    ///
+    /// It does not end at shutdown by itself: give it to [`respond`](super::respond), or its
+    /// receiving half to [`until_shutdown`](Self::until_shutdown).
+    pub fn channel<Out, In, I, C>(&self, io: I, framing: Framing, codec: C) -> Channel<Out, In>
+    where
+        I: AsyncRead + AsyncWrite + Send + 'static,
+        C: Codec<Out> + Codec<In> + Clone + 'static,
+    {
+        let (read, write) = tokio::io::split(io);
+        let frames = self.frames(FramedRead::new(read, framing.clone()));
+        let sink = self.sink(FramedWrite::new(write, framing));
+        Channel::new(
+            Sender::new(sink, codec.clone()),
+            Receiver::new(frames, codec),
+        )
+    }
+
+    /// Ends a conversation so that the peer gets all that was sent: sends what is queued, closes
+    /// this side, and throws away what the peer still sends until it closes too, for
+    /// [`DEFAULT_LINGER`](super::DEFAULT_LINGER) at most.
+    ///
+    /// A socket closed with unread input would destroy messages that the peer has not read yet
+    /// (RFC 1122, 4.2.2.13). [`respond`](super::respond) ends with this; a handler of your own
+    /// should too.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sender::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the channel with what was not yet sent.
+    pub async fn close<Out, In>(&self, mut channel: Channel<Out, In>) -> Result<(), Error> {
+        channel.close().await?;
+        let (_, receiver) = channel.split();
+        if !receiver.is_ended() {
+            let discard = async { while let Some(Ok(_)) = receiver.recv().await {} };
+            // Whatever the peer does now, it had all that was for it.
+            let _ = tokio::time::timeout(self.shared.linger, discard).await;
+        }
+        Ok(())
+    }
+
+    /// Whether a message had begun to arrive when the connection's stream was last asked.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.shared.receiving.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_receiving(&self, receiving: bool) {
+        self.shared.receiving.store(receiving, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_timed_out(&self) -> bool {
+        self.shared.timed_out.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_timed_out(&self, error: &io::Error) {
+        if let Some(timed_out) = TimedOut::of(error) {
+            tracing::debug!(limit = ?timed_out.limit, after = ?timed_out.after, "the peer is too slow");
+            self.shared.timed_out.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Connection {
+    /// A typed channel with the limits of a service on its peer: what a handler of
+    /// [`serve`](fn@crate::serve) makes of its connection.
+    ///
+    /// It does not end at shutdown by itself; see
+    /// [`Context::channel`](crate::service::Context::channel).
+    ///
+    /// # Examples
+    ///
+    /// A service at any two-way address:
+    ///
+    /// ```no_run
+    /// use aqueduct::Endpoint;
+    /// use aqueduct::codec::Text;
+    /// use aqueduct::connect::Connection;
+    /// use aqueduct::serve::{self, CancellationToken, Context};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let address: Endpoint = "unix:/run/app/shout".parse()?;
+    /// let stop = CancellationToken::new();
+    /// aqueduct::serve(address.bind().await?, stop, |connection: Connection, cx: Context| async move {
+    ///     let client = connection.channel_within::<String, String>(&cx, Text);
+    ///     serve::respond(client, &cx, |text| async move { text.to_uppercase() }).await
+    /// })
+    /// .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn channel_within<Out, In>(
+        self,
+        context: &Context,
+        codec: impl Codec<Out> + Codec<In> + Clone + 'static,
+    ) -> Channel<Out, In> {
+        let (sender, receiver) = self.into_split();
+        Channel::new(
+            Sender::new(context.sink(sender.into_frames()), codec.clone()),
+            Receiver::new(context.incoming(receiver), codec),
+        )
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("id", &self.id())
+            .field("shutting_down", &self.is_shutting_down())
+            .finish_non_exhaustive()
+    }
+}

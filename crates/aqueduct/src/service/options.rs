@@ -1,0 +1,351 @@
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context as Task, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use super::stats::Counters;
+use super::{Context, DEFAULT_LINGER, Error, Stats, Timeouts};
+use crate::codec::BoxError;
+use crate::io::accept::Accepting;
+
+/// How many connections are served at once, unless said otherwise: 512, half of the descriptors a
+/// process usually may have.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 512;
+
+/// How long handlers may take to end at shutdown, unless said otherwise: 10 s.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// How long [`Options::serve`] waits, after the grace period, for aborted handlers to come to an
+/// await point: 1 s.
+pub const ABORT_WAIT: Duration = Duration::from_secs(1);
+
+/// How to serve.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use aqueduct::serve::{Options, Timeouts};
+///
+/// let mut options = Options::new();
+/// options
+///     .max_connections(100)
+///     .timeouts(Timeouts::new().idle(Duration::from_secs(60)))
+///     .grace(Duration::from_secs(30));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    max_connections: usize,
+    timeouts: Timeouts,
+    grace: Duration,
+}
+
+impl Options {
+    /// The defaults: [`DEFAULT_MAX_CONNECTIONS`], [`Timeouts::new`], [`DEFAULT_GRACE`].
+    pub fn new() -> Self {
+        Self {
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            timeouts: Timeouts::new(),
+            grace: DEFAULT_GRACE,
+        }
+    }
+
+    /// Sets how many connections are served at once, at least 1.
+    ///
+    /// While there are that many none is accepted: clients wait in the kernel's backlog until
+    /// another connection ends. Stay below the process's limit of descriptors (`RLIMIT_NOFILE`).
+    pub fn max_connections(&mut self, connections: usize) -> &mut Self {
+        self.max_connections = connections.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+
+    /// Sets the limits that each [`Context`] puts on its peer.
+    pub fn timeouts(&mut self, timeouts: Timeouts) -> &mut Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// Sets how long handlers may take to end at shutdown.
+    pub fn grace(&mut self, grace: Duration) -> &mut Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Runs `handler` for each connection of `listener`, on a task of its own, until `shutdown` is
+    /// cancelled or the listener ends; then waits for the handlers as
+    /// [the module](super#shutdown) says. A listener that just ends leaves the handlers all the
+    /// time they want, until `shutdown`.
+    ///
+    /// A listener's errors that pass (`EMFILE` and the like, a connection aborted before it was
+    /// accepted) are waited out with a pause that grows; a listener of this crate has done so
+    /// itself already.
+    ///
+    /// It returns within the grace period and [`ABORT_WAIT`], also if a handler blocks its thread
+    /// and so cannot be aborted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Accept`] with the errno when the listener broke, after the connections have been
+    /// ended in order; [`Error::NoRuntime`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the listener and aborts all handlers, each at its next await
+    /// point.
+    pub fn serve<L, C, H, F, E>(
+        &self,
+        listener: L,
+        shutdown: CancellationToken,
+        handler: H,
+    ) -> impl Future<Output = Result<Stats, Error>> + use<L, C, H, F, E>
+    where
+        L: Stream<Item = io::Result<C>>,
+        C: Send + 'static,
+        H: Fn(C, Context) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let options = self.clone();
+        async move {
+            Handle::try_current().map_err(Error::NoRuntime)?;
+            Running::new(&options, &shutdown)
+                .serve(listener, handler)
+                .await
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A service that runs.
+struct Running {
+    timeouts: Timeouts,
+    grace: Duration,
+    places: Arc<Semaphore>,
+    tracker: TaskTracker,
+    counters: Arc<Counters>,
+    /// Tells handlers to finish.
+    stop: CancellationToken,
+    /// Ends the streams that end at shutdown.
+    end_streams: CancellationToken,
+    /// Drops the handlers.
+    abort: CancellationToken,
+}
+
+impl Running {
+    fn new(options: &Options, shutdown: &CancellationToken) -> Self {
+        Self {
+            timeouts: options.timeouts,
+            grace: options.grace,
+            places: Arc::new(Semaphore::new(options.max_connections)),
+            tracker: TaskTracker::new(),
+            counters: Arc::default(),
+            // A child: a broken listener stops this service and not its user.
+            stop: shutdown.child_token(),
+            end_streams: CancellationToken::new(),
+            abort: CancellationToken::new(),
+        }
+    }
+
+    async fn serve<L, C, H, F, E>(self, listener: L, handler: H) -> Result<Stats, Error>
+    where
+        L: Stream<Item = io::Result<C>>,
+        C: Send + 'static,
+        H: Fn(C, Context) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let _abort_on_drop = self.abort.clone().drop_guard();
+        // Boxed so that it is dropped, and the backlog refused, before the handlers end.
+        let accepted = self.accept(Box::pin(listener), Arc::new(handler)).await;
+        self.tracker.close();
+        if let Err(error) = &accepted {
+            tracing::warn!(%error, "the listener failed: shutting down");
+            self.stop.cancel();
+        }
+        let ended = self.stop.run_until_cancelled(self.tracker.wait()).await;
+        if ended.is_none() {
+            self.drain().await;
+        }
+        let stats = self.counters.stats();
+        tracing::debug!(?stats, "served");
+        match accepted {
+            Ok(()) => Ok(stats),
+            Err(source) => Err(Error::Accept { source, stats }),
+        }
+    }
+
+    /// Accepts until shutdown, or until the listener ends or breaks.
+    async fn accept<L, C, H, F, E>(
+        &self,
+        mut listener: Pin<Box<L>>,
+        handler: Arc<H>,
+    ) -> io::Result<()>
+    where
+        L: Stream<Item = io::Result<C>>,
+        C: Send + 'static,
+        H: Fn(C, Context) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let mut accepting = Accepting::default();
+        loop {
+            let next = async {
+                // First a place, then a connection: without one it stays in the backlog.
+                let place = Arc::clone(&self.places).acquire_owned().await;
+                let connection = next(listener.as_mut(), &mut accepting).await;
+                (place, connection)
+            };
+            let Some((place, connection)) = self.stop.run_until_cancelled(next).await else {
+                return Ok(());
+            };
+            match connection? {
+                Some(connection) => self.spawn(connection, place.ok(), Arc::clone(&handler)),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn spawn<C, H, F, E>(&self, connection: C, place: Option<OwnedSemaphorePermit>, handler: Arc<H>)
+    where
+        C: Send + 'static,
+        H: Fn(C, Context) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let id = Counters::count(&self.counters.accepted);
+        let now = self.tracker.len() as u64 + 1;
+        self.counters.most_at_once.fetch_max(now, Ordering::Relaxed);
+        // Tokens of its own for each connection: they do not meet on one lock for every message.
+        let context = Context::new(
+            id,
+            self.timeouts,
+            // Within the grace period, of which the streams leave a half.
+            DEFAULT_LINGER.min(self.grace / 4),
+            self.stop.child_token(),
+            self.end_streams.child_token(),
+        );
+        let abort = self.abort.child_token();
+        let counters = Arc::clone(&self.counters);
+        let span = tracing::debug_span!("connection", id);
+        let task = async move {
+            tracing::debug!("accepted");
+            let handling = async {
+                let handled = handler(connection, context.clone()).await;
+                handled.map_err(Into::into)
+            };
+            let handling = AssertUnwindSafe(handling).catch_unwind();
+            let ended = abort.run_until_cancelled_owned(handling).await;
+            count(ended, context.is_timed_out(), &counters);
+            // Only now that the connection is closed.
+            drop(place);
+        };
+        self.tracker.spawn(task.instrument(span));
+    }
+
+    /// Tells the handlers to end, and sees to it that they do.
+    async fn drain(&self) {
+        tracing::info!(connections = self.tracker.len(), "shutting down");
+        let half = self.grace / 2;
+        if timeout(half, self.tracker.wait()).await.is_ok() {
+            return;
+        }
+        self.end_streams.cancel();
+        let rest = self.grace - half;
+        if timeout(rest, self.tracker.wait()).await.is_ok() {
+            return;
+        }
+        tracing::warn!(
+            connections = self.tracker.len(),
+            grace = ?self.grace,
+            "connections are aborted: their handlers did not end in time"
+        );
+        self.abort.cancel();
+        if timeout(ABORT_WAIT, self.tracker.wait()).await.is_err() {
+            tracing::warn!(
+                handlers = self.tracker.len(),
+                "handlers block their threads and cannot be aborted"
+            );
+        }
+    }
+}
+
+/// The next connection, however often accepting fails for a reason that passes.
+async fn next<L, C>(mut listener: Pin<&mut L>, accepting: &mut Accepting) -> io::Result<Option<C>>
+where
+    L: Stream<Item = io::Result<C>>,
+{
+    let next = poll_fn(|cx| {
+        let one = |cx: &mut Task<'_>| {
+            Poll::Ready(match ready!(listener.as_mut().poll_next(cx)) {
+                Some(Ok(connection)) => Ok(Some(connection)),
+                Some(Err(error)) => Err(error),
+                None => Ok(None),
+            })
+        };
+        accepting.poll_next(cx, one, Ok)
+    });
+    next.await.transpose().map(Option::flatten)
+}
+
+/// Counts how a handler ended; one that was aborted is what remains.
+fn count(
+    ended: Option<Result<Result<(), BoxError>, Box<dyn Any + Send>>>,
+    timed_out: bool,
+    counters: &Counters,
+) {
+    let counter = match ended {
+        None => return tracing::debug!("aborted"),
+        Some(Err(panic)) => {
+            tracing::error!(
+                panic = panic_message(panic.as_ref()),
+                "the handler panicked: its connection is lost"
+            );
+            &counters.panicked
+        }
+        Some(Ok(_)) if timed_out => {
+            tracing::debug!("timed out");
+            &counters.timed_out
+        }
+        Some(Ok(Ok(()))) => {
+            tracing::debug!("finished");
+            &counters.finished
+        }
+        Some(Ok(Err(error))) => {
+            tracing::info!(error = error.as_ref(), "the handler failed");
+            &counters.failed
+        }
+    };
+    Counters::count(counter);
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    if let Some(message) = panic.downcast_ref::<&str>() {
+        message
+    } else if let Some(message) = panic.downcast_ref::<String>() {
+        message
+    } else {
+        "(no message)"
+    }
+}
+
+#[cfg(test)]
+mod tests;

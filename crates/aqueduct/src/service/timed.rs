@@ -1,0 +1,284 @@
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context as Task, Poll, ready};
+
+use futures_core::{FusedStream, Stream};
+use futures_sink::Sink;
+use tokio::io::AsyncRead;
+
+use super::timer::Timer;
+use super::{Context, Limit, Timeouts};
+use crate::frame::{FrameDecoder, FramedRead};
+
+/// A stream of messages whose peer must keep [`Timeouts`].
+///
+/// The peer's time runs while this stream is polled and has nothing to give; see
+/// [the module](super#limits). A peer that is too slow gives one error with a
+/// [`TimedOut`](super::TimedOut) inside, naming the limit; then the stream has ended.
+///
+/// [`Context::frames`] and [`Context::messages`] make one for a served connection; `TimedStream`
+/// alone works for clients too.
+///
+/// # Cancel safety
+///
+/// Dropping a future of `next()` loses nothing, and does not stop the peer's time.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::frame::{FramedRead, Framing};
+/// use aqueduct::serve::{TimedStream, Timeouts};
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let frames = FramedRead::new(&b"one\ntwo\n"[..], Framing::lines());
+/// let mut frames = TimedStream::framed(frames, Timeouts::new());
+/// while let Some(frame) = frames.next().await {
+///     println!("{:?}", frame?);
+/// }
+/// # Ok(()) }
+/// ```
+#[must_use = "streams do nothing unless polled"]
+pub struct TimedStream<S> {
+    inner: S,
+    timeouts: Timeouts,
+    timer: Timer,
+    /// Whether a message has begun, asked when the stream has nothing to give.
+    begun: fn(&mut S) -> bool,
+    any_message: bool,
+    ended: bool,
+    context: Option<Context>,
+}
+
+impl<R, D: FrameDecoder> TimedStream<FramedRead<R, D>> {
+    /// Limits a peer that sends bytes.
+    ///
+    /// A message has begun when the read buffer holds part of it. A decoder of your own that takes
+    /// such parts out of the buffer hides that: its messages count as idle time, and so still end.
+    pub fn framed(frames: FramedRead<R, D>, timeouts: Timeouts) -> Self
+    where
+        R: AsyncRead + Unpin,
+        D: FrameDecoder + Unpin,
+    {
+        Self::with(frames, timeouts, |frames| !frames.read_buffer().is_empty())
+    }
+}
+
+impl<S> TimedStream<S> {
+    /// Limits a peer that sends whole messages, of which none is ever only begun.
+    pub fn messages(stream: S, timeouts: Timeouts) -> Self {
+        Self::with(stream, timeouts, |_| false)
+    }
+
+    pub(super) fn with(inner: S, timeouts: Timeouts, begun: fn(&mut S) -> bool) -> Self {
+        Self {
+            inner,
+            timeouts,
+            timer: Timer::default(),
+            begun,
+            any_message: false,
+            ended: false,
+            context: None,
+        }
+    }
+
+    /// Tells `context` what the peer does.
+    pub(super) fn observed_by(mut self, context: Context) -> Self {
+        self.context = Some(context);
+        self
+    }
+
+    /// The stream within.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The stream within. Taking items from it passes the limits by.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The stream within, without limits.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    fn waiting_for(&mut self) -> Limit {
+        // Once begun, a message stays so until it is whole, wherever its decoder keeps it.
+        if self.timer.limit() == Some(Limit::Message) || (self.begun)(&mut self.inner) {
+            Limit::Message
+        } else if self.any_message {
+            Limit::Idle
+        } else {
+            Limit::First
+        }
+    }
+}
+
+impl<S, T, E> Stream for TimedStream<S>
+where
+    S: Stream<Item = Result<T, E>> + Unpin,
+    E: From<io::Error>,
+{
+    type Item = Result<T, E>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(item) = Pin::new(&mut this.inner).poll_next(cx) {
+            this.timer.stop();
+            this.any_message = true;
+            this.ended = !matches!(item, Some(Ok(_)));
+            return Poll::Ready(item);
+        }
+        let limit = this.waiting_for();
+        this.timer.run(limit, this.timeouts.get(limit));
+        if let Some(context) = &this.context {
+            context.set_receiving(limit == Limit::Message);
+        }
+        let error = ready!(this.timer.poll(cx));
+        this.ended = true;
+        if let Some(context) = &this.context {
+            context.set_timed_out(&error);
+        }
+        Poll::Ready(Some(Err(error.into())))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        if self.ended { (0, Some(0)) } else { (0, None) }
+    }
+}
+
+impl<S, T, E> FusedStream for TimedStream<S>
+where
+    S: Stream<Item = Result<T, E>> + Unpin,
+    E: From<io::Error>,
+{
+    fn is_terminated(&self) -> bool {
+        self.ended
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for TimedStream<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimedStream")
+            .field("inner", &self.inner)
+            .field("timeouts", &self.timeouts)
+            .field("running", &self.timer.limit())
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A sink whose peer must take what is sent within [`Timeouts::send`].
+///
+/// The time runs from the first poll of `poll_ready`, `poll_flush` or `poll_close` that has to
+/// wait until the first that has not. When it is over the call reports a
+/// [`TimedOut`](super::TimedOut), as does every later one: part of a frame may have been written,
+/// so close the connection.
+///
+/// # Cancel safety
+///
+/// As that of the sink within. A dropped future does not stop the peer's time.
+#[derive(Debug)]
+#[must_use = "sinks do nothing unless polled"]
+pub struct TimedSink<S> {
+    inner: S,
+    timeouts: Timeouts,
+    timer: Timer,
+    /// The limit was exceeded.
+    failed: bool,
+    context: Option<Context>,
+}
+
+impl<S> TimedSink<S> {
+    /// Limits a peer that receives.
+    pub fn new(sink: S, timeouts: Timeouts) -> Self {
+        Self {
+            inner: sink,
+            timeouts,
+            timer: Timer::default(),
+            failed: false,
+            context: None,
+        }
+    }
+
+    /// Tells `context` what the peer does.
+    pub(super) fn observed_by(mut self, context: Context) -> Self {
+        self.context = Some(context);
+        self
+    }
+
+    /// The sink within.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The sink within. Sending to it passes the limit by.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The sink within, without a limit.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    fn poll_within<E: From<io::Error>>(
+        &mut self,
+        cx: &mut Task<'_>,
+        poll: impl FnOnce(Pin<&mut S>, &mut Task<'_>) -> Poll<Result<(), E>>,
+    ) -> Poll<Result<(), E>>
+    where
+        S: Unpin,
+    {
+        if let (true, Some(after)) = (self.failed, self.timeouts.get(Limit::Send)) {
+            let again: io::Error = super::TimedOut::new(Limit::Send, after).into();
+            return Poll::Ready(Err(again.into()));
+        }
+        if let Poll::Ready(result) = poll(Pin::new(&mut self.inner), cx) {
+            self.timer.stop();
+            return Poll::Ready(result);
+        }
+        self.timer.run(Limit::Send, self.timeouts.get(Limit::Send));
+        let error = ready!(self.timer.poll(cx));
+        self.failed = true;
+        if let Some(context) = &self.context {
+            context.set_timed_out(&error);
+        }
+        Poll::Ready(Err(error.into()))
+    }
+}
+
+impl<S, T, E> Sink<T> for TimedSink<S>
+where
+    S: Sink<T, Error = E> + Unpin,
+    E: From<io::Error>,
+{
+    type Error = E;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Result<(), E>> {
+        self.get_mut()
+            .poll_within(cx, |sink, cx| sink.poll_ready(cx))
+    }
+
+    fn start_send(self: Pin<&mut Self>, item: T) -> Result<(), E> {
+        Pin::new(&mut self.get_mut().inner).start_send(item)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Result<(), E>> {
+        self.get_mut()
+            .poll_within(cx, |sink, cx| sink.poll_flush(cx))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Result<(), E>> {
+        self.get_mut()
+            .poll_within(cx, |sink, cx| sink.poll_close(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests;

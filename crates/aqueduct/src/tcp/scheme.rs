@@ -1,0 +1,253 @@
+//! `tcp://host:port`: the address of a TCP socket, and how it is opened.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+
+use super::{BindOptions, ConnectOptions, Error, Listener};
+use crate::address::{AddressProblem, Capabilities, Printer, Query, escape};
+use crate::connect::activation::{self, Wanted};
+use crate::connect::{
+    Accept, Asked, Bound, ByteStream, Connection, Endpoint, Half, Mechanism, OpenError, Opening,
+    Peer, Rest, Scheme, Served,
+};
+use crate::frame::{Framing, Pace};
+use crate::io::sys;
+
+const HOST: &str = "a host name, an IPv4 address or an IPv6 address in brackets; 127.0.0.1 is this \
+                    machine alone, 0.0.0.0 binds every interface";
+const PORT: &str = "a colon and a number from 0 to 65535, 0 standing for any free port";
+
+pub(crate) static SCHEME: Scheme = Scheme {
+    name: "tcp",
+    form: "tcp://host:port",
+    summary: "TCP socket",
+    options: &["nodelay"],
+    synonyms: &["inet"],
+    parse: |rest, query| Ok(Arc::new(Tcp::parse(rest, query)?)),
+};
+
+/// A host, without the brackets of an IPv6 address, and a port; 0 stands for any free one.
+#[derive(Clone, Debug)]
+struct Tcp {
+    host: String,
+    port: u16,
+    nodelay: Option<bool>,
+}
+
+impl Tcp {
+    fn parse(rest: &[u8], query: &Query) -> Result<Self, AddressProblem> {
+        let rest = escape::decode(rest)?;
+        let rest = String::from_utf8_lossy(&rest);
+        let (host, port) = match rest.strip_prefix('[') {
+            Some(inner) => {
+                let split = inner.split_once(']').filter(|(host, _)| is_ipv6(host));
+                split.ok_or_else(|| invalid("host", &rest, HOST))?
+            }
+            None => {
+                let (host, port) = rest.split_at(rest.rfind(':').unwrap_or(rest.len()));
+                if !is_name(host) {
+                    return Err(invalid("host", host, HOST));
+                }
+                (host, port)
+            }
+        };
+        let digits = port.strip_prefix(':').unwrap_or_default();
+        let valid = digits.bytes().all(|b| b.is_ascii_digit());
+        let number = digits.parse().ok().filter(|_| valid);
+        Ok(Self {
+            host: host.to_owned(),
+            port: number.ok_or_else(|| invalid("port", port, PORT))?,
+            nodelay: query.boolean("nodelay")?,
+        })
+    }
+
+    /// `host:port`, an IPv6 address in brackets.
+    fn address(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
+    }
+}
+
+impl Mechanism for Tcp {
+    fn print(&self, printer: &mut Printer) {
+        if self.host.contains(':') {
+            printer.literal("[");
+            printer.rest(self.host.as_ref(), b"");
+            printer.literal("]");
+        } else {
+            printer.rest(self.host.as_ref(), b"");
+        }
+        printer.literal(":");
+        printer.literal(&self.port.to_string());
+        printer.option("nodelay", self.nodelay);
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::BYTE_STREAM
+    }
+
+    fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
+        Box::pin(async move {
+            let mut options = ConnectOptions::new();
+            let wait = asked.options.wait;
+            if wait != Some(Duration::ZERO) {
+                options.retry(true).timeout(wait);
+            }
+            if let Some(nodelay) = self.nodelay {
+                options.nodelay(nodelay);
+            }
+            let stream = options.connect(self.address()).await;
+            let stream = stream.map_err(|error| match error {
+                Error::TimedOut { after, source, .. } => {
+                    let waited = wait.filter(|it| !it.is_zero()).unwrap_or(after);
+                    let error = OpenError::timed_out("connect to", asked.address, "server", waited);
+                    match source {
+                        Some(source) => error.with_source(source),
+                        None => error,
+                    }
+                }
+                error => error.into(),
+            })?;
+            let framing = asked.options.framing.clone();
+            Ok(connection(stream, framing).polled(asked.options.poll_for))
+        })
+    }
+
+    fn bind<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Served> {
+        Box::pin(async move {
+            let address = self.address();
+            if activation::is_used() {
+                let found = tokio::net::lookup_host(&address).await;
+                let wanted = Wanted::Ip(found.map(Iterator::collect).unwrap_or_default());
+                if let Some((fd, name)) = activation::take(&wanted) {
+                    let mut served = serve(fd, asked)?;
+                    served.bound.activation_name = Some(name);
+                    return Ok(served);
+                }
+            }
+            let mut options = BindOptions::new();
+            if let Some(nodelay) = self.nodelay {
+                options.nodelay(nodelay);
+            }
+            let listener = options.bind(address).await?;
+            let at = listener.local_addr().map_err(|e| asked.failed(e))?;
+            Ok(served(listener, at, self.nodelay, false, asked))
+        })
+    }
+}
+
+/// Serves a listening socket that was handed down.
+pub(crate) fn serve(fd: OwnedFd, asked: Asked<'_>) -> Result<Served, OpenError> {
+    let failed = |e| asked.failed(e);
+    let listener = Listener::try_from(fd).map_err(failed)?;
+    let at = listener.local_addr().map_err(failed)?;
+    Ok(served(listener, at, None, true, asked))
+}
+
+fn served(
+    listener: Listener,
+    at: SocketAddr,
+    nodelay: Option<bool>,
+    shared: bool,
+    asked: Asked<'_>,
+) -> Served {
+    let accepting = Accepting {
+        listener,
+        framing: asked.options.framing.clone(),
+        shared,
+    };
+    let at = super::Address::from(at);
+    let local = Arc::new(Tcp {
+        host: at.host().to_owned(),
+        port: at.port(),
+        nodelay,
+    });
+    Served {
+        bound: Bound::new(accepting, asked.address, asked.options.poll_for),
+        local: Some(Endpoint::from_parts(&SCHEME, local)),
+    }
+}
+
+struct Accepting {
+    listener: Listener,
+    framing: Framing,
+    /// Others accept from it too, now or later: it was handed down.
+    shared: bool,
+}
+
+impl Accept for Accepting {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Connection>>> {
+        let next = ready!(Pin::new(&mut self.listener).poll_next(cx));
+        Poll::Ready(next.map(|it| it.map(|stream| connection(stream, self.framing.clone()))))
+    }
+
+    fn refuse(&self) -> bool {
+        // TCP has no way to: those who wait are served, and then the socket is closed.
+        !self.shared
+    }
+
+    fn accept_now(&mut self) -> io::Result<Option<Connection>> {
+        let fd = self.listener.as_fd();
+        match SockRef::from(&fd).accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            accepted => {
+                let stream = TcpStream::from_std(accepted?.0.into())?;
+                Ok(Some(connection(stream, self.framing.clone())))
+            }
+        }
+    }
+}
+
+fn connection(stream: TcpStream, framing: Framing) -> Connection {
+    let peer = stream.peer_addr().map_or(Peer::Unknown, Peer::Address);
+    let (reader, writer) = stream.into_split();
+    let bytes = ByteStream::of(reader, writer);
+    Connection::bytes(bytes, framing, Pace::default(), peer)
+}
+
+/// A peer over TCP learns of nothing but an end of the other direction.
+impl Half for OwnedReadHalf {
+    fn stop(&mut self) -> Rest {
+        Rest::Comes
+    }
+
+    fn undelivered(&self) -> io::Result<usize> {
+        // A peer that has closed resets the connection when something arrives.
+        let stream = self.as_ref();
+        let waiting = sys::unsent(stream)?;
+        stream.take_error()?.map_or(Ok(waiting), Err)
+    }
+}
+
+fn is_name(host: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    !host.is_empty() && host.bytes().all(allowed)
+}
+
+/// An IPv6 address, perhaps with a zone (`fe80::1%eth0`, RFC 4007).
+fn is_ipv6(host: &str) -> bool {
+    let (address, zone) = host.split_once('%').unwrap_or((host, "0"));
+    address.parse::<Ipv6Addr>().is_ok() && is_name(zone)
+}
+
+fn invalid(part: &'static str, value: &str, expected: &'static str) -> AddressProblem {
+    AddressProblem::InvalidPart {
+        part,
+        value: value.to_owned(),
+        expected,
+    }
+}

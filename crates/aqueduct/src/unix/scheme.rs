@@ -1,0 +1,306 @@
+//! `unix:` and `unixpacket:`: the addresses of Unix sockets, and how they are opened.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use socket2::{SockRef, Type};
+use tokio::net::UnixStream;
+
+use super::seqpacket::{self, Socket};
+use super::{
+    Address, BindOptions, ConnectOptions, Error, Listener, ReadHalf, into_split, peer_credentials,
+};
+use crate::address::{AddressProblem, Capabilities, LargestMessage, Printer, Query, escape, path};
+use crate::connect::activation::{self, Wanted};
+use crate::connect::{
+    Accept, Asked, Bound, ByteStream, Connection, Endpoint, Half, Mechanism, OpenError, Opening,
+    Peer, Rest, Scheme, Served,
+};
+use crate::frame::{Framing, Pace};
+use crate::io::sys;
+
+/// The longest abstract name: `sun_path` less the zero byte that marks it (`unix(7)`).
+const MAX_ABSTRACT: usize = 107;
+
+pub(crate) static STREAM: Scheme = Scheme {
+    name: "unix",
+    form: "unix:/path",
+    summary: "Unix stream socket",
+    options: &["mode"],
+    synonyms: &["uds", "ipc"],
+    parse: |rest, query| Ok(Arc::new(Unix::parse(Type::STREAM, rest, query)?)),
+};
+
+pub(crate) static PACKET: Scheme = Scheme {
+    name: "unixpacket",
+    form: "unixpacket:/path",
+    summary: "Unix socket that keeps message boundaries (SOCK_SEQPACKET)",
+    options: &["mode"],
+    synonyms: &["seqpacket"],
+    parse: |rest, query| Ok(Arc::new(Unix::parse(Type::SEQPACKET, rest, query)?)),
+};
+
+/// A path, or a name in the abstract namespace (`@name`), which is no file and disappears with its
+/// socket.
+#[derive(Clone, Debug)]
+struct Unix {
+    kind: Type,
+    name: Address,
+    mode: Option<u32>,
+}
+
+impl Unix {
+    fn parse(kind: Type, rest: &[u8], query: &Query) -> Result<Self, AddressProblem> {
+        let name = match rest.split_first() {
+            Some((b'@', name)) => {
+                let name = escape::decode(name)?;
+                check_abstract(&name)?;
+                Address::Abstract(name)
+            }
+            _ => Address::Path(path::decode(rest)?),
+        };
+        let mode = query.mode()?;
+        Ok(Self { kind, name, mode })
+    }
+
+    fn wanted(&self) -> Wanted {
+        let name = match &self.name {
+            Address::Path(path) => path.as_os_str().as_bytes().to_vec(),
+            Address::Abstract(name) => [b"\0", name.as_slice()].concat(),
+        };
+        Wanted::Unix {
+            name,
+            kind: self.kind,
+        }
+    }
+}
+
+impl Mechanism for Unix {
+    fn print(&self, printer: &mut Printer) {
+        match &self.name {
+            Address::Path(path) => printer.rest(path.as_os_str(), b"@"),
+            Address::Abstract(name) => {
+                printer.literal("@");
+                printer.rest(OsStr::from_bytes(name), b"");
+            }
+        }
+        printer.mode(self.mode);
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        if self.kind == Type::STREAM {
+            return Capabilities::BYTE_STREAM;
+        }
+        Capabilities {
+            keeps_boundaries: Some(true),
+            // A packet has to fit the socket's send buffer, whose size the system sets.
+            largest_message: LargestMessage::AsOpened,
+            ..Capabilities::BYTE_STREAM
+        }
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.name.as_path()
+    }
+
+    fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
+        Box::pin(async move {
+            let framing = asked.options.framing.clone();
+            let wait = asked.options.wait;
+            let mut options = ConnectOptions::new();
+            options.max_message(framing.get_max_frame());
+            if wait != Some(Duration::ZERO) {
+                options.retry(true).timeout(wait);
+            }
+            let failed = |error| match error {
+                Error::TimedOut { after, source, .. } => {
+                    let waited = wait.filter(|it| !it.is_zero()).unwrap_or(after);
+                    OpenError::timed_out("connect to", asked.address, "server", waited)
+                        .with_source(source)
+                }
+                error => error.into(),
+            };
+            if self.kind == Type::SEQPACKET {
+                let socket = options
+                    .connect_seqpacket(&self.name)
+                    .await
+                    .map_err(failed)?;
+                return Ok(seqpacket::connection(socket, framing, false));
+            }
+            let stream = options.connect(&self.name).await.map_err(failed)?;
+            let connection = connection(stream, framing).map_err(|e| asked.failed(e))?;
+            Ok(connection.polled(asked.options.poll_for))
+        })
+    }
+
+    fn bind<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Served> {
+        Box::pin(async move {
+            if let Some((fd, name)) = activation::take(&self.wanted()) {
+                let mut served = serve(fd, self.kind, asked)?;
+                served.bound.activation_name = Some(name);
+                return Ok(served);
+            }
+            let mut options = BindOptions::new();
+            options.max_message(asked.options.framing.get_max_frame());
+            if let Some(mode) = self.mode {
+                options.mode(mode);
+            }
+            let listening = match self.kind {
+                Type::SEQPACKET => Listening::Packets(options.bind_seqpacket(&self.name)?),
+                _ => Listening::Stream(options.bind(&self.name)?),
+            };
+            Ok(bound(listening, false, asked).into())
+        })
+    }
+}
+
+/// Serves a listening socket that was handed down.
+pub(crate) fn serve(fd: OwnedFd, kind: Type, asked: Asked<'_>) -> Result<Served, OpenError> {
+    let failed = |e| asked.failed(e);
+    let local = local_endpoint(&fd, kind);
+    let listening = match kind {
+        Type::SEQPACKET => {
+            let listener = seqpacket::Listener::try_from(fd).map_err(failed)?;
+            let max = asked.options.framing.get_max_frame();
+            Listening::Packets(listener.with_max_message(max))
+        }
+        _ => Listening::Stream(Listener::try_from(fd).map_err(failed)?),
+    };
+    let bound = bound(listening, true, asked);
+    Ok(Served { bound, local })
+}
+
+fn local_endpoint(fd: &OwnedFd, kind: Type) -> Option<Endpoint> {
+    let address = SockRef::from(fd).local_addr().ok()?;
+    let name = match address.as_abstract_namespace() {
+        Some(name) => Address::Abstract(name.to_vec()),
+        None => Address::Path(address.as_pathname()?.to_owned()),
+    };
+    let scheme = match kind {
+        Type::SEQPACKET => &PACKET,
+        _ => &STREAM,
+    };
+    let mode = None;
+    Some(Endpoint::from_parts(
+        scheme,
+        Arc::new(Unix { kind, name, mode }),
+    ))
+}
+
+fn bound(listening: Listening, shared: bool, asked: Asked<'_>) -> Bound {
+    let accepting = Accepting {
+        listening,
+        framing: asked.options.framing.clone(),
+        shared,
+    };
+    Bound::new(accepting, asked.address, asked.options.poll_for)
+}
+
+struct Accepting {
+    listening: Listening,
+    framing: Framing,
+    /// Others accept from it too, now or later: it was handed down.
+    shared: bool,
+}
+
+enum Listening {
+    Stream(Listener),
+    Packets(seqpacket::Listener),
+}
+
+impl Accept for Accepting {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Connection>>> {
+        let framing = || self.framing.clone();
+        Poll::Ready(match &mut self.listening {
+            Listening::Stream(listener) => {
+                let next = ready!(Pin::new(listener).poll_next(cx));
+                next.map(|it| it.and_then(|stream| connection(stream, framing())))
+            }
+            Listening::Packets(listener) => {
+                let next = ready!(Pin::new(listener).poll_next(cx));
+                next.map(|it| it.map(|socket| seqpacket::connection(socket, framing(), false)))
+            }
+        })
+    }
+
+    fn refuse(&self) -> bool {
+        // connect(2) fails with ECONNREFUSED from then on, and accept(2) with EINVAL when nobody is
+        // left (`unix_stream_connect` in `net/unix/af_unix.c`).
+        let shut = match &self.listening {
+            _ if self.shared => return false,
+            Listening::Stream(listener) => SockRef::from(listener).shutdown(Shutdown::Read),
+            Listening::Packets(listener) => SockRef::from(listener).shutdown(Shutdown::Read),
+        };
+        shut.is_ok()
+    }
+
+    /// Of a socket that refuses epoll(7) says for ever that it is readable, and accept(2) `EAGAIN`.
+    fn accept_now(&mut self) -> io::Result<Option<Connection>> {
+        let fd = match &self.listening {
+            Listening::Stream(listener) => listener.as_fd(),
+            Listening::Packets(listener) => listener.as_fd(),
+        };
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let socket = match SockRef::from(&fd).accept4(flags) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            accepted => accepted?.0,
+        };
+        let framing = self.framing.clone();
+        Ok(Some(match &self.listening {
+            Listening::Stream(_) => connection(UnixStream::from_std(socket.into())?, framing)?,
+            Listening::Packets(_) => {
+                let max_message = framing.get_max_frame();
+                let socket = Socket::from_shared(socket.into(), max_message)?;
+                seqpacket::connection(socket, framing, false)
+            }
+        }))
+    }
+}
+
+fn connection(stream: UnixStream, framing: Framing) -> io::Result<Connection> {
+    let peer = peer_credentials(&stream).map_or(Peer::Unknown, Peer::Process);
+    let (reader, writer) = into_split(stream)?;
+    let bytes = ByteStream::of(reader, writer);
+    Ok(Connection::bytes(bytes, framing, Pace::default(), peer))
+}
+
+impl Half for ReadHalf {
+    fn stop(&mut self) -> Rest {
+        cut_off(self)
+    }
+}
+
+/// Shuts a Unix socket down for reading: a write of the peer fails with `EPIPE` from now on, and
+/// what the kernel has taken before is still read (`unix_shutdown` and `unix_stream_sendmsg` in
+/// `net/unix/af_unix.c`).
+pub(super) fn cut_off(socket: impl AsFd) -> Rest {
+    let socket = socket.as_fd();
+    if sys::has_ended(socket) {
+        return Rest::Comes;
+    }
+    match SockRef::from(&socket).shutdown(Shutdown::Read) {
+        Ok(()) => Rest::CutOff,
+        // It has no peer any more.
+        Err(_) => Rest::Comes,
+    }
+}
+
+fn check_abstract(name: &[u8]) -> Result<(), AddressProblem> {
+    if (1..=MAX_ABSTRACT).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(AddressProblem::InvalidPart {
+        part: "abstract name",
+        value: String::from_utf8_lossy(name).into_owned(),
+        expected: "1 to 107 bytes after the @",
+    })
+}
