@@ -18,7 +18,7 @@ use anyhow::{Result, bail};
 use aqueduct::codec::Json;
 use aqueduct::connect::{Connection, Options};
 use aqueduct::frame::{FramedRead, Framing};
-use aqueduct::serve::{self, Timeouts};
+use aqueduct::service::{self, Timeouts};
 use aqueduct::{Channel, Endpoint, stdio};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -72,10 +72,10 @@ async fn serve_at(addresses: &[&str]) -> Result<()> {
         println!("listening on {}", listener.local_endpoint());
         listeners.push(listener);
     }
-    let stop = serve::shutdown_on_signal()?;
+    let stop = service::shutdown_on_signal()?;
 
     let (room, _) = broadcast::channel(BEHIND);
-    let stats = serve::Options::new()
+    let stats = service::Options::new()
         // Who only listens is welcome.
         .timeouts(Timeouts::new().idle(None))
         .grace(Duration::from_secs(5))
@@ -92,7 +92,7 @@ async fn serve_at(addresses: &[&str]) -> Result<()> {
 /// One client, from its name to its end.
 async fn attend(
     connection: Connection,
-    cx: serve::Context,
+    cx: service::Context,
     room: broadcast::Sender<Event>,
 ) -> Result<()> {
     let peer = *connection.peer();

@@ -27,7 +27,7 @@ use aqueduct::bytes::Bytes;
 use aqueduct::codec::Raw;
 use aqueduct::connect::{Connection, Options};
 use aqueduct::frame::Framing;
-use aqueduct::serve::{self, serve};
+use aqueduct::service::{self, serve};
 use futures_util::Stream;
 
 #[tokio::main]
@@ -53,11 +53,11 @@ async fn main() -> Result<()> {
 
 /// All who come, whatever they come by.
 async fn serve_all(clients: impl Stream<Item = io::Result<Connection>>) -> Result<()> {
-    let echo = |connection: Connection, cx: serve::Context| async move {
+    let echo = |connection: Connection, cx: service::Context| async move {
         let client = connection.channel_within::<Bytes, Bytes>(&cx, Raw);
-        serve::respond(client, &cx, |line| async { line }).await
+        service::respond(client, &cx, |line| async { line }).await
     };
-    let stats = serve(clients, serve::shutdown_on_signal()?, echo).await?;
+    let stats = serve(clients, service::shutdown_on_signal()?, echo).await?;
     eprintln!("served {} connections", stats.accepted);
     Ok(())
 }

@@ -26,7 +26,7 @@ use aqueduct::Endpoint;
 use aqueduct::bytes::Bytes;
 use aqueduct::child::Command;
 use aqueduct::connect::{ByteStream, Connection};
-use aqueduct::serve::{self, serve};
+use aqueduct::service::{self, serve};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::handshake;
@@ -66,11 +66,11 @@ async fn serve_at(address: &Endpoint) -> Result<()> {
     let listener = address.bind().await?;
     // Standard output may be the connection.
     eprintln!("listening on {}", listener.local_endpoint());
-    let stop = serve::shutdown_on_signal()?;
+    let stop = service::shutdown_on_signal()?;
     serve(
         listener,
         stop,
-        |connection: Connection, cx: serve::Context| async move {
+        |connection: Connection, cx: service::Context| async move {
             let bytes = TokioIo::new(bytes_of(connection)?);
             let mut builder = http1::Builder::new();
             builder

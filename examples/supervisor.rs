@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aqueduct::child::{Child, Command};
 use aqueduct::codec::Postcard;
 use aqueduct::frame::{FramedRead, Framing};
-use aqueduct::serve::{CancellationToken, shutdown_on_signal};
+use aqueduct::service::{CancellationToken, shutdown_on_signal};
 use aqueduct::{Channel, Endpoint, stdio};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -221,8 +221,8 @@ async fn work() -> Result<()> {
 
     let jobs: Endpoint = format!("fd:{JOBS}").parse()?;
     let answers: Endpoint = format!("fd:{ANSWERS}").parse()?;
-    let mut jobs = jobs.open_receiver::<Job>(Postcard).await?;
-    let mut answers = answers.open_sender::<Answer>(Postcard).await?;
+    let mut jobs = jobs.open_receiver().await?.typed::<Job>(Postcard);
+    let mut answers = answers.open_sender().await?.typed::<Answer>(Postcard);
     while let Some(job) = jobs.recv().await {
         let Job { id, text } = job?;
         if text == "crash" {

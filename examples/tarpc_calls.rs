@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use aqueduct::codec::Json;
 use aqueduct::connect::{Connection, Options};
-use aqueduct::serve::{self, serve};
+use aqueduct::service::{self, serve};
 use aqueduct::{Channel, Endpoint};
 use futures_util::future::try_join_all;
 use futures_util::{Sink, Stream, StreamExt};
@@ -88,13 +88,13 @@ async fn main() -> Result<()> {
 
 /// All who come, whatever they come by.
 async fn serve_all(clients: impl Stream<Item = io::Result<Connection>>) -> Result<()> {
-    let handler = |connection: Connection, cx: serve::Context| async move {
+    let handler = |connection: Connection, cx: service::Context| async move {
         let client: Channel<Answers, Calls> = connection.channel_within(&cx, Json);
         let mut client = cx.until_shutdown(client);
         answer(&mut client).await;
         cx.close(client.into_inner()).await
     };
-    serve(clients, serve::shutdown_on_signal()?, handler).await?;
+    serve(clients, service::shutdown_on_signal()?, handler).await?;
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
-use aqueduct::unix::{self, DEFAULT_MAX_FDS, MAX_FDS, MessageError, seqpacket};
+use aqueduct::frame::FrameError;
+use aqueduct::unix::{self, DEFAULT_MAX_FDS, MAX_FDS, seqpacket};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::AsyncWriteExt;
@@ -23,8 +24,8 @@ fn nulls(count: usize) -> Vec<File> {
     (0..count).map(|_| null()).collect()
 }
 
-fn message_error(error: &io::Error) -> MessageError {
-    MessageError::of(error).unwrap_or_else(|| panic!("{error:?}"))
+fn message_error(error: &io::Error) -> FrameError {
+    FrameError::of(error).cloned().unwrap_or_else(|| panic!("{error:?}"))
 }
 
 fn is_close_on_exec(fd: &OwnedFd) -> bool {
@@ -109,9 +110,9 @@ async fn exactly_as_many_as_the_limit_are_taken() {
             let error = deadline(b.recv_with_fds(limit))
                 .await
                 .expect_err("one too many");
-            let wanted = MessageError::DescriptorsTruncated {
+            let wanted = FrameError::DescriptorsTruncated {
                 taken: limit,
-                limit,
+                max: limit,
             };
             assert_eq!(message_error(&error), wanted);
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
@@ -121,13 +122,16 @@ async fn exactly_as_many_as_the_limit_are_taken() {
         .send_with_fds(b"x", &nulls(MAX_FDS + 1))
         .await
         .expect_err("too many");
-    let wanted = MessageError::TooManyDescriptors { count: MAX_FDS + 1 };
+    let wanted = FrameError::TooManyDescriptors {
+        count: MAX_FDS + 1,
+        max: MAX_FDS,
+    };
     assert_eq!(message_error(&error), wanted);
     let error = a
         .send_with_fds(b"", &nulls(1))
         .await
         .expect_err("no message");
-    assert_eq!(message_error(&error), MessageError::Empty);
+    assert_eq!(message_error(&error), FrameError::Empty);
     let error = deadline(b.recv_with_fds(MAX_FDS + 1))
         .await
         .expect_err("too many");
@@ -156,15 +160,12 @@ fn role_flooded() {
             // a message that nobody receives.
             a.send_with_fds(b"flood", &many).await.expect("sent");
             let error = deadline(b.recv_with_fds(16)).await.expect_err("too many");
-            let wanted = MessageError::DescriptorsTruncated {
-                taken: 16,
-                limit: 16,
-            };
+            let wanted = FrameError::DescriptorsTruncated { taken: 16, max: 16 };
             assert_eq!(message_error(&error), wanted);
 
             a.send_with_fds(b"flood", &many[..1]).await.expect("sent");
             let error = deadline(b.recv()).await.expect_err("none are taken");
-            let wanted = MessageError::DescriptorsTruncated { taken: 0, limit: 0 };
+            let wanted = FrameError::DescriptorsTruncated { taken: 0, max: 0 };
             assert_eq!(message_error(&error), wanted);
 
             let large = vec![0; b.max_message()];
@@ -172,7 +173,7 @@ fn role_flooded() {
             let error = deadline(b.recv_into(&mut [0; 9]))
                 .await
                 .expect_err("none fits");
-            assert!(MessageError::of(&error).is_some());
+            assert!(FrameError::of(&error).is_some());
 
             a.send(b"next").await.expect("sent");
             let message = deadline(b.recv()).await.expect("received");
@@ -182,10 +183,7 @@ fn role_flooded() {
                 .await
                 .expect("sent");
             let error = deadline(unix::recv_with_fds(&t, &mut [0; 9], 16)).await;
-            let wanted = MessageError::DescriptorsTruncated {
-                taken: 16,
-                limit: 16,
-            };
+            let wanted = FrameError::DescriptorsTruncated { taken: 16, max: 16 };
             assert_eq!(message_error(&error.expect_err("too many")), wanted);
             assert_eq!(open_descriptors(), before);
         }
@@ -222,10 +220,7 @@ fn role_at_limit() {
         held.truncate(held.len() - 3);
         let held_before = held.len();
         let error = deadline(b.recv_with_fds(16)).await.expect_err("no room");
-        let wanted = MessageError::DescriptorsTruncated {
-            taken: 3,
-            limit: 16,
-        };
+        let wanted = FrameError::DescriptorsTruncated { taken: 3, max: 16 };
         assert_eq!(message_error(&error), wanted);
         assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
         let free: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
@@ -271,7 +266,7 @@ async fn on_a_stream_they_come_with_the_first_byte_they_were_sent_with() {
     let error = unix::send_with_fds(&a, b"", &[null()])
         .await
         .expect_err("no byte");
-    assert_eq!(message_error(&error), MessageError::Empty);
+    assert_eq!(message_error(&error), FrameError::Empty);
     let error = deadline(unix::recv_with_fds(&b, &mut buf, MAX_FDS + 1)).await;
     assert_eq!(
         error.expect_err("too many").kind(),

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::support::MARK;
 use aqueduct::fifo::{Error, OpenOptions, PathState, ReaderGone, Receiver};
-use aqueduct::mark::MARK;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, mkfifo};
 

@@ -11,7 +11,6 @@ mod contract;
 mod defaults;
 mod errors;
 mod examples_services;
-mod fd;
 mod fd_passing;
 mod fifo;
 mod fifo_examples;

@@ -4,7 +4,8 @@ use std::fs::metadata;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use aqueduct::mark::{MARK, is_marked};
+use crate::support::MARK;
+use aqueduct::is_marked;
 use aqueduct::{fifo, mq, unix};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::mkfifo;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use aqueduct::mark::MARK;
+use crate::support::MARK;
 use aqueduct::mq::{self, Driver, Error, NameProblem, OpenOptions};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::stat::{Mode, fstat, umask};

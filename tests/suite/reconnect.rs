@@ -12,7 +12,7 @@ use aqueduct::codec::Text;
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::handshake::{self, Handshake};
 use aqueduct::reconnect::{Error, Event, Options};
-use aqueduct::serve::{self, CancellationToken};
+use aqueduct::service::{self, CancellationToken};
 use aqueduct::{Channel, Receiver, Reconnect, Sender};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream};
@@ -40,7 +40,7 @@ fn quick() -> Options {
 }
 
 /// Serves on `path` in this process until the token is cancelled.
-fn serve_here(path: &Path) -> (CancellationToken, tokio::task::JoinHandle<serve::Stats>) {
+fn serve_here(path: &Path) -> (CancellationToken, tokio::task::JoinHandle<service::Stats>) {
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).unwrap();
     let connections = stream::poll_fn(move |cx| {
@@ -52,11 +52,11 @@ fn serve_here(path: &Path) -> (CancellationToken, tokio::task::JoinHandle<serve:
     let token = shutdown.clone();
     let service = tokio::spawn(async move {
         // The client does not look while its server ends: do not wait long for it.
-        let mut options = serve::Options::new();
+        let mut options = service::Options::new();
         options.grace(Duration::from_millis(100));
         let served = options.serve(connections, token, |conn, cx| async move {
             let channel: Channel<String, String> = cx.channel(conn, Framing::length(), Text);
-            serve::respond(channel, &cx, |request| async { request }).await
+            service::respond(channel, &cx, |request| async { request }).await
         });
         served.await.unwrap()
     });

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use aqueduct::Endpoint;
-use aqueduct::connect::{Incoming, Options, Outgoing};
+use aqueduct::connect::{MessageReceiver, MessageSender, Options};
 use aqueduct::relay::{Error, Relay};
-use aqueduct::serve::CancellationToken;
+use aqueduct::service::CancellationToken;
 use futures_util::StreamExt;
 use tempfile::TempDir;
 
@@ -23,7 +23,7 @@ fn fifo(dir: &TempDir, name: &str) -> Endpoint {
 }
 
 /// A relay's outgoing end, and what comes out of it.
-async fn way_out(dir: &TempDir) -> (Outgoing, Incoming) {
+async fn way_out(dir: &TempDir) -> (MessageSender, MessageReceiver) {
     let options = Options::new();
     let address = fifo(dir, "to");
     let incoming = options.open_receiver(&address).await.expect("opened");
@@ -32,13 +32,13 @@ async fn way_out(dir: &TempDir) -> (Outgoing, Incoming) {
 }
 
 /// A relay's incoming end, and a file to write to it what no sender would.
-async fn way_in(dir: &TempDir) -> (File, Incoming) {
+async fn way_in(dir: &TempDir) -> (File, MessageReceiver) {
     let opened = Options::new().open_receiver(&fifo(dir, "from")).await;
     let writer = File::options().write(true).open(dir.path().join("from"));
     (writer.expect("opened"), opened.expect("opened"))
 }
 
-async fn next(incoming: &mut Incoming) -> Option<String> {
+async fn next(incoming: &mut MessageReceiver) -> Option<String> {
     let message = deadline(incoming.next()).await?;
     let message = message.expect("it is whole").into_body();
     Some(String::from_utf8_lossy(&message).into_owned())

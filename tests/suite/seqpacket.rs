@@ -7,8 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use aqueduct::frame::FrameError;
 use aqueduct::unix::seqpacket::{self, Receiver, Sender, Socket};
-use aqueduct::unix::{BindOptions, ConnectOptions, MessageError};
+use aqueduct::unix::{BindOptions, ConnectOptions};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use socket2::{Domain, Type};
@@ -46,9 +47,9 @@ fn fill(socket: &Socket, message: &[u8]) -> usize {
     unreachable!("the buffer has an end")
 }
 
-fn message_error(result: io::Result<impl std::fmt::Debug>) -> MessageError {
+fn message_error(result: io::Result<impl std::fmt::Debug>) -> FrameError {
     let error = result.expect_err("it is refused");
-    MessageError::of(&error).unwrap_or_else(|| panic!("{error:?}"))
+    FrameError::of(&error).cloned().unwrap_or_else(|| panic!("{error:?}"))
 }
 
 #[test]
@@ -119,9 +120,9 @@ async fn the_largest_message_goes_through_and_one_byte_more_is_refused_with_both
     let refused = message_error(server.send(&[2; 1001]).await);
     assert_eq!(
         refused,
-        MessageError::TooLarge {
+        FrameError::TooLarge {
             len: 1001,
-            limit: 1000
+            max: 1000
         }
     );
     assert!(client.try_recv().is_err(), "nothing was sent");
@@ -135,9 +136,9 @@ async fn the_largest_message_goes_through_and_one_byte_more_is_refused_with_both
     let refused = message_error(deadline(server.recv()).await);
     assert_eq!(
         refused,
-        MessageError::Truncated {
+        FrameError::TooLarge {
             len: 1001,
-            limit: 1000
+            max: 1000
         }
     );
     assert_eq!(next(&server).await.as_deref(), Some(&b"next"[..]));
@@ -165,9 +166,9 @@ async fn the_kernels_limit_is_found_and_named_too() {
     let refused = message_error(a.send(&vec![7; limit + 1]).await);
     assert_eq!(
         refused,
-        MessageError::TooLarge {
+        FrameError::TooLarge {
             len: limit + 1,
-            limit
+            max: limit
         }
     );
     a.send(&vec![7; limit]).await.expect("it fits");
@@ -182,7 +183,7 @@ async fn recv_into_takes_the_buffer_as_the_limit() {
     assert_eq!(&buf, b"four");
     a.send(b"fiver").await.expect("sent");
     let refused = message_error(deadline(b.recv_into(&mut buf)).await);
-    assert_eq!(refused, MessageError::Truncated { len: 5, limit: 4 });
+    assert_eq!(refused, FrameError::TooLarge { len: 5, max: 4 });
     let error = deadline(b.recv_into(&mut []))
         .await
         .expect_err("no room at all");
@@ -194,13 +195,13 @@ async fn recv_into_takes_the_buffer_as_the_limit() {
 #[tokio::test]
 async fn an_empty_message_is_not_sent_and_a_foreign_one_reads_as_the_end() {
     let (a, b) = pair();
-    assert_eq!(message_error(a.send(b"").await), MessageError::Empty);
-    assert_eq!(message_error(a.try_send(b"")), MessageError::Empty);
+    assert_eq!(message_error(a.send(b"").await), FrameError::Empty);
+    assert_eq!(message_error(a.try_send(b"")), FrameError::Empty);
     assert!(b.try_recv().is_err(), "nothing was sent");
     let (mut sink, _) = a.into_split();
     assert_eq!(
         message_error(sink.send(Bytes::new()).await),
-        MessageError::Empty
+        FrameError::Empty
     );
     sink.send(Bytes::from_static(b"x"))
         .await

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use aqueduct::codec::{Raw, Text};
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
-use aqueduct::serve::{self, CancellationToken, Context, Limit, Options, TimedOut, Timeouts};
+use aqueduct::service::{self, CancellationToken, Context, Limit, Options, TimedOut, Timeouts};
 use aqueduct::{Channel, Error, tcp, unix};
 use bytes::Bytes;
 use futures_util::future::{Either, join_all};
@@ -67,7 +67,7 @@ impl Sockets {
 
 async fn echo(conn: Conn, cx: Context) -> Result<(), Error> {
     let channel: Channel<Bytes, Bytes> = cx.channel(conn, Framing::length(), Raw);
-    serve::respond(channel, &cx, |request| async { request }).await
+    service::respond(channel, &cx, |request| async { request }).await
 }
 
 /// Sends one request and checks that it comes back.
@@ -192,9 +192,11 @@ async fn a_panic_costs_its_connection_only_and_its_message_is_told() {
         echo(conn, cx).await
     };
     let shutdown = CancellationToken::new();
-    let service = tokio::spawn(serve::serve(listener, shutdown.clone(), move |conn, cx| {
-        handler(conn, cx)
-    }));
+    let service = tokio::spawn(service::serve(
+        listener,
+        shutdown.clone(),
+        move |conn, cx| handler(conn, cx),
+    ));
     for n in 1..=9 {
         let conn = sockets.connect(n).await;
         if n % 3 == 0 {
@@ -245,7 +247,7 @@ async fn over_the_limit_of_connections_clients_wait_and_are_served_later() {
 async fn after_shutdown_nobody_is_accepted_and_the_socket_file_is_gone() {
     let (sockets, listener) = Sockets::bind().await;
     let shutdown = CancellationToken::new();
-    let service = tokio::spawn(serve::serve(listener, shutdown.clone(), echo));
+    let service = tokio::spawn(service::serve(listener, shutdown.clone(), echo));
     is_served(sockets.connect(0).await).await;
     shutdown.cancel();
     deadline(service).await.unwrap().unwrap();
@@ -276,7 +278,7 @@ async fn at_shutdown_under_load_every_accepted_request_is_answered_and_the_deadl
             let accepted = Arc::clone(&accepted);
             async move {
                 let channel: Channel<String, String> = cx.channel(conn, Framing::length(), Text);
-                serve::respond(channel, &cx, |request| {
+                service::respond(channel, &cx, |request| {
                     let n = accepted.fetch_add(1, Ordering::SeqCst);
                     async move {
                         if n.is_multiple_of(7) {
@@ -321,7 +323,7 @@ async fn at_shutdown_under_load_every_accepted_request_is_answered_and_the_deadl
     println!("accepted {accepted}, answered {answered}, shut down in {took:?}; {stats:?}");
     assert_eq!(answered, accepted);
     assert_eq!((stats.accepted, stats.finished, stats.aborted), (60, 60, 0));
-    assert!(took < grace + serve::ABORT_WAIT, "{took:?}");
+    assert!(took < grace + service::ABORT_WAIT, "{took:?}");
 }
 
 /// Sends a request after each reply until the end, and counts the replies.

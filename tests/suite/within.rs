@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use aqueduct::Polled;
 use aqueduct::codec::Text;
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::handshake::{LimitedSink, LimitedStream};
-use aqueduct::latency::Polled;
-use aqueduct::serve::{CancellationToken, Context, TimedSink, TimedStream, Timeouts, serve};
+use aqueduct::service::{CancellationToken, Context, TimedSink, TimedStream, Timeouts, serve};
 use aqueduct::{Channel, Receiver, pipe, stdio};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, FusedStream};

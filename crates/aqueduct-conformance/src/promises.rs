@@ -68,8 +68,8 @@ impl From<Capabilities> for Promises {
     /// What an address says of its transport, so that this is tested too.
     fn from(capabilities: Capabilities) -> Self {
         let mut promises = Self::new();
-        promises.end_of_stream = capabilities.end_of_stream() != EndOfStream::Never;
-        if let LargestMessage::Bytes(bytes) = capabilities.largest_message() {
+        promises.end_of_stream = capabilities.end_of_stream != EndOfStream::Never;
+        if let LargestMessage::Bytes(bytes) = capabilities.largest_message {
             promises.largest = Some(bytes);
         }
         promises

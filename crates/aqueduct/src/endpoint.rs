@@ -35,8 +35,7 @@ use std::fmt::{self, Formatter};
 use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
-use crate::address::Query;
-use crate::address::nearest::nearest;
+use crate::address::{Query, escape, nearest::nearest};
 use crate::{child, fifo, inherited, mq, stdio, tcp, unix};
 
 pub use crate::address::{
@@ -53,6 +52,8 @@ const SCHEMES: &[&Scheme] = &[
     &mq::SCHEME,
     &stdio::SCHEME,
     &tcp::SCHEME,
+    #[cfg(test)]
+    &tests::toy::SCHEME,
     &unix::STREAM,
     &unix::PACKET,
 ];
@@ -71,6 +72,29 @@ impl Endpoint {
     /// Every scheme that there is, in alphabetical order.
     pub fn schemes() -> &'static [&'static Scheme] {
         SCHEMES
+    }
+
+    /// The endpoint of `scheme` at `rest`, such as a path of which any byte stands for itself: what has a
+    /// meaning in an address (`?`, `%`) is escaped. It has no options.
+    ///
+    /// # Errors
+    ///
+    /// As for parsing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    ///
+    /// let endpoint = Endpoint::new("fifo", "/tmp/100% done?")?;
+    /// assert_eq!(endpoint.to_string(), "fifo:/tmp/100%25%20done%3F");
+    /// assert_eq!(endpoint.path(), Some("/tmp/100% done?".as_ref()));
+    /// # Ok::<(), aqueduct::AddressError>(())
+    /// ```
+    pub fn new(scheme: &str, rest: impl AsRef<OsStr>) -> Result<Self, AddressError> {
+        let mut address = format!("{scheme}://");
+        escape::encode(rest.as_ref().as_bytes(), b"", &mut address);
+        address.parse()
     }
 
     fn parse(address: &[u8]) -> Result<Self, AddressProblem> {

@@ -71,10 +71,10 @@ async fn connecting_leaves_nothing_open() {
     )
     .await;
     connecting(
-        "Endpoint::open_channel, unix:",
+        "Endpoint::connect, unix:",
         async |path: &mut PathBuf| {
             let address = address(path);
-            address.open_channel::<String, String>(Text).await
+            Ok::<_, aqueduct::OpenError>(address.connect().await?.channel::<String, String>(Text))
         },
         async |path| address(path).bind().await.expect("bound"),
         accepted,

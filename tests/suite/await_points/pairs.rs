@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aqueduct::connect::{Connection, Incoming, Options, Outgoing};
+use aqueduct::connect::{Connection, MessageReceiver, MessageSender, Options};
 use aqueduct::frame::Framing;
 use aqueduct::{Endpoint, fifo};
 use aqueduct_conformance::every_point;
@@ -113,7 +113,7 @@ type Clients = BoxStream<'static, io::Result<Connection>>;
 struct Asking {
     pair: Pair,
     /// Both sides of the conversation before.
-    before: Option<((Outgoing, Incoming), Connection)>,
+    before: Option<((MessageSender, MessageReceiver), Connection)>,
     requests: Option<fifo::Sender>,
     replies: Option<fifo::Receiver>,
 }

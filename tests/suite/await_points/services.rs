@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use aqueduct::codec::Text;
-use aqueduct::connect::{Incoming, Options, Outgoing};
+use aqueduct::connect::{MessageReceiver, MessageSender, Options};
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::handshake::{Error, Handshake};
 use aqueduct::relay::Relay;
-use aqueduct::serve::{self, CancellationToken, Context};
+use aqueduct::service::{self, CancellationToken, Context};
 use aqueduct::{Channel, reconnect, unix};
 use aqueduct_conformance::every_point;
 use bytes::Bytes;
@@ -107,7 +107,7 @@ impl Client {
 #[tokio::test]
 async fn a_service() {
     every_point(
-        "serve::Options::serve",
+        "service::Options::serve",
         async || {
             let (dir, path) = place();
             let listener = unix::bind(&path).expect("bound");
@@ -129,10 +129,10 @@ async fn a_service() {
                 async move {
                     let _at_work = at_work;
                     let channel: Texts = cx.channel(stream, Framing::length(), Text);
-                    serve::respond(channel, &cx, async |request| request).await
+                    service::respond(channel, &cx, async |request| request).await
                 }
             };
-            serve::serve(listener, stop, handler).await
+            service::serve(listener, stop, handler).await
         },
         async |client| client.step(),
         async |_, client, output| {
@@ -168,7 +168,7 @@ async fn context() -> (Context, JoinHandle<()>) {
                 std::future::pending::<Result<(), aqueduct::Error>>().await
             }
         };
-        let _ = serve::serve(one, CancellationToken::new(), handler).await;
+        let _ = service::serve(one, CancellationToken::new(), handler).await;
     });
     let context = given.recv().await.expect("it comes");
     (context, service)
@@ -189,7 +189,7 @@ struct Asking {
 #[tokio::test]
 async fn a_conversation() {
     every_point(
-        "serve::respond",
+        "service::respond",
         async || {
             let (here, there) = UnixStream::pair().expect("a pair");
             let (context, service) = context().await;
@@ -210,7 +210,7 @@ async fn a_conversation() {
                 yield_now().await;
                 request
             };
-            serve::respond(channel, &context, answer).await
+            service::respond(channel, &context, answer).await
         },
         async |asking| {
             if let Some(reply) = asking.replies.next().now_or_never().flatten() {
@@ -249,8 +249,8 @@ const RELAYED: usize = 4;
 
 /// Both sides of a relay.
 struct Sides {
-    sender: Option<Outgoing>,
-    receiver: Incoming,
+    sender: Option<MessageSender>,
+    receiver: MessageReceiver,
     sent: usize,
     came: Vec<Bytes>,
     _dir: TempDir,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct::frame::{FramedRead, Framing};
-use aqueduct::serve::{CancellationToken, Context, Error, Options, Stats};
+use aqueduct::service::{CancellationToken, Context, Error, Options, Stats};
 use aqueduct::unix;
 use aqueduct_conformance::every_point;
 use futures_util::StreamExt;
@@ -56,7 +56,7 @@ fn serve(listener: unix::Listener, stop: CancellationToken, at_work: Arc<()>) ->
 #[tokio::test]
 async fn a_service_that_shuts_down() {
     every_point(
-        "serve::Options::serve, shutting down",
+        "service::Options::serve, shutting down",
         async || {
             let (dir, path) = place();
             let listener = unix::bind(&path).expect("bound");

@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aqueduct::Endpoint;
+use aqueduct::OpenError;
 use aqueduct::child::Child;
-use aqueduct::connect::{Connection, Error, Options, offer};
+use aqueduct::connect::{Connection, Options};
 use aqueduct::frame::Framing;
+use aqueduct::inherited::offer;
 use aqueduct_conformance::{End, Far, Link, Place, Process, Promises, Side, Transport};
 use tempfile::TempDir;
 
@@ -47,7 +49,7 @@ async fn one_way(options: &Options, send: &Endpoint, receive: &Endpoint) -> io::
     Ok(End::new(sender.into_frames(), receiver.into_frames()))
 }
 
-fn io_error(error: Error) -> io::Error {
+fn io_error(error: OpenError) -> io::Error {
     io::Error::other(error)
 }
 
@@ -273,9 +275,9 @@ impl Link for Exec {
         }
         words.push(program.get_program().into());
         words.extend(program.get_args().map(Into::into));
-        let exec = aqueduct::endpoint::Exec::new("sh", words).expect("it is a command");
+        let exec = Endpoint::exec("sh", words).expect("it is a command");
         // Through its text, as a user would give it.
-        let exec = endpoint(Endpoint::from(exec).to_string());
+        let exec = endpoint(exec.to_string());
         let connected = options(place).connect(&exec).await;
         let mut connection = connected.map_err(io_error)?;
         let child = connection.take_child().expect("it has a process");
@@ -292,7 +294,7 @@ async fn stdio(place: &Place) -> io::Result<End> {
     let inherited = |number| aqueduct::child::inherited(number).map_err(io::Error::from);
     nix::unistd::dup2_stdin(inherited(3)?)?;
     nix::unistd::dup2_stdout(inherited(4)?)?;
-    let connected = options(place).connect(&Endpoint::Stdio).await;
+    let connected = options(place).connect(&endpoint("stdio:".into())).await;
     Ok(both(connected.map_err(io_error)?).keeping(Borrowed))
 }
 
@@ -389,7 +391,7 @@ pub(crate) enum StdioOver {
 
 impl Link for StdioOver {
     fn promises(&self) -> Promises {
-        let promises = Promises::from(Endpoint::Stdio.capabilities());
+        let promises = Promises::from(endpoint("stdio:".into()).capabilities());
         match self {
             Self::Pipes => promises.with_halves_told_apart(),
             Self::Socket => promises,

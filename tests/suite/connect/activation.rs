@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use aqueduct::child::Command;
-use aqueduct::connect::{Error, Options};
-use aqueduct::{Endpoint, codec::Text};
+use aqueduct::connect::Options;
+use aqueduct::{Endpoint, OpenErrorKind, codec::Text};
 
 use super::dir;
 use crate::conformance::links::{Sockets, endpoint};
@@ -48,25 +48,21 @@ async fn activate(sockets: Vec<(OwnedFd, Endpoint)>, pid: &str) -> std::process:
 
 /// Bound by us, as by a service manager.
 fn bound(address: &Endpoint) -> (OwnedFd, Endpoint) {
-    use aqueduct::endpoint::UnixName;
     use socket2::{Domain, SockAddr, Socket, Type};
 
-    let (domain, kind, at) = match address {
-        Endpoint::Tcp(_) => {
+    let (domain, kind, at) = match address.scheme().name() {
+        "tcp" => {
             let at: std::net::SocketAddr = "127.0.0.1:0".parse().expect("it is an address");
             (Domain::IPV4, Type::STREAM, SockAddr::from(at))
         }
-        Endpoint::Unix(unix) | Endpoint::UnixPacket(unix) => {
-            let at = match unix.name() {
-                UnixName::Path(path) => SockAddr::unix(path),
-                UnixName::Abstract(name) => {
-                    let name = String::from_utf8(name.clone()).expect("it is text");
-                    SockAddr::unix(format!("\0{name}"))
-                }
-                _ => unreachable!("there are two"),
+        scheme @ ("unix" | "unixpacket") => {
+            let at = match (address.path(), address.to_string().split_once('@')) {
+                (Some(path), _) => SockAddr::unix(path),
+                (None, Some((_, name))) => SockAddr::unix(format!("\0{name}")),
+                (None, None) => panic!("{address} has no name"),
             };
-            let kind = match address {
-                Endpoint::Unix(_) => Type::STREAM,
+            let kind = match scheme {
+                "unix" => Type::STREAM,
                 _ => Type::SEQPACKET,
             };
             (Domain::UNIX, kind, at.expect("it is an address"))
@@ -127,8 +123,8 @@ async fn an_activated_service() {
         let mut listener = address.bind().await.expect("it was handed down");
         assert_eq!(listener.activation_name(), Some(name));
         assert_eq!(listener.local_endpoint(), address);
-        let client = deadline(address.open_channel::<String, String>(Text)).await;
-        let mut client = client.expect("it is connected");
+        let client = deadline(address.connect()).await.expect("it is connected");
+        let mut client = client.channel::<String, String>(Text);
         client.send("hi".into()).await.expect("it is sent");
         let server = deadline(listener.accept()).await.expect("it comes");
         let mut server = server.expect("it is").channel::<String, String>(Text);
@@ -139,15 +135,9 @@ async fn an_activated_service() {
             .bind(address)
             .await
             .expect_err("it is in use");
-        let in_use = matches!(error, Error::Unix(_) | Error::Tcp(_));
-        assert!(
-            in_use && error.kind() == std::io::ErrorKind::AddrInUse,
-            "{error:?}"
-        );
+        assert_eq!(error.kind(), &OpenErrorKind::InUse, "{error:?}");
         drop(listener);
-        if let Endpoint::Unix(unix) | Endpoint::UnixPacket(unix) = address
-            && let Some(path) = unix.path()
-        {
+        if let Some(path) = address.path() {
             assert!(path.exists(), "the file is the service manager's");
         }
     }

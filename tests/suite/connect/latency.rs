@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aqueduct::connect::{Incoming, Message, Options, Outgoing};
+use aqueduct::connect::{Message, MessageReceiver, MessageSender, Options};
 use aqueduct::frame::Framing;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -13,7 +13,7 @@ use super::{dir, options, unserved};
 use crate::support::deadline;
 
 /// A sending end and a receiving one, of every kind of byte stream.
-async fn ends(options: &Options) -> Vec<(Outgoing, Incoming)> {
+async fn ends(options: &Options) -> Vec<(MessageSender, MessageReceiver)> {
     let dir = dir();
     let mut ends = Vec::new();
     for scheme in ["unix", "tcp"] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aqueduct::codec::{Raw, Text};
 use aqueduct::connect::{Connection, Message, Options};
 use aqueduct::frame::Framing;
-use aqueduct::serve::{self, CancellationToken, Limit, TimedOut, Timeouts};
+use aqueduct::service::{self, CancellationToken, Limit, TimedOut, Timeouts};
 use aqueduct::{Channel, Endpoint, mq};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -64,9 +64,9 @@ impl Pair {
 /// Replies in capitals until `stop`, and says how many clients there were.
 async fn serve(pair: &Pair, stop: CancellationToken) -> u64 {
     let clients = Options::new().accept_pairs(pair.requests.clone(), pair.replies.clone());
-    let shout = |client: Connection, cx: serve::Context| async move {
+    let shout = |client: Connection, cx: service::Context| async move {
         let client = client.channel_within::<String, String>(&cx, Text);
-        serve::respond(client, &cx, |text| async move { text.to_uppercase() }).await
+        service::respond(client, &cx, |text| async move { text.to_uppercase() }).await
     };
     let stats = aqueduct::serve(clients, stop, shout).await.expect("served");
     assert_eq!((stats.failed, stats.aborted, stats.panicked), (0, 0, 0));
@@ -213,25 +213,26 @@ async fn a_client_that_does_not_finish_its_message_meets_the_limit_for_that() {
     let (told, mut seen) = tokio::sync::mpsc::unbounded_channel();
     let clients =
         options(Framing::lines()).accept_pairs(pair.requests.clone(), pair.replies.clone());
-    let serving =
-        serve::Options::new()
-            .timeouts(timeouts)
-            .serve(clients, stop.clone(), move |client, cx| {
-                let told = told.clone();
-                async move {
-                    let mut client = client.channel_within::<Bytes, Bytes>(&cx, Raw);
-                    while let Some(request) = client.recv().await {
-                        if let Err(error) = &request
-                            && let aqueduct::Error::Io(error) = error
-                        {
-                            let limit = TimedOut::of(error).map(|it| it.limit);
-                            told.send(limit).expect("somebody waits");
-                        }
-                        client.send(request?).await?;
+    let serving = service::Options::new().timeouts(timeouts).serve(
+        clients,
+        stop.clone(),
+        move |client, cx| {
+            let told = told.clone();
+            async move {
+                let mut client = client.channel_within::<Bytes, Bytes>(&cx, Raw);
+                while let Some(request) = client.recv().await {
+                    if let Err(error) = &request
+                        && let aqueduct::Error::Io(error) = error
+                    {
+                        let limit = TimedOut::of(error).map(|it| it.limit);
+                        told.send(limit).expect("somebody waits");
                     }
-                    Ok::<_, aqueduct::Error>(())
+                    client.send(request?).await?;
                 }
-            });
+                Ok::<_, aqueduct::Error>(())
+            }
+        },
+    );
     let client = async {
         let raw = options(Framing::raw())
             .connect_pair(&pair.requests, &pair.replies)
@@ -255,7 +256,7 @@ async fn one_direction_alone_has_the_other_looked_after() {
         let send = async {
             let options = Options::new();
             let server = options.connect_pair(&pair.requests, &pair.replies);
-            let mut outgoing = server.await.expect("opened").into_outgoing();
+            let mut outgoing = server.await.expect("opened").into_sender();
             for n in 0..20 {
                 outgoing
                     .send(Message::new(format!("n{n}")))
@@ -266,7 +267,7 @@ async fn one_direction_alone_has_the_other_looked_after() {
         };
         let receive = async {
             let client = deadline(clients.next()).await.expect("one came");
-            let mut incoming = client.expect("accepted").into_incoming();
+            let mut incoming = client.expect("accepted").into_receiver();
             let mut count = 0;
             while let Some(message) = deadline(incoming.next()).await {
                 assert_eq!(message.expect("whole").body(), format!("n{count}").as_str());

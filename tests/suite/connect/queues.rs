@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use aqueduct::connect::{Message, Options};
-use aqueduct::endpoint::{Endpoint, Mq};
-use aqueduct::mq;
+use aqueduct::{Endpoint, mq};
 use futures_util::{SinkExt, StreamExt};
 use tokio_test::assert_pending;
 use tokio_test::task::spawn;
@@ -13,10 +12,9 @@ use crate::mq::QueueName;
 use crate::support::deadline;
 
 fn queue(name: &QueueName) -> Endpoint {
-    let mq = Mq::new(&name.0).unwrap().with_capacity(1).unwrap();
     // The other driver's thread wakes the first one who waits when it has begun.
-    let mq = mq.with_driver(mq::Driver::AsyncFd);
-    mq.with_max_message(8).unwrap().into()
+    let options = "capacity=1&max-message=8&driver=asyncfd";
+    format!("mq:{}?{options}", name.0).parse().unwrap()
 }
 
 #[tokio::test]

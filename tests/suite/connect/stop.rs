@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use aqueduct::Endpoint;
-use aqueduct::connect::{Incoming, Options};
+use aqueduct::connect::{MessageReceiver, Options};
 use aqueduct::frame::Framing;
 use aqueduct::unix::seqpacket;
 use futures_util::StreamExt;
@@ -17,7 +17,7 @@ use tokio_test::{assert_pending, assert_ready};
 use super::{dir, options};
 use crate::support::deadline;
 
-async fn rest(mut incoming: Incoming) -> Vec<String> {
+async fn rest(mut incoming: MessageReceiver) -> Vec<String> {
     let mut rest = Vec::new();
     while let Some(message) = deadline(incoming.next()).await {
         let body = message.expect("it is whole").into_body();
@@ -26,7 +26,7 @@ async fn rest(mut incoming: Incoming) -> Vec<String> {
     rest
 }
 
-async fn next(incoming: &mut Incoming) -> String {
+async fn next(incoming: &mut MessageReceiver) -> String {
     let message = deadline(incoming.next()).await.expect("it goes on");
     let body = message.expect("it is whole").into_body();
     String::from_utf8(body.to_vec()).expect("it is text")
@@ -158,7 +158,7 @@ async fn a_tcp_peer_is_told_by_an_end_and_heard_until_it_makes_its_own() {
     let listener = options.bind(&address).await.unwrap();
     let address = listener.local_endpoint().to_string();
     let address = address.trim_start_matches("tcp://").to_owned();
-    let mut incoming = listener.into_incoming();
+    let mut incoming = listener.into_receiver();
     let connect = || tokio::net::TcpStream::connect(&address);
     let mut sender = deadline(connect()).await.unwrap();
     sender.write_all(b"one\n").await.unwrap();

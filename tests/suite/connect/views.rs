@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use aqueduct::connect::{Connection, Incoming, Listener, Options};
+use aqueduct::connect::{Connection, Listener, MessageReceiver, Options};
 use aqueduct::frame::Framing;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -23,31 +23,9 @@ async fn accepted(listener: &mut Listener) -> Connection {
     connection.expect("it is accepted")
 }
 
-async fn next(incoming: &mut Incoming) -> Bytes {
+async fn next(incoming: &mut MessageReceiver) -> Bytes {
     let message = deadline(incoming.next()).await.expect("it goes on");
     message.expect("it is whole").into_body()
-}
-
-#[tokio::test]
-async fn a_receiver_tells_what_it_is_bound_to() {
-    let options = Options::new();
-    let anywhere = endpoint("tcp://localhost:0".into());
-    let mut incoming = options.open_receiver(&anywhere).await.expect("it is bound");
-    let local = incoming.local_endpoint().expect("it is bound").clone();
-    assert_ne!(local, anywhere, "the system chose a port");
-    let mut client = options.open_sender(&local).await.expect("it is there");
-    client.send("hi".into()).await.expect("it is sent");
-    assert_eq!(next(&mut incoming).await, "hi");
-    for scheme in SOCKETS {
-        let dir = dir();
-        let listener = bound(scheme, &dir, &options).await;
-        let address = listener.local_endpoint().clone();
-        assert_eq!(listener.into_incoming().local_endpoint(), Some(&address));
-    }
-    // One that is not bound has no such address.
-    let child = endpoint("exec:true".into());
-    let incoming = options.open_receiver(&child).await.expect("it is started");
-    assert_eq!(incoming.local_endpoint(), None);
 }
 
 #[tokio::test]
@@ -58,7 +36,7 @@ async fn messages_come_from_all_clients_at_the_same_time_each_in_order() {
         let options = Options::new();
         let listener = bound(scheme, &dir, &options).await;
         let address = listener.local_endpoint().clone();
-        let mut incoming = listener.into_incoming();
+        let mut incoming = listener.into_receiver();
         let mut clients = Vec::new();
         for _ in 0..4 {
             // Nobody accepts yet: a backlog is enough.
@@ -106,7 +84,7 @@ async fn a_client_that_breaks_off_or_sends_garbage_costs_itself_alone() {
     let options = options(Framing::length().max_frame(100));
     let listener = bound("unix", &dir, &options).await;
     let address = listener.local_endpoint().clone();
-    let mut incoming = listener.into_incoming();
+    let mut incoming = listener.into_receiver();
     let good = deadline(options.open_sender(&address)).await;
     let mut good = good.expect("it is connected");
     good.send("one".into()).await.expect("it is sent");
@@ -141,7 +119,7 @@ async fn a_stopped_stream_of_clients_takes_no_byte_more_and_ends() {
     let options = options(Framing::lines());
     let listener = bound("unix", &dir, &options).await;
     let address = listener.local_endpoint().clone();
-    let mut incoming = listener.into_incoming();
+    let mut incoming = listener.into_receiver();
     let idle = deadline(options.connect(&address))
         .await
         .expect("it is connected");
@@ -172,7 +150,7 @@ async fn a_limited_stream_of_clients_ends_after_so_many() {
     let options = Options::new();
     let listener = bound("unixpacket", &dir, &options).await;
     let address = listener.local_endpoint().clone();
-    let mut incoming = listener.into_incoming();
+    let mut incoming = listener.into_receiver();
     incoming.limit(2);
     let client = deadline(options.open_sender(&address)).await;
     let mut client = client.expect("it is connected");
@@ -231,7 +209,7 @@ async fn closing_a_sending_end_does_not_wait_for_a_silent_peer() {
         sender.send("bye".into()).await.expect("it is sent");
         let closed = tokio_test::task::spawn(sender.close()).poll();
         assert_ready!(closed).expect("it closes");
-        let mut incoming = server.into_incoming();
+        let mut incoming = server.into_receiver();
         assert_eq!(next(&mut incoming).await, "bye");
         assert!(deadline(incoming.next()).await.is_none());
     }
@@ -268,7 +246,7 @@ async fn who_only_receives_shows_the_peer_no_end_before_its_own() {
         let mut listener = bound(scheme, &dir, &options).await;
         let client = deadline(options.connect(listener.local_endpoint())).await;
         let (mut outgoing, mut theirs) = client.expect("it is connected").into_split();
-        let mut incoming = accepted(&mut listener).await.into_incoming();
+        let mut incoming = accepted(&mut listener).await.into_receiver();
         outgoing.send("one".into()).await.expect("it is sent");
         assert_eq!(next(&mut incoming).await, "one");
         assert_pending!(tokio_test::task::spawn(theirs.next()).poll());

@@ -196,9 +196,9 @@ async fn only_the_last_poller_is_woken_but_every_awaiting_task_is() {
 #[tokio::test]
 async fn a_blocking_descriptor_is_made_non_blocking_and_does_not_stop_the_runtime() {
     let (reader, _writer) = std::io::pipe().unwrap();
-    assert!(!aqueduct::fd::is_nonblocking(&reader).unwrap());
+    assert!(!crate::support::is_nonblocking(&reader).unwrap());
     let rx = Receiver::from_owned_fd(reader.into()).unwrap();
-    assert!(aqueduct::fd::is_nonblocking(&rx).unwrap());
+    assert!(crate::support::is_nonblocking(&rx).unwrap());
     assert_pending!(task::spawn(next_read(&rx)).poll());
 }
 

@@ -213,8 +213,8 @@ macro_rules! suite {
                 let mut buf = [0; 16];
                 assert_eq!(rx.read(&mut buf)?, 8);
                 assert!(would_block(rx.read(&mut buf)));
-                assert!(!aqueduct::fd::is_nonblocking(&tx)?);
-                assert!(aqueduct::fd::is_nonblocking(&rx)?);
+                assert!(!crate::support::is_nonblocking(&tx)?);
+                assert!(crate::support::is_nonblocking(&rx)?);
                 Ok::<(), io::Error>(())
             })
             .await

@@ -277,6 +277,6 @@ async fn ends_move_between_threads_and_print() {
         rx.into_blocking_fd().unwrap(),
         tx.into_blocking_fd().unwrap(),
     );
-    assert!(!aqueduct::fd::is_nonblocking(&reader).unwrap());
-    assert!(!aqueduct::fd::is_nonblocking(&writer).unwrap());
+    assert!(!crate::support::is_nonblocking(&reader).unwrap());
+    assert!(!crate::support::is_nonblocking(&writer).unwrap());
 }

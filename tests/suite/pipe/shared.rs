@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
-use aqueduct::fd::is_nonblocking;
+use crate::support::is_nonblocking;
 use aqueduct::pipe::{self, Receiver, Sender, packet};
 use nix::mount::{MsFlags, mount};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use aqueduct::unix::MessageError;
+use aqueduct::frame::FrameError;
 use aqueduct::unix::seqpacket::{self};
 use bytes::Bytes;
 use futures_util::stream::FusedStream;
@@ -110,9 +110,9 @@ async fn a_message_too_large_is_one_error_of_the_stream_and_the_end_is_final() {
     let limit = seqpacket::DEFAULT_MAX_MESSAGE;
     assert_eq!(
         refused,
-        MessageError::Truncated {
+        FrameError::TooLarge {
             len: limit + 1,
-            limit
+            max: limit
         }
     );
     let message = deadline(stream.next())

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use aqueduct::serve::{ABORT_WAIT, CancellationToken, Options};
+use aqueduct::service::{ABORT_WAIT, CancellationToken, Options};
 use futures_util::stream;
 
 use crate::support::{Log, deadline};

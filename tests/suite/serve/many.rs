@@ -9,8 +9,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use aqueduct::frame::{DEFAULT_MAX_FRAME, FramedRead, FramedWrite, Framing};
-use aqueduct::serve::{CancellationToken, Options, Timeouts};
-use aqueduct::{Channel, codec::Raw, serve};
+use aqueduct::service::{CancellationToken, Options, Timeouts};
+use aqueduct::{Channel, codec::Raw, service};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
@@ -109,7 +109,7 @@ fn server() {
         let service = options.serve(listener, shutdown.clone(), |conn, cx| async move {
             let framing = Framing::length().max_frame(MAX_FRAME);
             let channel: Channel<Bytes, Bytes> = cx.channel(conn, framing, Raw);
-            serve::respond(channel, &cx, |request| async { request }).await
+            service::respond(channel, &cx, |request| async { request }).await
         });
         let service = tokio::spawn(service);
         // The other process closes it when its clients are done.

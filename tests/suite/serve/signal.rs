@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use aqueduct::codec::Text;
 use aqueduct::frame::Framing;
-use aqueduct::serve::{respond, serve, shutdown_on_signal};
+use aqueduct::service::{respond, serve, shutdown_on_signal};
 use aqueduct::tcp;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -7,10 +7,9 @@ mod typed;
 use std::io;
 use std::time::Duration;
 
+use aqueduct::Polled;
 use aqueduct::codec::{Json, Postcard, Raw};
-use aqueduct::endpoint::{Tcp, Unix};
-use aqueduct::frame::{FramedRead, FramedWrite, Framing, PIPE_CHUNK};
-use aqueduct::latency::Polled;
+use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::unix::seqpacket;
 use aqueduct::{Endpoint, Sender, connect, fifo, pipe};
 use bytes::Bytes;
@@ -69,7 +68,7 @@ pub(super) const CASES: &[Case] = &[
     case("aqueduct/mq/asyncfd/latency", Mechanism::Mq, queue::latency),
     small("aqueduct/fifo/shared", Mechanism::Fifo, shared),
     case("aqueduct/pipe/feed/latency", Mechanism::Pipe, |it| {
-        latency(it, PIPE_CHUNK, pipes)
+        latency(it, 8192, pipes)
     }),
     case("aqueduct/unix/feed/latency", Mechanism::Unix, |it| {
         latency(it, SOCKET_CHUNK, unix)
@@ -396,9 +395,9 @@ fn endpoint(
     let first = session.is_first();
     session.exec().run(async move {
         let here = if tcp {
-            Endpoint::Tcp(Tcp::new("127.0.0.1", 0)?)
+            "tcp://127.0.0.1:0".parse()?
         } else {
-            Endpoint::Unix(Unix::new(path)?)
+            Endpoint::new("unix", path)?
         };
         let connection = if first {
             address.parse::<Endpoint>()?.connect().await?

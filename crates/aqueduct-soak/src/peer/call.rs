@@ -1,10 +1,8 @@
-use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use aqueduct::endpoint::{Unix, UnixName};
 use aqueduct::frame::{BoxFrameSink, BoxFrameStream, FramedRead, FramedWrite, Framing};
 use aqueduct::{Endpoint, tcp, unix};
 use futures_util::{SinkExt, StreamExt};
@@ -124,21 +122,23 @@ impl Client {
 }
 
 async fn connect(server: &Endpoint) -> anyhow::Result<Connected> {
-    match server {
-        Endpoint::Tcp(tcp) => {
+    let address = server.to_string();
+    match (server.scheme().name(), server.path()) {
+        ("tcp", _) => {
             let mut options = tcp::ConnectOptions::new();
             options.retry(true).timeout(PATIENCE);
-            let stream = options.connect((tcp.host(), tcp.port())).await?;
+            let address = address.trim_start_matches("tcp://");
+            let stream = options.connect(address).await?;
             let socket = stream.as_fd().try_clone_to_owned()?;
             Ok(bytes(stream.into_split(), socket))
         }
-        Endpoint::Unix(address) => {
-            let stream = unix_options().connect(path(address)?).await?;
+        ("unix", Some(path)) => {
+            let stream = unix_options().connect(path).await?;
             let socket = stream.as_fd().try_clone_to_owned()?;
             Ok(bytes(stream.into_split(), socket))
         }
-        Endpoint::UnixPacket(address) => {
-            let connected = unix_options().connect_seqpacket(path(address)?).await?;
+        ("unixpacket", Some(path)) => {
+            let connected = unix_options().connect_seqpacket(path).await?;
             let socket = connected.as_fd().try_clone_to_owned()?;
             let (sink, stream) = connected.into_split();
             Ok(Connected {
@@ -155,13 +155,6 @@ fn unix_options() -> unix::ConnectOptions {
     let mut options = unix::ConnectOptions::new();
     options.retry(true).timeout(PATIENCE);
     options
-}
-
-fn path(address: &Unix) -> io::Result<&Path> {
-    match address.name() {
-        UnixName::Path(path) => Ok(path),
-        _ => Err(io::ErrorKind::InvalidInput.into()),
-    }
 }
 
 fn bytes<R, W>((read, write): (R, W), socket: OwnedFd) -> Connected

@@ -5,10 +5,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
 use super::{Child, Command};
-use crate::address::{AddressProblem, Capabilities, Printer, Sharing, escape};
+use crate::address::{AddressError, AddressProblem, Capabilities, Printer, Sharing, escape};
 use crate::connect::{
-    Asked, Bound, ByteStream, Connection, Mechanism, MessageReceiver, MessageSender, Opening, Peer,
-    Scheme, Served, Shared,
+    Asked, Bound, ByteStream, Connection, Endpoint, Mechanism, MessageReceiver, MessageSender,
+    Opening, Peer, Scheme, Served, Shared,
 };
 use crate::frame::Pace;
 
@@ -112,6 +112,32 @@ impl Mechanism for Exec {
             receiver.attached().put(child);
             Ok(receiver)
         })
+    }
+}
+
+impl Endpoint {
+    /// The endpoint of a program with these arguments, whatever characters are in them.
+    ///
+    /// # Errors
+    ///
+    /// The program's name is empty, or there is a NUL byte in one of the words.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    ///
+    /// let shell = Endpoint::exec("sh", ["-c", "echo 'hi there'"])?;
+    /// assert_eq!(shell.to_string(), "exec:sh -c 'echo %27hi there%27'");
+    /// # Ok::<(), aqueduct::AddressError>(())
+    /// ```
+    pub fn exec<A: Into<OsString>>(
+        program: impl Into<OsString>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<Self, AddressError> {
+        let exec = check(program.into(), args.into_iter().map(Into::into).collect());
+        let exec = exec.map_err(|problem| AddressError::new(b"exec:", problem))?;
+        Ok(Self::from_parts(&SCHEME, Arc::new(exec)))
     }
 }
 

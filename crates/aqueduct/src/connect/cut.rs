@@ -206,7 +206,7 @@ mod tests {
     use std::io::Write;
     use std::time::Duration;
 
-    use bytes::BytesMut;
+    use bytes::{Bytes, BytesMut};
     use futures_util::TryStreamExt;
     use tokio_test::{assert_pending, assert_ready};
     use tokio_util::codec::Encoder;

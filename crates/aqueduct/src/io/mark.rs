@@ -13,7 +13,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
 /// The bit in the mode of what this library has made: `S_ISVTX`.
-pub const MARK: u32 = 0o1000;
+pub(crate) const MARK: u32 = 0o1000;
 
 /// Whether a FIFO, a socket file or a queue in `/dev/mqueue` carries the [`MARK`].
 ///

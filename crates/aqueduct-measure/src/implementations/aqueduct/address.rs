@@ -16,7 +16,7 @@ pub(super) fn run(session: &Session) -> anyhow::Result<SideReport> {
     let first = session.is_first();
     let halves = session.exec().run(async move {
         let (endpoint, options) = (address.parse::<Endpoint>()?, Options::new());
-        if endpoint.capabilities().direction() == Direction::OneWay {
+        if endpoint.capabilities().direction == Direction::OneWay {
             if first {
                 let sender = options.open_sender(&endpoint).await?;
                 return Ok((Some(sender.into_frames()), None));

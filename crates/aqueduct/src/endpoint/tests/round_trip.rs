@@ -13,7 +13,6 @@ proptest! {
         let printed = endpoint.to_string();
         let parsed = printed.parse::<Endpoint>();
         prop_assert_eq!(parsed.as_ref(), Ok(&endpoint), "{}", printed);
-        // Paths compare by component, so compare what is printed too.
         prop_assert_eq!(parsed.unwrap().to_string(), printed.as_str());
         prop_assert!(!printed.chars().any(char::is_control), "{:?}", printed);
         // The long form of the same address.
@@ -24,15 +23,15 @@ proptest! {
 
     #[test]
     fn a_path_keeps_its_bytes(path in paths()) {
-        let printed = Endpoint::from(Fifo::new(&path).unwrap()).to_string();
-        let Ok(Endpoint::Fifo(fifo)) = printed.parse() else { panic!("{printed}") };
-        prop_assert_eq!(fifo.path().as_os_str(), path.as_os_str());
+        let endpoint = Endpoint::new("fifo", &path).unwrap();
+        let parsed: Endpoint = endpoint.to_string().parse().unwrap();
+        prop_assert_eq!(parsed.path().unwrap().as_os_str(), path.as_os_str());
     }
 
     #[test]
     fn no_address_makes_the_parser_panic(address in "\\PC*", bytes in bytes(60)) {
         let _ = address.parse::<Endpoint>();
-        for (scheme, _) in SCHEMES {
+        for scheme in NAMES {
             let _ = format!("{scheme}:{address}").parse::<Endpoint>();
             let mut raw = format!("{scheme}:").into_bytes();
             raw.extend_from_slice(&bytes);
@@ -55,101 +54,82 @@ fn paths() -> impl Strategy<Value = PathBuf> {
     bytes(40).prop_map(|it| PathBuf::from(OsString::from_vec(it)))
 }
 
-fn words() -> impl Strategy<Value = OsString> {
-    bytes(12).prop_map(OsString::from_vec)
-}
-
-fn opt<T: fmt::Debug + Clone>(some: impl Strategy<Value = T>) -> impl Strategy<Value = Option<T>> {
-    prop::option::of(some)
-}
-
-fn fifos() -> impl Strategy<Value = Endpoint> {
-    (
-        paths(),
-        opt(0..=0o777u32),
-        opt(any::<bool>()),
-        opt(any::<bool>()),
-    )
-        .prop_map(|(path, mode, create, persist)| {
-            let mut fifo = Fifo::new(path).unwrap();
-            fifo = mode.map_or(fifo.clone(), |it| fifo.with_mode(it));
-            fifo = create.map_or(fifo.clone(), |it| fifo.with_create(it));
-            persist
-                .map_or(fifo.clone(), |it| fifo.with_persist(it))
-                .into()
-        })
-}
-
-fn queues() -> impl Strategy<Value = Endpoint> {
-    let driver = prop_oneof![
-        Just(crate::mq::Driver::Pool),
-        Just(crate::mq::Driver::AsyncFd)
-    ];
-    (
-        "/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}",
-        opt(1..=65_536usize),
-        opt(any::<bool>()),
-        opt(driver),
-        opt(1..=16_777_216usize),
-        opt(0..=0o777u32),
-        opt(0..=32_767u32),
-    )
-        .prop_map(
-            |(name, capacity, create, driver, message, mode, priority)| {
-                let mut mq = Mq::new(name).unwrap();
-                mq = capacity.map_or(mq.clone(), |it| mq.with_capacity(it).unwrap());
-                mq = create.map_or(mq.clone(), |it| mq.with_create(it));
-                mq = driver.map_or(mq.clone(), |it| mq.with_driver(it));
-                mq = message.map_or(mq.clone(), |it| mq.with_max_message(it).unwrap());
-                mq = mode.map_or(mq.clone(), |it| mq.with_mode(it));
-                priority
-                    .map_or(mq.clone(), |it| mq.with_priority(it).unwrap())
-                    .into()
-            },
-        )
-}
-
-fn sockets() -> impl Strategy<Value = Endpoint> {
-    let name = prop_oneof![
-        paths().prop_map(|it| Unix::new(it).unwrap()),
-        prop::collection::vec(any::<u8>(), 1..=107).prop_map(|it| Unix::new_abstract(it).unwrap()),
-    ];
-    (name, opt(0..=0o777u32), any::<bool>()).prop_map(|(unix, mode, packet)| {
-        let unix = mode.map_or(unix.clone(), |it| unix.with_mode(it));
-        match packet {
-            true => Endpoint::UnixPacket(unix),
-            false => Endpoint::Unix(unix),
+/// Some of the options that are offered, each with a value, and perhaps none.
+fn with_options(
+    base: impl Strategy<Value = Endpoint>,
+    options: &'static [(&'static str, &'static str)],
+) -> impl Strategy<Value = Endpoint> {
+    let values: Vec<_> = options
+        .iter()
+        .map(|(name, pattern)| prop::option::of(pattern.prop_map(move |it| format!("{name}={it}"))))
+        .collect();
+    (base, values).prop_map(|(base, values)| {
+        let query: Vec<_> = values.into_iter().flatten().collect();
+        let base = base.to_string();
+        match query.is_empty() {
+            true => base,
+            false => format!("{base}?{}", query.join("&")),
         }
-    })
-}
-
-fn tcps() -> impl Strategy<Value = Endpoint> {
-    let host = prop_oneof![
-        "[a-z0-9_][a-zA-Z0-9._-]{0,20}",
-        any::<std::net::Ipv4Addr>().prop_map(|it| it.to_string()),
-        any::<std::net::Ipv6Addr>().prop_map(|it| it.to_string()),
-        Just("fe80::1%eth0".to_owned()),
-    ];
-    (host, any::<u16>(), opt(any::<bool>())).prop_map(|(host, port, nodelay)| {
-        let tcp = Tcp::new(host, port).unwrap();
-        nodelay
-            .map_or(tcp.clone(), |it| tcp.with_nodelay(it))
-            .into()
+        .parse()
+        .unwrap()
     })
 }
 
 fn endpoints() -> impl Strategy<Value = Endpoint> {
+    const MODE: (&str, &str) = ("mode", "[0-7]{1,3}");
+    const CREATE: (&str, &str) = ("create", "true|false");
+    let at = |scheme: &'static str| move |rest: PathBuf| Endpoint::new(scheme, rest).unwrap();
+    let abstract_name = prop::collection::vec(any::<u8>(), 1..=107).prop_map(|name| {
+        let name = [b"@", name.as_slice()].concat();
+        PathBuf::from(OsString::from_vec(name))
+    });
+    let socket = prop_oneof![
+        // One at sign in front makes a name abstract, and a name alone is none.
+        paths().prop_filter("a name", |it| !it.as_os_str().as_bytes().starts_with(b"@")),
+        abstract_name,
+    ];
+    let host = prop_oneof![
+        "[a-z0-9_][a-zA-Z0-9._-]{0,20}",
+        any::<std::net::Ipv4Addr>().prop_map(|it| it.to_string()),
+        any::<std::net::Ipv6Addr>().prop_map(|it| format!("[{it}]")),
+        Just("[fe80::1%25eth0]".to_owned()),
+    ];
+    let tcp = (host, any::<u16>())
+        .prop_map(|(host, port)| format!("tcp://{host}:{port}").parse().unwrap());
+    let word = || {
+        bytes(12).prop_map(|it| {
+            let mut escaped = String::new();
+            escape::encode(&it, b" '\"\\\t\n", &mut escaped);
+            escaped
+        })
+    };
+    let command = prop::collection::vec(prop_oneof![4 => word(), 1 => Just("''".into())], 0..4);
+    let exec = (word(), command).prop_map(|(program, args): (String, Vec<String>)| {
+        format!("exec:{program} {}", args.join(" "))
+            .parse()
+            .unwrap()
+    });
     prop_oneof![
-        fifos(),
-        queues(),
-        sockets(),
-        tcps(),
-        (0..=i32::MAX as u32).prop_map(|it| Fd::new(it).unwrap().into()),
-        Just(Endpoint::Stdio),
-        (
-            words(),
-            prop::collection::vec(prop_oneof![words(), Just("".into())], 0..4)
-        )
-            .prop_map(|(program, args)| Exec::new(program, args).unwrap().into()),
+        with_options(
+            paths().prop_map(at("fifo")),
+            &[CREATE, MODE, ("persist", "true|false")]
+        ),
+        with_options(
+            "/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}".prop_map(|it| Endpoint::new("mq", it).unwrap()),
+            &[
+                ("capacity", "[1-9][0-9]{0,3}"),
+                CREATE,
+                ("driver", "pool|asyncfd"),
+                ("max-message", "[1-9][0-9]{0,6}"),
+                MODE,
+                ("priority", "[0-9]{1,4}"),
+            ]
+        ),
+        with_options(socket.clone().prop_map(at("unix")), &[MODE]),
+        with_options(socket.prop_map(at("unixpacket")), &[MODE]),
+        with_options(tcp, &[("nodelay", "true|false")]),
+        (0..=i32::MAX).prop_map(|it| format!("fd:{it}").parse().unwrap()),
+        Just("stdio:".parse().unwrap()),
+        exec,
     ]
 }
