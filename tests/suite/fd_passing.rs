@@ -25,7 +25,9 @@ fn nulls(count: usize) -> Vec<File> {
 }
 
 fn message_error(error: &io::Error) -> FrameError {
-    FrameError::of(error).cloned().unwrap_or_else(|| panic!("{error:?}"))
+    FrameError::of(error)
+        .cloned()
+        .unwrap_or_else(|| panic!("{error:?}"))
 }
 
 fn is_close_on_exec(fd: &OwnedFd) -> bool {

@@ -49,7 +49,9 @@ fn fill(socket: &Socket, message: &[u8]) -> usize {
 
 fn message_error(result: io::Result<impl std::fmt::Debug>) -> FrameError {
     let error = result.expect_err("it is refused");
-    FrameError::of(&error).cloned().unwrap_or_else(|| panic!("{error:?}"))
+    FrameError::of(&error)
+        .cloned()
+        .unwrap_or_else(|| panic!("{error:?}"))
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::os::fd::RawFd;
 
 use crate::connect::activation;
+use crate::handshake::{Hello, Verdict};
 use crate::mq::list;
 
 /// How many bytes wait and which process is notified, by the text in a queue's file.
@@ -15,4 +16,19 @@ pub fn queue_status(text: &str) -> (Option<u64>, Option<u32>) {
 #[must_use]
 pub fn listen_fds(pid: Option<&str>, count: Option<&str>, own: u32) -> Option<RawFd> {
     activation::count_for(pid, count, own)
+}
+
+/// A frame of a handshake, printed again: as a hello of our version (`Ok(None)` for another one), or what
+/// is wrong with it.
+pub fn hello(frame: &[u8]) -> Result<Option<String>, String> {
+    let hello = Hello::parse(frame).map_err(|error| error.to_string())?;
+    Ok(hello.codec().is_some().then(|| hello.to_string()))
+}
+
+/// A verdict of a handshake, printed again.
+#[must_use]
+pub fn verdict(frame: &[u8]) -> Option<String> {
+    Verdict::parse(frame)
+        .ok()
+        .map(|verdict| verdict.to_string())
 }

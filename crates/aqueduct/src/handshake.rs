@@ -36,7 +36,7 @@
 //!              a  q  u  e  d  u  c  t  /  1     j  s  o  n
 //! ```
 //!
-//! A hello has at most [`MAX_HELLO`] bytes; more than that is not read. All later versions keep
+//! A hello has at most 256 bytes; more than that is not read. All later versions keep
 //! `"aqueduct/" version`, a space behind it, and the whole of the verdict, so that two versions can
 //! tell each other.
 //!
@@ -76,7 +76,8 @@ mod exchange;
 mod hello;
 mod limited;
 
-pub use self::error::{Error, NotSpoken, What};
-pub use self::exchange::{Agreed, DEFAULT_TIMEOUT, Handshake};
-pub use self::hello::{Hello, MAX_HELLO, MAX_NAME, ParseError, VERSION, Verdict, fingerprint};
-pub use self::limited::{LimitedSink, LimitedStream};
+pub use self::error::{Error, What};
+pub use self::exchange::Handshake;
+pub use self::hello::fingerprint;
+#[cfg(fuzzing)]
+pub(crate) use self::hello::{Hello, Verdict};

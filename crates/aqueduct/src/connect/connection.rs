@@ -2,7 +2,11 @@ use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_sink::Sink;
 use sync_wrapper::SyncWrapper;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::attached::Attached;
 use super::byte_stream::{ByteStream, Held};
@@ -114,6 +118,80 @@ impl Connection {
     pub(crate) fn never_discarding(mut self) -> Self {
         self.discards = false;
         self
+    }
+
+    /// A connection over a stream of bytes of your own, such as one end of a TLS session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::codec::Text;
+    /// use aqueduct::connect::Connection;
+    /// use aqueduct::frame::Framing;
+    /// use tokio::net::UnixStream;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (here, there) = UnixStream::pair()?;
+    /// let mut client = Connection::from_io(here, Framing::lines()).channel::<String, String>(Text);
+    /// let mut server = Connection::from_io(there, Framing::lines()).channel::<String, String>(Text);
+    /// client.send("hello".into()).await?;
+    /// assert_eq!(server.recv().await.transpose()?.as_deref(), Some("hello"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_io(io: impl AsyncRead + AsyncWrite + Send + 'static, framing: Framing) -> Self {
+        let (reader, writer) = tokio::io::split(io);
+        let bytes = ByteStream::join(reader, writer);
+        Self::bytes(bytes, framing, Pace::default(), Peer::Unknown)
+    }
+
+    /// A connection over a sink and a stream of frames, which keep message boundaries themselves.
+    ///
+    /// `max_message` is the largest message that can be sent, in bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::codec::Text;
+    /// use aqueduct::connect::Connection;
+    /// use bytes::Bytes;
+    /// use futures_util::SinkExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, rx) = futures_channel();
+    /// let echo = Connection::from_frames(tx, rx, 1024);
+    /// let mut echo = echo.channel::<String, String>(Text);
+    /// echo.send("hello".into()).await?;
+    /// assert_eq!(echo.recv().await.transpose()?.as_deref(), Some("hello"));
+    /// # Ok(())
+    /// # }
+    /// # fn futures_channel() -> (
+    /// #     impl futures_util::Sink<Bytes, Error = std::io::Error> + Send + Unpin,
+    /// #     impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+    /// # ) {
+    /// #     let (tx, mut rx) = tokio::sync::mpsc::channel(8);
+    /// #     let tx = tokio_util::sync::PollSender::new(tx).sink_map_err(std::io::Error::other);
+    /// #     let rx = futures_util::stream::poll_fn(move |cx| rx.poll_recv(cx).map(|it| it.map(Ok)));
+    /// #     (tx, rx)
+    /// # }
+    /// ```
+    pub fn from_frames(
+        sink: impl Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
+        stream: impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+        max_message: usize,
+    ) -> Self {
+        let frames = Frames {
+            sink: MessageSender::frames(sink),
+            stream: MessageReceiver::frames(stream),
+            max_message,
+        };
+        Self::messages(
+            frames,
+            Framing::length().max_frame(max_message),
+            Peer::Unknown,
+        )
     }
 
     /// Who is at the other end, as far as the mechanism tells.
@@ -229,6 +307,27 @@ impl Connection {
             Body::Bytes(bytes) => Ok(bytes.into_inner().polled(self.poll_for)),
             body => Err(Self { body, ..self }),
         }
+    }
+}
+
+/// A sink and a stream of frames.
+struct Frames {
+    sink: MessageSender,
+    stream: MessageReceiver,
+    max_message: usize,
+}
+
+impl MessageLink for Frames {
+    fn max_message(&self) -> Option<usize> {
+        Some(self.max_message)
+    }
+
+    fn split(self: Box<Self>) -> (MessageSender, MessageReceiver) {
+        (self.sink, self.stream)
+    }
+
+    fn into_receiver(self: Box<Self>) -> MessageReceiver {
+        self.stream.holding(self.sink)
     }
 }
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use sync_wrapper::SyncWrapper;
 
-use super::Message;
 use super::attached::Attached;
+use super::{Message, MessageSender};
 use crate::channel::Receiver;
 use crate::codec::Decode;
 use crate::frame::BoxFrameStream;
@@ -47,6 +47,26 @@ impl MessageReceiver {
             inlet: SyncWrapper::new(Box::pin(inlet)),
             attached: Attached::default(),
         }
+    }
+
+    /// Receives frames as messages.
+    pub(crate) fn frames(
+        frames: impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    ) -> Self {
+        Self::new(Whole {
+            frames,
+            held: None,
+            left: None,
+        })
+    }
+
+    /// Keeps `sender` open until this has ended.
+    pub(super) fn holding(self, sender: MessageSender) -> Self {
+        Self::new(Whole {
+            frames: self.into_frames(),
+            held: Some(sender),
+            left: None,
+        })
     }
 
     fn inlet(&mut self) -> Pin<&mut (dyn Inlet + Send)> {
@@ -118,6 +138,48 @@ impl Stream for MessageReceiver {
 impl Debug for MessageReceiver {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessageReceiver").finish_non_exhaustive()
+    }
+}
+
+/// A stream of messages over one of frames, each of which is whole.
+struct Whole<S> {
+    frames: S,
+    /// The other direction, where nothing is sent.
+    held: Option<MessageSender>,
+    /// How many messages may still be delivered, if that is limited.
+    left: Option<u64>,
+}
+
+impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Stream for Whole<S> {
+    type Item = io::Result<Message>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == Some(0) {
+            return Poll::Ready(None);
+        }
+        let Some(frame) = ready!(Pin::new(&mut self.frames).poll_next(cx)) else {
+            self.held = None;
+            return Poll::Ready(None);
+        };
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        Poll::Ready(Some(frame.map(Message::new)))
+    }
+}
+
+impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Inlet for Whole<S> {
+    fn stop(mut self: Pin<&mut Self>) {
+        // A message is taken and delivered in one step: none is ever in hand.
+        self.left = Some(0);
+    }
+
+    fn limit(mut self: Pin<&mut Self>, count: u64) {
+        self.left = Some(count);
+    }
+
+    fn unfinished(self: Pin<&mut Self>) -> usize {
+        0
     }
 }
 

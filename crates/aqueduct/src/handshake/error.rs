@@ -3,8 +3,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::ParseError;
-
 /// What must be the same on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -54,7 +52,7 @@ pub enum Error {
         got: String,
         /// What is wrong with it.
         #[source]
-        source: NotSpoken,
+        source: io::Error,
     },
     /// The peer closed before it had said all of its part.
     #[error("the peer closed the connection during the handshake: does it use one?")]
@@ -67,7 +65,7 @@ pub enum Error {
     },
     /// A name that was given for this side cannot be sent.
     #[error("this side cannot say hello")]
-    BadName(#[source] ParseError),
+    BadName(#[source] io::Error),
     /// The transport failed.
     #[error("the transport failed during the handshake")]
     Io(#[from] io::Error),
@@ -81,30 +79,10 @@ fn sent(got: &str) -> String {
     }
 }
 
-/// What is wrong with what a peer sent for a handshake.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum NotSpoken {
-    /// A frame is no hello or no verdict.
-    #[error(transparent)]
-    Parse(ParseError),
-    /// There is no frame in it.
-    #[error(transparent)]
-    Frame(io::Error),
-}
-
 impl Error {
     /// The handshake's error inside an [`io::Error`], if that is what it carries.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
-    }
-
-    /// The errno of the transport.
-    pub fn raw_os_error(&self) -> Option<i32> {
-        match self {
-            Self::Io(error) => error.raw_os_error(),
-            _ => None,
-        }
     }
 
     /// Whether another attempt with the same peer can end no better: the two programs do not match.

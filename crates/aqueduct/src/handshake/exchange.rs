@@ -9,15 +9,15 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
-use super::error::NotSpoken;
-use super::hello::{MAX_HELLO, Verdict};
-use super::{Error, Hello, LimitedSink, LimitedStream, What};
+use super::hello::{Hello, MAX_HELLO, ParseError, Verdict};
+use super::limited::{LimitedSink, LimitedStream};
+use super::{Error, What};
 use crate::channel::{Channel, Receiver, Sender};
 use crate::codec::{Codec, Format};
 use crate::frame::{FrameError, FramedRead, FramedWrite, Framing};
 
 /// How long the other side may take for the whole handshake, unless said otherwise: 5 s.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many bytes of what is no handshake an error shows.
 const SHOWN: usize = 32;
@@ -27,16 +27,6 @@ const SHOWN: usize = 32;
 pub struct Handshake {
     messages: String,
     timeout: Duration,
-}
-
-/// What two sides have agreed on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Agreed {
-    /// The largest frame in both directions, in bytes.
-    pub max_frame: usize,
-    /// What the other side said.
-    pub theirs: Hello,
 }
 
 impl Handshake {
@@ -100,7 +90,7 @@ impl Handshake {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
-    pub async fn framed<I>(
+    pub(crate) async fn framed<I>(
         &self,
         io: I,
         framing: Framing,
@@ -123,8 +113,8 @@ impl Handshake {
             error => error,
         })?;
         // The decoder's place in what it has read already stays.
-        *stream.decoder_mut() = stream.decoder().clone().max_frame(agreed.max_frame);
-        *sink.encoder_mut() = sink.encoder().clone().max_frame(agreed.max_frame);
+        *stream.decoder_mut() = stream.decoder().clone().max_frame(agreed);
+        *sink.encoder_mut() = sink.encoder().clone().max_frame(agreed);
         Ok((sink, stream))
     }
 
@@ -167,7 +157,7 @@ impl Handshake {
     /// # Cancel safety
     ///
     /// Dropping the future drops both ends.
-    pub async fn frames<S, R>(
+    async fn frames<S, R>(
         &self,
         mut sink: S,
         mut stream: R,
@@ -182,8 +172,8 @@ impl Handshake {
             .exchange(&mut sink, &mut stream, codec, max_frame)
             .await?;
         Ok((
-            LimitedSink::new(sink, agreed.max_frame),
-            LimitedStream::new(stream, agreed.max_frame),
+            LimitedSink::new(sink, agreed),
+            LimitedStream::new(stream, agreed),
         ))
     }
 
@@ -198,18 +188,18 @@ impl Handshake {
     /// # Cancel safety
     ///
     /// Not cancel safe: after a dropped future drop both ends.
-    pub async fn exchange<S, R>(
+    async fn exchange<S, R>(
         &self,
         sink: &mut S,
         stream: &mut R,
         codec: &str,
         max_frame: usize,
-    ) -> Result<Agreed, Error>
+    ) -> Result<usize, Error>
     where
         S: Sink<Bytes, Error = io::Error> + Unpin,
         R: Stream<Item = io::Result<Bytes>> + Unpin,
     {
-        let hello = Hello::new(codec, max_frame, &self.messages).map_err(Error::BadName)?;
+        let hello = Hello::new(codec, max_frame, &self.messages).map_err(bad_name)?;
         let mut mismatch = None;
         let talk = talk(&hello, sink, stream, &mut mismatch);
         let result = match timeout(self.timeout, talk).await {
@@ -221,11 +211,15 @@ impl Handshake {
         // That the other side did not hear us out, or hung up, does not change what is wrong.
         let result = mismatch.map_or(result, Err);
         match &result {
-            Ok(agreed) => tracing::debug!(max_frame = agreed.max_frame, "handshake done"),
+            Ok(max_frame) => tracing::debug!(max_frame, "handshake done"),
             Err(error) => tracing::debug!(%error, "handshake failed"),
         }
         result
     }
+}
+
+fn bad_name(error: ParseError) -> Error {
+    Error::BadName(io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
 async fn talk<S, R>(
@@ -233,7 +227,7 @@ async fn talk<S, R>(
     sink: &mut S,
     stream: &mut R,
     mismatch: &mut Option<Error>,
-) -> Result<Agreed, Error>
+) -> Result<usize, Error>
 where
     S: Sink<Bytes, Error = io::Error> + Unpin,
     R: Stream<Item = io::Result<Bytes>> + Unpin,
@@ -264,12 +258,12 @@ where
     }
     // Both are of our version here, so both have one.
     let max_frame = ours.max_frame().min(theirs.max_frame()).unwrap_or(0);
-    Ok(Agreed { max_frame, theirs })
+    Ok(max_frame)
 }
 
 async fn receive<R, T>(
     stream: &mut R,
-    parse: impl FnOnce(&[u8]) -> Result<T, super::ParseError>,
+    parse: impl FnOnce(&[u8]) -> Result<T, ParseError>,
 ) -> Result<T, Error>
 where
     R: Stream<Item = io::Result<Bytes>> + Unpin,
@@ -278,11 +272,11 @@ where
         None => Err(Error::Closed),
         Some(Ok(frame)) => parse(&frame).map_err(|error| Error::NotSpoken {
             got: shown(&frame),
-            source: NotSpoken::Parse(error),
+            source: io::Error::new(io::ErrorKind::InvalidData, error),
         }),
         Some(Err(error)) if FrameError::of(&error).is_some() => Err(Error::NotSpoken {
             got: String::new(),
-            source: NotSpoken::Frame(error),
+            source: error,
         }),
         Some(Err(error)) => Err(error.into()),
     }

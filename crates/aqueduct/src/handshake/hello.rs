@@ -7,13 +7,13 @@ use thiserror::Error;
 use super::What;
 
 /// The version of the handshake that this crate speaks.
-pub const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 1;
 
 /// The largest hello, in bytes: 256.
-pub const MAX_HELLO: usize = 256;
+pub(crate) const MAX_HELLO: usize = 256;
 
 /// The longest name in a hello, in bytes: 64.
-pub const MAX_NAME: usize = 64;
+pub(crate) const MAX_NAME: usize = 64;
 
 /// What every hello and verdict begins with; the version follows.
 const MAGIC: &[u8] = b"aqueduct/";
@@ -31,7 +31,7 @@ const MAGIC: &[u8] = b"aqueduct/";
 /// # Ok::<(), aqueduct::handshake::ParseError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
+pub(crate) struct Hello {
     version: u16,
     /// Nothing is known of it if the version is not ours.
     body: Option<Body>,
@@ -53,7 +53,7 @@ impl Hello {
     ///
     /// [`ParseError::Name`]: a name is empty, longer than [`MAX_NAME`], or has a byte that is not
     /// printable ASCII or is a space.
-    pub fn new(codec: &str, max_frame: usize, messages: &str) -> Result<Self, ParseError> {
+    pub(crate) fn new(codec: &str, max_frame: usize, messages: &str) -> Result<Self, ParseError> {
         let body = Body {
             codec: name(codec.as_bytes(), What::Codec)?,
             max_frame: u32::try_from(max_frame).unwrap_or(u32::MAX).max(1),
@@ -73,7 +73,7 @@ impl Hello {
     /// # Errors
     ///
     /// A [`ParseError`] that says where it is not one. It never panics.
-    pub fn parse(frame: &[u8]) -> Result<Self, ParseError> {
+    pub(crate) fn parse(frame: &[u8]) -> Result<Self, ParseError> {
         let (version, rest) = prefix(frame)?;
         if version != VERSION {
             return Ok(Self {
@@ -97,29 +97,24 @@ impl Hello {
         }
     }
 
-    /// The version of the handshake.
-    pub fn version(&self) -> u16 {
-        self.version
-    }
-
     /// The name of the codec; `None` in another version than ours.
-    pub fn codec(&self) -> Option<&str> {
+    pub(crate) fn codec(&self) -> Option<&str> {
         Some(&self.body.as_ref()?.codec)
     }
 
     /// The largest frame, in bytes; `None` in another version than ours.
-    pub fn max_frame(&self) -> Option<usize> {
+    pub(crate) fn max_frame(&self) -> Option<usize> {
         // Larger than the address space cannot be had anyway.
         Some(usize::try_from(self.body.as_ref()?.max_frame).unwrap_or(usize::MAX))
     }
 
     /// The name of the messages; `None` in another version than ours.
-    pub fn messages(&self) -> Option<&str> {
+    pub(crate) fn messages(&self) -> Option<&str> {
         Some(&self.body.as_ref()?.messages)
     }
 
     /// Our verdict on another side's hello.
-    pub fn judge(&self, theirs: &Self) -> Verdict {
+    pub(crate) fn judge(&self, theirs: &Self) -> Verdict {
         if self.version != theirs.version {
             Verdict::No(What::Version)
         } else if self.codec() != theirs.codec() {
@@ -168,7 +163,7 @@ impl fmt::Display for Hello {
 /// # Ok::<(), aqueduct::handshake::ParseError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// We understand each other.
     Ok,
     /// We do not, because of this.
@@ -181,7 +176,7 @@ impl Verdict {
     /// # Errors
     ///
     /// A [`ParseError`] that says where it is not one. It never panics.
-    pub fn parse(frame: &[u8]) -> Result<Self, ParseError> {
+    pub(crate) fn parse(frame: &[u8]) -> Result<Self, ParseError> {
         let (_, rest) = prefix(frame)?;
         match rest {
             b"ok" => Ok(Self::Ok),
@@ -211,7 +206,7 @@ impl fmt::Display for Verdict {
 /// Why a frame is no hello or verdict, or a hello cannot be made.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ParseError {
+pub(crate) enum ParseError {
     /// It does not begin with `aqueduct/`.
     #[error("it does not begin with \"aqueduct/\"")]
     Magic,
@@ -362,7 +357,7 @@ mod tests {
     #[test]
     fn of_another_version_only_the_version_and_the_verdict_are_read() {
         let later = Hello::parse(b"aqueduct/2 and something \xff quite new").unwrap();
-        assert_eq!((later.version(), later.codec()), (2, None));
+        assert_eq!((later.version, later.codec()), (2, None));
         let ours = Hello::new("json", 1, "x").unwrap();
         assert_eq!(ours.judge(&later), Verdict::No(What::Version));
         assert_eq!(

@@ -16,25 +16,15 @@ use crate::frame::FrameError;
 /// sent and the sink goes on.
 #[derive(Debug)]
 #[must_use = "sinks do nothing unless polled"]
-pub struct LimitedSink<S> {
+pub(super) struct LimitedSink<S> {
     inner: S,
     max: usize,
 }
 
 impl<S> LimitedSink<S> {
     /// Refuses frames of more than `max` bytes.
-    pub fn new(sink: S, max: usize) -> Self {
+    pub(super) fn new(sink: S, max: usize) -> Self {
         Self { inner: sink, max }
-    }
-
-    /// The largest frame.
-    pub fn max_frame(&self) -> usize {
-        self.max
-    }
-
-    /// The sink within, without the limit.
-    pub fn into_inner(self) -> S {
-        self.inner
     }
 }
 
@@ -71,7 +61,7 @@ impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Bytes> for LimitedSink<S> {
 /// stream has ended.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
-pub struct LimitedStream<S> {
+pub(super) struct LimitedStream<S> {
     inner: S,
     max: usize,
     ended: bool,
@@ -79,22 +69,12 @@ pub struct LimitedStream<S> {
 
 impl<S> LimitedStream<S> {
     /// Ends at a frame of more than `max` bytes.
-    pub fn new(stream: S, max: usize) -> Self {
+    pub(super) fn new(stream: S, max: usize) -> Self {
         Self {
             inner: stream,
             max,
             ended: false,
         }
-    }
-
-    /// The largest frame.
-    pub fn max_frame(&self) -> usize {
-        self.max
-    }
-
-    /// The stream within, without the limit.
-    pub fn into_inner(self) -> S {
-        self.inner
     }
 }
 
