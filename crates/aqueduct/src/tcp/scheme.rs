@@ -17,8 +17,8 @@ use super::{BindOptions, ConnectOptions, Error, Listener};
 use crate::address::{AddressProblem, Capabilities, Printer, Query, escape};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::{
-    Accept, Asked, Bound, ByteStream, Connection, Endpoint, Half, Mechanism, OpenError, Opening,
-    Peer, Rest, Scheme, Served,
+    Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Half, Mechanism, OpenError,
+    Opening, Peer, Place, Rest, Scheme, Served,
 };
 use crate::frame::{Framing, Pace};
 use crate::io::sys;
@@ -98,6 +98,14 @@ impl Mechanism for Tcp {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::BYTE_STREAM
+    }
+
+    fn place(&self, _: End) -> Option<Place> {
+        Some(Place::Port {
+            protocol: "tcp",
+            host: self.host.clone(),
+            port: self.port,
+        })
     }
 
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {

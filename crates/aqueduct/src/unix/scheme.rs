@@ -22,8 +22,8 @@ use super::{
 use crate::address::{AddressProblem, Capabilities, LargestMessage, Printer, Query, escape, path};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::{
-    Accept, Asked, Bound, ByteStream, Connection, Endpoint, Half, Mechanism, OpenError, Opening,
-    Peer, Rest, Scheme, Served,
+    Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Half, Mechanism, OpenError,
+    Opening, Peer, Place, Rest, Scheme, Served,
 };
 use crate::frame::{Framing, Pace};
 use crate::io::sys;
@@ -110,6 +110,13 @@ impl Mechanism for Unix {
 
     fn path(&self) -> Option<&Path> {
         self.name.as_path()
+    }
+
+    fn place(&self, _: End) -> Option<Place> {
+        Some(match &self.name {
+            Address::Path(path) => Place::path(path),
+            Address::Abstract(name) => Place::Name("abstract", name.clone()),
+        })
     }
 
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
