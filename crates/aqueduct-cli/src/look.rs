@@ -6,9 +6,11 @@ mod processes;
 mod queues;
 mod sockets;
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use aqueduct::Endpoint;
+use aqueduct::{AddressError, Endpoint};
 use nix::unistd::geteuid;
 
 pub(crate) use self::processes::{Holder, Processes};
@@ -115,6 +117,24 @@ pub(crate) fn look(scope: &Scope) -> anyhow::Result<(Vec<Thing>, Vec<String>)> {
     Ok((things, unseen))
 }
 
-fn address(endpoint: Result<impl Into<Endpoint>, impl Sized>, name: &str) -> String {
-    endpoint.map_or_else(|_| name.to_owned(), |it| it.into().to_string())
+/// The address of a path or name, in which nothing is an escape or an option.
+pub(crate) fn endpoint(scheme: &str, rest: impl AsRef<OsStr>) -> Result<Endpoint, AddressError> {
+    let mut address = format!("{scheme}:").into_bytes();
+    for byte in rest.as_ref().as_bytes() {
+        match byte {
+            b'%' => address.extend_from_slice(b"%25"),
+            b'?' => address.extend_from_slice(b"%3F"),
+            other => address.push(*other),
+        }
+    }
+    OsString::from_vec(address).try_into()
+}
+
+/// As [`endpoint`], printed; the name alone if no address can lead there.
+fn address(scheme: &str, rest: impl AsRef<OsStr>) -> String {
+    let rest = rest.as_ref();
+    match endpoint(scheme, rest) {
+        Ok(endpoint) => endpoint.to_string(),
+        Err(_) => rest.to_string_lossy().into_owned(),
+    }
 }

@@ -6,7 +6,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::Context;
-use aqueduct::unix::DEFAULT_BACKLOG;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::geteuid;
@@ -15,6 +14,8 @@ use super::{Check, State};
 
 /// What a new pipe holds unless its user has too many: `PIPE_DEF_BUFFERS` pages, `pipe(7)`.
 const PIPE_PAGES: u64 = 16;
+/// The length of the queue of connections that listeners ask for.
+const BACKLOG: u64 = 1024;
 /// From how many descriptors on a service has some room.
 const DESCRIPTORS: u64 = 1024;
 
@@ -89,7 +90,7 @@ fn backlog() -> Check {
     let Some(limit) = number("/proc/sys/net/core/somaxconn") else {
         return Check::new("backlog", State::Low, "-").advice("cannot read net.core.somaxconn");
     };
-    let wanted = u64::from(DEFAULT_BACKLOG);
+    let wanted = BACKLOG;
     let state = if limit < wanted {
         State::Low
     } else {

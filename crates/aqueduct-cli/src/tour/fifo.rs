@@ -1,16 +1,13 @@
 //! A FIFO between two processes that have nothing in common but its path.
 
-use aqueduct::Endpoint;
-use aqueduct::endpoint::Fifo;
-
 use super::stage::{Stage, count, tally};
+use crate::look;
 
 const MANY: u64 = 100_000;
 const SIZE: usize = 100;
 
 pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
-    let endpoint = Endpoint::from(Fifo::new(stage.path("jobs"))?);
-    let address = endpoint.to_string();
+    let address = look::endpoint("fifo", stage.path("jobs"))?.to_string();
     stage.say("Two processes that know nothing of each other but an address:")?;
     stage.say(&address)?;
     for sender_first in [true, false] {
