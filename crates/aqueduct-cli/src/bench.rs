@@ -216,6 +216,9 @@ async fn is_missing(endpoint: &Endpoint) -> bool {
     if !endpoint.capabilities().outlives_processes {
         return false;
     }
+    if let Some(path) = endpoint.path() {
+        return !path.exists();
+    }
     let mut options = Options::new();
     let opened = options.create(false).open_receiver(endpoint).await;
     opened.is_err_and(|error| *error.kind() == OpenErrorKind::NotFound)
