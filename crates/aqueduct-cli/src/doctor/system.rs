@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::Context;
+use aqueduct::Endpoint;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::geteuid;
@@ -21,6 +22,7 @@ const DESCRIPTORS: u64 = 1024;
 
 pub(super) fn checks() -> anyhow::Result<Vec<Check>> {
     Ok(vec![
+        schemes(),
         pipe()?,
         pipe_max(),
         descriptors()?,
@@ -29,6 +31,12 @@ pub(super) fn checks() -> anyhow::Result<Vec<Check>> {
         watches(),
         runtime_dir(),
     ])
+}
+
+fn schemes() -> Check {
+    let names: Vec<_> = Endpoint::schemes().iter().map(|it| it.name()).collect();
+    Check::new("schemes", State::Ok, names.join(" "))
+        .advice("the kinds of address of this build; aqueduct --help explains them")
 }
 
 /// A pipe is made: that shows what no file tells, whether this user's have used up the limit.

@@ -30,7 +30,7 @@ const PORT: &str = "a colon and a number from 0 to 65535, 0 standing for any fre
 pub(crate) static SCHEME: Scheme = Scheme {
     name: "tcp",
     form: "tcp://host:port",
-    summary: "TCP socket",
+    summary: "TCP socket; port 0 binds any free one",
     options: &["nodelay"],
     synonyms: &["inet"],
     parse: |rest, query| Ok(Arc::new(Tcp::parse(rest, query)?)),

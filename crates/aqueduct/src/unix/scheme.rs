@@ -34,7 +34,7 @@ const MAX_ABSTRACT: usize = 107;
 pub(crate) static STREAM: Scheme = Scheme {
     name: "unix",
     form: "unix:/path",
-    summary: "Unix stream socket",
+    summary: "Unix stream socket; an abstract one with @name",
     options: &["mode"],
     synonyms: &["uds", "ipc"],
     parse: |rest, query| Ok(Arc::new(Unix::parse(Type::STREAM, rest, query)?)),
@@ -43,7 +43,7 @@ pub(crate) static STREAM: Scheme = Scheme {
 pub(crate) static PACKET: Scheme = Scheme {
     name: "unixpacket",
     form: "unixpacket:/path",
-    summary: "Unix socket that keeps message boundaries (SOCK_SEQPACKET)",
+    summary: "Unix SOCK_SEQPACKET socket, which keeps boundaries; or @name",
     options: &["mode"],
     synonyms: &["seqpacket"],
     parse: |rest, query| Ok(Arc::new(Unix::parse(Type::SEQPACKET, rest, query)?)),
