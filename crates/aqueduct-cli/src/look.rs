@@ -6,11 +6,10 @@ mod processes;
 mod queues;
 mod sockets;
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use aqueduct::{AddressError, Endpoint};
+use aqueduct::Endpoint;
 use nix::unistd::geteuid;
 
 pub(crate) use self::processes::{Holder, Processes};
@@ -117,23 +116,10 @@ pub(crate) fn look(scope: &Scope) -> anyhow::Result<(Vec<Thing>, Vec<String>)> {
     Ok((things, unseen))
 }
 
-/// The address of a path or name, in which nothing is an escape or an option.
-pub(crate) fn endpoint(scheme: &str, rest: impl AsRef<OsStr>) -> Result<Endpoint, AddressError> {
-    let mut address = format!("{scheme}:").into_bytes();
-    for byte in rest.as_ref().as_bytes() {
-        match byte {
-            b'%' => address.extend_from_slice(b"%25"),
-            b'?' => address.extend_from_slice(b"%3F"),
-            other => address.push(*other),
-        }
-    }
-    OsString::from_vec(address).try_into()
-}
-
-/// As [`endpoint`], printed; the name alone if no address can lead there.
+/// The address of a path or name; the name alone if no address can lead there.
 fn address(scheme: &str, rest: impl AsRef<OsStr>) -> String {
     let rest = rest.as_ref();
-    match endpoint(scheme, rest) {
+    match Endpoint::new(scheme, rest) {
         Ok(endpoint) => endpoint.to_string(),
         Err(_) => rest.to_string_lossy().into_owned(),
     }

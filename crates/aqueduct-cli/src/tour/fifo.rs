@@ -1,13 +1,14 @@
 //! A FIFO between two processes that have nothing in common but its path.
 
+use aqueduct::Endpoint;
+
 use super::stage::{Stage, count, tally};
-use crate::look;
 
 const MANY: u64 = 100_000;
 const SIZE: usize = 100;
 
 pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
-    let address = look::endpoint("fifo", stage.path("jobs"))?.to_string();
+    let address = Endpoint::new("fifo", stage.path("jobs"))?.to_string();
     stage.say("Two processes that know nothing of each other but an address:")?;
     stage.say(&address)?;
     for sender_first in [true, false] {

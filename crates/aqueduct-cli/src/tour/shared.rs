@@ -3,13 +3,13 @@
 use std::os::unix::process::ExitStatusExt;
 
 use anyhow::Context;
+use aqueduct::Endpoint;
 use aqueduct::fifo::OpenOptions;
 use tokio::io::AsyncReadExt;
 use tokio::process::Child;
 
 use super::peer::BEGUN;
 use super::stage::{Stage, count, tally};
-use crate::look;
 
 /// Writers that finish.
 const WRITERS: u32 = 3;
@@ -19,7 +19,7 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
     stage.say("Four processes write messages of 20 to 1,519 bytes into one FIFO at the")?;
     stage.say("same time. One of them never ends, until it is killed with SIGKILL.")?;
     let path = stage.path("log");
-    let address = look::endpoint("fifo", &path)?.to_string();
+    let address = Endpoint::new("fifo", &path)?.to_string();
     let receive = stage.start("receive", &[&address, &u64::MAX.to_string()])?;
     // The stream ends when the last writer leaves: this one stays until all others have left.
     let keeper = OpenOptions::new().create(true).open_sender(&path).await?;

@@ -1,17 +1,17 @@
 //! Unix sockets: a stream of bytes, and whole packets.
 
 use anyhow::Context;
+use aqueduct::Endpoint;
 
 use super::requests::{self, Server};
 use super::stage::Stage;
-use crate::look;
 
 pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
     stage.say("A server in another process, asked over a stream socket and then over")?;
     stage.say("one that keeps messages whole. The kernel says who is at the other end.")?;
     let path = stage.path("socket");
     for scheme in ["unix", "unixpacket"] {
-        let (name, endpoint) = (format!("{scheme}:"), look::endpoint(scheme, &path)?);
+        let (name, endpoint) = (format!("{scheme}:"), Endpoint::new(scheme, &path)?);
         let server = Server::start(stage, &endpoint.to_string()).await?;
         let connection = server.endpoint.connect().await?;
         let peer = *connection.peer();
