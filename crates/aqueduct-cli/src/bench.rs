@@ -1,11 +1,11 @@
 //! `aqueduct bench`: how fast messages move here and now.
 
-use std::fs;
 use std::io::{self, IsTerminal};
 
 use anyhow::Context;
+use aqueduct::connect::Options;
 use aqueduct::endpoint::Direction;
-use aqueduct::{Endpoint, mq};
+use aqueduct::{Endpoint, OpenErrorKind};
 use aqueduct_measure::{
     Case, Figure, Placement, Plan, Results, Runner, Step, Work, implementations, peer,
 };
@@ -52,10 +52,7 @@ pub(crate) async fn run(args: BenchArgs, report: &Report) -> anyhow::Result<Exit
     let mut endpoints = Vec::new();
     for address in args.addresses {
         let endpoint = Endpoint::try_from(address)?;
-        if matches!(
-            endpoint,
-            Endpoint::Fd(_) | Endpoint::Stdio | Endpoint::Exec(_)
-        ) {
+        if endpoint.capabilities().private {
             let sentence = format!(
                 "{}: name an address that two processes can open",
                 about(&endpoint)
@@ -65,11 +62,17 @@ pub(crate) async fn run(args: BenchArgs, report: &Report) -> anyhow::Result<Exit
         endpoints.push(endpoint);
     }
     let mut signals = Signals::new()?;
+    let mut made = Vec::new();
     let results = tokio::select! {
         biased;
-        () = signals.recv() => anyhow::bail!("stopped before anything was known"),
-        results = measure(&endpoints, report) => results?,
+        () = signals.recv() => Err(anyhow::anyhow!("stopped before anything was known")),
+        results = measure(&endpoints, &mut made, report) => results,
     };
+    for endpoint in made {
+        // It may never have been made.
+        let _ = endpoint.remove().await;
+    }
+    let results = results?;
     if args.json {
         return stdout::write_json(&results);
     }
@@ -93,7 +96,13 @@ pub(crate) async fn run(args: BenchArgs, report: &Report) -> anyhow::Result<Exit
 }
 
 /// All that was asked for; one set of results for each address.
-async fn measure(endpoints: &[Endpoint], report: &Report) -> anyhow::Result<Vec<Results>> {
+///
+/// What has to be removed is in `made`.
+async fn measure<'a>(
+    endpoints: &'a [Endpoint],
+    made: &mut Vec<&'a Endpoint>,
+    report: &Report,
+) -> anyhow::Result<Vec<Results>> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut runner = Runner::new(&program, &["bench-peer"])?;
     let plan = plan();
@@ -105,15 +114,17 @@ async fn measure(endpoints: &[Endpoint], report: &Report) -> anyhow::Result<Vec<
         sets.push((None, cases));
     }
     for endpoint in endpoints {
-        let two_way = endpoint.capabilities().direction() != Direction::OneWay;
+        let two_way = endpoint.capabilities().direction != Direction::OneWay;
         sets.push((Some(endpoint), vec![implementations::address(two_way)]));
     }
     let samples: usize = sets.iter().map(|(_, cases)| plan.samples(cases)).sum();
     let bar = bar(samples, report)?;
     let mut all = Vec::new();
     for (endpoint, cases) in sets {
-        let traces = endpoint.map(Traces::before);
         if let Some(endpoint) = endpoint {
+            if is_missing(endpoint).await {
+                made.push(endpoint);
+            }
             runner.set_address(endpoint.to_string());
         }
         let shown = |case: &Case| endpoint.map_or(case.to_string(), ToString::to_string);
@@ -123,7 +134,9 @@ async fn measure(endpoints: &[Endpoint], report: &Report) -> anyhow::Result<Vec<
         };
         let mut results =
             Results::measure(&mut runner, &cases, plan.clone(), false, before).await?;
-        drop(traces);
+        if let Some(endpoint) = made.pop() {
+            endpoint.remove().await?;
+        }
         for figure in &mut results.figures {
             if let Some(endpoint) = endpoint {
                 figure.case = endpoint.to_string();
@@ -198,28 +211,15 @@ fn rows(results: &Results) -> Vec<Vec<String>> {
     names.iter().map(row).collect()
 }
 
-/// Removes, when dropped, what a measurement has left that was not there before it.
-struct Traces<'a>(Option<&'a Endpoint>);
-
-impl<'a> Traces<'a> {
-    fn before(endpoint: &'a Endpoint) -> Self {
-        let was_there = match endpoint {
-            Endpoint::Fifo(it) => it.path().symlink_metadata().is_ok(),
-            Endpoint::Mq(it) => mq::info(it.name()).is_ok(),
-            // Listeners look after their names.
-            _ => true,
-        };
-        Self((!was_there).then_some(endpoint))
+/// Whether what a measurement makes has to be removed after it: it does not exist yet, and stays.
+async fn is_missing(endpoint: &Endpoint) -> bool {
+    if !endpoint.capabilities().outlives_processes {
+        return false;
     }
-}
-
-impl Drop for Traces<'_> {
-    fn drop(&mut self) {
-        // It was never made: so it should be.
-        match self.0 {
-            Some(Endpoint::Fifo(it)) => drop(fs::remove_file(it.path())),
-            Some(Endpoint::Mq(it)) => drop(mq::unlink(it.name())),
-            _ => {}
-        }
+    if let Some(path) = endpoint.path() {
+        return !path.exists();
     }
+    let mut options = Options::new();
+    let opened = options.create(false).open_receiver(endpoint).await;
+    opened.is_err_and(|error| *error.kind() == OpenErrorKind::NotFound)
 }

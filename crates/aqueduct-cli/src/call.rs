@@ -7,7 +7,7 @@ use anyhow::Context;
 use aqueduct::Endpoint;
 use aqueduct::bytes::Bytes;
 use aqueduct::child::Child;
-use aqueduct::connect::{Connection, Incoming, Message};
+use aqueduct::connect::{Connection, Message, MessageReceiver};
 use aqueduct::frame::FrameError;
 use aqueduct::stdio::{self, Stdout};
 use futures_util::{SinkExt, StreamExt};
@@ -116,7 +116,7 @@ impl Call<'_> {
         let raw = self.config.link.frame == Some(Frame::Raw);
         // A program at the other end of a pipe often answers only then. Of those behind sockets
         // some take it for a farewell.
-        let ends = raw || matches!(address, Endpoint::Exec(_));
+        let ends = raw || child.is_some();
         let (mut outgoing, mut incoming) = connection.into_split();
         let sending = async move {
             outgoing.send(Message::new(message)).await?;
@@ -163,7 +163,7 @@ impl Call<'_> {
                     if stopped.is_some() {
                         anyhow::bail!("stopped before {address} replied");
                     }
-                    return Err(self.timed_out(&incoming));
+                    return Err(self.timed_out(&mut incoming));
                 }
             }
         }
@@ -183,7 +183,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    fn timed_out(&self, incoming: &Incoming) -> anyhow::Error {
+    fn timed_out(&self, incoming: &mut MessageReceiver) -> anyhow::Error {
         let limit = self.config.link.timeout.unwrap_or_default();
         let address = &self.config.endpoint;
         let n = incoming.unfinished();

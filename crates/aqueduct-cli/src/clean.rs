@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use anyhow::Context;
-use aqueduct::mark::is_marked;
+use aqueduct::is_marked;
 use aqueduct::{mq, unix};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;

@@ -1,5 +1,6 @@
 //! The command line: what can be typed. `config.rs` makes of it what is done.
 
+mod address;
 mod completions;
 mod look;
 mod man;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::address::Address;
 pub(crate) use self::completions::CompletionsArgs;
 pub(crate) use self::look::{CleanArgs, DoctorArgs, LookArgs};
 pub(crate) use self::man::ManArgs;
@@ -20,23 +22,6 @@ pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, N
 pub(crate) use self::relay::RelayArgs;
 pub(crate) use self::serve::ServeArgs;
 use crate::quantity::{self, Wait};
-
-const ADDRESSES: &str = "\
-Addresses:
-  fifo:/path   a named FIFO, with the options create, mode and persist
-  mq:/name     a POSIX message queue, with capacity, create, driver,
-               max-message, mode and priority
-  unix:/path   a Unix stream socket, with mode; unix:@name: an abstract one
-  unixpacket:  the same, with SOCK_SEQPACKET: keeps message boundaries
-  tcp://host:port  with nodelay; the one who binds may say port 0 for any
-  exec:program arg ...   a program over its standard input and output
-  fd:N         an inherited descriptor
-  stdio:       standard input and output
-
-Options follow as in a URL: 'fifo:/tmp/x?mode=640&persist=true'. Elsewhere in an
-address a question mark is written %3F, and a percent sign %25.
-
-Exit codes: 0 done, 1 failed, 2 wrong use, 3 timed out.";
 
 const SEND_EXAMPLES: &str = "\
 Examples:
@@ -90,7 +75,7 @@ Each figure is the median of three short samples, each by two new processes.";
 
 /// Messages between processes: FIFOs, queues and sockets by one kind of address.
 #[derive(Debug, Parser)]
-#[command(name = "aqueduct", version, after_help = ADDRESSES, max_term_width = 80)]
+#[command(name = "aqueduct", version, after_help = address::help(), max_term_width = 80)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -159,6 +144,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
     /// Where to, such as fifo:/tmp/jobs.
+    #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) address: OsString,
     /// The messages, one an argument; with none they come from standard input.
     #[arg(value_name = "MESSAGE")]
@@ -188,6 +174,7 @@ pub(crate) struct SendArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RecvArgs {
     /// Where from, such as fifo:/tmp/jobs.
+    #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) address: OsString,
     /// How messages are printed.
     #[arg(long, value_enum, default_value_t)]
@@ -205,6 +192,7 @@ pub(crate) struct RecvArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CallArgs {
     /// Where to, such as unix:/tmp/upper.
+    #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) address: OsString,
     /// The message; without one it comes from standard input.
     pub(crate) message: Option<OsString>,
@@ -295,7 +283,7 @@ pub(crate) struct TourArgs {}
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// What to measure, such as fifo:/tmp/x; all mechanisms with none named.
-    #[arg(value_name = "ADDRESS")]
+    #[arg(value_name = "ADDRESS", value_parser = Address, hide_possible_values = true)]
     pub(crate) addresses: Vec<OsString>,
     /// Print every sample as JSON, for programs.
     #[arg(long)]

@@ -11,15 +11,15 @@ use std::time::Duration;
 use aqueduct::Endpoint;
 use aqueduct::bytes::{Bytes, BytesMut};
 use aqueduct::connect::{Message, Options};
+use aqueduct::endpoint::{Awaited, Ordering};
 use aqueduct::frame::{FrameError, Framing};
 use tokio_util::codec::Encoder;
 
 use crate::cli::{CallArgs, Frame, Input, Link, Output, Pace, RecvArgs, SendArgs};
 use crate::exit::Failure;
-use crate::link::{Lasting, Side};
 use crate::quantity::Wait;
 
-pub(crate) use self::relay::RelayConfig;
+pub(crate) use self::relay::{EndConfig, RelayConfig};
 pub(crate) use self::serve::{OnFailConfig, ServeConfig};
 
 /// How long a peer is waited for, where it is not waited for without limit.
@@ -28,6 +28,20 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 /// How often it is looked whether a queue still has its name: who waits for one that another
 /// program has removed waits in vain.
 const CHECK_NAME_EVERY: Duration = Duration::from_secs(1);
+
+/// Which side of a two-way address to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Connect,
+    Bind,
+}
+
+/// Whether a sending end outlives its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    No,
+    Yes,
+}
 
 pub(crate) struct SendConfig {
     pub(crate) endpoint: Endpoint,
@@ -114,8 +128,8 @@ impl SendArgs {
         let link = self.link.resolve(&endpoint);
         let messages = self.messages.into_iter().map(|it| it.into_vec().into());
         let messages: Vec<Bytes> = messages.collect();
-        if self.priority.is_some() && !matches!(endpoint, Endpoint::Mq(_)) {
-            let scheme = endpoint.scheme();
+        if self.priority.is_some() && endpoint.capabilities().ordering != Ordering::Priority {
+            let scheme = endpoint.scheme().name();
             let sentence = format!("--priority is for queues: {scheme} has no priorities");
             return Err(Failure::wrong_use(sentence));
         }
@@ -184,15 +198,15 @@ impl CallArgs {
 
 /// Which side to be. Only what is both connected and bound can be turned round.
 fn side(endpoint: &Endpoint, wanted: Option<Side>, usual: Side) -> anyhow::Result<Side> {
-    match (endpoint, wanted) {
+    match (endpoint.capabilities().listens, wanted) {
         (_, None) => Ok(usual),
-        (Endpoint::Tcp(_) | Endpoint::Unix(_) | Endpoint::UnixPacket(_), Some(side)) => Ok(side),
+        (Some(true), Some(side)) => Ok(side),
         (_, Some(side)) => {
             let flag = match side {
                 Side::Connect => "--connect",
                 Side::Bind => "--bind",
             };
-            let scheme = endpoint.scheme();
+            let scheme = endpoint.scheme().name();
             Err(Failure::wrong_use(format!(
                 "{flag} is for sockets: {scheme} is not bound and connected"
             )))
@@ -208,13 +222,13 @@ impl Link {
             Frame::Length => Framing::length(),
             Frame::Raw => Framing::raw(),
         };
-        let default = match endpoint {
-            Endpoint::Fifo(_) => Wait::Forever,
+        let capabilities = endpoint.capabilities();
+        let default = match capabilities.awaits {
+            Awaited::Reader => Wait::Forever,
             _ => Wait::For(DEFAULT_WAIT),
         };
-        let keeps_boundaries = endpoint.capabilities().keeps_boundaries();
         LinkConfig {
-            frame: (keeps_boundaries != Some(true)).then_some(self.frame),
+            frame: (capabilities.keeps_boundaries != Some(true)).then_some(self.frame),
             framing: framing.max_frame(self.max_frame),
             wait: self.wait.unwrap_or(default).limit(),
             timeout: self.timeout,

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use aqueduct::{AddressError, connect, fifo};
+use aqueduct::{AddressError, OpenError, OpenErrorKind};
 
 /// The exit codes; scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,17 +58,13 @@ impl Exit {
             if cause.is::<AddressError>() {
                 return Self::WrongUse;
             }
-            // What a sending end says that has waited for its next peer.
-            let inside = cause
-                .downcast_ref::<io::Error>()
-                .and_then(io::Error::get_ref);
-            if let Some(fifo::Error::TimedOut { .. }) = inside.and_then(|it| it.downcast_ref()) {
-                return Self::TimedOut;
-            }
-            let inside = inside.and_then(|it| it.downcast_ref());
-            match cause.downcast_ref::<connect::Error>().or(inside) {
-                Some(connect::Error::Unsupported { .. }) => return Self::WrongUse,
-                Some(connect::Error::TimedOut { .. }) => return Self::TimedOut,
+            // A sending end that waits for its next peer reports it as an `io::Error`.
+            let io = cause.downcast_ref::<io::Error>();
+            let inside = io.and_then(OpenError::of);
+            let opening = cause.downcast_ref::<OpenError>().or(inside);
+            match opening.map(OpenError::kind) {
+                Some(OpenErrorKind::Unsupported) => return Self::WrongUse,
+                Some(OpenErrorKind::TimedOut { .. }) => return Self::TimedOut,
                 _ => {}
             }
         }

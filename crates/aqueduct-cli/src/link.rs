@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use aqueduct::Endpoint;
 use aqueduct::child::Child;
-use aqueduct::connect::{Connection, Incoming, Listener, Outgoing};
+use aqueduct::connect::{Connection, Listener, MessageReceiver, MessageSender};
+use aqueduct::endpoint::Awaited;
 use tokio::time::{sleep, timeout};
 
-use crate::config::LinkConfig;
+use crate::config::{Lasting, LinkConfig, Side};
 use crate::exit::Failure;
 use crate::report::{Report, about};
 use crate::signals::Signals;
@@ -17,20 +18,6 @@ use crate::sole_reader::SoleReader;
 const SIGPIPE: i32 = 13;
 /// Who has to be waited for longer than this is told of.
 const PATIENCE: Duration = Duration::from_millis(200);
-
-/// Which side of a two-way address to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Connect,
-    Bind,
-}
-
-/// Whether a sending end outlives its peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lasting {
-    No,
-    Yes,
-}
 
 /// Binds, and says where others connect to if the address alone does not tell, as with port 0.
 pub(crate) async fn bind(
@@ -80,15 +67,15 @@ pub(crate) async fn sender(
     side: Side,
     lasting: Lasting,
     report: &Report,
-) -> anyhow::Result<Outgoing> {
+) -> anyhow::Result<MessageSender> {
     Ok(match (side, lasting) {
         (Side::Connect, _) => {
             let mut options = link.options();
             let options = options.reconnect(lasting == Lasting::Yes);
             options.open_sender(endpoint).await?
         }
-        (Side::Bind, Lasting::Yes) => bind(endpoint, link, report).await?.into_outgoing(link.wait),
-        (Side::Bind, Lasting::No) => open(endpoint, link, side, report).await?.into_outgoing(),
+        (Side::Bind, Lasting::Yes) => bind(endpoint, link, report).await?.into_sender(link.wait),
+        (Side::Bind, Lasting::No) => open(endpoint, link, side, report).await?.into_sender(),
     })
 }
 
@@ -99,12 +86,10 @@ pub(crate) async fn receiver(
     link: &LinkConfig,
     side: Side,
     report: &Report,
-) -> anyhow::Result<(Incoming, Option<SoleReader>)> {
-    let incoming = match (side, endpoint) {
-        (Side::Connect, _) => open(endpoint, link, side, report).await?.into_incoming(),
-        (Side::Bind, Endpoint::Tcp(_) | Endpoint::Unix(_) | Endpoint::UnixPacket(_)) => {
-            bind(endpoint, link, report).await?.into_incoming()
-        }
+) -> anyhow::Result<(MessageReceiver, Option<SoleReader>)> {
+    let incoming = match (side, endpoint.capabilities().listens) {
+        (Side::Connect, _) => open(endpoint, link, side, report).await?.into_receiver(),
+        (Side::Bind, Some(true)) => bind(endpoint, link, report).await?.into_receiver(),
         (Side::Bind, _) => {
             let options = link.options();
             let opening = options.open_receiver(endpoint);
@@ -151,10 +136,10 @@ pub(crate) async fn opened<T>(
 
 /// Who is waited for.
 pub(crate) fn awaited(endpoint: &Endpoint, side: Side) -> &'static str {
-    match (endpoint, side) {
-        (_, Side::Bind) => "a client of",
-        (Endpoint::Fifo(_) | Endpoint::Mq(_), _) => "a reader of",
-        _ => "a server at",
+    match (side, endpoint.capabilities().awaits) {
+        (Side::Bind, _) => "a client of",
+        (Side::Connect, Awaited::Server) => "a server at",
+        (Side::Connect, _) => "a reader of",
     }
 }
 

@@ -6,6 +6,7 @@ mod processes;
 mod queues;
 mod sockets;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use aqueduct::Endpoint;
@@ -115,6 +116,11 @@ pub(crate) fn look(scope: &Scope) -> anyhow::Result<(Vec<Thing>, Vec<String>)> {
     Ok((things, unseen))
 }
 
-fn address(endpoint: Result<impl Into<Endpoint>, impl Sized>, name: &str) -> String {
-    endpoint.map_or_else(|_| name.to_owned(), |it| it.into().to_string())
+/// The address of a path or name; the name alone if no address can lead there.
+fn address(scheme: &str, rest: impl AsRef<OsStr>) -> String {
+    let rest = rest.as_ref();
+    match Endpoint::new(scheme, rest) {
+        Ok(endpoint) => endpoint.to_string(),
+        Err(_) => rest.to_string_lossy().into_owned(),
+    }
 }

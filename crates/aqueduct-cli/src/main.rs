@@ -16,7 +16,6 @@ mod look;
 mod man;
 mod mq;
 mod output;
-mod place;
 mod progress;
 mod quantity;
 mod recv;

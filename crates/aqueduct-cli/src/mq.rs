@@ -7,9 +7,7 @@ mod limits;
 mod list;
 mod unlink;
 
-use aqueduct::Endpoint;
-use aqueduct::endpoint;
-use aqueduct::mq;
+use aqueduct::{Endpoint, mq};
 
 use crate::cli::{MqArgs, MqCommand};
 use crate::exit::{Exit, Failure};
@@ -25,18 +23,43 @@ pub(crate) fn run(args: MqArgs, report: &Report) -> anyhow::Result<Exit> {
     }
 }
 
-/// The queue that is meant by `/name`, or by an address, whose options are kept.
-fn queue(text: &str) -> anyhow::Result<endpoint::Mq> {
-    if text.contains(':') {
-        return match text.parse()? {
-            Endpoint::Mq(queue) => Ok(queue),
-            other => Err(Failure::wrong_use(format!(
-                "{other} is not a queue: write /name or mq:/name"
-            ))),
-        };
+/// A queue as it was named, with the options of its address.
+#[derive(Debug)]
+struct Named {
+    name: String,
+    capacity: Option<usize>,
+    max_message: Option<usize>,
+    mode: Option<u32>,
+}
+
+/// The queue that is meant by `/name`, or by an address.
+fn queue(text: &str) -> anyhow::Result<Named> {
+    if !text.contains(':') {
+        mq::check_name(text).map_err(|error| Failure::wrong_use(error.to_string()))?;
+        return Ok(Named::parse(text));
     }
-    mq::check_name(text).map_err(|error| Failure::wrong_use(error.to_string()))?;
-    Ok(endpoint::Mq::new(text)?)
+    let endpoint: Endpoint = text.parse()?;
+    // Printed, names and numbers are plain.
+    match endpoint.to_string().strip_prefix("mq:") {
+        Some(queue) => Ok(Named::parse(queue)),
+        None => Err(Failure::wrong_use(format!(
+            "{endpoint} is not a queue: write /name or mq:/name"
+        ))),
+    }
+}
+
+impl Named {
+    fn parse(text: &str) -> Self {
+        let (name, options) = text.split_once('?').unwrap_or((text, ""));
+        let options = options.split('&').filter_map(|it| it.split_once('='));
+        let option = |wanted| options.clone().find(|it| it.0 == wanted).map(|it| it.1);
+        Self {
+            name: name.to_owned(),
+            capacity: option("capacity").and_then(|it| it.parse().ok()),
+            max_message: option("max-message").and_then(|it| it.parse().ok()),
+            mode: option("mode").and_then(|it| u32::from_str_radix(it, 8).ok()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -46,7 +69,7 @@ mod tests {
     #[test]
     fn a_queue_is_named_by_name_or_address() {
         for text in ["/jobs", "mq:/jobs", "mq:///jobs", "mq:/jobs?capacity=4"] {
-            assert_eq!(queue(text).unwrap().name(), "/jobs", "{text}");
+            assert_eq!(queue(text).unwrap().name, "/jobs", "{text}");
         }
         for text in ["jobs", "/a/b", "/", "", "fifo:/jobs", "mq:jobs", "mq:/a b"] {
             let error = queue(text).unwrap_err();

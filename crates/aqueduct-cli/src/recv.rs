@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use aqueduct::Endpoint;
-use aqueduct::connect::{Incoming, Message};
+use aqueduct::connect::{Message, MessageReceiver};
 use aqueduct::frame::FrameError;
 use aqueduct::stdio::{self, Stdout};
 use futures_util::{FutureExt, StreamExt};
@@ -88,7 +88,11 @@ enum Event {
 impl Recv {
     /// Moves messages to standard output. What is printed and not yet written is left in the
     /// printer.
-    async fn pump(&mut self, incoming: &mut Incoming, config: &RecvConfig) -> anyhow::Result<Exit> {
+    async fn pump(
+        &mut self,
+        incoming: &mut MessageReceiver,
+        config: &RecvConfig,
+    ) -> anyhow::Result<Exit> {
         loop {
             match self.next(incoming, config.link.timeout).await {
                 Event::Item(item) => {
@@ -124,7 +128,7 @@ impl Recv {
         }
     }
 
-    async fn next(&mut self, incoming: &mut Incoming, limit: Option<Duration>) -> Event {
+    async fn next(&mut self, incoming: &mut MessageReceiver, limit: Option<Duration>) -> Event {
         loop {
             let deadline = match self.stopped {
                 Some(since) => Some(since + GRACE),
@@ -156,7 +160,7 @@ impl Recv {
     fn batch(
         &mut self,
         first: Option<io::Result<Message>>,
-        incoming: &mut Incoming,
+        incoming: &mut MessageReceiver,
         config: &RecvConfig,
     ) -> anyhow::Result<bool> {
         let mut item = first;
@@ -235,7 +239,7 @@ pub(crate) fn broken(error: io::Error, address: &Endpoint) -> anyhow::Error {
     }
 }
 
-fn cut_short(incoming: &Incoming, when: &str) -> anyhow::Error {
+fn cut_short(incoming: &mut MessageReceiver, when: &str) -> anyhow::Error {
     let n = incoming.unfinished();
     anyhow::anyhow!("{n} bytes of an unfinished message were dropped {when}")
 }

@@ -5,15 +5,14 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use anyhow::Context;
-use aqueduct::Endpoint;
 use aqueduct::record::Recorder;
 use aqueduct::relay::{Error, Relay};
-use aqueduct::serve::CancellationToken;
+use aqueduct::service::CancellationToken;
 use aqueduct::stdio;
 
-use crate::config::{self, RelayConfig};
+use crate::config::{self, EndConfig, Lasting, RelayConfig};
 use crate::exit::{Exit, Failure};
-use crate::link::{self, Lasting};
+use crate::link;
 use crate::progress::Progress;
 use crate::recv;
 use crate::report::{Report, about};
@@ -63,9 +62,9 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
             recorder.as_mut().map_or(Ok(()), |it| it.record(message))
         });
     let stop = CancellationToken::new();
-    let output = match to.endpoint {
-        Endpoint::Stdio => Some(stdio::stdout()?),
-        _ => None,
+    let output = match to.endpoint.capabilities().stdio {
+        true => Some(stdio::stdout()?),
+        false => None,
     };
     let unwanted = async {
         match &output {
@@ -114,9 +113,9 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
 
 /// Whether messages come from or go to a terminal, where a progress line would be among them.
 fn mixed(config: &RelayConfig) -> bool {
-    let is_stdio = |it: &Endpoint| matches!(it, Endpoint::Stdio);
-    is_stdio(&config.from.endpoint) && io::stdin().is_terminal()
-        || is_stdio(&config.to.endpoint) && io::stdout().is_terminal()
+    let is_stdio = |it: &EndConfig| it.endpoint.capabilities().stdio;
+    is_stdio(&config.from) && io::stdin().is_terminal()
+        || is_stdio(&config.to) && io::stdout().is_terminal()
 }
 
 /// How it fails; `None`: not at all, nobody wants its output any more.
@@ -128,7 +127,7 @@ fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
             let what = format!("{}: a message, which is lost by that,", about(to));
             anyhow::Error::msg(config::refused(what, &source))
         }
-        Error::Send(error) if matches!(to, Endpoint::Stdio) && is_broken_pipe(&error) => {
+        Error::Send(error) if to.capabilities().stdio && is_broken_pipe(&error) => {
             return None;
         }
         Error::Send(error) => {

@@ -50,10 +50,11 @@ fn line(sentence: impl Display) {
 
 /// An address as it stands before a colon: `stdio:` has its own already.
 pub(crate) fn about(address: &Endpoint) -> String {
-    match address {
-        Endpoint::Stdio => "stdio".to_owned(),
-        _ => address.to_string(),
-    }
+    let address = address.to_string();
+    address
+        .strip_suffix(':')
+        .map(str::to_owned)
+        .unwrap_or(address)
 }
 
 /// Whether colours may be used where there is a terminal; see no-color.org.

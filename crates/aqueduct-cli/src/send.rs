@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use aqueduct::bytes::Bytes;
-use aqueduct::connect::{Message, Outgoing};
+use aqueduct::connect::{Message, MessageSender};
 use aqueduct::frame::FrameError;
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
 use tokio_util::codec::Decoder;
@@ -70,7 +70,7 @@ async fn open(
     config: &SendConfig,
     signals: &mut Signals,
     report: &Report,
-) -> anyhow::Result<Option<Outgoing>> {
+) -> anyhow::Result<Option<MessageSender>> {
     let (endpoint, link, side) = (&config.endpoint, &config.link, config.side);
     let opening = link::sender(endpoint, link, side, config.lasting, report);
     let opened = link::opened(opening, endpoint, link, side, signals, report).await?;
@@ -81,7 +81,7 @@ async fn open(
 }
 
 struct Send<'a> {
-    outgoing: Outgoing,
+    outgoing: MessageSender,
     progress: Progress,
     signals: Signals,
     config: &'a SendConfig,

@@ -7,14 +7,12 @@ mod on_fail;
 mod one_way;
 mod two_way;
 
-use aqueduct::Endpoint;
-use aqueduct::connect::{self, Limit};
 use aqueduct::endpoint::Direction;
+use aqueduct::{Endpoint, OpenError, OpenErrorKind};
 
 use self::jobs::Jobs;
-use crate::config::ServeConfig;
+use crate::config::{ServeConfig, Side};
 use crate::exit::{Exit, Failure};
-use crate::link::Side;
 use crate::report::Report;
 use crate::signals::Signals;
 
@@ -36,7 +34,7 @@ async fn serve(
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Exit> {
-    match config.endpoint.capabilities().direction() {
+    match config.endpoint.capabilities().direction {
         Direction::OneWay => one_way::run(config, jobs, signals, report).await,
         Direction::TwoWay => two_way::run(config, jobs, signals, report).await,
         _ => match two_way::run(config, jobs, signals, report).await {
@@ -48,13 +46,8 @@ async fn serve(
 }
 
 fn is_one_way(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref(),
-        Some(connect::Error::Unsupported {
-            limit: Limit::OneWay | Limit::Access(_),
-            ..
-        })
-    )
+    let opening = error.downcast_ref().map(OpenError::kind);
+    opening == Some(&OpenErrorKind::Unsupported)
 }
 
 /// Says that the service is there, and where if that is not as it was asked for.

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::time::Duration;
 
-use aqueduct::Endpoint;
-use aqueduct::connect;
+use aqueduct::endpoint::Sharing;
+use aqueduct::{Endpoint, OpenError};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use tokio::time::sleep;
@@ -32,7 +32,7 @@ impl SoleReader {
     /// and closing it once more may look like a sender that came and left.
     pub(crate) async fn before<T>(
         endpoint: &Endpoint,
-        opening: impl Future<Output = Result<T, connect::Error>>,
+        opening: impl Future<Output = Result<T, OpenError>>,
     ) -> anyhow::Result<(Option<Self>, T)> {
         let sign = Self::of(endpoint).await?;
         let opened = opening.await?;
@@ -44,17 +44,20 @@ impl SoleReader {
 
     /// Puts up the sign; `None` if there is no such FIFO.
     async fn of(endpoint: &Endpoint) -> anyhow::Result<Option<Self>> {
-        let Endpoint::Fifo(fifo) = endpoint else {
+        let Some(path) = endpoint.path() else {
             return Ok(None);
         };
-        // What it is, is the library's to complain of.
-        if !std::fs::metadata(fifo.path()).is_ok_and(|it| it.file_type().is_fifo()) {
+        if endpoint.capabilities().readers != Sharing::One {
+            return Ok(None);
+        }
+        // The library reports what else it may be.
+        if !std::fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo()) {
             return Ok(None);
         }
         let mut options = File::options();
         options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
         for attempt in 1..=ATTEMPTS {
-            let Ok(file) = options.open(fifo.path()) else {
+            let Ok(file) = options.open(path) else {
                 // It was removed meanwhile, or may not be read: so will the library find.
                 return Ok(None);
             };
@@ -65,7 +68,7 @@ impl SoleReader {
             // Not all at the same pace.
             sleep(PAUSE * attempt + PAUSE * (std::process::id() % 8) / 8).await;
         }
-        let other = other(fifo.path()).unwrap_or_default();
+        let other = other(path).unwrap_or_default();
         anyhow::bail!(
             "{endpoint} is read by another aqueduct{other}, and each would get parts of the \
              messages: stop that one, or use a queue, which many may read"

@@ -13,7 +13,7 @@ mod query;
 
 pub(crate) use self::capabilities::PIPE_BUF;
 pub use self::capabilities::{
-    Capabilities, Direction, EndOfStream, LargestMessage, Ordering, Sharing,
+    Awaited, Capabilities, Direction, EndOfStream, LargestMessage, Ordering, Sharing,
 };
 pub use self::error::{AddressError, AddressProblem};
 pub(crate) use self::printer::Printer;

@@ -39,8 +39,8 @@ use crate::address::{Query, escape, nearest::nearest};
 use crate::{child, fifo, inherited, mq, stdio, tcp, unix};
 
 pub use crate::address::{
-    AddressError, AddressProblem, Capabilities, Direction, EndOfStream, LargestMessage, Ordering,
-    Sharing,
+    AddressError, AddressProblem, Awaited, Capabilities, Direction, EndOfStream, LargestMessage,
+    Ordering, Sharing,
 };
 pub use crate::connect::{Endpoint, Scheme};
 

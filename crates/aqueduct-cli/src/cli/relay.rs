@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Link;
+use super::{Address, Link};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,8 +37,10 @@ aqueduct::record, has the format.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RelayArgs {
     /// Where messages come from, such as fifo:/tmp/jobs.
+    #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) from: OsString,
     /// Where they go, such as mq:/jobs.
+    #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) to: OsString,
     /// Connect to FROM, a socket, rather than bind it and take what all clients send.
     #[arg(long)]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::Link;
+use super::{Address, Link};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,6 +45,7 @@ work is lost: --jobs messages at most.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
     /// What to serve, such as unix:/tmp/upper.
+    #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) address: OsString,
     /// The program that is run for each message, and its arguments; without one
     /// each message is its own reply.
@@ -58,7 +59,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) retry: u32,
     /// Send messages whose CMD fails there, such as mq:/failed.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = Address, hide_possible_values = true)]
     pub(crate) on_fail: Option<OsString>,
     /// Connect to a socket and serve who is there, rather than bind it.
     #[arg(long)]

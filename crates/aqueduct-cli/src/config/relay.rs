@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use aqueduct::Endpoint;
 
-use super::{LinkConfig, side};
+use super::{LinkConfig, Side, side};
 use crate::cli::RelayArgs;
 use crate::exit::Failure;
-use crate::link::Side;
-use crate::place;
 
 pub(crate) struct RelayConfig {
     pub(crate) from: EndConfig,
@@ -32,7 +30,7 @@ impl RelayArgs {
         let to_side = side(&to, self.bind.then_some(Side::Bind), Side::Connect)?;
         // Two clients of one server are not one place.
         let clients = self.connect && !self.bind;
-        if !clients && place::same(&from, &to) {
+        if !clients && to.leads_to(&from) {
             return Err(Failure::wrong_use(format!(
                 "{from} and {to} are one: each message would come back for ever; take two addresses"
             )));

@@ -7,11 +7,9 @@ use std::path::Path;
 use aqueduct::Endpoint;
 use nix::unistd::{AccessFlags, access};
 
-use super::{LinkConfig, side};
+use super::{LinkConfig, Side, side};
 use crate::cli::ServeArgs;
 use crate::exit::Failure;
-use crate::link::Side;
-use crate::place;
 use crate::quantity::Wait;
 
 pub(crate) struct ServeConfig {
@@ -53,7 +51,7 @@ impl ServeArgs {
             None => None,
             Some(address) => {
                 let address = Endpoint::try_from(address)?;
-                if place::same(&address, &endpoint) {
+                if address.leads_to(&endpoint) {
                     return Err(Failure::wrong_use(format!(
                         "--on-fail {address} is what is served: a message that always fails would \
                          come back for ever; take another address"

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::Context;
-use aqueduct::unix::DEFAULT_BACKLOG;
+use aqueduct::Endpoint;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::geteuid;
@@ -15,11 +15,14 @@ use super::{Check, State};
 
 /// What a new pipe holds unless its user has too many: `PIPE_DEF_BUFFERS` pages, `pipe(7)`.
 const PIPE_PAGES: u64 = 16;
+/// The length of the queue of connections that listeners ask for.
+const BACKLOG: u64 = 1024;
 /// From how many descriptors on a service has some room.
 const DESCRIPTORS: u64 = 1024;
 
 pub(super) fn checks() -> anyhow::Result<Vec<Check>> {
     Ok(vec![
+        schemes(),
         pipe()?,
         pipe_max(),
         descriptors()?,
@@ -28,6 +31,12 @@ pub(super) fn checks() -> anyhow::Result<Vec<Check>> {
         watches(),
         runtime_dir(),
     ])
+}
+
+fn schemes() -> Check {
+    let names: Vec<_> = Endpoint::schemes().iter().map(|it| it.name()).collect();
+    Check::new("schemes", State::Ok, names.join(" "))
+        .advice("the kinds of address of this build; aqueduct --help explains them")
 }
 
 /// A pipe is made: that shows what no file tells, whether this user's have used up the limit.
@@ -89,7 +98,7 @@ fn backlog() -> Check {
     let Some(limit) = number("/proc/sys/net/core/somaxconn") else {
         return Check::new("backlog", State::Low, "-").advice("cannot read net.core.somaxconn");
     };
-    let wanted = u64::from(DEFAULT_BACKLOG);
+    let wanted = BACKLOG;
     let state = if limit < wanted {
         State::Low
     } else {

@@ -5,8 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use aqueduct::endpoint::{Fifo, Unix};
-use aqueduct::mark::is_marked;
+use aqueduct::is_marked;
 use aqueduct::unix::is_served;
 use nix::unistd::geteuid;
 
@@ -70,10 +69,9 @@ pub(super) fn thing(
         id: (metadata.dev(), metadata.ino()),
         path,
     };
-    let name = found.path.to_string_lossy().into_owned();
     let mut thing = Thing {
         kind: Kind::Fifo(found.clone()),
-        address: name.clone(),
+        address: String::new(),
         state: State::InUse,
         marked: is_marked(metadata),
         owner: Some(metadata.uid()),
@@ -83,7 +81,7 @@ pub(super) fn thing(
     };
     let kind = metadata.file_type();
     if kind.is_fifo() {
-        thing.address = address(Fifo::new(&found.path), &name);
+        thing.address = address("fifo", &found.path);
         thing.holders = processes.of(found.id);
         thing.state = match (thing.holders.len(), processes.unclear()) {
             (0, []) => State::Orphaned,
@@ -96,10 +94,9 @@ pub(super) fn thing(
         return None;
     }
     let bound = sockets.at(&found.path);
-    let unix = Unix::new(&found.path);
     thing.address = match bound {
-        Some(bound) => bound.address(unix.ok(), &name),
-        None => address(unix.map(aqueduct::Endpoint::Unix), &name),
+        Some(bound) => bound.address(found.path.as_os_str()),
+        None => address("unix", &found.path),
     };
     thing.connections = bound.and_then(Bound::connections);
     thing.holders = bound.map(|it| it.holders(processes)).unwrap_or_default();

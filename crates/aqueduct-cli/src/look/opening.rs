@@ -10,7 +10,6 @@ use nix::fcntl::OFlag;
 use nix::libc;
 
 use super::Id;
-use super::processes::entries;
 
 /// Where in the kernel they sleep: `fs/pipe.c`. The one may be compiled into the other.
 const PLACES: [&str; 2] = ["wait_for_partner", "fifo_open"];
@@ -30,7 +29,8 @@ pub(super) enum Waiting {
 
 /// What the threads of a process wait for.
 pub(super) fn of(process: &Path) -> Vec<Waiting> {
-    let threads = entries(&process.join("task")).map(|it| it.path());
+    let threads = fs::read_dir(process.join("task")).into_iter().flatten();
+    let threads = threads.flatten().map(|it| it.path());
     let waiting = threads.filter(|thread| {
         let place = fs::read_to_string(thread.join("wchan")).unwrap_or_default();
         PLACES.contains(&place.trim_end())

@@ -4,8 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use aqueduct::endpoint::Mq;
-use aqueduct::mark::is_marked;
+use aqueduct::is_marked;
 use aqueduct::mq::{self, MOUNT_POINT};
 
 use super::{Found, Kind, Processes, State, Thing, address};
@@ -38,7 +37,7 @@ fn thing(queue: mq::Entry, processes: &Processes) -> Option<Thing> {
         None => State::Unclear,
     };
     Some(Thing {
-        address: address(Mq::new(&queue.name), &queue.name),
+        address: address("mq", &queue.name),
         kind: Kind::Queue(queue.name, Found { path, id }),
         state,
         marked: is_marked(&metadata),

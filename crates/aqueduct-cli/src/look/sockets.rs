@@ -1,17 +1,15 @@
 //! [`Sockets`]: the bound Unix sockets of this network namespace.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use aqueduct::Endpoint;
-use aqueduct::endpoint::Unix;
 use nix::libc;
 
-use super::{Holder, Kind, Processes, State, Thing};
+use super::{Holder, Kind, Processes, State, Thing, address};
 
 /// `__SO_ACCEPTCON` in the kernel's `include/linux/net.h`: it listens.
 const LISTENS: u64 = 1 << 16;
@@ -63,14 +61,15 @@ impl Sockets {
     /// The sockets that have no file.
     pub(super) fn abstract_things(&self, processes: &Processes) -> Vec<Thing> {
         let names = self.0.iter().filter_map(|(name, bound)| {
-            let name = name.as_os_str().as_bytes().strip_prefix(b"@")?;
-            let endpoint = Unix::new_abstract(name);
-            let text = format!("@{}", String::from_utf8_lossy(name));
+            let name = name.as_os_str();
+            if !name.as_bytes().starts_with(b"@") {
+                return None;
+            }
             let owner = bound.inodes.iter();
             let mut owner = owner.filter_map(|it| processes.owner_of_socket(*it));
             Some(Thing {
                 kind: Kind::AbstractSocket,
-                address: bound.address(endpoint.ok(), &text),
+                address: bound.address(name),
                 state: State::InUse,
                 marked: false,
                 owner: owner.next(),
@@ -84,12 +83,13 @@ impl Sockets {
 }
 
 impl Bound {
-    pub(super) fn address(&self, endpoint: Option<Unix>, name: &str) -> String {
-        match (endpoint, self.kind) {
-            (Some(unix), libc::SOCK_STREAM) => Endpoint::Unix(unix).to_string(),
-            (Some(unix), libc::SOCK_SEQPACKET) => Endpoint::UnixPacket(unix).to_string(),
-            // Of datagrams; no address leads there.
-            _ => name.to_owned(),
+    /// The address of the socket with this path or `@name`.
+    pub(super) fn address(&self, name: &OsStr) -> String {
+        match self.kind {
+            libc::SOCK_STREAM => address("unix", name),
+            libc::SOCK_SEQPACKET => address("unixpacket", name),
+            // No address leads to a datagram socket.
+            _ => name.to_string_lossy().into_owned(),
         }
     }
 

@@ -2,38 +2,44 @@
 
 use aqueduct::mq::{self, OpenOptions};
 
+use aqueduct::{OpenError, OpenErrorKind};
+
 use super::entry::Entry;
 use crate::cli::CreateArgs;
 use crate::exit::Exit;
 use crate::report::Report;
 use crate::stdout;
 
+/// The mode of a queue for which none is asked.
+const DEFAULT_MODE: u32 = 0o600;
+
 pub(super) fn run(args: CreateArgs, report: &Report) -> anyhow::Result<Exit> {
     let address = super::queue(&args.name)?;
-    let name = address.name();
+    let name = &*address.name;
     let mut options = OpenOptions::new();
     options.create_new(true);
-    if let Some(capacity) = args.capacity.or(address.capacity()) {
+    if let Some(capacity) = args.capacity.or(address.capacity) {
         options.capacity(capacity);
     }
-    if let Some(max_message) = args.max_message.or(address.max_message()) {
+    if let Some(max_message) = args.max_message.or(address.max_message) {
         options.max_message(max_message);
     }
-    if let Some(mode) = args.mode.or(address.mode()) {
+    if let Some(mode) = args.mode.or(address.mode) {
         options.mode(mode);
     }
-    let queue = options.open(name).map_err(|error| match error {
-        mq::Error::AlreadyExists { name } => anyhow::anyhow!(
+    let opened = options.open(name).map_err(OpenError::from);
+    let queue = opened.map_err(|error| match error.kind() {
+        OpenErrorKind::AlreadyExists => anyhow::anyhow!(
             "there is a queue {name} already: take another name, or remove it first \
              (aqueduct mq unlink {name})"
         ),
-        error => error.into(),
+        _ => error.into(),
     })?;
     if args.format.json {
         return stdout::write_json(&[Entry::from(mq::info(name)?)]);
     }
     let (capacity, max_message) = (queue.capacity(), queue.max_message());
-    let mode = args.mode.or(address.mode()).unwrap_or(mq::DEFAULT_MODE);
+    let mode = args.mode.or(address.mode).unwrap_or(DEFAULT_MODE);
     report.note(format_args!(
         "made queue {name}: it holds {capacity} messages of up to {max_message} bytes, mode \
          {mode:04o}"

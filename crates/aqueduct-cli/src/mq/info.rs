@@ -12,7 +12,7 @@ use crate::table::{Table, cell};
 
 pub(super) fn run(args: NameArgs) -> anyhow::Result<Exit> {
     let queue = super::queue(&args.name)?;
-    let entry = Entry::from(mq::info(queue.name())?);
+    let entry = Entry::from(mq::info(&queue.name)?);
     if args.format.json {
         return stdout::write_json(&[entry]);
     }

@@ -17,7 +17,7 @@ struct Removed<'a> {
 
 pub(super) fn run(args: NameArgs, report: &Report) -> anyhow::Result<Exit> {
     let queue = super::queue(&args.name)?;
-    let name = queue.name();
+    let name = &*queue.name;
     // To be told afterwards; a queue may be removed that may not be looked into.
     let info = mq::info(name).ok();
     let messages = info.and_then(|it| it.attributes).map(|it| it.messages);

@@ -46,13 +46,13 @@ impl Facts {
         ];
         facts.extend(message.priority().map(|it| (priority, it.to_string())));
         match &self.peer {
-            Peer::Unix(credentials) => {
+            Peer::Process(credentials) => {
                 facts.push((uid, credentials.uid.to_string()));
                 facts.push((gid, credentials.gid.to_string()));
                 facts.extend(credentials.pid.map(|it| (pid, it.to_string())));
             }
             Peer::Child { pid: Some(number) } => facts.push((pid, number.to_string())),
-            Peer::Tcp(address) => facts.push((peer, address.to_string())),
+            Peer::Address(address) => facts.push((peer, address.to_string())),
             _ => {}
         }
         for name in NAMES {

@@ -10,7 +10,7 @@ use anyhow::Context;
 use aqueduct::bytes::Bytes;
 use aqueduct::child::Command;
 use aqueduct::connect::Message;
-use aqueduct::serve::CancellationToken;
+use aqueduct::service::CancellationToken;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};

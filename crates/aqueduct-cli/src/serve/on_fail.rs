@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aqueduct::Endpoint;
-use aqueduct::connect::{Message, Options, Outgoing};
+use aqueduct::connect::{Message, MessageSender, Options};
+use aqueduct::endpoint::Awaited;
 use aqueduct::frame::FrameError;
-use aqueduct::unix::MessageError;
 use futures_util::{Sink, SinkExt};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
@@ -39,7 +39,7 @@ pub(super) struct OnFail {
 #[derive(Default)]
 struct End {
     /// `None` until it is needed, and after it has failed.
-    outgoing: Option<Outgoing>,
+    outgoing: Option<MessageSender>,
     /// The message that is on its way.
     unsent: Option<Message>,
     /// Whether the sink has taken it: then it is only to be flushed.
@@ -47,13 +47,14 @@ struct End {
 }
 
 impl OnFail {
-    /// A queue is opened at once: what is wrong with it is better known before anything fails. The
-    /// rest is opened for the first message that fails.
+    /// Opens a queue at once, to find mistakes before any message fails. Addresses that need a peer
+    /// are opened for the first message that fails.
     pub(super) async fn open(config: &OnFailConfig, report: Report) -> anyhow::Result<Self> {
         let mut options = config.link.options();
         options.wait(None);
         let mut end = End::default();
-        if matches!(config.endpoint, Endpoint::Mq(_)) {
+        let capabilities = config.endpoint.capabilities();
+        if capabilities.outlives_processes && capabilities.awaits == Awaited::Nobody {
             end.outgoing = Some(options.open_sender(&config.endpoint).await?);
         }
         Ok(Self {
@@ -156,7 +157,7 @@ impl OnFail {
 }
 
 /// Sends a message, noting when the sink has it: dropped and called again, it goes on from there.
-async fn give(outgoing: &mut Outgoing, message: &Message, taken: &mut bool) -> io::Result<()> {
+async fn give(outgoing: &mut MessageSender, message: &Message, taken: &mut bool) -> io::Result<()> {
     if !*taken {
         poll_fn(|cx| Pin::new(&mut *outgoing).poll_ready(cx)).await?;
         outgoing.start_send_unpin(message.clone())?;
@@ -168,7 +169,6 @@ async fn give(outgoing: &mut Outgoing, message: &Message, taken: &mut bool) -> i
 /// Whether the message is at fault, and not the way there.
 fn is_refused(error: &io::Error) -> bool {
     FrameError::of(error).is_some()
-        || MessageError::of(error).is_some()
         || error.raw_os_error() == Some(TOO_LARGE)
         || error.kind() == io::ErrorKind::InvalidInput
 }

@@ -4,7 +4,6 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::Context;
-use aqueduct::Endpoint;
 use aqueduct::bytes::{Buf, BytesMut};
 use aqueduct::stdio::{self, Stdout};
 use futures_util::StreamExt;
@@ -36,10 +35,11 @@ pub(super) async fn run(
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Exit> {
-    let endpoint = lasting(&config.endpoint);
-    let options = config.link.options();
-    let opening = options.open_receiver(&endpoint);
-    let (_sole, mut incoming) = SoleReader::before(&endpoint, opening).await?;
+    let mut options = config.link.options();
+    // A service does not end with its first client, unless its address says so.
+    options.persist(true);
+    let opening = options.open_receiver(&config.endpoint);
+    let (_sole, mut incoming) = SoleReader::before(&config.endpoint, opening).await?;
     begun(report, config, &config.endpoint);
     let facts = Facts::new(&config.endpoint);
     let mut printed = Printed::new()?;
@@ -113,14 +113,6 @@ pub(super) async fn run(
     match failure {
         Some(error) => Err(error),
         None => Ok(Exit::Done),
-    }
-}
-
-/// A service does not end with its first client, unless its address says so.
-fn lasting(endpoint: &Endpoint) -> Endpoint {
-    match endpoint {
-        Endpoint::Fifo(fifo) if fifo.persist().is_none() => fifo.clone().with_persist(true).into(),
-        _ => endpoint.clone(),
     }
 }
 

@@ -6,21 +6,21 @@ use aqueduct::bytes::{Bytes, BytesMut};
 use aqueduct::codec::{BoxError, Decode, Encode, Format};
 use aqueduct::connect::{Connection, Message};
 use aqueduct::frame::{FrameError, Framing};
-use aqueduct::serve::{self, CancellationToken, Context, DEFAULT_IDLE, Stats, Timeouts};
+use aqueduct::service::{self, CancellationToken, Context, Stats, Timeouts};
 use aqueduct::{Channel, Error, Receiver, Sender};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
 use super::facts::Facts;
 use super::{Jobs, begun, idle};
-use crate::config::{self, ServeConfig};
+use crate::config::{self, ServeConfig, Side};
 use crate::exit::Exit;
-use crate::link::{self, Side};
+use crate::link;
 use crate::report::Report;
 use crate::signals::Signals;
 
 /// People at a terminal type slowly.
-const FIRST: Duration = DEFAULT_IDLE;
+const FIRST: Duration = Duration::from_secs(300);
 
 pub(super) async fn run(
     config: &ServeConfig,
@@ -33,7 +33,7 @@ pub(super) async fn run(
         opened = open(config, report) => opened?,
         () = signals.recv() => return Ok(Exit::Done),
     };
-    let mut options = serve::Options::new();
+    let mut options = service::Options::new();
     options.timeouts(Timeouts::new().first(FIRST));
     let shutdown = CancellationToken::new();
     let (framing, report) = (config.link.framing.clone(), *report);
@@ -113,7 +113,7 @@ async fn handle(
         let message = Message::new(message.unwrap_or_default());
         jobs.take(message, &facts).answer()
     };
-    let result = serve::respond(channel, &cx, answer).await;
+    let result = service::respond(channel, &cx, answer).await;
     match &result {
         // It was told of before.
         Err(Error::Encode { .. }) | Ok(()) => {}

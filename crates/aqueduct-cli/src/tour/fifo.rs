@@ -1,7 +1,6 @@
 //! A FIFO between two processes that have nothing in common but its path.
 
 use aqueduct::Endpoint;
-use aqueduct::endpoint::Fifo;
 
 use super::stage::{Stage, count, tally};
 
@@ -9,8 +8,7 @@ const MANY: u64 = 100_000;
 const SIZE: usize = 100;
 
 pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
-    let endpoint = Endpoint::from(Fifo::new(stage.path("jobs"))?);
-    let address = endpoint.to_string();
+    let address = Endpoint::new("fifo", stage.path("jobs"))?.to_string();
     stage.say("Two processes that know nothing of each other but an address:")?;
     stage.say(&address)?;
     for sender_first in [true, false] {

@@ -4,7 +4,6 @@ use std::os::unix::process::ExitStatusExt;
 
 use anyhow::Context;
 use aqueduct::Endpoint;
-use aqueduct::endpoint::Fifo;
 use aqueduct::fifo::OpenOptions;
 use tokio::io::AsyncReadExt;
 use tokio::process::Child;
@@ -20,7 +19,7 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
     stage.say("Four processes write messages of 20 to 1,519 bytes into one FIFO at the")?;
     stage.say("same time. One of them never ends, until it is killed with SIGKILL.")?;
     let path = stage.path("log");
-    let address = Endpoint::from(Fifo::new(&path)?).to_string();
+    let address = Endpoint::new("fifo", &path)?.to_string();
     let receive = stage.start("receive", &[&address, &u64::MAX.to_string()])?;
     // The stream ends when the last writer leaves: this one stays until all others have left.
     let keeper = OpenOptions::new().create(true).open_sender(&path).await?;

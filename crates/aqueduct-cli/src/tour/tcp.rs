@@ -10,7 +10,7 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
     let server = Server::start(stage, "tcp://127.0.0.1:0").await?;
     let connection = server.endpoint.connect().await?;
     let peer = *connection.peer();
-    let Peer::Tcp(at) = peer else {
+    let Peer::Address(at) = peer else {
         anyhow::bail!("the peer is {peer}, which is no address");
     };
     let reached = format!("tcp://{at}");

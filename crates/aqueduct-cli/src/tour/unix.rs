@@ -2,7 +2,6 @@
 
 use anyhow::Context;
 use aqueduct::Endpoint;
-use aqueduct::endpoint::Unix;
 
 use super::requests::{self, Server};
 use super::stage::Stage;
@@ -11,9 +10,8 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
     stage.say("A server in another process, asked over a stream socket and then over")?;
     stage.say("one that keeps messages whole. The kernel says who is at the other end.")?;
     let path = stage.path("socket");
-    let stream = Endpoint::Unix(Unix::new(&path)?);
-    let packets = Endpoint::UnixPacket(Unix::new(&path)?);
-    for (name, endpoint) in [("unix:", stream), ("unixpacket:", packets)] {
+    for scheme in ["unix", "unixpacket"] {
+        let (name, endpoint) = (format!("{scheme}:"), Endpoint::new(scheme, &path)?);
         let server = Server::start(stage, &endpoint.to_string()).await?;
         let connection = server.endpoint.connect().await?;
         let peer = *connection.peer();

@@ -177,7 +177,7 @@ fn a_reply_that_does_not_come_is_given_up_with_3() {
     let dir = Dir::new();
     let address = format!("unix:{}", dir.path("x").display());
     let output = run(&mut aqueduct(&["call", &address, "hi", "--wait", "10ms"]));
-    assert!(expect(output, 3).1.contains("no server came"));
+    assert!(expect(output, 3).1.contains("no server appeared"));
 }
 
 #[test]

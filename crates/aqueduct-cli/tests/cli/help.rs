@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use aqueduct::Endpoint;
+
 use crate::support::{Dir, aqueduct, expect, expect_text, run, start_with_input};
 
 fn help(command: &[String]) -> String {
@@ -146,6 +148,30 @@ fn a_page_of_no_command_is_wrong_use_and_a_directory_that_is_not_there_a_failure
 }
 
 #[test]
+fn help_page_doctor_and_completions_list_every_scheme() {
+    let help = help(&[]);
+    let page = expect_text(run(&mut aqueduct(&["man"])), 0);
+    let page = page.replace("\\-", "-");
+    let output = run(&mut aqueduct(&["doctor", "--json"]));
+    let doctor = String::from_utf8(output.stdout).unwrap();
+    let line = doctor
+        .lines()
+        .find(|it| it.contains(r#""check":"schemes""#));
+    let doctor = line.expect("doctor lists the schemes");
+    let bash = expect_text(run(&mut aqueduct(&["completions", "bash"])), 0);
+    for scheme in Endpoint::schemes() {
+        let name = scheme.name();
+        assert!(help.contains(&format!("\n  {}", scheme.form())), "{help}");
+        assert!(page.contains(&format!("\n  {}", scheme.form())), "{page}");
+        for option in scheme.options() {
+            assert!(help.contains(option), "{option}: {help}");
+        }
+        assert!(doctor.contains(name), "{name}: {doctor}");
+        assert!(bash.contains(&format!(" {name}:")), "{name}: {bash}");
+    }
+}
+
+#[test]
 fn bash_completes_commands_flags_and_values() {
     let script = expect_text(run(&mut aqueduct(&["completions", "bash"])), 0);
     let check = start_with_input(Command::new("bash").arg("-n"), &script);
@@ -165,6 +191,7 @@ fn bash_completes_commands_flags_and_values() {
     assert_eq!(complete(&["recv", "--cou"]), ["--count"]);
     assert_eq!(complete(&["recv", "x", "--output", "j"]), ["json"]);
     assert_eq!(complete(&["mq", "un"]), ["unlink"]);
+    assert_eq!(complete(&["recv", "fif"]), ["fifo:"]);
 }
 
 #[test]

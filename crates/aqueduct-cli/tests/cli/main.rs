@@ -26,6 +26,7 @@ mod refused;
 mod relay;
 mod serve;
 mod sockets;
+mod sources;
 mod stdio;
 mod stop;
 mod support;

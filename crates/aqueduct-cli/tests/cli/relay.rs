@@ -208,7 +208,10 @@ fn who_does_not_come_in_time_is_told_with_3() {
         run(&mut aqueduct(&["relay", &fifo, &tcp, "--wait", "50ms"])),
         3,
     );
-    assert!(stderr.contains("no server came within 50ms"), "{stderr}");
+    assert!(
+        stderr.contains("no server appeared within 50ms"),
+        "{stderr}"
+    );
     assert!(!dir.path("x").exists(), "it was not begun with");
     let queue = Queue::new();
     let args = ["relay", &fifo, &queue.address(), "--timeout", "50ms"];
@@ -235,7 +238,7 @@ fn a_relay_goes_on_with_the_next_reader_and_gives_up_with_3_if_none_comes() {
     assert_eq!(expect_text(second.finish(), 0), "two\n");
     send("three");
     let (_, stderr) = expect(relay.finish(), 3);
-    assert!(stderr.contains("no server came within 2s"), "{stderr}");
+    assert!(stderr.contains("no server appeared within 2s"), "{stderr}");
     assert!(
         stderr.contains("what was taken and not sent is lost"),
         "{stderr}"

@@ -116,7 +116,10 @@ fn without_a_server_the_sender_gives_up_with_3_after_5_seconds_or_as_told() {
     for address in addresses(&dir) {
         let output = run(&mut aqueduct(&["send", &address, "hi", "--wait", "50ms"]));
         let (_, stderr) = expect(output, 3);
-        assert!(stderr.contains("no server came within 50ms"), "{stderr}");
+        assert!(
+            stderr.contains("no server appeared within 50ms"),
+            "{stderr}"
+        );
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());

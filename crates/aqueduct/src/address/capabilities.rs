@@ -39,6 +39,19 @@ pub struct Capabilities {
     pub readers: Sharing,
     /// How many may write at a time.
     pub writers: Sharing,
+    /// Whom opening the sending end, or connecting, waits for.
+    pub awaits: Awaited,
+    /// Whether one side binds the address and any number of others connect to it, as with sockets;
+    /// `None` where only opening tells.
+    pub listens: Option<bool>,
+    /// Whether what was made stays, with the messages in it, when no process has it open any more.
+    /// [`Endpoint::remove`](crate::Endpoint::remove) removes it.
+    pub outlives_processes: bool,
+    /// Whether the address names something of this process alone: what it has inherited, or a program
+    /// that it starts.
+    pub private: bool,
+    /// Whether it is the standard input and output of this process.
+    pub stdio: bool,
 }
 
 /// Which way messages go.
@@ -107,6 +120,20 @@ pub enum Sharing {
     AsOpened,
 }
 
+/// Whom opening the sending end waits for.
+///
+/// [`Options::wait`](crate::connect::Options::wait) limits the wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Awaited {
+    /// Nobody: the mechanism keeps messages, or the peer is there already.
+    Nobody,
+    /// A process that has the receiving end open.
+    Reader,
+    /// A process that serves the address.
+    Server,
+}
+
 impl Capabilities {
     /// A two-way byte stream with a connection for each peer, as sockets are.
     pub(crate) const BYTE_STREAM: Self = Self {
@@ -117,5 +144,10 @@ impl Capabilities {
         largest_message: LargestMessage::Framing,
         readers: Sharing::PerConnection,
         writers: Sharing::PerConnection,
+        awaits: Awaited::Server,
+        listens: Some(true),
+        outlives_processes: false,
+        private: false,
+        stdio: false,
     };
 }

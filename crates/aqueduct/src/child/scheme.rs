@@ -5,7 +5,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
 use super::{Child, Command};
-use crate::address::{AddressError, AddressProblem, Capabilities, Printer, Sharing, escape};
+use crate::address::{
+    AddressError, AddressProblem, Awaited, Capabilities, Printer, Sharing, escape,
+};
 use crate::connect::{
     Asked, Bound, ByteStream, Connection, Endpoint, Mechanism, MessageReceiver, MessageSender,
     Opening, Peer, Scheme, Served, Shared,
@@ -60,12 +62,11 @@ impl Mechanism for Exec {
         Capabilities {
             readers: Sharing::One,
             writers: Sharing::One,
+            awaits: Awaited::Nobody,
+            listens: Some(false),
+            private: true,
             ..Capabilities::BYTE_STREAM
         }
-    }
-
-    fn opens_once(&self) -> bool {
-        true
     }
 
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::accept::Bound;
 use super::lasting::{Connector, Lasting};
 use super::options::Options;
+use super::place::{End, Place};
 use super::{Connection, MessageReceiver, MessageSender, OpenError, OpenErrorKind};
 use crate::address::{AddressProblem, Capabilities, Printer, Query};
 
@@ -57,12 +58,48 @@ impl Endpoint {
         self.mechanism.path()
     }
 
-    pub(super) fn mechanism(&self) -> &dyn Mechanism {
-        &*self.mechanism
+    /// Whether what is sent to this address is received from `receiver`.
+    ///
+    /// The two lead to the same FIFO, queue, socket or port, whatever their spelling and options.
+    /// `stdio:` stands for standard output here and for standard input in `receiver`. A host name is
+    /// looked up, which may block for a while.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    ///
+    /// let jobs: Endpoint = "mq:/jobs".parse()?;
+    /// assert!(jobs.leads_to(&"mq:/jobs?capacity=4".parse()?));
+    /// assert!(!jobs.leads_to(&"mq:/failed".parse()?));
+    /// # Ok::<(), aqueduct::AddressError>(())
+    /// ```
+    pub fn leads_to(&self, receiver: &Self) -> bool {
+        let here = self.mechanism.place(End::Sender);
+        let there = receiver.mechanism.place(End::Receiver);
+        matches!((here, there), (Some(here), Some(there)) if here.is(&there))
     }
 
-    pub(crate) fn opens_once(&self) -> bool {
-        self.mechanism.opens_once()
+    /// Removes what the address names, such as a FIFO or a queue with its messages.
+    ///
+    /// Programs that have it open can go on using it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: of the kind [`Unsupported`](OpenErrorKind::Unsupported) unless it
+    /// [outlives processes](Capabilities::outlives_processes), [`NotFound`](OpenErrorKind::NotFound)
+    /// (`ENOENT`), [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`, `EPERM`).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves it either removed or as it was.
+    pub async fn remove(&self) -> Result<(), OpenError> {
+        let (address, options) = (self.to_string(), Options::new());
+        self.mechanism.remove(self.asked(&address, &options)).await
+    }
+
+    pub(super) fn mechanism(&self) -> &dyn Mechanism {
+        &*self.mechanism
     }
 
     pub(crate) fn drain(&self, options: &Options) -> Result<usize, OpenError> {
@@ -169,9 +206,9 @@ pub(crate) trait Mechanism: Debug + Send + Sync + 'static {
         None
     }
 
-    /// Whether it can be opened once only, as what a process inherits.
-    fn opens_once(&self) -> bool {
-        false
+    /// What one of its ends leads to, where another address may lead there too.
+    fn place(&self, _: End) -> Option<Place> {
+        None
     }
 
     /// Connects a two-way address.
@@ -214,6 +251,15 @@ pub(crate) trait Mechanism: Debug + Send + Sync + 'static {
     /// Opens the receiving end; by default of all who connect.
     fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
         Box::pin(async move { Ok(self.bind(asked).await?.bound.into_receiver()) })
+    }
+
+    /// Removes what outlives processes.
+    fn remove<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, ()> {
+        Box::pin(async move {
+            let cause = "it does not outlive the processes that use it";
+            let kind = OpenErrorKind::Unsupported;
+            Err(OpenError::new("remove", asked.address, kind, cause))
+        })
     }
 
     /// Throws away what an earlier conversation has left in it, where it keeps messages for nobody.

@@ -12,6 +12,7 @@ use crate::frame::Framing;
 pub struct Options {
     pub(crate) framing: Framing,
     pub(crate) create: bool,
+    pub(crate) persist: bool,
     pub(crate) wait: Option<Duration>,
     pub(crate) reconnect: bool,
     pub(crate) poll_for: Duration,
@@ -34,6 +35,7 @@ impl Options {
         Self {
             framing: Framing::length(),
             create: true,
+            persist: false,
             wait: None,
             reconnect: false,
             poll_for: Duration::ZERO,
@@ -56,6 +58,13 @@ impl Options {
     /// before.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.create = create;
+        self
+    }
+
+    /// Sets whether the receiving end of a FIFO goes on when its last sender has gone, rather than
+    /// end. Off by default. The address option `persist` takes precedence.
+    pub fn persist(&mut self, persist: bool) -> &mut Self {
+        self.persist = persist;
         self
     }
 

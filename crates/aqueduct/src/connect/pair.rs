@@ -120,7 +120,7 @@ impl Options {
         requests: Endpoint,
         replies: Endpoint,
     ) -> impl Stream<Item = io::Result<Connection>> + Send + Unpin + use<> {
-        let once = requests.opens_once() || replies.opens_once();
+        let once = requests.capabilities().private || replies.capabilities().private;
         let accepting = Accepting {
             options: self.paired(),
             requests,

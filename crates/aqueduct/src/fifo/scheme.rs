@@ -1,14 +1,18 @@
 //! `fifo:/path`: the address of a FIFO, and how it is opened.
 
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Error, OpenOptions, ReaderGone, Receiver, SharedSender};
 use crate::address::{
-    AddressProblem, Capabilities, Direction, EndOfStream, PIPE_BUF, Printer, Query, Sharing, path,
+    AddressProblem, Awaited, Capabilities, Direction, EndOfStream, PIPE_BUF, Printer, Query,
+    Sharing, path,
 };
 use crate::connect::{
-    Asked, Half, Mechanism, MessageReceiver, MessageSender, OpenError, Opening, Rest, Scheme,
+    Asked, End, Half, Mechanism, MessageReceiver, MessageSender, OpenError, OpenErrorKind, Opening,
+    Place, Rest, Scheme,
 };
 use crate::frame::Pace;
 
@@ -69,12 +73,34 @@ impl Mechanism for Fifo {
             },
             readers: Sharing::One,
             writers: Sharing::UpTo(PIPE_BUF),
+            awaits: Awaited::Reader,
+            listens: Some(false),
+            outlives_processes: true,
             ..Capabilities::BYTE_STREAM
         }
     }
 
     fn path(&self) -> Option<&Path> {
         Some(&self.path)
+    }
+
+    fn place(&self, _: End) -> Option<Place> {
+        Some(Place::path(&self.path))
+    }
+
+    fn remove<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, ()> {
+        Box::pin(async move {
+            let failed = |e| OpenError::system("remove", asked.address, e);
+            let found = fs::symlink_metadata(&self.path).map_err(failed)?;
+            if !found.file_type().is_fifo() {
+                let kind = OpenErrorKind::WrongType {
+                    found: "something else",
+                };
+                let cause = "it is not a FIFO";
+                return Err(OpenError::new("remove", asked.address, kind, cause));
+            }
+            fs::remove_file(&self.path).map_err(failed)
+        })
     }
 
     fn open_sender<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageSender> {
@@ -102,7 +128,7 @@ impl Mechanism for Fifo {
     fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
         Box::pin(async move {
             let mut options = self.options(&asked);
-            options.persistent(self.persist.unwrap_or(false));
+            options.persistent(self.persist.unwrap_or(asked.options.persist));
             let receiver = options.open_receiver(&self.path)?;
             Ok(asked.options.receive(receiver, Pace::pipe()))
         })

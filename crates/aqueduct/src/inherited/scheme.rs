@@ -7,12 +7,12 @@ use socket2::{SockRef, Type};
 
 use super::take::{Found, Use, take};
 use crate::address::{
-    AddressProblem, Capabilities, Direction, EndOfStream, LargestMessage, Ordering, Printer,
-    Sharing,
+    AddressProblem, Awaited, Capabilities, Direction, EndOfStream, LargestMessage, Ordering,
+    Printer, Sharing,
 };
 use crate::connect::{
-    Asked, Bound, BoxHalf, ByteStream, Connection, Endpoint, Mechanism, MessageReceiver,
-    MessageSender, OpenError, Opening, Peer, Scheme, Served, Shared,
+    Asked, Bound, BoxHalf, ByteStream, Connection, End, Endpoint, Mechanism, MessageReceiver,
+    MessageSender, OpenError, Opening, Peer, Place, Scheme, Served, Shared,
 };
 use crate::frame::{FramedWrite, Pace};
 use crate::io::blocking::{BlockingReader, BlockingWriter};
@@ -71,11 +71,18 @@ impl Mechanism for Fd {
             largest_message: LargestMessage::AsOpened,
             readers: Sharing::AsOpened,
             writers: Sharing::AsOpened,
+            awaits: Awaited::Nobody,
+            listens: None,
+            outlives_processes: false,
+            private: true,
+            stdio: false,
         }
     }
 
-    fn opens_once(&self) -> bool {
-        true
+    fn place(&self, _: End) -> Option<Place> {
+        // A descriptor of anything else can be had once only, in both directions together.
+        let one = || Place::Name("fd", self.number.to_string().into_bytes());
+        Some(Place::descriptor(self.number).unwrap_or_else(one))
     }
 
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {

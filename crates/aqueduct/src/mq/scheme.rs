@@ -6,14 +6,15 @@ use std::sync::Arc;
 use super::messages::{Given, Taken};
 use super::{
     Driver, HARD_MSG_MAX, HARD_MSGSIZE_MAX, MAX_PRIORITY, OpenOptions, Priority, Queue, Receiver,
-    check_name,
+    check_name, unlink,
 };
 use crate::address::{
-    AddressProblem, Capabilities, Direction, EndOfStream, LargestMessage, Ordering, Printer, Query,
-    Sharing, escape,
+    AddressProblem, Awaited, Capabilities, Direction, EndOfStream, LargestMessage, Ordering,
+    Printer, Query, Sharing, escape,
 };
 use crate::connect::{
-    Asked, Mechanism, MessageReceiver, MessageSender, OpenError, Opening, Options, Scheme,
+    Asked, End, Mechanism, MessageReceiver, MessageSender, OpenError, Opening, Options, Place,
+    Scheme,
 };
 
 const CAPACITY: &str = "a number of messages from 1 to 65536";
@@ -111,7 +112,20 @@ impl Mechanism for Mq {
             },
             readers: Sharing::Many,
             writers: Sharing::Many,
+            awaits: Awaited::Nobody,
+            listens: Some(false),
+            outlives_processes: true,
+            private: false,
+            stdio: false,
         }
+    }
+
+    fn place(&self, _: End) -> Option<Place> {
+        Some(Place::Name("mq", self.name.clone().into_bytes()))
+    }
+
+    fn remove<'a>(&'a self, _: Asked<'a>) -> Opening<'a, ()> {
+        Box::pin(async move { Ok(unlink(&self.name)?) })
     }
 
     fn open_sender<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageSender> {

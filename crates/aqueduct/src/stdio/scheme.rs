@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{stdin, stdout};
-use crate::address::{AddressProblem, Capabilities, Printer, Sharing};
+use crate::address::{AddressProblem, Awaited, Capabilities, Printer, Sharing};
 use crate::connect::{
-    Asked, Bound, ByteStream, Connection, Mechanism, MessageReceiver, MessageSender, Opening, Peer,
-    Scheme, Served, Shared,
+    Asked, Bound, ByteStream, Connection, End, Mechanism, MessageReceiver, MessageSender, Opening,
+    Peer, Place, Scheme, Served, Shared,
 };
 use crate::frame::{FramedWrite, Pace};
 
@@ -36,12 +36,19 @@ impl Mechanism for Stdio {
         Capabilities {
             readers: Sharing::One,
             writers: Sharing::One,
+            awaits: Awaited::Nobody,
+            listens: Some(false),
+            private: true,
+            stdio: true,
             ..Capabilities::BYTE_STREAM
         }
     }
 
-    fn opens_once(&self) -> bool {
-        true
+    fn place(&self, end: End) -> Option<Place> {
+        Place::descriptor(match end {
+            End::Receiver => 0,
+            End::Sender => 1,
+        })
     }
 
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {

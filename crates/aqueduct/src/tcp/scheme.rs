@@ -17,8 +17,8 @@ use super::{BindOptions, ConnectOptions, Error, Listener};
 use crate::address::{AddressProblem, Capabilities, Printer, Query, escape};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::{
-    Accept, Asked, Bound, ByteStream, Connection, Endpoint, Half, Mechanism, OpenError, Opening,
-    Peer, Rest, Scheme, Served,
+    Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Half, Mechanism, OpenError,
+    Opening, Peer, Place, Rest, Scheme, Served,
 };
 use crate::frame::{Framing, Pace};
 use crate::io::sys;
@@ -30,7 +30,7 @@ const PORT: &str = "a colon and a number from 0 to 65535, 0 standing for any fre
 pub(crate) static SCHEME: Scheme = Scheme {
     name: "tcp",
     form: "tcp://host:port",
-    summary: "TCP socket",
+    summary: "TCP socket; port 0 binds any free one",
     options: &["nodelay"],
     synonyms: &["inet"],
     parse: |rest, query| Ok(Arc::new(Tcp::parse(rest, query)?)),
@@ -98,6 +98,14 @@ impl Mechanism for Tcp {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::BYTE_STREAM
+    }
+
+    fn place(&self, _: End) -> Option<Place> {
+        Some(Place::Port {
+            protocol: "tcp",
+            host: self.host.clone(),
+            port: self.port,
+        })
     }
 
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {

@@ -22,8 +22,8 @@ use super::{
 use crate::address::{AddressProblem, Capabilities, LargestMessage, Printer, Query, escape, path};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::{
-    Accept, Asked, Bound, ByteStream, Connection, Endpoint, Half, Mechanism, OpenError, Opening,
-    Peer, Rest, Scheme, Served,
+    Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Half, Mechanism, OpenError,
+    Opening, Peer, Place, Rest, Scheme, Served,
 };
 use crate::frame::{Framing, Pace};
 use crate::io::sys;
@@ -34,7 +34,7 @@ const MAX_ABSTRACT: usize = 107;
 pub(crate) static STREAM: Scheme = Scheme {
     name: "unix",
     form: "unix:/path",
-    summary: "Unix stream socket",
+    summary: "Unix stream socket; an abstract one with @name",
     options: &["mode"],
     synonyms: &["uds", "ipc"],
     parse: |rest, query| Ok(Arc::new(Unix::parse(Type::STREAM, rest, query)?)),
@@ -43,7 +43,7 @@ pub(crate) static STREAM: Scheme = Scheme {
 pub(crate) static PACKET: Scheme = Scheme {
     name: "unixpacket",
     form: "unixpacket:/path",
-    summary: "Unix socket that keeps message boundaries (SOCK_SEQPACKET)",
+    summary: "Unix SOCK_SEQPACKET socket, which keeps boundaries; or @name",
     options: &["mode"],
     synonyms: &["seqpacket"],
     parse: |rest, query| Ok(Arc::new(Unix::parse(Type::SEQPACKET, rest, query)?)),
@@ -110,6 +110,13 @@ impl Mechanism for Unix {
 
     fn path(&self) -> Option<&Path> {
         self.name.as_path()
+    }
+
+    fn place(&self, _: End) -> Option<Place> {
+        Some(match &self.name {
+            Address::Path(path) => Place::path(path),
+            Address::Abstract(name) => Place::Name("abstract", name.clone()),
+        })
     }
 
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
