@@ -18,7 +18,7 @@ use anyhow::{Result, bail};
 use aqueduct::codec::Json;
 use aqueduct::connect::{Connection, Options};
 use aqueduct::frame::{FramedRead, Framing};
-use aqueduct::service::{self, Timeouts};
+use aqueduct::service;
 use aqueduct::{Channel, Endpoint, stdio};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ async fn serve_at(addresses: &[&str]) -> Result<()> {
     let (room, _) = broadcast::channel(BEHIND);
     let stats = service::Options::new()
         // Who only listens is welcome.
-        .timeouts(Timeouts::new().idle(None))
+        .idle_timeout(None)
         .grace(Duration::from_secs(5))
         .serve(
             stream::select_all(listeners),
@@ -96,7 +96,7 @@ async fn attend(
     room: broadcast::Sender<Event>,
 ) -> Result<()> {
     let peer = *connection.peer();
-    let client: Channel<Event, Request> = connection.channel_within(&cx, Json);
+    let client: Channel<Event, Request> = cx.channel(connection, Json);
     let (mut sender, receiver) = client.into_split();
     let mut requests = cx.until_shutdown(receiver);
 

@@ -54,7 +54,7 @@ async fn main() -> Result<()> {
 /// All who come, whatever they come by.
 async fn serve_all(clients: impl Stream<Item = io::Result<Connection>>) -> Result<()> {
     let echo = |connection: Connection, cx: service::Context| async move {
-        let client = connection.channel_within::<Bytes, Bytes>(&cx, Raw);
+        let client = cx.channel::<Bytes, Bytes>(connection, Raw);
         service::respond(client, &cx, |line| async { line }).await
     };
     let stats = serve(clients, service::shutdown_on_signal()?, echo).await?;

@@ -89,7 +89,7 @@ async fn main() -> Result<()> {
 /// All who come, whatever they come by.
 async fn serve_all(clients: impl Stream<Item = io::Result<Connection>>) -> Result<()> {
     let handler = |connection: Connection, cx: service::Context| async move {
-        let client: Channel<Answers, Calls> = connection.channel_within(&cx, Json);
+        let client: Channel<Answers, Calls> = cx.channel(connection, Json);
         let mut client = cx.until_shutdown(client);
         answer(&mut client).await;
         cx.close(client.into_inner()).await

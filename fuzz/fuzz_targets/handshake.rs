@@ -5,6 +5,7 @@
 use aqueduct::frame::{FramedWrite, Framing};
 use aqueduct::Channel;
 use aqueduct::codec::Text;
+use aqueduct::connect::Connection;
 use aqueduct::handshake::Handshake;
 use aqueduct_fuzz::{Meter, Pieces, drive, most};
 use arbitrary::Arbitrary;
@@ -58,7 +59,7 @@ fuzz_target!(|input: Input<'_>| {
             let handshake = Handshake::new("fuzz/1");
             drive(
                 async {
-                    let talk = handshake.channel(io, framing, Text).await;
+                    let talk = handshake.channel(Connection::from_io(io, framing), Text).await;
                     talk.map(|it: Channel<String, String>| drop(it))
                 },
                 polls,

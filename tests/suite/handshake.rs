@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use aqueduct::Channel;
-use aqueduct::codec::{Json, Postcard, Text};
+use aqueduct::codec::{Json, Postcard, Raw, Text};
+use aqueduct::connect::Connection;
 use aqueduct::frame::{FrameError, FramedRead, FramedWrite, Framing};
-use aqueduct::handshake::{Error, Handshake, Hello, What, fingerprint};
+use aqueduct::handshake::{Error, Handshake, What, fingerprint};
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt, sink, stream};
+use futures_util::{Sink, SinkExt, Stream, StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -29,8 +30,8 @@ async fn two_sides_that_match_talk_and_the_smaller_largest_frame_counts_both_way
         let (small, large) = (framing.clone().max_frame(50), framing.max_frame(5000));
         let (one, two) = (chat(), chat());
         let (a, b) = tokio::join!(
-            one.channel(here, small, Text),
-            two.channel(there, large, Text),
+            one.channel(Connection::from_io(here, small), Text),
+            two.channel(Connection::from_io(there, large), Text),
         );
         let (mut a, mut b): (Texts, Texts) = (a.unwrap(), b.unwrap());
         let fits = "x".repeat(50);
@@ -54,14 +55,17 @@ async fn two_sides_that_match_talk_and_the_smaller_largest_frame_counts_both_way
 async fn messages_sent_right_behind_the_handshake_are_not_lost() {
     let (here, there) = UnixStream::pair().unwrap();
     let eager = tokio::spawn(async move {
-        let mut channel: Texts = chat().channel(here, Framing::length(), Text).await.unwrap();
+        let mut channel: Texts = chat()
+            .channel(Connection::from_io(here, Framing::length()), Text)
+            .await
+            .unwrap();
         for n in 0..1000 {
             channel.feed(n.to_string().repeat(10)).await.unwrap();
         }
         channel.close().await.unwrap();
     });
     let mut channel: Texts = chat()
-        .channel(there, Framing::length(), Text)
+        .channel(Connection::from_io(there, Framing::length()), Text)
         .await
         .unwrap();
     for n in 0..1000 {
@@ -88,13 +92,13 @@ async fn a_mismatch_is_one_error_on_both_sides_naming_both_values() {
         let server = async {
             let (conn, _) = listener.accept().await.unwrap();
             chat()
-                .channel::<u32, u32, _, _>(conn, Framing::length(), Postcard)
+                .channel::<u32, u32>(Connection::from_io(conn, Framing::length()), Postcard)
                 .await
         };
         let client = async {
             let conn = TcpStream::connect(address).await.unwrap();
             chat()
-                .channel::<u32, u32, _, _>(conn, Framing::length(), Json)
+                .channel::<u32, u32>(Connection::from_io(conn, Framing::length()), Json)
                 .await
         };
         let (server, client) = deadline(async { tokio::join!(server, client) }).await;
@@ -108,8 +112,8 @@ async fn a_mismatch_is_one_error_on_both_sides_naming_both_values() {
     let old = Handshake::new("chat/1");
     let new = chat();
     let (old, new) = tokio::join!(
-        old.channel::<String, String, _, _>(here, Framing::nul(), Text),
-        new.channel::<String, String, _, _>(there, Framing::nul(), Text),
+        old.channel::<String, String>(Connection::from_io(here, Framing::nul()), Text),
+        new.channel::<String, String>(Connection::from_io(there, Framing::nul()), Text),
     );
     assert_eq!(
         mismatch(&old.unwrap_err()),
@@ -126,7 +130,7 @@ async fn a_mismatch_is_one_error_on_both_sides_naming_both_values() {
 async fn a_side_that_refuses_waits_for_the_verdict_of_the_other_before_it_closes() {
     let (here, mut there) = tokio::io::duplex(1000);
     let chat = chat();
-    let ours = chat.channel::<String, String, _, _>(here, Framing::lines(), Text);
+    let ours = chat.channel::<String, String>(Connection::from_io(here, Framing::lines()), Text);
     let mut ours = tokio_test::task::spawn(ours);
     there
         .write_all(b"aqueduct/1 json 10 chat/2\n")
@@ -153,7 +157,7 @@ async fn a_later_version_of_the_handshake_is_a_mismatch_and_is_told_so() {
         .await
         .unwrap();
     let ours = chat()
-        .channel::<String, String, _, _>(here, Framing::lines(), Text)
+        .channel::<String, String>(Connection::from_io(here, Framing::lines()), Text)
         .await;
     assert_eq!(mismatch(&ours.unwrap_err()), (What::Version, "1", "7"));
     let mut told = String::new();
@@ -172,7 +176,7 @@ async fn a_refusal_by_the_other_side_alone_is_an_error_too() {
         .await
         .unwrap();
     let ours = chat()
-        .channel::<String, String, _, _>(here, Framing::lines(), Text)
+        .channel::<String, String>(Connection::from_io(here, Framing::lines()), Text)
         .await;
     assert_eq!(
         mismatch(&ours.unwrap_err()),
@@ -204,7 +208,7 @@ async fn a_peer_that_says_something_else_is_named_with_what_it_said() {
         let (here, mut there) = UnixStream::pair().unwrap();
         there.write_all(sent).await.unwrap();
         let chat = chat();
-        let ours = chat.channel::<String, String, _, _>(here, framing, Text);
+        let ours = chat.channel::<String, String>(Connection::from_io(here, framing), Text);
         match deadline(ours).await.unwrap_err() {
             Error::NotSpoken { got: it, .. } => assert!(it.starts_with(got), "{it} is not {got}"),
             other => panic!("{other:?}"),
@@ -217,7 +221,7 @@ async fn a_peer_that_hangs_up_first_is_a_typed_error() {
     let (here, there) = UnixStream::pair().unwrap();
     there.shutdown_write();
     let ours = chat()
-        .channel::<String, String, _, _>(here, Framing::length(), Text)
+        .channel::<String, String>(Connection::from_io(here, Framing::length()), Text)
         .await;
     assert!(matches!(ours.unwrap_err(), Error::Closed));
 
@@ -229,7 +233,7 @@ async fn a_peer_that_hangs_up_first_is_a_typed_error() {
         .unwrap();
     there.shutdown_write();
     let ours = chat()
-        .channel::<String, String, _, _>(here, Framing::lines(), Text)
+        .channel::<String, String>(Connection::from_io(here, Framing::lines()), Text)
         .await;
     assert!(matches!(ours.unwrap_err(), Error::Closed));
 }
@@ -253,7 +257,8 @@ async fn silence_and_half_a_hello_time_out() {
         there.write_all(said).await.unwrap();
         let limit = Duration::from_millis(20);
         let patient = chat().timeout(limit);
-        let ours = patient.channel::<String, String, _, _>(here, Framing::lines(), Text);
+        let ours =
+            patient.channel::<String, String>(Connection::from_io(here, Framing::lines()), Text);
         match deadline(ours).await.unwrap_err() {
             Error::TimedOut { after } => assert_eq!(after, limit),
             other => panic!("{other:?}"),
@@ -266,44 +271,65 @@ async fn a_name_that_cannot_be_sent_is_refused_here() {
     for name in ["", "two words", "zwölf", &"x".repeat(65)] {
         let (here, _there) = UnixStream::pair().unwrap();
         let ours = Handshake::new(name);
-        let ours = ours.channel::<String, String, _, _>(here, Framing::length(), Text);
+        let ours =
+            ours.channel::<String, String>(Connection::from_io(here, Framing::length()), Text);
         assert!(matches!(ours.await.unwrap_err(), Error::BadName(_)));
     }
 }
 
-/// A transport of messages that holds nothing: a send ends when the other side has received.
+/// Both directions over channels that hold nothing: a send ends when the other side has received.
+fn one_way() -> (
+    impl Sink<Bytes, Error = std::io::Error> + Send + Unpin,
+    impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+) {
+    let (tx, mut rx) = mpsc::channel::<Bytes>(1);
+    let sink = PollSender::new(tx).sink_map_err(std::io::Error::other);
+    let stream = stream::poll_fn(move |cx| rx.poll_recv(cx).map(|frame| frame.map(Ok)));
+    (sink, stream)
+}
+
 #[tokio::test]
 async fn message_transports_without_any_room_do_it_too_and_keep_the_limit() {
-    let one_way = || {
-        let (tx, mut rx) = mpsc::channel::<Bytes>(1);
-        let sink = PollSender::new(tx).sink_map_err(std::io::Error::other);
-        let stream = stream::poll_fn(move |cx| rx.poll_recv(cx).map(|frame| frame.map(Ok)));
-        (sink, stream)
-    };
     let ((to_there, from_here), (to_here, from_there)) = (one_way(), one_way());
     let (a, b) = (chat(), chat());
     let (a, b) = tokio::join!(
-        a.frames(to_there, from_there, "raw", 10),
-        b.frames(to_here, from_here, "raw", 20),
+        a.channel::<Bytes, Bytes>(Connection::from_frames(to_there, from_there, 10), Raw),
+        b.channel::<Bytes, Bytes>(Connection::from_frames(to_here, from_here, 20), Raw),
     );
-    let ((mut a, _), (b, mut from_a)) = (a.unwrap(), b.unwrap());
-    assert_eq!(
-        (a.max_frame(), b.max_frame(), from_a.max_frame()),
-        (10, 10, 10)
-    );
-    let refused = a.send(Bytes::from(vec![0; 11])).await.unwrap_err();
-    assert!(FrameError::of(&refused).is_some());
+    let (mut a, mut b) = (a.unwrap(), b.unwrap());
+    for end in [&mut a, &mut b] {
+        let refused = end.send(Bytes::from(vec![0; 11])).await.unwrap_err();
+        assert!(matches!(&refused, aqueduct::Error::Io(e) if FrameError::of(e).is_some()));
+    }
     a.send(Bytes::from("hi")).await.unwrap();
-    assert_eq!(from_a.next().await.unwrap().unwrap(), "hi");
-    // A peer that does not keep to it.
-    let mut broken = a.into_inner();
-    broken.send(Bytes::from(vec![0; 11])).await.unwrap();
-    let error = from_a.next().await.unwrap().unwrap_err();
-    assert_eq!(
-        FrameError::of(&error),
-        Some(&FrameError::TooLarge { len: 11, max: 10 })
-    );
-    assert!(from_a.next().await.is_none());
+    assert_eq!(b.recv().await.unwrap().unwrap(), "hi");
+}
+
+/// A peer that does not keep to the largest frame that was agreed.
+#[tokio::test]
+async fn a_larger_frame_than_agreed_is_an_error_and_the_end() {
+    let ((mut to_us, from_peer), (to_peer, mut from_us)) = (one_way(), one_way());
+    let peer = async {
+        to_us.send("aqueduct/1 raw 10 chat/2".into()).await.unwrap();
+        to_us.send("aqueduct/1 ok".into()).await.unwrap();
+        for _ in 0..2 {
+            from_us.next().await.unwrap().unwrap();
+        }
+        to_us.send(Bytes::from(vec![0; 11])).await.unwrap();
+    };
+    let chat = chat();
+    let ours = async {
+        let channel =
+            chat.channel::<Bytes, Bytes>(Connection::from_frames(to_peer, from_peer, 20), Raw);
+        let mut channel = channel.await.unwrap();
+        let Some(Err(aqueduct::Error::Io(error))) = channel.recv().await else {
+            panic!("it was taken");
+        };
+        let expected = FrameError::TooLarge { len: 11, max: 10 };
+        assert_eq!(FrameError::of(&error), Some(&expected));
+        assert!(channel.recv().await.is_none());
+    };
+    deadline(async { tokio::join!(peer, ours) }).await;
 }
 
 #[tokio::test]
@@ -311,18 +337,14 @@ async fn a_peer_cannot_make_it_read_more_than_a_hello() {
     let (here, there) = UnixStream::pair().unwrap();
     let (read, write) = here.into_split();
     // The waist has a larger limit of its own.
-    let mut frames = FramedRead::new(read, Framing::length());
-    let mut replies = FramedWrite::new(write, Framing::length());
+    let frames = FramedRead::new(read, Framing::length());
+    let replies = FramedWrite::new(write, Framing::length());
     let mut peer = FramedWrite::new(there, Framing::length());
     peer.send(Bytes::from(vec![b'x'; 100_000])).await.unwrap();
-    let error = chat()
-        .exchange(&mut replies, &mut frames, "text", 10)
-        .await
-        .unwrap_err();
+    let ours = chat();
+    let ours = ours.channel::<String, String>(Connection::from_frames(replies, frames, 10), Text);
+    let error = ours.await.unwrap_err();
     assert!(matches!(error, Error::NotSpoken { .. }), "{error:?}");
-    let none = sink::drain::<Bytes>().sink_map_err(std::io::Error::other);
-    let error = chat().frames(none, stream::empty(), "text", 10).await.err();
-    assert!(matches!(error, Some(Error::Closed)));
 }
 
 /// Two pipes, one for each direction.
@@ -339,8 +361,8 @@ async fn a_channel_over_ends_of_ones_own_has_the_codec_and_the_largest_frame_agr
     let ((to_there, from_here), (to_here, from_there)) = (ends(), ends());
     let (one, two) = (chat(), chat());
     let (a, b) = tokio::join!(
-        one.channel_over(to_there, from_there, 50, Text),
-        two.channel_over(to_here, from_here, 5000, Text),
+        one.channel(Connection::from_frames(to_there, from_there, 50), Text),
+        two.channel(Connection::from_frames(to_here, from_here, 5000), Text),
     );
     let (mut a, mut b): (Texts, Texts) = (a.unwrap(), b.unwrap());
     let fits = "x".repeat(50);
@@ -354,21 +376,13 @@ async fn a_channel_over_ends_of_ones_own_has_the_codec_and_the_largest_frame_agr
 
     let ((to_there, from_here), (to_here, from_there)) = (ends(), ends());
     let (a, b): (Result<Texts, _>, Result<Texts, _>) = tokio::join!(
-        one.channel_over(to_there, from_there, 50, Text),
-        two.channel_over(to_here, from_here, 50, Json),
+        one.channel(Connection::from_frames(to_there, from_there, 50), Text),
+        two.channel(Connection::from_frames(to_here, from_here, 50), Json),
     );
     let a = a.unwrap_err();
     let b = b.unwrap_err();
     assert_eq!(mismatch(&a), (What::Codec, "text", "json"));
     assert_eq!(mismatch(&b), (What::Codec, "json", "text"));
-}
-
-#[test]
-fn a_hello_is_printed_as_it_is_sent() {
-    for hello in ["aqueduct/1 text 1048576 chat/2", "aqueduct/7"] {
-        let parsed = Hello::parse(hello.as_bytes()).unwrap();
-        assert_eq!(parsed.to_string(), hello);
-    }
 }
 
 #[test]

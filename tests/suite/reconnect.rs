@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use aqueduct::codec::Text;
+use aqueduct::connect::Connection;
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::handshake::{self, Handshake};
 use aqueduct::reconnect::{Error, Event, Options};
@@ -55,7 +56,8 @@ fn serve_here(path: &Path) -> (CancellationToken, tokio::task::JoinHandle<servic
         let mut options = service::Options::new();
         options.grace(Duration::from_millis(100));
         let served = options.serve(connections, token, |conn, cx| async move {
-            let channel: Channel<String, String> = cx.channel(conn, Framing::length(), Text);
+            let channel: Channel<String, String> =
+                cx.channel(Connection::from_io(conn, Framing::length()), Text);
             service::respond(channel, &cx, |request| async { request }).await
         });
         served.await.unwrap()
@@ -216,7 +218,7 @@ async fn a_handshake_that_does_not_match_ends_it_with_that_error() {
     let server = tokio::spawn(async move {
         let (conn, _) = listener.accept().await.unwrap();
         let new = Handshake::new("chat/2");
-        new.framed(conn, Framing::length(), "text")
+        new.exchange(Connection::from_io(conn, Framing::length()), "text")
             .await
             .map(drop)
             .unwrap_err()
@@ -226,7 +228,9 @@ async fn a_handshake_that_does_not_match_ends_it_with_that_error() {
         async move {
             let conn = UnixStream::connect(path).await?;
             let old = Handshake::new("chat/1");
-            Ok(old.framed(conn, Framing::length(), "text").await?)
+            let connection = Connection::from_io(conn, Framing::length());
+            let agreed = old.exchange(connection, "text").await?;
+            Ok(agreed.into_frames())
         }
     });
     let error = deadline(client.next()).await.unwrap().unwrap_err();

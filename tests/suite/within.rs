@@ -5,8 +5,7 @@ use std::time::Duration;
 use aqueduct::Polled;
 use aqueduct::codec::Text;
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
-use aqueduct::handshake::{LimitedSink, LimitedStream};
-use aqueduct::service::{CancellationToken, Context, TimedSink, TimedStream, Timeouts, serve};
+use aqueduct::service::{CancellationToken, Context, serve};
 use aqueduct::{Channel, Receiver, pipe, stdio};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, FusedStream};
@@ -16,8 +15,6 @@ use tokio::net::UnixStream;
 use tokio_util::codec::LinesCodec;
 
 use crate::support::deadline;
-
-const LIMIT: Duration = Duration::from_secs(3600);
 
 /// A protocol that changes inside a connection: lines, and behind them what is no line.
 #[tokio::test]
@@ -92,65 +89,6 @@ where
     item.expect("it is whole")
 }
 
-#[tokio::test]
-async fn a_stream_with_limits_is_the_stream_and_tells_that_it_has_ended() {
-    let mut timed = TimedStream::messages(items(), Timeouts::new().idle(LIMIT));
-    assert_eq!(timed.get_ref().size_hint(), (3, Some(3)));
-    assert_eq!(next(timed.get_mut()).await, "one");
-    assert_eq!(next(&mut timed).await, "two");
-    assert!(!timed.is_terminated());
-    assert_eq!(next(&mut timed.into_inner()).await, "three");
-
-    let mut timed = TimedStream::messages(items(), Timeouts::none());
-    for expected in ["one", "two", "three"] {
-        // An error may come in place of each.
-        assert_eq!(timed.size_hint(), (0, None));
-        assert_eq!(next(&mut timed).await, expected);
-    }
-    assert!(timed.next().await.is_none());
-    assert!(timed.is_terminated());
-    assert_eq!(timed.size_hint(), (0, Some(0)));
-
-    let mut limited = LimitedStream::new(items(), 3);
-    assert_eq!(next(&mut limited).await, "one");
-    assert!(!limited.is_terminated());
-    assert_eq!(next(&mut limited).await, "two");
-    let error = limited.next().await.expect("no end");
-    error.expect_err("it is too long");
-    assert!(limited.is_terminated());
-    let limited = LimitedStream::new(items(), 3);
-    assert_eq!(next(&mut limited.into_inner()).await, "one");
-}
-
-#[tokio::test]
-async fn a_sink_with_limits_is_the_sink() {
-    let (sender, mut receiver) = pipe::pipe().expect("a pipe");
-    let frames = FramedWrite::new(sender, Framing::lines());
-    let mut limited = LimitedSink::new(TimedSink::new(frames, Timeouts::new()), 3);
-    limited.send("one".into()).await.expect("there is room");
-    limited
-        .send("long".into())
-        .await
-        .expect_err("it is too long");
-    let mut timed = limited.into_inner();
-    timed.send("long".into()).await.expect("there is no limit");
-    assert_eq!(timed.get_ref().unsent(), 0);
-    timed
-        .get_mut()
-        .send("two".into())
-        .await
-        .expect("there is room");
-    let mut limited = LimitedSink::new(timed.into_inner(), 3);
-    limited.feed("end".into()).await.expect("there is room");
-    limited.close().await.expect("there is room");
-    drop(limited);
-    let mut all = String::new();
-    deadline(receiver.read_to_string(&mut all))
-        .await
-        .expect("read");
-    assert_eq!(all, "one\nlong\ntwo\nend\n");
-}
-
 /// The context of a service, which goes on until it is dropped.
 async fn context() -> (Context, tokio::task::JoinHandle<()>) {
     let (give, mut given) = tokio::sync::mpsc::channel(1);
@@ -166,23 +104,6 @@ async fn context() -> (Context, tokio::task::JoinHandle<()>) {
         let _ = serve(one, CancellationToken::new(), handler).await;
     });
     (given.recv().await.expect("it comes"), service)
-}
-
-#[tokio::test]
-async fn a_stream_that_ends_at_shutdown_is_the_stream() {
-    let (context, service) = context().await;
-    let mut until = context.until_shutdown(items());
-    assert_eq!(until.size_hint(), (0, Some(3)));
-    assert_eq!(next(until.get_mut()).await, "one");
-    assert_eq!(until.get_ref().size_hint(), (2, Some(2)));
-    assert_eq!(next(&mut until).await, "two");
-    assert!(!until.is_terminated());
-    assert_eq!(next(&mut until.into_inner()).await, "three");
-    let mut until = context.until_shutdown(stream::empty::<std::io::Result<Bytes>>());
-    assert!(until.next().await.is_none());
-    assert!(until.is_terminated());
-    assert_eq!(until.size_hint(), (0, Some(0)));
-    service.abort();
 }
 
 #[tokio::test]
@@ -222,13 +143,8 @@ async fn what_is_printed_of_an_end_has_no_message_in_it() {
     printed.push(("FramedRead", format!("{lines:?}")));
     let (context, service) = context().await;
     printed.push(("Context", format!("{context:?}")));
-    let timed = context.frames(lines);
-    printed.push(("TimedStream", format!("{timed:?}")));
-    printed.push((
-        "UntilShutdown",
-        format!("{:?}", context.until_shutdown(timed)),
-    ));
-    printed.push(("TimedSink", format!("{:?}", context.sink(sink))));
+    let until = context.until_shutdown(lines);
+    printed.push(("UntilShutdown", format!("{until:?}")));
     let (channel, _other) = Channel::<String, String>::pair(Text);
     printed.push(("Receiver", format!("{channel:?}")));
     printed.push((

@@ -48,8 +48,8 @@
 //! # Examples
 //!
 //! ```
-//! use aqueduct::Channel;
 //! use aqueduct::codec::Text;
+//! use aqueduct::connect::Connection;
 //! use aqueduct::frame::Framing;
 //! use aqueduct::handshake::{Error, Handshake};
 //! use tokio::net::UnixStream;
@@ -59,9 +59,13 @@
 //! let (here, there) = UnixStream::pair()?;
 //! let old = Handshake::new("chat/1");
 //! let new = Handshake::new("chat/2");
+//! let (here, there) = (
+//!     Connection::from_io(here, Framing::length()),
+//!     Connection::from_io(there, Framing::length()),
+//! );
 //! let (ours, theirs) = tokio::join!(
-//!     old.channel::<String, String, _, _>(here, Framing::length(), Text),
-//!     new.channel::<String, String, _, _>(there, Framing::length(), Text),
+//!     old.channel::<String, String>(here, Text),
+//!     new.channel::<String, String>(there, Text),
 //! );
 //! for error in [ours.unwrap_err(), theirs.unwrap_err()] {
 //!     println!("{error}"); // the messages do not match: here "chat/1", there "chat/2"

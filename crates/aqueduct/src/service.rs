@@ -9,12 +9,12 @@
 //!
 //! | what | default | what happens beyond |
 //! |---|---|---|
-//! | connections at once | [`DEFAULT_MAX_CONNECTIONS`] | no more are accepted; they wait in the kernel's backlog |
-//! | until the first message begins | [`DEFAULT_FIRST`] | [`TimedOut`] |
-//! | for a message that has begun | [`DEFAULT_MESSAGE`] | [`TimedOut`] |
-//! | between two messages | [`DEFAULT_IDLE`] | [`TimedOut`] |
-//! | for the peer to take what is sent | [`DEFAULT_SEND`] | [`TimedOut`] |
-//! | for handlers at shutdown | [`DEFAULT_GRACE`] | they are aborted |
+//! | connections at once | 512: [`max_connections`] | no more are accepted; they wait in the kernel's backlog |
+//! | until the first message begins | 10 s: [`first_timeout`](Options::first_timeout) | [`TimedOut`] |
+//! | for a message that has begun | 30 s: [`message_timeout`](Options::message_timeout) | [`TimedOut`] |
+//! | between two messages | 5 min: [`idle_timeout`](Options::idle_timeout) | [`TimedOut`] |
+//! | for the peer to take what is sent | 30 s: [`send_timeout`](Options::send_timeout) | [`TimedOut`] |
+//! | for handlers at shutdown | 10 s: [`grace`](Options::grace) | they are aborted |
 //!
 //! Exactly one of the three receiving limits counts at any time, and only while the handler waits
 //! for the peer: a handler that takes long costs the peer nothing. A peer that sends nothing meets
@@ -72,14 +72,11 @@ use std::io;
 use futures_core::Stream;
 
 pub use self::context::Context;
-pub use self::options::{ABORT_WAIT, DEFAULT_GRACE, DEFAULT_MAX_CONNECTIONS, Options};
-pub use self::respond::{DEFAULT_LINGER, respond};
+pub use self::options::Options;
+pub use self::respond::{respond, respond_or};
 pub use self::signal::shutdown_on_signal;
 pub use self::stats::{Error, Stats};
-pub use self::timed::{TimedSink, TimedStream};
-pub use self::timeouts::{
-    DEFAULT_FIRST, DEFAULT_IDLE, DEFAULT_MESSAGE, DEFAULT_SEND, Limit, TimedOut, Timeouts,
-};
+pub use self::timeouts::{Limit, TimedOut};
 pub use self::until::UntilShutdown;
 pub use tokio_util::sync::CancellationToken;
 
@@ -104,19 +101,20 @@ use crate::codec::BoxError;
 /// ```
 /// use aqueduct::codec::Text;
 /// use aqueduct::frame::Framing;
-/// use aqueduct::serve::{self, CancellationToken};
-/// use aqueduct::Channel;
+/// use aqueduct::connect::Connection;
+/// use aqueduct::service::{self, CancellationToken};
 /// # use futures_util::stream;
 /// # use tokio::net::UnixStream;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let (client, server) = UnixStream::pair()?;
+/// # let server = Connection::from_io(server, Framing::lines());
 /// # let listener = stream::iter([Ok(server)]);
 /// let shutdown = CancellationToken::new();
-/// let served = aqueduct::serve(listener, shutdown, |socket, cx| async move {
-///     let channel: Channel<String, String> = cx.channel(socket, Framing::lines(), Text);
-///     serve::respond(channel, &cx, |request| async move { request.to_uppercase() }).await
+/// let served = aqueduct::serve(listener, shutdown, |connection, cx| async move {
+///     let channel = cx.channel::<String, String>(connection, Text);
+///     service::respond(channel, &cx, |request| async move { request.to_uppercase() }).await
 /// });
 /// # let asking = async {
 /// #     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use aqueduct::codec::Text;
+use aqueduct::connect::Connection;
 use aqueduct::connect::{MessageReceiver, MessageSender, Options};
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::handshake::{Error, Handshake};
@@ -30,7 +31,9 @@ type Shaking = Pin<Box<dyn Future<Output = Result<Texts, Error>>>>;
 fn shake(stream: UnixStream) -> Shaking {
     Box::pin(async {
         let handshake = Handshake::new("chat/2");
-        handshake.channel(stream, Framing::length(), Text).await
+        handshake
+            .channel(Connection::from_io(stream, Framing::length()), Text)
+            .await
     })
 }
 
@@ -128,7 +131,8 @@ async fn a_service() {
                 let at_work = Arc::clone(&at_work);
                 async move {
                     let _at_work = at_work;
-                    let channel: Texts = cx.channel(stream, Framing::length(), Text);
+                    let channel: Texts =
+                        cx.channel(Connection::from_io(stream, Framing::length()), Text);
                     service::respond(channel, &cx, async |request| request).await
                 }
             };
@@ -205,7 +209,8 @@ async fn a_conversation() {
         },
         async |conversation: &mut Option<(UnixStream, Context)>| {
             let (stream, context) = conversation.take().expect("it is there");
-            let channel: Texts = context.channel(stream, Framing::length(), Text);
+            let channel: Texts =
+                context.channel(Connection::from_io(stream, Framing::length()), Text);
             let answer = async |request| {
                 yield_now().await;
                 request

@@ -7,10 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct::frame::{FramedRead, Framing};
+use aqueduct::codec::Raw;
+use aqueduct::connect::Connection;
+use aqueduct::frame::Framing;
 use aqueduct::service::{CancellationToken, Context, Error, Options, Stats};
 use aqueduct::unix;
 use aqueduct_conformance::every_point;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
@@ -40,10 +43,11 @@ fn serve(listener: unix::Listener, stop: CancellationToken, at_work: Arc<()>) ->
             if cx.id() == 1 {
                 return std::future::pending().await;
             }
-            let frames = cx.frames(FramedRead::new(stream, Framing::length()));
-            let mut frames = cx.until_shutdown(frames);
-            while frames.next().await.transpose()?.is_some() {}
-            std::io::Result::Ok(())
+            let connection = Connection::from_io(stream, Framing::length());
+            let channel = cx.channel::<Bytes, Bytes>(connection, Raw);
+            let mut requests = cx.until_shutdown(channel);
+            while requests.next().await.transpose()?.is_some() {}
+            Ok::<_, aqueduct::Error>(())
         }
     };
     Box::pin(async move {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aqueduct::codec::{Raw, Text};
 use aqueduct::connect::{Connection, Message, Options};
 use aqueduct::frame::Framing;
-use aqueduct::service::{self, CancellationToken, Limit, TimedOut, Timeouts};
+use aqueduct::service::{self, CancellationToken, Limit, TimedOut};
 use aqueduct::{Channel, Endpoint, mq};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -65,7 +65,7 @@ impl Pair {
 async fn serve(pair: &Pair, stop: CancellationToken) -> u64 {
     let clients = Options::new().accept_pairs(pair.requests.clone(), pair.replies.clone());
     let shout = |client: Connection, cx: service::Context| async move {
-        let client = client.channel_within::<String, String>(&cx, Text);
+        let client = cx.channel::<String, String>(client, Text);
         service::respond(client, &cx, |text| async move { text.to_uppercase() }).await
     };
     let stats = aqueduct::serve(clients, stop, shout).await.expect("served");
@@ -208,31 +208,31 @@ async fn the_next_client_waits_until_the_one_before_has_gone() {
 #[tokio::test]
 async fn a_client_that_does_not_finish_its_message_meets_the_limit_for_that() {
     let pair = Pair::new(["fifo", "fifo"]);
-    let timeouts = Timeouts::none().message(Duration::from_millis(50));
+    let mut service = service::Options::new();
+    service
+        .first_timeout(None)
+        .message_timeout(Duration::from_millis(50))
+        .idle_timeout(None);
     let stop = CancellationToken::new();
     let (told, mut seen) = tokio::sync::mpsc::unbounded_channel();
     let clients =
         options(Framing::lines()).accept_pairs(pair.requests.clone(), pair.replies.clone());
-    let serving = service::Options::new().timeouts(timeouts).serve(
-        clients,
-        stop.clone(),
-        move |client, cx| {
-            let told = told.clone();
-            async move {
-                let mut client = client.channel_within::<Bytes, Bytes>(&cx, Raw);
-                while let Some(request) = client.recv().await {
-                    if let Err(error) = &request
-                        && let aqueduct::Error::Io(error) = error
-                    {
-                        let limit = TimedOut::of(error).map(|it| it.limit);
-                        told.send(limit).expect("somebody waits");
-                    }
-                    client.send(request?).await?;
+    let serving = service.serve(clients, stop.clone(), move |client, cx| {
+        let told = told.clone();
+        async move {
+            let mut client = cx.channel::<Bytes, Bytes>(client, Raw);
+            while let Some(request) = client.recv().await {
+                if let Err(error) = &request
+                    && let aqueduct::Error::Io(error) = error
+                {
+                    let limit = TimedOut::of(error).map(|it| it.limit);
+                    told.send(limit).expect("somebody waits");
                 }
-                Ok::<_, aqueduct::Error>(())
+                client.send(request?).await?;
             }
-        },
-    );
+            Ok::<_, aqueduct::Error>(())
+        }
+    });
     let client = async {
         let raw = options(Framing::raw())
             .connect_pair(&pair.requests, &pair.replies)

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use aqueduct::service::{ABORT_WAIT, CancellationToken, Options};
+use aqueduct::service::{CancellationToken, Options};
 use futures_util::stream;
 
 use crate::support::{Log, deadline};
@@ -36,6 +36,5 @@ async fn a_handler_that_blocks_its_thread_does_not_keep_the_service_from_ending(
     assert_eq!((stats.accepted, stats.finished), (1, 0));
     log.until("handlers block their threads and cannot be aborted")
         .await;
-    assert!(ABORT_WAIT > Duration::ZERO);
     drop(release);
 }

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use aqueduct::connect::Connection;
 use aqueduct::frame::{DEFAULT_MAX_FRAME, FramedRead, FramedWrite, Framing};
-use aqueduct::service::{CancellationToken, Options, Timeouts};
+use aqueduct::service::{CancellationToken, Options};
 use aqueduct::{Channel, codec::Raw, service};
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -105,10 +106,11 @@ fn server() {
         let mut options = Options::new();
         options
             .max_connections(CLIENTS)
-            .timeouts(Timeouts::new().first(Duration::from_secs(20)));
+            .first_timeout(Duration::from_secs(20));
         let service = options.serve(listener, shutdown.clone(), |conn, cx| async move {
             let framing = Framing::length().max_frame(MAX_FRAME);
-            let channel: Channel<Bytes, Bytes> = cx.channel(conn, framing, Raw);
+            let channel: Channel<Bytes, Bytes> =
+                cx.channel(Connection::from_io(conn, framing), Raw);
             service::respond(channel, &cx, |request| async { request }).await
         });
         let service = tokio::spawn(service);

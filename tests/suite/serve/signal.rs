@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::Stdio;
 
 use aqueduct::codec::Text;
+use aqueduct::connect::Connection;
 use aqueduct::frame::Framing;
 use aqueduct::service::{respond, serve, shutdown_on_signal};
 use aqueduct::tcp;
@@ -53,7 +54,8 @@ fn role_service() {
         let stop = shutdown_on_signal().expect("in a runtime");
         println!("listening on {}", listener.local_addr().expect("bound"));
         let served = serve(listener, stop, |socket, cx| async move {
-            let channel = cx.channel::<String, String, _, _>(socket, Framing::lines(), Text);
+            let channel =
+                cx.channel::<String, String>(Connection::from_io(socket, Framing::lines()), Text);
             respond(channel, &cx, async |request: String| {
                 println!("asked");
                 cx.shutdown().await;

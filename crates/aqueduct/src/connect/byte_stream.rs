@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::half::{BoxHalf, Half, Rest, Shared};
@@ -72,6 +73,15 @@ impl ByteStream {
         }
     }
 
+    /// One of which `read` has been read already.
+    pub(crate) fn behind(read: BytesMut, reader: BoxHalf, writer: ByteWriter) -> Self {
+        let reader: BoxHalf = match read.is_empty() {
+            true => reader,
+            false => Box::new(Behind { read, reader }),
+        };
+        Self { reader, writer }
+    }
+
     /// In latency mode, if the limit says so.
     pub(crate) fn polled(mut self, limit: Duration) -> Self {
         if !limit.is_zero() {
@@ -129,6 +139,37 @@ impl AsyncWrite for ByteStream {
 impl Debug for ByteStream {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.debug_struct("ByteStream").finish_non_exhaustive()
+    }
+}
+
+/// Reads what has been read already, and then goes on.
+struct Behind {
+    read: BytesMut,
+    reader: BoxHalf,
+}
+
+impl AsyncRead for Behind {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.reader).poll_read(cx, buf);
+        }
+        let n = self.read.len().min(buf.remaining());
+        buf.put_slice(&self.read.split_to(n));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Half for Behind {
+    fn stop(&mut self) -> Rest {
+        self.reader.stop()
+    }
+
+    fn undelivered(&self) -> io::Result<usize> {
+        self.reader.undelivered()
     }
 }
 

@@ -104,6 +104,24 @@ impl Connection {
         }
     }
 
+    pub(crate) fn framing(&self) -> &Framing {
+        &self.framing
+    }
+
+    /// Takes the bytes out, if it is of bytes; they are to be [put back](Self::put_bytes).
+    pub(crate) fn take_bytes(&mut self) -> Option<ByteStream> {
+        let Body::Bytes(bytes) = &mut self.body else {
+            return None;
+        };
+        let none = ByteStream::join(tokio::io::empty(), tokio::io::sink());
+        Some(std::mem::replace(bytes.get_mut(), none))
+    }
+
+    pub(crate) fn put_bytes(&mut self, bytes: ByteStream, max_frame: usize) {
+        self.body = Body::Bytes(SyncWrapper::new(bytes));
+        self.framing = self.framing.clone().max_frame(max_frame);
+    }
+
     /// What its mechanism has attached.
     pub(crate) fn attached(&mut self) -> &mut Attached {
         &mut self.attached

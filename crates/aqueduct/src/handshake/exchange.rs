@@ -6,15 +6,15 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use futures_util::future::{join, try_join};
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::hello::{Hello, MAX_HELLO, ParseError, Verdict};
 use super::limited::{LimitedSink, LimitedStream};
 use super::{Error, What};
-use crate::channel::{Channel, Receiver, Sender};
-use crate::codec::{Codec, Format};
-use crate::frame::{FrameError, FramedRead, FramedWrite, Framing};
+use crate::channel::Channel;
+use crate::codec::Codec;
+use crate::connect::{ByteStream, Connection};
+use crate::frame::{FrameError, FramedRead, FramedWrite};
 
 /// How long the other side may take for the whole handshake, unless said otherwise: 5 s.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,13 +46,11 @@ impl Handshake {
         self
     }
 
-    /// Makes a typed channel of a two-way byte stream whose peer does the same.
-    ///
-    /// The largest frame offered is that of `framing`.
+    /// Makes a typed channel of a connection whose peer does the same.
     ///
     /// # Errors
     ///
-    /// See [`exchange`](Self::exchange). The connection is closed.
+    /// See [`exchange`](Self::exchange).
     ///
     /// # Cancel safety
     ///
@@ -61,50 +59,47 @@ impl Handshake {
     /// # Examples
     ///
     /// See [the module](super).
-    pub async fn channel<Out, In, I, C>(
+    pub async fn channel<Out, In>(
         &self,
-        io: I,
-        framing: Framing,
-        codec: C,
-    ) -> Result<Channel<Out, In>, Error>
-    where
-        I: AsyncRead + AsyncWrite + Send + 'static,
-        C: Codec<Out> + Codec<In> + Clone + 'static,
-    {
-        let (sink, stream) = self.framed(io, framing, Format::name(&codec)).await?;
-        Ok(Channel::new(
-            Sender::new(sink, codec.clone()),
-            Receiver::new(stream, codec),
-        ))
+        connection: Connection,
+        codec: impl Codec<Out> + Codec<In> + Clone + 'static,
+    ) -> Result<Channel<Out, In>, Error> {
+        let connection = self.exchange(connection, codec.name()).await?;
+        Ok(connection.channel(codec))
     }
 
-    /// Frames a two-way byte stream whose peer does the same.
-    ///
-    /// The largest frame offered is that of `framing`, and the agreed one becomes that of the two
-    /// ends. During the handshake it is [`MAX_HELLO`].
+    /// Exchanges hellos over `connection`, for a codec of this name, and gives it back with the largest
+    /// message that was agreed: the smaller of the two sides' own. During the handshake that is 256 bytes.
     ///
     /// # Errors
     ///
-    /// See [`exchange`](Self::exchange). The connection is closed.
+    /// [`Error::Mismatch`], which the other side gets too; [`Error::NotSpoken`] for garbage or
+    /// another framing; [`Error::Closed`]; [`Error::TimedOut`] for silence; [`Error::BadName`];
+    /// [`Error::Io`]. The connection is closed.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
-    pub(crate) async fn framed<I>(
+    pub async fn exchange(
         &self,
-        io: I,
-        framing: Framing,
+        mut connection: Connection,
         codec: &str,
-    ) -> Result<(FramedWrite<WriteHalf<I>>, FramedRead<ReadHalf<I>>), Error>
-    where
-        I: AsyncRead + AsyncWrite,
-    {
-        let offered = framing.get_max_frame();
-        let opening = framing.max_frame(MAX_HELLO);
-        let (read, write) = tokio::io::split(io);
-        let mut sink = FramedWrite::new(write, opening.clone());
-        let mut stream = FramedRead::new(read, opening);
-        let agreed = self.exchange(&mut sink, &mut stream, codec, offered).await;
+    ) -> Result<Connection, Error> {
+        let offered = connection.max_message();
+        let Some(bytes) = connection.take_bytes() else {
+            let (mut sink, mut stream) = connection.into_frames();
+            let agreed = self.agree(&mut sink, &mut stream, codec, offered).await?;
+            let (sink, stream) = (
+                LimitedSink::new(sink, agreed),
+                LimitedStream::new(stream, agreed),
+            );
+            return Ok(Connection::from_frames(sink, stream, agreed));
+        };
+        let opening = connection.framing().clone().max_frame(MAX_HELLO);
+        let ByteStream { reader, writer } = bytes;
+        let mut sink = FramedWrite::new(writer, opening.clone());
+        let mut stream = FramedRead::new(reader, opening);
+        let agreed = self.agree(&mut sink, &mut stream, codec, offered).await;
         let agreed = agreed.map_err(|error| match error {
             Error::NotSpoken { got, source } if got.is_empty() => Error::NotSpoken {
                 got: shown(stream.read_buffer()),
@@ -112,83 +107,14 @@ impl Handshake {
             },
             error => error,
         })?;
-        // The decoder's place in what it has read already stays.
-        *stream.decoder_mut() = stream.decoder().clone().max_frame(agreed);
-        *sink.encoder_mut() = sink.encoder().clone().max_frame(agreed);
-        Ok((sink, stream))
+        let (writer, _) = sink.into_parts();
+        let (reader, read) = stream.into_parts();
+        connection.put_bytes(ByteStream::behind(read, reader, writer), agreed);
+        Ok(connection)
     }
 
-    /// Makes a typed channel of two ends at the waist, of any transport, whose peer does the same.
-    ///
-    /// # Errors
-    ///
-    /// See [`exchange`](Self::exchange).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future drops both ends.
-    pub async fn channel_over<Out, In, S, R, C>(
-        &self,
-        sink: S,
-        stream: R,
-        max_frame: usize,
-        codec: C,
-    ) -> Result<Channel<Out, In>, Error>
-    where
-        S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
-        R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
-        C: Codec<Out> + Codec<In> + Clone + 'static,
-    {
-        let name = Format::name(&codec);
-        let (sink, stream) = self.frames(sink, stream, name, max_frame).await?;
-        Ok(Channel::new(
-            Sender::new(sink, codec.clone()),
-            Receiver::new(stream, codec),
-        ))
-    }
-
-    /// Does the handshake over two ends at the waist, of any transport, and limits them to the
-    /// largest frame that was agreed on.
-    ///
-    /// # Errors
-    ///
-    /// See [`exchange`](Self::exchange).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future drops both ends.
-    async fn frames<S, R>(
-        &self,
-        mut sink: S,
-        mut stream: R,
-        codec: &str,
-        max_frame: usize,
-    ) -> Result<(LimitedSink<S>, LimitedStream<R>), Error>
-    where
-        S: Sink<Bytes, Error = io::Error> + Unpin,
-        R: Stream<Item = io::Result<Bytes>> + Unpin,
-    {
-        let agreed = self
-            .exchange(&mut sink, &mut stream, codec, max_frame)
-            .await?;
-        Ok((
-            LimitedSink::new(sink, agreed),
-            LimitedStream::new(stream, agreed),
-        ))
-    }
-
-    /// Does the handshake and nothing else: the limit that was agreed on is for the caller to keep.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Mismatch`], which the other side gets too; [`Error::NotSpoken`] for garbage or
-    /// another framing; [`Error::Closed`]; [`Error::TimedOut`] for silence; [`Error::BadName`];
-    /// [`Error::Io`]. After any of them the ends are in no defined state: drop them.
-    ///
-    /// # Cancel safety
-    ///
-    /// Not cancel safe: after a dropped future drop both ends.
-    async fn exchange<S, R>(
+    /// The largest frame that both sides take.
+    async fn agree<S, R>(
         &self,
         sink: &mut S,
         stream: &mut R,

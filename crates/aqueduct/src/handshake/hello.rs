@@ -328,6 +328,14 @@ mod tests {
     }
 
     #[test]
+    fn a_hello_is_printed_as_it_is_sent() {
+        for hello in ["aqueduct/1 text 1048576 chat/2", "aqueduct/7"] {
+            let parsed = Hello::parse(hello.as_bytes()).unwrap();
+            assert_eq!(parsed.to_string(), hello);
+        }
+    }
+
+    #[test]
     fn every_fault_has_its_name() {
         let long = [b'x'; MAX_HELLO + 1];
         let name65 = format!("aqueduct/1 json 1 {}", "x".repeat(MAX_NAME + 1));

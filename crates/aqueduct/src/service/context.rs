@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_core::Stream;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use super::{TimedOut, TimedSink, TimedStream, Timeouts, UntilShutdown};
+use super::timed::{TimedSink, TimedStream};
+use super::timeouts::Timeouts;
+use super::{TimedOut, UntilShutdown};
 use crate::channel::Channel;
 use crate::channel::{Error, Receiver, Sender};
 use crate::codec::Codec;
-use crate::connect::{Connection, Frames, MessageReceiver};
-use crate::frame::{FrameDecoder, FramedRead, FramedWrite, Framing};
+use crate::connect::{Connection, Frames};
 
 /// What a handler is told about its connection and its service. Clones are the same context.
 #[derive(Clone)]
@@ -58,11 +58,6 @@ impl Context {
         self.shared.id
     }
 
-    /// The limits that the service was given.
-    pub fn timeouts(&self) -> Timeouts {
-        self.shared.timeouts
-    }
-
     /// Completes when the service shuts down: finish what is in hand.
     ///
     /// # Cancel safety
@@ -75,31 +70,6 @@ impl Context {
     /// Whether the service shuts down.
     pub fn is_shutting_down(&self) -> bool {
         self.shared.stop.is_cancelled()
-    }
-
-    /// Puts the limits of the service on frames from a byte stream.
-    pub fn frames<R, D>(&self, frames: FramedRead<R, D>) -> TimedStream<FramedRead<R, D>>
-    where
-        R: AsyncRead + Unpin,
-        D: FrameDecoder + Unpin,
-    {
-        TimedStream::framed(frames, self.timeouts()).observed_by(self.clone())
-    }
-
-    /// Puts the limits of the service on a stream of whole messages.
-    pub fn messages<S: Stream>(&self, stream: S) -> TimedStream<S> {
-        TimedStream::messages(stream, self.timeouts()).observed_by(self.clone())
-    }
-
-    /// Puts the limits of the service on what comes from an endpoint.
-    pub(crate) fn incoming(&self, incoming: MessageReceiver) -> TimedStream<Frames> {
-        let frames = Frames::new(incoming);
-        TimedStream::with(frames, self.timeouts(), Frames::has_begun).observed_by(self.clone())
-    }
-
-    /// Puts the sending limit of the service on a sink.
-    pub fn sink<S>(&self, sink: S) -> TimedSink<S> {
-        TimedSink::new(sink, self.timeouts()).observed_by(self.clone())
     }
 
     /// Makes `stream` end at shutdown; see [`UntilShutdown`].
@@ -115,22 +85,49 @@ impl Context {
         )
     }
 
-    /// Makes a two-way byte stream a typed channel with the limits of the service.
+    /// A typed channel over `connection` that keeps the limits of the service.
     ///
-    /// It does not end at shutdown by itself: give it to [`respond`](super::respond), or its
-    /// receiving half to [`until_shutdown`](Self::until_shutdown).
-    pub fn channel<Out, In, I, C>(&self, io: I, framing: Framing, codec: C) -> Channel<Out, In>
-    where
-        I: AsyncRead + AsyncWrite + Send + 'static,
-        C: Codec<Out> + Codec<In> + Clone + 'static,
-    {
-        let (read, write) = tokio::io::split(io);
-        let frames = self.frames(FramedRead::new(read, framing.clone()));
-        let sink = self.sink(FramedWrite::new(write, framing));
+    /// It does not end at shutdown by itself: [`respond`](super::respond) sees to that, or
+    /// [`until_shutdown`](Self::until_shutdown) round the channel.
+    ///
+    /// # Examples
+    ///
+    /// A service at any two-way address:
+    ///
+    /// ```no_run
+    /// use aqueduct::Endpoint;
+    /// use aqueduct::codec::Text;
+    /// use aqueduct::connect::Connection;
+    /// use aqueduct::service::{self, CancellationToken, Context};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let address: Endpoint = "unix:/run/app/shout".parse()?;
+    /// let stop = CancellationToken::new();
+    /// aqueduct::serve(address.bind().await?, stop, |connection: Connection, cx: Context| async move {
+    ///     let client = cx.channel::<String, String>(connection, Text);
+    ///     service::respond(client, &cx, |text| async move { text.to_uppercase() }).await
+    /// })
+    /// .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn channel<Out, In>(
+        &self,
+        connection: Connection,
+        codec: impl Codec<Out> + Codec<In> + Clone + 'static,
+    ) -> Channel<Out, In> {
+        let (sender, receiver) = connection.into_split();
         Channel::new(
-            Sender::new(sink, codec.clone()),
-            Receiver::new(frames, codec),
+            Sender::new(self.sink(sender.into_frames()), codec.clone()),
+            Receiver::new(self.stream(Frames::new(receiver), Frames::has_begun), codec),
         )
+    }
+
+    pub(super) fn stream<S>(&self, stream: S, begun: fn(&mut S) -> bool) -> TimedStream<S> {
+        TimedStream::new(stream, self.shared.timeouts, begun).observed_by(self.clone())
+    }
+
+    pub(super) fn sink<S>(&self, sink: S) -> TimedSink<S> {
+        TimedSink::new(sink, self.shared.timeouts).observed_by(self.clone())
     }
 
     /// Ends a conversation so that the peer gets all that was sent: sends what is queued, closes
@@ -177,46 +174,6 @@ impl Context {
             tracing::debug!(limit = ?timed_out.limit, after = ?timed_out.after, "the peer is too slow");
             self.shared.timed_out.store(true, Ordering::Relaxed);
         }
-    }
-}
-
-impl Connection {
-    /// A typed channel with the limits of a service on its peer: what a handler of
-    /// [`serve`](fn@crate::serve) makes of its connection.
-    ///
-    /// It does not end at shutdown by itself; see
-    /// [`Context::channel`](crate::service::Context::channel).
-    ///
-    /// # Examples
-    ///
-    /// A service at any two-way address:
-    ///
-    /// ```no_run
-    /// use aqueduct::Endpoint;
-    /// use aqueduct::codec::Text;
-    /// use aqueduct::connect::Connection;
-    /// use aqueduct::serve::{self, CancellationToken, Context};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let address: Endpoint = "unix:/run/app/shout".parse()?;
-    /// let stop = CancellationToken::new();
-    /// aqueduct::serve(address.bind().await?, stop, |connection: Connection, cx: Context| async move {
-    ///     let client = connection.channel_within::<String, String>(&cx, Text);
-    ///     serve::respond(client, &cx, |text| async move { text.to_uppercase() }).await
-    /// })
-    /// .await?;
-    /// # Ok(()) }
-    /// ```
-    pub fn channel_within<Out, In>(
-        self,
-        context: &Context,
-        codec: impl Codec<Out> + Codec<In> + Clone + 'static,
-    ) -> Channel<Out, In> {
-        let (sender, receiver) = self.into_split();
-        Channel::new(
-            Sender::new(context.sink(sender.into_frames()), codec.clone()),
-            Receiver::new(context.incoming(receiver), codec),
-        )
     }
 }
 

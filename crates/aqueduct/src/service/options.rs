@@ -17,21 +17,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use super::respond::LINGER;
 use super::stats::Counters;
-use super::{Context, DEFAULT_LINGER, Error, Stats, Timeouts};
+use super::timeouts::Timeouts;
+use super::{Context, Error, Stats};
 use crate::codec::BoxError;
 use crate::io::accept::Accepting;
 
-/// How many connections are served at once, unless said otherwise: 512, half of the descriptors a
-/// process usually may have.
-pub const DEFAULT_MAX_CONNECTIONS: usize = 512;
+/// Half of the descriptors that a process usually may have.
+const MAX_CONNECTIONS: usize = 512;
 
-/// How long handlers may take to end at shutdown, unless said otherwise: 10 s.
-pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// How long [`Options::serve`] waits, after the grace period, for aborted handlers to come to an
 /// await point: 1 s.
-pub const ABORT_WAIT: Duration = Duration::from_secs(1);
+const ABORT_WAIT: Duration = Duration::from_secs(1);
 
 /// How to serve.
 ///
@@ -39,12 +39,12 @@ pub const ABORT_WAIT: Duration = Duration::from_secs(1);
 ///
 /// ```
 /// use std::time::Duration;
-/// use aqueduct::serve::{Options, Timeouts};
+/// use aqueduct::service::Options;
 ///
 /// let mut options = Options::new();
 /// options
 ///     .max_connections(100)
-///     .timeouts(Timeouts::new().idle(Duration::from_secs(60)))
+///     .idle_timeout(Duration::from_secs(60))
 ///     .grace(Duration::from_secs(30));
 /// ```
 #[derive(Clone, Debug)]
@@ -55,12 +55,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults: [`DEFAULT_MAX_CONNECTIONS`], [`Timeouts::new`], [`DEFAULT_GRACE`].
+    /// The defaults that [the module](super#limits) lists.
     pub fn new() -> Self {
         Self {
-            max_connections: DEFAULT_MAX_CONNECTIONS,
-            timeouts: Timeouts::new(),
-            grace: DEFAULT_GRACE,
+            max_connections: MAX_CONNECTIONS,
+            timeouts: Timeouts::default(),
+            grace: GRACE,
         }
     }
 
@@ -73,9 +73,31 @@ impl Options {
         self
     }
 
-    /// Sets the limits that each [`Context`] puts on its peer.
-    pub fn timeouts(&mut self, timeouts: Timeouts) -> &mut Self {
-        self.timeouts = timeouts;
+    /// Sets how long a client may take until its first message begins: 10 s by default, `None` for no
+    /// limit.
+    pub fn first_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.timeouts.first = limit.into();
+        self
+    }
+
+    /// Sets how long a client may take for a message that has begun: 30 s by default, `None` for no
+    /// limit.
+    pub fn message_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.timeouts.message = limit.into();
+        self
+    }
+
+    /// Sets how long a client may be silent between two messages: 5 min by default, `None` for no
+    /// limit.
+    pub fn idle_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.timeouts.idle = limit.into();
+        self
+    }
+
+    /// Sets how long a client may take to receive what is sent to it: 30 s by default, `None` for no
+    /// limit.
+    pub fn send_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.timeouts.send = limit.into();
         self
     }
 
@@ -94,7 +116,7 @@ impl Options {
     /// accepted) are waited out with a pause that grows; a listener of this crate has done so
     /// itself already.
     ///
-    /// It returns within the grace period and [`ABORT_WAIT`], also if a handler blocks its thread
+    /// It returns within the grace period and one second, also if a handler blocks its thread
     /// and so cannot be aborted.
     ///
     /// # Errors
@@ -239,7 +261,7 @@ impl Running {
             id,
             self.timeouts,
             // Within the grace period, of which the streams leave a half.
-            DEFAULT_LINGER.min(self.grace / 4),
+            LINGER.min(self.grace / 4),
             self.stop.child_token(),
             self.end_streams.child_token(),
         );

@@ -10,9 +10,9 @@ use tokio::task::coop::consume_budget;
 use super::Context;
 use crate::channel::{Channel, Error};
 
-/// How long [`Context::close`] waits for the peer to close its side: 1 s, or a quarter of the grace
-/// period if that is less.
-pub const DEFAULT_LINGER: Duration = Duration::from_secs(1);
+/// How long [`Context::close`] waits for the peer to close its side, or a quarter of the grace period if
+/// that is less.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// Answers each message of `channel` with what `answer` makes of it, in order, until the peer ends
 /// its side or the service shuts down; then sends what is left and closes.
@@ -27,7 +27,7 @@ pub const DEFAULT_LINGER: Duration = Duration::from_secs(1);
 ///
 /// That of the channel. A message that does not parse ends the conversation too, with
 /// [`Error::Decode`], after the replies to those before it: without a reply to it the peer could no
-/// longer tell which reply belongs to which request.
+/// longer match replies to requests. [`respond_or`] replies to it instead.
 ///
 /// # Cancel safety
 ///
@@ -35,15 +35,77 @@ pub const DEFAULT_LINGER: Duration = Duration::from_secs(1);
 ///
 /// # Examples
 ///
-/// See [`serve()`](super::serve()).
+/// See [`serve`](super::serve).
 pub async fn respond<Out, In, F, A>(
     channel: Channel<Out, In>,
     context: &Context,
-    mut answer: F,
+    answer: F,
 ) -> Result<(), Error>
 where
     F: FnMut(In) -> A,
     A: Future<Output = Out>,
+{
+    respond_or(channel, context, answer, Err).await
+}
+
+/// As [`respond`], with `malformed` for messages that do not parse: what it returns is the reply, and
+/// the conversation goes on; an error ends it.
+///
+/// # Errors
+///
+/// That of the channel, and what `malformed` returns, after the replies to the requests before.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the channel with what was not yet sent.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::codec::Json;
+/// use aqueduct::connect::Connection;
+/// use aqueduct::frame::Framing;
+/// use aqueduct::service::{self, CancellationToken, Context};
+/// use futures_util::stream;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut client, server) = tokio::net::UnixStream::pair()?;
+/// let handler = |connection: Connection, cx: Context| async move {
+///     let client = cx.channel::<String, u32>(connection, Json);
+///     let double = |n| async move { (2 * n).to_string() };
+///     let refuse = |error: aqueduct::Error| Ok(format!("bad request: {error}"));
+///     service::respond_or(client, &cx, double, refuse).await
+/// };
+/// let one = stream::iter([Ok(Connection::from_io(server, Framing::lines()))]);
+/// let served = aqueduct::serve(one, CancellationToken::new(), handler);
+/// let asking = async {
+///     client.write_all(b"21\nnonsense\n4\n").await?;
+///     client.shutdown().await?;
+///     let mut replies = String::new();
+///     client.read_to_string(&mut replies).await?;
+///     std::io::Result::Ok(replies)
+/// };
+/// let (served, replies) = tokio::join!(served, asking);
+/// served?;
+/// let replies = replies?;
+/// let replies: Vec<_> = replies.lines().collect();
+/// assert_eq!((replies[0], replies[2]), ("\"42\"", "\"8\""));
+/// assert!(replies[1].starts_with("\"bad request"));
+/// # Ok(())
+/// # }
+/// ```
+pub async fn respond_or<Out, In, F, A, M>(
+    channel: Channel<Out, In>,
+    context: &Context,
+    mut answer: F,
+    mut malformed: M,
+) -> Result<(), Error>
+where
+    F: FnMut(In) -> A,
+    A: Future<Output = Out>,
+    M: FnMut(Error) -> Result<Out, Error>,
 {
     let (mut sender, receiver) = channel.into_split();
     let mut requests = context.until_shutdown(receiver);
@@ -61,6 +123,16 @@ where
         };
         let request = match request {
             Some(Ok(request)) => request,
+            Some(Err(error @ Error::Decode { .. })) => match malformed(error) {
+                Ok(reply) => {
+                    sender.feed(reply).await?;
+                    continue;
+                }
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            },
             Some(Err(error)) => {
                 result = Err(error);
                 break;

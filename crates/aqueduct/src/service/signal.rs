@@ -4,7 +4,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that the first `SIGINT` (Ctrl-C) or `SIGTERM` cancels: for [`serve()`](super::serve()),
+/// A token that the first `SIGINT` (Ctrl-C) or `SIGTERM` cancels: for [`serve`](super::serve),
 /// which then ends in order.
 ///
 /// From this call on neither signal ends the process by itself, as it would otherwise
@@ -26,14 +26,14 @@ use tokio_util::sync::CancellationToken;
 /// use aqueduct::Endpoint;
 /// use aqueduct::codec::Text;
 /// use aqueduct::connect::Connection;
-/// use aqueduct::serve::{self, Context};
+/// use aqueduct::service::{self, Context};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let address: Endpoint = "unix:/run/app/shout".parse()?;
 /// let stop = serve::shutdown_on_signal()?;
 /// aqueduct::serve(address.bind().await?, stop, |connection: Connection, cx: Context| async move {
 ///     let client = connection.channel_within::<String, String>(&cx, Text);
-///     serve::respond(client, &cx, |text| async move { text.to_uppercase() }).await
+///     service::respond(client, &cx, |text| async move { text.to_uppercase() }).await
 /// })
 /// .await?;
 /// # Ok(()) }

@@ -51,16 +51,6 @@ pub enum Error {
     NoRuntime(#[source] TryCurrentError),
 }
 
-impl Error {
-    /// The errno of the listener.
-    pub fn raw_os_error(&self) -> Option<i32> {
-        match self {
-            Self::Accept { source, .. } => source.raw_os_error(),
-            Self::NoRuntime(_) => None,
-        }
-    }
-}
-
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {

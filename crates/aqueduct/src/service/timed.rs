@@ -5,42 +5,18 @@ use std::task::{Context as Task, Poll, ready};
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
-use tokio::io::AsyncRead;
 
+use super::timeouts::Timeouts;
 use super::timer::Timer;
-use super::{Context, Limit, Timeouts};
-use crate::frame::{FrameDecoder, FramedRead};
+use super::{Context, Limit};
 
-/// A stream of messages whose peer must keep [`Timeouts`].
+/// A stream of messages whose peer must keep the time limits.
 ///
 /// The peer's time runs while this stream is polled and has nothing to give; see
 /// [the module](super#limits). A peer that is too slow gives one error with a
 /// [`TimedOut`](super::TimedOut) inside, naming the limit; then the stream has ended.
-///
-/// [`Context::frames`] and [`Context::messages`] make one for a served connection; `TimedStream`
-/// alone works for clients too.
-///
-/// # Cancel safety
-///
-/// Dropping a future of `next()` loses nothing, and does not stop the peer's time.
-///
-/// # Examples
-///
-/// ```
-/// use aqueduct::frame::{FramedRead, Framing};
-/// use aqueduct::serve::{TimedStream, Timeouts};
-/// use futures_util::StreamExt;
-///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
-/// let frames = FramedRead::new(&b"one\ntwo\n"[..], Framing::lines());
-/// let mut frames = TimedStream::framed(frames, Timeouts::new());
-/// while let Some(frame) = frames.next().await {
-///     println!("{:?}", frame?);
-/// }
-/// # Ok(()) }
-/// ```
 #[must_use = "streams do nothing unless polled"]
-pub struct TimedStream<S> {
+pub(super) struct TimedStream<S> {
     inner: S,
     timeouts: Timeouts,
     timer: Timer,
@@ -51,27 +27,9 @@ pub struct TimedStream<S> {
     context: Option<Context>,
 }
 
-impl<R, D: FrameDecoder> TimedStream<FramedRead<R, D>> {
-    /// Limits a peer that sends bytes.
-    ///
-    /// A message has begun when the read buffer holds part of it. A decoder of your own that takes
-    /// such parts out of the buffer hides that: its messages count as idle time, and so still end.
-    pub fn framed(frames: FramedRead<R, D>, timeouts: Timeouts) -> Self
-    where
-        R: AsyncRead + Unpin,
-        D: FrameDecoder + Unpin,
-    {
-        Self::with(frames, timeouts, |frames| !frames.read_buffer().is_empty())
-    }
-}
-
 impl<S> TimedStream<S> {
-    /// Limits a peer that sends whole messages, of which none is ever only begun.
-    pub fn messages(stream: S, timeouts: Timeouts) -> Self {
-        Self::with(stream, timeouts, |_| false)
-    }
-
-    pub(super) fn with(inner: S, timeouts: Timeouts, begun: fn(&mut S) -> bool) -> Self {
+    /// `begun`: whether a message has begun that is not whole yet.
+    pub(super) fn new(inner: S, timeouts: Timeouts, begun: fn(&mut S) -> bool) -> Self {
         Self {
             inner,
             timeouts,
@@ -87,21 +45,6 @@ impl<S> TimedStream<S> {
     pub(super) fn observed_by(mut self, context: Context) -> Self {
         self.context = Some(context);
         self
-    }
-
-    /// The stream within.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The stream within. Taking items from it passes the limits by.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The stream within, without limits.
-    pub fn into_inner(self) -> S {
-        self.inner
     }
 
     fn waiting_for(&mut self) -> Limit {
@@ -173,19 +116,13 @@ impl<S: fmt::Debug> fmt::Debug for TimedStream<S> {
     }
 }
 
-/// A sink whose peer must take what is sent within [`Timeouts::send`].
+/// A sink whose peer must take what is sent within the limit.
 ///
-/// The time runs from the first poll of `poll_ready`, `poll_flush` or `poll_close` that has to
-/// wait until the first that has not. When it is over the call reports a
-/// [`TimedOut`](super::TimedOut), as does every later one: part of a frame may have been written,
-/// so close the connection.
-///
-/// # Cancel safety
-///
-/// As that of the sink within. A dropped future does not stop the peer's time.
+/// After an error with a [`TimedOut`](super::TimedOut) inside every later call fails the same way: part
+/// of a frame may have been written, so the connection is of no more use.
 #[derive(Debug)]
 #[must_use = "sinks do nothing unless polled"]
-pub struct TimedSink<S> {
+pub(super) struct TimedSink<S> {
     inner: S,
     timeouts: Timeouts,
     timer: Timer,
@@ -196,7 +133,7 @@ pub struct TimedSink<S> {
 
 impl<S> TimedSink<S> {
     /// Limits a peer that receives.
-    pub fn new(sink: S, timeouts: Timeouts) -> Self {
+    pub(super) fn new(sink: S, timeouts: Timeouts) -> Self {
         Self {
             inner: sink,
             timeouts,
@@ -210,21 +147,6 @@ impl<S> TimedSink<S> {
     pub(super) fn observed_by(mut self, context: Context) -> Self {
         self.context = Some(context);
         self
-    }
-
-    /// The sink within.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The sink within. Sending to it passes the limit by.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The sink within, without a limit.
-    pub fn into_inner(self) -> S {
-        self.inner
     }
 
     fn poll_within<E: From<io::Error>>(

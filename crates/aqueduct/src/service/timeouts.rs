@@ -3,51 +3,19 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// How long a peer may take until its first message begins, unless said otherwise: 10 s.
-pub const DEFAULT_FIRST: Duration = Duration::from_secs(10);
-
-/// How long a peer may take for a message that it has begun, unless said otherwise: 30 s.
-pub const DEFAULT_MESSAGE: Duration = Duration::from_secs(30);
-
-/// How long a peer may be silent between two messages, unless said otherwise: 5 minutes.
-pub const DEFAULT_IDLE: Duration = Duration::from_secs(300);
-
-/// How long a peer may take to accept what is sent to it, unless said otherwise: 30 s.
-pub const DEFAULT_SEND: Duration = Duration::from_secs(30);
-
-/// How long a peer may take, each limit on its own; `None` is for ever.
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Duration;
-/// use aqueduct::serve::Timeouts;
-///
-/// // A service whose clients stay for days.
-/// let timeouts = Timeouts::new().idle(None).message(Duration::from_secs(5));
-/// ```
+/// What a peer may take before it is given up; `None` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "it does nothing until given to options or to a stream"]
-pub struct Timeouts {
-    first: Option<Duration>,
-    message: Option<Duration>,
-    idle: Option<Duration>,
-    send: Option<Duration>,
+pub(super) struct Timeouts {
+    pub(super) first: Option<Duration>,
+    pub(super) message: Option<Duration>,
+    pub(super) idle: Option<Duration>,
+    pub(super) send: Option<Duration>,
 }
 
 impl Timeouts {
-    /// The defaults: [`DEFAULT_FIRST`], [`DEFAULT_MESSAGE`], [`DEFAULT_IDLE`], [`DEFAULT_SEND`].
-    pub fn new() -> Self {
-        Self {
-            first: Some(DEFAULT_FIRST),
-            message: Some(DEFAULT_MESSAGE),
-            idle: Some(DEFAULT_IDLE),
-            send: Some(DEFAULT_SEND),
-        }
-    }
-
-    /// No limits: for peers that are trusted.
-    pub fn none() -> Self {
+    /// Without any limit.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
         Self {
             first: None,
             message: None,
@@ -56,33 +24,7 @@ impl Timeouts {
         }
     }
 
-    /// Sets the time until the first message begins (on a message transport: is there).
-    pub fn first(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.first = limit.into();
-        self
-    }
-
-    /// Sets the time from the first byte of a message to its last. Message transports have none.
-    pub fn message(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.message = limit.into();
-        self
-    }
-
-    /// Sets the time from one message to the beginning of the next.
-    pub fn idle(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.idle = limit.into();
-        self
-    }
-
-    /// Sets the time that one wait for the peer to take data may last: of one flush, or of one send
-    /// into a full buffer.
-    pub fn send(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.send = limit.into();
-        self
-    }
-
-    /// The time allowed by one of the limits.
-    pub fn get(&self, limit: Limit) -> Option<Duration> {
+    pub(super) fn get(&self, limit: Limit) -> Option<Duration> {
         match limit {
             Limit::First => self.first,
             Limit::Message => self.message,
@@ -94,11 +36,16 @@ impl Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self::new()
+        Self {
+            first: Some(Duration::from_secs(10)),
+            message: Some(Duration::from_secs(30)),
+            idle: Some(Duration::from_secs(300)),
+            send: Some(Duration::from_secs(30)),
+        }
     }
 }
 
-/// One of the limits of [`Timeouts`].
+/// One of the time limits of a service; see the [module](super#limits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Limit {
@@ -149,7 +96,7 @@ impl TimedOut {
     /// ```
     /// use std::time::Duration;
     /// use aqueduct::frame::{FramedRead, Framing};
-    /// use aqueduct::serve::{Limit, TimedOut, TimedStream, Timeouts};
+    /// use aqueduct::service::{Limit, TimedOut, TimedStream, Timeouts};
     /// use futures_util::StreamExt;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {

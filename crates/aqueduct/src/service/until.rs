@@ -55,16 +55,6 @@ impl<S> UntilShutdown<S> {
         }
     }
 
-    /// The stream within.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The stream within.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
     /// The stream within, which does not end at shutdown.
     pub fn into_inner(self) -> S {
         self.inner

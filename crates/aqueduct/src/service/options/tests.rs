@@ -15,14 +15,14 @@ fn connections(n: u64) -> impl Stream<Item = io::Result<u64>> {
 async fn every_connection_is_counted_once_by_how_it_ended() {
     let shutdown = CancellationToken::new();
     let mut options = Options::new();
-    options.timeouts(Timeouts::new().first(S));
+    options.first_timeout(S);
     let handler = |n, cx: Context| async move {
         match n % 5 {
             0 => Ok(()),
             1 => Err("failed"),
             2 => panic!("a panic on purpose"),
             3 => {
-                let mut silent = cx.messages(stream::pending::<io::Result<()>>());
+                let mut silent = cx.stream(stream::pending::<io::Result<()>>(), |_| false);
                 assert!(silent.next().await.unwrap().is_err());
                 Err("timed out")
             }
@@ -87,7 +87,7 @@ async fn the_deadline_of_the_shutdown_is_kept_and_the_rest_aborted() {
     };
     let (stats, ()) = future::join(serving, end).await;
     assert_eq!(stats.unwrap().aborted, 3);
-    assert_eq!(start.elapsed(), S + DEFAULT_GRACE);
+    assert_eq!(start.elapsed(), S + GRACE);
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,10 +102,10 @@ async fn a_listener_that_breaks_ends_the_service_after_its_handlers_were_told() 
     };
     let error = Options::new().serve(listener, user.clone(), told).await;
     let error = error.unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
-    let Error::Accept { stats, .. } = error else {
+    let Error::Accept { stats, source } = error else {
         panic!("{error}");
     };
+    assert_eq!(source.raw_os_error(), Some(libc::EINVAL));
     assert_eq!((stats.accepted, stats.finished), (2, 2));
     assert!(!user.is_cancelled(), "the token of the user is the user's");
 }

@@ -4,8 +4,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::codec::Text;
+use crate::connect::Connection;
 use crate::frame::Framing;
-use crate::service::Timeouts;
+use crate::service::timeouts::Timeouts;
 
 const S: Duration = Duration::from_secs(1);
 
@@ -24,13 +25,13 @@ fn service() -> Service {
     let context = Context::new(
         1,
         Timeouts::none(),
-        DEFAULT_LINGER,
+        LINGER,
         stop.clone(),
         end_streams.clone(),
     );
     Service {
         peer,
-        channel: context.channel(io, Framing::lines(), Text),
+        channel: context.channel(Connection::from_io(io, Framing::lines()), Text),
         context,
         stop,
         end_streams,
@@ -146,11 +147,7 @@ async fn a_half_sent_request_that_stays_so_is_given_up_when_streams_end() {
     let (result, replies) = tokio::join!(respond(it.channel, &it.context, answer), end);
     result.unwrap();
     assert_eq!(replies, "one\n");
-    assert_eq!(
-        start.elapsed(),
-        S + DEFAULT_LINGER,
-        "and the peer did not close"
-    );
+    assert_eq!(start.elapsed(), S + LINGER, "and the peer did not close");
 }
 
 #[tokio::test(start_paused = true)]

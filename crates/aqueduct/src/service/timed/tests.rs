@@ -7,7 +7,7 @@ use tokio::time::{Instant, advance, sleep};
 
 use super::super::TimedOut;
 use super::*;
-use crate::frame::{FrameError, FramedWrite, Framing};
+use crate::frame::{FrameError, FramedRead, FramedWrite, Framing};
 
 const S: Duration = Duration::from_secs(1);
 
@@ -16,9 +16,17 @@ type Frames = TimedStream<FramedRead<DuplexStream>>;
 /// A peer and its frames, limited to 10 s, 20 s and 30 s.
 fn pair() -> (DuplexStream, Frames) {
     let (peer, io) = duplex(1 << 16);
-    let timeouts = Timeouts::new().first(10 * S).message(20 * S).idle(30 * S);
+    let timeouts = Timeouts {
+        first: Some(10 * S),
+        message: Some(20 * S),
+        idle: Some(30 * S),
+        ..Timeouts::default()
+    };
     let frames = FramedRead::new(io, Framing::lines().max_frame(1000));
-    (peer, TimedStream::framed(frames, timeouts))
+    (
+        peer,
+        TimedStream::new(frames, timeouts, |it| !it.read_buffer().is_empty()),
+    )
 }
 
 /// Waits for the error and for the end, and tells which limit it was and when it came.
@@ -125,8 +133,12 @@ async fn a_message_that_is_there_is_given_however_late_it_is_asked_for() {
 async fn a_message_has_begun_for_good_also_when_the_decoder_keeps_its_beginning() {
     let (mut peer, io) = duplex(1 << 16);
     let frames = FramedRead::with_codec(io, tokio_util::codec::LengthDelimitedCodec::new());
-    let timeouts = Timeouts::new().first(10 * S).message(20 * S);
-    let mut frames = TimedStream::framed(frames, timeouts);
+    let timeouts = Timeouts {
+        first: Some(10 * S),
+        message: Some(20 * S),
+        ..Timeouts::default()
+    };
+    let mut frames = TimedStream::new(frames, timeouts, |it| !it.read_buffer().is_empty());
     let start = Instant::now();
     peer.write_all(&[0, 0]).await.unwrap();
     assert!(frames.next().now_or_never().is_none());
@@ -151,9 +163,13 @@ async fn a_frame_without_end_meets_the_frame_limit_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn whole_messages_have_a_first_and_an_idle_limit() {
-    let timeouts = Timeouts::new().first(10 * S).idle(30 * S);
+    let timeouts = Timeouts {
+        first: Some(10 * S),
+        idle: Some(30 * S),
+        ..Timeouts::default()
+    };
     let one = stream::iter([io::Result::Ok(Bytes::new())]).chain(stream::pending());
-    let mut messages = TimedStream::messages(one, timeouts);
+    let mut messages = TimedStream::new(one, timeouts, |_| false);
     assert!(messages.next().await.unwrap().is_ok());
     let start = Instant::now();
     let error = messages.next().await.unwrap().unwrap_err();
@@ -165,7 +181,7 @@ async fn whole_messages_have_a_first_and_an_idle_limit() {
 async fn a_peer_that_does_not_read_meets_the_send_limit_and_the_sink_stays_failed() {
     let (peer, io) = duplex(16);
     let frames = FramedWrite::new(io, Framing::length());
-    let mut sink = TimedSink::new(frames, Timeouts::new().send(7 * S));
+    let mut sink = TimedSink::new(frames, seven_seconds_to_send());
     sink.send(Bytes::from("fits")).await.unwrap();
     let start = Instant::now();
     let error = sink.send(Bytes::from(vec![0; 100])).await.unwrap_err();
@@ -182,7 +198,7 @@ async fn a_peer_that_does_not_read_meets_the_send_limit_and_the_sink_stays_faile
 async fn a_peer_that_reads_in_time_gets_all() {
     let (mut peer, io) = duplex(16);
     let frames = FramedWrite::new(io, Framing::raw());
-    let mut sink = TimedSink::new(frames, Timeouts::new().send(7 * S));
+    let mut sink = TimedSink::new(frames, seven_seconds_to_send());
     let reading = async {
         for _ in 0..5 {
             sleep(6 * S).await;
@@ -195,4 +211,26 @@ async fn a_peer_that_reads_in_time_gets_all() {
         }
     };
     tokio::join!(reading, sending);
+}
+
+fn seven_seconds_to_send() -> Timeouts {
+    Timeouts {
+        send: Some(7 * S),
+        ..Timeouts::default()
+    }
+}
+
+#[test]
+fn each_limit_is_said_in_its_own_words() {
+    for (limit, said) in [
+        (Limit::First, "sent no first message"),
+        (Limit::Message, "did not finish a message it had begun"),
+        (Limit::Idle, "sent no further message"),
+        (Limit::Send, "did not take what was sent to it"),
+    ] {
+        let error = io::Error::from(TimedOut::new(limit, S));
+        assert!(error.to_string().contains(said), "{error}");
+        let inside = TimedOut::of(&error).unwrap();
+        assert_eq!((inside.limit, inside.after), (limit, S));
+    }
 }

@@ -4,13 +4,14 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::channel::Channel;
 use crate::codec::Text;
-use crate::service::{DEFAULT_LINGER, Timeouts};
+use crate::service::respond::LINGER;
+use crate::service::timeouts::Timeouts;
 
 fn context() -> (Context, CancellationToken, CancellationToken) {
     let stop = CancellationToken::new();
     let end = CancellationToken::new();
     let timeouts = Timeouts::none();
-    let context = Context::new(1, timeouts, DEFAULT_LINGER, stop.clone(), end.clone());
+    let context = Context::new(1, timeouts, LINGER, stop.clone(), end.clone());
     (context, stop, end)
 }
 
@@ -90,5 +91,5 @@ async fn closing_a_conversation_takes_what_the_peer_still_sends_and_waits_no_lon
     }
     assert!(there.recv().await.is_none(), "this side has ended");
     closed.await.unwrap().unwrap();
-    assert_eq!(begun.elapsed(), DEFAULT_LINGER);
+    assert_eq!(begun.elapsed(), LINGER);
 }
