@@ -5,9 +5,9 @@ use std::time::Duration;
 use aqueduct::bytes::{Bytes, BytesMut};
 use aqueduct::codec::{BoxError, Decode, Encode, Format};
 use aqueduct::connect::{Connection, Message};
-use aqueduct::frame::{FrameError, Framing};
-use aqueduct::service::{self, CancellationToken, Context, Stats, Timeouts};
-use aqueduct::{Channel, Error, Receiver, Sender};
+use aqueduct::frame::FrameError;
+use aqueduct::service::{self, CancellationToken, Context, Stats};
+use aqueduct::{Channel, Error};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
@@ -34,20 +34,13 @@ pub(super) async fn run(
         () = signals.recv() => return Ok(Exit::Done),
     };
     let mut options = service::Options::new();
-    options.timeouts(Timeouts::new().first(FIRST));
+    options.first_timeout(FIRST);
     let shutdown = CancellationToken::new();
-    let (framing, report) = (config.link.framing.clone(), *report);
+    let report = *report;
     let at_work = jobs.clone();
     let serving = options.serve(listener, shutdown.clone(), move |connection, cx| {
         let facts = facts.clone().with_peer(*connection.peer());
-        handle(
-            connection,
-            cx,
-            framing.clone(),
-            at_work.clone(),
-            facts,
-            report,
-        )
+        handle(connection, cx, at_work.clone(), facts, report)
     });
     tokio::pin!(serving);
     let mut idle_too_long = false;
@@ -95,20 +88,12 @@ async fn open(
 async fn handle(
     connection: Connection,
     cx: Context,
-    framing: Framing,
     jobs: Jobs,
     facts: Facts,
     report: Report,
 ) -> Result<(), Error> {
     let peer = *connection.peer();
-    let channel: Channel<Body, Body> = match connection.into_bytes() {
-        Ok(bytes) => cx.channel(bytes, framing, Bodies),
-        Err(packets) => {
-            let (sink, stream) = packets.into_frames();
-            let sender = Sender::new(cx.sink(sink), Bodies);
-            Channel::new(sender, Receiver::new(cx.messages(stream), Bodies))
-        }
-    };
+    let channel: Channel<Body, Body> = cx.channel(connection, Bodies);
     let answer = |message: Body| {
         let message = Message::new(message.unwrap_or_default());
         jobs.take(message, &facts).answer()
