@@ -5,11 +5,14 @@
 use std::time::{Duration, SystemTime};
 
 use aqueduct::frame::FramedRead;
-use aqueduct::record::{Error, MAGIC, Record, RecordDecoder};
+use aqueduct::record::{Error, Record, RecordDecoder};
 use aqueduct_fuzz::{Meter, Pieces, drive, most};
 use arbitrary::Arbitrary;
 use futures_util::StreamExt;
 use libfuzzer_sys::fuzz_target;
+
+/// What every recording begins with.
+const MAGIC: [u8; 8] = *b"\x89AQREC\n\x01";
 
 #[global_allocator]
 static METER: Meter = Meter;
@@ -49,8 +52,8 @@ fn record(records: &[(u64, u32, &[u8])]) -> (Vec<u8>, Vec<usize>) {
 }
 
 fn same(record: &Record, (time, priority, body): &(u64, u32, &[u8])) -> bool {
-    let message = record.message();
-    record.time() == SystemTime::UNIX_EPOCH + Duration::from_nanos(*time)
+    let message = &record.message;
+    record.time == SystemTime::UNIX_EPOCH + Duration::from_nanos(*time)
         && message.priority() == (*priority != u32::MAX).then_some(*priority)
         && message.body() == body
 }

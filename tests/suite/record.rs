@@ -7,13 +7,16 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use aqueduct::connect::Message;
-use aqueduct::record::{Error, MAGIC, Record, RecordDecoder, Recorder, Recording};
+use aqueduct::record::{Error, Record, RecordDecoder, Recorder, Recording};
 use bytes::BytesMut;
 use futures_util::{StreamExt, TryStreamExt};
 use tempfile::TempDir;
 use tokio_util::codec::Decoder;
 
 use crate::support::{alone, deadline};
+
+/// What every recording begins with.
+const MAGIC: [u8; 8] = *b"\x89AQREC\n\x01";
 
 /// How large a record is without its body.
 const OVERHEAD: usize = 20;
@@ -59,7 +62,7 @@ fn decode(file: &[u8]) -> (Vec<Record>, Result<(), Error>) {
 
 fn check(records: &[Record]) {
     for (i, record) in records.iter().enumerate() {
-        assert_eq!((record.time(), record.message()), (at(i), &message(i)));
+        assert_eq!((record.time, &record.message), (at(i), &message(i)));
     }
 }
 
@@ -171,7 +174,7 @@ async fn a_large_recording_cut_off_anywhere_gives_all_whole_messages_and_can_be_
         check(&records);
         let length: usize = records
             .iter()
-            .map(|it| it.message().body().len() + OVERHEAD)
+            .map(|it| it.message.body().len() + OVERHEAD)
             .sum();
         match end {
             None => assert_eq!(cut as usize, MAGIC.len() + length),
@@ -300,7 +303,7 @@ fn a_message_for_which_there_was_no_room_leaves_nothing_and_the_next_one_has_its
 }
 
 #[test]
-fn a_part_that_a_killed_recorder_left_is_cut_off_by_the_next() {
+fn a_torn_record_is_cut_off_when_the_next_is_recorded() {
     let dir = dir();
     let path = dir.path().join("x");
     record(&path, 3);
@@ -310,7 +313,166 @@ fn a_part_that_a_killed_recorder_left_is_cut_off_by_the_next() {
     file.write_all(&before[MAGIC.len()..MAGIC.len() + 13])
         .unwrap();
     drop(file);
-    let recorder = Recorder::open(&path).unwrap();
-    assert_eq!(fs::read(&path).unwrap(), before);
+    let torn = fs::read(&path).unwrap();
+    let mut recorder = Recorder::open(&path).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), torn, "opening changes nothing");
+    recorder.record_at(at(3), &message(3)).unwrap();
     drop(recorder);
+    let (records, end) = decode(&fs::read(&path).unwrap());
+    end.unwrap();
+    assert_eq!(records.len(), 4);
+    check(&records);
+}
+
+/// One flipped bit in a length used to make all that followed it a torn record, which was cut off.
+#[test]
+fn a_flipped_bit_anywhere_never_erases_records() {
+    let dir = dir();
+    let path = dir.path().join("x");
+    record(&path, 3);
+    let whole = fs::read(&path).unwrap();
+    for at_bit in MAGIC.len() * 8..whole.len() * 8 {
+        let mut flipped = whole.clone();
+        flipped[at_bit / 8] ^= 1 << (at_bit % 8);
+        fs::write(&path, &flipped).unwrap();
+        match Recorder::open(&path) {
+            Err(Error::Damaged { .. }) => {}
+            other => panic!("bit {at_bit}: {other:?}"),
+        }
+        assert_eq!(fs::read(&path).unwrap(), flipped, "bit {at_bit}");
+    }
+}
+
+#[test]
+fn a_length_over_the_limit_is_damage() {
+    let dir = dir();
+    let path = dir.path().join("x");
+    record(&path, 1);
+    let large = Message::new(vec![b'.'; 1000]);
+    let mut recorder = Recorder::open(&path).unwrap();
+    recorder.record_at(at(1), &large).unwrap();
+    drop(recorder);
+    let all = fs::read(&path).unwrap();
+    fs::write(&path, &all[..all.len() - 1]).unwrap();
+    let refused = Recorder::open_with(&path, 999);
+    assert!(matches!(refused, Err(Error::Damaged { whole: 1, .. })));
+    Recorder::open_with(&path, 1000).unwrap();
+}
+
+#[test]
+fn another_program_that_changes_the_file_is_noticed() {
+    for grows in [true, false] {
+        let dir = dir();
+        let path = dir.path().join("x");
+        let mut recorder = Recorder::open(&path).unwrap();
+        recorder.record_at(at(0), &message(0)).unwrap();
+        let whole = fs::metadata(&path).unwrap().len();
+        let other = File::options().append(true).open(&path).unwrap();
+        let changed = if grows {
+            (&other).write_all(b"noise").unwrap();
+            whole + 5
+        } else {
+            other.set_len(whole - 1).unwrap();
+            whole - 1
+        };
+        let error = recorder.record_at(at(1), &message(1)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        let said = error.to_string();
+        assert!(said.contains("another program has changed"), "{said}");
+        let now = fs::metadata(&path).unwrap().len();
+        assert_eq!(now, changed, "nothing is written and nothing cut off");
+    }
+}
+
+#[test]
+fn a_symbolic_link_of_another_user_is_not_followed() {
+    let dir = dir();
+    let target = dir.path().join("target");
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    // One's own.
+    Recorder::open(&link).unwrap();
+    let nobody = 65_534;
+    if std::os::unix::fs::lchown(&link, Some(nobody), None).is_err() {
+        eprintln!("only root can give a link away");
+        return;
+    }
+    match Recorder::open(&link) {
+        Err(Error::ForeignLink { owner, .. }) => assert_eq!(owner, nobody),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// On a disk that fills up, nothing is sent twice or lost: what is not in the recording is counted.
+#[test]
+fn a_relay_on_a_full_disk_says_what_is_unrecorded() {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    let name = "record::a_relay_on_a_full_disk_says_what_is_unrecorded";
+    alone(name, || {
+        const NONE: Option<&str> = None;
+        let dir = dir();
+        let mounted = unshare(CloneFlags::CLONE_NEWNS)
+            .and_then(|()| mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE))
+            .and_then(|()| {
+                let (kind, size) = (Some("tmpfs"), Some("size=64k"));
+                mount(kind, dir.path(), kind, MsFlags::empty(), size)
+            });
+        if mounted.is_err() {
+            eprintln!("only root can mount a small file system");
+            return;
+        }
+        let path = dir.path().join("x");
+        let (unrecorded, delivered) = aqueduct_conformance::run(relayed(&path));
+        let (records, end) = decode(&fs::read(&path).unwrap());
+        end.unwrap();
+        assert!(records.len() > 50, "{} fit", records.len());
+        assert_eq!(delivered.len() as u64, records.len() as u64 + unrecorded);
+        for (record, body) in records.iter().zip(&delivered) {
+            assert_eq!(record.message.body(), body);
+        }
+        nix::mount::umount(dir.path()).unwrap();
+    });
+}
+
+/// Relays messages of 1,000 bytes until the disk is full. How many were delivered unrecorded, and all
+/// that were delivered.
+async fn relayed(path: &Path) -> (u64, Vec<bytes::Bytes>) {
+    use aqueduct::connect::Connection;
+    use aqueduct::frame::Framing;
+    use aqueduct::relay::{self, Relay};
+    use aqueduct::service::CancellationToken;
+    use futures_util::SinkExt;
+    use tokio::net::UnixStream;
+
+    let pair = || {
+        let (a, b) = UnixStream::pair().unwrap();
+        let lines = |io| Connection::from_io(io, Framing::lines());
+        (lines(a).into_split(), lines(b).into_split())
+    };
+    let ((mut source, _s), (_r, incoming)) = pair();
+    let ((outgoing, _o), (_p, sink)) = pair();
+    let feeding = tokio::spawn(async move {
+        for i in 0..200 {
+            let body = format!("{i:0>1000}");
+            if source.send(Message::new(body)).await.is_err() {
+                break;
+            }
+        }
+    });
+    let collecting = tokio::spawn(async move {
+        let bodies = sink.map_ok(Message::into_body).try_collect::<Vec<_>>();
+        bodies.await.unwrap()
+    });
+    let mut recorder = Recorder::open(path).unwrap();
+    let relay = Relay::new(incoming, outgoing).tap(|message| recorder.record(message));
+    let ran = deadline(relay.run(CancellationToken::new())).await;
+    let Err(relay::Error::Tap { untapped, source }) = ran else {
+        panic!("{ran:?}");
+    };
+    assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+    drop((_s, _r, _o, _p));
+    feeding.abort();
+    (untapped, deadline(collecting).await.unwrap())
 }

@@ -66,7 +66,10 @@ async fn when_the_tap_fails_nothing_more_is_taken_and_what_was_taken_is_delivere
         Ok(())
     });
     let ran = deadline(relay.run(CancellationToken::new())).await;
-    assert!(matches!(ran, Err(Error::Tap(_))), "{ran:?}");
+    assert!(
+        matches!(ran, Err(Error::Tap { untapped: 1, .. })),
+        "{ran:?}"
+    );
     assert_eq!(shown, ["one", "two"]);
     assert_eq!(next(&mut receiver).await.as_deref(), Some("one"));
     assert_eq!(next(&mut receiver).await.as_deref(), Some("two"));

@@ -18,12 +18,15 @@ use crate::recv;
 use crate::report::{Report, about};
 use crate::signals::Signals;
 
+/// That of a queue, which may be far above the largest frame.
+const LARGEST_MESSAGE: usize = 16 << 20;
+
 pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     let RelayConfig { from, to, tee } = &config;
     let mut recorder = match tee {
         Some(file) => {
-            let opened = Recorder::open(file);
+            let opened = Recorder::open_with(file, LARGEST_MESSAGE);
             Some(opened.with_context(|| file.display().to_string())?)
         }
         None => None,
@@ -135,11 +138,14 @@ fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
             anyhow::Error::new(error).context(format!("{}: {lost}", about(to)))
         }
         Error::Idle(limit) => Failure::timed_out(format!("nothing came from {from} for {limit:?}")),
-        Error::Tap(error) => {
+        Error::Tap { untapped, source } => {
             let file = config.tee.as_deref().unwrap_or(Path::new(""));
-            let rest = "and so it stopped; what was taken was delivered";
-            let context = format!("cannot record to {}, {rest}", file.display());
-            anyhow::Error::new(error).context(context)
+            let rest = match untapped {
+                1 => "1 message was delivered and is not in it".to_owned(),
+                n => format!("{n} messages were delivered and are not in it"),
+            };
+            let context = format!("cannot record to {}: {rest}", file.display());
+            anyhow::Error::new(source).context(context)
         }
         Error::GivenUp => {
             anyhow::anyhow!("stopped before {to} took all that was in hand: messages are lost")

@@ -34,6 +34,7 @@ mod decoder;
 mod error;
 mod reader;
 mod recorder;
+mod tail;
 
 use std::time::{Duration, SystemTime};
 
@@ -47,7 +48,7 @@ pub use self::reader::Recording;
 pub use self::recorder::Recorder;
 
 /// What every recording begins with; the last byte is the version of the format.
-pub const MAGIC: [u8; 8] = *b"\x89AQREC\n\x01";
+const MAGIC: [u8; 8] = *b"\x89AQREC\n\x01";
 
 /// The check and the length.
 const PREFIX: usize = 8;
@@ -57,26 +58,12 @@ const NO_PRIORITY: u32 = u32::MAX;
 
 /// A message and the time it was recorded at.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record {
-    time: SystemTime,
-    message: Message,
-}
-
-impl Record {
     /// When it was recorded.
-    pub fn time(&self) -> SystemTime {
-        self.time
-    }
-
+    pub time: SystemTime,
     /// The message, with its priority if it came from a queue.
-    pub fn message(&self) -> &Message {
-        &self.message
-    }
-
-    /// The message, with its priority if it came from a queue.
-    pub fn into_message(self) -> Message {
-        self.message
-    }
+    pub message: Message,
 }
 
 /// Appends a record to `buf`; `None`: it is too large for the format.

@@ -94,9 +94,14 @@ pub enum Error {
     /// Nothing more can be sent; what was taken and not sent is lost.
     #[error("sending failed")]
     Send(#[source] io::Error),
-    /// The [tap](Relay::tap) has failed.
-    #[error("recording failed")]
-    Tap(#[source] io::Error),
+    /// The [tap](Relay::tap) has failed. Everything that was taken was delivered.
+    #[error("recording failed, {untapped} messages were delivered unrecorded")]
+    Tap {
+        /// How many messages were delivered without having been through the tap.
+        untapped: u64,
+        /// Why.
+        source: io::Error,
+    },
     /// Nothing came or went for so long.
     #[error("nothing came or went for {0:?}")]
     Idle(Duration),
@@ -144,8 +149,10 @@ impl<'a> Relay<'a> {
         self
     }
 
-    /// Shows each message to `tap` after it was taken and before it is sent, to count or record it.
-    /// If that fails, nothing more is taken, and what was taken is delivered.
+    /// Passes each message to `tap` after it was taken and before it is sent, to count or record it.
+    ///
+    /// If that fails, the relay takes nothing more and ends with [`Error::Tap`]. Delivery comes first:
+    /// the message at hand, and those that were taken with it, are still sent, and the error counts them.
     pub fn tap(mut self, tap: impl FnMut(&Message) -> io::Result<()> + Send + 'a) -> Self {
         self.tap = Some(Box::new(tap));
         self
@@ -218,13 +225,19 @@ impl<'a> Relay<'a> {
                     incoming.stop();
                 }
                 Event::Item(Some(Ok(message))) => {
-                    if let Some(record) = &mut tap
-                        && let Err(error) = record(&message)
-                    {
-                        failure = Some(Error::Tap(error));
-                        tap = None;
-                        stopped.get_or_insert_with(Instant::now);
-                        incoming.stop();
+                    match &mut failure {
+                        // It was taken, and is delivered.
+                        Some(Error::Tap { untapped, .. }) => *untapped += 1,
+                        _ => {
+                            if let Some(record) = &mut tap
+                                && let Err(source) = record(&message)
+                            {
+                                let untapped = 1;
+                                failure = Some(Error::Tap { untapped, source });
+                                stopped.get_or_insert_with(Instant::now);
+                                incoming.stop();
+                            }
+                        }
                     }
                     ready = false;
                     let len = message.body().len();

@@ -27,10 +27,12 @@ queues and Unix sockets, and nothing over TCP between relays, recv, and send
 with --reconnect. Killed by SIGKILL it loses what it had in hand, and what lies
 unread in its sockets. Nothing ever arrives twice.
 
-With --tee each message is in the file before it is sent. A file that is there
-is appended to, and a message that a killed relay left in part is cut off first.
-If it cannot be written, as on a full disk, the relay ends as if told to stop,
-with exit code 1. Each record has a checksum; the documentation of the library,
+With --tee each message is written to the file before it is sent. An existing
+recording is appended to; a record that a killed relay left incomplete is cut
+off then, and any other damage is refused. If the file cannot be written, as on
+a full disk, the relay takes no more messages, delivers those it has taken, says
+how many are not in the file, and exits with 1.
+Each record has a checksum; the documentation of the library,
 aqueduct::record, has the format.";
 
 #[derive(Debug, Args)]

@@ -38,9 +38,9 @@ impl<'a> Replay<'a> {
             return None;
         }
         let now = Instant::now();
-        let (start, first) = *self.begin.get_or_insert((now, record.time()));
+        let (start, first) = *self.begin.get_or_insert((now, record.time));
         // A clock that was set back makes no pause.
-        let since = record.time().duration_since(first).unwrap_or_default();
+        let since = record.time.duration_since(first).unwrap_or_default();
         start.checked_add(since).filter(|due| *due > now)
     }
 }
@@ -86,7 +86,7 @@ impl Send<'_> {
                     () = sleep_until(due) => {}
                 }
             }
-            let mut message = record.into_message();
+            let mut message = record.message;
             if let Some(priority) = self.config.priority {
                 message = message.with_priority(priority);
             }

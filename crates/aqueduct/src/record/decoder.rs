@@ -14,14 +14,26 @@ use crate::frame::DEFAULT_MAX_FRAME;
 ///
 /// # Examples
 ///
-/// ```
-/// use aqueduct::bytes::BytesMut;
-/// use aqueduct::record::{Error, MAGIC, RecordDecoder};
-/// use tokio_util::codec::Decoder;
+/// A recording that comes over a socket:
 ///
-/// let mut decoder = RecordDecoder::new();
-/// let mut file = BytesMut::from(&MAGIC[..5]);
-/// assert!(matches!(decoder.decode_eof(&mut file), Err(Error::CutShort { whole: 0, .. })));
+/// ```
+/// use aqueduct::frame::FramedRead;
+/// use aqueduct::record::{RecordDecoder, Recorder};
+/// use futures_util::TryStreamExt;
+/// use tokio::io::AsyncWriteExt;
+/// use tokio::net::UnixStream;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("jobs.rec");
+/// Recorder::open(&path)?.record(&"sort the attic".into())?;
+/// let (mut there, here) = UnixStream::pair()?;
+/// there.write_all(&std::fs::read(&path)?).await?;
+/// drop(there);
+/// let mut records = FramedRead::with_codec(here, RecordDecoder::new().max_message(100));
+/// let record = records.try_next().await?.ok_or("it is empty")?;
+/// assert_eq!(record.message.body(), "sort the attic");
+/// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
 pub struct RecordDecoder {

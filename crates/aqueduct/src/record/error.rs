@@ -62,6 +62,30 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
+    /// Another process has written to the file, or cut it off, since it was opened.
+    #[error(
+        "another program has changed the recording {path} meanwhile: its end is at byte {found} and was \
+         at {expected}; take another file"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Where it ended.
+        expected: u64,
+        /// Where it ends now.
+        found: u64,
+    },
+    /// The path is a symbolic link of another user's, who may have planted it.
+    #[error(
+        "{path} is a symbolic link of user {owner}, who could send the recording anywhere; name the \
+         file itself"
+    )]
+    ForeignLink {
+        /// The link.
+        path: PathBuf,
+        /// The user ID of its owner.
+        owner: u32,
+    },
     /// Another process records to the file.
     #[error("{path} is being recorded to by another process; take another file")]
     InUse {
@@ -84,7 +108,8 @@ impl From<Error> for io::Error {
         let kind = match error {
             Error::Io(error) => return error,
             Error::CutShort { .. } => io::ErrorKind::UnexpectedEof,
-            Error::InUse { .. } => io::ErrorKind::ResourceBusy,
+            Error::InUse { .. } | Error::Changed { .. } => io::ErrorKind::ResourceBusy,
+            Error::ForeignLink { .. } => io::ErrorKind::PermissionDenied,
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)

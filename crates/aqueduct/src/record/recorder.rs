@@ -1,13 +1,15 @@
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::io::{self, BufReader, Read, Seek, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bytes::BytesMut;
 
+use super::tail::{self, Tail};
 use super::{Error, FACTS, MAGIC, PREFIX, check_magic, encode, prefix};
 use crate::connect::Message;
+use crate::frame::DEFAULT_MAX_FRAME;
 use crate::io::sys;
 
 /// Appends messages to a recording.
@@ -37,58 +39,66 @@ use crate::io::sys;
 #[derive(Debug)]
 pub struct Recorder {
     file: Held,
+    path: PathBuf,
     /// Where the last whole record of a file ends; a device has no such place.
     end: Option<u64>,
+    /// How many bytes of a record that was cut off stand behind that, until something is recorded.
+    torn: u64,
     buf: BytesMut,
 }
 
 impl Recorder {
-    /// Opens a recording to append to it. A file that is missing is made, for its owner alone.
+    /// Opens a recording to append to it, with messages of at most
+    /// [`DEFAULT_MAX_FRAME`] bytes. A file that is missing is created, for its owner alone.
     ///
-    /// What is there is read through and checked. If it ends inside a record, that part is cut off,
-    /// and a `tracing` warning says so. For as long as it is open no other `Recorder` can open it
-    /// (flock(2)).
+    /// The file is read through and checked, and changed by nothing but the first message recorded. If
+    /// it ends inside a record, which is how a killed recorder leaves it, that part is cut off then, and
+    /// a `tracing` warning says so. While it is open no other `Recorder` can open it (flock(2)).
     ///
     /// # Errors
     ///
-    /// - [`Error::NotARecording`], [`Error::Version`], [`Error::Damaged`]: the file is left as it is.
+    /// - [`Error::NotARecording`], [`Error::Version`], [`Error::Damaged`]: the file is left as it is. What
+    ///   might be more than a record that was cut off is damage: its length is over the limit, or a valid
+    ///   record begins behind it, or is what it would be with another length.
     /// - [`Error::InUse`]: another process records to it.
+    /// - [`Error::ForeignLink`]: the path is a symbolic link of a user who is neither this one nor root.
     /// - [`Error::NoFile`]: it is a FIFO or socket; those are what a relay is for.
     /// - [`Error::Io`]: what the system says, such as `ENOSPC`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_with(path, DEFAULT_MAX_FRAME)
+    }
+
+    /// As [`open`](Self::open), with messages of at most `max_message` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn open_with(path: impl AsRef<Path>, max_message: usize) -> Result<Self, Error> {
         let path = path.as_ref();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.mode(0o600).open(path)?;
+        let file = open_own(path)?;
         let kind = file.metadata()?.file_type();
-        if kind.is_char_device() {
-            file.write_all(&MAGIC)?;
-            let (file, end, buf) = (Held(file), None, BytesMut::new());
-            return Ok(Self { file, end, buf });
+        let path = path.to_owned();
+        if !kind.is_file() && !kind.is_char_device() {
+            return Err(Error::NoFile { path });
         }
-        let path = || path.to_owned();
-        if !kind.is_file() {
-            return Err(Error::NoFile { path: path() });
+        let is_file = kind.is_file();
+        if is_file && !sys::try_lock(&file)? {
+            return Err(Error::InUse { path });
         }
-        if !sys::try_lock(&file)? {
-            return Err(Error::InUse { path: path() });
-        }
-        let mut file = Held(file);
-        let (end, cut) = scan(&file.0)?;
-        if cut > 0 {
-            tracing::warn!(
-                target: "aqueduct::record", path = ?path(), bytes = cut,
-                "the recording ended inside a record, whose first part is cut off"
-            );
-            file.0.set_len(end)?;
-        }
-        file.0.seek(SeekFrom::Start(end))?;
         let mut recorder = Self {
-            file,
-            end: Some(end),
+            file: Held(file),
+            path,
+            end: None,
+            torn: 0,
             buf: BytesMut::new(),
         };
-        if end == 0 {
+        if is_file {
+            let (end, torn) = scan(&recorder.file.0, max_message)?;
+            recorder.end = Some(end);
+            recorder.torn = torn;
+        }
+        // A new one is one from now on, also if nothing is recorded.
+        if recorder.end.unwrap_or(0) == 0 && recorder.torn == 0 {
             recorder.buf.extend_from_slice(&MAGIC);
             recorder.write()?;
         }
@@ -99,8 +109,9 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// What write(2) says, such as `ENOSPC` and `EIO`; `InvalidInput`: the message is too large for
-    /// the format. Nothing of it is in the file then, as far as the system lets it be cut off again.
+    /// What write(2) says, such as `ENOSPC` and `EIO`; [`Error::Changed`] inside: another program has
+    /// written to the file; `InvalidInput`: the message is too large for the format. Nothing of it is in
+    /// the file then, as far as the system lets it be cut off again.
     pub fn record(&mut self, message: &Message) -> io::Result<()> {
         self.record_at(SystemTime::now(), message)
     }
@@ -112,6 +123,9 @@ impl Recorder {
     /// Those of [`record`](Self::record).
     pub fn record_at(&mut self, time: SystemTime, message: &Message) -> io::Result<()> {
         self.buf.clear();
+        if self.end == Some(0) {
+            self.buf.extend_from_slice(&MAGIC);
+        }
         encode(time, message, &mut self.buf).ok_or_else(|| {
             let problem = "a message of 4 GiB cannot be recorded";
             io::Error::new(io::ErrorKind::InvalidInput, problem)
@@ -132,23 +146,75 @@ impl Recorder {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        let written = self.file.0.write_all(&self.buf);
-        if let Some(end) = &mut self.end {
-            match &written {
-                Ok(()) => *end += self.buf.len() as u64,
-                Err(_) => {
-                    // A part may be there. Where it cannot be cut off readers find it cut short.
-                    let _ = self.file.0.set_len(*end);
-                    let _ = self.file.0.seek(SeekFrom::Start(*end));
-                }
-            }
-        }
+        let written = match self.end {
+            Some(end) => self.append(end),
+            None => self.file.0.write_all(&self.buf),
+        };
         // A large message does not keep its memory.
         if self.buf.capacity() > KEPT {
             self.buf = BytesMut::new();
         }
         written
     }
+
+    /// Appends to a file that ends at `end`, and nowhere else.
+    fn append(&mut self, end: u64) -> io::Result<()> {
+        self.expect_end(end + self.torn)?;
+        if self.torn > 0 {
+            tracing::warn!(
+                target: "aqueduct::record", path = ?self.path, bytes = self.torn,
+                "the recording ended inside a record, whose first part is cut off"
+            );
+            self.file.0.set_len(end)?;
+            self.torn = 0;
+        }
+        if let Err(error) = self.file.0.write_all(&self.buf) {
+            // A part may be there. Where it cannot be cut off readers find it cut short.
+            let part = self.file.0.metadata()?.len().saturating_sub(end);
+            if part <= self.buf.len() as u64 {
+                let _ = self.file.0.set_len(end);
+            }
+            return Err(error);
+        }
+        let new = end + self.buf.len() as u64;
+        self.end = Some(new);
+        // Whatever another program has put between is not ours, and no record follows it.
+        self.expect_end(new)
+    }
+
+    fn expect_end(&self, expected: u64) -> io::Result<()> {
+        let found = self.file.0.metadata()?.len();
+        if found == expected {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        Err(Error::Changed {
+            path,
+            expected,
+            found,
+        }
+        .into())
+    }
+}
+
+/// Opens a file to append to, not by a symbolic link of another user's.
+fn open_own(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600);
+    match path.symlink_metadata() {
+        Ok(found) if found.is_symlink() => {
+            let owner = found.uid();
+            if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+                let path = path.to_owned();
+                return Err(Error::ForeignLink { path, owner });
+            }
+        }
+        // What another user puts there now is no link.
+        _ => {
+            options.custom_flags(libc::O_NOFOLLOW);
+        }
+    }
+    Ok(options.open(path)?)
 }
 
 /// A file that is locked until this is dropped.
@@ -166,7 +232,8 @@ impl Drop for Held {
 const KEPT: usize = 64 * 1024;
 
 /// Where the last whole record ends, and how many bytes are behind it that are a part of one.
-fn scan(file: &File) -> Result<(u64, u64), Error> {
+fn scan(mut file: &File, max_message: usize) -> Result<(u64, u64), Error> {
+    file.rewind()?;
     let mut reader = BufReader::with_capacity(KEPT, file);
     let mut magic = Vec::new();
     let mut bytes = reader.by_ref().take(MAGIC.len() as u64);
@@ -177,31 +244,29 @@ fn scan(file: &File) -> Result<(u64, u64), Error> {
     }
     let (mut at, mut whole) = (got, 0);
     loop {
+        let damaged = Error::Damaged { whole, at };
         let mut head = Vec::new();
         let got = reader.by_ref().take(PREFIX as u64).read_to_end(&mut head)? as u64;
         let Some((crc, length)) = prefix(&head) else {
             return Ok((at, got));
         };
-        if (length as usize) < FACTS {
-            return Err(Error::Damaged { whole, at });
+        let body = (length as usize).checked_sub(FACTS);
+        let Some(body) = body.filter(|it| *it <= max_message) else {
+            return Err(damaged);
+        };
+        let mut rest = Vec::with_capacity((FACTS + body).min(KEPT));
+        reader.by_ref().take(length.into()).read_to_end(&mut rest)?;
+        if rest.len() < length as usize {
+            return match tail::judge(crc, &rest) {
+                Tail::Torn => Ok((at, got + rest.len() as u64)),
+                Tail::Damaged => Err(damaged),
+            };
         }
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&head[4..]);
-        let mut rest = reader.by_ref().take(length.into());
-        let mut part = [0; 8192];
-        loop {
-            match rest.read(&mut part) {
-                Ok(0) => break,
-                Ok(n) => hasher.update(&part[..n]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        if rest.limit() > 0 {
-            return Ok((at, got + u64::from(length) - rest.limit()));
-        }
+        hasher.update(&rest);
         if hasher.finalize() != crc {
-            return Err(Error::Damaged { whole, at });
+            return Err(damaged);
         }
         at += PREFIX as u64 + u64::from(length);
         whole += 1;
