@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Address, Link};
+use super::address::Address;
+use super::link::Link;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{Address, Link};
+use super::address::Address;
+use super::link::Link;
 
 const EXAMPLES: &str = "\
 Examples:
