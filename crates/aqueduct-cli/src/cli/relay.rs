@@ -22,8 +22,8 @@ reader of TO goes, the next one is waited for, as long as --wait says. It ends
 when FROM does: a FIFO with its last sender, unless its address says
 persist=true; a queue or bound socket never.
 
-Ctrl-C and SIGTERM: what was taken is delivered, for 10 seconds at most; a
-second one gives that up. Stopped and started again it loses nothing from FIFOs,
+Ctrl-C, SIGTERM and SIGHUP: what was taken is delivered, for 10 seconds at most;
+a second one gives that up. Stopped and started again it loses nothing from FIFOs,
 queues and Unix sockets, and nothing over TCP between relays, recv, and send
 with --reconnect. Killed by SIGKILL it loses what it had in hand, and what lies
 unread in its sockets. Nothing ever arrives twice.
