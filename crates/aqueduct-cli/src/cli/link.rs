@@ -62,13 +62,14 @@ pub(crate) enum Pace {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// The message and a newline.
+    /// The message and a newline, with --frame raw the bytes alone; on a terminal control characters
+    /// are escaped.
     #[default]
     Text,
     /// An object a line: time, address, size, priority of a queue's message, text or base64.
     Json,
     /// The message in hexadecimal and a newline.
     Hex,
-    /// The bytes alone.
+    /// The bytes alone, on a terminal too.
     Raw,
 }

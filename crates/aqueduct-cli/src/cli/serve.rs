@@ -35,13 +35,14 @@ priority if that is a queue. If nobody is there to take it or the queue is full,
 its job waits, and says so; while all --jobs wait no more messages are taken. A
 message that the address cannot carry is told of, and the exit code is 1.
 
-A client that is silent for 5 minutes is disconnected. A FIFO is served until the
-command is stopped, unless its address says persist=false.
+A client that is silent for 5 minutes is disconnected. A FIFO is served until
+the command is stopped, unless its address says persist=false.
 
 Ctrl-C, SIGTERM and SIGHUP: no more messages are taken, those in hand are
 finished, retries start at once, and clients get at most 10 seconds. A second
-signal kills the CMDs at work; their messages go to --on-fail, or else are counted
-and the exit code is 1. A SIGKILL loses the messages at work, at most --jobs.";
+signal kills the CMDs at work; their messages go to --on-fail, or else are
+counted and the exit code is 1. A SIGKILL loses the messages at work, at most
+--jobs.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

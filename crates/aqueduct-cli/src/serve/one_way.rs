@@ -1,6 +1,6 @@
 //! A service that only takes: what its programs print is printed.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +15,7 @@ use super::facts::Facts;
 use super::{Jobs, begun, idle};
 use crate::config::ServeConfig;
 use crate::exit::Exit;
+use crate::printable::{push_hex, push_lines};
 use crate::recv;
 use crate::report::Report;
 use crate::signals::Signals;
@@ -42,6 +43,7 @@ pub(super) async fn run(
     let (_sole, mut incoming) = SoleReader::before(&config.endpoint, opening).await?;
     begun(report, config, &config.endpoint);
     let facts = Facts::new(&config.endpoint);
+    let on_terminal = io::stdout().is_terminal();
     let mut printed = Printed::new()?;
     // What they print comes in the order of the messages.
     let mut running = FuturesOrdered::new();
@@ -89,7 +91,15 @@ pub(super) async fn run(
                             return job.output().await.0;
                         }
                         let line = job.answer().await.unwrap_or_default();
-                        [&line[..], b"\n"].concat()
+                        let mut printed = Vec::with_capacity(line.len() + 1);
+                        if on_terminal {
+                            let cut = push_lines(&line, &mut printed);
+                            push_hex(&line[line.len() - cut..], &mut printed);
+                        } else {
+                            printed.extend_from_slice(&line);
+                        }
+                        printed.push(b'\n');
+                        printed
                     });
                 }
             },

@@ -30,6 +30,7 @@ mod sources;
 mod stdio;
 mod stop;
 mod support;
+mod terminal;
 mod tour;
 
 // Ends a test that hangs.
