@@ -30,6 +30,9 @@ A CMD that ends with another status than 0, or cannot be started, has failed. It
 is told of, and the service goes on. What it printed is the reply all the same;
 with --frame raw, if it printed nothing, the connection is closed.
 
+Outputs are printed in the order of the messages. While 16 MiB of them wait for
+an earlier one, no more messages are taken.
+
 With --on-fail its message goes there instead of being forgotten, with its
 priority if that is a queue. If nobody is there to take it or the queue is full,
 its job waits, and says so; while all --jobs wait no more messages are taken. A

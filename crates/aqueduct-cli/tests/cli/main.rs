@@ -25,6 +25,7 @@ mod record;
 mod refused;
 mod relay;
 mod serve;
+mod shortage;
 mod sockets;
 mod sources;
 mod stdio;
