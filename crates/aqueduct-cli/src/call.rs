@@ -211,7 +211,7 @@ struct Reply {
 impl Reply {
     fn new(config: &CallConfig) -> anyhow::Result<Self> {
         Ok(Self {
-            printer: Printer::new(config.output, &config.endpoint),
+            printer: Printer::new(config.output, &config.endpoint, &config.link),
             output: config.output,
             stdout: stdio::stdout()?,
             raw: config.link.frame == Some(Frame::Raw),
@@ -232,7 +232,7 @@ impl Reply {
         }
         match self.output {
             Output::Text | Output::Raw => {
-                self.printer.buf.extend_from_slice(message.body());
+                self.printer.print(&message);
                 self.write().await
             }
             Output::Json | Output::Hex => {
@@ -252,7 +252,10 @@ impl Reply {
         if self.raw && self.came {
             match self.output {
                 Output::Raw => {}
-                Output::Text => self.printer.buf.push(b'\n'),
+                Output::Text => {
+                    self.printer.end_of_text();
+                    self.printer.buf.push(b'\n');
+                }
                 Output::Json | Output::Hex => {
                     let body = std::mem::take(&mut self.gathered);
                     self.printer.print(&Message::new(body));

@@ -1,27 +1,24 @@
 //! The command line: what can be typed. `config.rs` makes of it what is done.
 
 mod address;
-mod completions;
+mod link;
 mod look;
-mod man;
 mod mq;
 mod relay;
 mod serve;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
 
 use self::address::Address;
-pub(crate) use self::completions::CompletionsArgs;
+pub(crate) use self::link::{Frame, Input, Link, Output, Pace};
 pub(crate) use self::look::{CleanArgs, DoctorArgs, LookArgs};
-pub(crate) use self::man::ManArgs;
 pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, NameArgs};
 pub(crate) use self::relay::RelayArgs;
 pub(crate) use self::serve::ServeArgs;
-use crate::quantity::{self, Wait};
 
 const SEND_EXAMPLES: &str = "\
 Examples:
@@ -72,6 +69,19 @@ Examples:
   aqueduct bench 'mq:/x?capacity=5' --json > here.json
 
 Each figure is the median of three short samples, each by two new processes.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  . <(aqueduct completions bash)                    # in this shell, at once
+  aqueduct completions bash > /etc/bash_completion.d/aqueduct
+  aqueduct completions zsh > ~/.zfunc/_aqueduct     # a directory in your fpath
+  aqueduct completions fish > ~/.config/fish/completions/aqueduct.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  aqueduct man | man -l -                           # read it
+  aqueduct man serve | man -l -                     # the page of one command
+  aqueduct man --dir /usr/local/share/man/man1      # then: man aqueduct-mq-list";
 
 /// Messages between processes: FIFOs, queues and sockets by one kind of address.
 #[derive(Debug, Parser)]
@@ -210,71 +220,22 @@ pub(crate) struct CallArgs {
     pub(crate) link: Link,
 }
 
-/// What all that move messages have in common.
 #[derive(Debug, Args)]
-pub(crate) struct Link {
-    /// How messages are cut on a byte stream; both sides must agree. Queues ignore it.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) frame: Frame,
-    /// The largest message, such as 64KiB.
-    #[arg(long, value_name = "SIZE", value_parser = quantity::size, default_value = "1MiB")]
-    pub(crate) max_frame: usize,
-    /// How long to wait for the other side to appear: a duration, or forever
-    /// [default: forever for a FIFO, 5s for the rest].
-    #[arg(long, value_name = "DURATION", value_parser = quantity::wait)]
-    pub(crate) wait: Option<Wait>,
-    /// Give up when nothing has come or gone for so long, such as 5s.
-    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
-    pub(crate) timeout: Option<Duration>,
-    /// Use a FIFO or queue that another user made; else it has to be this user's or root's.
-    #[arg(long)]
-    pub(crate) allow_foreign_owner: bool,
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(crate) struct CompletionsArgs {
+    /// The shell they are for.
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Frame {
-    /// A newline after each message.
-    #[default]
-    Lines,
-    /// A NUL byte after each message.
-    Nul,
-    /// A 4-byte length before each message, which may be any bytes.
-    Length,
-    /// Bytes as they come, no boundaries.
-    Raw,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Input {
-    /// Each line is a message.
-    #[default]
-    Lines,
-    /// Messages end at NUL bytes.
-    Nul,
-    /// All of it is one message.
-    Whole,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Pace {
-    /// With the pauses that it was recorded with.
-    #[default]
-    Recorded,
-    /// As fast as it goes.
-    Fast,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    /// The message and a newline.
-    #[default]
-    Text,
-    /// An object a line: time, address, size, priority of a queue's message, text or base64.
-    Json,
-    /// The message in hexadecimal and a newline.
-    Hex,
-    /// The bytes alone.
-    Raw,
+#[derive(Debug, Args)]
+#[command(after_help = MAN_EXAMPLES)]
+pub(crate) struct ManArgs {
+    /// Whose page it is, such as serve or mq list [default: that of aqueduct].
+    pub(crate) command: Vec<String>,
+    /// Write the pages of all commands into this directory.
+    #[arg(long, value_hint = ValueHint::DirPath, conflicts_with = "command")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

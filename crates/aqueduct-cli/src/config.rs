@@ -1,47 +1,24 @@
 //! What to do, plain: the command line resolved.
 
+mod link;
 mod relay;
 mod serve;
 
-use std::fmt::Display;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use aqueduct::Endpoint;
-use aqueduct::bytes::{Bytes, BytesMut};
-use aqueduct::connect::{Message, Options};
-use aqueduct::endpoint::{Awaited, Ordering};
-use aqueduct::frame::{FrameError, Framing};
-use tokio_util::codec::Encoder;
+use aqueduct::bytes::Bytes;
+use aqueduct::connect::Message;
+use aqueduct::endpoint::Ordering;
 
-use crate::cli::{CallArgs, Frame, Input, Link, Output, Pace, RecvArgs, SendArgs};
+use crate::cli::{CallArgs, Frame, Input, Output, Pace, RecvArgs, SendArgs};
 use crate::exit::Failure;
-use crate::quantity::Wait;
 
+use self::link::side;
+pub(crate) use self::link::{Lasting, LinkConfig, Side, refusal, refused};
 pub(crate) use self::relay::{EndConfig, RelayConfig};
 pub(crate) use self::serve::{OnFailConfig, ServeConfig};
-
-/// How long a peer is waited for, where it is not waited for without limit.
-const DEFAULT_WAIT: Duration = Duration::from_secs(5);
-
-/// How often it is looked whether a queue still has its name: who waits for one that another
-/// program has removed waits in vain.
-const CHECK_NAME_EVERY: Duration = Duration::from_secs(1);
-
-/// Which side of a two-way address to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Connect,
-    Bind,
-}
-
-/// Whether a sending end outlives its peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lasting {
-    No,
-    Yes,
-}
 
 pub(crate) struct SendConfig {
     pub(crate) endpoint: Endpoint,
@@ -77,38 +54,6 @@ pub(crate) struct CallConfig {
     pub(crate) input: Input,
     pub(crate) output: Output,
     pub(crate) link: LinkConfig,
-}
-
-pub(crate) struct LinkConfig {
-    /// As it was asked for. An address that keeps boundaries has none.
-    pub(crate) frame: Option<Frame>,
-    pub(crate) framing: Framing,
-    pub(crate) wait: Option<Duration>,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) allow_foreign_owner: bool,
-}
-
-impl LinkConfig {
-    /// The library's options for opening an address.
-    pub(crate) fn options(&self) -> Options {
-        let mut options = Options::new();
-        options
-            .framing(self.framing.clone())
-            .wait(self.wait)
-            .check_name_every(Some(CHECK_NAME_EVERY))
-            .allow_foreign_owner(self.allow_foreign_owner);
-        options
-    }
-
-    /// Why a message cannot be sent, if so.
-    pub(crate) fn check(&self, message: &Bytes) -> Result<(), std::io::Error> {
-        // What keeps boundaries itself uses no framing.
-        if self.frame.is_some() {
-            let mut framing = self.framing.clone();
-            framing.encode(message.clone(), &mut BytesMut::new())?;
-        }
-        Ok(())
-    }
 }
 
 impl SendConfig {
@@ -193,69 +138,5 @@ impl CallArgs {
             output: self.output,
             link,
         })
-    }
-}
-
-/// Which side to be. Only what is both connected and bound can be turned round.
-fn side(endpoint: &Endpoint, wanted: Option<Side>, usual: Side) -> anyhow::Result<Side> {
-    match (endpoint.capabilities().listens, wanted) {
-        (_, None) => Ok(usual),
-        (Some(true), Some(side)) => Ok(side),
-        (_, Some(side)) => {
-            let flag = match side {
-                Side::Connect => "--connect",
-                Side::Bind => "--bind",
-            };
-            let scheme = endpoint.scheme().name();
-            Err(Failure::wrong_use(format!(
-                "{flag} is for sockets: {scheme} is not bound and connected"
-            )))
-        }
-    }
-}
-
-impl Link {
-    fn resolve(&self, endpoint: &Endpoint) -> LinkConfig {
-        let framing = match self.frame {
-            Frame::Lines => Framing::lines(),
-            Frame::Nul => Framing::nul(),
-            Frame::Length => Framing::length(),
-            Frame::Raw => Framing::raw(),
-        };
-        let capabilities = endpoint.capabilities();
-        let default = match capabilities.awaits {
-            Awaited::Reader => Wait::Forever,
-            _ => Wait::For(DEFAULT_WAIT),
-        };
-        LinkConfig {
-            frame: (capabilities.keeps_boundaries != Some(true)).then_some(self.frame),
-            framing: framing.max_frame(self.max_frame),
-            wait: self.wait.unwrap_or(default).limit(),
-            timeout: self.timeout,
-            allow_foreign_owner: self.allow_foreign_owner,
-        }
-    }
-}
-
-/// Why message number `n` is not sent, with the flag that helps.
-pub(crate) fn refusal(n: u64, error: &std::io::Error) -> String {
-    refused(format_args!("message {n}"), error)
-}
-
-/// Why `what` is not sent, with the flag that helps.
-pub(crate) fn refused(what: impl Display, error: &std::io::Error) -> String {
-    match FrameError::of(error) {
-        Some(FrameError::TooLarge { len, max }) => {
-            let (unit, raise) = ("bytes", "raise --max-frame on both sides");
-            format!("{what} has {len} {unit}, over the limit of {max}: {raise}")
-        }
-        Some(FrameError::ContainsDelimiter { delimiter, at }) => {
-            let (name, cure) = match delimiter {
-                b'\n' => ("a newline", "--frame nul or --frame length"),
-                _ => ("a NUL byte", "--frame length"),
-            };
-            format!("{what} has {name} in it (byte {at}), which would end it: use {cure}")
-        }
-        _ => format!("{what} cannot be sent: {error}"),
     }
 }

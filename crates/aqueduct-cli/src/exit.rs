@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use aqueduct::{AddressError, OpenError, OpenErrorKind};
 
+use crate::printable::Lines;
+
 /// The exit codes; scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -94,6 +96,6 @@ pub(crate) fn usage(error: &clap::Error) -> Exit {
     }
     let text = text.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let _ = write!(io::stderr(), "aqueduct: {text}");
+    let _ = write!(io::stderr(), "aqueduct: {}", Lines(text));
     Exit::WrongUse
 }

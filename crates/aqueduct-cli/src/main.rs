@@ -16,6 +16,7 @@ mod look;
 mod man;
 mod mq;
 mod output;
+mod printable;
 mod progress;
 mod quantity;
 mod recv;

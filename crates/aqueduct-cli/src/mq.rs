@@ -2,9 +2,7 @@
 
 mod create;
 mod entry;
-mod info;
 mod limits;
-mod list;
 mod unlink;
 
 use aqueduct::{Endpoint, mq};
@@ -15,8 +13,8 @@ use crate::report::Report;
 
 pub(crate) fn run(args: MqArgs, report: &Report) -> anyhow::Result<Exit> {
     match args.command {
-        MqCommand::List(args) => list::run(args),
-        MqCommand::Info(args) => info::run(args),
+        MqCommand::List(args) => entry::list(args),
+        MqCommand::Info(args) => entry::info(args),
         MqCommand::Create(args) => create::run(args, report),
         MqCommand::Unlink(args) => unlink::run(args, report),
         MqCommand::Limits(args) => limits::run(args, report),

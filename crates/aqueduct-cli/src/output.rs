@@ -1,6 +1,7 @@
 //! Messages, printed.
 
 use std::fmt::Write;
+use std::io::{self, IsTerminal};
 
 use aqueduct::Endpoint;
 use aqueduct::connect::Message;
@@ -9,11 +10,19 @@ use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::Output;
+use crate::cli::{Frame, Output};
+use crate::config::LinkConfig;
+use crate::printable::{push_hex, push_lines, to_json};
 
 /// Prints messages into a buffer.
 pub(crate) struct Printer {
     output: Output,
+    /// What is printed are pieces of a stream without boundaries.
+    raw: bool,
+    /// Text is for a terminal, which it must not steer.
+    escapes: bool,
+    /// The beginning of a character at the end of a piece of text.
+    cut: Vec<u8>,
     address: String,
     pub(crate) buf: Vec<u8>,
 }
@@ -38,9 +47,17 @@ enum Body<'a> {
 }
 
 impl Printer {
-    pub(crate) fn new(output: Output, endpoint: &Endpoint) -> Self {
+    pub(crate) fn new(output: Output, endpoint: &Endpoint, link: &LinkConfig) -> Self {
+        let (raw, escapes) = (link.frame == Some(Frame::Raw), io::stdout().is_terminal());
+        Self::with(output, endpoint, raw, escapes)
+    }
+
+    fn with(output: Output, endpoint: &Endpoint, raw: bool, escapes: bool) -> Self {
         Self {
             output,
+            raw,
+            escapes,
+            cut: Vec::new(),
             address: endpoint.to_string(),
             buf: Vec::new(),
         }
@@ -50,8 +67,10 @@ impl Printer {
         let body = &message.body()[..];
         match self.output {
             Output::Raw => self.buf.extend_from_slice(body),
+            Output::Text if self.raw => self.text(body),
             Output::Text => {
-                self.buf.extend_from_slice(body);
+                self.text(body);
+                self.end_of_text();
                 self.buf.push(b'\n');
             }
             Output::Hex => {
@@ -67,6 +86,22 @@ impl Printer {
         }
     }
 
+    /// Prints a piece of text.
+    pub(crate) fn text(&mut self, piece: &[u8]) {
+        if !self.escapes {
+            self.buf.extend_from_slice(piece);
+            return;
+        }
+        self.cut.extend_from_slice(piece);
+        let cut = push_lines(&self.cut, &mut self.buf);
+        self.cut.drain(..self.cut.len() - cut);
+    }
+
+    /// Prints what a text that has ended left incomplete.
+    pub(crate) fn end_of_text(&mut self) {
+        push_hex(&std::mem::take(&mut self.cut), &mut self.buf);
+    }
+
     fn json(&mut self, message: &Message, time: Timestamp) {
         let body = &message.body()[..];
         let line = Line {
@@ -80,7 +115,7 @@ impl Printer {
             },
         };
         // Strings and numbers into memory: nothing that can fail.
-        let _ = serde_json::to_writer(&mut self.buf, &line);
+        let _ = to_json(&line, &mut self.buf);
         self.buf.push(b'\n');
     }
 }
@@ -91,7 +126,7 @@ mod tests {
 
     fn printed(output: Output, message: Message) -> Vec<u8> {
         let endpoint = "fifo:/tmp/a%20b".parse().unwrap();
-        let mut printer = Printer::new(output, &endpoint);
+        let mut printer = Printer::with(output, &endpoint, false, false);
         printer.print(&message);
         printer.buf
     }
@@ -113,7 +148,7 @@ mod tests {
     #[test]
     fn json_has_the_documented_members_in_order() {
         let endpoint = "fifo:/tmp/a%20b".parse().unwrap();
-        let mut printer = Printer::new(Output::Json, &endpoint);
+        let mut printer = Printer::with(Output::Json, &endpoint, false, true);
         let time = Timestamp::from_second(1_700_000_000).unwrap();
         printer.json(&Message::new("hé\n").with_priority(7), time);
         printer.json(&Message::new(&b"\xff"[..]), time);

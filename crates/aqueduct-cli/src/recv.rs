@@ -40,7 +40,7 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
         incoming.limit(count);
     }
     let mut recv = Recv {
-        printer: Printer::new(config.output, &config.endpoint),
+        printer: Printer::new(config.output, &config.endpoint, &config.link),
         stdout: stdio::stdout()?,
         progress: Progress::new(report, io::stdout().is_terminal()),
         signals,
@@ -51,6 +51,7 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
     // Nothing more is read: a sender must not take this for a reader that is still there.
     drop(sole);
     // What came before an error is printed before it is told.
+    recv.printer.end_of_text();
     let printed = recv.write().await;
     match (result, printed) {
         (_, Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),

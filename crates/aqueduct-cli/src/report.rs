@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use aqueduct::Endpoint;
 
 use crate::cli::Globals;
+use crate::printable::Printable;
 
 /// Says things on standard error, each in one line behind the command's name.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,7 @@ impl Report {
 
 fn line(sentence: impl Display) {
     // In one write, and a standard error that is closed is no reason to fail.
-    let line = format!("aqueduct: {sentence}\n");
+    let line = format!("aqueduct: {}\n", Printable(sentence));
     let _ = io::stderr().write_all(line.as_bytes());
 }
 

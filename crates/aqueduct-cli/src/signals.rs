@@ -1,18 +1,25 @@
-//! Being told to stop.
+//! Signals that ask the command to stop.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// `SIGINT` (Ctrl-C) and `SIGTERM`.
+/// `SIGINT` (Ctrl-C), `SIGTERM` and `SIGHUP`, unless the last was ignored when the command was
+/// started, as by nohup(1).
 pub(crate) struct Signals {
+    hangup: Option<Signal>,
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
     pub(crate) fn new() -> io::Result<Self> {
+        let hangup = SignalKind::hangup();
         Ok(Self {
+            hangup: match is_ignored(hangup) {
+                true => None,
+                false => Some(signal(hangup)?),
+            },
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
@@ -20,9 +27,24 @@ impl Signals {
 
     /// Waits for the next one. Cancel safe.
     pub(crate) async fn recv(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            _ = hangup => {}
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
     }
+}
+
+/// Whether this process ignores a signal, as `proc_pid_status(5)` says.
+fn is_ignored(signal: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|it| it.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|it| u64::from_str_radix(it.trim(), 16).ok());
+    mask.is_some_and(|it| it >> (signal.as_raw_value() - 1) & 1 == 1)
 }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::exit::Exit;
+use crate::printable::to_json;
 
 /// Writes all of `data`. Nobody there to read it is no failure.
 pub(crate) fn write(data: impl AsRef<[u8]>) -> anyhow::Result<Exit> {
@@ -23,10 +24,10 @@ pub(crate) fn write(data: impl AsRef<[u8]>) -> anyhow::Result<Exit> {
 
 /// Writes each item as an object on a line of its own.
 pub(crate) fn write_json<T: Serialize>(items: &[T]) -> anyhow::Result<Exit> {
-    let mut text = String::new();
+    let mut text = Vec::new();
     for item in items {
-        text.push_str(&serde_json::to_string(item)?);
-        text.push('\n');
+        to_json(item, &mut text)?;
+        text.push(b'\n');
     }
     write(text)
 }

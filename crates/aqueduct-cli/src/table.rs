@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
 use terminal_size::{Width, terminal_size_of};
 
 use crate::exit::Exit;
+use crate::printable::Printable;
 use crate::stdout;
 
 /// What stands for a value that is not known or not there.
@@ -40,7 +41,7 @@ impl Table {
     }
 
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        let cells = cells.iter().map(|it| printable(it)).collect();
+        let cells = cells.iter().map(|it| Printable(it).to_string()).collect();
         self.rows.push(cells);
     }
 
@@ -84,19 +85,6 @@ impl Table {
 /// A cell of what may not be known.
 pub(crate) fn cell(value: Option<impl ToString>) -> String {
     value.map_or_else(|| NONE.to_owned(), |it| it.to_string())
-}
-
-/// Other programs' names may hold anything: nothing that steers a terminal or ends a field.
-fn printable(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            clean.extend(c.escape_default());
-        } else {
-            clean.push(c);
-        }
-    }
-    clean
 }
 
 #[cfg(test)]

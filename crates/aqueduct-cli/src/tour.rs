@@ -7,10 +7,9 @@ mod pipes;
 mod queue;
 mod requests;
 mod shared;
+mod sockets;
 mod stage;
 mod tally;
-mod tcp;
-mod unix;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -51,11 +50,11 @@ const STEPS: &[Step] = &[
     },
     Step {
         title: "Unix sockets, of bytes and of packets",
-        run: |stage| Box::pin(unix::run(stage)),
+        run: |stage| Box::pin(sockets::unix(stage)),
     },
     Step {
         title: "TCP",
-        run: |stage| Box::pin(tcp::run(stage)),
+        run: |stage| Box::pin(sockets::tcp(stage)),
     },
 ];
 

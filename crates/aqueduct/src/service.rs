@@ -33,7 +33,7 @@
 //!
 //! # Shutdown
 //!
-//! When the token is cancelled ([`shutdown_on_signal`] has that done by Ctrl-C and `SIGTERM`), or the
+//! When the token is cancelled ([`shutdown_on_signal`] cancels it on Ctrl-C, `SIGTERM` and `SIGHUP`), or the
 //! listener breaks:
 //!
 //! 1. The listener is dropped. What waits in its backlog has not been accepted, and is refused.

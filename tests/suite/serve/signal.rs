@@ -16,8 +16,8 @@ use crate::support::{Peer, is_peer, peer_command};
 
 /// In a process of its own, since signals are for all of it.
 #[tokio::test]
-async fn ctrl_c_and_sigterm_end_a_service_in_order_and_a_second_one_changes_nothing() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+async fn ctrl_c_sigterm_and_sighup_end_a_service_in_order() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let mut command = peer_command("serve::signal::role_service");
         let mut service = Peer::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()));
         let pid = Pid::from_raw(service.0.id() as i32);
@@ -34,6 +34,7 @@ async fn ctrl_c_and_sigterm_end_a_service_in_order_and_a_second_one_changes_noth
         said("asked");
         kill(pid, signal).expect("it lives");
         said("shutting down");
+        // A second one changes nothing.
         kill(pid, Signal::SIGTERM).expect("it lives");
         kill(pid, Signal::SIGINT).expect("it lives");
         let mut reply = String::new();
@@ -41,6 +42,38 @@ async fn ctrl_c_and_sigterm_end_a_service_in_order_and_a_second_one_changes_noth
         assert_eq!(reply, "SLOW\n");
         assert!(service.exit().await.expect("reaped").success());
     }
+}
+
+#[tokio::test]
+async fn sighup_ignored_at_the_start_does_not_end_a_service() {
+    let mut command = peer_command("serve::signal::role_service");
+    let mut nohup = std::process::Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    nohup.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        nohup.env(name, value.expect("it is set"));
+    }
+    command = nohup;
+    let mut service = Peer::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()));
+    let pid = Pid::from_raw(service.0.id() as i32);
+    let mut printed = BufReader::new(service.0.stdout.take().expect("it is piped")).lines();
+    let mut said = |what: &str| {
+        let line = printed.find_map(|line| {
+            let line = line.expect("it can be read");
+            line.split_once(what).map(|(_, rest)| rest.to_owned())
+        });
+        line.unwrap_or_else(|| panic!("it ended without saying {what:?}"))
+    };
+    let address = said("listening on ");
+    kill(pid, Signal::SIGHUP).expect("it lives");
+    let mut client = TcpStream::connect(address).expect("it listens");
+    client.write_all(b"slow\n").expect("sent");
+    said("asked");
+    kill(pid, Signal::SIGTERM).expect("it lives");
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).expect("answered");
+    assert_eq!(reply, "SLOW\n");
+    assert!(service.exit().await.expect("reaped").success());
 }
 
 #[test]

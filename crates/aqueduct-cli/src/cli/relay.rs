@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Address, Link};
+use super::address::Address;
+use super::link::Link;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,15 +18,15 @@ Examples:
 
 A message is taken only when TO has room for it, so a slow reader slows the
 senders down. Boundaries are kept, and priorities from queue to queue. When the
-reader of TO goes, the next one is waited for, as long as --wait says. It ends
-when FROM does: a FIFO with its last sender, unless its address says
+reader of TO goes, the relay waits for the next one, as long as --wait says. It
+ends when FROM does: a FIFO with its last sender, unless its address says
 persist=true; a queue or bound socket never.
 
-Ctrl-C and SIGTERM: what was taken is delivered, for 10 seconds at most; a
-second one gives that up. Stopped and started again it loses nothing from FIFOs,
-queues and Unix sockets, and nothing over TCP between relays, recv, and send
-with --reconnect. Killed by SIGKILL it loses what it had in hand, and what lies
-unread in its sockets. Nothing ever arrives twice.
+Ctrl-C, SIGTERM and SIGHUP: messages in hand are delivered, for 10 seconds at
+most; a second signal gives up. A relay that is stopped and started again loses
+nothing from FIFOs, queues and Unix sockets, and nothing over TCP between
+relays, recv, and send with --reconnect. A SIGKILL loses the messages in hand
+and those unread in its sockets. Nothing ever arrives twice.
 
 With --tee each message is written to the file before it is sent. An existing
 recording is appended to; a record that a killed relay left incomplete is cut

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{Address, Link};
+use super::address::Address;
+use super::link::Link;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,17 +30,22 @@ A CMD that ends with another status than 0, or cannot be started, has failed. It
 is told of, and the service goes on. What it printed is the reply all the same;
 with --frame raw, if it printed nothing, the connection is closed.
 
+Outputs are printed in the order of the messages. While 16 MiB of them wait for
+an earlier one, no more messages are taken.
+
 With --on-fail its message goes there instead of being forgotten, with its
 priority if that is a queue. If nobody is there to take it or the queue is full,
 its job waits, and says so; while all --jobs wait no more messages are taken. A
 message that the address cannot carry is told of, and the exit code is 1.
 
-A client that is silent for 5 minutes is let go. A FIFO is served for good,
-unless its address says persist=false. Ctrl-C and SIGTERM: nothing more is
-taken, what was taken is finished, with retries at once, and clients wait for 10
-seconds at most. A second one kills the CMDs at work; their messages go to
---on-fail, else they are counted and the exit code is 1. What a SIGKILL finds at
-work is lost: --jobs messages at most.";
+A client that is silent for 5 minutes is disconnected. A FIFO is served until
+the command is stopped, unless its address says persist=false.
+
+Ctrl-C, SIGTERM and SIGHUP: no more messages are taken, those in hand are
+finished, retries start at once, and clients get at most 10 seconds. A second
+signal kills the CMDs at work; their messages go to --on-fail, or else are
+counted and the exit code is 1. A SIGKILL loses the messages at work, at most
+--jobs.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use aqueduct::Endpoint;
 
-use super::{LinkConfig, Side, side};
+use super::link::{LinkConfig, Side, side};
 use crate::cli::RelayArgs;
 use crate::exit::Failure;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use aqueduct::Endpoint;
 use nix::unistd::{AccessFlags, access};
 
-use super::{LinkConfig, Side, side};
+use super::link::{LinkConfig, Side, side};
 use crate::cli::ServeArgs;
 use crate::exit::Failure;
 use crate::quantity::Wait;

@@ -9,9 +9,9 @@ use aqueduct::is_marked;
 use aqueduct::unix::is_served;
 use nix::unistd::geteuid;
 
-use super::processes::entries;
+use super::processes::{Processes, entries};
 use super::sockets::{Bound, Sockets};
-use super::{Found, Kind, Processes, State, Thing, address};
+use super::thing::{Found, Kind, State, Thing, address};
 
 /// The FIFOs and sockets in these directories, and in the directories in them that this user owns;
 /// if none is given in those where programs put such files.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::libc;
 
-use super::Id;
+use super::thing::Id;
 
 /// Where in the kernel they sleep: `fs/pipe.c`. The one may be compiled into the other.
 const PLACES: [&str; 2] = ["wait_for_partner", "fifo_open"];

@@ -5,18 +5,8 @@ use std::fs::{self, DirEntry, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{Id, opening};
-
-/// A process that has something open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Holder {
-    pub(crate) pid: u32,
-    pub(crate) command: String,
-    pub(crate) reads: bool,
-    pub(crate) writes: bool,
-    /// It waits in open(2) for somebody at the other side of a FIFO.
-    pub(crate) opening: bool,
-}
+use super::opening;
+use super::thing::{Holder, Id};
 
 /// What all processes have open that may be looked into: the own ones, or all for root.
 #[derive(Default)]

@@ -7,7 +7,8 @@ use std::path::Path;
 use aqueduct::is_marked;
 use aqueduct::mq::{self, MOUNT_POINT};
 
-use super::{Found, Kind, Processes, State, Thing, address};
+use super::processes::Processes;
+use super::thing::{Found, Kind, State, Thing, address};
 
 /// All of them; why there are none to see goes to `unseen`.
 pub(super) fn things(processes: &Processes, unseen: &mut Vec<String>) -> Vec<Thing> {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use nix::libc;
 
-use super::{Holder, Kind, Processes, State, Thing, address};
+use super::processes::Processes;
+use super::thing::{Holder, Kind, State, Thing, address};
 
 /// `__SO_ACCEPTCON` in the kernel's `include/linux/net.h`: it listens.
 const LISTENS: u64 = 1 << 16;

@@ -1,10 +1,42 @@
-//! A queue, as it is shown.
+//! `aqueduct mq list` and `info`: queues, as they are shown.
+
+use std::iter::zip;
 
 use aqueduct::mq;
 use nix::unistd::{Uid, User};
 use serde::Serialize;
 
-use crate::table::cell;
+use crate::cli::{ListArgs, NameArgs};
+use crate::exit::Exit;
+use crate::stdout;
+use crate::table::{Table, cell};
+
+pub(super) fn list(args: ListArgs) -> anyhow::Result<Exit> {
+    let entries: Vec<Entry> = mq::list()?.into_iter().map(Entry::from).collect();
+    if args.format.json {
+        return stdout::write_json(&entries);
+    }
+    let mut table = Table::new(&COLUMNS).right(&NUMBERS);
+    for entry in &entries {
+        table.row(entry.cells());
+    }
+    table.print()
+}
+
+pub(super) fn info(args: NameArgs) -> anyhow::Result<Exit> {
+    let queue = super::queue(&args.name)?;
+    let entry = Entry::from(mq::info(&queue.name)?);
+    if args.format.json {
+        return stdout::write_json(&[entry]);
+    }
+    let mut table = Table::new(&["fact", "value"]);
+    for (name, value) in zip(COLUMNS, entry.cells()) {
+        table.row(vec![name.to_owned(), value]);
+    }
+    table.row(vec!["cost".to_owned(), cell(entry.cost())]);
+    table.row(vec!["notified".to_owned(), cell(entry.notified())]);
+    table.print()
+}
 
 /// One queue as JSON; people's scripts rely on the names.
 #[derive(Debug, Serialize)]
@@ -23,7 +55,7 @@ pub(super) struct Entry {
 }
 
 /// The columns of a list, in the order of [`Entry::cells`].
-pub(super) const COLUMNS: [&str; 7] = [
+const COLUMNS: [&str; 7] = [
     "name",
     "messages",
     "capacity",
@@ -33,10 +65,10 @@ pub(super) const COLUMNS: [&str; 7] = [
     "owner",
 ];
 /// Those of them that are numbers.
-pub(super) const NUMBERS: [usize; 4] = [1, 2, 3, 4];
+const NUMBERS: [usize; 4] = [1, 2, 3, 4];
 
 impl Entry {
-    pub(super) fn cells(&self) -> Vec<String> {
+    fn cells(&self) -> Vec<String> {
         let owner = || self.owner.to_string();
         vec![
             self.name.clone(),
@@ -50,12 +82,12 @@ impl Entry {
     }
 
     /// What it costs its owner against `RLIMIT_MSGQUEUE`.
-    pub(super) fn cost(&self) -> Option<u64> {
+    fn cost(&self) -> Option<u64> {
         self.cost
     }
 
     /// The process that `mq_notify(3)` will tell of the next message.
-    pub(super) fn notified(&self) -> Option<u32> {
+    fn notified(&self) -> Option<u32> {
         self.notified
     }
 }

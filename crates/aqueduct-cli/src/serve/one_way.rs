@@ -1,6 +1,7 @@
 //! A service that only takes: what its programs print is printed.
 
-use std::io;
+use std::cell::Cell;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +16,7 @@ use super::facts::Facts;
 use super::{Jobs, begun, idle};
 use crate::config::ServeConfig;
 use crate::exit::Exit;
+use crate::printable::{push_hex, push_lines};
 use crate::recv;
 use crate::report::Report;
 use crate::signals::Signals;
@@ -24,8 +26,10 @@ use crate::sole_reader::SoleReader;
 const GRACE: Duration = Duration::from_millis(500);
 /// How long after that output may wait for who reads it.
 const OUTPUT_GRACE: Duration = Duration::from_secs(5);
-/// How many messages may be finished whose output waits for that of an earlier one.
+/// How many messages may be finished while their output waits for that of an earlier one.
 const FINISHED: usize = 10_000;
+/// How many bytes that output may have. Jobs at work may exceed it by one output each.
+const FINISHED_BYTES: usize = 16 << 20;
 /// How much output is gathered.
 const BATCH: usize = 64 * 1024;
 
@@ -42,7 +46,10 @@ pub(super) async fn run(
     let (_sole, mut incoming) = SoleReader::before(&config.endpoint, opening).await?;
     begun(report, config, &config.endpoint);
     let facts = Facts::new(&config.endpoint);
+    let on_terminal = io::stdout().is_terminal();
     let mut printed = Printed::new()?;
+    let finished_bytes = Cell::new(0);
+    let finished_bytes = &finished_bytes;
     // What they print comes in the order of the messages.
     let mut running = FuturesOrdered::new();
     let mut failure = None;
@@ -51,7 +58,9 @@ pub(super) async fn run(
     let mut stopped: Option<Instant> = None;
     while open || !running.is_empty() || printed.is_behind() {
         let changed = jobs.changed();
-        let full = jobs.in_hand() >= config.jobs || running.len() >= FINISHED;
+        let full = jobs.in_hand() >= config.jobs
+            || running.len() >= FINISHED
+            || finished_bytes.get() >= FINISHED_BYTES;
         let until = |grace| async move {
             match stopped {
                 Some(since) => sleep_until(since + grace).await,
@@ -73,7 +82,8 @@ pub(super) async fn run(
                 jobs.stop();
                 incoming.stop();
             },
-            Some(output) = running.next(), if !running.is_empty() && printed.has_room() => {
+            Some::<Vec<u8>>(output) = running.next(), if !running.is_empty() && printed.has_room() => {
+                finished_bytes.set(finished_bytes.get() - output.capacity());
                 printed.add(output);
             }
             item = incoming.next(), if open && !full => match item {
@@ -85,11 +95,12 @@ pub(super) async fn run(
                 Some(Ok(message)) => {
                     let (job, runs) = (jobs.take(message, &facts), jobs.runs());
                     running.push_back(async move {
-                        if runs {
-                            return job.output().await.0;
-                        }
-                        let line = job.answer().await.unwrap_or_default();
-                        [&line[..], b"\n"].concat()
+                        let output = match runs {
+                            true => job.output().await.0,
+                            false => echoed(&job.answer().await.unwrap_or_default(), on_terminal),
+                        };
+                        finished_bytes.set(finished_bytes.get() + output.capacity());
+                        output
                     });
                 }
             },
@@ -114,6 +125,19 @@ pub(super) async fn run(
         Some(error) => Err(error),
         None => Ok(Exit::Done),
     }
+}
+
+/// A message as the output of a service without a CMD.
+fn echoed(message: &[u8], on_terminal: bool) -> Vec<u8> {
+    let mut line = Vec::with_capacity(message.len() + 1);
+    if on_terminal {
+        let cut = push_lines(message, &mut line);
+        push_hex(&message[message.len() - cut..], &mut line);
+    } else {
+        line.extend_from_slice(message);
+    }
+    line.push(b'\n');
+    line
 }
 
 /// Output on its way to standard output. Nobody there to read it is no failure.

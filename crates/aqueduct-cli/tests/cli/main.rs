@@ -25,11 +25,13 @@ mod record;
 mod refused;
 mod relay;
 mod serve;
+mod shortage;
 mod sockets;
 mod sources;
 mod stdio;
 mod stop;
 mod support;
+mod terminal;
 mod tour;
 
 // Ends a test that hangs.

@@ -22,6 +22,13 @@ fn raw_is_the_bytes_alone() {
 }
 
 #[test]
+fn text_without_framing_is_the_bytes_alone() {
+    let mut recv = aqueduct(&["recv", "stdio:", "--frame", "raw"]);
+    let (stdout, _) = expect(start_with_input(&mut recv, BYTES).finish(), 0);
+    assert_eq!(stdout, BYTES);
+}
+
+#[test]
 fn hex_is_a_line_each() {
     assert_eq!(received("hex"), b"706c61696e\n636166c3a920220a22\nfffe\n\n");
 }

@@ -3,16 +3,18 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Dir, aqueduct, expect, expect_text, read_with_deadline, start, until, until_open,
+    Dir, aqueduct, expect, expect_text, read_with_deadline, run, start, start_with_input, until,
+    until_open,
 };
 
-const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
+const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// Waits until the process catches both signals, so that they do not kill it.
 pub(crate) fn until_ready(pid: u32) {
@@ -146,4 +148,88 @@ fn input_that_never_comes_does_not_keep_a_sender_from_stopping() {
     expect_text(send.finish(), 0);
     drop(stdin);
     expect_text(recv.finish(), 0);
+}
+
+/// What a closed terminal, a lost ssh or a supervisor sends. It must stop every command in order:
+/// nothing that was taken is lost, and no socket or lock file stays.
+#[test]
+fn sighup_stops_every_command_as_sigterm_does() {
+    let dir = Dir::new();
+    let at = |name: &str| format!("unix:{}", dir.path(name).display());
+    let (served, silent) = (at("served"), at("silent"));
+    let _silent = UnixListener::bind(dir.path("silent")).unwrap();
+    for (args, bound) in [
+        (&["serve", &served][..], true),
+        (&["serve", &served, "--", "cat"], true),
+        (&["recv", &served], true),
+        (&["relay", &served, "exec:cat"], true),
+        (&["send", &served, "hi", "--bind"], true),
+        (&["send", &silent], false),
+        (&["send", &dir.fifo("nobody"), "hi"], false),
+    ] {
+        let mut command = start(aqueduct(args).stdin(Stdio::piped()));
+        let stdin = command.stdin();
+        until_ready(command.pid());
+        if bound {
+            until("it is bound", || dir.path("served").exists());
+        }
+        command.signal(Signal::SIGHUP);
+        let output = command.finish();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        let left = std::fs::read_dir(dir.path("")).unwrap().flatten();
+        let left = left.map(|it| it.file_name()).collect::<Vec<_>>();
+        let unix = left
+            .iter()
+            .any(|it| it.to_string_lossy().starts_with("served"));
+        assert!(!unix, "{args:?} leaves {left:?}");
+        drop(stdin);
+    }
+}
+
+#[test]
+fn sighup_lets_a_receiver_print_what_it_has_taken() {
+    let dir = Dir::new();
+    let address = format!("unix:{}", dir.path("x").display());
+    let recv = start(&mut aqueduct(&["recv", &address]));
+    until("it is bound", || dir.path("x").exists());
+    until_ready(recv.pid());
+    let lines: String = (0..1000).map(|i| format!("{i}\n")).collect();
+    let send = start_with_input(&mut aqueduct(&["send", &address]), &lines);
+    expect(send.finish(), 0);
+    recv.signal(Signal::SIGHUP);
+    assert_eq!(expect_text(recv.finish(), 0), lines);
+}
+
+#[test]
+fn a_call_stopped_by_sighup_still_waits_for_its_reply() {
+    let dir = Dir::new();
+    let path = dir.path("x");
+    let listener = UnixListener::bind(&path).unwrap();
+    let call = start(&mut aqueduct(&[
+        "call",
+        &format!("unix:{}", path.display()),
+        "hi",
+    ]));
+    let (mut client, _) = listener.accept().unwrap();
+    let mut request = [0; 3];
+    client.read_exact(&mut request).unwrap();
+    call.signal(Signal::SIGHUP);
+    client.write_all(b"HI\n").unwrap();
+    assert_eq!(expect_text(call.finish(), 0), "HI\n");
+}
+
+#[test]
+fn sighup_that_was_ignored_at_the_start_stays_ignored() {
+    let dir = Dir::new();
+    let address = format!("unix:{}", dir.path("x").display());
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$0\" recv \"$1\""]);
+    nohup.args([env!("CARGO_BIN_EXE_aqueduct"), &address]);
+    let recv = start(&mut nohup);
+    until("it is bound", || dir.path("x").exists());
+    until_ready(recv.pid());
+    recv.signal(Signal::SIGHUP);
+    expect(run(&mut aqueduct(&["send", &address, "still there"])), 0);
+    recv.signal(Signal::SIGTERM);
+    assert_eq!(expect_text(recv.finish(), 0), "still there\n");
 }

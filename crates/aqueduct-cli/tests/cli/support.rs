@@ -43,6 +43,8 @@ impl Dir {
 pub(crate) struct Running {
     child: Child,
     out: Option<thread::JoinHandle<Vec<u8>>>,
+    /// What of standard output has come so far.
+    printed: Arc<Mutex<Vec<u8>>>,
     err: Option<thread::JoinHandle<Vec<u8>>>,
     /// What of standard error has come so far.
     said: Arc<Mutex<Vec<u8>>>,
@@ -52,12 +54,14 @@ pub(crate) struct Running {
 pub(crate) fn start(command: &mut Command) -> Running {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the process starts");
-    let out = child.stdout.take().map(collect);
-    let said = Arc::default();
+    let (printed, said) = (Arc::default(), Arc::default());
+    let out = child.stdout.take();
+    let out = out.map(|it| follow(it, Arc::clone(&printed)));
     let err = child.stderr.take().map(|it| follow(it, Arc::clone(&said)));
     Running {
         child,
         out,
+        printed,
         err,
         said,
     }
@@ -115,6 +119,17 @@ impl Running {
             told.is_some()
         });
         told.unwrap_or_default()
+    }
+
+    /// Waits until so many bytes stand on standard output.
+    pub(crate) fn printed(&self, bytes: usize) {
+        until(&format!("it prints {bytes} bytes"), || {
+            let printed = self
+                .printed
+                .lock()
+                .expect("the reading thread does not panic");
+            printed.len() >= bytes
+        });
     }
 
     /// Waits for the end, for a limited time.
@@ -220,15 +235,7 @@ pub(crate) fn compile_c(dir: &Dir, name: &str, source: &str) -> PathBuf {
     program
 }
 
-fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut all = Vec::new();
-        let _ = from.read_to_end(&mut all);
-        all
-    })
-}
-
-/// As [`collect`], to be looked at while it comes.
+/// Reads all that comes, to be looked at meanwhile.
 fn follow(
     mut from: impl Read + Send + 'static,
     said: Arc<Mutex<Vec<u8>>>,

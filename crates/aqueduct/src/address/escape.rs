@@ -1,7 +1,7 @@
 //! Percent escapes: any byte of a path, name or argument can be written as `%` and two
 //! hexadecimal digits (RFC 3986, section 2.1).
 
-use std::fmt::Write;
+use std::fmt::{self, Formatter, Write};
 
 use super::AddressProblem;
 
@@ -32,19 +32,45 @@ pub(crate) fn decode(text: &[u8]) -> Result<Vec<u8>, AddressProblem> {
 
 /// Appends `bytes` to `out` so that [`decode`] gives them back.
 ///
-/// Escaped are `%`, `?` and whatever is in `also`; control characters, white space and bytes that
-/// are not UTF-8 too, so that an address is always one printable word. Other text stays readable.
+/// Escaped are `%`, `?` and the bytes in `also`, and control characters, direction marks, white space
+/// and bytes that are not UTF-8, so that an address is always one printable word. Other text stays
+/// readable.
 pub(crate) fn encode(bytes: &[u8], also: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             let special = u8::try_from(c).is_ok_and(|b| b"%?".contains(&b) || also.contains(&b));
-            if special || c.is_control() || c.is_whitespace() {
+            if special || steers(c) || c.is_whitespace() {
                 escape(c.encode_utf8(&mut [0; 4]).as_bytes(), out);
             } else {
                 out.push(c);
             }
         }
         escape(chunk.invalid(), out);
+    }
+}
+
+/// Whether a character steers a terminal: a control, or a mark that turns the direction of text.
+fn steers(c: char) -> bool {
+    let is_bidi = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    is_bidi || c.is_control()
+}
+
+/// Writes text with everything that steers a terminal escaped.
+pub(crate) struct Escaping<'a, 'b>(pub(crate) &'a mut Formatter<'b>);
+
+impl Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if steers(c) {
+                write!(self.0, "{}", c.escape_default())?;
+            } else {
+                self.0.write_char(c)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -83,6 +109,8 @@ mod tests {
         let mut out = String::new();
         encode("/tmp/größe 1?\n\u{2028}".as_bytes(), b"", &mut out);
         encode(b"\xff%@", b"@", &mut out);
-        assert_eq!(out, "/tmp/größe%201%3F%0A%E2%80%A8%FF%25%40");
+        encode("\u{202e}\u{9b}".as_bytes(), b"", &mut out);
+        let expected = "/tmp/größe%201%3F%0A%E2%80%A8%FF%25%40%E2%80%AE%C2%9B";
+        assert_eq!(out, expected);
     }
 }

@@ -1,8 +1,10 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Display, Formatter, Write as _};
 use std::io;
 use std::time::Duration;
+
+use crate::address::escape::Escaping;
 
 /// Why something could not be opened: what was tried, on what, the cause and the cure.
 ///
@@ -232,6 +234,8 @@ impl Display for OpenError {
             cure,
             ..
         } = &*self.0;
+        // A path or name may hold anything, and somebody reads this at a terminal.
+        let mut f = Escaping(f);
         if action.is_empty() {
             return f.write_str(cause);
         }
@@ -283,6 +287,9 @@ mod tests {
         assert_eq!(error.to_string(), text);
         assert_eq!(error.kind(), &OpenErrorKind::PermissionDenied);
         assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+        let shown =
+            OpenError::new("open", "a\u{1b}[1m\u{202e}\n", OpenErrorKind::Other, "b").to_string();
+        assert_eq!(shown, "cannot open a\\u{1b}[1m\\u{202e}\\n: b");
         let error = io::Error::from(error);
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         let inner = OpenError::of(&error).unwrap();

@@ -47,6 +47,16 @@ pub(crate) fn append<const N: usize>(dst: &mut BytesMut, head: [u8; N], body: &[
     }
 }
 
+/// Whether this process ignores a signal (`sigaction(2)`).
+pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action nothing changes, and the current one is written to memory that is
+    // ours for the whole call.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: the structure is integers and an optional function pointer, all valid when zero.
+    result == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
 /// `read(2)` into memory that need not be initialised; returns how many bytes were.
 pub(crate) fn read(fd: impl AsFd, buf: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     // SAFETY: the pointer and length describe memory that is ours to write for the whole call.

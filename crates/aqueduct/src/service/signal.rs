@@ -1,16 +1,20 @@
+use std::future::pending;
 use std::io;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that the first `SIGINT` (Ctrl-C) or `SIGTERM` cancels: for [`serve`](super::serve),
-/// which then ends in order.
+use crate::io::sys;
+
+/// A token that the first `SIGINT` (Ctrl-C), `SIGTERM` or `SIGHUP` cancels.
 ///
-/// From this call on neither signal ends the process by itself, as it would otherwise
-/// ([`tokio::signal::unix`]); a second one changes nothing, since the shutdown has a deadline of its
-/// own. The wait is a task on the runtime, and ends with the
-/// signal.
+/// [`serve`](super::serve) then ends in order. A `SIGHUP`, which a closed terminal sends, changes
+/// nothing if the process ignores it, as under `nohup(1)`.
+///
+/// From this call on none of them ends the process by itself ([`tokio::signal::unix`]). A second
+/// signal changes nothing: the shutdown has its own deadline. The wait is a task on the runtime that
+/// ends with the first signal.
 ///
 /// # Errors
 ///
@@ -40,12 +44,24 @@ use tokio_util::sync::CancellationToken;
 /// ```
 pub fn shutdown_on_signal() -> io::Result<CancellationToken> {
     let runtime = Handle::try_current().map_err(io::Error::other)?;
+    let hangup = SignalKind::hangup();
+    let mut hangup = match sys::is_ignored(hangup.as_raw_value()) {
+        true => None,
+        false => Some(signal(hangup)?),
+    };
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let token = CancellationToken::new();
     let shutdown = token.clone();
     runtime.spawn(async move {
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => pending().await,
+            }
+        };
         let name = tokio::select! {
+            _ = hung_up => "SIGHUP",
             _ = interrupt.recv() => "SIGINT",
             _ = terminate.recv() => "SIGTERM",
         };

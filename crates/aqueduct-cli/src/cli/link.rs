@@ -1,0 +1,75 @@
+//! What all commands that move messages have in common.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::quantity::{self, Wait};
+
+/// How to open an address and move messages.
+#[derive(Debug, Args)]
+pub(crate) struct Link {
+    /// How messages are cut on a byte stream; both sides must agree. Queues ignore it.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) frame: Frame,
+    /// The largest message, such as 64KiB.
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size, default_value = "1MiB")]
+    pub(crate) max_frame: usize,
+    /// How long to wait for the other side to appear: a duration, or forever
+    /// [default: forever for a FIFO, 5s for the rest].
+    #[arg(long, value_name = "DURATION", value_parser = quantity::wait)]
+    pub(crate) wait: Option<Wait>,
+    /// Give up when nothing has come or gone for so long, such as 5s.
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Use a FIFO or queue that another user made; else it has to be this user's or root's.
+    #[arg(long)]
+    pub(crate) allow_foreign_owner: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Frame {
+    /// A newline after each message.
+    #[default]
+    Lines,
+    /// A NUL byte after each message.
+    Nul,
+    /// A 4-byte length before each message, which may be any bytes.
+    Length,
+    /// Bytes as they come, no boundaries.
+    Raw,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Input {
+    /// Each line is a message.
+    #[default]
+    Lines,
+    /// Messages end at NUL bytes.
+    Nul,
+    /// All of it is one message.
+    Whole,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pace {
+    /// With the pauses that it was recorded with.
+    #[default]
+    Recorded,
+    /// As fast as it goes.
+    Fast,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// The message and a newline, with --frame raw the bytes alone; on a terminal control characters
+    /// are escaped.
+    #[default]
+    Text,
+    /// An object a line: time, address, size, priority of a queue's message, text or base64.
+    Json,
+    /// The message in hexadecimal and a newline.
+    Hex,
+    /// The bytes alone, on a terminal too.
+    Raw,
+}
