@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::listener::{StreamOptions, in_runtime, new_socket};
 use super::{Address, Error, Keepalive};
-use crate::io::backoff::Retry;
+use crate::io::backoff::{Backoff, Retry};
 
 /// How long connecting may take in all, unless set.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,7 +116,10 @@ impl ConnectOptions {
     {
         let address = address.try_into()?;
         in_runtime(&address)?;
-        let mut retry = Retry::new(self.timeout, FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE);
+        let mut retry = Retry::new(
+            self.timeout,
+            Backoff::new(FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE),
+        );
         let mut last = None;
         loop {
             let error = match self.attempt(&address, &retry).await {

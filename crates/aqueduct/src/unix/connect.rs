@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use super::bind::in_runtime;
 use super::{Address, Error, claim, seqpacket};
-use crate::io::backoff::Retry;
+use crate::io::backoff::{Backoff, Retry};
 
 /// How long connecting may take in all, unless set.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -120,7 +120,10 @@ impl ConnectOptions {
     async fn open(&self, address: &Address, kind: Type) -> Result<OwnedFd, Error> {
         in_runtime(address)?;
         let kernel = address.to_kernel()?;
-        let mut retry = Retry::new(self.timeout, FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE);
+        let mut retry = Retry::new(
+            self.timeout,
+            Backoff::new(FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE),
+        );
         loop {
             let source = match attempt(&kernel, kind) {
                 Ok(fd) => {
