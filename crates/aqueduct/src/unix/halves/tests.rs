@@ -1,18 +1,25 @@
-//! `into_split`: the two directions of a stream, each registered when it waits.
-
 use std::fs;
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
-use aqueduct::unix::{ReadHalf, WriteHalf, into_split};
-use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 
-use crate::mq_open::run_alone;
-use crate::support::{deadline, is_peer, woken};
+use super::*;
+
+async fn deadline<F: Future>(future: F) -> F::Output {
+    let limit = Duration::from_secs(30);
+    tokio::time::timeout(limit, future).await.expect("in time")
+}
+
+async fn woken<F: Future>(task: &task::Spawn<F>) {
+    deadline(async {
+        while !task.is_woken() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
 
 fn pair() -> ((ReadHalf, WriteHalf), (ReadHalf, WriteHalf)) {
     let (a, b) = UnixStream::pair().expect("a pair");
@@ -176,9 +183,16 @@ fn a_write_waits_also_where_another_executor_polls_it() {
 /// no connection that worked.
 #[test]
 fn a_write_waits_also_where_no_descriptor_is_free() {
-    const ROLE: &str = "unix::halves::a_write_waits_also_where_no_descriptor_is_free";
-    if !is_peer(ROLE) {
-        return run_alone(ROLE);
+    const NAME: &str = "unix::halves::tests::a_write_waits_also_where_no_descriptor_is_free";
+    const ALONE: &str = "AQUEDUCT_TEST_ALONE";
+    if std::env::var(ALONE).as_deref() != Ok(NAME) {
+        // A process of its own, whose limit it may lower.
+        let mut command = std::process::Command::new(std::env::current_exe().expect("a test"));
+        let output = command.args(["--exact", NAME]).env(ALONE, NAME).output();
+        let output = output.expect("it can be run again");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        return;
     }
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("it has a limit");
     setrlimit(Resource::RLIMIT_NOFILE, 64.min(hard), hard).expect("it can be lowered");
