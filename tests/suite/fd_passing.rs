@@ -176,9 +176,7 @@ fn role_flooded() {
 
             let large = vec![0; b.max_message()];
             a.send_with_fds(&large, &many[..9]).await.expect("sent");
-            let error = deadline(b.recv())
-                .await
-                .expect_err("none fits");
+            let error = deadline(b.recv()).await.expect_err("none fits");
             assert!(FrameError::of(&error).is_some());
 
             a.send(b"next").await.expect("sent");

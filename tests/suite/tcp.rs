@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aqueduct::frame::{FramedWrite, Framing};
 use aqueduct::OpenErrorKind as Kind;
+use aqueduct::frame::{FramedWrite, Framing};
 use aqueduct::tcp::{self, BindOptions, ConnectOptions};
 use futures_util::{SinkExt, StreamExt};
 use socket2::SockRef;
@@ -47,7 +47,9 @@ async fn bind_soon(at: SocketAddr) -> tcp::Listener {
         loop {
             match tcp::bind(at).await {
                 Ok(listener) => break listener,
-                Err(error) if error.kind() == &Kind::InUse => tokio::time::sleep(Duration::from_millis(1)).await,
+                Err(error) if error.kind() == &Kind::InUse => {
+                    tokio::time::sleep(Duration::from_millis(1)).await
+                }
                 Err(other) => panic!("{other}"),
             }
         }

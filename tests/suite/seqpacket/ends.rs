@@ -14,7 +14,9 @@ async fn what_was_sent_arrives_before_the_end_and_a_half_closed_peer_can_still_a
     let (a, b) = pair();
     a.send(b"last words").await.expect("sent");
     let write = std::net::Shutdown::Write;
-    socket2::SockRef::from(&a).shutdown(write).expect("shut down");
+    socket2::SockRef::from(&a)
+        .shutdown(write)
+        .expect("shut down");
     assert_eq!(next(&b).await.as_deref(), Some(&b"last words"[..]));
     for _ in 0..3 {
         assert_eq!(next(&b).await, None);

@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
 
-use aqueduct::fifo;
 use aqueduct::OpenErrorKind as Kind;
+use aqueduct::fifo;
 use aqueduct::unix::{self, seqpacket};
 use nix::sys::stat::Mode;
 use socket2::{Domain, SockAddr, Socket, Type};

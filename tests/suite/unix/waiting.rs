@@ -29,10 +29,7 @@ async fn a_full_backlog_is_waited_for() {
     assert_eq!(errno, Some(libc::EAGAIN));
 
     let mut options = ConnectOptions::new();
-    let short = options
-        .wait(Duration::from_millis(50))
-        .connect(&path)
-        .await;
+    let short = options.wait(Duration::from_millis(50)).connect(&path).await;
     let error = short.expect_err("it stays full");
     assert!(matches!(error.kind(), Kind::TimedOut { .. }), "{error}");
     assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));

@@ -343,8 +343,7 @@ fn shared(session: &Session) -> anyhow::Result<SideReport> {
     )
 }
 
-type UnixHalves =
-    Framed<tokio::net::unix::OwnedWriteHalf, tokio::net::unix::OwnedReadHalf>;
+type UnixHalves = Framed<tokio::net::unix::OwnedWriteHalf, tokio::net::unix::OwnedReadHalf>;
 
 fn unix(session: &Session) -> anyhow::Result<UnixHalves> {
     let path = session.spec().path("socket");

@@ -230,7 +230,10 @@ mod tests {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         socket.bind(any).expect("a free port");
         let at = socket.local_addr().expect("bound");
-        let stream = socket.connect(at).await.expect("Linux connects it to itself");
+        let stream = socket
+            .connect(at)
+            .await
+            .expect("Linux connects it to itself");
         let attempt = Attempt::new("connect to", &at).expect("an address");
         let error = refuse_itself(&attempt, &stream).expect_err("to itself");
         assert_eq!(error.kind(), &OpenErrorKind::Refused, "{error}");

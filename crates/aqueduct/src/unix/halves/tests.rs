@@ -71,8 +71,8 @@ async fn fill(write: &mut WriteHalf) -> usize {
     loop {
         let mut writing = task::spawn(write.write(&block));
         match writing.poll() {
-            std::task::Poll::Ready(n) => filled += n.expect("it is written"),
-            std::task::Poll::Pending => return filled,
+            Poll::Ready(n) => filled += n.expect("it is written"),
+            Poll::Pending => return filled,
         }
         // Tokio gives a task no more than its share in one turn.
         drop(writing);
@@ -167,7 +167,7 @@ fn a_write_waits_also_where_another_executor_polls_it() {
         .expect("a runtime");
     let ((_read, mut write), (mut there, _back)) = runtime.block_on(async { pair() });
     let mut filled = 0;
-    while let std::task::Poll::Ready(n) = task::spawn(write.write(&[7; 4096])).poll() {
+    while let Poll::Ready(n) = task::spawn(write.write(&[7; 4096])).poll() {
         filled += n.expect("it is written");
     }
     let mut late = task::spawn(write.write(b"late"));
@@ -191,7 +191,10 @@ fn a_write_waits_also_where_no_descriptor_is_free() {
         let output = command.args(["--exact", NAME]).env(ALONE, NAME).output();
         let output = output.expect("it can be run again");
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
         return;
     }
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("it has a limit");
