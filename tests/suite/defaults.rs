@@ -13,7 +13,6 @@ fn the_default_options_are_the_new_ones() {
     }
     same(tcp::BindOptions::new());
     same(tcp::ConnectOptions::new());
-    same(tcp::Keepalive::new());
     same(unix::BindOptions::new());
     same(unix::ConnectOptions::new());
     same(fifo::OpenOptions::new());

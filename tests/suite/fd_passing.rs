@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use aqueduct::frame::FrameError;
-use aqueduct::unix::{self, DEFAULT_MAX_FDS, MAX_FDS, seqpacket};
+use aqueduct::unix::{self, seqpacket};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::AsyncWriteExt;
@@ -23,6 +23,10 @@ fn null() -> File {
 fn nulls(count: usize) -> Vec<File> {
     (0..count).map(|_| null()).collect()
 }
+
+/// The kernel's limit (`SCM_MAX_FD`).
+const MAX_FDS: usize = 253;
+const DEFAULT_MAX_FDS: usize = 16;
 
 fn message_error(error: &io::Error) -> FrameError {
     FrameError::of(error)
@@ -78,12 +82,12 @@ fn role_writer() {
         }
         messages
     });
-    let counts: Vec<_> = messages.iter().map(|it| it.fds.len()).collect();
+    let counts: Vec<_> = messages.iter().map(|it| it.1.len()).collect();
     assert_eq!(counts, [0, 2, 0]);
     let [_, message, _] = messages.try_into().expect("three");
-    assert_eq!(&message.body[..], b"two with this");
+    assert_eq!(&message.0[..], b"two with this");
     for (fd, text) in message
-        .fds
+        .1
         .into_iter()
         .zip(["into the file", "into the pipe"])
     {
@@ -102,8 +106,8 @@ async fn exactly_as_many_as_the_limit_are_taken() {
             .await
             .expect("it fits")
             .expect("one");
-        assert_eq!(message.fds.len(), limit);
-        assert!(message.fds.iter().all(is_close_on_exec));
+        assert_eq!(message.1.len(), limit);
+        assert!(message.1.iter().all(is_close_on_exec));
         if limit < MAX_FDS {
             // One more, for which the padding of the kernel's answer would have room.
             a.send_with_fds(b"one too many", &nulls(limit + 1))
@@ -172,9 +176,7 @@ fn role_flooded() {
 
             let large = vec![0; b.max_message()];
             a.send_with_fds(&large, &many[..9]).await.expect("sent");
-            let error = deadline(b.recv_into(&mut [0; 9]))
-                .await
-                .expect_err("none fits");
+            let error = deadline(b.recv()).await.expect_err("none fits");
             assert!(FrameError::of(&error).is_some());
 
             a.send(b"next").await.expect("sent");
@@ -318,7 +320,7 @@ async fn a_dropped_receive_loses_neither_message_nor_descriptors() {
             .await
             .expect("received")
             .expect("one");
-        assert_eq!((&message.body[..], message.fds.len()), (&b"x"[..], 1));
+        assert_eq!((&message.0[..], message.1.len()), (&b"x"[..], 1));
 
         let mut buf = [0; 4];
         let mut dropped = tokio_test::task::spawn(unix::recv_with_fds(&t, &mut buf, 1));

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
-use aqueduct::{fifo, mq, unix};
+use aqueduct::{OpenErrorKind, fifo, mq, unix};
 use nix::unistd::Uid;
 
 use crate::actor::{self, Actor, say, told};
@@ -58,7 +58,7 @@ fn another_user() {
                 keep(UnixListener::bind_addr(&address), &mut held)
             }
             "connect-abstract" => {
-                let name = unix::Address::Abstract(name.into());
+                let name = format!("@{name}");
                 let connected = runtime.block_on(unix::connect(name));
                 connected.map_or_else(|it| it.raw_os_error().unwrap_or(-1), |_| 0)
             }
@@ -224,7 +224,7 @@ async fn a_socket_path_that_another_user_took_first_is_refused() {
         0
     );
     let error = unix::bind(&path).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse, "{error}");
+    assert_eq!(error.kind(), &OpenErrorKind::InUse, "{error}");
     other.succeed().await;
 }
 
@@ -256,12 +256,11 @@ async fn an_abstract_name_is_open_to_all_and_the_kernel_says_who_came() {
     let name = |what: &str| format!("aqueduct-second-user-{what}-{}", std::process::id());
     let taken = name("taken");
     assert_eq!(tries(&mut other, "bind-abstract", &taken).await, 0);
-    let address = unix::Address::Abstract(taken.into());
-    let error = unix::bind(address).unwrap_err();
+    let error = unix::bind(format!("@{taken}")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE), "{error}");
 
     let ours = name("ours");
-    let listener = unix::bind(unix::Address::Abstract(ours.clone().into())).unwrap();
+    let listener = unix::bind(format!("@{ours}")).unwrap();
     other.tell(&format!("connect-abstract {ours}"));
     let (stream, _) = deadline(listener.accept()).await.unwrap();
     assert_eq!(other.hear().await, "0");

@@ -1,15 +1,19 @@
 //! TCP sockets: Tokio's own types, opened with care.
 //!
-//! [`bind`] gives a [`Listener`], a `Stream` of [`TcpStream`]s; [`connect`] gives a `TcpStream`.
+//! [`bind`] returns a [`Listener`], a `Stream` of [`TcpStream`]s; [`connect`] returns a `TcpStream`.
+//! Both take anything that prints as an address: a `SocketAddr`, or text such as `host:port`,
+//! `[v6 address]:port` or `:port`. A name is looked up each time.
+//!
 //! What this module adds to `tokio::net`:
 //!
 //! - `TCP_NODELAY` on every stream unless asked otherwise. Without it a small write after another
 //!   one waits for the peer's delayed acknowledgement, some 40 ms on Linux.
 //! - An address without a host means 127.0.0.1: nothing is offered to the network unless asked.
-//! - A listener that lives through a want of descriptors without taking a whole core.
+//! - `SO_REUSEADDR` on every listener: a server that restarts can bind its port at once.
+//! - A listener that survives a shortage of descriptors without using a whole core.
 //! - A connect with a time limit, which can wait for the server to appear, and which never
 //!   connects to itself.
-//! - [`close`], which does not destroy a reply that is still on its way.
+//! - [`close`], which does not destroy a reply that is still in flight.
 //! - Errors that name the address and the cure.
 //!
 //! **Who may connect.** TCP knows nothing of users: every local user can connect to 127.0.0.1, and
@@ -26,20 +30,17 @@
 
 mod address;
 mod connect;
-mod error;
-mod keepalive;
 mod listener;
 mod scheme;
 
+use std::fmt::Display;
+
 use tokio::net::TcpStream;
 
-pub use self::address::{Address, DEFAULT_HOST};
-pub use self::connect::{
-    ConnectOptions, DEFAULT_CONNECT_TIMEOUT, FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE,
-};
-pub use self::error::Error;
-pub use self::keepalive::Keepalive;
-pub use self::listener::{BindOptions, DEFAULT_BACKLOG, Listener};
+use crate::connect::OpenError;
+
+pub use self::connect::ConnectOptions;
+pub use self::listener::{BindOptions, Listener};
 pub(crate) use self::scheme::{SCHEME, serve};
 pub use crate::io::drain::close;
 
@@ -63,11 +64,7 @@ pub use crate::io::drain::close;
 /// # Ok(())
 /// # }
 /// ```
-pub async fn bind<A>(address: A) -> Result<Listener, Error>
-where
-    A: TryInto<Address>,
-    Error: From<A::Error>,
-{
+pub async fn bind(address: impl Display) -> Result<Listener, OpenError> {
     BindOptions::new().bind(address).await
 }
 
@@ -92,10 +89,6 @@ where
 /// # Ok(())
 /// # }
 /// ```
-pub async fn connect<A>(address: A) -> Result<TcpStream, Error>
-where
-    A: TryInto<Address>,
-    Error: From<A::Error>,
-{
+pub async fn connect(address: impl Display) -> Result<TcpStream, OpenError> {
     ConnectOptions::new().connect(address).await
 }

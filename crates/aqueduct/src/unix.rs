@@ -1,40 +1,40 @@
 //! Unix sockets: Tokio's stream sockets opened with care, [`seqpacket`] sockets, credentials and
 //! descriptors.
 //!
-//! [`bind`] gives a [`Listener`], a `Stream` of [`UnixStream`]s; [`connect`] gives a `UnixStream`.
-//! An [`Address`] is a path, or a name in Linux's abstract namespace, written `@name`. [`into_split`]
-//! takes the two directions of a stream apart.
+//! [`bind`] returns a [`Listener`], a `Stream` of [`UnixStream`]s; [`connect`] returns a `UnixStream`.
+//! Both take a path, or `@name` for a name in Linux's abstract namespace; a path that begins with `@`
+//! is written `./@name`. A path or name has at most 107 bytes.
 //!
 //! # The socket's file
-//! A socket bound to a path is a file there, and who may write to that file may connect (unix(7),
-//! "Pathname socket ownership and permissions"). This module
+//! A socket bound to a path is a file there, and users with write permission on that file may connect
+//! (unix(7), "Pathname socket ownership and permissions"). This module
 //!
-//! - gives it its mode *before* it appears, [`DEFAULT_MODE`] unless asked otherwise, whatever the
-//!   umask, which is not touched;
+//! - gives the file its mode *before* it appears, 0600 unless set otherwise, without touching the
+//!   umask;
 //! - replaces a file that a dead server left, and nothing else: it must be a socket, and the
 //!   kernel must say that no open socket belongs to it;
-//! - holds a lock on the file `<path>.lock` for as long as the listener lives, so that of several
-//!   servers started at once exactly one gets the path, and none takes it from a living one;
+//! - holds a lock on the file `<path>.lock` for as long as the listener lives: of several servers
+//!   started at once exactly one gets the path, and none takes it from a living one;
 //! - removes both files when the listener is dropped, the socket's only if it is still the one
 //!   that was made.
 //!
-//! The lock file is removed only by the process that holds the lock on it, and whoever locks it
-//! then makes sure that the path still names the file it has locked. So two processes can never
+//! The lock file is removed only by the process that holds the lock on it, and after locking it a
+//! process checks that the path still names the file it has locked. So two processes can never
 //! hold the lock of one path on two different files. A process that is killed leaves both files;
 //! its lock is gone, and the next listener takes them over. Delete a `.lock` file by hand only when
-//! no server runs. Servers that do not use this library know nothing of the lock: against them only
-//! the kernel's word protects, which is asked just before the file is replaced.
+//! no server runs. Servers that do not use this library ignore the lock; the kernel is asked just
+//! before the file is replaced, which protects them.
 //!
 //! # Who is at the other end
-//! [`peer_credentials`] tells the user, group and process of the peer, as the kernel saw them when
-//! it connected; [`peer_pidfd`] gives a descriptor that names the process for good. A name in the
+//! [`peer_credentials`] returns the user, group and process of the peer, as the kernel saw them when
+//! it connected; [`peer_pidfd`] a descriptor that names the process for good. A name in the
 //! abstract namespace has no mode: every user in the same network namespace can connect to it, and
 //! can take it before us. There credentials are the only protection.
 //!
 //! # Descriptors
 //! [`send_with_fds`] and [`recv_with_fds`] pass open descriptors along with bytes of a stream; on a
-//! [`seqpacket`] socket they are part of one message. How many are taken is limited, and those of
-//! a message with more are all closed.
+//! [`seqpacket`] socket they are part of one message. A message carries at most 253 descriptors
+//! (`SCM_MAX_FD`). The receiver says how many it takes; of a message with more all are closed.
 //!
 //! Everything here needs a Tokio runtime with I/O and time enabled; without a runtime opening is
 //! an error.
@@ -47,30 +47,25 @@ mod claim;
 mod connect;
 mod credentials;
 mod descriptors;
-mod directory;
-mod error;
 pub(crate) mod halves;
 mod listener;
 mod lock;
 mod scheme;
 pub mod seqpacket;
-mod stale;
+
+use std::path::Path;
 
 use tokio::net::UnixStream;
 
-pub use self::address::{Address, MAX_ADDRESS_LEN};
-pub use self::bind::{BindOptions, DEFAULT_BACKLOG, DEFAULT_MODE};
-pub use self::connect::{
-    ConnectOptions, DEFAULT_CONNECT_TIMEOUT, FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE,
-};
+use crate::connect::OpenError;
+
+pub use self::bind::BindOptions;
+pub use self::claim::{is_served, remove_stale};
+pub use self::connect::ConnectOptions;
 pub use self::credentials::{peer_credentials, peer_pidfd};
-pub use self::descriptors::{DEFAULT_MAX_FDS, MAX_FDS, recv_with_fds, send_with_fds};
-pub use self::error::Error;
-pub use self::halves::{ReadHalf, WriteHalf, into_split};
+pub use self::descriptors::{recv_with_fds, send_with_fds};
 pub use self::listener::Listener;
 pub(crate) use self::scheme::{PACKET, STREAM, serve};
-pub use self::stale::{is_served, remove_stale};
-pub use crate::connect::Credentials;
 pub use crate::io::drain::close;
 
 /// Binds and listens with the default [`BindOptions`].
@@ -86,8 +81,8 @@ pub use crate::io::drain::close;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// let path = dir.path().join("service.sock");
-/// let listener = aqueduct::unix::bind(path.as_path())?;
-/// let client = aqueduct::unix::connect(path.as_path()).await?;
+/// let listener = aqueduct::unix::bind(&path)?;
+/// let client = aqueduct::unix::connect(&path).await?;
 /// let (server, _) = listener.accept().await?;
 /// # drop((client, server));
 /// drop(listener);
@@ -95,7 +90,7 @@ pub use crate::io::drain::close;
 /// # Ok(())
 /// # }
 /// ```
-pub fn bind(address: impl Into<Address>) -> Result<Listener, Error> {
+pub fn bind(address: impl AsRef<Path>) -> Result<Listener, OpenError> {
     BindOptions::new().bind(address)
 }
 
@@ -115,11 +110,11 @@ pub fn bind(address: impl Into<Address>) -> Result<Listener, Error> {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let name = format!("@aqueduct-doc-{}", std::process::id());
-/// let listener = aqueduct::unix::bind(name.as_str())?;
-/// let stream = aqueduct::unix::connect(name.as_str()).await?;
+/// let listener = aqueduct::unix::bind(&name)?;
+/// let stream = aqueduct::unix::connect(&name).await?;
 /// # Ok(())
 /// # }
 /// ```
-pub async fn connect(address: impl Into<Address>) -> Result<UnixStream, Error> {
+pub async fn connect(address: impl AsRef<Path>) -> Result<UnixStream, OpenError> {
     ConnectOptions::new().connect(address).await
 }

@@ -48,7 +48,7 @@ async fn connecting<L, C, S, E: Debug>(
 async fn connecting_leaves_nothing_open() {
     connecting(
         "unix::ConnectOptions::connect",
-        async |path: &mut PathBuf| ConnectOptions::new().retry(true).connect(&*path).await,
+        async |path: &mut PathBuf| ConnectOptions::new().wait(None).connect(&*path).await,
         async |path| unix::bind(path).expect("bound"),
         async |listener| listener.accept().await.expect("it is there"),
     )
@@ -57,7 +57,7 @@ async fn connecting_leaves_nothing_open() {
         "unix::ConnectOptions::connect_seqpacket",
         async |path: &mut PathBuf| {
             let mut options = ConnectOptions::new();
-            options.retry(true).connect_seqpacket(&*path).await
+            options.wait(None).connect_seqpacket(&*path).await
         },
         async |path| seqpacket::bind(path).expect("bound"),
         async |listener| listener.accept().await.expect("it is there"),

@@ -15,6 +15,9 @@ use tokio_test::{assert_pending, assert_ready_ok};
 use super::{fill, half, message_error, next, pair};
 use crate::support::deadline;
 
+/// The largest message unless set.
+const MAX_MESSAGE: usize = 1024 * 1024;
+
 #[tokio::test]
 async fn the_halves_are_a_sink_and_a_stream_with_back_pressure() {
     let (a, b) = pair();
@@ -99,7 +102,7 @@ async fn a_sink_without_budget_is_not_ready_to_flush_either() {
 async fn a_message_too_large_is_one_error_of_the_stream_and_the_end_is_final() {
     let (ours, theirs) = half();
     let (_sender, mut stream) = ours.into_split();
-    let large = vec![0; seqpacket::DEFAULT_MAX_MESSAGE + 1];
+    let large = vec![0; MAX_MESSAGE + 1];
     theirs.set_send_buffer_size(large.len()).expect("an option");
     if theirs.send(&large).is_err() {
         eprintln!("skipped: net.core.wmem_max allows no message that large");
@@ -107,7 +110,7 @@ async fn a_message_too_large_is_one_error_of_the_stream_and_the_end_is_final() {
     }
     theirs.send(b"next").expect("sent");
     let refused = message_error(deadline(stream.next()).await.expect("an error"));
-    let limit = seqpacket::DEFAULT_MAX_MESSAGE;
+    let limit = MAX_MESSAGE;
     assert_eq!(
         refused,
         FrameError::TooLarge {

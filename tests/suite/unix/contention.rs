@@ -4,7 +4,8 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aqueduct::unix::{self, ConnectOptions, Error};
+use aqueduct::OpenErrorKind as Kind;
+use aqueduct::unix::{self, ConnectOptions};
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -59,7 +60,7 @@ fn role_contender() {
                         }));
                         say(format_args!("won {}", std::process::id()));
                     }
-                    Err(Error::InUse { .. }) => say("in use"),
+                    Err(error) if error.kind() == &Kind::InUse => say("in use"),
                     Err(other) => say(format_args!("failed: {other:?}")),
                 }
                 drop(guard);
@@ -102,7 +103,7 @@ async fn of_two_servers_started_at_once_on_a_stale_path_exactly_one_wins_each_of
         }
         // A client that does not wait for the outcome.
         let mut options = ConnectOptions::new();
-        options.retry(true);
+        options.wait(None);
         let early = {
             let path = path.clone();
             tokio::spawn(async move {
@@ -161,7 +162,7 @@ fn role_restless() {
         let guard = runtime.enter();
         let listener = match unix::bind(&path) {
             Ok(listener) => listener,
-            Err(Error::InUse { .. }) => continue,
+            Err(error) if error.kind() == &Kind::InUse => continue,
             Err(other) => panic!("{other:?}"),
         };
         drop(guard);

@@ -343,7 +343,7 @@ fn shared(session: &Session) -> anyhow::Result<SideReport> {
     )
 }
 
-type UnixHalves = Framed<aqueduct::unix::WriteHalf, aqueduct::unix::ReadHalf>;
+type UnixHalves = Framed<tokio::net::unix::OwnedWriteHalf, tokio::net::unix::OwnedReadHalf>;
 
 fn unix(session: &Session) -> anyhow::Result<UnixHalves> {
     let path = session.spec().path("socket");
@@ -356,7 +356,7 @@ fn unix(session: &Session) -> anyhow::Result<UnixHalves> {
             ready("")?;
             listener.accept().await?.0
         };
-        let (rx, tx) = aqueduct::unix::into_split(stream)?;
+        let (rx, tx) = stream.into_split();
         Ok((
             Some(FramedWrite::new(tx, Framing::length())),
             Some(FramedRead::new(rx, Framing::length())),

@@ -126,7 +126,7 @@ async fn connect(server: &Endpoint) -> anyhow::Result<Connected> {
     match (server.scheme().name(), server.path()) {
         ("tcp", _) => {
             let mut options = tcp::ConnectOptions::new();
-            options.retry(true).timeout(PATIENCE);
+            options.wait(PATIENCE);
             let address = address.trim_start_matches("tcp://");
             let stream = options.connect(address).await?;
             let socket = stream.as_fd().try_clone_to_owned()?;
@@ -153,7 +153,7 @@ async fn connect(server: &Endpoint) -> anyhow::Result<Connected> {
 
 fn unix_options() -> unix::ConnectOptions {
     let mut options = unix::ConnectOptions::new();
-    options.retry(true).timeout(PATIENCE);
+    options.wait(PATIENCE);
     options
 }
 

@@ -1,34 +1,66 @@
-//! [`Retry`]: pauses that grow between attempts, up to a deadline.
+//! [`Backoff`]: growing pauses with jitter; [`Retry`]: attempts with such pauses up to a deadline.
 
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// Pauses between attempts: each twice as long as the one before, up to the longest, and each
+/// shortened at random by up to a half, so that clients of one server do not return all at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            first,
+            longest,
+            next: first,
+        }
+    }
+
+    /// The next pause.
+    pub(crate) fn pause(&mut self) -> Duration {
+        let pause = self.next.min(self.longest);
+        self.next = pause.saturating_mul(2);
+        // The keys are random for each thread and differ from one call to the next.
+        let random = RandomState::new().hash_one(()) >> 32;
+        let random = u32::try_from(random).unwrap_or(0);
+        pause.mul_f64(1.0 - f64::from(random) / f64::from(u32::MAX) / 2.0)
+    }
+
+    /// Starts again with the first pause.
+    pub(crate) fn reset(&mut self) {
+        self.next = self.first;
+    }
+}
 
 /// Time for a series of attempts: when it ends, and how long to pause before the next one.
 #[derive(Debug)]
 pub(crate) struct Retry {
     start: Instant,
     deadline: Option<Instant>,
-    pause: Duration,
-    longest: Duration,
+    backoff: Backoff,
 }
 
 impl Retry {
-    /// Attempts until `limit` is over (for ever with none), pausing `first`, then twice as long
-    /// each time, never longer than `longest`.
-    pub(crate) fn new(limit: Option<Duration>, first: Duration, longest: Duration) -> Self {
+    /// Attempts until `limit` is over; without a limit for ever.
+    pub(crate) fn new(limit: Option<Duration>, backoff: Backoff) -> Self {
         let start = Instant::now();
         Self {
             start,
             // A time beyond what the clock can count is for ever.
             deadline: limit.and_then(|limit| start.checked_add(limit)),
-            pause: first,
-            longest,
+            backoff,
         }
     }
 
-    /// How long it has been.
+    /// The time since the first attempt.
     pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
@@ -36,8 +68,7 @@ impl Retry {
     /// Pauses before the next attempt; `false` when the time is up.
     pub(crate) async fn pause(&mut self) -> bool {
         let now = Instant::now();
-        let wake = now + self.pause;
-        self.pause = self.pause.saturating_mul(2).min(self.longest);
+        let wake = now + self.backoff.pause();
         match self.deadline {
             Some(deadline) if now >= deadline => false,
             // One last attempt right at the deadline.
@@ -52,8 +83,8 @@ impl Retry {
         }
     }
 
-    /// Runs `attempt` for at most a fair share of what is left, with `others` still to come after
-    /// it; `None` when that is over.
+    /// Runs `attempt` for at most a fair share of the time left, with `others` still to follow;
+    /// `None` when that share is over.
     pub(crate) async fn share<F: Future>(&self, others: usize, attempt: F) -> Option<F::Output> {
         let Some(deadline) = self.deadline else {
             return Some(attempt.await);
@@ -69,20 +100,35 @@ impl Retry {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn pauses_double_up_to_the_longest_and_stop_at_the_deadline() {
-        let ms = Duration::from_millis;
-        let mut retry = Retry::new(Some(ms(100)), ms(10), ms(40));
-        let mut at = Vec::new();
-        while retry.pause().await {
-            at.push(retry.elapsed().as_millis());
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn pauses_double_less_jitter_and_restart_after_reset() {
+        let mut backoff = Backoff::new(ms(10), ms(45));
+        for _ in 0..2 {
+            for most in [10, 20, 40, 45, 45].map(ms) {
+                let pause = backoff.pause();
+                assert!((most / 2..=most).contains(&pause), "{pause:?} of {most:?}");
+            }
+            backoff.reset();
         }
-        assert_eq!(at, [10, 30, 70, 100]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_attempt_that_hangs_leaves_time_for_the_others() {
-        let retry = Retry::new(Some(Duration::from_secs(9)), Duration::ZERO, Duration::ZERO);
+    async fn the_last_attempt_is_right_at_the_deadline() {
+        let mut retry = Retry::new(Some(ms(100)), Backoff::new(ms(10), ms(40)));
+        let mut last = 0;
+        while retry.pause().await {
+            last = retry.elapsed().as_millis();
+        }
+        assert_eq!(last, 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_hangs_leaves_time_for_the_others() {
+        let retry = Retry::new(Some(ms(9000)), Backoff::new(ms(0), ms(0)));
         let hang = std::future::pending::<()>();
         assert!(retry.share(2, hang).await.is_none());
         assert_eq!(retry.elapsed().as_secs(), 3);

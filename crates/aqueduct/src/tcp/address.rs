@@ -1,103 +1,56 @@
-//! [`Address`]: a host and a port, before any look-up.
+//! [`Address`]: a host and a port, before any look-up; [`Attempt`]: what is tried on it.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use tokio::net::lookup_host;
+use tokio::runtime::Handle;
 
-use super::Error;
+use crate::connect::{OpenError, OpenErrorKind};
 
 /// The host of an address that names none.
-pub const DEFAULT_HOST: &str = "127.0.0.1";
+const DEFAULT_HOST: &str = "127.0.0.1";
 
 /// A host, by name or number, and a port.
 ///
-/// Written `host:port`, `[v6 address]:port`, or without a host `:port` or `port`, which means
-/// [`DEFAULT_HOST`]. Printing an address and parsing it again gives the same address. A name is
-/// looked up when the address is used, each time.
-///
-/// # Examples
-///
-/// ```
-/// use aqueduct::tcp::Address;
-///
-/// # fn main() -> Result<(), aqueduct::tcp::Error> {
-/// let address: Address = "[::1]:8080".parse()?;
-/// assert_eq!((address.host(), address.port()), ("::1", 8080));
-/// assert_eq!(address.to_string(), "[::1]:8080");
-/// assert_eq!(":8080".parse::<Address>()?.to_string(), "127.0.0.1:8080");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Address {
-    host: String,
-    port: u16,
-}
-
-impl Address {
-    /// The host, without the brackets of a v6 address.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port; 0 lets the kernel choose a free one in `bind`.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Every socket address this stands for, at least one.
-    pub(super) async fn lookup(&self) -> Result<Vec<SocketAddr>, Error> {
-        if let Ok(ip) = self.host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(ip, self.port)]);
-        }
-        let found = lookup_host((self.host.as_str(), self.port)).await;
-        let failed = |source| Error::Lookup {
-            address: self.clone(),
-            source,
-        };
-        let found: Vec<_> = found.map_err(failed)?.collect();
-        if found.is_empty() {
-            return Err(failed(std::io::ErrorKind::NotFound.into()));
-        }
-        Ok(found)
-    }
+/// Written `host:port`, `[v6 address]:port`, or without a host `:port` or `port`. Printing an address
+/// and parsing it again gives the same address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// Without the brackets of a v6 address.
+    pub(super) host: String,
+    /// 0 lets the kernel choose a free one in `bind`.
+    pub(super) port: u16,
 }
 
 impl FromStr for Address {
-    type Err = Error;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = |reason| Error::BadAddress {
-            address: text.to_owned(),
-            reason,
-        };
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
         if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(bad("the port is missing or not a number"));
+            return Err("the port is missing or not a number");
         }
-        let port = port.parse().map_err(|_| bad("a port is at most 65535"))?;
+        let port = port.parse().map_err(|_| "a port is at most 65535")?;
         let bracketed = host
             .strip_prefix('[')
             .map(|rest| rest.strip_suffix(']').unwrap_or(""));
         let host = match bracketed {
             // A scope after `%` is for the resolver to judge.
             Some(v6) if v6.contains(':') => v6,
-            Some(_) => {
-                return Err(bad(
-                    "only a v6 address goes in brackets, and both are needed",
-                ));
-            }
+            Some(_) => return Err("only a v6 address goes in brackets, and both are needed"),
             None if host.is_empty() => DEFAULT_HOST,
-            None if host.contains(':') => return Err(bad("a v6 address needs brackets")),
+            None if host.contains(':') => return Err("a v6 address needs brackets"),
             None if host.contains(|c: char| c.is_whitespace() || c.is_control() || c == ']') => {
-                return Err(bad("the host contains a character that no host name has"));
+                return Err("the host contains a character that no host name has");
             }
             None => host,
         };
         if host.contains('\0') {
-            return Err(bad("the host contains a zero byte"));
+            return Err("the host contains a zero byte");
         }
         Ok(Self {
             host: host.to_owned(),
@@ -129,31 +82,96 @@ impl From<SocketAddr> for Address {
     }
 }
 
-impl TryFrom<&str> for Address {
-    type Error = Error;
-
-    fn try_from(text: &str) -> Result<Self, Error> {
-        text.parse()
-    }
+/// What is tried, on which address.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    action: &'static str,
+    pub(super) address: Address,
 }
 
-impl TryFrom<String> for Address {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
+impl Attempt {
+    /// Parses the address; an error where there is no runtime, and Tokio would panic.
+    pub(super) fn new(action: &'static str, address: &dyn fmt::Display) -> Result<Self, OpenError> {
+        let text = address.to_string();
+        let error = |kind, cause| OpenError::new(action, format!("tcp://{text}"), kind, cause);
+        let address = text.parse().map_err(|cause: &str| {
+            error(OpenErrorKind::InvalidName, cause.to_owned())
+                .with_cure("write host:port, [v6 address]:port or :port")
+        })?;
+        Handle::try_current().map_err(|e| error(OpenErrorKind::NoRuntime, e.to_string()))?;
+        Ok(Self { action, address })
     }
-}
 
-impl TryFrom<(&str, u16)> for Address {
-    type Error = Error;
+    pub(super) fn action(&self) -> &'static str {
+        self.action
+    }
 
-    fn try_from((host, port): (&str, u16)) -> Result<Self, Error> {
-        if host.parse::<std::net::Ipv6Addr>().is_ok() {
-            format!("[{host}]:{port}").parse()
-        } else {
-            format!("{host}:{port}").parse()
+    /// The address as users write it.
+    pub(super) fn object(&self) -> String {
+        format!("tcp://{}", self.address)
+    }
+
+    pub(super) fn error(
+        &self,
+        kind: OpenErrorKind,
+        cause: impl Into<Cow<'static, str>>,
+    ) -> OpenError {
+        OpenError::new(self.action, self.object(), kind, cause)
+    }
+
+    /// An error of the system, explained as far as it means the same wherever it comes from.
+    pub(super) fn failed(&self, source: io::Error) -> OpenError {
+        use OpenErrorKind as Kind;
+        let (kind, cause, cure) = match source.raw_os_error() {
+            Some(libc::EADDRINUSE) => (
+                Kind::InUse,
+                "another socket has the port".to_owned(),
+                "stop the program that has it (`ss -ltnp` shows it), or take another port (0: any \
+                 free one)",
+            ),
+            Some(libc::EADDRNOTAVAIL) => (
+                Kind::Other,
+                "it is not an address of this machine".to_owned(),
+                "take one that `ip address` shows, or bind 0.0.0.0 for all",
+            ),
+            Some(libc::EACCES | libc::EPERM) => (
+                Kind::PermissionDenied,
+                source.to_string(),
+                "ports below net.ipv4.ip_unprivileged_port_start (1024 unless set) need \
+                 CAP_NET_BIND_SERVICE, and a packet filter can forbid the rest",
+            ),
+            Some(libc::ECONNREFUSED) => (
+                Kind::Refused,
+                "nobody listens there".to_owned(),
+                "start the server, or wait until it is there",
+            ),
+            Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN) => (
+                Kind::Other,
+                source.to_string(),
+                "check the address and `ip route`",
+            ),
+            _ => return OpenError::system(self.action, self.object(), source),
+        };
+        self.error(kind, cause).with_cure(cure).with_source(source)
+    }
+
+    /// Every socket address that the host stands for, at least one.
+    pub(super) async fn lookup(&self) -> Result<Vec<SocketAddr>, OpenError> {
+        let Address { host, port } = &self.address;
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, *port)]);
         }
+        let found = lookup_host((host.as_str(), *port)).await;
+        let failed = |source: io::Error| {
+            self.error(OpenErrorKind::NotFound, format!("no such host: {source}"))
+                .with_cure("check its spelling and this machine's resolver")
+                .with_source(source)
+        };
+        let found: Vec<_> = found.map_err(failed)?.collect();
+        if found.is_empty() {
+            return Err(failed(io::ErrorKind::NotFound.into()));
+        }
+        Ok(found)
     }
 }
 
@@ -164,11 +182,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_without_a_host_is_loopback() -> Result<(), Error> {
+    fn an_address_without_a_host_is_loopback() {
         for text in [":80", "80"] {
-            assert_eq!(text.parse::<Address>()?.host(), DEFAULT_HOST);
+            assert_eq!(text.parse::<Address>().expect(text).host, DEFAULT_HOST);
         }
-        Ok(())
     }
 
     #[test]
@@ -185,7 +202,7 @@ mod tests {
             ("a b:80", "character"),
             ("[::1\0]:80", "zero"),
         ] {
-            let error = text.parse::<Address>().expect_err(text).to_string();
+            let error = text.parse::<Address>().expect_err(text);
             assert!(error.contains(reason), "{text:?}: {error}");
         }
     }

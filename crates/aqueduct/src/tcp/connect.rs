@@ -1,23 +1,20 @@
 //! [`ConnectOptions`]: a connect with a time limit, retries, and no connection to itself.
 
-use std::io;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::listener::{StreamOptions, in_runtime, new_socket};
-use super::{Address, Error, Keepalive};
-use crate::io::backoff::Retry;
+use super::address::Attempt;
+use super::listener::{StreamOptions, new_socket};
+use crate::connect::{OpenError, OpenErrorKind};
+use crate::io::backoff::{Backoff, Retry};
 
 /// How long connecting may take in all, unless set.
-pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_LIMIT: Duration = Duration::from_secs(10);
 
-/// The pause before the first retry. It doubles.
-pub const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(10);
-
-/// The longest pause between retries.
-pub const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(1);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
 
 /// How to connect a TCP stream.
 ///
@@ -29,10 +26,9 @@ pub const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// use aqueduct::tcp::ConnectOptions;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), aqueduct::tcp::Error> {
+/// # async fn main() -> Result<(), aqueduct::OpenError> {
 /// let stream = ConnectOptions::new()
-///     .retry(true)
-///     .timeout(Duration::from_secs(60))
+///     .wait(Duration::from_secs(60))
 ///     .connect("localhost:8080")
 ///     .await?;
 /// # Ok(())
@@ -40,119 +36,120 @@ pub const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// ```
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    timeout: Option<Duration>,
+    limit: Option<Duration>,
     retry: bool,
-    source: Option<SocketAddr>,
     stream: StreamOptions,
 }
 
 impl ConnectOptions {
-    /// The defaults: [`DEFAULT_CONNECT_TIMEOUT`], one attempt, `TCP_NODELAY`, no keep-alive.
+    /// The defaults: one attempt of at most 10 s, no keep-alive.
     pub fn new() -> Self {
         Self {
-            timeout: Some(DEFAULT_CONNECT_TIMEOUT),
+            limit: Some(DEFAULT_LIMIT),
             retry: false,
-            source: None,
             stream: StreamOptions::default(),
         }
     }
 
-    /// Sets how long connecting may take in all, with name look-up and retries; with `None` as
-    /// long as it takes, which for one attempt is what the kernel allows (some two minutes,
-    /// `net.ipv4.tcp_syn_retries`).
-    pub fn timeout(&mut self, timeout: impl Into<Option<Duration>>) -> &mut Self {
-        self.timeout = timeout.into();
+    /// Sets how long to wait for the server in all, with name look-up: it tries again while nobody
+    /// listens, the host is unknown or unreachable, or the connection is reset. `None` waits without
+    /// a limit; zero is the default of one attempt.
+    ///
+    /// Attempts are 10 ms apart at first and at most one second.
+    pub fn wait(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        let limit = limit.into();
+        self.retry = limit != Some(Duration::ZERO);
+        self.limit = if self.retry {
+            limit
+        } else {
+            Some(DEFAULT_LIMIT)
+        };
         self
     }
 
-    /// Sets whether to try again, until the time is over, when nobody listens (yet), the host is
-    /// unknown or unreachable, or the connection is reset (off by default). Between attempts it
-    /// pauses, [`FIRST_RETRY_PAUSE`] at first and at most [`LONGEST_RETRY_PAUSE`].
-    pub fn retry(&mut self, retry: bool) -> &mut Self {
-        self.retry = retry;
-        self
-    }
-
-    /// Sets the own address to connect from, its port 0 for any.
-    pub fn source(&mut self, source: impl Into<Option<SocketAddr>>) -> &mut Self {
-        self.source = source.into();
+    /// Sets keep-alive (off by default): a peer that is silent for that long is asked whether it is
+    /// still there, and reading fails with `ETIMEDOUT` once it has been silent for twice as long.
+    ///
+    /// Otherwise a reader waits for ever for a peer whose machine or network died (tcp(7):
+    /// `TCP_KEEPIDLE`). The kernel counts in whole seconds, at least one.
+    pub fn keepalive(&mut self, silence: impl Into<Option<Duration>>) -> &mut Self {
+        self.stream.keepalive = silence.into();
         self
     }
 
     /// Sets `TCP_NODELAY` (on by default).
-    pub fn nodelay(&mut self, nodelay: bool) -> &mut Self {
+    pub(super) fn nodelay(&mut self, nodelay: bool) -> &mut Self {
         self.stream.nodelay = nodelay;
         self
     }
 
-    /// Sets keep-alive (off by default).
-    pub fn keepalive(&mut self, keepalive: impl Into<Option<Keepalive>>) -> &mut Self {
-        self.stream.keepalive = keepalive.into();
-        self
-    }
-
     /// Connects. A name with several addresses is tried in the resolver's order, each address
-    /// with a fair share of the time that is left.
+    /// with a fair share of the time left.
     ///
-    /// A client that calls a local port on which nobody listens is now and then given that very
-    /// port as its own and then connects to itself (RFC 9293, 3.5, simultaneous open). It would talk
-    /// to its own echo and keep the server from binding. Such a connection is closed at once and
+    /// A client that calls a local port on which nobody listens is sometimes given that very port as
+    /// its own and then connects to itself (RFC 9293, 3.5, simultaneous open). It would read
+    /// its own requests and keep the server from binding. Such a connection is closed at once and
     /// counts as refused.
     ///
     /// # Errors
     ///
-    /// [`Error::BadAddress`], [`Error::Lookup`], [`Error::Refused`], [`Error::Unreachable`],
-    /// [`Error::TimedOut`], [`Error::ToItself`], [`Error::PermissionDenied`], [`Error::NotLocal`] for the
-    /// source; [`Error::Io`] for the rest, outside a runtime too. Where a name has several
-    /// addresses the error is that of the last one.
+    /// Of the kinds [`InvalidName`](OpenErrorKind::InvalidName),
+    /// [`NotFound`](OpenErrorKind::NotFound) for the host,
+    /// [`Refused`](OpenErrorKind::Refused) (`ECONNREFUSED`),
+    /// [`TimedOut`](OpenErrorKind::TimedOut),
+    /// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`),
+    /// [`NoRuntime`](OpenErrorKind::NoRuntime); [`Other`](OpenErrorKind::Other) with `EHOSTUNREACH` or
+    /// `ENETUNREACH` where no route leads there. Where a name has several addresses the error is that
+    /// of the last one.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: a connection that was begun is closed.
-    pub async fn connect<A>(&self, address: A) -> Result<TcpStream, Error>
-    where
-        A: TryInto<Address>,
-        Error: From<A::Error>,
-    {
-        let address = address.try_into()?;
-        in_runtime(&address)?;
-        let mut retry = Retry::new(self.timeout, FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE);
+    pub async fn connect(&self, address: impl Display) -> Result<TcpStream, OpenError> {
+        let attempt = Attempt::new("connect to", &address)?;
+        let mut retry = Retry::new(self.limit, BACKOFF);
         let mut last = None;
         loop {
-            let error = match self.attempt(&address, &retry).await {
+            let error = match self.attempt(&attempt, &retry).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => error,
             };
-            tracing::debug!(%address, %error, "not connected");
-            if !self.retry || !error.may_pass() {
+            tracing::debug!(%error, "not connected");
+            if !self.retry || !may_pass(&error) {
                 return Err(error);
             }
             // "Timed out" says less than why the attempt before it failed.
-            if !matches!(error, Error::TimedOut { source: None, .. }) || last.is_none() {
+            if last.is_none() || !matches!(error.kind(), OpenErrorKind::TimedOut { .. }) {
                 last = Some(error);
             }
             if !retry.pause().await {
-                return Err(Error::TimedOut {
-                    address,
-                    after: retry.elapsed(),
-                    source: last.map(io::Error::from),
+                let waited = self.limit.unwrap_or_else(|| retry.elapsed());
+                let (action, object) = (attempt.action(), attempt.object());
+                let error = OpenError::timed_out(action, object, "server", waited);
+                return Err(match last {
+                    Some(last) => error.with_source(std::io::Error::from(last)),
+                    None => error,
                 });
             }
         }
     }
 
     /// Tries each address of the host once.
-    async fn attempt(&self, address: &Address, retry: &Retry) -> Result<TcpStream, Error> {
-        let timed_out = || Error::TimedOut {
-            address: address.clone(),
-            after: retry.elapsed(),
-            source: None,
+    async fn attempt(&self, attempt: &Attempt, retry: &Retry) -> Result<TcpStream, OpenError> {
+        let timed_out = || {
+            let waited = self.limit.unwrap_or_else(|| retry.elapsed());
+            let kind = OpenErrorKind::TimedOut { waited };
+            let cause = format!("no answer within {waited:?}");
+            attempt.error(kind, cause).with_cure(
+                "find out whether the server is up, accepts (its backlog may be full), and no \
+                 packet filter drops the request",
+            )
         };
-        let found = retry.share(0, address.lookup()).await;
+        let found = retry.share(0, attempt.lookup()).await;
         let found = found.unwrap_or_else(|| Err(timed_out()))?;
         let mut result = Err(timed_out());
         for (i, at) in found.iter().enumerate() {
-            let one = retry.share(found.len() - 1 - i, self.connect_at(address, *at, retry));
+            let one = retry.share(found.len() - 1 - i, self.connect_at(attempt, *at));
             result = one.await.unwrap_or_else(|| Err(timed_out()));
             if result.is_ok() {
                 break;
@@ -161,41 +158,92 @@ impl ConnectOptions {
         result
     }
 
-    async fn connect_at(
-        &self,
-        address: &Address,
-        at: SocketAddr,
-        retry: &Retry,
-    ) -> Result<TcpStream, Error> {
-        let failed = |e| Error::from_connect(address, retry.elapsed(), e);
+    async fn connect_at(&self, attempt: &Attempt, at: SocketAddr) -> Result<TcpStream, OpenError> {
+        let failed = |e| attempt.failed(e);
         let socket = new_socket(at).map_err(failed)?;
-        if let Some(source) = self.source {
-            let from = Address::from(source);
-            // Else a source that another connection just left would be in use for a minute.
-            socket.set_reuseaddr(true).map_err(failed)?;
-            socket
-                .bind(source)
-                .map_err(|e| Error::from_bind(&from, "bind", e))?;
-        }
-        let stream = socket.connect(at).await.map_err(failed)?;
-        if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr())
-            && local == peer
-        {
-            // Reset rather than closed: TIME_WAIT would keep the port from its server.
-            let _ = stream.set_zero_linger();
-            return Err(Error::ToItself {
-                address: address.clone(),
-                at: local,
-            });
-        }
+        let stream = match socket.connect(at).await {
+            // The system's own limit (`net.ipv4.tcp_syn_retries`).
+            Err(e) if e.raw_os_error() == Some(libc::ETIMEDOUT) => {
+                let waited = self.limit.unwrap_or_default();
+                let kind = OpenErrorKind::TimedOut { waited };
+                return Err(attempt.error(kind, e.to_string()).with_source(e));
+            }
+            connected => connected.map_err(failed)?,
+        };
+        refuse_itself(attempt, &stream)?;
         self.stream.apply(&stream).map_err(failed)?;
-        tracing::debug!(%address, %at, "connected");
+        tracing::debug!(address = %attempt.address, %at, "connected");
         Ok(stream)
+    }
+}
+
+/// Refuses a connection of a socket to itself.
+fn refuse_itself(attempt: &Attempt, stream: &TcpStream) -> Result<(), OpenError> {
+    match (stream.local_addr(), stream.peer_addr()) {
+        (Ok(local), Ok(peer)) if local == peer => {}
+        _ => return Ok(()),
+    }
+    // Reset rather than closed: TIME_WAIT would keep the port from its server.
+    let _ = stream.set_zero_linger();
+    let cause = "nobody listens there: the socket was connected to itself";
+    let error = attempt.error(OpenErrorKind::Refused, cause);
+    Err(error
+        .with_cure("start the server, and give it a port outside net.ipv4.ip_local_port_range"))
+}
+
+/// Whether a later attempt may succeed although nothing is changed on this side.
+fn may_pass(error: &OpenError) -> bool {
+    match error.kind() {
+        OpenErrorKind::NotFound | OpenErrorKind::Refused | OpenErrorKind::TimedOut { .. } => true,
+        _ => matches!(
+            error.raw_os_error(),
+            Some(
+                libc::EHOSTUNREACH
+                    | libc::ENETUNREACH
+                    | libc::EHOSTDOWN
+                    | libc::ECONNRESET
+                    | libc::ECONNABORTED
+                    | libc::EADDRNOTAVAIL
+                    | libc::EAGAIN
+            )
+        ),
     }
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    // Which of some thousand attempts meets itself is chance, so the port is chosen here.
+    #[tokio::test]
+    async fn a_connection_to_itself_is_refused_and_leaves_the_port_free() {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(any).expect("a free port");
+        let at = socket.local_addr().expect("bound");
+        let stream = socket
+            .connect(at)
+            .await
+            .expect("Linux connects it to itself");
+        let attempt = Attempt::new("connect to", &at).expect("an address");
+        let error = refuse_itself(&attempt, &stream).expect_err("to itself");
+        assert_eq!(error.kind(), &OpenErrorKind::Refused, "{error}");
+        assert!(may_pass(&error));
+        drop(stream);
+        // Without SO_REUSEADDR any trace of it would be in the way.
+        let mut limit = Retry::new(Some(DEFAULT_LIMIT), BACKOFF);
+        while let Err(error) = TcpSocket::new_v4().expect("a socket").bind(at) {
+            // A process that another test is just starting may have a duplicate.
+            assert!(limit.pause().await, "{error}");
+        }
     }
 }

@@ -1,22 +1,27 @@
 //! [`BindOptions`] and [`Listener`].
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 
-use super::{Address, Error, Keepalive};
+use super::address::Attempt;
+use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::accept::{Accepting, accept};
 
-/// How many connections may wait to be accepted, unless set. The kernel's own limit is
-/// `net.core.somaxconn`.
-pub const DEFAULT_BACKLOG: u32 = 1024;
+/// How many connections may wait to be accepted, unless set.
+const DEFAULT_BACKLOG: u32 = 1024;
+
+/// How often a silent peer is asked before it counts as dead.
+const PROBES: u32 = 6;
 
 /// How to bind a TCP listener.
 ///
@@ -26,7 +31,7 @@ pub const DEFAULT_BACKLOG: u32 = 1024;
 /// use aqueduct::tcp::BindOptions;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), aqueduct::tcp::Error> {
+/// # async fn main() -> Result<(), aqueduct::OpenError> {
 /// let listener = BindOptions::new().backlog(16).bind("localhost:0").await?;
 /// # Ok(())
 /// # }
@@ -34,45 +39,36 @@ pub const DEFAULT_BACKLOG: u32 = 1024;
 #[derive(Clone, Debug)]
 pub struct BindOptions {
     backlog: u32,
-    reuse_address: bool,
     accepted: StreamOptions,
 }
 
 impl BindOptions {
-    /// The defaults: [`DEFAULT_BACKLOG`], `SO_REUSEADDR`, accepted streams with `TCP_NODELAY` and
-    /// without keep-alive.
+    /// The defaults: a backlog of 1,024 connections, accepted streams without keep-alive.
     pub fn new() -> Self {
         Self {
             backlog: DEFAULT_BACKLOG,
-            reuse_address: true,
             accepted: StreamOptions::default(),
         }
     }
 
-    /// Sets how many connections may wait to be accepted. When that many wait, further clients
-    /// hang until their own time limit; they are not refused.
+    /// Sets how many connections may wait to be accepted; the kernel's own limit is
+    /// `net.core.somaxconn`. Beyond that further clients hang until their own time limit; they are
+    /// not refused.
     pub fn backlog(&mut self, backlog: u32) -> &mut Self {
         self.backlog = backlog;
         self
     }
 
-    /// Sets `SO_REUSEADDR` (on by default): a server that restarts may bind its port while
-    /// connections of its former life are in `TIME_WAIT`, which take a minute to go. Both the
-    /// former and the new listener need it.
-    pub fn reuse_address(&mut self, reuse: bool) -> &mut Self {
-        self.reuse_address = reuse;
+    /// Sets keep-alive of accepted streams (off by default); see
+    /// [`ConnectOptions::keepalive`](super::ConnectOptions::keepalive).
+    pub fn keepalive(&mut self, silence: impl Into<Option<Duration>>) -> &mut Self {
+        self.accepted.keepalive = silence.into();
         self
     }
 
     /// Sets `TCP_NODELAY` of accepted streams (on by default).
-    pub fn nodelay(&mut self, nodelay: bool) -> &mut Self {
+    pub(super) fn nodelay(&mut self, nodelay: bool) -> &mut Self {
         self.accepted.nodelay = nodelay;
-        self
-    }
-
-    /// Sets keep-alive of accepted streams (off by default).
-    pub fn keepalive(&mut self, keepalive: impl Into<Option<Keepalive>>) -> &mut Self {
-        self.accepted.keepalive = keepalive.into();
         self
     }
 
@@ -80,26 +76,23 @@ impl BindOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::BadAddress`], [`Error::Lookup`], [`Error::InUse`], [`Error::NotLocal`],
-    /// [`Error::PermissionDenied`]; [`Error::Io`] for the rest, outside a runtime too. Where a
-    /// name has several addresses the error is that of the last one.
+    /// Of the kinds [`InvalidName`](OpenErrorKind::InvalidName),
+    /// [`NotFound`](OpenErrorKind::NotFound) for the host,
+    /// [`InUse`](OpenErrorKind::InUse) (`EADDRINUSE`),
+    /// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`),
+    /// [`NoRuntime`](OpenErrorKind::NoRuntime); [`Other`](OpenErrorKind::Other) with `EADDRNOTAVAIL`
+    /// for an address that this machine does not have. Where a name has several addresses the error
+    /// is that of the last one.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: what was opened is closed.
-    pub async fn bind<A>(&self, address: A) -> Result<Listener, Error>
-    where
-        A: TryInto<Address>,
-        Error: From<A::Error>,
-    {
-        let address = address.try_into()?;
-        in_runtime(&address)?;
-        let mut result = Err(Error::BadAddress {
-            address: address.to_string(),
-            reason: "its host has no address",
-        });
-        for at in address.lookup().await? {
-            result = self.bind_at(&address, at);
+    pub async fn bind(&self, address: impl Display) -> Result<Listener, OpenError> {
+        let attempt = Attempt::new("bind", &address)?;
+        let no_address = "its host has no address";
+        let mut result = Err(attempt.error(OpenErrorKind::NotFound, no_address));
+        for at in attempt.lookup().await? {
+            result = self.bind_at(at).map_err(|e| attempt.failed(e));
             if result.is_ok() {
                 break;
             }
@@ -107,22 +100,14 @@ impl BindOptions {
         result
     }
 
-    fn bind_at(&self, address: &Address, at: SocketAddr) -> Result<Listener, Error> {
-        let failed = |action| move |e| Error::from_bind(address, action, e);
-        let socket = new_socket(at).map_err(failed("socket"))?;
-        socket
-            .set_reuseaddr(self.reuse_address)
-            .map_err(failed("SO_REUSEADDR"))?;
-        socket.bind(at).map_err(failed("bind"))?;
-        let inner = socket.listen(self.backlog).map_err(failed("listen"))?;
-        // A value that the kernel refuses shows here, not at each connection.
-        if let Some(keepalive) = &self.accepted.keepalive {
-            let socket = SockRef::from(&inner);
-            socket
-                .set_tcp_keepalive(&keepalive.params())
-                .map_err(failed("SO_KEEPALIVE"))?;
-        }
-        tracing::debug!(%address, at = ?inner.local_addr(), "listening");
+    fn bind_at(&self, at: SocketAddr) -> io::Result<Listener> {
+        let socket = new_socket(at)?;
+        // A server that restarts may bind its port while connections of its former life are in
+        // TIME_WAIT, which lasts a minute. Both the former and the new listener need it.
+        socket.set_reuseaddr(true)?;
+        socket.bind(at)?;
+        let inner = socket.listen(self.backlog)?;
+        tracing::debug!(at = ?inner.local_addr(), "listening");
         Ok(Listener::new(inner, self.accepted))
     }
 }
@@ -138,9 +123,25 @@ impl Default for BindOptions {
 /// A connection that was aborted before it was accepted is passed over, and one that cannot be given
 /// its options is closed. While the process or the machine has no free descriptor, memory or epoll
 /// watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `ENOSPC`) accepting pauses, 10 ms at first and at
-/// most one second, and says so once through `tracing`; the clients wait meanwhile. Any other error is given out and ends the stream.
+/// most one second, and warns once through `tracing`; clients wait meanwhile. Any other error is
+/// returned and ends the stream.
 ///
-/// `Listener::try_from(OwnedFd)` takes over a listening socket, from systemd for one.
+/// `Listener::try_from(OwnedFd)` takes over a listening socket, such as one from systemd.
+///
+/// # Examples
+///
+/// ```
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut listener = aqueduct::tcp::bind(":0").await?;
+/// let client = aqueduct::tcp::connect(listener.local_addr()?).await?;
+/// let server = listener.next().await.ok_or("no client")??;
+/// # drop((client, server));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it closes the port"]
 pub struct Listener {
@@ -178,16 +179,6 @@ impl Listener {
     /// The address this listens on: with the port the kernel chose, where 0 was asked for.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
-    }
-
-    /// Tokio's listener. What is accepted through it has none of the options.
-    pub fn get_ref(&self) -> &TcpListener {
-        &self.inner
-    }
-
-    /// Gives Tokio's listener back.
-    pub fn into_inner(self) -> TcpListener {
-        self.inner
     }
 }
 
@@ -241,16 +232,22 @@ impl AsFd for Listener {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StreamOptions {
     pub(super) nodelay: bool,
-    pub(super) keepalive: Option<Keepalive>,
+    pub(super) keepalive: Option<Duration>,
 }
 
 impl StreamOptions {
     pub(super) fn apply(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(self.nodelay)?;
-        match &self.keepalive {
-            Some(keepalive) => SockRef::from(stream).set_tcp_keepalive(&keepalive.params()),
-            None => Ok(()),
-        }
+        let Some(silence) = self.keepalive else {
+            return Ok(());
+        };
+        // The kernel's largest values (`MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` in `net/tcp.h`).
+        let seconds = |n: Duration| Duration::from_secs(n.as_secs().clamp(1, 32_767));
+        let keepalive = TcpKeepalive::new()
+            .with_time(seconds(silence))
+            .with_interval(seconds(silence / PROBES))
+            .with_retries(PROBES);
+        SockRef::from(stream).set_tcp_keepalive(&keepalive)
     }
 }
 
@@ -271,54 +268,21 @@ pub(super) fn new_socket(at: SocketAddr) -> io::Result<TcpSocket> {
     }
 }
 
-/// An error where Tokio would panic.
-pub(super) fn in_runtime(address: &Address) -> Result<(), Error> {
-    match Handle::try_current() {
-        Ok(_) => Ok(()),
-        Err(e) => Err(Error::Io {
-            address: address.clone(),
-            action: "finding the Tokio runtime",
-            source: io::Error::other(e),
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use futures_util::{FutureExt, StreamExt};
-    use tokio::io::AsyncReadExt;
-
+    use super::super::ConnectOptions;
     use super::*;
 
-    /// It ended the stream, and a service with it.
     #[tokio::test]
-    async fn a_connection_that_cannot_be_given_its_options_costs_itself_alone() {
-        let mut listener = BindOptions::new().bind("127.0.0.1:0").await.expect("bound");
-        let at = listener.local_addr().expect("an address");
-        // No question at all is nothing the kernel knows (tcp(7)); `bind` would have refused it.
-        listener.accepted.keepalive = Some(Keepalive::new().count(0));
-
-        let mut refused = TcpStream::connect(at).await.expect("connected");
-        let mut task = tokio_test::task::spawn(listener);
-        let read = async {
-            while task.poll_next().is_pending() {
-                match refused.read(&mut [0; 1]).now_or_never() {
-                    None => tokio::task::yield_now().await,
-                    Some(read) => return read,
-                }
-            }
-            panic!("it was given out, or an error of it was")
-        };
-        let read = tokio::time::timeout(Duration::from_secs(30), read).await;
-        assert_eq!(read.expect("closed").expect("in order"), 0);
-
-        task.accepted.keepalive = None;
-        let _good = TcpStream::connect(at).await.expect("connected");
-        let next = tokio::time::timeout(Duration::from_secs(30), task.next()).await;
-        next.expect("in time")
-            .expect("it goes on")
-            .expect("a connection");
+    async fn nagle_stays_on_both_sides_where_asked_for() {
+        let listener = BindOptions::new().nodelay(false).bind(":0").await;
+        let listener = listener.expect("a port");
+        let at = listener.local_addr().expect("bound");
+        let client = ConnectOptions::new().nodelay(false).connect(at).await;
+        let client = client.expect("connected");
+        let (server, _) = listener.accept().await.expect("accepted");
+        for stream in [client, server] {
+            assert!(!stream.nodelay().expect("an option"));
+        }
     }
 }

@@ -6,14 +6,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures_core::Stream;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
-use super::{BindOptions, ConnectOptions, Error, Listener};
+use super::address::Address;
+use super::connect::ConnectOptions;
+use super::listener::{BindOptions, Listener};
 use crate::address::{AddressProblem, Capabilities, Printer, Query, escape};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::{
@@ -73,12 +74,8 @@ impl Tcp {
 
     /// `host:port`, an IPv6 address in brackets.
     fn address(&self) -> String {
-        let Self { host, port, .. } = self;
-        if host.contains(':') {
-            format!("[{host}]:{port}")
-        } else {
-            format!("{host}:{port}")
-        }
+        let (host, port) = (self.host.clone(), self.port);
+        Address { host, port }.to_string()
     }
 }
 
@@ -111,25 +108,11 @@ impl Mechanism for Tcp {
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
         Box::pin(async move {
             let mut options = ConnectOptions::new();
-            let wait = asked.options.wait;
-            if wait != Some(Duration::ZERO) {
-                options.retry(true).timeout(wait);
-            }
+            options.wait(asked.options.wait);
             if let Some(nodelay) = self.nodelay {
                 options.nodelay(nodelay);
             }
-            let stream = options.connect(self.address()).await;
-            let stream = stream.map_err(|error| match error {
-                Error::TimedOut { after, source, .. } => {
-                    let waited = wait.filter(|it| !it.is_zero()).unwrap_or(after);
-                    let error = OpenError::timed_out("connect to", asked.address, "server", waited);
-                    match source {
-                        Some(source) => error.with_source(source),
-                        None => error,
-                    }
-                }
-                error => error.into(),
-            })?;
+            let stream = options.connect(self.address()).await?;
             let framing = asked.options.framing.clone();
             Ok(connection(stream, framing).polled(asked.options.poll_for))
         })
@@ -178,10 +161,10 @@ fn served(
         framing: asked.options.framing.clone(),
         shared,
     };
-    let at = super::Address::from(at);
+    let at = Address::from(at);
     let local = Arc::new(Tcp {
-        host: at.host().to_owned(),
-        port: at.port(),
+        host: at.host,
+        port: at.port,
         nodelay,
     });
     Served {

@@ -1,35 +1,24 @@
-//! [`Address`]: a path or an abstract name.
+//! [`Address`]: a path or an abstract name; [`Attempt`]: what is tried on it, and why it failed.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use socket2::SockAddr;
+use socket2::{SockAddr, Type};
+use tokio::runtime::Handle;
 
-use super::Error;
+use crate::address::Printer;
+use crate::connect::{OpenError, OpenErrorKind};
 
-/// How long a path or an abstract name may be, in bytes (unix(7): `sun_path` has 108, and takes a
-/// zero byte at the path's end or before the name).
-pub const MAX_ADDRESS_LEN: usize = 107;
+/// The longest path or abstract name in bytes (unix(7): `sun_path` has 108, and takes a zero byte at
+/// the path's end or before the name).
+pub(super) const MAX_LEN: usize = 107;
 
-/// Where a Unix socket is bound: a path, or a name in Linux's abstract namespace.
-///
-/// Made from text, a leading `@` marks an abstract name; made from a [`Path`], it is a path.
-/// Nothing is checked before the address is used.
-///
-/// # Examples
-///
-/// ```
-/// use std::path::Path;
-/// use aqueduct::unix::Address;
-///
-/// assert_eq!(Address::from("@name"), Address::Abstract(b"name".into()));
-/// assert_eq!(Address::from("/run/a.sock"), Address::Path("/run/a.sock".into()));
-/// assert_eq!(Address::from(Path::new("@name")).to_string(), "./@name");
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Address {
+/// Where a Unix socket is bound.
+#[derive(Clone, Debug)]
+pub(super) enum Address {
     /// A file.
     Path(PathBuf),
     /// A name that is no file and goes with its socket; without the `@`.
@@ -37,135 +26,198 @@ pub enum Address {
 }
 
 impl Address {
-    /// The path, if it is one.
-    pub fn as_path(&self) -> Option<&Path> {
+    /// As written by users: a leading `@` marks an abstract name.
+    pub(super) fn new(text: impl AsRef<Path>) -> Self {
+        let path = text.as_ref();
+        match path.as_os_str().as_bytes().strip_prefix(b"@") {
+            Some(name) => Self::Abstract(name.to_vec()),
+            None => Self::Path(path.to_owned()),
+        }
+    }
+
+    pub(super) fn as_path(&self) -> Option<&Path> {
         match self {
             Self::Path(path) => Some(path),
             Self::Abstract(_) => None,
         }
     }
 
-    /// The form that the kernel takes.
-    pub(super) fn to_kernel(&self) -> Result<SockAddr, Error> {
-        let bytes = match self {
+    pub(super) fn print(&self, printer: &mut Printer) {
+        match self {
+            Self::Path(path) => printer.rest(path.as_os_str(), b"@"),
+            Self::Abstract(name) => {
+                printer.literal("@");
+                printer.rest(OsStr::from_bytes(name), b"");
+            }
+        }
+    }
+
+    /// The name in the kernel's form: abstract ones begin with a zero byte.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Path(path) => path.as_os_str().as_bytes().to_vec(),
+            Self::Abstract(name) => [b"\0", name.as_slice()].concat(),
+        }
+    }
+
+    fn to_kernel(&self) -> Result<SockAddr, String> {
+        let name = match self {
             Self::Path(path) => path.as_os_str().as_bytes(),
             Self::Abstract(name) => name,
         };
-        if bytes.len() > MAX_ADDRESS_LEN {
-            return Err(Error::TooLong {
-                address: self.clone(),
-                len: bytes.len(),
-            });
-        }
-        let bad = |reason| Error::BadAddress {
-            address: self.clone(),
-            reason,
-        };
-        if bytes.is_empty() {
+        match name.len() {
             // The kernel would take it for "choose a name for me".
-            return Err(bad("it is empty"));
+            0 => return Err("it is empty".into()),
+            1..=MAX_LEN => {}
+            len => return Err(format!("it has {len} bytes, and at most {MAX_LEN} fit")),
         }
-        let kernel = match self {
-            Self::Path(_) if bytes.contains(&0) => return Err(bad("it contains a zero byte")),
-            Self::Path(path) => SockAddr::unix(path),
-            Self::Abstract(name) => {
-                let name = [b"\0", name.as_slice()].concat();
-                SockAddr::unix(std::ffi::OsStr::from_bytes(&name))
-            }
+        if self.as_path().is_some() && name.contains(&0) {
+            return Err("it contains a zero byte".into());
+        }
+        SockAddr::unix(OsStr::from_bytes(&self.to_bytes())).map_err(|e| e.to_string())
+    }
+}
+
+/// What is tried, on which address.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    action: &'static str,
+    scheme: &'static str,
+    pub(super) address: Address,
+    pub(super) kernel: SockAddr,
+}
+
+impl Attempt {
+    /// Checks the address.
+    pub(super) fn new(
+        action: &'static str,
+        kind: Type,
+        address: Address,
+    ) -> Result<Self, OpenError> {
+        let scheme = match kind {
+            Type::SEQPACKET => "unixpacket",
+            _ => "unix",
         };
-        kernel.map_err(|source| Error::Io {
-            address: self.clone(),
-            action: "making a socket address",
-            source,
-        })
-    }
-}
-
-impl From<&str> for Address {
-    fn from(text: &str) -> Self {
-        match text.strip_prefix('@') {
-            Some(name) => Self::Abstract(name.as_bytes().to_vec()),
-            None => Self::Path(text.into()),
-        }
-    }
-}
-
-impl From<String> for Address {
-    fn from(text: String) -> Self {
-        Self::from(text.as_str())
-    }
-}
-
-impl From<&Path> for Address {
-    fn from(path: &Path) -> Self {
-        Self::Path(path.into())
-    }
-}
-
-impl From<PathBuf> for Address {
-    fn from(path: PathBuf) -> Self {
-        Self::Path(path)
-    }
-}
-
-impl From<&PathBuf> for Address {
-    fn from(path: &PathBuf) -> Self {
-        Self::Path(path.clone())
-    }
-}
-
-impl From<&Self> for Address {
-    fn from(address: &Self) -> Self {
-        address.clone()
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // Else it would read as an abstract name.
-            Self::Path(path) if path.as_os_str().as_bytes().starts_with(b"@") => {
-                write!(f, "./{}", path.display())
+        match address.to_kernel() {
+            Ok(kernel) => Ok(Self {
+                action,
+                scheme,
+                address,
+                kernel,
+            }),
+            Err(cause) => {
+                let object = print(scheme, &address);
+                let error = OpenError::new(action, object, OpenErrorKind::InvalidName, cause);
+                Err(error.with_cure(
+                    "choose a path such as one in $XDG_RUNTIME_DIR, or a name such as @app",
+                ))
             }
-            Self::Path(path) => path.display().fmt(f),
-            Self::Abstract(name) => match std::str::from_utf8(name) {
-                Ok(name) if !name.contains(char::is_control) => write!(f, "@{name}"),
-                _ => write!(f, "@{}", name.escape_ascii()),
-            },
         }
     }
+
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.address.as_path()
+    }
+
+    pub(super) fn action(&self) -> &'static str {
+        self.action
+    }
+
+    /// The address as users write it.
+    pub(super) fn object(&self) -> String {
+        print(self.scheme, &self.address)
+    }
+
+    pub(super) fn error(
+        &self,
+        kind: OpenErrorKind,
+        cause: impl Into<Cow<'static, str>>,
+    ) -> OpenError {
+        OpenError::new(self.action, self.object(), kind, cause)
+    }
+
+    /// An error of the system, explained as far as it means the same wherever it comes from.
+    pub(super) fn failed(&self, source: io::Error) -> OpenError {
+        use OpenErrorKind as Kind;
+        let (kind, cause, cure) = match source.raw_os_error() {
+            Some(libc::EADDRINUSE) => (
+                Kind::InUse,
+                "a running server has it".to_owned(),
+                "stop that server or choose another address",
+            ),
+            Some(libc::ENOENT | libc::ENOTDIR) => (
+                Kind::NotFound,
+                "it does not exist".to_owned(),
+                "start the server, or make the directory of its socket",
+            ),
+            Some(libc::ECONNREFUSED) => (
+                Kind::Refused,
+                "nobody listens on it".to_owned(),
+                "start the server, or wait until it is there",
+            ),
+            Some(libc::EACCES | libc::EPERM | libc::EROFS) => (
+                Kind::PermissionDenied,
+                source.to_string(),
+                "connecting needs write permission on the socket, binding on its directory, and \
+                 both search permission on the directories above",
+            ),
+            _ => return OpenError::system(self.action, self.object(), source),
+        };
+        self.error(kind, cause).with_cure(cure).with_source(source)
+    }
+
+    /// An error where Tokio would panic.
+    pub(super) fn in_runtime(&self) -> Result<(), OpenError> {
+        match Handle::try_current() {
+            Ok(_) => Ok(()),
+            Err(e) => Err(self.error(OpenErrorKind::NoRuntime, e.to_string())),
+        }
+    }
+}
+
+fn print(scheme: &str, address: &Address) -> String {
+    let mut printer = Printer::default();
+    address.print(&mut printer);
+    printer.finish(scheme, false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn attempt(text: &str) -> Result<Attempt, OpenError> {
+        Attempt::new("bind", Type::STREAM, Address::new(text))
+    }
+
     #[test]
-    fn one_hundred_and_seven_bytes_are_the_longest_address() {
+    fn the_longest_address_has_107_bytes() {
         for prefix in ["", "@"] {
-            let longest = Address::from(format!("{prefix}{}", "a".repeat(107)));
-            assert!(longest.to_kernel().is_ok());
-            let longer = Address::from(format!("{prefix}{}", "a".repeat(108)));
-            let error = longer.to_kernel().expect_err("too long");
-            assert!(matches!(error, Error::TooLong { len: 108, .. }));
-            assert!(error.to_string().contains("107"), "{error}");
+            attempt(&format!("{prefix}{}", "a".repeat(107))).expect("it fits");
+            let error = attempt(&format!("{prefix}{}", "a".repeat(108))).expect_err("too long");
+            assert_eq!(error.kind(), &OpenErrorKind::InvalidName);
+            let text = error.to_string();
+            assert!(text.contains("108") && text.contains("107"), "{text}");
         }
     }
 
     #[test]
-    fn an_empty_address_and_a_zero_byte_in_a_path_are_refused() {
+    fn empty_addresses_and_zero_bytes_in_paths_are_refused() {
         for text in ["", "@", "a\0b"] {
-            let error = Address::from(text).to_kernel().expect_err(text);
-            assert!(matches!(error, Error::BadAddress { .. }), "{error}");
+            let error = attempt(text).expect_err(text);
+            assert_eq!(error.kind(), &OpenErrorKind::InvalidName, "{error}");
         }
-        assert!(Address::Abstract(b"a\0b".into()).to_kernel().is_ok());
+        attempt("@a\0b").expect("the kernel takes it");
     }
 
     #[test]
-    fn printing_tells_paths_from_names() {
-        for text in ["@name", "/run/x", "./@x", "x"] {
-            assert_eq!(Address::from(text).to_string(), text);
+    fn addresses_print_as_users_write_them() {
+        for (text, printed) in [
+            ("@name", "unix:@name"),
+            ("/run/x", "unix:/run/x"),
+            ("./@x", "unix:./@x"),
+            ("@a\0b", "unix:@a%00b"),
+        ] {
+            assert_eq!(attempt(text).expect(text).object(), printed);
         }
-        assert_eq!(Address::Abstract(b"a\0b".into()).to_string(), "@a\\x00b");
     }
 }

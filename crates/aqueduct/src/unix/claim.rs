@@ -1,15 +1,22 @@
 //! [`Claim`]: the sole right, among users of this library, to bind one path.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{Metadata, OpenOptions, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{getegid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::address::{Address, Attempt};
 use super::lock::LockFile;
-use super::{Address, Error};
+use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::mark::MARK;
+
+const STICKY: u32 = 0o1000;
+const GROUP_WRITE: u32 = 0o020;
+const OTHER_WRITE: u32 = 0o002;
 
 /// The lock on `<path>.lock`, and the socket's file once there is one.
 #[derive(Debug)]
@@ -23,11 +30,11 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Takes the lock, without waiting for it.
-    pub(super) fn take(address: &Address, path: &Path) -> Result<Self, Error> {
-        check_kind(address, path)?;
+    pub(super) fn take(attempt: &Attempt, path: &Path) -> Result<Self, OpenError> {
+        check_directory(attempt, path)?;
+        check_kind(attempt, path)?;
         // Absolute, since the process may be elsewhere when the files are to be removed.
-        let path = std::path::absolute(path)
-            .map_err(|e| Error::from_io(address, "finding the current directory", e))?;
+        let path = std::path::absolute(path).map_err(|e| attempt.failed(e))?;
         let mut lock_path = path.clone().into_os_string();
         lock_path.push(".lock");
         let lock_path = PathBuf::from(lock_path);
@@ -37,47 +44,34 @@ impl Claim {
                 made: None,
                 _lock: lock,
             }),
-            Ok(None) => Err(Error::InUse {
-                address: address.clone(),
-                source: None,
-            }),
-            Err(source) => Err(Error::Lock {
-                path: lock_path,
-                source,
-            }),
+            Ok(None) => Err(in_use(attempt)),
+            Err(source) => {
+                let object = format!("lock file {}", lock_path.display());
+                let error = OpenError::system("use", object, source);
+                Err(error.with_cure(
+                    "its directory must be writable, and it a regular file of this user",
+                ))
+            }
         }
     }
 
-    /// Removes the socket's file at the path if its server is dead; whether it has done so.
-    pub(super) fn clear(
-        &self,
-        address: &Address,
-        kernel: &SockAddr,
-        replace: bool,
-    ) -> Result<bool, Error> {
-        let Some(before) = check_kind(address, &self.path)? else {
+    /// Removes the socket's file at the path if its server is gone; whether it has done so.
+    pub(super) fn clear(&self, attempt: &Attempt) -> Result<bool, OpenError> {
+        let Some(before) = check_kind(attempt, &self.path)? else {
             return Ok(false);
         };
-        if is_alive(kernel).map_err(|e| Error::from_io(address, "asking for its server", e))? {
-            return Err(Error::InUse {
-                address: address.clone(),
-                source: None,
-            });
-        }
-        if !replace {
-            return Err(Error::Stale {
-                path: self.path.clone(),
-            });
+        if is_alive(&attempt.kernel).map_err(|e| attempt.failed(e))? {
+            return Err(in_use(attempt));
         }
         // Only what has been found dead; a server without our lock may have come in between.
-        if check_kind(address, &self.path)? != Some(before) {
+        if check_kind(attempt, &self.path)? != Some(before) {
             return Ok(false);
         }
         match std::fs::remove_file(&self.path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(Error::from_io(address, "removing a dead socket", e)),
+            Err(e) => Err(attempt.failed(e)),
             Ok(()) => {
-                tracing::info!(%address, "removed the socket of a server that is gone");
+                tracing::info!(path = %self.path.display(), "removed the socket of a server that is gone");
                 Ok(true)
             }
         }
@@ -87,15 +81,12 @@ impl Claim {
     ///
     /// It was made with that mode less the umask. So this can only add permissions, before the
     /// socket listens.
-    pub(super) fn made(&mut self, address: &Address, mode: u32) -> Result<(), Error> {
-        let failed = |e| Error::from_io(address, "setting its mode", e);
+    pub(super) fn made(&mut self, attempt: &Attempt, mode: u32) -> Result<(), OpenError> {
+        let failed = |e| attempt.failed(e);
         // By name, since no descriptor may be free: the file has to be known before anything fails.
         let metadata = std::fs::symlink_metadata(&self.path).map_err(failed)?;
         if !metadata.file_type().is_socket() {
-            return Err(Error::NotASocket {
-                path: self.path.clone(),
-                kind: kind(&metadata),
-            });
+            return Err(wrong_type(attempt, &metadata));
         }
         let made = (metadata.dev(), metadata.ino());
         self.made = Some(made);
@@ -109,13 +100,10 @@ impl Claim {
                 .map_err(failed)?;
             let opened = file.metadata().map_err(failed)?;
             if (opened.dev(), opened.ino()) != made {
-                return Err(Error::NotASocket {
-                    path: self.path.clone(),
-                    kind: "file of another",
-                });
+                return Err(wrong_type(attempt, &opened));
             }
             // What is open with O_PATH takes no fchmod; its name in /proc does (open(2), O_PATH).
-            let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+            let own = format!("/proc/self/fd/{}", file.as_raw_fd());
             std::fs::set_permissions(own, Permissions::from_mode(mode)).map_err(failed)?;
         }
         Ok(())
@@ -143,23 +131,99 @@ impl Drop for Claim {
     }
 }
 
+/// Whether a process has a socket bound to the socket file at `path`, listening or not.
+///
+/// The kernel is asked by connecting with a datagram socket, which a server of another type does not
+/// notice.
+///
+/// # Errors
+///
+/// [`WrongType`](OpenErrorKind::WrongType) if something else is there,
+/// [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`) if nothing is,
+/// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`) without write permission on the
+/// file, which asking needs.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("socket");
+/// // The standard library leaves the file behind.
+/// let listener = std::os::unix::net::UnixListener::bind(&path)?;
+/// assert!(aqueduct::unix::is_served(&path)?);
+/// drop(listener);
+/// assert!(!aqueduct::unix::is_served(&path)?);
+/// # Ok(())
+/// # }
+/// ```
+pub fn is_served(path: impl AsRef<Path>) -> Result<bool, OpenError> {
+    let path = path.as_ref();
+    let address = Address::Path(path.to_owned());
+    let attempt = Attempt::new("find the server of", Type::STREAM, address)?;
+    if check_kind(&attempt, path)?.is_none() {
+        return Err(attempt.failed(io::Error::from_raw_os_error(libc::ENOENT)));
+    }
+    is_alive(&attempt.kernel).map_err(|e| attempt.failed(e))
+}
+
+/// Removes the socket file at `path`, and the lock file beside it, if its server is gone; returns
+/// whether there was such a file.
+///
+/// A new server does the same before it binds, under the same lock: a server of this library that is
+/// just starting does not lose its file.
+///
+/// # Errors
+///
+/// [`InUse`](OpenErrorKind::InUse) if there is a server, or one is just starting;
+/// [`WrongType`](OpenErrorKind::WrongType) if something else is there;
+/// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`) if the directory is not writable.
+pub fn remove_stale(path: impl AsRef<Path>) -> Result<bool, OpenError> {
+    let path = path.as_ref();
+    let attempt = Attempt::new("remove", Type::STREAM, Address::Path(path.to_owned()))?;
+    Claim::take(&attempt, path)?.clear(&attempt)
+}
+
+fn in_use(attempt: &Attempt) -> OpenError {
+    attempt
+        .error(OpenErrorKind::InUse, "a running server has it")
+        .with_cure("stop that server or choose another address")
+}
+
+fn wrong_type(attempt: &Attempt, metadata: &Metadata) -> OpenError {
+    let found = kind_of(metadata);
+    attempt
+        .error(
+            OpenErrorKind::WrongType { found },
+            format!("it is a {found}, not a socket"),
+        )
+        .with_cure("move it away or choose another path")
+}
+
+/// Refuses what is at the path and is no socket. Symbolic links are followed.
+pub(super) fn check_is_socket(attempt: &Attempt) -> Result<(), OpenError> {
+    match attempt.path().map(std::fs::metadata) {
+        Some(Ok(metadata)) if !metadata.file_type().is_socket() => {
+            Err(wrong_type(attempt, &metadata))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Device and inode of the socket at `path`; `None` if nothing is there.
-pub(super) fn check_kind(address: &Address, path: &Path) -> Result<Option<(u64, u64)>, Error> {
+fn check_kind(attempt: &Attempt, path: &Path) -> Result<Option<(u64, u64)>, OpenError> {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => {
             Ok(Some((metadata.dev(), metadata.ino())))
         }
-        Ok(metadata) => Err(Error::NotASocket {
-            path: path.into(),
-            kind: kind(&metadata),
-        }),
+        Ok(metadata) => Err(wrong_type(attempt, &metadata)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::from_io(address, "looking at the path", e)),
+        Err(e) => Err(attempt.failed(e)),
     }
 }
 
-/// What a file is, in words.
-pub(super) fn kind(metadata: &std::fs::Metadata) -> &'static str {
+fn kind_of(metadata: &Metadata) -> &'static str {
     let kind = metadata.file_type();
     if kind.is_file() {
         "regular file"
@@ -169,9 +233,40 @@ pub(super) fn kind(metadata: &std::fs::Metadata) -> &'static str {
         "symbolic link"
     } else if kind.is_fifo() {
         "FIFO"
+    } else if kind.is_socket() {
+        "socket of another process"
     } else {
         "device"
     }
+}
+
+/// Warns of a directory in which others could replace the socket: its owner can, and so can users
+/// with write permission unless the sticky bit is set.
+fn check_directory(attempt: &Attempt, path: &Path) -> Result<(), OpenError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let metadata = std::fs::metadata(directory).map_err(|e| attempt.failed(e))?;
+    if !metadata.is_dir() {
+        return Err(attempt.failed(io::Error::from_raw_os_error(libc::ENOTDIR)));
+    }
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    let foreign = owner != 0 && owner != geteuid().as_raw();
+    let mut writers = mode & (GROUP_WRITE | OTHER_WRITE);
+    if metadata.gid() == getegid().as_raw() {
+        // Many systems give each user a private group and make directories group-writable.
+        writers &= !GROUP_WRITE;
+    }
+    if foreign || (writers != 0 && mode & STICKY == 0) {
+        tracing::warn!(
+            directory = %directory.display(),
+            owner,
+            mode = format_args!("{mode:#o}"),
+            "others could replace a socket in this directory"
+        );
+    }
+    Ok(())
 }
 
 /// Whether an open socket is bound to the file of `kernel`.
@@ -181,7 +276,7 @@ pub(super) fn kind(metadata: &std::fs::Metadata) -> &'static str {
 /// one says `EPROTOTYPE`, whatever it does at the moment. Connecting with the right type would say
 /// `ECONNREFUSED` for one that is bound but does not listen yet as well, and would leave a
 /// connection in the backlog of a living one.
-pub(super) fn is_alive(kernel: &SockAddr) -> io::Result<bool> {
+fn is_alive(kernel: &SockAddr) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, Type::DGRAM.nonblocking(), None)?;
     match probe.connect(kernel) {
         Ok(()) => Ok(true),

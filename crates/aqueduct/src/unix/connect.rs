@@ -1,26 +1,22 @@
-//! [`ConnectOptions`]: a connect that outwaits a full backlog, and a server that is not there yet.
+//! [`ConnectOptions`]: connecting despite a full backlog, and to a server that is not there yet.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream as StdStream;
+use std::path::Path;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixStream;
 
-use super::bind::in_runtime;
-use super::{Address, Error, claim, seqpacket};
-use crate::io::backoff::Retry;
+use super::address::{Address, Attempt};
+use super::claim::check_is_socket;
+use crate::connect::{OpenError, OpenErrorKind};
+use crate::io::backoff::{Backoff, Retry};
 
-/// How long connecting may take in all, unless set.
-pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a full backlog is waited for, unless set.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(10);
 
-/// The pause before the first retry. It doubles.
-pub const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(1);
-
-/// The longest pause between retries.
-pub const LONGEST_RETRY_PAUSE: Duration = Duration::from_millis(100);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
 
 /// How to connect to a Unix socket.
 ///
@@ -32,10 +28,9 @@ pub const LONGEST_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// use aqueduct::unix::ConnectOptions;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), aqueduct::unix::Error> {
+/// # async fn main() -> Result<(), aqueduct::OpenError> {
 /// let stream = ConnectOptions::new()
-///     .retry(true)
-///     .timeout(Duration::from_secs(60))
+///     .wait(Duration::from_secs(60))
 ///     .connect("/run/service.sock")
 ///     .await?;
 /// # Ok(())
@@ -43,40 +38,41 @@ pub const LONGEST_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// ```
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    timeout: Option<Duration>,
+    limit: Option<Duration>,
     retry: bool,
-    max_message: usize,
+    pub(super) max_message: Option<usize>,
 }
 
 impl ConnectOptions {
-    /// The defaults: [`DEFAULT_CONNECT_TIMEOUT`], no retry where there is no server,
-    /// [`seqpacket::DEFAULT_MAX_MESSAGE`].
+    /// The defaults: a missing server is an error at once, a full backlog after 10 s; messages of at
+    /// most 1 MiB.
     pub fn new() -> Self {
         Self {
-            timeout: Some(DEFAULT_CONNECT_TIMEOUT),
+            limit: Some(DEFAULT_LIMIT),
             retry: false,
-            max_message: seqpacket::DEFAULT_MAX_MESSAGE,
+            max_message: None,
         }
     }
 
-    /// Sets how long connecting may take in all, retries included; with `None` for ever.
-    pub fn timeout(&mut self, timeout: impl Into<Option<Duration>>) -> &mut Self {
-        self.timeout = timeout.into();
+    /// Sets how long to wait for the server: until its path exists, it listens, and its backlog has
+    /// room. `None` waits without a limit; zero is the default of one attempt.
+    ///
+    /// Attempts are 1 ms apart at first and at most 100 ms.
+    pub fn wait(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        let limit = limit.into();
+        self.retry = limit != Some(Duration::ZERO);
+        self.limit = if self.retry {
+            limit
+        } else {
+            Some(DEFAULT_LIMIT)
+        };
         self
     }
 
-    /// Sets whether to try again, until the time is over, when the path does not exist (yet) or
-    /// nobody listens on it (off by default). A full backlog is retried in any case. Between
-    /// attempts it pauses, [`FIRST_RETRY_PAUSE`] at first and at most [`LONGEST_RETRY_PAUSE`].
-    pub fn retry(&mut self, retry: bool) -> &mut Self {
-        self.retry = retry;
-        self
-    }
-
-    /// Sets the largest message of a [`seqpacket`] connection, at least 1. Has no meaning for
-    /// streams.
+    /// Sets the largest message of a [`seqpacket`](super::seqpacket) connection, at least 1. Streams
+    /// ignore it.
     pub fn max_message(&mut self, bytes: usize) -> &mut Self {
-        self.max_message = bytes;
+        self.max_message = Some(bytes);
         self
     }
 
@@ -84,48 +80,35 @@ impl ConnectOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::Absent`], [`Error::Refused`], [`Error::NotASocket`], [`Error::WrongType`],
-    /// [`Error::PermissionDenied`], [`Error::TimedOut`], [`Error::TooLong`],
-    /// [`Error::BadAddress`]; [`Error::Io`] for the rest, outside a runtime too.
+    /// Of the kinds [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`),
+    /// [`Refused`](OpenErrorKind::Refused) (`ECONNREFUSED`),
+    /// [`WrongType`](OpenErrorKind::WrongType),
+    /// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`),
+    /// [`TimedOut`](OpenErrorKind::TimedOut), [`InvalidName`](OpenErrorKind::InvalidName),
+    /// [`NoRuntime`](OpenErrorKind::NoRuntime).
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: nothing is left open.
-    pub async fn connect(&self, address: impl Into<Address>) -> Result<UnixStream, Error> {
-        let address = address.into();
-        let fd = self.open(&address, Type::STREAM).await?;
-        UnixStream::from_std(StdStream::from(fd))
-            .map_err(|e| Error::from_io(&address, "registering", e))
+    pub async fn connect(&self, address: impl AsRef<Path>) -> Result<UnixStream, OpenError> {
+        let (fd, attempt) = self.open(Address::new(address), Type::STREAM).await?;
+        UnixStream::from_std(fd.into()).map_err(|e| attempt.failed(e))
     }
 
-    /// Connects a [`seqpacket`] socket; else as [`connect`](Self::connect).
-    ///
-    /// # Errors
-    ///
-    /// See [`connect`](Self::connect).
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: nothing is left open.
-    pub async fn connect_seqpacket(
+    /// Connects a socket of that type.
+    pub(super) async fn open(
         &self,
-        address: impl Into<Address>,
-    ) -> Result<seqpacket::Socket, Error> {
-        let address = address.into();
-        let fd = self.open(&address, Type::SEQPACKET).await?;
-        seqpacket::Socket::new(fd, self.max_message)
-            .map_err(|e| Error::from_io(&address, "registering", e))
-    }
-
-    async fn open(&self, address: &Address, kind: Type) -> Result<OwnedFd, Error> {
-        in_runtime(address)?;
-        let kernel = address.to_kernel()?;
-        let mut retry = Retry::new(self.timeout, FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE);
+        address: Address,
+        kind: Type,
+    ) -> Result<(OwnedFd, Attempt), OpenError> {
+        let attempt = Attempt::new("connect to", kind, address)?;
+        attempt.in_runtime()?;
+        let mut retry = Retry::new(self.limit, BACKOFF);
         loop {
-            let source = match attempt(&kernel, kind) {
+            let source = match connect(&attempt.kernel, kind) {
                 Ok(fd) => {
-                    tracing::debug!(%address, "connected");
-                    return Ok(fd);
+                    tracing::debug!(address = %attempt.object(), "connected");
+                    return Ok((fd, attempt));
                 }
                 Err(source) => source,
             };
@@ -135,22 +118,40 @@ impl ConnectOptions {
                 Some(libc::EAGAIN | libc::EINTR) => true,
                 Some(libc::ENOENT) => self.retry,
                 Some(libc::ECONNREFUSED) => {
-                    check_is_socket(address)?;
+                    // The kernel says so of any other kind of file as well.
+                    check_is_socket(&attempt)?;
                     self.retry
+                }
+                Some(libc::EPROTOTYPE) => {
+                    let found = "socket of another type";
+                    let kind = OpenErrorKind::WrongType { found };
+                    return Err(attempt
+                        .error(kind, "it is a socket of another type")
+                        .with_cure("use unix: for stream and unixpacket: for seqpacket sockets")
+                        .with_source(source));
                 }
                 _ => false,
             };
             if !again {
-                return Err(connect_error(address, kind, source));
+                return Err(attempt.failed(source));
             }
             if !retry.pause().await {
-                return Err(Error::TimedOut {
-                    address: address.clone(),
-                    after: retry.elapsed(),
-                    source,
-                });
+                return Err(self.timed_out(&attempt, &retry, source));
             }
         }
+    }
+
+    fn timed_out(&self, attempt: &Attempt, retry: &Retry, source: io::Error) -> OpenError {
+        let waited = self.limit.unwrap_or_else(|| retry.elapsed());
+        if source.raw_os_error() != Some(libc::EAGAIN) {
+            return OpenError::timed_out(attempt.action(), attempt.object(), "server", waited)
+                .with_source(source);
+        }
+        let cause = format!("its backlog was full for {waited:?}");
+        attempt
+            .error(OpenErrorKind::TimedOut { waited }, cause)
+            .with_cure("find out why the server does not accept, or wait longer")
+            .with_source(source)
     }
 }
 
@@ -160,37 +161,8 @@ impl Default for ConnectOptions {
     }
 }
 
-fn attempt(kernel: &SockAddr, kind: Type) -> io::Result<OwnedFd> {
+fn connect(kernel: &SockAddr, kind: Type) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::UNIX, kind.nonblocking(), None)?;
     socket.connect(kernel)?;
     Ok(socket.into())
-}
-
-/// The kernel refuses a connection to any other kind of file just as to a dead socket.
-fn check_is_socket(address: &Address) -> Result<(), Error> {
-    let Some(path) = address.as_path() else {
-        return Ok(());
-    };
-    match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.file_type().is_socket() => Err(Error::NotASocket {
-            path: path.into(),
-            kind: claim::kind(&metadata),
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn connect_error(address: &Address, kind: Type, source: io::Error) -> Error {
-    match source.raw_os_error() {
-        Some(libc::EPROTOTYPE) => Error::WrongType {
-            address: address.clone(),
-            wanted: if kind == Type::STREAM {
-                "stream"
-            } else {
-                "seqpacket"
-            },
-            source,
-        },
-        _ => Error::from_io(address, "connecting", source),
-    }
 }

@@ -11,10 +11,7 @@ use crate::frame::FrameError;
 use crate::io::sys::{self, Received};
 
 /// The most descriptors that the kernel passes with one message (unix(7): `SCM_MAX_FD`).
-pub const MAX_FDS: usize = 253;
-
-/// How many descriptors with one message are a sensible limit to take where no other is known.
-pub const DEFAULT_MAX_FDS: usize = 16;
+const MAX_FDS: usize = 253;
 
 /// Sends bytes and, with the first of them, duplicates of open descriptors (unix(7):
 /// `SCM_RIGHTS`). Returns how many of the bytes were taken, at least one; all descriptors have
@@ -30,7 +27,7 @@ pub const DEFAULT_MAX_FDS: usize = 16;
 ///
 /// # Errors
 ///
-/// [`FrameError::Empty`] without bytes, [`FrameError::TooManyDescriptors`] above [`MAX_FDS`];
+/// [`FrameError::Empty`] without bytes, [`FrameError::TooManyDescriptors`] above 253;
 /// `EPIPE` when the peer has closed; `ETOOMANYREFS` when the user has too many descriptors under
 /// way that nobody has received (its limit is `RLIMIT_NOFILE`).
 ///
@@ -70,7 +67,7 @@ pub async fn send_with_fds<F: AsFd>(
 ///
 /// [`FrameError::DescriptorsTruncated`] when more came, or could not be opened because this
 /// process is at its limit: all were closed, and the bytes of that read are lost, so the stream
-/// cannot be used any further. `InvalidInput` for a `max_fds` above [`MAX_FDS`].
+/// cannot be used any further. `InvalidInput` for a `max_fds` above 253.
 ///
 /// # Cancel safety
 ///

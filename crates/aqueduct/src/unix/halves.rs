@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
 
+use crate::connect::{Half, Rest};
 use crate::io::source::{Direction, Source};
 use crate::io::sys;
 
@@ -31,41 +32,13 @@ const MAX_SLICES: usize = 1024;
 /// How long a write waits before it tries again where no descriptor is free to wait with.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Splits a stream into its two directions, to be used from two tasks.
+/// The two directions of a stream, to be used from two tasks.
 ///
-/// As Tokio's `UnixStream::into_split`, but quicker where questions and answers alternate: a
+/// As Tokio's `UnixStream::into_split`, but faster where requests and replies alternate: a
 /// `UnixStream` is registered for both directions, and is woken whenever the peer has read what it
 /// wrote. Here a direction is registered when it waits, writing on a duplicate of the descriptor that
 /// is kept for as long as writes have to wait.
-///
-/// # Errors
-///
-/// What `epoll_ctl(2)` says: `ENOSPC` or `ENOMEM`; there is no Tokio runtime.
-///
-/// # Panics
-///
-/// A write that has to wait panics where no descriptor or watch is free to wait with and the runtime was
-/// made without its timer: it tries again every 10 ms then.
-///
-/// # Examples
-///
-/// ```
-/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> std::io::Result<()> {
-/// let (here, there) = tokio::net::UnixStream::pair()?;
-/// let (_, mut write) = aqueduct::unix::into_split(here)?;
-/// let (mut read, _write) = aqueduct::unix::into_split(there)?;
-/// write.write_all(b"hello").await?;
-/// drop(write);
-/// let mut said = String::new();
-/// read.read_to_string(&mut said).await?;
-/// assert_eq!(said, "hello");
-/// # Ok(())
-/// # }
-/// ```
-pub fn into_split(stream: UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {
+pub(super) fn into_split(stream: UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {
     split(stream.into_std()?.into())
 }
 
@@ -84,16 +57,16 @@ pub(crate) fn split(fd: OwnedFd) -> io::Result<(ReadHalf, WriteHalf)> {
     Ok((ReadHalf(source), write))
 }
 
-/// The reading half of a stream; see [`into_split`].
+/// The reading half of a stream; see [`split`].
 ///
 /// # Cancel safety
 ///
 /// A read that is dropped has taken nothing, `read_exact` and its like excepted: they may have taken a
 /// part.
 #[derive(Debug)]
-pub struct ReadHalf(Source);
+pub(crate) struct ReadHalf(Source);
 
-/// The writing half of a stream; see [`into_split`].
+/// The writing half of a stream; see [`split`].
 ///
 /// Shutting it down, or dropping it, ends this direction: the peer reads what was written, then the
 /// end.
@@ -103,7 +76,7 @@ pub struct ReadHalf(Source);
 /// A write that is dropped has written nothing, `write_all` and its like excepted: they may have
 /// written a part.
 #[derive(Debug)]
-pub struct WriteHalf {
+pub(crate) struct WriteHalf {
     fd: Arc<OwnedFd>,
     /// A duplicate, since epoll takes each descriptor once, registered for writing alone.
     waiting: Option<Source>,
@@ -231,6 +204,27 @@ impl Drop for WriteHalf {
     }
 }
 
+impl Half for ReadHalf {
+    fn stop(&mut self) -> Rest {
+        cut_off(self)
+    }
+}
+
+/// Shuts a Unix socket down for reading: a write of the peer fails with `EPIPE` from now on, and
+/// what the kernel has taken before is still read (`unix_shutdown` and `unix_stream_sendmsg` in
+/// `net/unix/af_unix.c`).
+pub(super) fn cut_off(socket: impl AsFd) -> Rest {
+    let socket = socket.as_fd();
+    if sys::has_ended(socket) {
+        return Rest::Comes;
+    }
+    match SockRef::from(&socket).shutdown(Shutdown::Read) {
+        Ok(()) => Rest::CutOff,
+        // It has no peer any more.
+        Err(_) => Rest::Comes,
+    }
+}
+
 impl AsFd for ReadHalf {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -242,3 +236,6 @@ impl AsFd for WriteHalf {
         self.fd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;

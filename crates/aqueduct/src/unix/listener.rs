@@ -1,8 +1,9 @@
-//! [`Listener`].
+//! [`Listener`] of stream sockets.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdListener;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -12,33 +13,76 @@ use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 
+use super::address::Address;
+use super::bind::BindOptions;
 use super::claim::Claim;
+use crate::connect::OpenError;
 use crate::io::accept::{Accepting, accept};
 
 /// A Unix stream socket that listens: a `Stream` of connections.
 ///
 /// A connection that was aborted before it was accepted is passed over. While the process or the
 /// machine has no free descriptor, memory or epoll watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`,
-/// `ENOSPC`) accepting pauses, 10 ms at first and at most one second, and says so once through
-/// `tracing`; the clients wait meanwhile. Any other error is given out and ends the stream.
+/// `ENOSPC`) accepting pauses, 10 ms at first and at most one second, and warns once through
+/// `tracing`; clients wait meanwhile. Any other error is returned and ends the stream.
 ///
 /// Dropping it removes its file and lock file; see the [module](super).
 ///
-/// `Listener::try_from(OwnedFd)` takes over a listening socket, from systemd for one; then no file
-/// is removed.
+/// `Listener::try_from(OwnedFd)` takes over a listening socket, such as one from systemd; then no
+/// file is removed.
+///
+/// # Examples
+///
+/// ```
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("service.sock");
+/// let mut listener = aqueduct::unix::bind(&path)?;
+/// let client = aqueduct::unix::connect(&path).await?;
+/// let server = listener.next().await.ok_or("no client")??;
+/// # drop((client, server));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it closes the socket and removes its file"]
 pub struct Listener {
     // Dropped first: see `Claim`.
-    claim: Option<Claim>,
+    _claim: Option<Claim>,
     inner: UnixListener,
     accepting: Accepting,
 }
 
+impl BindOptions {
+    /// Binds a stream socket and listens.
+    ///
+    /// It makes some system calls on the file system and does not wait for anything else.
+    ///
+    /// # Errors
+    ///
+    /// Of the kinds [`InUse`](crate::OpenErrorKind::InUse), [`WrongType`](OpenErrorKind::WrongType) if
+    /// something other than a socket is at the path, [`InvalidName`](crate::OpenErrorKind::InvalidName),
+    /// [`InvalidOption`](crate::OpenErrorKind::InvalidOption) for the mode,
+    /// [`NotFound`](crate::OpenErrorKind::NotFound) (`ENOENT`) for the directory,
+    /// [`PermissionDenied`](crate::OpenErrorKind::PermissionDenied) (`EACCES`),
+    /// [`NoRuntime`](crate::OpenErrorKind::NoRuntime).
+    pub fn bind(&self, address: impl AsRef<Path>) -> Result<Listener, OpenError> {
+        self.bind_to(Address::new(address))
+    }
+
+    pub(super) fn bind_to(&self, address: Address) -> Result<Listener, OpenError> {
+        let (fd, claim, attempt) = self.open(address, Type::STREAM)?;
+        Listener::new(fd, claim).map_err(|e| attempt.failed(e))
+    }
+}
+
 impl Listener {
-    pub(super) fn new(fd: OwnedFd, claim: Option<Claim>) -> io::Result<Self> {
+    fn new(fd: OwnedFd, claim: Option<Claim>) -> io::Result<Self> {
         Ok(Self {
-            claim,
+            _claim: claim,
             inner: UnixListener::from_std(StdListener::from(fd))?,
             accepting: Accepting::default(),
         })
@@ -55,21 +99,6 @@ impl Listener {
     /// Cancel safe: no connection is lost.
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         accept(|| self.inner.accept(), Ok).await
-    }
-
-    /// The address this is bound to.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
-    }
-
-    /// Whether dropping this removes files.
-    pub fn owns_path(&self) -> bool {
-        self.claim.is_some()
-    }
-
-    /// Tokio's listener.
-    pub fn get_ref(&self) -> &UnixListener {
-        &self.inner
     }
 }
 

@@ -1,35 +1,31 @@
 //! `unix:` and `unixpacket:`: the addresses of Unix sockets, and how they are opened.
 
-use std::ffi::OsStr;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures_core::Stream;
 use socket2::{SockRef, Type};
 use tokio::net::UnixStream;
 
+use super::address::{Address, MAX_LEN};
+use super::bind::BindOptions;
+use super::connect::ConnectOptions;
+use super::credentials::peer_credentials;
+use super::halves::into_split;
+use super::listener::Listener;
 use super::seqpacket::{self, Socket};
-use super::{
-    Address, BindOptions, ConnectOptions, Error, Listener, ReadHalf, into_split, peer_credentials,
-};
 use crate::address::{AddressProblem, Capabilities, LargestMessage, Printer, Query, escape, path};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::{
-    Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Half, Mechanism, OpenError,
-    Opening, Peer, Place, Rest, Scheme, Served,
+    Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Mechanism, OpenError, Opening,
+    Peer, Place, Scheme, Served,
 };
 use crate::frame::{Framing, Pace};
-use crate::io::sys;
-
-/// The longest abstract name: `sun_path` less the zero byte that marks it (`unix(7)`).
-const MAX_ABSTRACT: usize = 107;
 
 pub(crate) static STREAM: Scheme = Scheme {
     name: "unix",
@@ -73,12 +69,8 @@ impl Unix {
     }
 
     fn wanted(&self) -> Wanted {
-        let name = match &self.name {
-            Address::Path(path) => path.as_os_str().as_bytes().to_vec(),
-            Address::Abstract(name) => [b"\0", name.as_slice()].concat(),
-        };
         Wanted::Unix {
-            name,
+            name: self.name.to_bytes(),
             kind: self.kind,
         }
     }
@@ -86,13 +78,7 @@ impl Unix {
 
 impl Mechanism for Unix {
     fn print(&self, printer: &mut Printer) {
-        match &self.name {
-            Address::Path(path) => printer.rest(path.as_os_str(), b"@"),
-            Address::Abstract(name) => {
-                printer.literal("@");
-                printer.rest(OsStr::from_bytes(name), b"");
-            }
-        }
+        self.name.print(printer);
         printer.mode(self.mode);
     }
 
@@ -122,28 +108,17 @@ impl Mechanism for Unix {
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
         Box::pin(async move {
             let framing = asked.options.framing.clone();
-            let wait = asked.options.wait;
             let mut options = ConnectOptions::new();
-            options.max_message(framing.get_max_frame());
-            if wait != Some(Duration::ZERO) {
-                options.retry(true).timeout(wait);
-            }
-            let failed = |error| match error {
-                Error::TimedOut { after, source, .. } => {
-                    let waited = wait.filter(|it| !it.is_zero()).unwrap_or(after);
-                    OpenError::timed_out("connect to", asked.address, "server", waited)
-                        .with_source(source)
-                }
-                error => error.into(),
-            };
+            options
+                .wait(asked.options.wait)
+                .max_message(framing.get_max_frame());
+            let (fd, attempt) = options.open(self.name.clone(), self.kind).await?;
             if self.kind == Type::SEQPACKET {
-                let socket = options
-                    .connect_seqpacket(&self.name)
-                    .await
-                    .map_err(failed)?;
+                let socket = Socket::new(fd, framing.get_max_frame());
+                let socket = socket.map_err(|e| attempt.failed(e))?;
                 return Ok(seqpacket::connection(socket, framing, false));
             }
-            let stream = options.connect(&self.name).await.map_err(failed)?;
+            let stream = UnixStream::from_std(fd.into()).map_err(|e| attempt.failed(e))?;
             let connection = connection(stream, framing).map_err(|e| asked.failed(e))?;
             Ok(connection.polled(asked.options.poll_for))
         })
@@ -162,8 +137,10 @@ impl Mechanism for Unix {
                 options.mode(mode);
             }
             let listening = match self.kind {
-                Type::SEQPACKET => Listening::Packets(options.bind_seqpacket(&self.name)?),
-                _ => Listening::Stream(options.bind(&self.name)?),
+                Type::SEQPACKET => {
+                    Listening::Packets(options.bind_seqpacket_to(self.name.clone())?)
+                }
+                _ => Listening::Stream(options.bind_to(self.name.clone())?),
             };
             Ok(bound(listening, false, asked).into())
         })
@@ -280,29 +257,8 @@ fn connection(stream: UnixStream, framing: Framing) -> io::Result<Connection> {
     Ok(Connection::bytes(bytes, framing, Pace::default(), peer))
 }
 
-impl Half for ReadHalf {
-    fn stop(&mut self) -> Rest {
-        cut_off(self)
-    }
-}
-
-/// Shuts a Unix socket down for reading: a write of the peer fails with `EPIPE` from now on, and
-/// what the kernel has taken before is still read (`unix_shutdown` and `unix_stream_sendmsg` in
-/// `net/unix/af_unix.c`).
-pub(super) fn cut_off(socket: impl AsFd) -> Rest {
-    let socket = socket.as_fd();
-    if sys::has_ended(socket) {
-        return Rest::Comes;
-    }
-    match SockRef::from(&socket).shutdown(Shutdown::Read) {
-        Ok(()) => Rest::CutOff,
-        // It has no peer any more.
-        Err(_) => Rest::Comes,
-    }
-}
-
 fn check_abstract(name: &[u8]) -> Result<(), AddressProblem> {
-    if (1..=MAX_ABSTRACT).contains(&name.len()) {
+    if (1..=MAX_LEN).contains(&name.len()) {
         return Ok(());
     }
     Err(AddressProblem::InvalidPart {

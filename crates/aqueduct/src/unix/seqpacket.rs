@@ -6,11 +6,10 @@
 //! are as for [streams](super).
 //!
 //! - **Boundaries and order.** A message arrives whole, once, in order, or not at all.
-//! - **Largest message.** Both sides have a limit, [`DEFAULT_MAX_MESSAGE`] unless set. The kernel
-//!   has one for the sender too, `SO_SNDBUF`, which is raised to fit as far as
-//!   `net.core.wmem_max` allows; [`Socket::max_message`] tells what is left. A message above it is
-//!   refused by the sender. One that is too large for the receiver is lost, and an error says so:
-//!   never is a part of a message taken for the whole.
+//! - **Largest message.** Both sides have a limit, 1 MiB unless set. The kernel has one for the
+//!   sender too, `SO_SNDBUF`, which is raised to fit as far as `net.core.wmem_max` allows;
+//!   [`Socket::max_message`] is the result. The sender refuses a larger message. A message too large
+//!   for the receiver is lost, and an error says so: part of a message is never returned as a whole.
 //! - **End of stream.** When the peer has closed, or shut down its sending side, what it sent before
 //!   still arrives, then the end. The kernel reports the end as an empty message, and an empty
 //!   message just the same (recv(2)). So empty messages cannot be sent, and one from a foreign
@@ -25,11 +24,15 @@ mod messages;
 mod socket;
 mod split;
 
-use super::{Address, BindOptions, ConnectOptions, Error};
+use std::path::Path;
+
+use super::bind::BindOptions;
+use super::connect::ConnectOptions;
+use crate::connect::OpenError;
 
 pub use self::listener::Listener;
 pub(crate) use self::messages::connection;
-pub use self::socket::{DEFAULT_MAX_MESSAGE, Message, Socket, pair};
+pub use self::socket::{Socket, pair};
 pub use self::split::{Receiver, Sender};
 
 /// Binds and listens with the default [`BindOptions`].
@@ -47,8 +50,8 @@ pub use self::split::{Receiver, Sender};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// let path = dir.path().join("service.sock");
-/// let listener = seqpacket::bind(path.as_path())?;
-/// let client = seqpacket::connect(path.as_path()).await?;
+/// let listener = seqpacket::bind(&path)?;
+/// let client = seqpacket::connect(&path).await?;
 /// let server = listener.accept().await?;
 /// client.send(b"one").await?;
 /// client.send(b"two").await?;
@@ -56,7 +59,7 @@ pub use self::split::{Receiver, Sender};
 /// # Ok(())
 /// # }
 /// ```
-pub fn bind(address: impl Into<Address>) -> Result<Listener, Error> {
+pub fn bind(address: impl AsRef<Path>) -> Result<Listener, OpenError> {
     BindOptions::new().bind_seqpacket(address)
 }
 
@@ -69,6 +72,6 @@ pub fn bind(address: impl Into<Address>) -> Result<Listener, Error> {
 /// # Cancel safety
 ///
 /// Cancel safe: nothing is left open.
-pub async fn connect(address: impl Into<Address>) -> Result<Socket, Error> {
+pub async fn connect(address: impl AsRef<Path>) -> Result<Socket, OpenError> {
     ConnectOptions::new().connect_seqpacket(address).await
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,35 +10,55 @@ use futures_core::Stream;
 use socket2::{SockRef, Type};
 use tokio::io::Interest;
 
-use super::{DEFAULT_MAX_MESSAGE, Socket};
+use super::socket::{DEFAULT_MAX_MESSAGE, Socket};
+use crate::connect::OpenError;
 use crate::io::accept::{Accepting, accept};
 use crate::io::source::{Direction, Source};
+use crate::unix::address::Address;
+use crate::unix::bind::BindOptions;
 use crate::unix::claim::Claim;
 use crate::unix::listener::adopt_listener;
 
 /// A `SOCK_SEQPACKET` socket that listens: a `Stream` of [`Socket`]s.
 ///
-/// It treats failing accepts, its file and a foreign descriptor as [`unix::Listener`] does.
+/// It treats failing accepts, its file and a foreign descriptor as [`unix::Listener`] does. See
+/// [`bind`](super::bind) for an example.
 ///
 /// [`unix::Listener`]: crate::unix::Listener
 #[derive(Debug)]
 #[must_use = "dropping it closes the socket and removes its file"]
 pub struct Listener {
     // Dropped first: see `Claim`.
-    claim: Option<Claim>,
+    _claim: Option<Claim>,
     source: Source,
     max_message: usize,
     accepting: Accepting,
 }
 
+impl BindOptions {
+    /// Binds a [`seqpacket`](super) socket and listens; otherwise as [`bind`](Self::bind).
+    ///
+    /// # Errors
+    ///
+    /// See [`bind`](Self::bind).
+    pub fn bind_seqpacket(&self, address: impl AsRef<Path>) -> Result<Listener, OpenError> {
+        self.bind_seqpacket_to(Address::new(address))
+    }
+
+    pub(in crate::unix) fn bind_seqpacket_to(
+        &self,
+        address: Address,
+    ) -> Result<Listener, OpenError> {
+        let (fd, claim, attempt) = self.open(address, Type::SEQPACKET)?;
+        let max_message = self.max_message.unwrap_or(DEFAULT_MAX_MESSAGE);
+        Listener::new(fd, claim, max_message).map_err(|e| attempt.failed(e))
+    }
+}
+
 impl Listener {
-    pub(in crate::unix) fn new(
-        fd: OwnedFd,
-        claim: Option<Claim>,
-        max_message: usize,
-    ) -> io::Result<Self> {
+    fn new(fd: OwnedFd, claim: Option<Claim>, max_message: usize) -> io::Result<Self> {
         Ok(Self {
-            claim,
+            _claim: claim,
             source: Source::socket(fd, Interest::READABLE)?,
             max_message,
             accepting: Accepting::default(),
@@ -45,7 +66,7 @@ impl Listener {
     }
 
     /// Sets the largest message of accepted connections, at least 1.
-    pub fn with_max_message(mut self, bytes: usize) -> Self {
+    pub(in crate::unix) fn with_max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
         self
     }
@@ -62,11 +83,6 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Socket> {
         let one = || self.source.io(Interest::READABLE, accept_now);
         accept(one, |fd| Socket::new(fd, self.max_message)).await
-    }
-
-    /// Whether dropping this removes files.
-    pub fn owns_path(&self) -> bool {
-        self.claim.is_some()
     }
 }
 

@@ -6,19 +6,19 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
-use super::{Receiver, Sender, Socket};
+use super::socket::Socket;
+use super::split::{Receiver, Sender};
 use crate::connect::{
     Connection, Inlet, Link, Message, MessageLink, MessageReceiver, MessageSender, MessageSink,
     Peer,
 };
 use crate::frame::Framing;
-use crate::unix::scheme::cut_off;
+use crate::unix::credentials::peer_credentials;
+use crate::unix::halves::cut_off;
 
 /// A connection over a socket. `shared`: others receive from it too, now or later.
 pub(crate) fn connection(socket: Socket, framing: Framing, shared: bool) -> Connection {
-    let peer = socket
-        .peer_credentials()
-        .map_or(Peer::Unknown, Peer::Process);
+    let peer = peer_credentials(&socket).map_or(Peer::Unknown, Peer::Process);
     Connection::messages(Packet { socket, shared }, framing, peer)
 }
 

@@ -3,26 +3,26 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use socket2::{Domain, SockRef, Type};
 use tokio::io::Interest;
 use tokio::task::coop::consume_budget;
-use tokio::time::timeout;
 
-use super::{Receiver, Sender};
+use crate::connect::OpenError;
 use crate::frame::FrameError;
 use crate::frame::Slabs;
 use crate::io::source::{Direction, Source};
+use crate::unix::address::Address;
+use crate::unix::connect::ConnectOptions;
 use crate::unix::descriptors::{check, check_limit, recv_now, send_now};
-use crate::unix::{Credentials, peer_credentials, peer_pidfd};
 
 /// The largest message that is sent or taken, unless set.
-pub const DEFAULT_MAX_MESSAGE: usize = 1024 * 1024;
+pub(super) const DEFAULT_MAX_MESSAGE: usize = 1024 * 1024;
 
 /// What the kernel wants of the send buffer beyond the message (`unix_dgram_sendmsg`).
 const SEND_OVERHEAD: usize = 32;
@@ -41,14 +41,7 @@ struct Scratch {
 }
 
 /// A message, and the descriptors that came with it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Message {
-    /// The message.
-    pub body: Bytes,
-    /// The descriptors, close-on-exec, in the order they were sent.
-    pub fds: Vec<OwnedFd>,
-}
+type Received = (Bytes, Vec<OwnedFd>);
 
 /// A connected `SOCK_SEQPACKET` socket. See the [module](super) for what it promises.
 ///
@@ -80,6 +73,23 @@ pub struct Socket {
     reset: AtomicBool,
     max_receive: usize,
     max_send: usize,
+}
+
+impl ConnectOptions {
+    /// Connects a [`seqpacket`](super) socket; otherwise as [`connect`](Self::connect).
+    ///
+    /// # Errors
+    ///
+    /// See [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is left open.
+    pub async fn connect_seqpacket(&self, address: impl AsRef<Path>) -> Result<Socket, OpenError> {
+        let (fd, attempt) = self.open(Address::new(address), Type::SEQPACKET).await?;
+        let max_message = self.max_message.unwrap_or(DEFAULT_MAX_MESSAGE);
+        Socket::new(fd, max_message).map_err(|e| attempt.failed(e))
+    }
 }
 
 impl Socket {
@@ -130,8 +140,7 @@ impl Socket {
         self.send_with_fds::<BorrowedFd<'_>>(message, &[]).await
     }
 
-    /// Sends one message and duplicates of open descriptors with it, at most
-    /// [`MAX_FDS`](crate::unix::MAX_FDS).
+    /// Sends one message and duplicates of open descriptors with it, at most 253.
     ///
     /// # Errors
     ///
@@ -177,46 +186,23 @@ impl Socket {
     /// Cancel safe: a dropped receive has taken nothing.
     pub async fn recv(&self) -> io::Result<Option<Bytes>> {
         let message = self.recv_with_fds(0).await?;
-        Ok(message.map(|message| message.body))
+        Ok(message.map(|(body, _)| body))
     }
 
-    /// Receives one message with at most `max_fds` descriptors; `None` at the end of the stream.
-    /// [`DEFAULT_MAX_FDS`](crate::unix::DEFAULT_MAX_FDS) is a sensible limit.
+    /// Receives one message with at most `max_fds` descriptors, close-on-exec, in the order they were
+    /// sent; `None` at the end of the stream.
     ///
     /// # Errors
     ///
     /// As [`recv`](Self::recv). If more descriptors came, all are closed. `InvalidInput` for a
-    /// `max_fds` above [`MAX_FDS`](crate::unix::MAX_FDS).
+    /// `max_fds` above 253.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: a dropped receive has taken nothing.
-    pub async fn recv_with_fds(&self, max_fds: usize) -> io::Result<Option<Message>> {
+    pub async fn recv_with_fds(&self, max_fds: usize) -> io::Result<Option<(Bytes, Vec<OwnedFd>)>> {
         check_limit(max_fds)?;
         let receive = |fd: BorrowedFd<'_>| self.receive(fd, max_fds);
-        self.source.io(Interest::READABLE, receive).await
-    }
-
-    /// Receives one message into `buf` and returns its length; 0 is the end of the stream. The
-    /// length of `buf`, which must not be empty, is the limit.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv); `InvalidInput` for an empty `buf`.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: a dropped receive has taken nothing.
-    pub async fn recv_into(&self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "no message fits an empty buffer",
-            ));
-        }
-        let receive = |fd: BorrowedFd<'_>| {
-            self.before_a_reset(|len| *len == 0, || Ok(receive_into(fd, buf, 0)?.0))
-        };
         self.source.io(Interest::READABLE, receive).await
     }
 
@@ -227,69 +213,13 @@ impl Socket {
     /// As [`recv`](Self::recv), and `WouldBlock` when there is none.
     pub fn try_recv(&self) -> io::Result<Option<Bytes>> {
         let message = self.receive(self.as_fd(), 0)?;
-        Ok(message.map(|message| message.body))
+        Ok(message.map(|(body, _)| body))
     }
 
-    /// Ends the own direction: the peer receives what was sent, then the end of the stream, and can
+    /// Ends this direction: the peer receives what was sent, then the end of the stream, and can
     /// still answer. Sending fails from now on.
-    pub fn shutdown_write(&self) -> io::Result<()> {
+    pub(super) fn shutdown_write(&self) -> io::Result<()> {
         SockRef::from(&self.source).shutdown(std::net::Shutdown::Write)
-    }
-
-    /// Ends the own direction, discards what still comes until the peer has ended its own, and
-    /// closes. Returns how many messages were discarded.
-    ///
-    /// A socket that is closed with messages unread shows the peer `ECONNRESET` in place of the end
-    /// of the stream.
-    ///
-    /// # Errors
-    ///
-    /// `TimedOut` when the peer did not end its direction within `patience`. The socket is closed in
-    /// any case.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the socket at once.
-    pub async fn close(self, patience: Duration) -> io::Result<u64> {
-        let draining = async {
-            self.shutdown_write()?;
-            let mut discarded = 0;
-            loop {
-                match self.recv_into(&mut [0]).await {
-                    Ok(0) => return Ok(discarded),
-                    Err(e) if FrameError::of(&e).is_none() => return Err(e),
-                    _ => discarded += 1,
-                }
-            }
-        };
-        match timeout(patience, draining).await {
-            Ok(result) => result,
-            Err(_) => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("the peer did not end its side of the connection within {patience:?}"),
-            )),
-        }
-    }
-
-    /// Splits it into a `Sink` and a `Stream` of messages, to be used from two tasks.
-    pub fn into_split(self) -> (Sender, Receiver) {
-        let socket = Arc::new(self);
-        (Sender::new(Arc::clone(&socket)), Receiver::new(socket))
-    }
-
-    /// See [`peer_credentials`].
-    pub fn peer_credentials(&self) -> io::Result<Credentials> {
-        peer_credentials(self)
-    }
-
-    /// See [`peer_pidfd`].
-    pub fn peer_pidfd(&self) -> io::Result<Option<OwnedFd>> {
-        peer_pidfd(self)
-    }
-
-    /// Gives the descriptor back, in non-blocking mode.
-    pub fn into_owned_fd(self) -> io::Result<OwnedFd> {
-        self.source.into_fd()
     }
 
     /// Polls for room and sends. Only the last task to poll is woken.
@@ -305,10 +235,10 @@ impl Socket {
         let received = self
             .source
             .poll_io(cx, Direction::Read, |fd| self.receive(fd, 0));
-        received.map_ok(|message| message.map(|message| message.body))
+        received.map_ok(|message| message.map(|(body, _)| body))
     }
 
-    fn receive(&self, fd: BorrowedFd<'_>, max_fds: usize) -> io::Result<Option<Message>> {
+    fn receive(&self, fd: BorrowedFd<'_>, max_fds: usize) -> io::Result<Option<Received>> {
         self.before_a_reset(Option::is_none, || receive(fd, self.max_receive, max_fds))
     }
 
@@ -415,7 +345,7 @@ fn check_socket(fd: &OwnedFd) -> io::Result<()> {
 }
 
 /// Receives one message of at most `limit` bytes; what keeps it keeps little more.
-fn receive(fd: BorrowedFd<'_>, limit: usize, max_fds: usize) -> io::Result<Option<Message>> {
+fn receive(fd: BorrowedFd<'_>, limit: usize, max_fds: usize) -> io::Result<Option<Received>> {
     let into = |scratch: &mut Scratch| {
         let Scratch { buffer, slabs } = scratch;
         if buffer.len() < limit {
@@ -423,10 +353,7 @@ fn receive(fd: BorrowedFd<'_>, limit: usize, max_fds: usize) -> io::Result<Optio
             *buffer = vec![0; limit];
         }
         let (len, fds) = receive_into(fd, &mut buffer[..limit], max_fds)?;
-        Ok((len > 0).then(|| Message {
-            body: slabs.copy_one(&buffer[..len]),
-            fds,
-        }))
+        Ok((len > 0).then(|| (slabs.copy_one(&buffer[..len]), fds)))
     };
     SCRATCH
         .try_with(|scratch| into(&mut scratch.borrow_mut()))

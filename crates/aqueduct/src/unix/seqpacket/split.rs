@@ -1,6 +1,7 @@
 //! [`Sender`] and [`Receiver`]: the two directions of a socket, as a `Sink` and a `Stream`.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,9 +12,17 @@ use futures_core::stream::FusedStream;
 use futures_sink::Sink;
 use tokio::task::coop::poll_proceed;
 
-use super::Socket;
+use super::socket::Socket;
 use crate::frame::FrameError;
 use crate::unix::descriptors::check;
+
+impl Socket {
+    /// Splits it into a `Sink` and a `Stream` of messages, to be used from two tasks.
+    pub fn into_split(self) -> (Sender, Receiver) {
+        let socket = Arc::new(self);
+        (Sender::new(Arc::clone(&socket)), Receiver::new(socket))
+    }
+}
 
 /// The sending direction of a [`Socket`]: a `Sink` of messages.
 ///
@@ -32,17 +41,12 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(socket: Arc<Socket>) -> Self {
+    fn new(socket: Arc<Socket>) -> Self {
         Self {
             socket,
             waiting: None,
             closed: false,
         }
-    }
-
-    /// The socket. What is sent through it overtakes a message that waits in this.
-    pub fn get_ref(&self) -> &Socket {
-        &self.socket
     }
 
     /// Drops the message that waits, which is sent elsewhere.
@@ -58,6 +62,12 @@ impl Sender {
             sent?;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl AsFd for Sender {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -81,7 +91,7 @@ impl Sink<Bytes> for Sender {
                 "start_send without a poll_ready before it",
             ));
         }
-        check::<std::os::fd::BorrowedFd<'_>>(&message, &[])?;
+        check::<BorrowedFd<'_>>(&message, &[])?;
         match self.socket.try_send(&message) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 self.waiting = Some(message);
@@ -132,16 +142,21 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    pub(super) fn new(socket: Arc<Socket>) -> Self {
+    fn new(socket: Arc<Socket>) -> Self {
         Self {
             socket,
             done: false,
         }
     }
 
-    /// The socket. What is received through it does not come through this.
-    pub fn get_ref(&self) -> &Socket {
+    pub(super) fn get_ref(&self) -> &Socket {
         &self.socket
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -1,18 +1,25 @@
-//! `into_split`: the two directions of a stream, each registered when it waits.
-
 use std::fs;
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
-use aqueduct::unix::{ReadHalf, WriteHalf, into_split};
-use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 
-use crate::mq_open::run_alone;
-use crate::support::{deadline, is_peer, woken};
+use super::*;
+
+async fn deadline<F: Future>(future: F) -> F::Output {
+    let limit = Duration::from_secs(30);
+    tokio::time::timeout(limit, future).await.expect("in time")
+}
+
+async fn woken<F: Future>(task: &task::Spawn<F>) {
+    deadline(async {
+        while !task.is_woken() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
 
 fn pair() -> ((ReadHalf, WriteHalf), (ReadHalf, WriteHalf)) {
     let (a, b) = UnixStream::pair().expect("a pair");
@@ -64,8 +71,8 @@ async fn fill(write: &mut WriteHalf) -> usize {
     loop {
         let mut writing = task::spawn(write.write(&block));
         match writing.poll() {
-            std::task::Poll::Ready(n) => filled += n.expect("it is written"),
-            std::task::Poll::Pending => return filled,
+            Poll::Ready(n) => filled += n.expect("it is written"),
+            Poll::Pending => return filled,
         }
         // Tokio gives a task no more than its share in one turn.
         drop(writing);
@@ -160,7 +167,7 @@ fn a_write_waits_also_where_another_executor_polls_it() {
         .expect("a runtime");
     let ((_read, mut write), (mut there, _back)) = runtime.block_on(async { pair() });
     let mut filled = 0;
-    while let std::task::Poll::Ready(n) = task::spawn(write.write(&[7; 4096])).poll() {
+    while let Poll::Ready(n) = task::spawn(write.write(&[7; 4096])).poll() {
         filled += n.expect("it is written");
     }
     let mut late = task::spawn(write.write(b"late"));
@@ -176,9 +183,19 @@ fn a_write_waits_also_where_another_executor_polls_it() {
 /// no connection that worked.
 #[test]
 fn a_write_waits_also_where_no_descriptor_is_free() {
-    const ROLE: &str = "unix::halves::a_write_waits_also_where_no_descriptor_is_free";
-    if !is_peer(ROLE) {
-        return run_alone(ROLE);
+    const NAME: &str = "unix::halves::tests::a_write_waits_also_where_no_descriptor_is_free";
+    const ALONE: &str = "AQUEDUCT_TEST_ALONE";
+    if std::env::var(ALONE).as_deref() != Ok(NAME) {
+        // A process of its own, whose limit it may lower.
+        let mut command = std::process::Command::new(std::env::current_exe().expect("a test"));
+        let output = command.args(["--exact", NAME]).env(ALONE, NAME).output();
+        let output = output.expect("it can be run again");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+        return;
     }
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("it has a limit");
     setrlimit(Resource::RLIMIT_NOFILE, 64.min(hard), hard).expect("it can be lowered");
