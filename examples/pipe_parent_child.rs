@@ -11,10 +11,10 @@
 //! got, and both exit.
 
 use anyhow::{Context, Result, bail};
-use aqueduct::child::{self, Command, StreamEnd};
+use aqueduct::child::{Command, StreamEnd};
 use aqueduct::codec::Json;
 use aqueduct::frame::Framing;
-use aqueduct::{Channel, pipe};
+use aqueduct::{Channel, inherited};
 use serde::{Deserialize, Serialize};
 
 const JOBS: i32 = 3;
@@ -35,7 +35,10 @@ enum Answer {
 }
 
 #[tokio::main(flavor = "current_thread")]
+#[allow(unsafe_code)]
 async fn main() -> Result<()> {
+    // SAFETY: nothing in this program has opened a descriptor that a child could inherit.
+    unsafe { inherited::claim() };
     match std::env::args().nth(1).as_deref() {
         None => parent().await,
         Some("child") => child().await,
@@ -93,11 +96,9 @@ async fn child() -> Result<()> {
     // Ctrl-C in a terminal reaches both processes. The parent decides when to stop: it closes the pipe.
     tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
 
-    let jobs = pipe::Receiver::from_owned_fd(child::inherited(JOBS)?)?;
-    let answers = pipe::Sender::from_owned_fd(child::inherited(ANSWERS)?)?;
-    let mut jobs = jobs.framed(Framing::length()).typed::<Job>(Json);
-    let mut answers = answers.framed(Framing::length()).typed::<Answer>(Json);
-    while let Some(job) = jobs.recv().await {
+    let mut parent: Channel<Answer, Job> =
+        inherited::channel(ANSWERS, JOBS, Framing::length(), Json)?;
+    while let Some(job) = parent.recv().await {
         let answer = match job? {
             Job::Sum(numbers) => Answer::Number(numbers.iter().sum()),
             Job::Shout(text) => Answer::Text(text.to_uppercase()),
@@ -108,8 +109,8 @@ async fn child() -> Result<()> {
                 },
             },
         };
-        answers.send(answer).await?;
+        parent.send(answer).await?;
     }
-    answers.close().await?;
+    parent.close().await?;
     Ok(())
 }

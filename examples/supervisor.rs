@@ -23,7 +23,7 @@ use aqueduct::child::{Child, Command};
 use aqueduct::codec::Postcard;
 use aqueduct::frame::{FramedRead, Framing};
 use aqueduct::service::{CancellationToken, shutdown_on_signal};
-use aqueduct::{Channel, Endpoint, stdio};
+use aqueduct::{Channel, inherited, stdio};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc};
@@ -59,7 +59,10 @@ struct Answer {
 }
 
 #[tokio::main(flavor = "current_thread")]
+#[allow(unsafe_code)]
 async fn main() -> Result<()> {
+    // SAFETY: nothing in this program has opened a descriptor that a child could inherit.
+    unsafe { inherited::claim() };
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         None => supervise(3).await,
@@ -160,9 +163,9 @@ impl Team {
             bail!("{why:#}; process {pid} ended with {status}");
         }
         worker.close().await?;
-        match child.wait_timeout(EXIT_LIMIT).await? {
-            Some(status) => eprintln!("worker {number}: ended with {status}"),
-            None => eprintln!("worker {number}: killed, {}", child.kill().await?),
+        match timeout(EXIT_LIMIT, child.wait()).await {
+            Ok(status) => eprintln!("worker {number}: ended with {}", status?),
+            Err(_) => eprintln!("worker {number}: killed, {}", child.kill().await?),
         }
         Ok(())
     }
@@ -207,11 +210,11 @@ fn start() -> Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("worker")
-        // What is typed is for the supervisor.
-        .stdin(std::process::Stdio::null())
         .pipe_to_child(JOBS)
         .pipe_from_child(ANSWERS)
         .kill_on_drop(true);
+    // What is typed is for the supervisor.
+    command.as_tokio_mut().stdin(std::process::Stdio::null());
     Ok(command.spawn()?)
 }
 
@@ -219,17 +222,15 @@ async fn work() -> Result<()> {
     // Ctrl-C in a terminal reaches all processes. The supervisor decides when to stop.
     tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
 
-    let jobs: Endpoint = format!("fd:{JOBS}").parse()?;
-    let answers: Endpoint = format!("fd:{ANSWERS}").parse()?;
-    let mut jobs = jobs.open_receiver().await?.typed::<Job>(Postcard);
-    let mut answers = answers.open_sender().await?.typed::<Answer>(Postcard);
-    while let Some(job) = jobs.recv().await {
+    let mut supervisor: Channel<Answer, Job> =
+        inherited::channel(ANSWERS, JOBS, Framing::length(), Postcard)?;
+    while let Some(job) = supervisor.recv().await {
         let Job { id, text } = job?;
         if text == "crash" {
             std::process::exit(70);
         }
         let text = text.chars().rev().collect();
-        answers.send(Answer { id, text }).await?;
+        supervisor.send(Answer { id, text }).await?;
     }
-    Ok(answers.close().await?)
+    Ok(supervisor.close().await?)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use aqueduct::codec::{Json, Text};
 use aqueduct::frame::Framing;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_test::{assert_pending, task};
 
@@ -137,8 +138,8 @@ async fn the_child_has_what_was_mapped_and_nothing_else_and_all_of_it_blocking()
 
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(list_fds(&dir));
+    command.as_tokio_mut().stdin(std::process::Stdio::null());
     command
-        .stdin(std::process::Stdio::null())
         .pipe_from_child(1)
         .pipe_to_child(7)
         .pipe_from_child(highest)
@@ -187,11 +188,12 @@ async fn a_bounded_wait_gives_up_and_can_go_on() {
     command.pipe_to_child(0);
     let mut child = command.spawn().unwrap();
     let input = child.take_sender(0).unwrap();
-    let waited = child.wait_timeout(Duration::from_millis(20)).await.unwrap();
-    assert_eq!(waited, None);
+    let limit = Duration::from_millis(20);
+    let waited = tokio::time::timeout(limit, child.wait()).await;
+    waited.expect_err("it waits for its input");
     drop(input);
-    let waited = child.wait_timeout(Duration::from_secs(20)).await.unwrap();
-    assert_eq!(waited.and_then(|status| status.code()), Some(3));
+    let waited = deadline(child.wait()).await.unwrap();
+    assert_eq!(waited.code(), Some(3));
 }
 
 #[tokio::test]
@@ -224,10 +226,15 @@ async fn a_killed_child_is_reaped_and_its_last_words_are_read() {
     let _input = child.take_sender(0).unwrap();
     let pid = child.id().unwrap();
     let mut output = child.take_receiver(1).unwrap();
-    deadline(output.get_ref().readable()).await.unwrap();
+    let pipe = AsyncFd::register(output.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    deadline(pipe.readable()).await.unwrap().retain_ready();
+    drop(pipe);
     let status = deadline(child.kill()).await.unwrap();
     assert!(!status.success());
     assert!(!exists(pid));
+    // It has gone: there is nothing left to kill, which is no error.
+    child.start_kill().unwrap();
+    assert_eq!(deadline(child.kill()).await.unwrap(), status);
     let mut text = String::new();
     deadline(output.read_to_string(&mut text)).await.unwrap();
     assert_eq!(text, "last\n");

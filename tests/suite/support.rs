@@ -90,6 +90,14 @@ pub(crate) fn is_peer(role: &str) -> bool {
     std::env::var("AQUEDUCT_TEST_PEER").is_ok_and(|it| it == role)
 }
 
+/// Claims what the process of a role has inherited.
+#[allow(unsafe_code)]
+pub(crate) fn claim() {
+    // SAFETY: the process plays one role, and neither the role nor the harness has opened anything
+    // without `FD_CLOEXEC`.
+    unsafe { aqueduct::inherited::claim() };
+}
+
 /// Runs the test of that name in a process of its own: for what other tests would see, and for what would
 /// see them. While one starts a process that has a copy of every descriptor for a moment, so what was
 /// closed is still open then.

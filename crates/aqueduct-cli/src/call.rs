@@ -170,8 +170,9 @@ impl Call<'_> {
         // How a program ended tells more than that it did not take what it was sent.
         if !self.reply.came
             && let Some(child) = child
-            && let Some(status) = child.wait_timeout(LAST_WORDS).await?
+            && let Ok(status) = tokio::time::timeout(LAST_WORDS, child.wait()).await
         {
+            let status = status?;
             anyhow::bail!("{address} ended without a reply, with {status}");
         }
         if let Some(Err(error)) = sent {

@@ -38,7 +38,10 @@ use crate::cli::{Cli, Command};
 use crate::exit::Exit;
 use crate::report::Report;
 
+#[allow(unsafe_code)]
 fn main() -> ExitCode {
+    // SAFETY: nothing in this program has opened a descriptor yet.
+    unsafe { aqueduct::inherited::claim() };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error).into(),

@@ -134,7 +134,7 @@ impl Runner {
         let (mut second, mut first) = (self.command(), self.command());
         let several = order.senders > 1;
         if several {
-            first.stdin(Stdio::piped());
+            first.as_tokio_mut().stdin(Stdio::piped());
         }
         if case.mechanism == Mechanism::Pipe {
             let ((there_rx, there_tx), (back_rx, back_tx)) = (std::io::pipe()?, std::io::pipe()?);
@@ -147,7 +147,7 @@ impl Runner {
         let mut firsts = vec![Process::start(first, &spec)?];
         for _ in 1..order.senders {
             let mut first = self.command();
-            first.stdin(Stdio::piped());
+            first.as_tokio_mut().stdin(Stdio::piped());
             firsts.push(Process::start(first, &spec)?);
         }
         if several {
@@ -173,10 +173,11 @@ impl Runner {
 
     fn command(&self) -> child::Command {
         let mut command = child::Command::new(&self.program);
-        command.args(&self.args).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(&self.args).kill_on_drop(true);
+        let inner = command.as_tokio_mut().stdin(Stdio::null());
+        inner.stdout(Stdio::piped()).stderr(Stdio::piped());
         // What it says last is to be the reason, where it fails.
-        command.env("RUST_BACKTRACE", "0").kill_on_drop(true);
+        inner.env("RUST_BACKTRACE", "0");
         command
     }
 }

@@ -46,7 +46,10 @@ struct Args {
     begun: bool,
 }
 
+#[allow(unsafe_code)]
 fn main() -> anyhow::Result<ExitCode> {
+    // SAFETY: nothing in this program has opened a descriptor yet.
+    unsafe { aqueduct::inherited::claim() };
     let args = Args::parse();
     if let Some(part) = args.part {
         let part: Part = serde_json::from_str(&part)?;

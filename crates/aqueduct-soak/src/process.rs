@@ -152,13 +152,14 @@ impl Process {
             return Ok(());
         }
         let what = format!("process {} ({:?})", self.part.id, self.part.role);
-        let Some(status) = self.child.wait_timeout(PATIENCE).await? else {
+        let Ok(status) = tokio::time::timeout(PATIENCE, self.child.wait()).await else {
             figures.hung += 1;
             figures.wrong(format!("{what} hangs after {:?}", self.sent()));
             self.child.kill().await?;
             self.killed = true;
             return Ok(());
         };
+        let status = status?;
         let report = std::fs::read_to_string(self.note("report"));
         let report = report.ok().and_then(|it| serde_json::from_str(&it).ok());
         let Some(Report { end, leaked }) = report else {

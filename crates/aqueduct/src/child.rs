@@ -11,13 +11,15 @@
 //!   the stream when the other is done with it.
 //! - **The child's ends are blocking,** as programs expect; the parent's are not.
 //! - **A grandchild cannot hang the parent.** A process that the child started and left behind may
-//!   hold its output open for ever. So a stream from a child ends when it ends, or [`DEFAULT_GRACE`]
-//!   after the child has exited, and says which it was: [`StreamEnd`].
+//!   hold its output open for ever. So a stream from a child ends when every writer has closed it, or
+//!   1 s after the child has exited ([`Receiver::set_grace`]), and says which it was: [`StreamEnd`].
 //! - **No polling, no threads, no zombies.** Exit is noticed by `pidfd_open(2)` (Linux 5.3), and by
 //!   `SIGCHLD` where Tokio has no such descriptor. A child that is let go while it runs is reaped by
 //!   Tokio when it exits, as long as the process has a runtime.
 //!
 //! A child is not killed when its handle is dropped, unless [`Command::kill_on_drop`] says so.
+//!
+//! The child's side of descriptors from 3 on is in [`inherited`](crate::inherited).
 //!
 //! Everything here needs a Tokio runtime with I/O and time.
 //!
@@ -53,19 +55,11 @@
 //! ```
 
 mod command;
-mod error;
-mod exit;
-mod inherited;
 mod process;
 mod receiver;
 mod scheme;
 
 pub use self::command::Command;
-pub use self::error::Error;
-pub use self::inherited::inherited;
 pub use self::process::Child;
-pub use self::receiver::{DEFAULT_GRACE, Receiver, StreamEnd};
+pub use self::receiver::{Receiver, StreamEnd};
 pub(crate) use self::scheme::SCHEME;
-
-/// Of what is told through `tracing`.
-const TARGET: &str = "aqueduct::child";

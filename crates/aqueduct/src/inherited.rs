@@ -1,7 +1,65 @@
-//! Inherited descriptors, `fd:N`: what they are, and taking them over once.
+//! Descriptors that this process has inherited: claimed once, then opened by address or taken.
+//!
+//! A parent can hand down descriptors from 3 on: [`child::Command`](crate::child::Command), a shell
+//! (`3<file`), a service manager. Nothing tells a program which of its descriptors these are, so the
+//! program says so itself: [`claim`], first thing in `main`. From then on each can be had once, by its
+//! address `fd:N` or by the functions here. A descriptor that came in another way, such as in a
+//! message of a Unix socket, gets an address by [`offer`].
+//!
+//! Everything else that is open in the program is out of reach, whoever opened it: an address is only
+//! text, and must not be able to take a descriptor from its owner.
+//!
+//! The standard streams, 0 to 2, belong to [`std::io`]: `fd:0` and its like share them, any number of
+//! times, and [`stdio`](crate::stdio) reads and writes them.
+//!
+//! # Examples
+//!
+//! A parent starts itself a second time as a worker and talks to it over descriptors 3 and 4; the
+//! worker's side is as short as the parent's:
+//!
+//! ```
+//! use aqueduct::codec::Text;
+//! use aqueduct::frame::Framing;
+//! use aqueduct::{child, inherited};
+//!
+//! const JOBS: i32 = 3;
+//! const ANSWERS: i32 = 4;
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // SAFETY: nothing in this program has opened a descriptor yet.
+//!     unsafe { inherited::claim() };
+//!     match std::env::args().nth(1).as_deref() {
+//!         Some("worker") => worker().await,
+//!         _ => parent().await,
+//!     }
+//! }
+//!
+//! async fn parent() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut command = child::Command::new(std::env::current_exe()?);
+//!     command.arg("worker").pipe_to_child(JOBS).pipe_from_child(ANSWERS);
+//!     let mut child = command.spawn()?;
+//!     let mut worker = child.channel::<String, String, _>(JOBS, ANSWERS, Framing::length(), Text)?;
+//!     worker.send("quietly".into()).await?;
+//!     assert_eq!(worker.recv().await.transpose()?.as_deref(), Some("QUIETLY"));
+//!     worker.close().await?;
+//!     assert!(child.wait().await?.success());
+//!     Ok(())
+//! }
+//!
+//! async fn worker() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut parent = inherited::channel::<String, String, _>(ANSWERS, JOBS, Framing::length(), Text)?;
+//!     while let Some(job) = parent.recv().await {
+//!         parent.send(job?.to_uppercase()).await?;
+//!     }
+//!     Ok(())
+//! }
+//! ```
 
+mod ends;
 mod scheme;
 mod take;
 
+pub use self::ends::{channel, offer, receiver, sender, take};
 pub(crate) use self::scheme::SCHEME;
-pub use self::take::offer;
+pub use crate::io::sys::claim;

@@ -11,7 +11,8 @@
 //!   task's cooperative budget, so that on a descriptor that is always ready timers still fire.
 //! - **No runtime is an error,** not a panic. (A runtime that was built without its I/O driver still
 //!   panics, as it does everywhere in Tokio: it cannot be asked.)
-//! - **Refusals are typed**: see [`Error`].
+//! - **Refusals are typed**: where a descriptor cannot be used, or a capacity not be had, an
+//!   [`OpenError`](crate::OpenError) with the cause and the cure is inside the [`io::Error`].
 //! - More can be done: [`Receiver::set_capacity`], [`Receiver::from_shared_fd`], and messages in
 //!   place of bytes with [`packet`].
 //!
@@ -41,8 +42,7 @@
 //! # }
 //! ```
 
-mod capacity;
-mod error;
+mod descriptor;
 mod framed;
 mod log;
 mod open;
@@ -51,14 +51,10 @@ mod receiver;
 mod sender;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
-use crate::io::fd::{self, Access, Kind};
-
-pub use error::{Error, Subject};
 pub use open::OpenOptions;
 pub use receiver::Receiver;
 pub use sender::Sender;
@@ -95,48 +91,3 @@ pub fn pipe() -> io::Result<(Sender, Receiver)> {
         Receiver::from_owned_fd_unchecked(receiver)?,
     ))
 }
-
-/// Opens the pipe behind `fd` once more, for `access`.
-fn reopen(fd: impl AsFd, access: Access) -> io::Result<OwnedFd> {
-    check(&fd, access)?;
-    fd::reopen(&fd, access).map_err(|source| {
-        let subject = Subject::descriptor(&fd);
-        Error::CannotReopen { subject, source }.into()
-    })
-}
-
-/// Refuses what is not a pipe, and an end that is not open for `needed`.
-fn check(fd: impl AsFd, needed: Access) -> io::Result<()> {
-    check_as(&fd, needed, || Subject::descriptor(&fd))
-}
-
-fn check_as(fd: impl AsFd, needed: Access, subject: impl Fn() -> Subject) -> io::Result<()> {
-    let kind = Kind::of(&fd)?;
-    if kind != Kind::Pipe {
-        return Err(Error::NotAPipe {
-            subject: subject(),
-            kind,
-        }
-        .into());
-    }
-    let access = Access::of(&fd)?;
-    let enough = match needed {
-        Access::Read => access.can_read(),
-        Access::Write => access.can_write(),
-        Access::ReadWrite => access == Access::ReadWrite,
-        Access::Neither => true,
-    };
-    if !enough {
-        return Err(Error::WrongDirection {
-            subject: subject(),
-            access,
-            needed,
-        }
-        .into());
-    }
-    Ok(())
-}
-
-/// The kernel takes no more slices than this in one call (`UIO_MAXIOV`, `readv(2)`), and refuses
-/// the call otherwise.
-const MAX_SLICES: usize = 1024;

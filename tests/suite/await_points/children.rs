@@ -5,8 +5,6 @@ use nix::sys::signal::Signal;
 use std::os::unix::process::ExitStatusExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::NEVER;
-
 /// A child that ends with 7 when its descriptor 3 is closed, and that descriptor.
 async fn child() -> (Child, Option<pipe::Sender>) {
     let mut command = Command::new("sh");
@@ -29,18 +27,6 @@ async fn waiting_for_the_end_and_killing() {
             drop(input);
             let status = child.wait().await.expect("it can be asked again");
             assert_eq!(status.code(), Some(7));
-        },
-    )
-    .await;
-    every_point(
-        "child::Child::wait_timeout",
-        child,
-        async |child: &mut Child| child.wait_timeout(NEVER).await,
-        async |input| drop(input.take()),
-        async |mut child, input, _| {
-            drop(input);
-            let status = child.wait_timeout(NEVER).await.expect("it can be asked");
-            assert_eq!(status.expect("there is time").code(), Some(7));
         },
     )
     .await;

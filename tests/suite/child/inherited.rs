@@ -3,34 +3,27 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use aqueduct::child::{self, Error};
 use aqueduct::codec::Raw;
 use aqueduct::connect::Options;
 use aqueduct::frame::Framing;
-use aqueduct::{Endpoint, OpenErrorKind, Receiver, Sender, pipe};
+use aqueduct::{Endpoint, OpenErrorKind, Sender, inherited, pipe};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::{role, succeeds};
 use crate::actor::runtime;
-use crate::support::{deadline, is_peer};
+use crate::support::{claim, deadline, is_peer};
 
-/// Asserts that nobody can take `number`, since it was not inherited.
-fn refused(number: RawFd) {
-    let error = child::inherited(number).unwrap_err();
-    assert!(
-        matches!(error, Error::NotInherited { number: it } if it == number),
-        "{error:?}"
-    );
+/// Asserts that `number` cannot be taken, for this reason.
+fn refused(number: RawFd, reason: &str) {
+    let error = inherited::take(number).unwrap_err();
+    assert_eq!(error.kind(), &OpenErrorKind::NotInherited, "{error:?}");
+    assert!(error.to_string().contains(reason), "{error}");
 }
 
 /// Asserts that nobody can take `number` again.
 fn taken(number: RawFd) {
-    let error = child::inherited(number).unwrap_err();
-    assert!(
-        matches!(error, Error::Taken { number: it } if it == number),
-        "{error:?}"
-    );
+    refused(number, "taken before");
 }
 
 fn address(number: RawFd) -> Endpoint {
@@ -69,23 +62,26 @@ fn role_takes() {
     if !is_peer("child::inherited::role_takes") {
         return;
     }
+    claim();
     runtime().block_on(async {
-        let tx = pipe::Sender::from_owned_fd(child::inherited(4).unwrap()).unwrap();
-        let rx = pipe::Receiver::from_owned_fd(child::inherited(3).unwrap()).unwrap();
+        let mut parent =
+            inherited::channel::<Bytes, Bytes, _>(4, 3, Framing::length(), Raw).unwrap();
         let own = std::fs::File::open("/dev/null").unwrap();
-        for other in [-1, 0, 1, 2, own.as_raw_fd(), 1000, RawFd::MAX] {
-            refused(other);
+        for other in [-1, 1000, RawFd::MAX] {
+            refused(other, "it is not open");
         }
+        for standard in [0, 1, 2] {
+            refused(standard, "it is a standard stream");
+        }
+        refused(own.as_raw_fd(), "it was not inherited");
         taken(3);
         taken(4);
-        let mut sender = Sender::<Bytes>::new(tx.framed(Framing::length()), Raw);
-        let mut receiver = Receiver::<Bytes>::new(rx.framed(Framing::length()), Raw);
-        while let Some(item) = receiver.recv().await {
-            sender.send(item.unwrap()).await.unwrap();
+        while let Some(item) = parent.recv().await {
+            parent.send(item.unwrap()).await.unwrap();
         }
-        sender.close().await.unwrap();
-        // They are closed, and no more to be had for that.
-        drop((sender, receiver));
+        parent.close().await.unwrap();
+        // They are closed, and still cannot be taken again.
+        drop(parent);
         taken(3);
         taken(4);
     });
@@ -101,6 +97,7 @@ fn role_opens() {
     if !is_peer("child::inherited::role_opens") {
         return;
     }
+    claim();
     runtime().block_on(async {
         let options = Options::new();
         // What it cannot do does not take it.
@@ -108,7 +105,7 @@ fn role_opens() {
         assert_eq!(error.kind(), &OpenErrorKind::Unsupported, "{error:?}");
         let mut incoming = options.open_receiver(&address(3)).await.unwrap();
         taken(3);
-        let tx = pipe::Sender::from_owned_fd(child::inherited(4).unwrap()).unwrap();
+        let tx = inherited::sender(4).unwrap();
         let error = options.open_sender(&address(4)).await.unwrap_err();
         assert!(error.to_string().contains("taken before"), "{error:?}");
         let mut sender = Sender::<Bytes>::new(tx.framed(Framing::length()), Raw);
@@ -141,13 +138,14 @@ fn role_starts_another() {
     if !is_peer("child::inherited::role_starts_another") {
         return;
     }
+    claim();
     // As it was handed down, it is handed on.
     let before = a_later_child_has();
     assert!(
         before.contains("/fd/70") && before.contains("/fd/71"),
         "{before}"
     );
-    let _taken = child::inherited(70).unwrap();
+    let _taken = inherited::take(70).unwrap();
     let _opened = runtime().block_on(async {
         let options = Options::new();
         options.open_sender(&address(71)).await.unwrap()
@@ -166,7 +164,7 @@ async fn one_that_the_program_opened_itself_stays_its_own_whatever_its_flags() {
     let own = nix::unistd::dup(io::stderr()).unwrap();
     let number = own.as_raw_fd();
     // `Taken` where another test had one of this number.
-    child::inherited(number).unwrap_err();
+    inherited::take(number).unwrap_err();
     let error = Options::new()
         .open_sender(&address(number))
         .await
@@ -178,7 +176,7 @@ async fn one_that_the_program_opened_itself_stays_its_own_whatever_its_flags() {
 #[tokio::test]
 async fn an_offered_one_is_found_by_its_address_once() {
     let (reader, writer) = io::pipe().unwrap();
-    let address = aqueduct::inherited::offer(reader).unwrap();
+    let address = inherited::offer(reader).unwrap();
     let options = Options::new();
     let mut incoming = options.open_receiver(&address).await.unwrap();
     let error = options.open_receiver(&address).await.unwrap_err();
@@ -189,8 +187,8 @@ async fn an_offered_one_is_found_by_its_address_once() {
     // And by its number.
     let (reader, mut writer) = io::pipe().unwrap();
     let number = reader.as_raw_fd();
-    aqueduct::inherited::offer(reader).unwrap();
-    let reader = child::inherited(number).unwrap();
+    inherited::offer(reader).unwrap();
+    let reader = inherited::take(number).unwrap();
     taken(number);
     io::Write::write_all(&mut writer, b"x").unwrap();
     let mut rx = pipe::Receiver::from_owned_fd(reader).unwrap();

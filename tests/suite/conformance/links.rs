@@ -9,16 +9,15 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use aqueduct::Endpoint;
-use aqueduct::OpenError;
 use aqueduct::child::Child;
 use aqueduct::connect::{Connection, Options};
 use aqueduct::frame::Framing;
-use aqueduct::inherited::offer;
+use aqueduct::{Endpoint, OpenError, inherited};
 use aqueduct_conformance::{End, Far, Link, Place, Process, Promises, Side, Transport};
 use tempfile::TempDir;
 
 use crate::mq::QueueName;
+use crate::support::claim;
 
 pub(crate) fn endpoint(address: String) -> Endpoint {
     address.parse().expect("it is an address")
@@ -291,9 +290,10 @@ impl Link for Exec {
 
 /// Makes the descriptors 3 and 4 standard input and output, and opens these.
 async fn stdio(place: &Place) -> io::Result<End> {
-    let inherited = |number| aqueduct::child::inherited(number).map_err(io::Error::from);
-    nix::unistd::dup2_stdin(inherited(3)?)?;
-    nix::unistd::dup2_stdout(inherited(4)?)?;
+    claim();
+    let take = |number| inherited::take(number).map_err(io::Error::from);
+    nix::unistd::dup2_stdin(take(3)?)?;
+    nix::unistd::dup2_stdout(take(4)?)?;
     let connected = options(place).connect(&endpoint("stdio:".into())).await;
     Ok(both(connected.map_err(io_error)?).keeping(Borrowed))
 }
@@ -324,12 +324,16 @@ fn spawn_with_pipes(program: Command) -> io::Result<(Process, Endpoint, Endpoint
     let (their_input, our_output) = io::pipe()?;
     let (our_input, their_output) = io::pipe()?;
     let process = spawn_with(program, their_input.into(), Some(their_output.into()))?;
-    Ok((process, offer(our_output)?, offer(our_input)?))
+    Ok((
+        process,
+        inherited::offer(our_output)?,
+        inherited::offer(our_input)?,
+    ))
 }
 
 /// A connection over a descriptor of ours.
 async fn over(place: &Place, fd: impl Into<OwnedFd>) -> io::Result<End> {
-    let connected = options(place).connect(&offer(fd)?).await;
+    let connected = options(place).connect(&inherited::offer(fd)?).await;
     Ok(both(connected.map_err(io_error)?))
 }
 
@@ -372,6 +376,7 @@ impl Link for Descriptors {
     }
 
     async fn far(&self, place: &Place) -> io::Result<End> {
+        claim();
         let number = |number| endpoint(format!("fd:{number}"));
         match self {
             Self::StreamSockets | Self::PacketSockets => {

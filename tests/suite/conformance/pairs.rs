@@ -108,7 +108,7 @@ impl Transport for PacketPipes {
         Promises::new()
             .with_halves_told_apart()
             .without_empty_messages()
-            .with_largest(pipe::packet::MAX_MESSAGE)
+            .with_largest(4096)
     }
 
     async fn open(&self, place: &Place, side: Side) -> io::Result<End> {

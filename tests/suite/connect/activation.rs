@@ -8,7 +8,7 @@ use aqueduct::{Endpoint, OpenErrorKind, codec::Text};
 
 use super::dir;
 use crate::conformance::links::{Sockets, endpoint};
-use crate::support::{deadline, is_peer, peer_command};
+use crate::support::{claim, deadline, is_peer, peer_command};
 
 const ROLE: &str = "connect::activation::an_activated_service";
 const ADDRESSES: &str = "AQUEDUCT_TEST_ADDRESSES";
@@ -105,6 +105,7 @@ async fn an_activated_service() {
     if !is_peer(ROLE) {
         return;
     }
+    claim();
     let addresses = std::env::var(ADDRESSES).expect("the test sets it");
     let addresses: Vec<Endpoint> = addresses
         .split(' ')

@@ -1,5 +1,7 @@
 //! What an end tells `tracing`: its life, and nothing of each message.
 
+use std::os::fd::AsFd;
+
 use aqueduct::pipe::{self, packet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -44,7 +46,8 @@ fn an_end_of_a_packet_pipe_says_the_same() {
         assert_eq!(rx.recv().await.unwrap(), None);
         let (tx, rx) = packet::pipe().unwrap();
         tx.send(b"x").await.unwrap();
-        drop(packet::Receiver::from_shared_fd(&rx).unwrap());
+        let again = rx.as_fd().try_clone_to_owned().unwrap();
+        drop(packet::Receiver::from_owned_fd(again).unwrap());
         drop(rx);
         tx.send(b"x").await.unwrap_err();
     });

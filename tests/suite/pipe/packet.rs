@@ -1,13 +1,14 @@
 //! Packet pipes: a message in, the same message out.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use aqueduct::frame::{BoxFrameSink, BoxFrameStream};
-use aqueduct::pipe::Error;
-use aqueduct::pipe::packet::{self, MAX_MESSAGE, Receiver, Sender};
+use aqueduct::frame::{BoxFrameSink, BoxFrameStream, FrameError};
+use aqueduct::pipe;
+use aqueduct::pipe::packet::{self, Receiver, Sender};
 use bytes::Bytes;
 use futures_util::stream::FusedStream;
 use futures_util::{Sink, SinkExt, StreamExt};
@@ -15,19 +16,29 @@ use tokio_test::{assert_pending, task};
 
 use crate::support::{deadline, woken};
 
+/// The largest message.
+const LARGEST: usize = libc::PIPE_BUF;
+
 async fn fill(tx: &Sender) -> usize {
-    deadline(tx.writable()).await.unwrap();
-    let mut count = 0;
+    deadline(tx.send(b"x")).await.unwrap();
+    let mut count = 1;
     while tx.try_send(b"x").is_ok() {
         count += 1;
     }
     count
 }
 
+/// Changes the capacity through a second descriptor of the same pipe.
+fn resize(tx: &Sender, bytes: usize) {
+    let again = tx.as_fd().try_clone_to_owned().unwrap();
+    let again = pipe::Sender::from_owned_fd(again).unwrap();
+    again.set_capacity(bytes).unwrap();
+}
+
 #[tokio::test]
 async fn messages_keep_their_boundaries_up_to_the_largest() {
     let (tx, rx) = packet::pipe().unwrap();
-    for len in [1, 2, 4095, MAX_MESSAGE, 3] {
+    for len in [1, 2, 4095, LARGEST, 3] {
         tx.send(&vec![7; len]).await.unwrap();
         // Two in a row, so that one could run into the other.
         tx.send(b"between").await.unwrap();
@@ -39,7 +50,7 @@ async fn messages_keep_their_boundaries_up_to_the_largest() {
 #[tokio::test]
 async fn too_large_and_empty_are_refused_at_the_sender_and_harm_nothing() {
     let (mut tx, rx) = packet::pipe().unwrap();
-    let large = vec![0; MAX_MESSAGE + 1];
+    let large = vec![0; LARGEST + 1];
     let sunk = tx.feed(Bytes::from(large.clone())).await.unwrap_err();
     for error in [
         tx.send(&large).await.unwrap_err(),
@@ -47,17 +58,9 @@ async fn too_large_and_empty_are_refused_at_the_sender_and_harm_nothing() {
         sunk,
     ] {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(
-            matches!(
-                Error::of(&error),
-                Some(Error::MessageTooLarge {
-                    len: 4097,
-                    max: 4096
-                })
-            ),
-            "{error}"
-        );
-        assert!(error.to_string().contains("4097 bytes") && error.to_string().contains("4096"));
+        let (len, max) = (4097, 4096);
+        let expected = FrameError::TooLarge { len, max };
+        assert_eq!(FrameError::of(&error), Some(&expected));
     }
     let sunk = tx.feed(Bytes::new()).await.unwrap_err();
     for error in [
@@ -66,7 +69,7 @@ async fn too_large_and_empty_are_refused_at_the_sender_and_harm_nothing() {
         sunk,
     ] {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(matches!(Error::of(&error), Some(Error::EmptyMessage)));
+        assert_eq!(FrameError::of(&error), Some(&FrameError::Empty));
         assert!(error.to_string().contains("end of the stream"));
     }
     tx.flush().await.unwrap();
@@ -97,7 +100,7 @@ async fn what_the_kernel_makes_of_too_large_and_empty() {
 async fn one_message_waits_for_each_page_however_small() {
     let (tx, rx) = packet::pipe().unwrap();
     for pages in [1, 2, 4] {
-        tx.set_capacity(pages * 4096).unwrap();
+        resize(&tx, pages * 4096);
         assert_eq!(fill(&tx).await, pages);
         assert_eq!(tx.try_send(b"x").unwrap_err().kind(), ErrorKind::WouldBlock);
         let mut sending = task::spawn(tx.send(b"last"));
@@ -114,7 +117,7 @@ async fn one_message_waits_for_each_page_however_small() {
 #[tokio::test]
 async fn the_sink_makes_one_message_of_each_item() {
     let (mut tx, mut rx) = packet::pipe().unwrap();
-    tx.set_capacity(4 * 4096).unwrap();
+    resize(&tx, 4 * 4096);
     for item in ["one", "two", "three"] {
         tx.feed(Bytes::from(item)).await.unwrap();
     }
@@ -262,8 +265,8 @@ async fn ends_move_between_threads_and_print() {
     check(&tx);
     check(&rx);
     assert!(format!("{tx:?} {rx:?}").contains("packet::Receiver"));
-    let tx = Sender::try_from(tx.into_nonblocking_fd().unwrap()).unwrap();
-    let rx = Receiver::try_from(rx.into_nonblocking_fd().unwrap()).unwrap();
+    let tx = Sender::try_from(tx.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    let rx = Receiver::try_from(rx.as_fd().try_clone_to_owned().unwrap()).unwrap();
     let mut cx = Context::from_waker(Waker::noop());
     assert!(
         Pin::new(&mut Box::pin(rx.recv()))
@@ -273,10 +276,4 @@ async fn ends_move_between_threads_and_print() {
     );
     tx.send(b"x").await.unwrap();
     assert_eq!(deadline(rx.recv()).await.unwrap().unwrap(), "x");
-    let (reader, writer) = (
-        rx.into_blocking_fd().unwrap(),
-        tx.into_blocking_fd().unwrap(),
-    );
-    assert!(!crate::support::is_nonblocking(&reader).unwrap());
-    assert!(!crate::support::is_nonblocking(&writer).unwrap());
 }

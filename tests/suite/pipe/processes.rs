@@ -6,6 +6,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use aqueduct::pipe::{self, OpenOptions, packet};
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -111,11 +113,12 @@ async fn a_child_gets_blocking_descriptors_that_work_as_standard_streams() {
 
 #[tokio::test]
 async fn each_write_of_an_unrelated_program_is_one_message_of_a_packet_pipe() {
-    let (tx, rx) = packet::pipe().unwrap();
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_DIRECT).unwrap();
+    let rx = packet::Receiver::from_owned_fd(reader).unwrap();
     let mut peer = Peer::spawn(
         Command::new("sh")
             .args(["-c", "echo one; echo two; echo three"])
-            .stdout(tx.into_blocking_fd().unwrap()),
+            .stdout(writer),
     );
     assert!(peer.exit().await.unwrap().success());
     for expected in ["one\n", "two\n", "three\n"] {

@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use crate::support::is_nonblocking;
-use aqueduct::pipe::{self, Receiver, Sender, packet};
+use aqueduct::OpenError;
+use aqueduct::pipe::{Receiver, Sender, packet};
 use nix::mount::{MsFlags, mount};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_test::{assert_pending, task};
@@ -124,17 +125,17 @@ async fn a_fifo_without_a_reader_cannot_be_opened_again_for_writing() {
     let writer = raw_writer(&fifo);
     drop(reader);
     let error = Sender::from_shared_fd(&writer).unwrap_err();
-    assert!(
-        matches!(pipe::Error::of(&error), Some(e @ pipe::Error::CannotReopen { .. }) if e.raw_os_error() == Some(libc::ENXIO)),
-        "{error}"
-    );
-    assert!(error.to_string().contains("start the reader first"));
+    let inside = OpenError::of(&error).expect("it is inside");
+    assert_eq!(inside.raw_os_error(), Some(libc::ENXIO), "{error}");
+    assert!(inside.cure().unwrap().contains("start a reader first"));
 }
 
 #[tokio::test]
 async fn a_packet_end_of_a_shared_pipe_leaves_the_other_in_byte_mode() {
     let (mut reader, writer) = io::pipe().unwrap();
-    let tx = packet::Sender::from_shared_fd(&writer).unwrap();
+    // A description of its own, as for bytes.
+    let own = Sender::from_shared_fd(&writer).unwrap();
+    let tx = packet::Sender::from_owned_fd(own.into_nonblocking_fd().unwrap()).unwrap();
     tx.send(b"one").await.unwrap();
     tx.send(b"two").await.unwrap();
     let mut buf = [0; 16];
@@ -143,7 +144,8 @@ async fn a_packet_end_of_a_shared_pipe_leaves_the_other_in_byte_mode() {
     (&writer).write_all(b"one").unwrap();
     (&writer).write_all(b"two").unwrap();
     assert_eq!(reader.read(&mut buf).unwrap(), 6, "bytes");
-    let rx = packet::Receiver::from_shared_fd(&reader).unwrap();
+    let own = Receiver::from_shared_fd(&reader).unwrap();
+    let rx = packet::Receiver::from_owned_fd(own.into_nonblocking_fd().unwrap()).unwrap();
     tx.send(b"three").await.unwrap();
     assert_eq!(deadline(rx.recv()).await.unwrap().unwrap(), "three");
     assert!(!is_nonblocking(&reader).unwrap());
@@ -178,9 +180,7 @@ fn what_cannot_be_opened_again_is_told_with_its_cure() {
         let (reader, _writer) = io::pipe().unwrap();
         let refused = |number, cure| {
             let error = Receiver::from_shared_fd(&reader).unwrap_err();
-            let Some(inside @ pipe::Error::CannotReopen { .. }) = pipe::Error::of(&error) else {
-                panic!("{error:?}");
-            };
+            let inside = OpenError::of(&error).expect("it is inside");
             assert_eq!(inside.raw_os_error(), Some(number), "{error}");
             assert!(error.to_string().contains(cure), "{error}");
         };

@@ -51,7 +51,10 @@ const BUILT: Built<'_> = Built {
     ],
 };
 
+#[allow(unsafe_code)]
 fn main() -> anyhow::Result<()> {
+    // SAFETY: nothing in this program has opened a descriptor yet.
+    unsafe { aqueduct::inherited::claim() };
     let mut cases: Vec<Case> = [
         ipc_channel::CASES,
         interprocess::CASES,

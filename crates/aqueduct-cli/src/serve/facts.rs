@@ -59,7 +59,7 @@ impl Facts {
             command.as_tokio_mut().env_remove(name);
         }
         for (name, value) in facts {
-            command.env(name, value);
+            command.as_tokio_mut().env(name, value);
         }
     }
 }

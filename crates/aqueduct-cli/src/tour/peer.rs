@@ -5,12 +5,11 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use anyhow::Context;
-use aqueduct::child::inherited;
 use aqueduct::codec::Json;
 use aqueduct::connect::{Message, Options};
 use aqueduct::fifo::{self, SharedSender};
 use aqueduct::frame::Framing;
-use aqueduct::{Endpoint, pipe};
+use aqueduct::{Endpoint, inherited, pipe};
 use futures_util::SinkExt;
 use tokio::io::AsyncReadExt;
 
@@ -65,22 +64,20 @@ async fn tour_gone() -> anyhow::Result<()> {
 
 /// The child that answers jobs in capitals.
 async fn shout() -> anyhow::Result<()> {
-    let jobs = pipe::Receiver::from_owned_fd(inherited(TO_CHILD)?)?;
-    let answers = pipe::Sender::from_owned_fd(inherited(TO_PARENT)?)?;
-    let mut jobs = jobs.framed(Framing::length()).typed::<Job>(Json);
-    let mut answers = answers.framed(Framing::length()).typed::<Answer>(Json);
-    while let Some(job) = jobs.recv().await {
+    let framing = Framing::length();
+    let mut parent = inherited::channel::<Answer, Job, _>(TO_PARENT, TO_CHILD, framing, Json)?;
+    while let Some(job) = parent.recv().await {
         let Job { id, text } = job?;
         let text = text.to_uppercase();
-        answers.send(Answer { id, text }).await?;
+        parent.send(Answer { id, text }).await?;
     }
-    answers.close().await?;
+    parent.close().await?;
     Ok(())
 }
 
 /// The child that counts what its parent sends.
 async fn count() -> anyhow::Result<Tally> {
-    let frames = pipe::Receiver::from_owned_fd(inherited(TO_CHILD)?)?.framed(Framing::length());
+    let frames = inherited::receiver(TO_CHILD)?.framed(Framing::length());
     Tally::of(frames, u64::MAX).await
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use aqueduct::child::inherited;
+use aqueduct::inherited;
 
 use crate::case::{Mechanism, Work};
 use crate::peer::Side;
@@ -23,8 +23,8 @@ pub(super) fn ends(session: &Session) -> (bool, bool) {
 /// The ends of the inherited pipes.
 pub(super) fn pipes(session: &Session) -> anyhow::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     let (sends, receives) = ends(session);
-    let tx = sends.then(|| inherited(WRITE_FD)).transpose()?;
-    let rx = receives.then(|| inherited(READ_FD)).transpose()?;
+    let tx = sends.then(|| inherited::take(WRITE_FD)).transpose()?;
+    let rx = receives.then(|| inherited::take(READ_FD)).transpose()?;
     Ok((tx, rx))
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use aqueduct::fifo;
 use aqueduct::mq::{self, Queue};
-use aqueduct::pipe::packet;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
@@ -215,7 +214,7 @@ impl Shared {
         };
         let largest = match self.over {
             Over::Queue(_) => MAX_MESSAGE,
-            Over::Packets => packet::MAX_MESSAGE,
+            Over::Packets => 4096,
             Over::Fifo => fifo::PIPE_BUF - 4,
         };
         let role = Role::Send {

@@ -1,9 +1,8 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use aqueduct::child::inherited;
 use aqueduct::frame::{BoxFrameStream, Framing};
-use aqueduct::{fifo, mq, pipe};
+use aqueduct::{fifo, inherited, mq, pipe};
 use futures_util::StreamExt;
 
 use super::{End, LINK_FD, Link, end_of};
@@ -24,11 +23,10 @@ pub(super) async fn run(link: &Link, notes: &Path) -> anyhow::Result<End> {
 
 fn open(link: &Link) -> anyhow::Result<BoxFrameStream> {
     Ok(match link {
-        Link::Pipe => {
-            let receiver = pipe::Receiver::from_owned_fd(inherited(LINK_FD)?)?;
-            Box::pin(receiver.framed(Framing::length()))
-        }
-        Link::Packets => Box::pin(pipe::packet::Receiver::from_shared_fd(inherited(LINK_FD)?)?),
+        Link::Pipe => Box::pin(inherited::receiver(LINK_FD)?.framed(Framing::length())),
+        Link::Packets => Box::pin(pipe::packet::Receiver::from_owned_fd(inherited::take(
+            LINK_FD,
+        )?)?),
         Link::Fifo(path) | Link::SharedFifo(path) => {
             let mut options = fifo::OpenOptions::new();
             let receiver = options

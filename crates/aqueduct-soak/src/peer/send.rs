@@ -1,10 +1,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use aqueduct::child::inherited;
 use aqueduct::fifo::{self, SharedSender};
 use aqueduct::frame::{BoxFrameSink, Framing};
-use aqueduct::{mq, pipe};
+use aqueduct::{inherited, mq, pipe};
 use futures_util::SinkExt;
 
 use super::{End, LINK_FD, Link, end_of};
@@ -65,11 +64,10 @@ pub(crate) async fn wait_for_fifo(
 
 async fn open(link: &Link) -> anyhow::Result<BoxFrameSink> {
     Ok(match link {
-        Link::Pipe => {
-            let sender = pipe::Sender::from_owned_fd(inherited(LINK_FD)?)?;
-            Box::pin(sender.framed(Framing::length()))
-        }
-        Link::Packets => Box::pin(pipe::packet::Sender::from_shared_fd(inherited(LINK_FD)?)?),
+        Link::Pipe => Box::pin(inherited::sender(LINK_FD)?.framed(Framing::length())),
+        Link::Packets => Box::pin(pipe::packet::Sender::from_owned_fd(inherited::take(
+            LINK_FD,
+        )?)?),
         Link::Fifo(path) => {
             // Its receiver makes it, and so is the one that removes it.
             let sender = wait_for_fifo(&fifo::OpenOptions::new(), path).await?;

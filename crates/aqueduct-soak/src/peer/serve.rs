@@ -2,9 +2,8 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
-use aqueduct::child::inherited;
 use aqueduct::connect::{Connection, Options};
-use aqueduct::{Endpoint, pipe};
+use aqueduct::{Endpoint, inherited};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncReadExt;
@@ -18,7 +17,7 @@ use crate::message;
 /// connections have ended.
 pub(super) async fn run(address: &str, notes: &Path) -> anyhow::Result<End> {
     let endpoint: Endpoint = address.parse()?;
-    let mut told = pipe::Receiver::from_owned_fd(inherited(STOP_FD)?)?;
+    let mut told = inherited::receiver(STOP_FD)?;
     let mut listener = Options::new().bind(&endpoint).await?;
     let received = Rc::new(RefCell::new(Received::create(notes)?));
     let local = LocalSet::new();

@@ -1,9 +1,8 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -12,14 +11,16 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tokio::runtime::Handle;
 
-use crate::child::{Child, Error};
+use super::process::Child;
+use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::sys::{self, Number};
 use crate::pipe;
 
 /// A program to start, with pipes to any of its descriptors.
 ///
-/// What is not set is inherited, as by [`tokio::process::Command`]: standard streams, environment,
-/// working directory. Descriptors from 3 on are not, unless [`pass`](Self::pass) maps them.
+/// Standard streams, environment and working directory are inherited, as by
+/// [`tokio::process::Command`], and set through [`as_tokio_mut`](Self::as_tokio_mut), or before the
+/// conversion from one. Descriptors from 3 on are not inherited, unless [`pass`](Self::pass) maps them.
 ///
 /// # Examples
 ///
@@ -43,8 +44,6 @@ use crate::pipe;
 pub struct Command {
     inner: tokio::process::Command,
     maps: Vec<Map>,
-    /// Standard streams that were set through this value.
-    stdio: BTreeSet<RawFd>,
 }
 
 #[derive(Debug)]
@@ -78,39 +77,6 @@ impl Command {
         self
     }
 
-    /// Sets an environment variable.
-    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
-        self.inner.env(key, value);
-        self
-    }
-
-    /// Sets the working directory.
-    pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
-        self.inner.current_dir(dir);
-        self
-    }
-
-    /// Sets standard input. Not together with a pipe on 0.
-    pub fn stdin(&mut self, stdin: impl Into<Stdio>) -> &mut Self {
-        self.stdio.insert(0);
-        self.inner.stdin(stdin);
-        self
-    }
-
-    /// Sets standard output. Not together with a pipe on 1.
-    pub fn stdout(&mut self, stdout: impl Into<Stdio>) -> &mut Self {
-        self.stdio.insert(1);
-        self.inner.stdout(stdout);
-        self
-    }
-
-    /// Sets standard error. Not together with a pipe on 2.
-    pub fn stderr(&mut self, stderr: impl Into<Stdio>) -> &mut Self {
-        self.stdio.insert(2);
-        self.inner.stderr(stderr);
-        self
-    }
-
     /// Sets whether the child is killed when its [`Child`] is dropped. It is not by default.
     ///
     /// It is then killed with `SIGKILL` at once and reaped by Tokio soon after; its own children are
@@ -139,10 +105,24 @@ impl Command {
         self.map(number, What::Pass(fd.into()))
     }
 
-    /// The command underneath, for all that has no method here.
+    /// The command underneath, for everything else: environment, working directory, standard streams.
     ///
-    /// A pipe wins over a standard stream that was set there. A descriptor from 3 on that is to be
-    /// inherited must be given to [`pass`](Self::pass): what a `pre_exec` hook maps is closed.
+    /// A pipe takes precedence over a standard stream that is set there. A descriptor from 3 on that
+    /// is to be inherited must be given to [`pass`](Self::pass): what a `pre_exec` hook maps is closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::child::Command;
+    /// use std::process::Stdio;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// let mut command = Command::new("sort");
+    /// command.as_tokio_mut().env("LC_ALL", "C").stdin(Stdio::null());
+    /// assert!(command.spawn()?.wait().await?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn as_tokio_mut(&mut self) -> &mut tokio::process::Command {
         &mut self.inner
     }
@@ -154,23 +134,35 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// - [`Error::NotFound`], [`Error::NotExecutable`], [`Error::NoDirectory`]: the program cannot be
-    ///   started as it is named. Nothing was started.
-    /// - [`Error::Duplicate`], [`Error::StdioTaken`], [`Error::BadNumber`]: a descriptor number was
-    ///   asked for twice, or cannot be.
-    /// - [`Error::Pipe`] (`EMFILE`, `ENFILE`): out of descriptors.
-    /// - [`Error::Spawn`] (`EAGAIN`, `ENOMEM`, `E2BIG`, …): out of processes or memory, or the
-    ///   arguments are too long.
-    /// - [`Error::NoRuntime`].
-    pub fn spawn(mut self) -> Result<Child, Error> {
-        Handle::try_current().map_err(|_| Error::NoRuntime)?;
+    /// The [`kind`](OpenError::kind) is
+    ///
+    /// - [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`): there is no program of that name, or its
+    ///   interpreter is missing.
+    /// - [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`): it is not executable.
+    ///   [`WrongType`](OpenErrorKind::WrongType) (`ENOEXEC`): it is no program.
+    ///   [`InUse`](OpenErrorKind::InUse) (`ETXTBSY`): a process is writing it.
+    /// - [`InvalidOption`](OpenErrorKind::InvalidOption): the working directory does not exist
+    ///   (`ENOENT`), or a descriptor number was asked for twice or cannot be one.
+    /// - [`LimitReached`](OpenErrorKind::LimitReached) (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`): out of
+    ///   descriptors, processes or memory.
+    /// - [`NoRuntime`](OpenErrorKind::NoRuntime).
+    /// - [`Other`](OpenErrorKind::Other) (`E2BIG`, …): the arguments are too long, for example.
+    ///
+    /// Nothing was started then.
+    pub fn spawn(mut self) -> Result<Child, OpenError> {
+        if Handle::try_current().is_err() {
+            let cause = "there is no Tokio runtime";
+            return Err(self
+                .refused(OpenErrorKind::NoRuntime, cause)
+                .with_cure("call this inside one"));
+        }
         self.check_numbers()?;
 
         let mut senders = BTreeMap::new();
         let mut receivers = BTreeMap::new();
         let mut mappings = Vec::new();
         for Map { number, what } in self.maps.drain(..) {
-            let failed = |source| Error::Pipe { number, source };
+            let failed = |source| no_pipe(number, source);
             let theirs = match what {
                 What::PipeToChild => {
                     let (theirs, ours) = new_pipe().map_err(failed)?;
@@ -194,7 +186,7 @@ impl Command {
         let program = self.inner.as_std().get_program().to_owned();
         let process = self
             .spawn_mapped(mappings)
-            .map_err(|failure| self.explain(program.clone(), failure))?;
+            .map_err(|failure| self.explain(failure))?;
         // With the child's ends.
         drop(self);
         Ok(Child::new(process, program, senders, receivers))
@@ -205,20 +197,31 @@ impl Command {
         self
     }
 
-    fn check_numbers(&self) -> Result<(), Error> {
+    fn check_numbers(&self) -> Result<(), OpenError> {
         let mut seen = BTreeSet::new();
         for &Map { number, .. } in &self.maps {
             if number < 0 {
-                return Err(Error::BadNumber { number });
+                return Err(self.bad_number(number));
             }
             if !seen.insert(number) {
-                return Err(Error::Duplicate { number });
-            }
-            if self.stdio.contains(&number) {
-                return Err(Error::StdioTaken { number });
+                let cause = format!("descriptor {number} is asked for twice");
+                return Err(self
+                    .refused(OpenErrorKind::InvalidOption, cause)
+                    .with_cure("give each pipe its own number"));
             }
         }
         Ok(())
+    }
+
+    fn bad_number(&self, number: RawFd) -> OpenError {
+        let cause = format!("it cannot have a descriptor {number}");
+        let error = self.refused(OpenErrorKind::InvalidOption, cause);
+        error.with_cure("take a number from 0 up to what `ulimit -n` allows")
+    }
+
+    fn refused(&self, kind: OpenErrorKind, cause: impl Into<Cow<'static, str>>) -> OpenError {
+        let program = self.inner.as_std().get_program().to_string_lossy();
+        OpenError::new("start program", program, kind, cause)
     }
 
     fn spawn_mapped(&mut self, mappings: Vec<FdMapping>) -> Result<tokio::process::Child, Failure> {
@@ -245,31 +248,56 @@ impl Command {
     }
 
     /// Finds out what a refusal of the system means.
-    fn explain(&self, program: OsString, failure: Failure) -> Error {
+    fn explain(&self, failure: Failure) -> OpenError {
         let source = match failure {
             Failure::Start(source) => source,
             Failure::Number { number, source } => {
                 return match source.raw_os_error() {
-                    Some(libc::EINVAL) => Error::BadNumber { number },
-                    _ => Error::Pipe { number, source },
+                    Some(libc::EINVAL) => self.bad_number(number),
+                    _ => no_pipe(number, source),
                 };
             }
         };
         let dir = self.inner.as_std().get_current_dir();
-        match source.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOENT | Errno::ENOTDIR) => match dir.filter(|dir| !dir.is_dir()) {
-                Some(dir) => Error::NoDirectory {
-                    program,
-                    dir: dir.to_owned(),
-                    source,
-                },
-                None => Error::NotFound { program, source },
+        let missing_dir = dir.filter(|dir| !dir.is_dir());
+        let said = source.to_string();
+        let found = "a file that is no program";
+        let (kind, cause, cure) = match source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ENOTDIR) => match missing_dir {
+                Some(dir) => (
+                    OpenErrorKind::InvalidOption,
+                    format!("its working directory {} does not exist", dir.display()),
+                    "make the directory, or set another one",
+                ),
+                None => (
+                    OpenErrorKind::NotFound,
+                    said,
+                    "check the name, PATH and, for a script, the interpreter in its first line",
+                ),
             },
-            Some(Errno::EACCES | Errno::ENOEXEC | Errno::ETXTBSY) => {
-                Error::NotExecutable { program, source }
+            Some(Errno::EACCES) => (
+                OpenErrorKind::PermissionDenied,
+                said,
+                "check that it is executable (chmod +x), and every directory above it accessible",
+            ),
+            Some(Errno::ENOEXEC) => (
+                OpenErrorKind::WrongType { found },
+                said,
+                "check that it is built for this machine, or begins with #! if it is a script",
+            ),
+            Some(Errno::ETXTBSY) => (OpenErrorKind::InUse, said, "close it where it is written"),
+            Some(Errno::EAGAIN) => (
+                OpenErrorKind::LimitReached,
+                said,
+                "stop some processes, or raise `ulimit -u`",
+            ),
+            _ => {
+                let program = self.inner.as_std().get_program().to_string_lossy();
+                return OpenError::system("start program", program, source);
             }
-            _ => Error::Spawn { program, source },
-        }
+        };
+        let error = self.refused(kind, cause).with_cure(cure);
+        error.with_source(source)
     }
 }
 
@@ -278,9 +306,13 @@ impl From<tokio::process::Command> for Command {
         Self {
             inner,
             maps: Vec::new(),
-            stdio: BTreeSet::new(),
         }
     }
+}
+
+fn no_pipe(number: RawFd, source: io::Error) -> OpenError {
+    let object = format!("the pipe for descriptor {number} of the child");
+    OpenError::system("make", object, source)
 }
 
 /// The reading and the writing end, both blocking: the child gets one of them as it is.

@@ -4,14 +4,13 @@ use std::io;
 use std::os::fd::RawFd;
 use std::process::ExitStatus;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use tracing::Span;
 
+use super::receiver::{Exit, Receiver, StreamEnd, TARGET};
 use crate::channel::Channel;
-use crate::child::exit::Exit;
-use crate::child::{Error, Receiver, StreamEnd, TARGET};
 use crate::codec::{Decode, Encode};
+use crate::connect::{OpenError, OpenErrorKind};
 use crate::frame::Framing;
 use crate::pipe;
 
@@ -48,7 +47,7 @@ impl Child {
         }
     }
 
-    /// The process id; `None` once the exit was waited for.
+    /// The process ID; `None` once the exit was waited for.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.process.id()
@@ -60,13 +59,11 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`Error::NoPipe`]: there was no
+    /// [`NotFound`](OpenErrorKind::NotFound): there was no
     /// [`pipe_to_child`](crate::child::Command::pipe_to_child) of that number, or it was taken.
-    pub fn take_sender(&mut self, number: RawFd) -> Result<pipe::Sender, Error> {
-        self.senders.remove(&number).ok_or(Error::NoPipe {
-            number,
-            direction: "to",
-        })
+    pub fn take_sender(&mut self, number: RawFd) -> Result<pipe::Sender, OpenError> {
+        let sender = self.senders.remove(&number);
+        sender.ok_or_else(|| no_pipe(number, "to"))
     }
 
     /// Takes the reading end of the pipe to which the child writes on descriptor `number`.
@@ -76,29 +73,33 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// - [`Error::NoPipe`]: there was no
+    /// - [`NotFound`](OpenErrorKind::NotFound): there was no
     ///   [`pipe_from_child`](crate::child::Command::pipe_from_child) of that number, or it was taken.
-    /// - [`Error::Watch`] (`ENOSYS` before Linux 5.3, `EMFILE`): the exit cannot be watched. The pipe
-    ///   is still there for [`take_unbounded_receiver`](Self::take_unbounded_receiver).
-    pub fn take_receiver(&mut self, number: RawFd) -> Result<Receiver, Error> {
+    /// - `ENOSYS` (before Linux 5.3), `EMFILE`: the exit cannot be watched. The pipe is still there
+    ///   for [`take_unbounded_receiver`](Self::take_unbounded_receiver).
+    pub fn take_receiver(&mut self, number: RawFd) -> Result<Receiver, OpenError> {
         if !self.receivers.contains_key(&number) {
-            return Err(no_receiver(number));
+            return Err(no_pipe(number, "from"));
         }
-        let exit = Exit::of(&self.process).map_err(|source| Error::Watch { source })?;
+        let exit = Exit::of(&self.process).map_err(|source| {
+            let error = OpenError::system("watch for the exit of", self.object(), source);
+            error.with_cure("take the pipe without a bound on its end")
+        })?;
         let pipe = self.take_unbounded_receiver(number)?;
         let end = Arc::new(OnceLock::new());
         self.ends.insert(number, Arc::clone(&end));
         Ok(Receiver::new(pipe, exit, end, self.span.clone()))
     }
 
-    /// Takes the reading end without any bound: it ends when every process that has the child's end
+    /// Takes the reading end without a bound: it ends when every process that has the child's end
     /// open has closed it, however long after the child that is.
     ///
     /// # Errors
     ///
-    /// [`Error::NoPipe`], as for [`take_receiver`](Self::take_receiver).
-    pub fn take_unbounded_receiver(&mut self, number: RawFd) -> Result<pipe::Receiver, Error> {
-        self.receivers.remove(&number).ok_or(no_receiver(number))
+    /// [`NotFound`](OpenErrorKind::NotFound), as for [`take_receiver`](Self::take_receiver).
+    pub fn take_unbounded_receiver(&mut self, number: RawFd) -> Result<pipe::Receiver, OpenError> {
+        let receiver = self.receivers.remove(&number);
+        receiver.ok_or_else(|| no_pipe(number, "from"))
     }
 
     /// Joins two pipes into a typed channel: sends on the child's descriptor `to`, receives from its
@@ -139,7 +140,7 @@ impl Child {
         from: RawFd,
         framing: Framing,
         codec: C,
-    ) -> Result<Channel<Out, In>, Error>
+    ) -> Result<Channel<Out, In>, OpenError>
     where
         C: Encode<Out> + Decode<In> + Clone + 'static,
     {
@@ -164,7 +165,8 @@ impl Child {
         self.ends.get(&number)?.get().copied()
     }
 
-    /// Waits until the process has exited, and reaps it. Later calls return the same.
+    /// Waits until the process has exited, and reaps it. Later calls return the same status.
+    /// `tokio::time::timeout` limits the wait.
     ///
     /// Pipes *to* the child that were not taken are closed first, so that a child which reads its
     /// input to the end can come to its own. Pipes *from* it must be read while this waits, or a child
@@ -213,23 +215,6 @@ impl Child {
         Ok(status)
     }
 
-    /// Waits for the exit as [`wait`](Self::wait) does, at most for `timeout`; `None` if the process
-    /// is still running then.
-    ///
-    /// # Errors
-    ///
-    /// As for [`wait`](Self::wait).
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
-    pub async fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
-        match tokio::time::timeout(timeout, self.wait()).await {
-            Ok(status) => status.map(Some),
-            Err(_) => Ok(None),
-        }
-    }
-
     /// Reaps the process if it has exited, without waiting; `None` while it runs. Closes nothing.
     ///
     /// # Errors
@@ -246,16 +231,18 @@ impl Child {
 
     /// Sends `SIGKILL`, without waiting for the exit.
     ///
-    /// What the child had written can still be read.
+    /// What the child had written can still be read. A process that was reaped already is left alone,
+    /// which is no error.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: it was reaped already.
+    /// `EPERM`: it has changed its user since it was started, `kill(2)`.
     pub fn start_kill(&mut self) -> io::Result<()> {
         self.process.start_kill()
     }
 
-    /// Sends `SIGKILL` and waits for the exit.
+    /// Sends `SIGKILL` and waits for the exit. If the process has exited already this returns its
+    /// status.
     ///
     /// # Errors
     ///
@@ -275,6 +262,14 @@ impl Child {
         &mut self.process
     }
 
+    /// What errors call it.
+    fn object(&self) -> String {
+        match self.id() {
+            Some(pid) => format!("process {pid}"),
+            None => "a process that was reaped".into(),
+        }
+    }
+
     fn log_exit(&self, status: ExitStatus) {
         tracing::debug!(target: TARGET, parent: &self.span, %status, "exited");
     }
@@ -288,9 +283,9 @@ impl Drop for Child {
     }
 }
 
-fn no_receiver(number: RawFd) -> Error {
-    Error::NoPipe {
-        number,
-        direction: "from",
-    }
+fn no_pipe(number: RawFd, direction: &str) -> OpenError {
+    let object = format!("the pipe {direction} descriptor {number} of the child");
+    let cause = "there is none, or it was taken before";
+    OpenError::new("take", object, OpenErrorKind::NotFound, cause)
+        .with_cure("ask for it before the child is spawned, and take it once")
 }

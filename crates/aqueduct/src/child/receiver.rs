@@ -6,19 +6,21 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use nix::poll::PollFlags;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tracing::Span;
 
-use crate::child::TARGET;
-use crate::child::exit::Exit;
 use crate::frame::{FramedRead, Framing, Pace};
 use crate::io::fd;
+use crate::io::source::{Direction, Source};
 use crate::io::sys;
 use crate::pipe;
 
-/// How long a stream from a child may go on after the child has exited: 1 s.
-pub const DEFAULT_GRACE: Duration = Duration::from_secs(1);
+/// Of what is told through `tracing`.
+pub(super) const TARGET: &str = "aqueduct::child";
+
+/// How long a stream from a child may go on after the child has exited, unless set otherwise.
+const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 
 /// How a stream from a child came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,8 +41,8 @@ pub enum StreamEnd {
 /// hang the reader nor keep it busy for ever; and nothing that the child itself wrote is ever cut
 /// off, however slowly it is read.
 ///
-/// The grace begins when this reader is polled and finds the child gone. It is [`DEFAULT_GRACE`]
-/// unless [`set_grace`](Self::set_grace) says otherwise.
+/// The grace begins when this reader is polled and finds the child gone. It is 1 s unless
+/// [`set_grace`](Self::set_grace) changes it.
 ///
 /// # Cancel safety
 ///
@@ -115,18 +117,6 @@ impl Receiver {
     /// Cuts the stream into frames, as [`pipe::Receiver::framed`] does.
     pub fn framed(self, framing: Framing) -> FramedRead<Self> {
         FramedRead::new(self, framing).with_pace(Pace::pipe())
-    }
-
-    /// The pipe.
-    #[must_use]
-    pub fn get_ref(&self) -> &pipe::Receiver {
-        &self.pipe
-    }
-
-    /// The pipe alone, without any bound on its end.
-    #[must_use]
-    pub fn into_inner(self) -> pipe::Receiver {
-        self.pipe
     }
 
     /// Looks whether the child has exited; leaves a waker if it has not.
@@ -259,6 +249,39 @@ impl AsFd for Receiver {
 impl AsRawFd for Receiver {
     fn as_raw_fd(&self) -> RawFd {
         self.pipe.as_raw_fd()
+    }
+}
+
+/// Tells when a process has exited, whoever waits for it and whether or not it was reaped.
+#[derive(Debug)]
+pub(super) struct Exit {
+    /// `None`: it already has.
+    pidfd: Option<Source>,
+}
+
+impl Exit {
+    /// `process` must not have been reaped except through this handle, so that its number is still
+    /// its own.
+    pub(super) fn of(process: &tokio::process::Child) -> io::Result<Self> {
+        let Some(pid) = process.id() else {
+            return Ok(Self { pidfd: None });
+        };
+        // Readable from exit on, for good; nothing is ever read from it, so that it need not be
+        // non-blocking (which Linux 5.3 could not do).
+        let pidfd = Source::new(sys::pidfd_open(pid)?, Interest::READABLE)?;
+        Ok(Self { pidfd: Some(pidfd) })
+    }
+
+    /// Ready when the process has exited. Only the last task that polled is woken.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(pidfd) = &self.pidfd else {
+            return Poll::Ready(Ok(()));
+        };
+        let ready = pidfd.poll_ready(cx, Direction::Read);
+        if let Poll::Ready(Ok(())) = ready {
+            self.pidfd = None;
+        }
+        ready
     }
 }
 

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use socket2::{Domain, SockAddr, SockRef, Type};
 
+use super::open_error::{OpenError, OpenErrorKind};
 use crate::io::sys;
 
 /// The number of the first descriptor (`SD_LISTEN_FDS_START`).
@@ -59,7 +60,7 @@ pub(crate) fn take(wanted: &Wanted) -> Option<(OwnedFd, String)> {
             Ok(true) => Ok(()),
             _ => Err(()),
         };
-        // One that is closed, or was taken before, is as one of another address.
+        // One that is closed, was taken before or never claimed is as one of another address.
         if let Ok(Ok((fd, ()))) = sys::take_inherited(FIRST + i, check) {
             tracing::debug!(
                 target: "aqueduct::connect", number = FIRST + i, name, "took an activated socket"
@@ -99,6 +100,18 @@ const MOST: RawFd = 4096;
 /// Whether any sockets were handed down to this process.
 pub(crate) fn is_used() -> bool {
     passed().is_some_and(|count| count > 0)
+}
+
+/// Names the cure where an address is taken because the socket that was handed down for it was not
+/// claimed.
+pub(crate) fn explain(error: OpenError) -> OpenError {
+    if *error.kind() == OpenErrorKind::InUse && is_used() && !sys::has_claimed() {
+        return error.with_cure(
+            "call aqueduct::inherited::claim first thing in main, if this is the socket that the \
+             service manager has handed down",
+        );
+    }
+    error
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The four verbs: on [`Options`], and with the default options on [`Endpoint`].
 
-use super::{Connection, Endpoint, Listener, MessageReceiver, MessageSender, OpenError, Options};
+use super::{
+    Connection, Endpoint, Listener, MessageReceiver, MessageSender, OpenError, Options, activation,
+};
 
 impl Options {
     /// Connects a two-way endpoint.
@@ -43,7 +45,8 @@ impl Options {
         let served = endpoint
             .mechanism()
             .bind(endpoint.asked(&address, self))
-            .await?;
+            .await
+            .map_err(activation::explain)?;
         let local = served.local.unwrap_or_else(|| endpoint.clone());
         Ok(Listener::new(served.bound, local))
     }
@@ -94,6 +97,7 @@ impl Options {
             .mechanism()
             .open_receiver(endpoint.asked(&address, self))
             .await
+            .map_err(activation::explain)
     }
 }
 

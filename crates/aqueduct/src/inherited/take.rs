@@ -1,12 +1,11 @@
 //! Inherited descriptors: what they are, and taking them over once.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket2::{Domain, SockRef, Type};
 
-use super::scheme::endpoint;
-use crate::connect::{Endpoint, OpenError, OpenErrorKind};
+use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::{Access, Kind};
 use crate::io::sys::{self, NotInherited};
 
@@ -36,7 +35,7 @@ impl Found {
             Kind::CharDevice => Self::Device(access),
             Kind::File | Kind::BlockDevice => Self::File(access),
             Kind::Socket => return Self::of_socket(fd),
-            Kind::Directory => return Ok(Err("a directory")),
+            kind @ Kind::Directory => return Ok(Err(kind.words())),
             Kind::Other => return Ok(Err("of no kind that carries messages")),
         }))
     }
@@ -148,58 +147,31 @@ pub(super) fn take(number: i32, address: &str, use_: Use) -> Result<(OwnedFd, Fo
         return Ok((duplicate, found));
     }
     sys::take_inherited(number, check)
-        .unwrap_or_else(|problem| Err(not_inherited(address, problem)))
+        .unwrap_or_else(|problem| Err(not_inherited("open", address, problem)))
 }
 
-fn not_inherited(address: &str, problem: NotInherited) -> OpenError {
+/// Says why a descriptor cannot be taken, and what to do about it.
+pub(super) fn not_inherited(
+    action: &'static str,
+    object: &str,
+    problem: NotInherited,
+) -> OpenError {
     let handed = "the program that starts this one must hand it down";
     let (cause, cure) = match problem {
         NotInherited::NotOpen => ("it is not open", handed),
         NotInherited::Taken => ("it was taken before, which can be done once", ""),
-        NotInherited::Reserved => (
-            "it was not handed down as one of 3 to 1023, and this program uses the number itself",
+        NotInherited::NotClaimed => (
+            "this program has not claimed the descriptors that it inherited",
+            "call aqueduct::inherited::claim first thing in main",
+        ),
+        NotInherited::Owned => (
+            "it was not inherited, and some part of this program may own it",
             handed,
         ),
     };
-    let error = OpenError::new("open", address, OpenErrorKind::NotInherited, cause).with_cure(cure);
+    let error = OpenError::new(action, object, OpenErrorKind::NotInherited, cause).with_cure(cure);
     match problem {
         NotInherited::NotOpen => error.with_source(io::Error::from_raw_os_error(libc::EBADF)),
         _ => error,
     }
-}
-
-/// An address for a descriptor of this program, `fd:N`, which can be opened once.
-///
-/// For one that came in another way than from the parent: in a message of a Unix socket
-/// ([`unix::seqpacket`](crate::unix::seqpacket)), from a library, from a test. Until it is opened by
-/// this address, or taken by [`child::inherited`](crate::child::inherited), it stays open, and is
-/// passed on to other programs as its close-on-exec flag says.
-///
-/// # Errors
-///
-/// `EMFILE`: its number is one of 0 to 2, which are the standard streams', and no other is free.
-///
-/// # Examples
-///
-/// ```
-/// use aqueduct::connect::Options;
-/// use aqueduct::inherited::offer;
-/// use futures_util::StreamExt;
-/// use std::io::Write;
-///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (reader, mut writer) = std::io::pipe()?;
-/// let address = offer(reader)?;
-/// writer.write_all(b"\0\0\0\x02hi")?;
-/// let mut incoming = Options::new().open_receiver(&address).await?;
-/// assert_eq!(incoming.next().await.transpose()?.unwrap().body(), "hi");
-/// # Ok(())
-/// # }
-/// ```
-pub fn offer(fd: impl Into<OwnedFd>) -> io::Result<Endpoint> {
-    let mut fd = fd.into();
-    if fd.as_raw_fd() <= 2 {
-        fd = fd.try_clone()?;
-    }
-    Ok(endpoint(sys::offer(fd)))
 }

@@ -47,7 +47,7 @@ impl Kind {
     /// # Examples
     ///
     /// ```
-    /// use aqueduct::Kind;
+    /// use aqueduct::fd::Kind;
     ///
     /// let (reader, _writer) = std::io::pipe()?;
     /// assert_eq!(Kind::of(&reader)?, Kind::Pipe);
@@ -68,11 +68,10 @@ impl Kind {
             _ => Self::Other,
         })
     }
-}
 
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+    /// What it is, in words.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
             Self::Pipe => "a pipe",
             Self::Socket => "a socket",
             Self::MessageQueue => "a message queue",
@@ -81,7 +80,13 @@ impl std::fmt::Display for Kind {
             Self::CharDevice => "a character device",
             Self::BlockDevice => "a block device",
             Self::Other => "not a file of any usual kind",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.words())
     }
 }
 

@@ -16,7 +16,8 @@ use tokio::runtime::Handle;
 mod inherited;
 mod start;
 
-pub(crate) use self::inherited::{NotInherited, offer, take_inherited};
+pub use self::inherited::claim;
+pub(crate) use self::inherited::{NotInherited, has_claimed, offer, take_inherited};
 pub(crate) use self::start::{CHANGED_HANDS, Number, Seal, seal};
 
 /// Registers a descriptor with the current runtime's I/O driver.

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
+use super::descriptor::check_as;
+use super::{Receiver, Sender};
 use crate::io::fd::Access;
-use crate::pipe::{Receiver, Sender, Subject, check_as};
 
 /// How to open a FIFO by its path.
 ///
@@ -63,7 +64,7 @@ impl OpenOptions {
     /// # Errors
     ///
     /// - What `open(2)` says of the path, errno intact: `ENOENT`, `EACCES`, `ELOOP`, …
-    /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe): the path names
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): the path names
     ///   something else.
     /// - There is no Tokio runtime.
     pub fn open_receiver<P: AsRef<Path>>(&self, path: P) -> io::Result<Receiver> {
@@ -77,7 +78,7 @@ impl OpenOptions {
     /// - `ENXIO`: no process has the FIFO open for reading. Start the reader first, or use
     ///   [`fifo`](crate::fifo), which waits for it.
     /// - What else `open(2)` says of the path, errno intact.
-    /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe): the path names
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): the path names
     ///   something else.
     /// - There is no Tokio runtime.
     pub fn open_sender<P: AsRef<Path>>(&self, path: P) -> io::Result<Sender> {
@@ -91,7 +92,7 @@ impl OpenOptions {
             .custom_flags(OFlag::O_NONBLOCK.bits())
             .open(path)?;
         if !self.unchecked {
-            check_as(&file, access, || Subject::path(path))?;
+            check_as(&file, access, || path.display().to_string())?;
         }
         Ok(file)
     }

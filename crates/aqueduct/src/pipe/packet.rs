@@ -7,14 +7,14 @@
 //!
 //! | | |
 //! |---|---|
-//! | Largest message | [`MAX_MESSAGE`], 4096 bytes |
+//! | Largest message | 4096 bytes (`PIPE_BUF`) |
 //! | Smallest message | 1 byte: the kernel makes nothing of an empty one |
-//! | How many wait in the pipe | one for each page of its capacity, however small; 16 by default |
-//! | Order | as they were sent; those of several senders as the kernel got them |
-//! | Full pipe | [`send`](Sender::send) waits, [`try_send`](Sender::try_send) says `WouldBlock` |
+//! | Messages in the pipe | one for each page of its capacity, however small; 16 by default |
+//! | Order | as sent; between several senders as the kernel received them |
+//! | Full pipe | [`send`](Sender::send) waits, [`try_send`](Sender::try_send) returns `WouldBlock` |
 //! | End of stream | when every sender has gone, after what they sent; `None` |
 //! | Receiver gone | `EPIPE`; what was in the pipe is lost |
-//! | A killed sender | has sent a message whole or not at all |
+//! | A killed sender | has sent each message whole or not at all |
 //!
 //! # Examples
 //!
@@ -45,9 +45,6 @@ use nix::unistd::pipe2;
 
 pub use receiver::Receiver;
 pub use sender::Sender;
-
-/// The largest message in bytes: `PIPE_BUF`, `pipe(7)`. A larger one would arrive in pieces.
-pub const MAX_MESSAGE: usize = libc::PIPE_BUF;
 
 /// Makes a pipe that carries messages.
 ///

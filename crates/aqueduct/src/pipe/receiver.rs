@@ -11,11 +11,11 @@ use nix::poll::PollFlags;
 use nix::sys::uio::readv;
 use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
 
+use super::descriptor::{MAX_SLICES, capacity, check, reopen, set_capacity};
+use super::log::Log;
 use crate::io::fd::{self, Access};
 use crate::io::source::{Direction, Source};
 use crate::io::sys;
-use crate::pipe::log::Log;
-use crate::pipe::{MAX_SLICES, capacity, check, reopen};
 
 /// The reading end of a pipe or FIFO.
 ///
@@ -43,8 +43,8 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe) or
-    ///   [`Error::WrongDirection`](crate::pipe::Error::WrongDirection).
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
+    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
     /// - There is no Tokio runtime.
     ///
     /// The file is closed in every case.
@@ -90,10 +90,9 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe) or
-    ///   [`Error::WrongDirection`](crate::pipe::Error::WrongDirection).
-    /// - [`Error::CannotReopen`](crate::pipe::Error::CannotReopen): `/proc` is not mounted, or another
-    ///   user made the pipe.
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
+    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
+    /// - `ENOENT`: `/proc` is not mounted. `EACCES`: another user made the pipe.
     /// - There is no Tokio runtime.
     ///
     /// # Examples
@@ -271,7 +270,7 @@ impl Receiver {
     ///
     /// What `fcntl(2)` says; nothing is expected.
     pub fn capacity(&self) -> io::Result<usize> {
-        capacity::get(self)
+        capacity(self)
     }
 
     /// Changes how many bytes the pipe holds, and returns what the kernel has made of that: it
@@ -279,12 +278,12 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// - [`Error::CapacityLimit`](crate::pipe::Error::CapacityLimit) (`EPERM`): more than
-    ///   `/proc/sys/fs/pipe-max-size` (1 MiB by default) allows an unprivileged process.
-    /// - [`Error::UserLimit`](crate::pipe::Error::UserLimit) (`EPERM`): all pipes of this user
-    ///   together would be too large; close some.
-    /// - [`Error::CapacityInUse`](crate::pipe::Error::CapacityInUse) (`EBUSY`): the pipe holds more
-    ///   than that at present; read first.
+    /// With the cause and the cure in an [`OpenError`](crate::OpenError) inside the [`io::Error`]:
+    ///
+    /// - [`LimitReached`](crate::OpenErrorKind::LimitReached) (`EPERM`): it exceeds
+    ///   `/proc/sys/fs/pipe-max-size` (1 MiB by default), the limit for an unprivileged process; or
+    ///   all pipes of this user together would exceed `pipe-user-pages-soft`: close some.
+    /// - `EBUSY`: the pipe holds more than that at present; read first.
     ///
     /// # Examples
     ///
@@ -299,7 +298,7 @@ impl Receiver {
     /// # }
     /// ```
     pub fn set_capacity(&self, bytes: usize) -> io::Result<usize> {
-        capacity::set(self, bytes)
+        set_capacity(self, bytes)
     }
 
     /// Gives the descriptor back in blocking mode, as other processes expect it.
@@ -320,10 +319,6 @@ impl Receiver {
     /// None is expected.
     pub fn into_nonblocking_fd(self) -> io::Result<OwnedFd> {
         self.source.into_fd()
-    }
-
-    pub(super) fn into_parts(self) -> (Source, Log) {
-        (self.source, self.log)
     }
 }
 

@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use nix::sys::uio::writev;
 use tokio::io::{AsyncWrite, Interest, Ready};
 
+use super::descriptor::{MAX_SLICES, capacity, check, reopen, set_capacity};
+use super::log::Log;
 use crate::io::fd::{self, Access};
 use crate::io::source::{Direction, Source};
-use crate::pipe::log::Log;
-use crate::pipe::{MAX_SLICES, capacity, check, reopen};
 
 /// The writing end of a pipe or FIFO.
 ///
@@ -43,8 +43,8 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe) or
-    ///   [`Error::WrongDirection`](crate::pipe::Error::WrongDirection).
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
+    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
     /// - There is no Tokio runtime.
     ///
     /// The file is closed in every case.
@@ -87,10 +87,10 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe) or
-    ///   [`Error::WrongDirection`](crate::pipe::Error::WrongDirection).
-    /// - [`Error::CannotReopen`](crate::pipe::Error::CannotReopen): `/proc` is not mounted, or another
-    ///   user made the pipe, or it is a FIFO that no process reads (`ENXIO`).
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
+    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
+    /// - `ENOENT`: `/proc` is not mounted. `EACCES`: another user made the pipe. `ENXIO`: it is a
+    ///   FIFO that no process reads.
     /// - There is no Tokio runtime.
     ///
     /// # Examples
@@ -243,7 +243,7 @@ impl Sender {
     ///
     /// What `fcntl(2)` says; nothing is expected.
     pub fn capacity(&self) -> io::Result<usize> {
-        capacity::get(self)
+        capacity(self)
     }
 
     /// Changes how many bytes the pipe holds, and returns what the kernel has made of that: it
@@ -251,12 +251,12 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// - [`Error::CapacityLimit`](crate::pipe::Error::CapacityLimit) (`EPERM`): more than
-    ///   `/proc/sys/fs/pipe-max-size` (1 MiB by default) allows an unprivileged process.
-    /// - [`Error::UserLimit`](crate::pipe::Error::UserLimit) (`EPERM`): all pipes of this user
-    ///   together would be too large; close some.
-    /// - [`Error::CapacityInUse`](crate::pipe::Error::CapacityInUse) (`EBUSY`): the pipe holds more
-    ///   than that at present; read first.
+    /// With the cause and the cure in an [`OpenError`](crate::OpenError) inside the [`io::Error`]:
+    ///
+    /// - [`LimitReached`](crate::OpenErrorKind::LimitReached) (`EPERM`): it exceeds
+    ///   `/proc/sys/fs/pipe-max-size` (1 MiB by default), the limit for an unprivileged process; or
+    ///   all pipes of this user together would exceed `pipe-user-pages-soft`: close some.
+    /// - `EBUSY`: the pipe holds more than that at present; read first.
     ///
     /// # Examples
     ///
@@ -271,7 +271,7 @@ impl Sender {
     /// # }
     /// ```
     pub fn set_capacity(&self, bytes: usize) -> io::Result<usize> {
-        capacity::set(self, bytes)
+        set_capacity(self, bytes)
     }
 
     /// Gives the descriptor back in blocking mode, as other processes expect it.

@@ -11,11 +11,11 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use tokio::io::{Interest, ReadBuf};
 
+use super::super::descriptor::check;
+use super::super::log::Log;
 use crate::io::fd::{self, Access};
 use crate::io::source::{Direction, Source};
 use crate::io::sys;
-use crate::pipe::log::Log;
-use crate::pipe::{self, capacity, check};
 
 /// The end of a packet pipe that messages come out of.
 ///
@@ -48,8 +48,8 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`Error::NotAPipe`](crate::pipe::Error::NotAPipe) or
-    ///   [`Error::WrongDirection`](crate::pipe::Error::WrongDirection).
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
+    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
     /// - There is no Tokio runtime.
     ///
     /// The descriptor is closed in every case.
@@ -57,21 +57,6 @@ impl Receiver {
         check(&owned_fd, Access::Read)?;
         fd::set_nonblocking(&owned_fd, true)?;
         Self::new(owned_fd)
-    }
-
-    /// Opens a pipe or FIFO once more, for reading messages through an open file description of our
-    /// own; the one passed in is left as it is.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`pipe::Receiver::from_shared_fd`](crate::pipe::Receiver::from_shared_fd).
-    pub fn from_shared_fd(fd: impl AsFd) -> io::Result<Self> {
-        let (source, log) = pipe::Receiver::from_shared_fd(fd)?.into_parts();
-        Ok(Self {
-            source,
-            log,
-            ended: false,
-        })
     }
 
     /// Receives one message, waiting for it; `None` when every sender has gone.
@@ -92,65 +77,10 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// `WouldBlock`: there is none; [`readable`](Self::readable) waits for one.
+    /// `WouldBlock`: there is none; [`recv`](Self::recv) waits for one.
     pub fn try_recv(&self) -> io::Result<Option<Bytes>> {
         self.log
             .receive(self.source.try_io(Interest::READABLE, read))
-    }
-
-    /// Waits until there is a message, or every sender has gone.
-    ///
-    /// It can be wrong, as when another task was quicker: be ready for `WouldBlock` and wait again.
-    ///
-    /// # Errors
-    ///
-    /// The runtime is shutting down.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: nothing is consumed.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.source.ready(Interest::READABLE).await.map(drop)
-    }
-
-    /// The capacity in bytes; it holds one message for each page (4096 bytes on most machines).
-    ///
-    /// # Errors
-    ///
-    /// What `fcntl(2)` says; nothing is expected.
-    pub fn capacity(&self) -> io::Result<usize> {
-        capacity::get(self)
-    }
-
-    /// Changes the capacity; see [`pipe::Receiver::set_capacity`](crate::pipe::Receiver::set_capacity).
-    ///
-    /// # Errors
-    ///
-    /// The same: [`Error::CapacityLimit`](crate::pipe::Error::CapacityLimit),
-    /// [`Error::UserLimit`](crate::pipe::Error::UserLimit),
-    /// [`Error::CapacityInUse`](crate::pipe::Error::CapacityInUse).
-    pub fn set_capacity(&self, bytes: usize) -> io::Result<usize> {
-        capacity::set(self, bytes)
-    }
-
-    /// Gives the descriptor back in blocking mode, as other processes expect it.
-    ///
-    /// # Errors
-    ///
-    /// What `fcntl(2)` says; nothing is expected.
-    pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
-        let fd = self.into_nonblocking_fd()?;
-        fd::set_nonblocking(&fd, false)?;
-        Ok(fd)
-    }
-
-    /// Gives the descriptor back, still in non-blocking mode.
-    ///
-    /// # Errors
-    ///
-    /// None is expected.
-    pub fn into_nonblocking_fd(self) -> io::Result<OwnedFd> {
-        self.source.into_fd()
     }
 }
 

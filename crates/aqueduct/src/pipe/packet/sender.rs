@@ -11,11 +11,11 @@ use futures_sink::Sink;
 use tokio::io::Interest;
 use tokio::task::coop::poll_proceed;
 
+use super::super::descriptor::check;
+use super::super::log::Log;
+use crate::frame::FrameError;
 use crate::io::fd::{self, Access};
 use crate::io::source::{Direction, Source};
-use crate::pipe::log::Log;
-use crate::pipe::packet::MAX_MESSAGE;
-use crate::pipe::{Error, capacity, check, reopen};
 
 /// The end of a packet pipe that messages are put into.
 ///
@@ -50,7 +50,8 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`Error::NotAPipe`] or [`Error::WrongDirection`].
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
+    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
     /// - There is no Tokio runtime.
     ///
     /// The descriptor is closed in every case.
@@ -61,22 +62,12 @@ impl Sender {
         Self::new(owned_fd)
     }
 
-    /// Opens a pipe or FIFO once more, for writing messages through an open file description of our
-    /// own; the one passed in is left as it is.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`pipe::Sender::from_shared_fd`](crate::pipe::Sender::from_shared_fd).
-    pub fn from_shared_fd(fd: impl AsFd) -> io::Result<Self> {
-        Self::from_owned_fd(reopen(fd, Access::Write)?)
-    }
-
     /// Sends one message, waiting for room.
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`Error::MessageTooLarge`] or [`Error::EmptyMessage`]: nothing was sent,
-    ///   and the pipe is as good as before.
+    /// - `InvalidInput` with [`FrameError::TooLarge`] or [`FrameError::Empty`]: nothing was sent,
+    ///   and the sender goes on.
     /// - `EPIPE`: every receiver has gone.
     /// - The runtime is shutting down.
     ///
@@ -94,68 +85,13 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// - `WouldBlock`: the pipe is full; [`writable`](Self::writable) waits for room.
+    /// - `WouldBlock`: the pipe is full; [`send`](Self::send) waits for room.
     /// - Those of [`send`](Self::send).
     pub fn try_send(&self, message: &[u8]) -> io::Result<()> {
         check_size(message)?;
         let write = |fd: BorrowedFd<'_>| self.write_in_turn(fd, message);
         self.log
             .write(self.source.try_io(Interest::WRITABLE, write))
-    }
-
-    /// Waits until there is room for a message, or every receiver has gone.
-    ///
-    /// It can be wrong, as when another task was quicker: be ready for `WouldBlock` and wait again.
-    ///
-    /// # Errors
-    ///
-    /// The runtime is shutting down.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: nothing is consumed.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.source.ready(Interest::WRITABLE).await.map(drop)
-    }
-
-    /// The capacity in bytes; it holds one message for each page (4096 bytes on most machines).
-    ///
-    /// # Errors
-    ///
-    /// What `fcntl(2)` says; nothing is expected.
-    pub fn capacity(&self) -> io::Result<usize> {
-        capacity::get(self)
-    }
-
-    /// Changes the capacity; see [`pipe::Sender::set_capacity`](crate::pipe::Sender::set_capacity).
-    ///
-    /// # Errors
-    ///
-    /// The same: [`Error::CapacityLimit`], [`Error::UserLimit`], [`Error::CapacityInUse`].
-    pub fn set_capacity(&self, bytes: usize) -> io::Result<usize> {
-        capacity::set(self, bytes)
-    }
-
-    /// Gives the descriptor back in blocking mode, as other processes expect it, and still in packet
-    /// mode.
-    ///
-    /// # Errors
-    ///
-    /// What `fcntl(2)` says; nothing is expected.
-    pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
-        let fd = self.into_nonblocking_fd()?;
-        fd::set_nonblocking(&fd, false)?;
-        Ok(fd)
-    }
-
-    /// Gives the descriptor back in non-blocking and packet mode. A message that the sink has
-    /// accepted and not flushed is dropped.
-    ///
-    /// # Errors
-    ///
-    /// None is expected.
-    pub fn into_nonblocking_fd(self) -> io::Result<OwnedFd> {
-        self.source.into_fd()
     }
 
     /// Writes what the sink has left, then `message`. If the first fails it stays, for the sink's
@@ -277,10 +213,10 @@ impl Drop for Pending {
     }
 }
 
-fn check_size(message: &[u8]) -> Result<(), Error> {
+fn check_size(message: &[u8]) -> Result<(), FrameError> {
     match message.len() {
-        0 => Err(Error::EmptyMessage),
-        len if len > MAX_MESSAGE => Err(Error::MessageTooLarge {
+        0 => Err(FrameError::Empty),
+        len if len > MAX_MESSAGE => Err(FrameError::TooLarge {
             len,
             max: MAX_MESSAGE,
         }),
@@ -288,8 +224,11 @@ fn check_size(message: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// Up to `PIPE_BUF` bytes go in whole or not at all, `pipe(7)`: the count needs no looking at.
+/// Up to `PIPE_BUF` bytes go in whole or not at all, `pipe(7)`: the count needs no check.
 fn write(fd: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
     nix::unistd::write(fd, message)?;
     Ok(())
 }
+
+/// The largest message: a larger one would arrive in pieces, `pipe(7)`.
+const MAX_MESSAGE: usize = libc::PIPE_BUF;

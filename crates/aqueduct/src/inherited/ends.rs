@@ -1,0 +1,156 @@
+//! Inherited descriptors without an address: taken by number, and pipe ends made of them.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use super::scheme::endpoint;
+use super::take::not_inherited;
+use crate::channel::Channel;
+use crate::codec::{Decode, Encode};
+use crate::connect::{Endpoint, OpenError, OpenErrorKind};
+use crate::frame::Framing;
+use crate::io::sys;
+use crate::pipe;
+
+/// Joins two inherited pipes into a typed channel: sends on descriptor `to`, receives from `from`.
+///
+/// The child's side of [`Child::channel`](crate::child::Child::channel), with the two numbers swapped.
+///
+/// # Errors
+///
+/// Those of [`sender`] and [`receiver`].
+///
+/// # Examples
+///
+/// See the [module](self), which has both sides.
+pub fn channel<Out, In, C>(
+    to: RawFd,
+    from: RawFd,
+    framing: Framing,
+    codec: C,
+) -> Result<Channel<Out, In>, OpenError>
+where
+    C: Encode<Out> + Decode<In> + Clone + 'static,
+{
+    Ok(Channel::new(
+        sender(to)?.framed(framing.clone()).typed(codec.clone()),
+        receiver(from)?.framed(framing).typed(codec),
+    ))
+}
+
+/// Takes inherited descriptor `number` as the writing end of a pipe.
+///
+/// It is set to non-blocking mode, also for processes that share the descriptor's open file
+/// description. What [`child::Command`](crate::child::Command) hands down is not shared; for others,
+/// open the address `fd:N`, which leaves the mode alone.
+///
+/// # Errors
+///
+/// Those of [`take`], and those of [`pipe::Sender::from_owned_fd`]. A descriptor that is no pipe is
+/// closed.
+///
+/// # Examples
+///
+/// ```no_run
+/// use aqueduct::inherited;
+/// use tokio::io::AsyncWriteExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # unsafe { inherited::claim() };
+/// inherited::sender(3)?.write_all(b"ready\n").await?;
+/// # Ok(()) }
+/// ```
+pub fn sender(number: RawFd) -> Result<pipe::Sender, OpenError> {
+    pipe::Sender::from_owned_fd(take(number)?).map_err(|e| failed("send to", number, e))
+}
+
+/// Takes inherited descriptor `number` as the reading end of a pipe.
+///
+/// It is set to non-blocking mode, as by [`sender`].
+///
+/// # Errors
+///
+/// Those of [`take`], and those of [`pipe::Receiver::from_owned_fd`]. A descriptor that is no pipe is
+/// closed.
+pub fn receiver(number: RawFd) -> Result<pipe::Receiver, OpenError> {
+    pipe::Receiver::from_owned_fd(take(number)?).map_err(|e| failed("receive from", number, e))
+}
+
+/// Takes over inherited descriptor `number`, of any kind.
+///
+/// It is closed on `exec` from then on, and closed when it is dropped, so that the other side sees the
+/// end of the stream. Each can be taken once.
+///
+/// # Errors
+///
+/// [`NotInherited`](OpenErrorKind::NotInherited): it is not open (`EBADF`), was taken before, was not
+/// [claimed](crate::inherited::claim) or offered, or is a standard stream.
+///
+/// # Examples
+///
+/// ```no_run
+/// use aqueduct::inherited;
+/// use std::fs::File;
+///
+/// # unsafe { inherited::claim() };
+/// let log = File::from(inherited::take(3)?);
+/// # Ok::<(), aqueduct::OpenError>(())
+/// ```
+pub fn take(number: RawFd) -> Result<OwnedFd, OpenError> {
+    let object = || format!("inherited descriptor {number}");
+    if (0..=2).contains(&number) {
+        let cause = "it is a standard stream, which belongs to std::io";
+        let error = OpenError::new("take", object(), OpenErrorKind::NotInherited, cause);
+        return Err(error.with_cure("use std::io, aqueduct::stdio or its address"));
+    }
+    match sys::take_inherited(number, |_| Ok::<_, Infallible>(())) {
+        Ok(Ok((fd, ()))) => Ok(fd),
+        Ok(Err(never)) => match never {},
+        Err(problem) => Err(not_inherited("take", &object(), problem)),
+    }
+}
+
+/// Gives a descriptor of this program an address, `fd:N`, by which it can be opened once.
+///
+/// For one that was not inherited: received in a message of a Unix socket
+/// ([`unix::seqpacket`](crate::unix::seqpacket)), from a library, in a test. Until it is opened by this
+/// address, or [taken](take), it stays open, and is passed on to other programs as its close-on-exec
+/// flag says.
+///
+/// # Errors
+///
+/// `EMFILE`: its number is one of 0 to 2, which are the standard streams', and no other is free.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::connect::Options;
+/// use aqueduct::inherited::offer;
+/// use futures_util::StreamExt;
+/// use std::io::Write;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (reader, mut writer) = std::io::pipe()?;
+/// let address = offer(reader)?;
+/// writer.write_all(b"\0\0\0\x02hi")?;
+/// let mut incoming = Options::new().open_receiver(&address).await?;
+/// assert_eq!(incoming.next().await.transpose()?.unwrap().body(), "hi");
+/// # Ok(())
+/// # }
+/// ```
+pub fn offer(fd: impl Into<OwnedFd>) -> io::Result<Endpoint> {
+    let mut fd = fd.into();
+    if fd.as_raw_fd() <= 2 {
+        fd = fd.try_clone()?;
+    }
+    Ok(endpoint(sys::offer(fd)))
+}
+
+/// An error of the pipe with the number in it that the caller gave.
+fn failed(action: &'static str, number: RawFd, error: io::Error) -> OpenError {
+    match error.downcast::<OpenError>() {
+        Ok(error) => error,
+        Err(error) => OpenError::system(action, format!("inherited descriptor {number}"), error),
+    }
+}
