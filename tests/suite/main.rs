@@ -19,6 +19,7 @@ mod fifo_shared;
 mod fifo_wait;
 mod frame;
 mod handshake;
+mod imports;
 mod mark;
 mod model;
 mod mq;

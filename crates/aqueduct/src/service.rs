@@ -56,6 +56,7 @@
 //! [`max_connections`]: Options::max_connections
 //! [`Framing::max_frame`]: crate::frame::Framing::max_frame
 
+mod conduct;
 mod context;
 mod options;
 mod respond;

@@ -1,16 +1,15 @@
 use std::fmt;
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_core::Stream;
 use tokio_util::sync::CancellationToken;
 
+use super::UntilShutdown;
+use super::conduct::Conduct;
 use super::timed::{TimedSink, TimedStream};
 use super::timeouts::Timeouts;
-use super::{TimedOut, UntilShutdown};
 use crate::channel::Channel;
 use crate::channel::{Error, Receiver, Sender};
 use crate::codec::Codec;
@@ -28,8 +27,7 @@ struct Shared {
     linger: Duration,
     stop: CancellationToken,
     end_streams: CancellationToken,
-    receiving: AtomicBool,
-    timed_out: AtomicBool,
+    conduct: Conduct,
 }
 
 impl Context {
@@ -47,8 +45,7 @@ impl Context {
                 linger,
                 stop,
                 end_streams,
-                receiving: AtomicBool::new(false),
-                timed_out: AtomicBool::new(false),
+                conduct: Conduct::default(),
             }),
         }
     }
@@ -79,7 +76,7 @@ impl Context {
     pub fn until_shutdown<S: Stream>(&self, stream: S) -> UntilShutdown<S> {
         UntilShutdown::new(
             stream,
-            self.clone(),
+            self.conduct().clone(),
             self.shared.stop.clone(),
             self.shared.end_streams.clone(),
         )
@@ -123,11 +120,11 @@ impl Context {
     }
 
     pub(super) fn stream<S>(&self, stream: S, begun: fn(&mut S) -> bool) -> TimedStream<S> {
-        TimedStream::new(stream, self.shared.timeouts, begun).observed_by(self.clone())
+        TimedStream::new(stream, self.shared.timeouts, begun).observed_by(self.conduct().clone())
     }
 
     pub(super) fn sink<S>(&self, sink: S) -> TimedSink<S> {
-        TimedSink::new(sink, self.shared.timeouts).observed_by(self.clone())
+        TimedSink::new(sink, self.shared.timeouts).observed_by(self.conduct().clone())
     }
 
     /// Ends a conversation so that the peer gets all that was sent: sends what is queued, closes
@@ -157,23 +154,8 @@ impl Context {
     }
 
     /// Whether a message had begun to arrive when the connection's stream was last asked.
-    pub(super) fn is_receiving(&self) -> bool {
-        self.shared.receiving.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_receiving(&self, receiving: bool) {
-        self.shared.receiving.store(receiving, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_timed_out(&self) -> bool {
-        self.shared.timed_out.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_timed_out(&self, error: &io::Error) {
-        if let Some(timed_out) = TimedOut::of(error) {
-            tracing::debug!(limit = ?timed_out.limit, after = ?timed_out.after, "the peer is too slow");
-            self.shared.timed_out.store(true, Ordering::Relaxed);
-        }
+    pub(super) fn conduct(&self) -> &Conduct {
+        &self.shared.conduct
     }
 }
 

@@ -276,7 +276,7 @@ impl Running {
             };
             let handling = AssertUnwindSafe(handling).catch_unwind();
             let ended = abort.run_until_cancelled_owned(handling).await;
-            count(ended, context.is_timed_out(), &counters);
+            count(ended, context.conduct().is_timed_out(), &counters);
             // Only now that the connection is closed.
             drop(place);
         };

@@ -6,9 +6,10 @@ use std::task::{Context as Task, Poll, ready};
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 
+use super::Limit;
+use super::conduct::Conduct;
 use super::timeouts::Timeouts;
 use super::timer::Timer;
-use super::{Context, Limit};
 
 /// A stream of messages whose peer must keep the time limits.
 ///
@@ -24,7 +25,7 @@ pub(super) struct TimedStream<S> {
     begun: fn(&mut S) -> bool,
     any_message: bool,
     ended: bool,
-    context: Option<Context>,
+    conduct: Conduct,
 }
 
 impl<S> TimedStream<S> {
@@ -37,13 +38,13 @@ impl<S> TimedStream<S> {
             begun,
             any_message: false,
             ended: false,
-            context: None,
+            conduct: Conduct::default(),
         }
     }
 
-    /// Tells `context` what the peer does.
-    pub(super) fn observed_by(mut self, context: Context) -> Self {
-        self.context = Some(context);
+    /// Notes down in `conduct` what the peer does.
+    pub(super) fn observed_by(mut self, conduct: Conduct) -> Self {
+        self.conduct = conduct;
         self
     }
 
@@ -79,14 +80,10 @@ where
         }
         let limit = this.waiting_for();
         this.timer.run(limit, this.timeouts.get(limit));
-        if let Some(context) = &this.context {
-            context.set_receiving(limit == Limit::Message);
-        }
+        this.conduct.set_receiving(limit == Limit::Message);
         let error = ready!(this.timer.poll(cx));
         this.ended = true;
-        if let Some(context) = &this.context {
-            context.set_timed_out(&error);
-        }
+        this.conduct.set_timed_out(&error);
         Poll::Ready(Some(Err(error.into())))
     }
 
@@ -128,7 +125,7 @@ pub(super) struct TimedSink<S> {
     timer: Timer,
     /// The limit was exceeded.
     failed: bool,
-    context: Option<Context>,
+    conduct: Conduct,
 }
 
 impl<S> TimedSink<S> {
@@ -139,13 +136,13 @@ impl<S> TimedSink<S> {
             timeouts,
             timer: Timer::default(),
             failed: false,
-            context: None,
+            conduct: Conduct::default(),
         }
     }
 
-    /// Tells `context` what the peer does.
-    pub(super) fn observed_by(mut self, context: Context) -> Self {
-        self.context = Some(context);
+    /// Notes down in `conduct` what the peer does.
+    pub(super) fn observed_by(mut self, conduct: Conduct) -> Self {
+        self.conduct = conduct;
         self
     }
 
@@ -168,9 +165,7 @@ impl<S> TimedSink<S> {
         self.timer.run(Limit::Send, self.timeouts.get(Limit::Send));
         let error = ready!(self.timer.poll(cx));
         self.failed = true;
-        if let Some(context) = &self.context {
-            context.set_timed_out(&error);
-        }
+        self.conduct.set_timed_out(&error);
         Poll::Ready(Err(error.into()))
     }
 }

@@ -8,7 +8,7 @@ use futures_sink::Sink;
 use tokio::task::coop;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::Context;
+use super::conduct::Conduct;
 
 /// A stream that ends when the service shuts down, at the boundary of a message.
 ///
@@ -30,7 +30,8 @@ use super::Context;
 #[must_use = "streams do nothing unless polled"]
 pub struct UntilShutdown<S> {
     inner: S,
-    context: Context,
+    conduct: Conduct,
+    stopping: CancellationToken,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     end: CancellationToken,
     /// Waits for `end`, from shutdown on.
@@ -41,14 +42,15 @@ pub struct UntilShutdown<S> {
 impl<S> UntilShutdown<S> {
     pub(super) fn new(
         inner: S,
-        context: Context,
+        conduct: Conduct,
         stop: CancellationToken,
         end: CancellationToken,
     ) -> Self {
         Self {
             inner,
-            context,
-            stop: Box::pin(stop.cancelled_owned()),
+            conduct,
+            stop: Box::pin(stop.clone().cancelled_owned()),
+            stopping: stop,
             end,
             ending: None,
             ended: false,
@@ -76,7 +78,7 @@ impl<S> UntilShutdown<S> {
                     .insert(Box::pin(self.end.clone().cancelled_owned()))
             }
         };
-        if !self.context.is_receiving() {
+        if !self.conduct.is_receiving() {
             return Poll::Ready(());
         }
         ending.as_mut().poll(cx)
@@ -88,7 +90,7 @@ impl<S: Stream + Unpin> Stream for UntilShutdown<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Option<S::Item>> {
         let this = self.get_mut();
-        if this.ended || (this.context.is_shutting_down() && this.end.is_cancelled()) {
+        if this.ended || (this.stopping.is_cancelled() && this.end.is_cancelled()) {
             this.ended = true;
             return Poll::Ready(None);
         }
@@ -141,7 +143,7 @@ impl<S: fmt::Debug> fmt::Debug for UntilShutdown<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UntilShutdown")
             .field("inner", &self.inner)
-            .field("context", &self.context)
+            .field("shutting_down", &self.stopping.is_cancelled())
             .field("ended", &self.ended)
             .finish_non_exhaustive()
     }

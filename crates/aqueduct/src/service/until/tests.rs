@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::channel::Channel;
 use crate::codec::Text;
+use crate::service::Context;
 use crate::service::respond::LINGER;
 use crate::service::timeouts::Timeouts;
 
@@ -51,7 +52,7 @@ async fn it_gives_items_until_shutdown_wakes_it_and_the_stream_within_lives_on()
 #[tokio::test]
 async fn the_end_of_streams_wakes_one_that_waits_for_the_rest_of_a_message() {
     let (context, stop, end) = context();
-    context.set_receiving(true);
+    context.conduct().set_receiving(true);
     let mut items = context.until_shutdown(stream::pending::<()>());
     stop.cancel();
     assert!(items.next().now_or_never().is_none());
