@@ -41,12 +41,15 @@
 //! [`Decoder`]: tokio_util::codec::Decoder
 
 mod decode;
+mod decoder;
+mod encode;
 mod error;
 mod framing;
 mod inbox;
 mod pace;
 mod read;
 mod slabs;
+mod user_codec;
 mod write;
 mod write_buf;
 
@@ -57,27 +60,21 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 
-pub use self::decode::FrameDecoder;
-pub use self::error::{FrameError, Missing};
-pub use self::framing::Framing;
+pub(crate) use self::encode::NotQueued;
+pub use self::error::FrameError;
+pub(crate) use self::framing::DEFAULT_MAX_FRAME;
+pub use self::framing::{Framing, Partial, TooLong};
 #[cfg(test)]
 pub(crate) use self::pace::PIPE_CHUNK;
 pub(crate) use self::pace::Pace;
 pub use self::read::FramedRead;
-pub(crate) use self::read::Lend;
+pub(crate) use self::read::{Lend, Within};
+#[cfg(test)]
+pub(crate) use self::slabs::COPY_BELOW;
 pub(crate) use self::slabs::Slabs;
-pub use self::write::{FrameEncoder, FramedWrite, UserCodec};
-pub(crate) use self::write::{NotQueued, QueueWith};
-pub use self::write_buf::WriteBuf;
-
-/// The largest frame, in bytes without its header or delimiter, unless said otherwise: 1 MiB.
-///
-/// A peer can make a receiver hold this much for each connection, so it is part of what bounds
-/// the memory of a service.
-pub const DEFAULT_MAX_FRAME: usize = 1 << 20;
-
-/// Frames below this size, in bytes, are copied; from it on they are passed by reference.
-pub const COPY_BELOW: usize = 16 * 1024;
+pub use self::user_codec::UserCodec;
+pub use self::write::FramedWrite;
+pub(crate) use self::write::QueueWith;
 
 /// A boxed stream of frames: the receiving half of the waist.
 pub type BoxFrameStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;

@@ -5,53 +5,34 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll};
 
-use aqueduct::frame::{
-    COPY_BELOW, DEFAULT_MAX_FRAME, FrameError, FramedRead, FramedWrite, Framing,
-};
+use aqueduct::frame::{FrameError, FramedRead, FramedWrite, Framing};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::FusedStream;
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio_test::{assert_pending, task};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::codec::Decoder;
 
 use super::transport::{Pieces, Trickle};
-use super::{all, encoded};
+use super::{LARGE, MAX_FRAME, all, encoded};
 use crate::support::deadline;
 
 #[tokio::test]
-async fn a_length_without_its_body_reserves_no_memory() {
-    // A header that announces 64 MiB, and the body never comes.
-    let (mut far, near) = tokio::io::duplex(64);
-    far.write_all(&(64u32 << 20).to_be_bytes()).await.unwrap();
-    far.write_all(b"four").await.unwrap();
-    let framing = Framing::length().max_frame(64 << 20);
-    let mut frames = task::spawn(FramedRead::new(near, framing));
-    assert_pending!(frames.poll_next());
-    assert_eq!(frames.read_buffer().len(), 8);
-    assert!(frames.memory() <= 256 * 1024);
-}
-
-#[tokio::test]
 async fn fed_frames_go_out_together_and_large_ones_are_not_copied() {
-    let big = Bytes::from(vec![7; COPY_BELOW]);
+    let big = Bytes::from(vec![7; LARGE]);
     let mut out = FramedWrite::new(Trickle::new(usize::MAX, true), Framing::length());
     for _ in 0..100 {
         out.feed(Bytes::from("small")).await.unwrap();
     }
     out.feed(big.clone()).await.unwrap();
     deadline(out.flush()).await.unwrap();
-    assert_eq!(
-        *out.get_ref().calls.lock().unwrap(),
-        [100 * 9 + 4 + COPY_BELOW]
-    );
+    assert_eq!(*out.get_ref().calls.lock().unwrap(), [100 * 9 + 4 + LARGE]);
 }
 
 #[tokio::test]
 async fn no_write_is_larger_than_the_chunk() {
     let mut out = FramedWrite::new(Trickle::new(usize::MAX, true), Framing::length());
     out = out.with_chunk(8192);
-    let bodies: Vec<_> = [10, COPY_BELOW, 3 * COPY_BELOW + 1, 5]
+    let bodies: Vec<_> = [10, LARGE, 3 * LARGE + 1, 5]
         .into_iter()
         .map(|len| Bytes::from(vec![b'x'; len]))
         .collect();
@@ -82,7 +63,7 @@ async fn a_kept_small_frame_does_not_keep_the_buffer() {
 
 #[tokio::test]
 async fn a_large_frame_is_handed_over_without_a_copy() {
-    let mut buf = encoded(&Framing::length(), &[Bytes::from(vec![1; COPY_BELOW])]);
+    let mut buf = encoded(&Framing::length(), &[Bytes::from(vec![1; LARGE])]);
     let body = buf[4..].as_ptr();
     let frame = Framing::length().decode(&mut buf).unwrap().unwrap();
     assert_eq!(frame.as_ptr(), body);
@@ -114,18 +95,18 @@ fn mixed() -> Vec<Bytes> {
         129,
         4095,
         4096,
-        COPY_BELOW - 1,
-        COPY_BELOW,
+        LARGE - 1,
+        LARGE,
         10,
-        COPY_BELOW + 1,
+        LARGE + 1,
         65_531,
         65_532,
         65_536,
         0,
         200_000,
         7,
-        DEFAULT_MAX_FRAME,
-        DEFAULT_MAX_FRAME,
+        MAX_FRAME,
+        MAX_FRAME,
         1,
     ];
     // Neither a newline nor a NUL.
@@ -196,26 +177,6 @@ async fn a_large_frame_cut_off_is_truncated_whether_lent_or_kept() {
             matches!(FrameError::of(&error), Some(FrameError::Truncated { got, .. }) if *got == cut)
         );
         assert!(deadline(frames.next_borrowed()).await.is_none());
-    }
-}
-
-#[tokio::test]
-async fn memory_grows_with_what_came_of_a_large_frame_and_not_with_its_header() {
-    let (mut far, near) = tokio::io::duplex(1 << 20);
-    far.write_all(&(64u32 << 20).to_be_bytes()).await.unwrap();
-    let mut frames = task::spawn(FramedRead::new(near, Framing::length().max_frame(64 << 20)));
-    let mut came = 0;
-    for _ in 0..8 {
-        far.write_all(&vec![0; 500_000]).await.unwrap();
-        came += 500_000;
-        while frames.read_buffer().len() < 4 + came {
-            assert_pending!(frames.poll_next());
-        }
-        assert!(
-            frames.memory() <= 2 * came + 512 * 1024,
-            "{}",
-            frames.memory()
-        );
     }
 }
 

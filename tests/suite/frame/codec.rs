@@ -2,14 +2,12 @@
 
 use std::io;
 
-use aqueduct::frame::{COPY_BELOW, FrameEncoder, FramedRead, FramedWrite, Framing, WriteBuf};
-use bytes::{BufMut, Bytes, BytesMut};
+use aqueduct::frame::{FramedRead, FramedWrite, Framing};
+use bytes::{BufMut, BytesMut};
 use futures_util::{SinkExt, StreamExt};
-use tokio_util::codec::{BytesCodec, Decoder, Encoder, LinesCodec};
+use tokio_util::codec::{BytesCodec, Encoder, LinesCodec};
 
 use super::all;
-use super::transport::Trickle;
-use crate::support::deadline;
 
 /// tokio-util's `FramedRead` gives an error, `None`, and then goes on with what follows.
 #[tokio::test]
@@ -61,81 +59,6 @@ async fn an_encoder_that_fails_leaves_nothing_behind() {
     out.feed("half").await.unwrap_err();
     out.send("two").await.unwrap();
     assert_eq!(out.into_parts().0, b"onetwo");
-}
-
-/// Takes away what other frames have put into the buffer.
-struct Clears;
-
-impl Encoder<()> for Clears {
-    type Error = io::Error;
-
-    fn encode(&mut self, (): (), dst: &mut BytesMut) -> io::Result<()> {
-        if dst.is_empty() {
-            dst.put_slice(b"one");
-        } else {
-            dst.clear();
-        }
-        Ok(())
-    }
-}
-
-#[tokio::test]
-#[should_panic(expected = "an encoder appends")]
-async fn an_encoder_that_takes_bytes_away_is_told_so() {
-    let mut out = FramedWrite::with_codec(Vec::new(), Clears);
-    out.feed(()).await.unwrap();
-    out.feed(()).await.unwrap();
-}
-
-/// Seals a large piece and fails behind it.
-struct LargeThenFail;
-
-impl FrameEncoder<bool> for LargeThenFail {
-    type Error = io::Error;
-
-    fn encode(&mut self, fail: bool, dst: &mut WriteBuf) -> io::Result<()> {
-        dst.tail().put_slice(b"head");
-        if fail {
-            dst.put(Bytes::from(vec![b'x'; COPY_BELOW]));
-            dst.tail().put_slice(b"tail");
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn what_was_encoded_before_a_failure_stays_and_in_order() {
-    // `FramedWrite` takes tokio-util encoders by `with_codec`; a `FrameEncoder` goes in as itself.
-    for gather in [false, true] {
-        let mut out = FramedWrite::with_frame_encoder(Trickle::new(3, gather), LargeThenFail);
-        out.feed(false).await.unwrap();
-        out.feed(true).await.unwrap_err();
-        out.feed(false).await.unwrap();
-        assert_eq!(out.unsent(), 8);
-        deadline(SinkExt::<bool>::flush(&mut out)).await.unwrap();
-        assert_eq!(*out.get_ref().written.lock().unwrap(), b"headhead");
-    }
-}
-
-#[tokio::test]
-async fn a_decoder_that_takes_nothing_is_caught_in_debug_builds() {
-    struct Endless;
-    impl Decoder for Endless {
-        type Item = ();
-        type Error = io::Error;
-        fn decode(&mut self, _: &mut BytesMut) -> io::Result<Option<()>> {
-            Ok(Some(()))
-        }
-    }
-    if !cfg!(debug_assertions) {
-        return;
-    }
-    let outcome = tokio::spawn(async {
-        let mut frames = FramedRead::with_codec(&b"x"[..], Endless);
-        while frames.next().await.is_some() {}
-    });
-    assert!(deadline(outcome).await.unwrap_err().is_panic());
 }
 
 /// In tokio-util's own `Framed`, as any `Decoder`.

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use aqueduct::connect::Connection;
-use aqueduct::frame::{DEFAULT_MAX_FRAME, FramedRead, FramedWrite, Framing};
+use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::service::{CancellationToken, Options};
 use aqueduct::{Channel, codec::Raw, service};
 use bytes::Bytes;
@@ -206,7 +206,7 @@ async fn harm(kind: usize, mut conn: Conn) {
         // Announces the largest frame there is, and begins to send it.
         2 => {
             conn.write_all(&u32::MAX.to_be_bytes()).await.unwrap();
-            let flood = vec![0; DEFAULT_MAX_FRAME];
+            let flood = vec![0; 1 << 20];
             while conn.write_all(&flood).await.is_ok() {}
         }
         // Begins the largest frame that is allowed and stops one byte before its end.

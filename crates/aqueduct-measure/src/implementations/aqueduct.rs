@@ -245,7 +245,7 @@ where
     let (tx, rx) = open(session)?;
     let tx = tx.map(|sink| Tx { sink, each: FEED });
     let rx = rx.map(|rx| {
-        let polled = Polled::new(rx.into_inner(), POLL_FOR);
+        let polled = Polled::new(rx.into_parts().0, POLL_FOR);
         Rx(FramedRead::new(polled, Framing::length()).with_chunk(chunk))
     });
     play_halves(session, (tx, rx))

@@ -83,7 +83,7 @@ impl Clients {
     fn take(&mut self, connection: Connection) {
         let peer = *connection.peer();
         tracing::debug!(target: TARGET, address = %self.local, %peer, "a client came");
-        let mut incoming = connection.into_receiver();
+        let mut incoming = connection.collecting().into_receiver();
         if self.closing {
             incoming.stop();
         }

@@ -212,6 +212,13 @@ impl Connection {
         )
     }
 
+    /// Receives as one of many clients: its framing drops what a killed client leaves, and skips what
+    /// is over the limit, unless it says otherwise.
+    pub(crate) fn collecting(mut self) -> Self {
+        self.framing = self.framing.collecting();
+        self
+    }
+
     /// Who is at the other end, as far as the mechanism tells.
     pub fn peer(&self) -> &Peer {
         &self.peer

@@ -5,13 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use futures_util::StreamExt;
-use tokio::io::{AsyncRead, ReadBuf};
 
 use super::half::{Half, Rest};
 use super::receiver::{Inlet, MessageReceiver};
 use super::{Message, Options};
-use crate::frame::{FramedRead, Framing, Pace};
+use crate::frame::{FramedRead, Framing, Pace, Within};
 use crate::io::Polled;
 
 impl MessageReceiver {
@@ -21,14 +19,8 @@ impl MessageReceiver {
         framing: Framing,
         pace: Pace,
     ) -> Self {
-        let gate = Gate {
-            io,
-            at_most: usize::MAX,
-            holds_end: false,
-            halt: None,
-        };
         Self::new(Cut {
-            frames: FramedRead::new(gate, framing).with_pace(pace),
+            frames: FramedRead::new(io, framing).with_pace(pace),
             left: None,
             stopped: None,
         })
@@ -52,7 +44,7 @@ impl Options {
 
 /// A byte stream, cut into messages.
 struct Cut<R> {
-    frames: FramedRead<Gate<R>>,
+    frames: FramedRead<R>,
     /// How many messages may still be delivered, if that is limited.
     left: Option<u64>,
     /// Once it is told to stop: what becomes of the rest.
@@ -60,14 +52,14 @@ struct Cut<R> {
 }
 
 impl<R> Cut<R> {
-    /// The most that may be read without a byte of what is not to be taken, when the buffer holds
-    /// no whole frame.
+    /// How much may be read without taking a byte that has to stay, while the buffer holds no whole
+    /// frame.
     fn at_most(&self) -> usize {
         let framing = self.frames.decoder();
         let missing = framing.missing(self.frames.read_buffer());
         match self.left {
             _ if self.stopped == Some(Rest::Stays) => missing,
-            // Raw: what one read returns is a frame.
+            // Raw: each read is a frame.
             _ if framing.overhead() == 0 => usize::MAX,
             // Each frame after the one at hand takes at least its overhead.
             Some(left) => usize::try_from(left.saturating_sub(1))
@@ -76,6 +68,11 @@ impl<R> Cut<R> {
                 .saturating_add(missing),
             None => usize::MAX,
         }
+    }
+
+    /// Whether all that was read belongs to whole messages.
+    fn is_between(&self) -> bool {
+        self.frames.read_buffer().is_empty() && !self.frames.decoder().is_dropping()
     }
 }
 
@@ -88,33 +85,30 @@ impl<R: Half + Unpin> Stream for Cut<R> {
             return Poll::Ready(None);
         }
         loop {
-            if this.stopped == Some(Rest::Stays) && this.frames.read_buffer().is_empty() {
-                let rest = this.frames.get_mut().io.stop();
+            if this.stopped == Some(Rest::Stays) && this.is_between() {
+                let rest = this.frames.get_mut().stop();
                 this.stopped = Some(rest);
                 if rest == Rest::Stays {
                     return Poll::Ready(None);
                 }
             }
-            // Frames in the buffer come without a read, so this holds for every read of this poll.
+            // Frames in the buffer need no read, so this holds for every read of this poll.
             let at_most = this.at_most();
-            let holds_end = this.stopped == Some(Rest::CutOff);
-            this.frames.get_mut().prepare(at_most, holds_end);
-            let next = this.frames.poll_next_unpin(cx);
-            match (next, this.frames.get_ref().halt) {
-                (Poll::Pending, Some(Halt::Spent)) => {}
-                (Poll::Pending, Some(Halt::Ended)) => {
+            let is_cut_off = this.stopped == Some(Rest::CutOff);
+            match ready!(this.frames.poll_next_within(cx, at_most, is_cut_off)) {
+                Within::Spent => {}
+                Within::Ended => {
                     let bytes = this.frames.read_buffer().len();
                     if bytes > 0 {
                         tracing::debug!(
                             target: "aqueduct::connect", bytes,
-                            "dropped the first part of a message that was cut when it stopped"
+                            "dropped the first part of a message that was cut off by stopping"
                         );
                     }
                     return Poll::Ready(None);
                 }
-                (Poll::Pending, None) => return Poll::Pending,
-                (Poll::Ready(None), _) => return Poll::Ready(None),
-                (Poll::Ready(Some(frame)), _) => {
+                Within::Next(None) => return Poll::Ready(None),
+                Within::Next(Some(frame)) => {
                     if let Some(left) = &mut this.left {
                         *left -= 1;
                     }
@@ -128,7 +122,7 @@ impl<R: Half + Unpin> Stream for Cut<R> {
 impl<R: Half + Unpin> Inlet for Cut<R> {
     fn stop(mut self: Pin<&mut Self>) {
         if self.stopped.is_none() {
-            let rest = self.frames.get_mut().io.stop();
+            let rest = self.frames.get_mut().stop();
             self.stopped = Some(rest);
         }
     }
@@ -142,72 +136,13 @@ impl<R: Half + Unpin> Inlet for Cut<R> {
     }
 }
 
-/// Lets a limited number of bytes through, so that reading can stop exactly where a message ends.
-struct Gate<R> {
-    io: R,
-    /// How many bytes may still be read.
-    at_most: usize,
-    /// Whether the end of the stream is kept from the reader, for whom it would end a message.
-    holds_end: bool,
-    /// Why a read was pending that is not.
-    halt: Option<Halt>,
-}
-
-/// Why the gate lets nothing through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Halt {
-    /// As many bytes as were allowed have come.
-    Spent,
-    /// The stream has ended, which is kept.
-    Ended,
-}
-
-impl<R> Gate<R> {
-    fn prepare(&mut self, at_most: usize, holds_end: bool) {
-        self.at_most = at_most;
-        self.holds_end = holds_end;
-        self.halt = None;
-    }
-}
-
-impl<R: AsyncRead + Unpin> AsyncRead for Gate<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        if self.at_most == 0 {
-            self.halt = Some(Halt::Spent);
-            return Poll::Pending;
-        }
-        if self.at_most >= buf.remaining() {
-            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        } else {
-            let mut part = ReadBuf::new(buf.initialize_unfilled_to(self.at_most));
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
-            let n = part.filled().len();
-            buf.advance(n);
-        }
-        let n = buf.filled().len() - before;
-        if n == 0 && self.holds_end {
-            self.halt = Some(Halt::Ended);
-            return Poll::Pending;
-        }
-        if self.at_most != usize::MAX {
-            self.at_most -= n;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::time::Duration;
 
     use bytes::{Bytes, BytesMut};
-    use futures_util::TryStreamExt;
+    use futures_util::{StreamExt, TryStreamExt};
     use tokio_test::{assert_pending, assert_ready};
     use tokio_util::codec::Encoder;
 

@@ -1,160 +1,254 @@
-//! [`FrameDecoder`]: what cuts frames out of a reader's buffer.
+//! How a [`Framing`] finds frames.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::AsyncRead;
+use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
-use tokio_util::io::poll_read_buf;
 
-use super::inbox::Inbox;
-use super::{Framing, UserCodec};
+use super::error::FrameError;
+use super::framing::{Cut, Framing, HEADER, Partial, TooLong};
+use super::slabs::COPY_BELOW;
 
-/// How many items in a row a decoder may give without taking a byte before it counts as broken.
-const MAX_ITEMS_FOR_NOTHING: u32 = 4096;
-
-/// What a [`FramedRead`](super::FramedRead) cuts frames with.
-///
-/// [`Framing`] is one. A tokio-util [`Decoder`] becomes one in a [`UserCodec`]. There are no
-/// others: how the buffers work is no promise.
-pub trait FrameDecoder: sealed::Cut {}
-
-impl FrameDecoder for Framing {}
-
-impl<D: Decoder> FrameDecoder for UserCodec<D> {}
-
-pub(super) mod sealed {
-    use super::*;
-
-    #[expect(unnameable_types, reason = "seals the trait above")]
-    pub trait Cut {
-        type Item;
-        type Error: From<io::Error>;
-        type Inbox: Unpin;
-
-        fn inbox(bytes: &[u8]) -> Self::Inbox;
-
-        fn unread(inbox: &Self::Inbox) -> &[u8];
-
-        fn held(inbox: &Self::Inbox) -> usize;
-
-        fn decode(
-            &mut self,
-            inbox: &mut Self::Inbox,
-            ended: bool,
-        ) -> Result<Option<Self::Item>, Self::Error>;
-
-        /// Reads once, at most `chunk` bytes, or `step` of a large frame; 0 is the end.
-        fn poll_fill<R: AsyncRead>(
-            inbox: &mut Self::Inbox,
-            io: Pin<&mut R>,
-            cx: &mut Context<'_>,
-            chunk: usize,
-            step: usize,
-        ) -> Poll<io::Result<usize>>;
-    }
+/// What is at the front of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Find {
+    /// A whole frame: this many bytes before, in and after its body.
+    Frame {
+        before: usize,
+        len: usize,
+        after: usize,
+    },
+    /// The beginning of a frame that will have a body of `len` bytes behind its header.
+    Begun { header: usize, len: usize },
+    /// That many bytes are no part of a frame, and at least one: look again behind them.
+    Drop(usize),
+    /// Too little to say.
+    More,
 }
 
-impl sealed::Cut for Framing {
-    type Item = Bytes;
-    type Error = io::Error;
-    type Inbox = Inbox;
-
-    fn inbox(bytes: &[u8]) -> Inbox {
-        Inbox::with(bytes)
+impl Framing {
+    /// The least number of bytes that complete the frame whose beginning, and no more, is in
+    /// `begun`: at least one.
+    pub(crate) fn missing(&self, begun: &[u8]) -> usize {
+        match (self.cut, begun.first_chunk::<HEADER>()) {
+            (Cut::Length, Some(header)) => {
+                let len = u32::from_be_bytes(*header) as usize;
+                len.saturating_sub(begun.len() - HEADER).max(1)
+            }
+            (Cut::Length, None) => HEADER - begun.len(),
+            (Cut::Delimiter(_) | Cut::Raw, _) => 1,
+        }
     }
 
-    fn unread(inbox: &Inbox) -> &[u8] {
-        inbox.unread()
+    /// Whether the stream is inside a message that is over the limit, and not delivered or kept.
+    pub(crate) fn is_dropping(&self) -> bool {
+        self.over.is_some()
     }
 
-    fn held(inbox: &Inbox) -> usize {
-        inbox.held()
+    /// Looks for the next whole frame at the front of `src`.
+    #[inline]
+    pub(super) fn find(&mut self, src: &[u8]) -> io::Result<Find> {
+        match self.cut {
+            Cut::Length => self.find_length(src),
+            Cut::Delimiter(byte) => self.find_delimited(byte, src),
+            Cut::Raw => Ok(self.find_raw(src)),
+        }
     }
 
     #[inline]
-    fn decode(&mut self, inbox: &mut Inbox, ended: bool) -> io::Result<Option<Bytes>> {
-        let found = inbox.next(self, ended)?;
-        Ok(found.map(|found| inbox.give(found)))
+    fn find_length(&self, src: &[u8]) -> io::Result<Find> {
+        let Some(header) = src.first_chunk::<HEADER>() else {
+            return Ok(Find::More);
+        };
+        let len = u32::from_be_bytes(*header) as usize;
+        if len > self.max_frame {
+            return Err(FrameError::length_over(*header, self.max_frame));
+        }
+        if src.len() - HEADER < len {
+            return Ok(Find::Begun {
+                header: HEADER,
+                len,
+            });
+        }
+        Ok(Find::Frame {
+            before: HEADER,
+            len,
+            after: 0,
+        })
     }
 
-    fn poll_fill<R: AsyncRead>(
-        inbox: &mut Inbox,
-        io: Pin<&mut R>,
-        cx: &mut Context<'_>,
-        chunk: usize,
-        step: usize,
-    ) -> Poll<io::Result<usize>> {
-        inbox.poll_fill(io, cx, chunk, step)
+    fn find_delimited(&mut self, byte: u8, src: &[u8]) -> io::Result<Find> {
+        if self.over.is_some() {
+            return Ok(self.find_end(byte, src));
+        }
+        // Only as far as a frame of the allowed size can reach.
+        let end = src.len().min(self.max_frame.saturating_add(1));
+        let found = memchr::memchr(byte, &src[self.searched.min(end)..end]);
+        let Some(at) = found.map(|at| self.searched + at) else {
+            self.searched = end;
+            if src.len() > self.max_frame {
+                return self.find_over(byte, src);
+            }
+            return Ok(Find::More);
+        };
+        self.searched = 0;
+        Ok(Find::Frame {
+            before: 0,
+            len: at,
+            after: 1,
+        })
     }
-}
 
-/// The buffer of a decoder that is not ours.
-#[derive(Debug)]
-#[expect(unnameable_types, reason = "part of a sealed trait")]
-pub struct UserInbox {
-    buf: BytesMut,
-    items_for_nothing: u32,
-}
-
-impl<D: Decoder> sealed::Cut for UserCodec<D> {
-    type Item = D::Item;
-    type Error = D::Error;
-    type Inbox = UserInbox;
-
-    fn inbox(bytes: &[u8]) -> UserInbox {
-        UserInbox {
-            buf: BytesMut::from(bytes),
-            items_for_nothing: 0,
+    /// A message at the front of `src` is over the limit.
+    #[cold]
+    fn find_over(&mut self, byte: u8, src: &[u8]) -> io::Result<Find> {
+        let max = self.max_frame;
+        match self.at_too_long() {
+            TooLong::Fail => Err(match memchr::memchr(byte, src) {
+                Some(len) => FrameError::TooLarge { len, max }.received(),
+                None => FrameError::Unterminated {
+                    max,
+                    delimiter: byte,
+                }
+                .into(),
+            }),
+            TooLong::Skip => {
+                self.searched = 0;
+                self.over = Some(0);
+                Ok(self.find_end(byte, src))
+            }
+            TooLong::Truncate => {
+                self.searched = 0;
+                self.over = Some(max);
+                if max == 0 {
+                    return Ok(self.find_end(byte, src));
+                }
+                Ok(Find::Frame {
+                    before: 0,
+                    len: max,
+                    after: 0,
+                })
+            }
         }
     }
 
-    fn unread(inbox: &UserInbox) -> &[u8] {
-        &inbox.buf
-    }
-
-    fn held(inbox: &UserInbox) -> usize {
-        inbox.buf.capacity()
-    }
-
-    fn decode(&mut self, inbox: &mut UserInbox, ended: bool) -> Result<Option<D::Item>, D::Error> {
-        let before = inbox.buf.len();
-        let item = if ended {
-            self.0.decode_eof(&mut inbox.buf)?
-        } else {
-            self.0.decode(&mut inbox.buf)?
-        };
-        if cfg!(debug_assertions) && item.is_some() {
-            if inbox.buf.len() == before {
-                inbox.items_for_nothing += 1;
-            } else {
-                inbox.items_for_nothing = 0;
+    /// Looks for the end of a message over the limit.
+    #[cold]
+    fn find_end(&mut self, byte: u8, src: &[u8]) -> Find {
+        let came = self.over.unwrap_or(0);
+        match memchr::memchr(byte, src) {
+            Some(at) => {
+                self.over_is_dropped(came.saturating_add(at));
+                Find::Drop(at + 1)
             }
-            assert!(
-                inbox.items_for_nothing < MAX_ITEMS_FOR_NOTHING,
-                "a decoder that gives items without taking bytes never ends"
+            None if src.is_empty() => Find::More,
+            None => {
+                self.over = Some(came.saturating_add(src.len()));
+                Find::Drop(src.len())
+            }
+        }
+    }
+
+    fn over_is_dropped(&mut self, bytes: usize) {
+        self.over = None;
+        self.over_count = self.over_count.saturating_add(1);
+        // A peer that sends nothing else must not fill the log.
+        if self.over_count.is_power_of_two() {
+            let (max, count) = (self.max_frame, self.over_count);
+            let what = match self.at_too_long() {
+                TooLong::Truncate => "truncated",
+                TooLong::Skip | TooLong::Fail => "skipped",
+            };
+            tracing::warn!(
+                target: "aqueduct::frame",
+                "{what} a message of {bytes} bytes, over the limit of {max} ({count} so far on this stream)"
             );
         }
-        Ok(item)
     }
 
-    fn poll_fill<R: AsyncRead>(
-        inbox: &mut UserInbox,
-        io: Pin<&mut R>,
-        cx: &mut Context<'_>,
-        chunk: usize,
-        _: usize,
-    ) -> Poll<io::Result<usize>> {
-        let buf = &mut inbox.buf;
-        if buf.capacity() - buf.len() < chunk {
-            // Room for one chunk, and for a large frame as much again as has come of it: what its
-            // header claims is not believed. Where all was taken this only moves back to the
-            // start of the memory that is there.
-            buf.reserve(chunk.max(buf.len()));
+    fn find_raw(&self, src: &[u8]) -> Find {
+        // A limit of 0 would never take anything, and let the buffer grow without end.
+        match src.len().min(self.max_frame.max(1)) {
+            0 => Find::More,
+            len => Find::Frame {
+                before: 0,
+                len,
+                after: 0,
+            },
         }
-        let mut room = buf.limit(chunk);
-        poll_read_buf(io, cx, &mut room)
+    }
+
+    /// What `rest`, which holds no whole frame, is at the end of the stream: a last frame of that
+    /// many bytes, nothing, or an error.
+    pub(super) fn at_end(&mut self, rest: &[u8]) -> io::Result<Option<usize>> {
+        let got = rest.len();
+        if let Some(came) = self.over {
+            self.over_is_dropped(came.saturating_add(got));
+            return Ok(None);
+        }
+        if got == 0 {
+            return Ok(None);
+        }
+        self.searched = 0;
+        let missing = match (self.cut, rest.first_chunk::<HEADER>()) {
+            (Cut::Raw, _) => return Ok(Some(got)),
+            (Cut::Delimiter(_), _) => match self.at_partial() {
+                Partial::Keep => return Ok(Some(got)),
+                Partial::Drop => {
+                    tracing::warn!(
+                        target: "aqueduct::frame",
+                        "dropped the last {got} bytes of a stream, which ended inside a message"
+                    );
+                    return Ok(None);
+                }
+                Partial::Fail => None,
+            },
+            (Cut::Length, Some(header)) => {
+                Some(u32::from_be_bytes(*header) as usize - (got - HEADER))
+            }
+            (Cut::Length, None) => Some(HEADER - got),
+        };
+        Err(FrameError::Truncated { got, missing }.into())
+    }
+}
+
+/// Takes the first `len` bytes: small frames by copy, so that they do not keep the buffer alive.
+fn take(src: &mut BytesMut, len: usize) -> Bytes {
+    if len < COPY_BELOW {
+        let frame = Bytes::copy_from_slice(&src[..len]);
+        src.advance(len);
+        frame
+    } else {
+        src.split_to(len).freeze()
+    }
+}
+
+impl Decoder for Framing {
+    type Item = Bytes;
+    type Error = io::Error;
+
+    fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
+        loop {
+            match self.find(src)? {
+                Find::Frame { before, len, after } => {
+                    src.advance(before);
+                    let frame = take(src, len);
+                    src.advance(after);
+                    return Ok(Some(frame));
+                }
+                Find::Drop(len) => src.advance(len),
+                Find::Begun { .. } | Find::More => return Ok(None),
+            }
+        }
+    }
+
+    fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
+        if let Some(frame) = self.decode(src)? {
+            return Ok(Some(frame));
+        }
+        let last = self.at_end(src)?;
+        let frame = last.map(|len| take(src, len));
+        src.clear();
+        Ok(frame)
     }
 }

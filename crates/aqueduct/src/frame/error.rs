@@ -1,3 +1,6 @@
+//! [`FrameError`]: why a frame is refused, or a stream broken.
+
+use std::fmt;
 use std::io;
 
 use thiserror::Error;
@@ -11,23 +14,36 @@ pub enum FrameError {
     /// A frame is larger than the limit of this end.
     ///
     /// At a sender the frame was refused and nothing of it was written; the sender goes on. At a
-    /// receiver the stream has ended.
+    /// receiver the stream has ended, and the [`io::Error`] also tells if the size looks like a
+    /// wrong framing: text, or the other byte order.
     #[error(
         "frame of {len} bytes is over the limit of {max}: send less at a time or raise the limit at both ends"
     )]
     TooLarge {
-        /// Size of the frame in bytes; for a delimited frame, how many came without a delimiter.
+        /// Size of the frame in bytes, without header or delimiter.
         len: usize,
         /// The limit in bytes.
         max: usize,
     },
+    /// A delimited message is over the limit of the receiver, and its end has not come, so that its
+    /// size is not known. The stream has ended.
+    #[error(
+        "a message without an end after {max} bytes is over the limit: raise it, have the peer send {}, or skip or truncate such messages",
+        Delimiter(*.delimiter)
+    )]
+    Unterminated {
+        /// The limit in bytes.
+        max: usize,
+        /// The byte that would end the message.
+        delimiter: u8,
+    },
     /// The stream ended inside a frame: its sender was killed, or uses another framing.
-    #[error("stream ended inside a frame: {got} bytes came, {missing}")]
+    #[error("stream ended inside a frame: {got} bytes came, {}", Lacking(*.missing))]
     Truncated {
         /// How many bytes of the frame came, header included.
         got: usize,
-        /// What did not come.
-        missing: Missing,
+        /// How many bytes are missing; `None` for a delimited frame, which lacks its delimiter.
+        missing: Option<usize>,
     },
     /// The body holds the byte that would end it, so it would arrive as two frames.
     #[error(
@@ -65,24 +81,74 @@ pub enum FrameError {
     },
 }
 
-/// What a truncated frame lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Missing {
-    /// This many bytes.
-    Bytes(usize),
-    /// The delimiter of this value.
-    Delimiter(u8),
-}
+struct Lacking(Option<usize>);
 
-impl std::fmt::Display for Missing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Bytes(n) => write!(f, "{n} more were to come"),
-            Self::Delimiter(byte) => write!(f, "the delimiter {byte:#04x} did not"),
+impl fmt::Display for Lacking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(n) => write!(f, "{n} are missing"),
+            None => f.write_str("and no delimiter"),
         }
     }
 }
+
+struct Delimiter(u8);
+
+impl fmt::Display for Delimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            b'\n' => f.write_str("newlines"),
+            0 => f.write_str("NUL bytes"),
+            byte => write!(f, "{byte:#04x}"),
+        }
+    }
+}
+
+/// A received length over the limit that looks like another framing.
+#[derive(Debug)]
+struct WrongGuess {
+    error: FrameError,
+    len: u32,
+    max: usize,
+    guess: Guess,
+}
+
+#[derive(Debug)]
+enum Guess {
+    /// The header is text.
+    Text(String),
+    /// The length that the header says in little-endian byte order.
+    Swapped(u32),
+}
+
+impl Guess {
+    fn of(header: [u8; 4], max: usize) -> Option<Self> {
+        let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
+        if header.iter().all(is_text) {
+            return Some(Self::Text(header.escape_ascii().to_string()));
+        }
+        let swapped = u32::from_le_bytes(header);
+        (swapped as usize <= max).then_some(Self::Swapped(swapped))
+    }
+}
+
+impl fmt::Display for WrongGuess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { len, max, .. } = self;
+        write!(f, "frame of {len} bytes is over the limit of {max}: ")?;
+        match &self.guess {
+            Guess::Text(text) => write!(
+                f,
+                "the first bytes are text (\"{text}\"): does the peer send lines?"
+            ),
+            Guess::Swapped(len) => {
+                write!(f, "in the other byte order this would be {len} bytes")
+            }
+        }
+    }
+}
+
+impl std::error::Error for WrongGuess {}
 
 impl FrameError {
     /// The frame error inside an [`io::Error`], if that is what it carries.
@@ -98,10 +164,36 @@ impl FrameError {
     /// assert_eq!(FrameError::of(&io::Error::from_raw_os_error(32)), None);
     /// ```
     pub fn of(error: &io::Error) -> Option<&Self> {
-        error.get_ref()?.downcast_ref()
+        let inner = error.get_ref()?;
+        match inner.downcast_ref::<WrongGuess>() {
+            Some(wrong) => Some(&wrong.error),
+            None => inner.downcast_ref(),
+        }
     }
 
-    /// Received too large a frame: the data is at fault, not a call of ours.
+    /// A header says a length over the limit.
+    #[cold]
+    pub(super) fn length_over(header: [u8; 4], max: usize) -> io::Error {
+        let len = u32::from_be_bytes(header);
+        let error = Self::TooLarge {
+            len: len as usize,
+            max,
+        };
+        match Guess::of(header, max) {
+            Some(guess) => {
+                let wrong = WrongGuess {
+                    error,
+                    len,
+                    max,
+                    guess,
+                };
+                io::Error::new(io::ErrorKind::InvalidData, wrong)
+            }
+            None => error.received(),
+        }
+    }
+
+    /// Received too large a frame: the data is at fault, not the caller.
     pub(crate) fn received(self) -> io::Error {
         match self {
             Self::TooLarge { .. } => io::Error::new(io::ErrorKind::InvalidData, self),
@@ -114,7 +206,9 @@ impl From<FrameError> for io::Error {
     fn from(error: FrameError) -> Self {
         let kind = match error {
             FrameError::Truncated { .. } => io::ErrorKind::UnexpectedEof,
-            FrameError::DescriptorsTruncated { .. } => io::ErrorKind::InvalidData,
+            FrameError::DescriptorsTruncated { .. } | FrameError::Unterminated { .. } => {
+                io::ErrorKind::InvalidData
+            }
             FrameError::TooLarge { .. }
             | FrameError::ContainsDelimiter { .. }
             | FrameError::Empty

@@ -9,9 +9,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use super::COPY_BELOW;
-use super::framing::{Find, Framing};
-use super::slabs::Slabs;
+use super::decode::Find;
+use super::framing::Framing;
+use super::slabs::{COPY_BELOW, Slabs};
 
 /// Copies are fast between places at the same offset into their pages, and on some processors many
 /// times slower between others; what the kernel hands over begins with a page.
@@ -111,13 +111,16 @@ impl Inbox {
         if self.large.is_some() {
             return self.next_large(framing, ended);
         }
-        match framing.find(&self.memory[self.start..self.end])? {
-            Find::Frame { before, len, after } => {
-                let at = self.start + before;
-                self.start = at + len + after;
-                Ok(Some(Found::Small(at..at + len)))
+        loop {
+            match framing.find(&self.memory[self.start..self.end])? {
+                Find::Frame { before, len, after } => {
+                    let at = self.start + before;
+                    self.start = at + len + after;
+                    return Ok(Some(Found::Small(at..at + len)));
+                }
+                Find::Drop(len) => self.start += len,
+                part => return self.next_part(part, framing, ended),
             }
-            part => self.next_part(part, framing, ended),
         }
     }
 
@@ -155,12 +158,10 @@ impl Inbox {
                 Ok(None)
             }
             _ if ended => {
-                let Some(len) = framing.at_end(&self.memory[self.start..self.end])? else {
-                    return Ok(None);
-                };
+                let last = framing.at_end(&self.memory[self.start..self.end])?;
                 let at = self.start;
                 self.start = self.end;
-                Ok(Some(Found::Small(at..at + len)))
+                Ok(last.map(|len| Found::Small(at..at + len)))
             }
             _ => Ok(None),
         }

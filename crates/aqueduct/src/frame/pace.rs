@@ -88,6 +88,14 @@ impl Pace {
         }
     }
 
+    /// Where nothing is to move any more: there is never room.
+    pub(crate) fn closed() -> Self {
+        Self {
+            chunk: 0,
+            ..Self::fixed(1)
+        }
+    }
+
     /// For pipes and FIFOs: [`PIPE_CHUNK`], or 64 KiB of a large frame where the sides take turns.
     pub(crate) fn pipe() -> Self {
         Self {
@@ -182,16 +190,6 @@ fn step_of(chunk: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// How many bytes one read or write of a pipe moves at most where its two sides work at the same time:
-    /// two pages, 8 KiB.
-    ///
-    /// A pipe is a ring of pages. In small steps of whole pages reader and writer work at the same
-    /// time; in large ones they take turns. Where they take turns in any case, as on one processor, large
-    /// steps cost less: the `framed` methods of pipes and FIFOs then come to take up to 64 KiB of a large
-    /// frame at a time, each side by itself, and try small steps again from time to time. `with_chunk` sets
-    /// one size for good.
-    pub(crate) const PIPE_CHUNK: usize = 8192;
 
     const SMALL: usize = PIPE_CHUNK;
     /// On one processor each turn fills the pipe or empties it.

@@ -1,15 +1,19 @@
+//! [`FramedRead`]: a stream of frames.
+
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_core::{FusedStream, Stream};
 use tokio::io::AsyncRead;
 
-use super::decode::{FrameDecoder, UserInbox};
-use super::{Framing, Pace, UserCodec};
+use super::decoder::FrameDecoder;
+use super::framing::Framing;
+use super::pace::Pace;
+use super::user_codec::{UserCodec, UserInbox};
 
 /// A [`Stream`] of frames from an [`AsyncRead`].
 ///
@@ -85,7 +89,7 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
             decoder,
             inbox: D::inbox(&[]),
             pace: Pace::default(),
-            state: State::Decoding,
+            state: State::Reading,
         }
     }
 
@@ -104,6 +108,10 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
     /// Starts with bytes that were read before.
     pub fn with_read_buffer(mut self, bytes: BytesMut) -> Self {
         self.inbox = D::inbox(&bytes);
+        self.state = match bytes.is_empty() {
+            true => State::Reading,
+            false => State::Decoding,
+        };
         self
     }
 
@@ -117,12 +125,12 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
         &mut self.io
     }
 
-    /// The decoder.
+    /// The decoder: the [`Framing`], or a [`UserCodec`] around yours.
     pub fn decoder(&self) -> &D {
         &self.decoder
     }
 
-    /// The decoder.
+    /// The decoder, to change it between two frames.
     pub fn decoder_mut(&mut self) -> &mut D {
         &mut self.decoder
     }
@@ -132,8 +140,9 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
         D::unread(&self.inbox)
     }
 
-    /// How many bytes of memory the buffers hold now. Frames that were given away do not count.
-    pub fn memory(&self) -> usize {
+    /// How many bytes of memory the buffers hold, without frames that were given away.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
         D::held(&self.inbox)
     }
 
@@ -142,12 +151,6 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
         let unread = BytesMut::from(self.read_buffer());
         (self.io, unread)
     }
-
-    /// The transport. What has been read and not yet been decoded is lost: see
-    /// [`read_buffer`](Self::read_buffer).
-    pub fn into_inner(self) -> R {
-        self.io
-    }
 }
 
 impl<R, D> FramedRead<R, D>
@@ -155,6 +158,33 @@ where
     R: AsyncRead + Unpin,
     D: FrameDecoder,
 {
+    /// The next item of what is in the buffer; `None` if that takes a read.
+    #[inline]
+    fn find_buffered<T>(
+        &mut self,
+        find: &mut impl FnMut(&mut D, &mut D::Inbox, bool) -> Result<Option<T>, D::Error>,
+    ) -> Option<Option<Result<T, D::Error>>> {
+        if self.state == State::Done {
+            return Some(None);
+        }
+        let ended = self.state == State::Ended;
+        match find(&mut self.decoder, &mut self.inbox, ended) {
+            Ok(Some(item)) => Some(Some(Ok(item))),
+            Ok(None) if ended => {
+                self.state = State::Done;
+                Some(None)
+            }
+            Ok(None) => {
+                self.state = State::Reading;
+                None
+            }
+            Err(e) => {
+                self.state = State::Done;
+                Some(Some(Err(e)))
+            }
+        }
+    }
+
     /// Reads until `find` finds something.
     #[inline]
     fn poll_find<T>(
@@ -163,50 +193,77 @@ where
         mut find: impl FnMut(&mut D, &mut D::Inbox, bool) -> Result<Option<T>, D::Error>,
     ) -> Poll<Option<Result<T, D::Error>>> {
         loop {
-            if matches!(self.state, State::Decoding | State::Ended) {
-                let ended = self.state == State::Ended;
-                match find(&mut self.decoder, &mut self.inbox, ended) {
-                    Ok(Some(item)) => return Poll::Ready(Some(Ok(item))),
-                    Ok(None) if ended => self.state = State::Done,
-                    Ok(None) => self.state = State::Reading,
-                    Err(e) => {
-                        self.state = State::Done;
-                        return Poll::Ready(Some(Err(e)));
-                    }
-                }
+            if self.state != State::Reading
+                && let Some(next) = self.find_buffered(&mut find)
+            {
+                return Poll::Ready(next);
             }
-            if self.state == State::Done {
-                return Poll::Ready(None);
-            }
-            if let Err(e) = ready!(self.poll_fill(cx)) {
-                return Poll::Ready(Some(Err(e.into())));
+            match ready!(self.poll_fill(cx, usize::MAX)) {
+                Ok(0) => self.state = State::Ended,
+                Ok(_) => {}
+                Err(e) => return Poll::Ready(Some(Err(e.into()))),
             }
         }
     }
 
-    /// Reads once.
+    /// Reads once, at most `at_most` bytes; 0 is the end of the stream.
     // Not for each frame: what is, stays small enough to be inlined.
     #[inline(never)]
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, at_most: usize) -> Poll<io::Result<usize>> {
         let io = Pin::new(&mut self.io);
-        let filled = D::poll_fill(&mut self.inbox, io, cx, self.pace.chunk, self.pace.step);
-        let Poll::Ready(filled) = filled else {
-            self.pace.waits();
-            return Poll::Pending;
-        };
-        self.state = match filled {
-            Ok(0) => State::Ended,
-            Ok(n) => {
-                self.pace.moved(n);
-                State::Decoding
+        let (chunk, step) = (self.pace.chunk.min(at_most), self.pace.step.min(at_most));
+        let filled = D::poll_fill(&mut self.inbox, io, cx, chunk, step);
+        match &filled {
+            Poll::Pending => self.pace.waits(),
+            Poll::Ready(Ok(0)) => {}
+            Poll::Ready(Ok(n)) => {
+                self.pace.moved(*n);
+                self.state = State::Decoding;
             }
-            Err(_) => State::Done,
-        };
-        Poll::Ready(filled.map(|_| ()))
+            Poll::Ready(Err(_)) => self.state = State::Done,
+        }
+        filled
     }
 }
 
+/// What [`FramedRead::poll_next_within`] comes to.
+pub(crate) enum Within {
+    /// A frame, an error or the end, as the stream has it.
+    Next(Option<io::Result<Bytes>>),
+    /// All bytes that were allowed are read, and no frame is whole.
+    Spent,
+    /// The transport has ended inside a frame or between two. The stream has not taken notice.
+    Ended,
+}
+
 impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
+    /// The next frame, for which at most `at_most` bytes are read; if the end `is_kept`, it is
+    /// reported instead of taken as the end of the last frame.
+    pub(crate) fn poll_next_within(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut at_most: usize,
+        is_kept: bool,
+    ) -> Poll<Within> {
+        loop {
+            if self.state != State::Reading
+                && let Some(next) = self.find_buffered(&mut FrameDecoder::decode)
+            {
+                return Poll::Ready(Within::Next(next));
+            }
+            if at_most == 0 {
+                return Poll::Ready(Within::Spent);
+            }
+            match ready!(self.poll_fill(cx, at_most)) {
+                Ok(0) if is_kept => return Poll::Ready(Within::Ended),
+                Ok(0) => self.state = State::Ended,
+                Ok(n) if at_most != usize::MAX => at_most -= n,
+                Ok(_) => {}
+                Err(e) => return Poll::Ready(Within::Next(Some(Err(e)))),
+            }
+        }
+    }
+
     /// The next frame, on loan until the next call: nothing is copied, counted or freed for it,
     /// which makes small frames twice as fast. `None` is the end of the stream, and stays so.
     ///
@@ -243,13 +300,8 @@ impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
         Some(found.map(|found| self.inbox.lend(found)))
     }
 
-    /// [`next_borrowed`](Self::next_borrowed), to poll.
-    ///
-    /// # Errors
-    ///
-    /// As there.
     #[inline]
-    pub fn poll_next_borrowed(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<&[u8]>>> {
+    fn poll_next_borrowed(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<&[u8]>>> {
         let found = self.poll_find(cx, |framing, inbox, ended| inbox.next(framing, ended));
         let found = ready!(found);
         Poll::Ready(found.map(|found| found.map(|found| self.inbox.lend(found))))
@@ -301,3 +353,6 @@ impl<R: fmt::Debug, D: FrameDecoder + fmt::Debug> fmt::Debug for FramedRead<R, D
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use super::COPY_BELOW;
+/// Frames below this size, in bytes, are copied; from it on they are passed by reference: 16 KiB.
+pub(crate) const COPY_BELOW: usize = 16 * 1024;
 
 /// Frames up to this size share memory of that size: what one frame that is kept can hold back is
 /// the second number, and never more than 32 times its own size, or 1 KiB.

@@ -1,3 +1,5 @@
+//! [`FramedWrite`]: a sink of frames.
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -6,43 +8,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use futures_sink::Sink;
 use tokio::io::AsyncWrite;
-use tokio_util::codec::Encoder;
 
-use super::write_buf::Mark;
-use super::{Framing, Pace, WriteBuf};
-
-/// An encoder that writes to a [`WriteBuf`], where large bodies need no copy.
-///
-/// [`Framing`] is one. A tokio-util [`Encoder`] becomes one in a [`UserCodec`].
-pub trait FrameEncoder<Item> {
-    /// What encoding and writing can report.
-    type Error: From<io::Error>;
-
-    /// Appends `item` to `dst`.
-    ///
-    /// # Errors
-    ///
-    /// Whatever was appended before the error is taken back by the caller.
-    fn encode(&mut self, item: Item, dst: &mut WriteBuf) -> Result<(), Self::Error>;
-}
-
-/// Any tokio-util [`Encoder`], as a [`FrameEncoder`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct UserCodec<E>(pub E);
-
-impl<Item, E: Encoder<Item>> FrameEncoder<Item> for UserCodec<E> {
-    type Error = E::Error;
-
-    fn encode(&mut self, item: Item, dst: &mut WriteBuf) -> Result<(), E::Error> {
-        let before = dst.tail().len();
-        let result = self.0.encode(item, dst.tail());
-        assert!(
-            dst.tail().len() >= before,
-            "an encoder appends: what was in the buffer is other frames"
-        );
-        result
-    }
-}
+use super::encode::{FrameEncoder, NotQueued, WriteError};
+use super::framing::Framing;
+use super::pace::Pace;
+use super::user_codec::UserCodec;
+use super::write_buf::{Mark, WriteBuf};
 
 /// A [`Sink`] of frames onto an [`AsyncWrite`].
 ///
@@ -53,7 +24,8 @@ impl<Item, E: Encoder<Item>> FrameEncoder<Item> for UserCodec<E> {
 ///
 /// What the transport reports, with its errno; for a frame that is refused, a
 /// [`FrameError`](super::FrameError) inside an [`io::Error`], and the sink goes on as if the frame
-/// had never been offered.
+/// had never been offered. A [`codec`](crate::codec) that does not append to the buffer but changes
+/// what it holds ends the sink: this call and all later ones fail, and nothing more is written.
 ///
 /// # Cancel safety
 ///
@@ -102,6 +74,8 @@ struct Unsent {
     frames: usize,
     /// A write has failed, and its error has told what there is to know.
     failed: bool,
+    /// A codec has changed bytes that it did not write.
+    broken: bool,
 }
 
 impl Drop for Unsent {
@@ -164,15 +138,17 @@ impl<W: AsyncWrite + Unpin> FramedWrite<W, Framing> {
 }
 
 impl<W: AsyncWrite, E> FramedWrite<W, UserCodec<E>> {
-    /// Writes frames as any tokio-util [`Encoder`] makes them.
+    /// Writes frames as any tokio-util [`Encoder`](tokio_util::codec::Encoder) makes them.
+    ///
+    /// An encoder finds its buffer empty, or at least sees no other frame in it, so one that clears
+    /// or replaces the buffer harms no other frame.
     pub fn with_codec(io: W, codec: E) -> Self {
         Self::with_frame_encoder(io, UserCodec(codec))
     }
 }
 
 impl<W: AsyncWrite, E> FramedWrite<W, E> {
-    /// Writes frames as a [`FrameEncoder`] makes them.
-    pub fn with_frame_encoder(io: W, encoder: E) -> Self {
+    fn with_frame_encoder(io: W, encoder: E) -> Self {
         let buf = WriteBuf::new(io.is_write_vectored());
         Self {
             io,
@@ -181,6 +157,7 @@ impl<W: AsyncWrite, E> FramedWrite<W, E> {
                 buf,
                 frames: 0,
                 failed: false,
+                broken: false,
             },
             pace: Pace::default(),
         }
@@ -201,7 +178,8 @@ impl<W, E> FramedWrite<W, E> {
     }
 
     /// How many bytes wait to be written.
-    pub fn unsent(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn unsent(&self) -> usize {
         self.unsent.buf.len()
     }
 
@@ -216,17 +194,13 @@ impl<W, E> FramedWrite<W, E> {
         &self.io
     }
 
-    /// The transport. Writing to it puts bytes into the middle of the stream of frames.
+    /// The transport. Bytes written to it directly go ahead of frames that are not flushed yet.
     pub fn get_mut(&mut self) -> &mut W {
         &mut self.io
     }
 
-    /// The encoder.
-    pub fn encoder(&self) -> &E {
-        &self.encoder
-    }
-
-    /// The encoder.
+    /// The encoder, to change it between two frames: the [`Framing`], or a [`UserCodec`] around
+    /// yours.
     pub fn encoder_mut(&mut self) -> &mut E {
         &mut self.encoder
     }
@@ -254,6 +228,9 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
         let Self {
             io, unsent, pace, ..
         } = self;
+        if unsent.broken {
+            return Poll::Ready(Err(io::Error::other(Broken)));
+        }
         let mut io = Pin::new(io);
         while unsent.buf.len() >= bound {
             let limit = pace.write_of(unsent.buf.len());
@@ -290,9 +267,6 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
     }
 }
 
-/// What whoever writes a body can report.
-pub(crate) type WriteError = Box<dyn std::error::Error + Send + Sync>;
-
 /// A sink of frames whose bodies can be written into its buffer.
 pub(crate) trait QueueWith: Sink<Bytes, Error = io::Error> + Unpin {
     /// Queues a frame of what `write` appends: all of it or nothing.
@@ -302,47 +276,108 @@ pub(crate) trait QueueWith: Sink<Bytes, Error = io::Error> + Unpin {
     ) -> Result<(), NotQueued>;
 }
 
-/// Why no frame was queued.
-pub(crate) enum NotQueued {
-    /// It could not be written.
-    Unwritten(WriteError),
-    /// It is none that can be sent.
-    Refused(io::Error),
-}
-
 impl<W: AsyncWrite + Unpin> QueueWith for FramedWrite<W> {
     #[inline]
     fn queue_with(
         &mut self,
         write: &mut dyn FnMut(&mut BytesMut) -> Result<(), WriteError>,
     ) -> Result<(), NotQueued> {
-        let mark = self.unsent.buf.mark();
-        let mut new = Begun {
-            buf: &mut self.unsent.buf,
-            mark,
-            whole: false,
-        };
-        self.encoder.put_with(new.buf.tail(), write)?;
-        new.whole = true;
-        drop(new);
-        self.unsent.frames += 1;
-        Ok(())
+        let queued = Begun::new(&mut self.unsent, &self.encoder).write(&self.encoder, write);
+        if self.unsent.broken {
+            return Err(NotQueued::Refused(self.break_off()));
+        }
+        queued
     }
 }
 
-/// A frame that is taken back unless it becomes whole, also if whoever writes it panics.
+impl<W, E> FramedWrite<W, E> {
+    /// Lets nothing more in, and nothing out.
+    #[cold]
+    fn break_off(&mut self) -> io::Error {
+        self.unsent.buf.clear();
+        // There is never room again, and who waits for some is told.
+        self.pace = Pace::closed();
+        io::Error::other(Broken)
+    }
+}
+
+/// A codec has changed bytes of other frames.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the codec changed bytes that it did not write, and frames that were not sent yet are lost: a codec may only append to its buffer"
+)]
+struct Broken;
+
+/// A frame that is taken back unless it becomes whole, also if the writer of its body panics.
 struct Begun<'a> {
-    buf: &'a mut WriteBuf,
+    unsent: &'a mut Unsent,
+    /// Where the frame begins.
     mark: Mark,
+    /// Where its body begins.
+    at: usize,
+    /// The last bytes before the body, which have to stay.
+    before: u64,
     whole: bool,
+}
+
+impl<'a> Begun<'a> {
+    #[inline]
+    fn new(unsent: &'a mut Unsent, framing: &Framing) -> Self {
+        let mark = unsent.buf.mark();
+        let tail = unsent.buf.tail();
+        framing.begin(tail);
+        let (at, before) = (tail.len(), last_bytes(tail));
+        Self {
+            unsent,
+            mark,
+            at,
+            before,
+            whole: false,
+        }
+    }
+
+    #[inline]
+    fn write(
+        mut self,
+        framing: &Framing,
+        write: &mut dyn FnMut(&mut BytesMut) -> Result<(), WriteError>,
+    ) -> Result<(), NotQueued> {
+        write(self.unsent.buf.tail()).map_err(NotQueued::Unwritten)?;
+        if self.is_intact() {
+            let tail = self.unsent.buf.tail();
+            let ended = framing.end(tail, self.mark.tail, self.at);
+            ended.map_err(NotQueued::Refused)?;
+            self.whole = true;
+            self.unsent.frames += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether the buffer still holds what was in it before the body.
+    #[inline]
+    fn is_intact(&mut self) -> bool {
+        let before = self.unsent.buf.tail().get(..self.at);
+        before.is_some_and(|before| last_bytes(before) == self.before)
+    }
 }
 
 impl Drop for Begun<'_> {
     #[inline]
     fn drop(&mut self) {
         if !self.whole {
-            self.buf.rewind(self.mark);
+            self.unsent.broken |= !self.is_intact();
+            self.unsent.buf.rewind(self.mark);
         }
+    }
+}
+
+#[inline]
+fn last_bytes(buf: &[u8]) -> u64 {
+    match buf.last_chunk() {
+        Some(last) => u64::from_ne_bytes(*last),
+        None => buf
+            .iter()
+            .fold(0, |bytes, byte| bytes << 8 | u64::from(*byte)),
     }
 }
 

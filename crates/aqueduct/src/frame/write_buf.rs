@@ -1,3 +1,5 @@
+//! [`WriteBuf`]: encoded bytes on their way out.
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::IoSlice;
@@ -12,6 +14,7 @@ const MAX_SLICES: usize = 64;
 const KEPT: usize = (1 << 20) + 4096;
 
 /// Encoded bytes on their way out: small pieces copied together, large ones by reference.
+#[expect(unnameable_types, reason = "part of a sealed trait")]
 pub struct WriteBuf {
     /// All small pieces, one behind the other. Nothing is taken off its front, so that what is
     /// encoded next comes to lie where it lay before: cached, and as far into its page.
@@ -36,15 +39,14 @@ impl WriteBuf {
         }
     }
 
-    /// The buffer to encode small pieces into, behind all that is there. What it holds already is
-    /// none of an encoder's business, and must stay.
+    /// The buffer to encode small pieces into, behind what it already holds.
     #[inline]
-    pub fn tail(&mut self) -> &mut BytesMut {
+    pub(super) fn tail(&mut self) -> &mut BytesMut {
         &mut self.tail
     }
 
     /// Appends a large piece, without a copy where the transport gathers.
-    pub fn put(&mut self, piece: Bytes) {
+    pub(super) fn put(&mut self, piece: Bytes) {
         if !self.gather {
             self.tail.extend_from_slice(&piece);
         } else if !piece.is_empty() {
@@ -55,12 +57,12 @@ impl WriteBuf {
 
     /// How many bytes wait to be written.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.large_len + self.tail.len() - self.sent
     }
 
     /// Whether nothing waits to be written.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
@@ -77,12 +79,15 @@ impl WriteBuf {
     #[cold]
     pub(super) fn rewind(&mut self, mark: Mark) {
         self.tail.truncate(mark.tail);
-        // An encoder may have cleared what was written in part.
-        self.sent = self.sent.min(self.tail.len());
         for (_, piece) in self.large.drain(mark.large..) {
             self.large_len -= piece.len();
         }
         self.release();
+    }
+
+    /// Drops all that waits to be written.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.gather);
     }
 
     /// Lets go of memory that was had for something large, if nothing is in it.
@@ -207,7 +212,7 @@ impl fmt::Debug for WriteBuf {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     large: usize,
-    tail: usize,
+    pub(super) tail: usize,
 }
 
 #[cfg(test)]

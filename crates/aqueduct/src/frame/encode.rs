@@ -1,0 +1,153 @@
+//! How frames are encoded: the trait behind a sink, and a [`Framing`] as one.
+
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio_util::codec::Encoder;
+
+use super::error::FrameError;
+use super::framing::{Cut, Framing, HEADER};
+use super::slabs::COPY_BELOW;
+use super::write_buf::WriteBuf;
+use crate::io::sys;
+
+/// What encodes the items of a [`FramedWrite`](super::FramedWrite): a [`Framing`], or any tokio-util
+/// [`Encoder`] in a [`UserCodec`](super::UserCodec).
+#[expect(
+    unnameable_types,
+    reason = "sealed: how the buffers work is no promise"
+)]
+pub trait FrameEncoder<Item> {
+    /// What encoding and writing can report.
+    type Error: From<io::Error>;
+
+    /// Appends `item` to `dst`. After an error the caller takes back what was appended.
+    fn encode(&mut self, item: Item, dst: &mut WriteBuf) -> Result<(), Self::Error>;
+}
+
+/// What the writer of a body can report.
+pub(crate) type WriteError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why no frame was queued.
+pub(crate) enum NotQueued {
+    /// Its body could not be written.
+    Unwritten(WriteError),
+    /// It cannot be sent.
+    Refused(io::Error),
+}
+
+impl Framing {
+    /// Checks that `body` can be sent; nothing is written before this has passed.
+    fn check(&self, body: &[u8]) -> Result<(), FrameError> {
+        if body.len() > self.max_frame {
+            return Err(FrameError::TooLarge {
+                len: body.len(),
+                max: self.max_frame,
+            });
+        }
+        if let Cut::Delimiter(byte) = self.cut
+            && let Some(at) = memchr::memchr(byte, body)
+        {
+            return Err(FrameError::ContainsDelimiter {
+                delimiter: byte,
+                at,
+            });
+        }
+        Ok(())
+    }
+
+    fn header(&self, body: &[u8]) -> Option<[u8; HEADER]> {
+        // `check` has compared the length with a limit that fits 32 bits.
+        matches!(self.cut, Cut::Length).then(|| (body.len() as u32).to_be_bytes())
+    }
+
+    fn trailer(&self) -> Option<u8> {
+        match self.cut {
+            Cut::Delimiter(byte) => Some(byte),
+            _ => None,
+        }
+    }
+
+    /// Appends `body` and its framing, or nothing.
+    #[inline]
+    pub(super) fn put(&self, body: &[u8], dst: &mut BytesMut) -> io::Result<()> {
+        if !matches!(self.cut, Cut::Length) || body.len() > self.max_frame {
+            return self.put_unlike(body, dst);
+        }
+        sys::append(dst, (body.len() as u32).to_be_bytes(), body);
+        Ok(())
+    }
+
+    /// Appends a body without a header, or none that is refused.
+    #[inline(never)]
+    fn put_unlike(&self, body: &[u8], dst: &mut BytesMut) -> io::Result<()> {
+        self.check(body)?;
+        dst.reserve(body.len() + self.overhead());
+        dst.put_slice(body);
+        if let Some(byte) = self.trailer() {
+            dst.put_u8(byte);
+        }
+        Ok(())
+    }
+
+    /// Appends what goes before a body that is written next. The [`end`](Self::end) fills it in.
+    #[inline]
+    pub(super) fn begin(&self, dst: &mut BytesMut) {
+        if matches!(self.cut, Cut::Length) {
+            dst.put_slice(&PLACEHOLDER);
+        }
+    }
+
+    /// Completes the frame that was begun at `begin`, whose body starts at `at`.
+    #[inline]
+    pub(super) fn end(&self, dst: &mut BytesMut, begin: usize, at: usize) -> io::Result<()> {
+        let body = &dst[at..];
+        self.check(body)?;
+        if let Some(header) = self.header(body) {
+            dst[begin..at].copy_from_slice(&header);
+        }
+        if let Some(byte) = self.trailer() {
+            dst.put_u8(byte);
+        }
+        Ok(())
+    }
+
+    /// Appends a body that is not copied if the transport gathers.
+    #[inline(never)]
+    fn put_large(&self, body: Bytes, dst: &mut WriteBuf) -> io::Result<()> {
+        self.check(&body)?;
+        if let Some(header) = self.header(&body) {
+            dst.tail().put_slice(&header);
+        }
+        dst.put(body);
+        if let Some(byte) = self.trailer() {
+            dst.tail().put_u8(byte);
+        }
+        Ok(())
+    }
+}
+
+/// Stands for a header until the length is known: bytes that no codec would write there by accident.
+const PLACEHOLDER: [u8; HEADER] = [0x9d, 0xe6, 0x0b, 0xf3];
+
+impl Encoder<Bytes> for Framing {
+    type Error = io::Error;
+
+    fn encode(&mut self, body: Bytes, dst: &mut BytesMut) -> io::Result<()> {
+        self.put(&body, dst)
+    }
+}
+
+impl FrameEncoder<Bytes> for Framing {
+    type Error = io::Error;
+
+    // Inlined, the four words of a `Bytes` stay in registers; by way of memory they are written one by
+    // one and read two at once, for which a processor waits.
+    #[inline(always)]
+    fn encode(&mut self, body: Bytes, dst: &mut WriteBuf) -> io::Result<()> {
+        if body.len() < COPY_BELOW {
+            return self.put(&body, dst.tail());
+        }
+        self.put_large(body, dst)
+    }
+}
