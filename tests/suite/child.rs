@@ -2,17 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aqueduct::Channel;
 use aqueduct::child::{self, Child, Command, StreamEnd};
 use aqueduct::codec::{Json, Text};
 use aqueduct::frame::Framing;
+use aqueduct::{Channel, pipe};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_test::{assert_pending, task};
 
@@ -226,9 +225,9 @@ async fn a_killed_child_is_reaped_and_its_last_words_are_read() {
     let _input = child.take_sender(0).unwrap();
     let pid = child.id().unwrap();
     let mut output = child.take_receiver(1).unwrap();
-    let pipe = AsyncFd::register(output.as_fd().try_clone_to_owned().unwrap()).unwrap();
-    deadline(pipe.readable()).await.unwrap().retain_ready();
-    drop(pipe);
+    let same = pipe::Receiver::from_shared_fd(&output).unwrap();
+    deadline(same.readable()).await.unwrap();
+    drop(same);
     let status = deadline(child.kill()).await.unwrap();
     assert!(!status.success());
     assert!(!exists(pid));

@@ -139,8 +139,7 @@ impl Command {
     /// - [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`): there is no program of that name, or its
     ///   interpreter is missing.
     /// - [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`): it is not executable.
-    ///   [`WrongType`](OpenErrorKind::WrongType) (`ENOEXEC`): it is no program.
-    ///   [`InUse`](OpenErrorKind::InUse) (`ETXTBSY`): a process is writing it.
+    /// - [`InUse`](OpenErrorKind::InUse) (`ETXTBSY`): a process is writing it.
     /// - [`InvalidOption`](OpenErrorKind::InvalidOption): the working directory does not exist
     ///   (`ENOENT`), or a descriptor number was asked for twice or cannot be one.
     /// - [`LimitReached`](OpenErrorKind::LimitReached) (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`): out of
@@ -261,7 +260,6 @@ impl Command {
         let dir = self.inner.as_std().get_current_dir();
         let missing_dir = dir.filter(|dir| !dir.is_dir());
         let said = source.to_string();
-        let found = "a file that is no program";
         let (kind, cause, cure) = match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ENOTDIR) => match missing_dir {
                 Some(dir) => (
@@ -279,11 +277,6 @@ impl Command {
                 OpenErrorKind::PermissionDenied,
                 said,
                 "check that it is executable (chmod +x), and every directory above it accessible",
-            ),
-            Some(Errno::ENOEXEC) => (
-                OpenErrorKind::WrongType { found },
-                said,
-                "check that it is built for this machine, or begins with #! if it is a script",
             ),
             Some(Errno::ETXTBSY) => (OpenErrorKind::InUse, said, "close it where it is written"),
             Some(Errno::EAGAIN) => (
