@@ -26,17 +26,19 @@ its environment:
   AQUEDUCT_PEER_ADDRESS
                      the host and port that have connected, with TCP
 
-A CMD that ends with another status than 0, or cannot be started, has failed. It
-is told of, and the service goes on. What it printed is the reply all the same;
-with --frame raw, if it printed nothing, the connection is closed.
+A CMD that exits with a status other than 0, or that does not exist, has failed.
+The failure is reported and the service goes on. What CMD printed is the reply
+all the same; with --frame raw, if it printed nothing, the connection is closed.
+If CMD cannot be started for lack of descriptors, processes or memory, its
+message waits, and no more messages are taken until it can.
+
+With --on-fail the message of a failed CMD goes there instead of being dropped,
+with its priority if that is a queue. If nobody takes it or the queue is full,
+its job waits and says so; while all --jobs wait, no more messages are taken. A
+message that the address cannot carry is reported, and the exit code is 1.
 
 Outputs are printed in the order of the messages. While 16 MiB of them wait for
 an earlier one, no more messages are taken.
-
-With --on-fail its message goes there instead of being forgotten, with its
-priority if that is a queue. If nobody is there to take it or the queue is full,
-its job waits, and says so; while all --jobs wait no more messages are taken. A
-message that the address cannot carry is told of, and the exit code is 1.
 
 A client that is silent for 5 minutes is disconnected. A FIFO is served until
 the command is stopped, unless its address says persist=false.

@@ -2,13 +2,12 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use aqueduct::bytes::Bytes;
-use aqueduct::child::Command;
 use aqueduct::connect::Message;
 use aqueduct::service::CancellationToken;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,8 +15,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::facts::Facts;
-use super::group::Group;
 use super::on_fail::OnFail;
+use super::start::{GivenUp, Started, shortage};
 use crate::cli::Frame;
 use crate::config::ServeConfig;
 use crate::report::Report;
@@ -26,6 +25,8 @@ use crate::report::Report;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest of these.
 const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// How soon a program is started again where descriptors, processes or memory are short.
+const SHORT_PAUSE: Duration = Duration::from_millis(250);
 /// How long after a signal a failed message may wait for its place to go to.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long in the end those that were not finished may.
@@ -46,6 +47,10 @@ struct Shared {
     on_fail: Option<OnFail>,
     report: Report,
     places: Semaphore,
+    /// Held while a program is started: where that has to wait, the others wait behind it.
+    starting: tokio::sync::Mutex<()>,
+    /// No program can be started for now.
+    short: AtomicBool,
     /// Messages in hand.
     busy: AtomicUsize,
     changed: Notify,
@@ -77,6 +82,8 @@ impl Jobs {
                 on_fail,
                 report,
                 places: Semaphore::new(config.jobs),
+                starting: tokio::sync::Mutex::default(),
+                short: AtomicBool::new(false),
                 busy: AtomicUsize::new(0),
                 changed: Notify::new(),
                 stopped: CancellationToken::new(),
@@ -99,6 +106,11 @@ impl Jobs {
             facts: facts.clone(),
             message: Some(message),
         }
+    }
+
+    /// Whether no program can be started for now, and so no message is to be taken.
+    pub(super) fn is_short(&self) -> bool {
+        self.shared.short.load(Ordering::Relaxed)
     }
 
     /// How many messages are in hand.
@@ -196,6 +208,10 @@ impl Job {
                 self.message = None;
                 return (output, false);
             };
+            if error.is::<GivenUp>() {
+                self.abandon();
+                return (output, true);
+            }
             let report = |then: &dyn std::fmt::Display| {
                 let report = &shared.report;
                 report.failure(format_args!("{program}: {error:#}{then}"));
@@ -239,22 +255,16 @@ impl Job {
     }
 
     async fn run(&self, attempt: u32, output: &mut Vec<u8>) -> anyhow::Result<()> {
-        let (Some((program, args)), Some(message)) =
-            (self.shared.command.split_first(), &self.message)
-        else {
+        let Some(message) = &self.message else {
             return Ok(());
         };
         let _place = self.shared.places.acquire().await?;
-        let mut command = Command::new(program);
-        command.args(args).pipe_to_child(0).pipe_from_child(1);
-        self.facts.tell(&mut command, message, attempt);
-        command.kill_on_drop(true);
-        // Ctrl-C at the terminal is for this process, which lets those at work finish.
-        command.as_tokio_mut().process_group(0);
-        let mut child = command.spawn()?;
-        let mut group = Group::of(&child);
-        let mut input = child.take_sender(0)?;
-        let stdout = child.take_receiver(1)?;
+        let Started {
+            mut child,
+            mut group,
+            mut input,
+            stdout,
+        } = self.start(message, attempt).await?;
         let largest = self.shared.largest;
         let body = message.body();
         let write = async move {
@@ -285,6 +295,33 @@ impl Job {
         Ok(())
     }
 
+    /// Starts the program. A shortage of descriptors, processes or memory is not the message's
+    /// fault: it waits until that has passed.
+    async fn start(&self, message: &Message, attempt: u32) -> anyhow::Result<Started> {
+        let shared = &self.shared;
+        let _turn = shared.starting.lock().await;
+        let mut short: Option<Short<'_>> = None;
+        let given_up = async {
+            shared.stopped.cancelled().await;
+            sleep(GRACE).await;
+        };
+        tokio::pin!(given_up);
+        loop {
+            let error = match Started::try_new(&shared.command, &self.facts, message, attempt) {
+                Err(error) => error,
+                started => return started,
+            };
+            let Some(cure) = shortage(&error) else {
+                return Err(error);
+            };
+            short.get_or_insert_with(|| Short::begin(shared, &error, cure));
+            tokio::select! {
+                () = sleep(SHORT_PAUSE) => {}
+                () = &mut given_up => return Err(GivenUp.into()),
+            }
+        }
+    }
+
     fn abandon(&mut self) {
         // Without a program a message is its own reply: there is nothing to be done with it.
         if let Some(message) = self.message.take()
@@ -302,6 +339,33 @@ impl Drop for Job {
         self.abandon();
         self.shared.busy.fetch_sub(1, Ordering::Relaxed);
         self.shared.changed.notify_waiters();
+    }
+}
+
+/// For as long as it exists, no message is taken.
+struct Short<'a>(&'a Shared);
+
+impl<'a> Short<'a> {
+    fn begin(shared: &'a Shared, error: &anyhow::Error, cure: &str) -> Self {
+        let program = shared.command.first().cloned().unwrap_or_default();
+        shared.report.failure(format_args!(
+            "cannot start {}: {error:#}; no more messages are taken until it can be: {cure}",
+            program.to_string_lossy()
+        ));
+        Self(shared).set(true)
+    }
+
+    fn set(self, short: bool) -> Self {
+        self.0.short.store(short, Ordering::Relaxed);
+        self.0.changed.notify_waiters();
+        self
+    }
+}
+
+impl Drop for Short<'_> {
+    fn drop(&mut self) {
+        self.0.short.store(false, Ordering::Relaxed);
+        self.0.changed.notify_waiters();
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) async fn run(
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Exit> {
+    let mut printed = Printed::new()?;
     let mut options = config.link.options();
     // A service does not end with its first client, unless its address says so.
     options.persist(true);
@@ -47,7 +48,6 @@ pub(super) async fn run(
     begun(report, config, &config.endpoint);
     let facts = Facts::new(&config.endpoint);
     let on_terminal = io::stdout().is_terminal();
-    let mut printed = Printed::new()?;
     let finished_bytes = Cell::new(0);
     let finished_bytes = &finished_bytes;
     // What they print comes in the order of the messages.
@@ -58,7 +58,8 @@ pub(super) async fn run(
     let mut stopped: Option<Instant> = None;
     while open || !running.is_empty() || printed.is_behind() {
         let changed = jobs.changed();
-        let full = jobs.in_hand() >= config.jobs
+        let full = jobs.is_short()
+            || jobs.in_hand() >= config.jobs
             || running.len() >= FINISHED
             || finished_bytes.get() >= FINISHED_BYTES;
         let until = |grace| async move {

@@ -1,10 +1,12 @@
 //! What is short is used with care: memory, processes, descriptors, lines on standard error.
 
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Dir, aqueduct, expect, run, start, until_open};
+use crate::support::{DEADLINE, Dir, aqueduct, expect, run, start, until, until_open};
 
 /// The most memory that a process has had, in KiB.
 fn peak(pid: u32) -> u64 {
@@ -33,4 +35,95 @@ fn outputs_that_wait_for_a_slow_job_are_bounded_by_bytes() {
     let (stdout, _) = expect(serve.finish(), 0);
     assert_eq!(stdout.len(), BIG * 1_000_001);
     assert!(peak < 60_000, "{peak} KiB");
+}
+
+/// Sets how many descriptors a process may have open.
+fn limit_descriptors(pid: u32, soft: usize) {
+    let mut prlimit = Command::new("prlimit");
+    prlimit.args([format!("--pid={pid}"), format!("--nofile={soft}:")]);
+    expect(run(&mut prlimit), 0);
+}
+
+fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count()
+}
+
+/// Without descriptors no CMD can be started. That is not the messages' fault: they wait.
+#[test]
+fn a_service_short_of_descriptors_keeps_its_messages() {
+    const MANY: usize = 20;
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    let mut serve = aqueduct(&[
+        "serve",
+        &fifo,
+        "--jobs",
+        "2",
+        "--on-fail",
+        &dir.fifo("failed"),
+    ]);
+    serve.args(["--", "cat"]).stdin(Stdio::null());
+    let serve = start(&mut serve);
+    serve.told("serving ");
+    limit_descriptors(serve.pid(), 4);
+    let messages: Vec<_> = (0..MANY).map(|it| it.to_string()).collect();
+    let mut send = aqueduct(&["send", &fifo]);
+    expect(run(send.args(&messages)), 0);
+    serve.told("cannot start cat");
+    limit_descriptors(serve.pid(), 1000);
+    let expected = messages.join("\n").replace('\n', "");
+    serve.printed(expected.len());
+    serve.signal(Signal::SIGTERM);
+    let (stdout, stderr) = expect(serve.finish(), 0);
+    assert_eq!(String::from_utf8(stdout).unwrap(), expected);
+    let told = stderr.matches("cannot start cat").count();
+    assert_eq!(told, 1, "{stderr}");
+    assert!(stderr.contains("ulimit -n"), "{stderr}");
+    assert!(!stderr.contains("its message goes to"), "{stderr}");
+}
+
+#[test]
+fn a_request_waits_for_descriptors_rather_than_get_an_empty_reply() {
+    let dir = Dir::new();
+    let path = dir.path("x");
+    let address = format!("unix:{}", path.display());
+    let mut serve = aqueduct(&["serve", &address, "--", "tr", "a-z", "A-Z"]);
+    let serve = start(serve.stdin(Stdio::null()));
+    serve.told("serving ");
+    let before = descriptors(serve.pid());
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    until("the client is accepted", || {
+        descriptors(serve.pid()) > before
+    });
+    limit_descriptors(serve.pid(), 4);
+    client.write_all(b"hello\n").unwrap();
+    serve.told("cannot start tr");
+    limit_descriptors(serve.pid(), 1000);
+    let mut reply = String::new();
+    BufReader::new(&client).read_line(&mut reply).unwrap();
+    assert_eq!(reply, "HELLO\n");
+    drop(client);
+    serve.signal(Signal::SIGTERM);
+    expect(serve.finish(), 0);
+}
+
+/// A shortage that lasts ends with the service: its messages are kept, or counted as lost.
+#[test]
+fn a_service_stopped_while_it_is_short_tells_what_is_lost() {
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    let mut serve = aqueduct(&["serve", &fifo, "--jobs", "1", "--", "cat"]);
+    let serve = start(serve.stdin(Stdio::null()));
+    serve.told("serving ");
+    limit_descriptors(serve.pid(), 4);
+    expect(run(&mut aqueduct(&["send", &fifo, "one"])), 0);
+    serve.told("cannot start cat");
+    serve.signal(Signal::SIGTERM);
+    serve.signal(Signal::SIGINT);
+    let (stdout, stderr) = expect(serve.finish(), 1);
+    assert_eq!(stdout, b"");
+    assert!(stderr.contains("1 message in hand not done"), "{stderr}");
 }
