@@ -1,6 +1,7 @@
 //! [`ConnectOptions`]: a connect with a time limit, retries, and no connection to itself.
 
 use std::fmt::Display;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -123,14 +124,24 @@ impl ConnectOptions {
                 last = Some(error);
             }
             if !retry.pause().await {
-                let waited = self.limit.unwrap_or_else(|| retry.elapsed());
-                let (action, object) = (attempt.action(), attempt.object());
-                let error = OpenError::timed_out(action, object, "server", waited);
-                return Err(match last {
-                    Some(last) => error.with_source(std::io::Error::from(last)),
-                    None => error,
-                });
+                return Err(self.gave_up(&attempt, &retry, last));
             }
+        }
+    }
+
+    /// The time is over; `last` is why the last attempt failed.
+    fn gave_up(&self, attempt: &Attempt, retry: &Retry, last: Option<OpenError>) -> OpenError {
+        let errno = match last {
+            // It says where to look.
+            Some(last) if matches!(last.kind(), OpenErrorKind::TimedOut { .. }) => return last,
+            Some(last) => last.raw_os_error(),
+            None => None,
+        };
+        let waited = self.limit.unwrap_or_else(|| retry.elapsed());
+        let error = OpenError::timed_out(attempt.action(), attempt.object(), "server", waited);
+        match errno {
+            Some(errno) => error.with_source(io::Error::from_raw_os_error(errno)),
+            None => error,
         }
     }
 
