@@ -41,7 +41,7 @@ async fn write() -> Result<()> {
         .open_sender(&path)
         .await?;
     // Whole lines in each write, so that those of several writers never mix.
-    let shared = SharedSender::new(fifo, Framing::lines());
+    let shared = SharedSender::new(fifo, Framing::lines().max_frame(4095));
     let mut sender = Sender::<String>::new(shared, Text);
     if lines.is_empty() {
         eprintln!("type lines, and Ctrl-D to end");

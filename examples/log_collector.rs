@@ -35,7 +35,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use aqueduct::bytes::{Buf, Bytes, BytesMut};
-use aqueduct::fifo::{self, PathState, SharedSender};
+use aqueduct::fifo::{self, SharedSender};
 use aqueduct::frame::{FramedRead, Framing};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::fs::File;
@@ -47,8 +47,8 @@ use tokio_util::codec::Decoder;
 const LONGEST: usize = 16 * 1024;
 /// What is gathered in memory at most before it is written to the file.
 const BATCH: usize = 256 * 1024;
-/// How often to look whether the FIFO is still at its path.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often to check that the FIFO is still at its path, where no event tells.
+const WATCH: Duration = Duration::from_secs(2);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -69,7 +69,9 @@ async fn log(fifo: &Path, program: &str, messages: &[&str]) -> Result<()> {
         .create(true)
         .open_sender(fifo)
         .await?;
-    let mut log = SharedSender::new(fifo, Framing::lines());
+    // Lines of at most 4,096 bytes with the newline need no lock, which shell scripts do not take.
+    let framing = Framing::lines().max_frame(4095);
+    let mut log = SharedSender::new(fifo, framing);
     for message in messages {
         let line = Bytes::from(format!("{program}: {message}"));
         log.feed(line).await.context("a line is not logged")?;
@@ -87,11 +89,11 @@ async fn serve(fifo: &Path, file: PathBuf) -> Result<()> {
         // The service is a writer of its own FIFO: the stream does not end when others leave.
         .persistent(true)
         .unlink_on_drop(true)
+        .watch_name(Some(WATCH))
         .open_receiver(fifo)?;
     let mut lines = FramedRead::with_codec(receiver, LogLines::default());
     let mut log = Log::open(file).await?;
     tracing::info!(?fifo, file = ?log.path, "collecting");
-    let mut look = tokio::time::interval(LOOK);
     let mut running = true;
     while running {
         tokio::select! {
@@ -99,10 +101,6 @@ async fn serve(fifo: &Path, file: PathBuf) -> Result<()> {
             _ = terminate.recv() => running = false,
             _ = interrupt.recv() => running = false,
             _ = hang_up.recv() => log.open_again().await?,
-            _ = look.tick() => match lines.get_ref().path_state()? {
-                PathState::Current => {}
-                state => bail!("{fifo:?} is no longer the FIFO of this service ({state:?})"),
-            },
             line = lines.next() => log.add(&line.context("the FIFO has ended")??),
         }
         // Lines that are there already join the same write; also those that came before a signal.

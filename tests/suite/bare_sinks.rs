@@ -168,7 +168,7 @@ none_spins! {
         let (dir, path) = with_fifo();
         let rx = fifo::Receiver::open(&path).unwrap();
         let tx = fifo::OpenOptions::new().try_open_sender(&path).unwrap();
-        let tx = SharedSender::new(tx, Framing::length());
+        let tx = SharedSender::new(tx, Framing::length().max_frame(4092));
         (tx, rx.framed(Framing::length()), dir)
     };
     seqpacket_sockets: {

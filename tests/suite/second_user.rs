@@ -141,11 +141,15 @@ async fn nothing_that_another_user_put_there_is_taken_for_our_fifo() {
             options.try_open_sender(&path).unwrap_err(),
         ] {
             let expected = match what {
-                "symlink" => matches!(error, fifo::Error::Symlink { .. }),
-                "file" => matches!(error, fifo::Error::NotAFifo { .. }),
-                _ => matches!(error, fifo::Error::ForeignOwner { owner: 65_534, .. }),
+                "symlink" => OpenErrorKind::WrongType {
+                    found: "a symbolic link",
+                },
+                "file" => OpenErrorKind::WrongType {
+                    found: "a regular file",
+                },
+                _ => OpenErrorKind::ForeignOwner { owner: 65_534 },
             };
-            assert!(expected, "{what}: {error:?}");
+            assert_eq!(error.kind(), &expected, "{what}: {error:?}");
         }
     }
     other.succeed().await;
@@ -168,10 +172,11 @@ async fn nothing_that_another_user_swaps_meanwhile_is_taken_for_our_fifo() {
             let receiver = options.open_receiver(&path).map(drop);
             let sender = options.try_open_sender(&path).map(drop);
             for result in [receiver, sender] {
-                seen.insert(match result.expect_err("it is not ours") {
-                    fifo::Error::Symlink { .. } => "symlink",
-                    fifo::Error::NotAFifo { .. } => "file",
-                    fifo::Error::ForeignOwner { .. } => "fifo",
+                let error = result.expect_err("it is not ours");
+                seen.insert(match error.kind() {
+                    OpenErrorKind::WrongType { found } if found.contains("link") => "symlink",
+                    OpenErrorKind::WrongType { .. } => "file",
+                    OpenErrorKind::ForeignOwner { .. } => "fifo",
                     _ => "nothing, or another in between",
                 });
             }

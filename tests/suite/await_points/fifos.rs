@@ -1,7 +1,8 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aqueduct::Endpoint;
-use aqueduct::fifo::{OpenOptions, PathState, Receiver, Sender, SharedSender};
+use aqueduct::fifo::{OpenOptions, Receiver, Sender, SharedSender};
 use aqueduct::frame::Framing;
 use aqueduct_conformance::every_point;
 use bytes::Bytes;
@@ -75,51 +76,30 @@ async fn opening_leaves_nothing_open() {
 }
 
 #[tokio::test]
-async fn waiting_for_the_path_to_go_takes_nothing() {
+async fn noticing_a_removed_fifo_takes_nothing() {
     every_point(
-        "fifo::Receiver::orphaned",
+        "fifo::Receiver::read, until the path is removed",
         async || {
             let (dir, path) = place();
-            (receiver(&path), (path, dir))
+            let mut options = OpenOptions::new();
+            options
+                .create(true)
+                .watch_name(Some(Duration::from_secs(1)));
+            let opened = options.open_receiver(&path);
+            (opened.expect("it is opened"), (path, dir))
         },
-        async |receiver: &mut Receiver| receiver.orphaned().await,
+        async |receiver: &mut Receiver| receiver.read(&mut [0; 8]).await,
         async |(path, _)| drop(std::fs::remove_file(path)),
         async |mut receiver, (path, _dir), output| {
-            if let Some(state) = output {
-                assert_eq!(state.expect("it is seen"), PathState::Missing);
-                return;
-            }
             if let Ok(mut sender) = OpenOptions::new().try_open_sender(&path) {
                 sender.write_all(b"x").await.expect("it is written");
                 assert_eq!(receiver.read_u8().await.expect("it is read"), b'x');
             }
             drop(std::fs::remove_file(path));
-            let state = receiver.orphaned().await.expect("it is seen");
-            assert_eq!(state, PathState::Missing);
-        },
-    )
-    .await;
-    every_point(
-        "fifo::Sender::orphaned",
-        async || {
-            let (dir, path) = place();
-            let receiver = receiver(&path);
-            let sender = OpenOptions::new().try_open_sender(&path);
-            (sender.expect("there is a reader"), (path, receiver, dir))
-        },
-        async |sender: &mut Sender| sender.orphaned().await,
-        async |(path, ..)| drop(std::fs::remove_file(path)),
-        async |mut sender, (path, mut receiver, _dir), output| {
-            sender.write_all(b"x").await.expect("it is written");
-            assert_eq!(receiver.read_u8().await.expect("it is read"), b'x');
-            let state = match output {
-                Some(state) => state,
-                None => {
-                    drop(std::fs::remove_file(path));
-                    sender.orphaned().await
-                }
-            };
-            assert_eq!(state.expect("it is seen"), PathState::Missing);
+            if let Some(read) = output {
+                let error = read.expect_err("there is nothing to read");
+                assert_eq!(error.kind(), std::io::ErrorKind::Other, "{error}");
+            }
         },
     )
     .await;
@@ -160,7 +140,7 @@ async fn reading_and_writing() {
         async || {
             let (sender, (receiver, _, dir)) = both_ends().await;
             let mut filled = 0;
-            while let Ok(n) = sender.get_ref().try_write(&[0; 4096]) {
+            while let Ok(n) = nix::unistd::write(&sender, &[0; 4096]) {
                 filled += n;
             }
             (sender, (receiver, filled, 0, dir))
@@ -192,12 +172,11 @@ async fn shared_senders_of_small_and_of_large_frames() {
             &name,
             async || {
                 let (sender, (receiver, _, dir)) = both_ends().await;
-                let framing = Framing::length();
-                let mut sender = if large {
-                    SharedSender::with_large_frames(sender, framing.clone())
-                } else {
-                    SharedSender::new(sender, framing.clone())
+                let framing = match large {
+                    true => Framing::length(),
+                    false => Framing::length().max_frame(4092),
                 };
+                let mut sender = SharedSender::new(sender, framing.clone());
                 let mut sent = 0_usize;
                 // Until neither the FIFO nor the sink has room.
                 while let Some(ready) = polled(sender.feed(frame(sent, size))) {

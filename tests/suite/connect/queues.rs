@@ -50,7 +50,7 @@ async fn in_latency_mode_a_wait_tries_again_before_it_sleeps() {
 async fn a_queue_that_was_removed_is_an_error_where_its_name_is_looked_at() {
     let name = QueueName::new();
     let mut options = Options::new();
-    options.check_name_every(Some(Duration::from_millis(10)));
+    options.watch_name(Some(Duration::from_millis(10)));
     let mut incoming = options.open_receiver(&queue(&name)).await.unwrap();
     let mut outgoing = options.open_sender(&queue(&name)).await.unwrap();
     outgoing.send(Message::new("full")).await.unwrap();

@@ -4,7 +4,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use aqueduct::fifo::{Error, OpenOptions, Receiver, Sender};
+use aqueduct::OpenErrorKind;
+use aqueduct::fifo::{OpenOptions, Receiver, Sender};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -116,7 +117,7 @@ async fn play(persistent: bool, ops: Vec<Op>) {
                         writers.push(sender);
                         model.had_writer = true;
                     }
-                    (Err(Error::NoReader { .. }), None) => {}
+                    (Err(error), None) if *error.kind() == OpenErrorKind::Refused => {}
                     (other, reader) => panic!("{other:?} with {reader:?}"),
                 }
             }

@@ -287,7 +287,7 @@ fn role_cannot_remove() {
     let dir = std::path::PathBuf::from(told().expect("a directory"));
     let listener = unix::bind(dir.join("socket")).expect("it is writable");
     let mut options = fifo::OpenOptions::new();
-    options.create_new(true).unlink_on_drop(true);
+    options.create(true).unlink_on_drop(true);
     let fifo = options
         .open_receiver(dir.join("fifo"))
         .expect("it is writable");

@@ -51,7 +51,7 @@ impl LinkConfig {
         options
             .framing(self.framing.clone())
             .wait(self.wait)
-            .check_name_every(Some(CHECK_NAME_EVERY))
+            .watch_name(Some(CHECK_NAME_EVERY))
             .allow_foreign_owner(self.allow_foreign_owner);
         options
     }

@@ -51,27 +51,23 @@ fn what_is_no_fifo_is_named_with_the_cure_on_both_sides() {
         ),
         ("directory", &["a directory, not a FIFO"]),
         ("socket", &["a socket, not a FIFO"]),
-        (
-            "link",
-            &[
-                "a symbolic link to",
-                "none is followed",
-                "use the path it leads to",
-            ],
-        ),
+        ("link", &["a symbolic link to", "use the path it leads to"]),
         (
             "nowhere",
             &["a symbolic link to", "use the path it leads to"],
         ),
         (
             "absent/fifo",
-            &["/absent\"", "does not exist", "create it first"],
+            &["/absent does not exist", "create it first"],
         ),
         (
             "file/fifo",
-            &["/file\"", "is not a directory", "correct the path"],
+            &["/file is not a directory", "correct the path"],
         ),
-        (&long, &["256 bytes", "255 are allowed", "shorten it"]),
+        (
+            &long,
+            &["256 bytes", "255 are allowed", "use a shorter path"],
+        ),
     ] {
         for args in [
             &["recv", &dir.fifo(name)][..],
@@ -124,37 +120,35 @@ fn what_permissions_forbid_is_told_with_user_and_mode() {
         mkfifo(&dir.path(name), Mode::S_IRWXU).unwrap();
         own(name, mode);
     }
-    let user = format!("by user {user}");
+    let user = format!("user {user}");
     for (args, words) in [
         (
             &["recv", &dir.fifo("unwritable/x")][..],
-            &["/unwritable\" is not writable", "$XDG_RUNTIME_DIR"][..],
+            &[
+                "may not write to directory",
+                "/unwritable",
+                "$XDG_RUNTIME_DIR",
+            ][..],
         ),
         (
             &["send", &dir.fifo("unwritable/x"), "hi"],
-            &["/unwritable\" is not writable", "$XDG_RUNTIME_DIR"],
+            &[
+                "may not write to directory",
+                "/unwritable",
+                "$XDG_RUNTIME_DIR",
+            ],
         ),
         (
             &["recv", &dir.fifo("closed/x")],
-            &["/closed\" may not be searched", "the x permission"],
+            &["may not search directory", "/closed", "x permission"],
         ),
         (
             &["recv", &dir.fifo("unreadable")],
-            &[
-                "may not be opened for reading",
-                &user,
-                "mode 0o200",
-                "chmod",
-            ],
+            &["may not open it for reading", &user, "mode 0o200", "chmod"],
         ),
         (
             &["send", &dir.fifo("unwritten"), "hi"],
-            &[
-                "may not be opened for writing",
-                &user,
-                "mode 0o400",
-                "chmod",
-            ],
+            &["may not open it for writing", &user, "mode 0o400", "chmod"],
         ),
     ] {
         has(&complaint(&mut not_root(&dir, args)), words);
@@ -179,7 +173,11 @@ fn a_fifo_of_another_user_is_refused() {
         let said = complaint(&mut aqueduct(args));
         has(
             &said,
-            &["belongs to user 65534 and this is user 0", "remove it"],
+            &[
+                "belongs to user 65534",
+                "runs as user 0",
+                "use another path",
+            ],
         );
     }
 }

@@ -328,10 +328,9 @@ fn shared(session: &Session) -> anyhow::Result<SideReport> {
         let options = fifo::OpenOptions::new();
         if first {
             let sender = options.open_sender(to).await?;
-            return Ok((
-                Some(fifo::SharedSender::new(sender, Framing::length())),
-                None,
-            ));
+            // Within what one write takes, so that no lock is needed.
+            let framing = Framing::length().max_frame(4092);
+            return Ok((Some(fifo::SharedSender::new(sender, framing)), None));
         }
         let receiver = options.open_receiver(from)?;
         ready("")?;

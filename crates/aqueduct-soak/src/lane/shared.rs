@@ -74,9 +74,7 @@ impl Shared {
                 receivers.push(self.receiver(notes, None)?);
                 // The stream ends when the last writer leaves: this one stays until all others have.
                 let mut options = fifo::OpenOptions::new();
-                options
-                    .create(false)
-                    .wait_timeout(Some(Duration::from_secs(30)));
+                options.create(false).wait(Some(Duration::from_secs(30)));
                 Held::Fifo(wait_for_fifo(&options, &self.place.path()).await?)
             }
         };
@@ -215,7 +213,7 @@ impl Shared {
         let largest = match self.over {
             Over::Queue(_) => MAX_MESSAGE,
             Over::Packets => 4096,
-            Over::Fifo => fifo::PIPE_BUF - 4,
+            Over::Fifo => 4092,
         };
         let role = Role::Send {
             link: self.link(id),

@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use aqueduct::OpenErrorKind;
 use aqueduct::fifo::{self, SharedSender};
 use aqueduct::frame::{BoxFrameSink, Framing};
 use aqueduct::{inherited, mq, pipe};
@@ -54,7 +55,10 @@ pub(crate) async fn wait_for_fifo(
     let deadline = std::time::Instant::now() + Duration::from_secs(40);
     loop {
         match options.open_sender(path).await {
-            Err(fifo::Error::NotFound { .. }) if std::time::Instant::now() < deadline => {
+            Err(error)
+                if *error.kind() == OpenErrorKind::NotFound
+                    && std::time::Instant::now() < deadline =>
+            {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             opened => return Ok(opened?),
@@ -75,7 +79,8 @@ async fn open(link: &Link) -> anyhow::Result<BoxFrameSink> {
         }
         Link::SharedFifo(path) => {
             let sender = fifo::OpenOptions::new().open_sender(path).await?;
-            Box::pin(SharedSender::new(sender, Framing::length()))
+            // Within what one write takes, so that no lock is needed.
+            Box::pin(SharedSender::new(sender, Framing::length().max_frame(4092)))
         }
         Link::Queue { name, driver } => {
             let mut options = mq::OpenOptions::new();

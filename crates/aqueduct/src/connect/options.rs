@@ -16,7 +16,7 @@ pub struct Options {
     pub(crate) wait: Option<Duration>,
     pub(crate) reconnect: bool,
     pub(crate) poll_for: Duration,
-    pub(crate) check_name_every: Option<Duration>,
+    pub(crate) watch_name: Option<Duration>,
     pub(crate) allow_foreign_owner: bool,
     /// Whether what is opened is one direction of a [pair](super::pair).
     pub(crate) paired: bool,
@@ -39,7 +39,7 @@ impl Options {
             wait: None,
             reconnect: false,
             poll_for: Duration::ZERO,
-            check_name_every: None,
+            watch_name: None,
             allow_foreign_owner: false,
             paired: false,
         }
@@ -125,12 +125,20 @@ impl Options {
         self
     }
 
-    /// Looks this often whether the name of a queue still stands for the queue that is open, and
-    /// fails with [`mq::Error::Replaced`] if not: a queue that was removed, or made anew by that
-    /// name, would be waited for in vain. `None`, the default, never looks. See
-    /// [`mq::OpenOptions::check_name_every`].
-    pub fn check_name_every(&mut self, interval: Option<Duration>) -> &mut Self {
-        self.check_name_every = interval;
+    /// Makes an end that waits notice that its name no longer stands for what it has open: a queue,
+    /// a FIFO or a bound socket path that was removed or made anew, so that peers that come later do
+    /// not meet this end. `None`, the default, does not watch.
+    ///
+    /// Where the system reports it, it is noticed at once, otherwise within `interval`. Then
+    ///
+    /// - a receiver of a FIFO with `persist=true` opens the FIFO again, and reads the old one too for
+    ///   as long as a writer has it open; so does a sender that [reconnects](Self::reconnect) and
+    ///   waits for a reader;
+    /// - every other end fails with [`Replaced`](super::OpenErrorKind::Replaced), which
+    ///   [`OpenError::of`](super::OpenError::of) finds inside the [`io::Error`](std::io::Error). A
+    ///   FIFO's receiver does so when no writer has the old one open any more.
+    pub fn watch_name(&mut self, interval: Option<Duration>) -> &mut Self {
+        self.watch_name = interval;
         self
     }
 

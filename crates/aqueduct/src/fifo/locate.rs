@@ -1,28 +1,36 @@
+//! [`Located`]: a FIFO that was found or made, and checked, before it is opened.
+
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::{Uid, mkfifo};
 
-use super::OpenOptions;
-use super::error::Error;
-use super::name::{Name, PathState};
+use super::TARGET;
+use super::explain::{Failure, check_path, explain};
+use super::name::{Name, PathState, shown};
 use super::watch::proc_path;
+use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::{self, Access, Kind};
 use crate::io::mark::MARK;
 
 /// The nine permission bits.
-pub(super) const PERMISSIONS: u32 = 0o777;
+const PERMISSIONS: u32 = 0o777;
 
-/// The longest name in a path and the longest path, in bytes: limits.h(0p), path_resolution(7).
-const NAME_MAX: usize = 255;
-const PATH_MAX: usize = 4095;
+/// What to make, and what to accept.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) create: bool,
+    /// The mode of a FIFO that is made, and the widest that is taken without a warning.
+    pub(super) mode: u32,
+    pub(super) allow_foreign_owner: bool,
+    pub(super) unlink_on_drop: bool,
+}
 
 /// A FIFO that was found or made and checked, and is not yet open.
 ///
@@ -36,146 +44,123 @@ pub(super) struct Located {
 }
 
 impl Located {
-    /// Finds or makes the FIFO that `path` names and checks it as `options` ask.
+    /// Finds or makes the FIFO that `path` names, and checks it.
     ///
-    /// `None`: it was exchanged meanwhile, and looking again may help.
-    pub(super) fn find(options: &OpenOptions, path: &Path) -> Result<Option<Self>, Error> {
-        if options.mode & !PERMISSIONS != 0 {
-            return Err(Error::InvalidMode { mode: options.mode });
+    /// `None`: it was replaced meanwhile, and looking again may help.
+    pub(super) fn find(wanted: &Wanted, path: &Path) -> Result<Option<Self>, OpenError> {
+        if wanted.mode & !PERMISSIONS != 0 {
+            let cause = format!("mode {:#o} is not a FIFO's", wanted.mode);
+            return Err(failed(path, OpenErrorKind::InvalidOption, cause)
+                .with_cure("use the nine permission bits, such as 0o600"));
         }
         check_path(path)?;
-        if options.create_new {
-            return Self::make(options, path)?.map_or_else(
-                || {
-                    Err(Error::AlreadyExists {
-                        path: path.to_owned(),
-                    })
-                },
-                |made| Ok(Some(made)),
-            );
-        }
-        match Self::existing(options, path) {
-            Err(Error::NotFound { .. }) if options.create => {}
-            found => return found.map(Some),
-        }
-        if let Some(made) = Self::make(options, path)? {
-            return Ok(Some(made));
-        }
-        // Made by another process in this moment; or there is a link to nowhere.
-        match fs::read_link(path) {
-            Ok(target) if options.allow_symlink => Err(Error::DanglingSymlink {
-                path: path.to_owned(),
-                target,
-            }),
-            _ => Ok(None),
+        match Self::existing(wanted, path) {
+            Err(Failure::Absent(_)) if wanted.create => Self::make(wanted, path),
+            Err(Failure::Absent(error) | Failure::Other(error)) => Err(error),
+            Ok(found) => Ok(Some(found)),
         }
     }
 
-    fn existing(options: &OpenOptions, path: &Path) -> Result<Self, Error> {
-        let fd = open_path(path, options.allow_symlink).map_err(|e| explain(path, e, "open"))?;
-        let found = Self::of(path, options.allow_symlink, fd)?;
-        found.check(options)?;
+    fn existing(wanted: &Wanted, path: &Path) -> Result<Self, Failure> {
+        let fd = open_path(path).map_err(|e| explain(path, e))?;
+        let found = Self::of(path, fd)?;
+        found.check(wanted)?;
         Ok(found)
     }
 
     /// Makes a FIFO; `None` if there is something at the path already.
-    fn make(options: &OpenOptions, path: &Path) -> Result<Option<Self>, Error> {
-        // A FIFO that cannot be looked at once it is made could not be told from another's, and so
-        // not be removed. So what is scarce is had first.
-        let spare = open_path(Path::new("/"), false).map_err(|e| Error::io(path, "open", e))?;
-        match mkfifo(path, Mode::from_bits_truncate(options.mode | MARK)) {
+    fn make(wanted: &Wanted, path: &Path) -> Result<Option<Self>, OpenError> {
+        // A FIFO that cannot be inspected once it is made could not be distinguished from another
+        // process's, and so not be removed. So a descriptor is secured first.
+        let spare = open_path(Path::new("/")).map_err(|e| system(path, e))?;
+        match mkfifo(path, Mode::from_bits_truncate(wanted.mode | MARK)) {
             Err(Errno::EEXIST) => return Ok(None),
-            result => result.map_err(|e| explain(path, e, "mkfifo"))?,
+            result => result.map_err(|e| explain(path, e).into_error())?,
         }
         drop(spare);
-        let opened = match open_path(path, false) {
+        let opened = match open_path(path) {
             Err(Errno::ENOENT) => return Ok(None),
-            Err(e) => Err(explain(path, e, "open")),
-            Ok(fd) => Self::of(path, false, fd),
+            Err(e) => Err(explain(path, e).into_error()),
+            Ok(fd) => Self::of(path, fd),
         };
-        let mut made = opened.inspect_err(|_| remove_made(options, path))?;
-        if !made.can_be_ours(options) {
+        let mut made = opened.inspect_err(|_| remove_made(wanted, path))?;
+        if !made.can_be_ours(wanted) {
             return Ok(None);
         }
-        // What does not get the mode that was asked for does not stay.
+        // One that does not get what was asked for does not stay.
         made.name.set_unlink(true);
-        if made.mode() != options.mode {
+        if made.mode() != wanted.mode {
             // The umask has taken bits away. Through the descriptor, so that it is this inode; and
             // not by opening the FIFO, which would release a waiting peer and then hang up on it.
-            let permissions = Permissions::from_mode(options.mode | MARK);
-            fs::set_permissions(proc_path(made.fd.as_fd()), permissions)
-                .map_err(|e| Error::io(path, "chmod", e))?;
+            let permissions = Permissions::from_mode(wanted.mode | MARK);
+            fs::set_permissions(proc_path(made.fd.as_fd()), permissions).map_err(|e| {
+                OpenError::system("set the mode of fifo", shown(path), e)
+                    .with_cure("mount /proc, or use a umask that leaves the mode alone")
+            })?;
         }
-        made.name.set_unlink(options.unlink_on_drop);
-        tracing::debug!(target: super::TARGET, ?path, mode = %format_args!("{:#o}", options.mode), "made");
+        made.name.set_unlink(wanted.unlink_on_drop);
+        tracing::debug!(target: TARGET, ?path, mode = %format_args!("{:#o}", wanted.mode), "made");
         Ok(Some(made))
     }
 
-    fn of(path: &Path, follow: bool, fd: OwnedFd) -> Result<Self, Error> {
-        let stat = fstat(&fd).map_err(|e| Error::io(path, "fstat", e))?;
+    fn of(path: &Path, fd: OwnedFd) -> Result<Self, OpenError> {
+        let stat = fstat(&fd).map_err(|e| system(path, e))?;
         Ok(Self {
-            name: Name::new(path, follow, &stat),
+            name: Name::new(path, &stat),
             fd,
             stat,
         })
     }
 
-    /// Whether this can be what a `mkfifo` of ours has just made: nobody exchanged it since.
-    fn can_be_ours(&self, options: &OpenOptions) -> bool {
+    /// Whether this can be what a `mkfifo` of ours has just made: nobody replaced it since.
+    fn can_be_ours(&self, wanted: &Wanted) -> bool {
         self.kind() == SFlag::S_IFIFO
             && self.stat.st_uid == Uid::effective().as_raw()
-            && self.mode() & !options.mode == 0
+            && self.mode() & !wanted.mode == 0
     }
 
-    fn check(&self, options: &OpenOptions) -> Result<(), Error> {
+    fn check(&self, wanted: &Wanted) -> Result<(), OpenError> {
         let path = self.name.path();
         match self.kind() {
             SFlag::S_IFIFO => {}
             SFlag::S_IFLNK => {
-                return Err(Error::Symlink {
-                    path: path.to_owned(),
-                    target: fs::read_link(path).unwrap_or_default(),
-                });
+                let found = "a symbolic link";
+                let cause = match fs::read_link(path) {
+                    Ok(target) => format!("it is a symbolic link to {}", shown(&target)),
+                    Err(_) => "it is a symbolic link".to_owned(),
+                };
+                return Err(failed(path, OpenErrorKind::WrongType { found }, cause)
+                    .with_cure("use the path it leads to"));
             }
             _ => {
-                return Err(Error::NotAFifo {
-                    path: path.to_owned(),
-                    kind: Kind::of(&self.fd).unwrap_or(Kind::Other),
-                });
+                let found = Kind::of(&self.fd).unwrap_or(Kind::Other).words();
+                let cause = format!("it is {found}, not a FIFO");
+                return Err(failed(path, OpenErrorKind::WrongType { found }, cause)
+                    .with_cure("remove it, or use another path"));
             }
         }
         let owner = self.stat.st_uid;
         let euid = Uid::effective().as_raw();
         // Root could read and write it in any case, so a FIFO of root's is no more of a risk.
-        if owner != euid && owner != 0 && !options.allow_foreign_owner {
-            return Err(Error::ForeignOwner {
-                path: path.to_owned(),
-                owner,
-                euid,
-            });
+        if owner != euid && owner != 0 && !wanted.allow_foreign_owner {
+            let cause = format!("it belongs to user {owner}, and this process runs as user {euid}");
+            return Err(failed(path, OpenErrorKind::ForeignOwner { owner }, cause)
+                .with_cure("if that user is not to be trusted, use another path; otherwise allow foreign owners"));
         }
         let mode = self.mode();
-        if mode & !options.mode != 0 {
-            if options.strict {
-                return Err(Error::ModeTooWide {
-                    path: path.to_owned(),
-                    mode,
-                    allowed: options.mode,
-                });
-            }
+        if mode & !wanted.mode != 0 {
+            let mode = format_args!("{mode:#o}");
+            let asked = format_args!("{:#o}", wanted.mode);
             tracing::warn!(
-                target: super::TARGET,
-                ?path,
-                mode = %format_args!("{mode:#o}"),
-                asked = %format_args!("{:#o}", options.mode),
-                "more users than asked for may open this FIFO: chmod it, or ask for that mode",
+                target: TARGET, ?path, %mode, %asked,
+                "this FIFO can be opened by more users than expected; to accept that, ask for its mode"
             );
         }
         Ok(())
     }
 
     /// Opens it. `None`: for writing, and there is no reader; or it is no longer at its path.
-    pub(super) fn open(&self, access: Access) -> Result<Option<OwnedFd>, Error> {
+    pub(super) fn open(&self, access: Access) -> Result<Option<OwnedFd>, OpenError> {
         // By descriptor, so that it is the inode that was checked.
         let opened = match fd::reopen(&self.fd, access) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => self.open_by_name(access),
@@ -188,23 +173,35 @@ impl Located {
         match error.raw_os_error() {
             Some(libc::ENXIO) if access == Access::Write => Ok(None),
             Some(libc::ESTALE) => Ok(None),
-            Some(libc::EACCES) => Err(Error::AccessDenied {
-                path: self.name.path().to_owned(),
-                access,
-                mode: self.mode(),
-                owner: self.stat.st_uid,
-                euid: Uid::effective().as_raw(),
-            }),
-            _ => Err(Error::io(self.name.path(), "open", error)),
+            Some(libc::EACCES) => Err(self.denied(access, error)),
+            _ => Err(OpenError::system(
+                "open fifo",
+                shown(self.name.path()),
+                error,
+            )),
         }
     }
 
-    /// Opens it where /proc is not mounted. What is opened then can be another file.
-    fn open_by_name(&self, access: Access) -> io::Result<OwnedFd> {
-        let mut flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        if !self.name.follows_symlink() {
-            flags |= OFlag::O_NOFOLLOW;
+    fn denied(&self, access: Access, error: io::Error) -> OpenError {
+        let (mode, owner) = (self.mode(), self.stat.st_uid);
+        let euid = Uid::effective().as_raw();
+        let path = self.name.path();
+        let cause = format!(
+            "user {euid} may not open it for {access} (owner is user {owner}, mode {mode:#o})"
+        );
+        let error = failed(path, OpenErrorKind::PermissionDenied, cause).with_source(error);
+        if owner == euid {
+            return error.with_cure(format!("give yourself access: chmod u+rw {}", shown(path)));
         }
+        // The mode is its owner's decision.
+        error.with_cure(format!(
+            "run as user {owner}, or have the program that makes it grant access by its mode and group"
+        ))
+    }
+
+    /// Opens it where /proc is not mounted. The path can name another file by then.
+    fn open_by_name(&self, access: Access) -> io::Result<OwnedFd> {
+        let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW;
         let file = File::options()
             .read(access.can_read())
             .write(access.can_write())
@@ -218,9 +215,9 @@ impl Located {
     }
 
     /// What the path names by now.
-    pub(super) fn state(&self) -> Result<PathState, Error> {
+    pub(super) fn state(&self) -> Result<PathState, OpenError> {
         let state = self.name.state(&self.fd);
-        state.map_err(|e| Error::io(self.name.path(), "lstat", e))
+        state.map_err(|e| OpenError::system("open fifo", shown(self.name.path()), e))
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -236,127 +233,30 @@ impl Located {
     }
 }
 
-/// Removes the FIFO that was just made and cannot be opened, if the name still is that of one.
-fn remove_made(options: &OpenOptions, path: &Path) {
+/// Removes the FIFO that was just made and cannot be opened, if the path still names it.
+fn remove_made(wanted: &Wanted, path: &Path) {
     let Ok(found) = fs::symlink_metadata(path) else {
         return;
     };
     let ours = found.file_type().is_fifo()
         && found.uid() == Uid::effective().as_raw()
-        && found.mode() & PERMISSIONS & !options.mode == 0;
+        && found.mode() & PERMISSIONS & !wanted.mode == 0;
     if ours && let Err(error) = fs::remove_file(path) {
-        tracing::warn!(target: super::TARGET, ?path, %error, "left behind");
+        tracing::warn!(target: TARGET, ?path, %error, "not removed");
     }
 }
 
-fn open_path(path: &Path, follow: bool) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let flags = if follow {
-        flags
-    } else {
-        flags | OFlag::O_NOFOLLOW
-    };
+fn open_path(path: &Path) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     open(path, flags, Mode::empty())
 }
 
-fn check_path(path: &Path) -> Result<(), Error> {
-    let bytes = path.as_os_str().as_bytes();
-    let reason = if bytes.is_empty() {
-        "it is empty"
-    } else if bytes.contains(&0) {
-        "it holds a NUL byte"
-    } else {
-        return Ok(());
-    };
-    Err(Error::InvalidPath {
-        path: path.to_owned(),
-        reason,
-    })
+fn failed(path: &Path, kind: OpenErrorKind, cause: String) -> OpenError {
+    OpenError::new("open fifo", shown(path), kind, cause)
 }
 
-/// Turns the errno of a call on `path` into what is wrong and where.
-fn explain(path: &Path, errno: Errno, call: &'static str) -> Error {
-    let found = match errno {
-        Errno::ENOENT => missing(path),
-        Errno::ENOTDIR => not_a_directory(path),
-        Errno::EACCES => denied(path),
-        Errno::EROFS => Some(Error::ReadOnlyFilesystem {
-            path: path.to_owned(),
-        }),
-        Errno::ENAMETOOLONG => Some(too_long(path)),
-        _ => None,
-    };
-    found.unwrap_or_else(|| Error::io(path, call, errno))
-}
-
-fn missing(path: &Path) -> Option<Error> {
-    let is_missing =
-        |dir: &PathBuf| fs::metadata(dir).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
-    let path = path.to_owned();
-    Some(match directories(&path).into_iter().find(is_missing) {
-        Some(directory) => Error::DirectoryMissing { path, directory },
-        None if path.as_os_str().as_bytes().ends_with(b"/") => Error::InvalidPath {
-            path,
-            reason: "it ends in a slash, as only a directory's path may",
-        },
-        None => Error::NotFound { path },
-    })
-}
-
-fn not_a_directory(path: &Path) -> Option<Error> {
-    let mut components = directories(path);
-    // Without the slash that may end it.
-    components.push(path.components().as_path().to_owned());
-    components.into_iter().find_map(|component| {
-        let found = fs::metadata(&component).ok()?;
-        (!found.is_dir()).then(|| Error::NotADirectory {
-            path: path.to_owned(),
-            component,
-        })
-    })
-}
-
-fn denied(path: &Path) -> Option<Error> {
-    let path = path.to_owned();
-    let directories = directories(&path);
-    let below = directories.iter().skip(1).chain([&path]);
-    let unsearchable = directories.iter().zip(below).find(|(_, entry)| {
-        fs::symlink_metadata(entry).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
-    });
-    if let Some((directory, _)) = unsearchable {
-        let directory = directory.clone();
-        return Some(Error::DirectoryNotSearchable { path, directory });
-    }
-    let directory = directories.last()?.clone();
-    Some(Error::DirectoryNotWritable { path, directory })
-}
-
-fn too_long(path: &Path) -> Error {
-    let longest = path.components().map(|it| it.as_os_str().len()).max();
-    let (part, len, max) = match longest {
-        Some(len) if len > NAME_MAX => ("one name", len, NAME_MAX),
-        _ => ("all", path.as_os_str().len(), PATH_MAX),
-    };
-    Error::NameTooLong {
-        path: path.to_owned(),
-        part,
-        len,
-        max,
-    }
-}
-
-/// The directories on the way to `path`, outermost first; never empty.
-fn directories(path: &Path) -> Vec<PathBuf> {
-    let named = path.ancestors().skip(1).map(|it| {
-        if it.as_os_str().is_empty() {
-            PathBuf::from(".")
-        } else {
-            it.to_owned()
-        }
-    });
-    let mut directories: Vec<_> = named.collect();
-    directories.reverse();
-    directories
+fn system(path: &Path, errno: Errno) -> OpenError {
+    OpenError::system("open fifo", shown(path), errno.into())
 }
 
 #[cfg(test)]
@@ -366,14 +266,19 @@ mod tests {
     /// Between the look at what is there and its opening by name, another FIFO takes the place. It may
     /// have gone again when the path is looked at next.
     #[test]
-    fn what_is_opened_by_name_is_the_fifo_that_was_looked_at_or_nothing() {
+    fn opening_by_name_gives_the_checked_fifo_or_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let [path, aside, other] = ["fifo", "aside", "other"].map(|it| dir.path().join(it));
         for path in [&path, &other] {
             mkfifo(path, Mode::from_bits_truncate(0o600)).unwrap();
         }
-        let options = OpenOptions::new();
-        let located = Located::find(&options, &path).unwrap().unwrap();
+        let wanted = Wanted {
+            create: false,
+            mode: 0o600,
+            allow_foreign_owner: false,
+            unlink_on_drop: false,
+        };
+        let located = Located::find(&wanted, &path).unwrap().unwrap();
         for access in [Access::Read, Access::ReadWrite] {
             located.open_by_name(access).expect("it is there");
         }

@@ -1,35 +1,31 @@
+//! [`OpenOptions`]: how to make and open a FIFO, and waiting for its reader.
+
+use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use nix::sys::inotify::AddWatchFlags;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::error::Error;
-use super::locate::Located;
-use super::name::PathState;
+use super::TARGET;
+use super::locate::{Located, Wanted};
+use super::name::{Name, NameWatch, PathState, shown};
+use super::receiver::Receiver;
 use super::returning::Returning;
-use super::watch::Watch;
-use super::{Receiver, Sender};
+use super::sender::{Again, Sender};
+use super::watch::{FIRST_TICK, LAST_TICK, Watch};
+use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::Access;
 
-/// The mode of a FIFO that is made, and the widest that is taken without a warning, unless another
-/// is asked for: its owner alone may open it.
-pub const DEFAULT_MODE: u32 = 0o600;
+/// How long a FIFO may be missing from its path before that is taken for more than a program that
+/// removes it and makes it anew.
+pub(super) const VANISH_GRACE: Duration = Duration::from_secs(1);
 
-/// How long a FIFO may be gone from its path, while a sender waits for a reader, before that is
-/// taken for more than a program that removes it and makes it anew: 1 second.
-pub const VANISH_GRACE: Duration = Duration::from_secs(1);
-
-/// How soon a waiting sender tries again without an event, at first and after many tries.
-///
-/// It must try: a reader that itself waits in a blocking open(2) makes no event.
-pub(super) const FIRST_TICK: Duration = Duration::from_millis(1);
-pub(super) const LAST_TICK: Duration = Duration::from_millis(100);
-
-/// How often something that was exchanged while it was being opened is looked up anew.
+/// How often a path that is replaced while it is being opened is looked up again.
 const MAX_RACES: u32 = 16;
 
 /// What a sender does when the last reader has gone.
@@ -38,43 +34,41 @@ const MAX_RACES: u32 = 16;
 pub enum ReaderGone {
     /// A write fails with `EPIPE`.
     ///
-    /// What was written and not read stays in the FIFO for as long as a writer has it open. When
-    /// a reader has come again, it reads that first, and writing works again. If the reader that
-    /// has gone died inside a frame, it begins in the middle of that frame, as with
+    /// Bytes that were written and not read stay in the FIFO for as long as a writer has it open.
+    /// The next reader reads them first, and writing works again. If the previous reader died
+    /// inside a frame, the next one starts in the middle of that frame, as with
     /// [`Keep`](Self::Keep).
     #[default]
     Fail,
-    /// A write waits until a reader has come again, for as long as
-    /// [`wait_timeout`](OpenOptions::wait_timeout) says: then it fails with
-    /// [`TimedOut`](Error::TimedOut).
+    /// A write waits for the next reader, up to the limit of [`wait`](OpenOptions::wait): then it
+    /// fails with [`TimedOut`](OpenErrorKind::TimedOut).
     ///
-    /// What was written and not read stays in the FIFO meanwhile, as with [`Fail`](Self::Fail). So
-    /// that it does not vanish with the last writer, shutting down (`poll_shutdown`, the `close` of
-    /// a sink) waits likewise while there is no reader and anything is unread. Dropping the sender
-    /// waits for nothing.
+    /// Unread bytes stay in the FIFO meanwhile, as with [`Fail`](Self::Fail). Shutting down
+    /// (`poll_shutdown`, the `close` of a sink) also waits while there is no reader and anything is
+    /// unread, because unread bytes vanish with the last writer. Dropping the sender does not wait.
     Wait,
     /// Bytes are kept for the next reader: nothing fails, and once the FIFO is full a write waits.
     ///
     /// The sender opens the FIFO for reading too (`O_RDWR`, see fifo(7)), which has consequences:
     ///
-    /// - It counts as a reader. No other sender is told that there is none, neither by `ENXIO`
-    ///   when opening nor by `EPIPE`, for as long as this one lives.
+    /// - It counts as a reader. While it lives, no other sender learns that there is none, neither
+    ///   by `ENXIO` when opening nor by `EPIPE`.
     /// - It never learns that the reader has gone.
-    /// - What nobody has read when the last process closes the FIFO is lost.
+    /// - Bytes that nobody has read when the last process closes the FIFO are lost.
     /// - It needs permission to read the FIFO as well.
     ///
-    /// A reader takes bytes, not frames. One that dies in the middle of a frame has taken the
-    /// first part of it with it, and the next reader begins in the middle: with length framing it
-    /// reads garbage for a length, with lines or NUL framing one frame without its beginning.
+    /// A reader takes bytes, not frames. One that dies in the middle of a frame takes the first
+    /// part of it with it, and the next reader starts in the middle: with length framing it reads
+    /// garbage for a length, with lines or NUL framing one frame without its beginning.
     Keep,
 }
 
 /// How to make and open a FIFO.
 ///
-/// What is already at the path is taken only if it is a FIFO, not a symbolic link to one, and
-/// belongs to this user or to root: anybody else could have put it there to listen in. (Root can
-/// listen in anyway.) A wider mode than asked for is taken with a `tracing` warning, since a
-/// plain `mkfifo` makes `0644`. Each check can be changed here.
+/// An existing file at the path is accepted only if it is a FIFO, not a symbolic link to one, and
+/// its owner is this user or root: otherwise someone could plant it to eavesdrop. (Root can
+/// eavesdrop anyway.) A wider mode than asked for is accepted with a `tracing` warning, since a
+/// plain `mkfifo` makes `0644`.
 ///
 /// # Examples
 ///
@@ -101,16 +95,11 @@ pub enum ReaderGone {
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until something is opened with them"]
 pub struct OpenOptions {
-    pub(super) create: bool,
-    pub(super) create_new: bool,
-    pub(super) mode: u32,
-    pub(super) strict: bool,
-    pub(super) allow_foreign_owner: bool,
-    pub(super) allow_symlink: bool,
-    pub(super) unlink_on_drop: bool,
+    wanted: Wanted,
     persistent: bool,
     on_reader_gone: ReaderGone,
-    wait_timeout: Option<Duration>,
+    wait: Option<Duration>,
+    watch_name: Option<Duration>,
 }
 
 impl Default for OpenOptions {
@@ -120,88 +109,116 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// Opens what is there, making nothing; mode [`DEFAULT_MODE`]; everything else off.
+    /// Opens an existing FIFO and makes none; mode `0o600`; everything else is off.
     pub const fn new() -> Self {
         Self {
-            create: false,
-            create_new: false,
-            mode: DEFAULT_MODE,
-            strict: false,
-            allow_foreign_owner: false,
-            allow_symlink: false,
-            unlink_on_drop: false,
+            wanted: Wanted {
+                create: false,
+                mode: 0o600,
+                allow_foreign_owner: false,
+                unlink_on_drop: false,
+            },
             persistent: false,
             on_reader_gone: ReaderGone::Fail,
-            wait_timeout: None,
+            wait: None,
+            watch_name: None,
         }
     }
 
-    /// Makes the FIFO if there is nothing at the path. Either side may: the later one finds it.
+    /// Makes the FIFO if there is nothing at the path. Both sides may: the later one finds it.
     pub fn create(&mut self, create: bool) -> &mut Self {
-        self.create = create;
+        self.wanted.create = create;
         self
     }
 
-    /// Makes the FIFO, and fails if there is anything at the path. Goes before `create`.
-    pub fn create_new(&mut self, create_new: bool) -> &mut Self {
-        self.create_new = create_new;
-        self
-    }
-
-    /// The permission bits of a FIFO that is made, exactly, whatever the umask; and the widest
-    /// that an existing one may have without a warning (or, if `strict`, at all).
+    /// Sets the permission bits of a FIFO that is made, exactly, whatever the umask; and the
+    /// widest that an existing one may have without a warning. `0o600` by default.
     ///
     /// The umask itself is left alone. Where it takes bits away the FIFO has a narrower mode for
     /// a moment; giving them back needs `/proc`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
-        self.mode = mode;
+        self.wanted.mode = mode;
         self
     }
 
-    /// Refuses an existing FIFO with a wider mode than asked for, instead of warning.
-    pub fn strict(&mut self, strict: bool) -> &mut Self {
-        self.strict = strict;
-        self
-    }
-
-    /// Takes a FIFO whoever it belongs to.
+    /// Accepts a FIFO of any owner.
     pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
-        self.allow_foreign_owner = allow;
+        self.wanted.allow_foreign_owner = allow;
         self
     }
 
-    /// Follows a symbolic link at the path. What it leads to is checked all the same; it is never
-    /// created through a link.
-    pub fn allow_symlink(&mut self, allow: bool) -> &mut Self {
-        self.allow_symlink = allow;
-        self
-    }
-
-    /// Removes the path when the end is dropped, if this very call made the FIFO and the path
-    /// still names it (device and inode are compared).
+    /// Removes the path when the end is dropped, if this call made the FIFO and the path still
+    /// names it (device and inode are compared).
     ///
-    /// What was there before is never removed. Opening that fails or is dropped after making the
-    /// FIFO removes it too.
+    /// A FIFO that existed before is never removed. If opening fails or is dropped after making
+    /// the FIFO, it is removed too.
     pub fn unlink_on_drop(&mut self, unlink: bool) -> &mut Self {
-        self.unlink_on_drop = unlink;
+        self.wanted.unlink_on_drop = unlink;
         self
     }
 
-    /// For a receiver: outlive the writers. The stream never ends; [`Receiver`] says more.
+    /// Makes a receiver outlive its writers: the stream never ends. [`Receiver`] says more.
     pub fn persistent(&mut self, persistent: bool) -> &mut Self {
         self.persistent = persistent;
         self
     }
 
-    /// For a sender: what to do when the last reader has gone. [`ReaderGone::Fail`] by default.
+    /// Sets what a sender does when the last reader has gone: [`ReaderGone::Fail`] by default.
     pub fn on_reader_gone(&mut self, then: ReaderGone) -> &mut Self {
         self.on_reader_gone = then;
         self
     }
 
-    /// For [`open_sender`](Self::open_sender): how long to wait for a reader. For ever by default.
-    pub fn wait_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
-        self.wait_timeout = timeout;
+    /// Sets how long [`open_sender`](Self::open_sender) and [`ReaderGone::Wait`] wait for a
+    /// reader. Without a limit by default.
+    pub fn wait(&mut self, limit: Option<Duration>) -> &mut Self {
+        self.wait = limit;
+        self
+    }
+
+    /// Makes an end that waits notice that its path no longer names its FIFO: it was removed, or
+    /// made anew, and a peer that comes later does not meet this end. `None`, the default, does
+    /// not watch.
+    ///
+    /// inotify(7) reports it at once; a change that it does not report, and one on a system without
+    /// it, is found by checking once per `interval`. Watching needs Tokio's timer.
+    ///
+    /// The end that waits then fails with [`Replaced`](OpenErrorKind::Replaced) (`ESTALE`), which
+    /// [`OpenError::of`] finds inside the [`io::Error`]:
+    ///
+    /// - A **receiver**, when it has read all bytes and no writer has the FIFO open. While one has,
+    ///   the stream goes on, and ends with that writer. A [persistent](Self::persistent) one fails
+    ///   at once, so that the caller can open the new FIFO; reading on gives what the remaining
+    ///   writers send, and then the end of the stream.
+    /// - A **sender** that waits for the next reader ([`ReaderGone::Wait`]), or for room in a FIFO
+    ///   that it keeps open for reading itself ([`ReaderGone::Keep`]). While a reader has the FIFO
+    ///   open, the sender goes on. A [`SharedSender`](super::SharedSender) with
+    ///   [`ReaderGone::Wait`] opens the new FIFO itself, and starts a frame again that was not
+    ///   written completely.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::fifo::OpenOptions;
+    /// use aqueduct::{OpenError, OpenErrorKind};
+    /// use std::time::Duration;
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("jobs");
+    /// let mut receiver = OpenOptions::new()
+    ///     .create(true)
+    ///     .persistent(true)
+    ///     .watch_name(Some(Duration::from_secs(1)))
+    ///     .open_receiver(&path)?;
+    /// std::fs::remove_file(&path)?;
+    /// let error = receiver.read_u8().await.unwrap_err();
+    /// assert_eq!(OpenError::of(&error).unwrap().kind(), &OpenErrorKind::Replaced);
+    /// # Ok(()) }
+    /// ```
+    pub fn watch_name(&mut self, interval: Option<Duration>) -> &mut Self {
+        self.watch_name = interval;
         self
     }
 
@@ -209,38 +226,52 @@ impl OpenOptions {
     ///
     /// # Errors
     ///
-    /// Every [`Error`] except [`NoReader`](Error::NoReader) and [`TimedOut`](Error::TimedOut).
-    pub fn open_receiver(&self, path: impl AsRef<Path>) -> Result<Receiver, Error> {
+    /// - [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`): there is no FIFO, or a directory on the
+    ///   way is missing.
+    /// - [`WrongType`](OpenErrorKind::WrongType): the path names something else, or is a symbolic
+    ///   link.
+    /// - [`ForeignOwner`](OpenErrorKind::ForeignOwner): the FIFO belongs to another user who is not
+    ///   root.
+    /// - [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`): the FIFO's mode, or that
+    ///   of a directory, does not allow it.
+    /// - [`InvalidName`](OpenErrorKind::InvalidName) and
+    ///   [`InvalidOption`](OpenErrorKind::InvalidOption): no FIFO can have this path or mode.
+    /// - [`Replaced`](OpenErrorKind::Replaced): other processes kept replacing the file at the path.
+    /// - [`NoRuntime`](OpenErrorKind::NoRuntime): called outside a Tokio runtime.
+    /// - [`LimitReached`](OpenErrorKind::LimitReached) (`EMFILE`, …), and
+    ///   [`Other`](OpenErrorKind::Other) with another errno, such as `EROFS`.
+    pub fn open_receiver(&self, path: impl AsRef<Path>) -> Result<Receiver, OpenError> {
         let path = path.as_ref();
         require_runtime(path)?;
-        let access = if self.persistent {
-            Access::ReadWrite
-        } else {
-            Access::Read
+        let access = match self.persistent {
+            true => Access::ReadWrite,
+            false => Access::Read,
         };
         for _ in 0..MAX_RACES {
-            let Some(located) = Located::find(self, path)? else {
+            let Some(located) = Located::find(&self.wanted, path)? else {
                 continue;
             };
             if let Some(fd) = located.open(access)?
                 && located.state()? == PathState::Current
             {
-                return Receiver::new(located.name, fd, self.persistent);
+                let watch = self.watch_name.map(NameWatch::new);
+                return Receiver::new(located.name, fd, self.persistent, watch)
+                    .map_err(|e| unregistered(path, e));
             }
         }
         Err(unstable(path))
     }
 
-    /// Opens the sending end now, or says that there is no reader.
+    /// Opens the sending end now, or fails if there is no reader.
     ///
     /// With [`ReaderGone::Keep`] no reader is needed: the first one finds what was written before,
     /// if this sender still has the FIFO open.
     ///
     /// # Errors
     ///
-    /// [`NoReader`](Error::NoReader) (`ENXIO`, see fifo(7)); every other [`Error`] except
-    /// [`TimedOut`](Error::TimedOut).
-    pub fn try_open_sender(&self, path: impl AsRef<Path>) -> Result<Sender, Error> {
+    /// [`Refused`](OpenErrorKind::Refused) (`ENXIO`, see fifo(7)): there is no reader. Otherwise as
+    /// for [`open_receiver`](Self::open_receiver).
+    pub fn try_open_sender(&self, path: impl AsRef<Path>) -> Result<Sender, OpenError> {
         let path = path.as_ref();
         require_runtime(path)?;
         let access = match self.on_reader_gone {
@@ -248,7 +279,7 @@ impl OpenOptions {
             ReaderGone::Keep => Access::ReadWrite,
         };
         for _ in 0..MAX_RACES {
-            let Some(located) = Located::find(self, path)? else {
+            let Some(located) = Located::find(&self.wanted, path)? else {
                 continue;
             };
             let opened = located.open(access)?;
@@ -256,41 +287,42 @@ impl OpenOptions {
                 continue;
             }
             let Some(fd) = opened else {
-                return Err(Error::NoReader {
-                    path: path.to_owned(),
-                });
+                let cause = "it has no reader";
+                return Err(failed(path, OpenErrorKind::Refused, cause)
+                    .with_cure("start the receiver, or wait for one")
+                    .with_source(io::Error::from_raw_os_error(libc::ENXIO)));
             };
-            return Sender::new(located.name, fd, self.returning());
+            return self.sender(located.name, fd);
         }
         Err(unstable(path))
     }
 
     /// Opens the sending end as soon as there is a reader.
     ///
-    /// It waits without a thread and next to no CPU time: an inotify watch tells of a reader that
-    /// comes, and ten tries a second at most find one that itself waits in a blocking open(2), which
-    /// makes no event. If the path comes to name another FIFO meanwhile, that is checked and
-    /// waited for instead. If the path is gone for longer than [`VANISH_GRACE`], the FIFO is made
-    /// again with `create`, and [`NotFound`](Error::NotFound) is returned without.
+    /// Waiting uses no thread and next to no CPU time: an inotify watch reports a reader that
+    /// opens the FIFO, and at most ten attempts per second find one that itself waits in a blocking
+    /// open(2), which makes no event. If another FIFO takes the place meanwhile, it is checked and
+    /// waited for instead. If the path is missing for longer than 1 second, the FIFO is made again
+    /// with `create`; without, [`NotFound`](OpenErrorKind::NotFound) is returned.
     ///
     /// It needs a runtime with Tokio's timer enabled.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](Error::TimedOut) after `wait_timeout`; every other [`Error`] except
-    /// [`NoReader`](Error::NoReader).
+    /// [`TimedOut`](OpenErrorKind::TimedOut) after the limit of [`wait`](Self::wait); otherwise as
+    /// for [`open_receiver`](Self::open_receiver).
     ///
     /// # Cancel safety
     ///
     /// Dropping the future ends the wait at once and leaves nothing open. A FIFO that it made
     /// stays, unless `unlink_on_drop` was asked for.
-    pub async fn open_sender(&self, path: impl AsRef<Path>) -> Result<Sender, Error> {
+    pub async fn open_sender(&self, path: impl AsRef<Path>) -> Result<Sender, OpenError> {
         let path = path.as_ref();
         require_runtime(path)?;
-        let wait = Wait::new(self.wait_timeout);
+        let wait = Wait::new(self.wait);
         let mut races = 0;
         loop {
-            if let Some(located) = Located::find(self, path)? {
+            if let Some(located) = Located::find(&self.wanted, path)? {
                 races = 0;
                 if let Some(sender) = self.wait_for_reader(located, &wait).await? {
                     return Ok(sender);
@@ -309,9 +341,9 @@ impl OpenOptions {
         &self,
         located: Located,
         wait: &Wait,
-    ) -> Result<Option<Sender>, Error> {
+    ) -> Result<Option<Sender>, OpenError> {
         let path = located.name.path();
-        // Only where there is none yet: to let go of a watch takes the kernel milliseconds.
+        // Only where there is none yet: to release a watch takes the kernel milliseconds.
         let mut watch = None;
         let mut tick = FIRST_TICK;
         let mut vanished = None;
@@ -322,12 +354,12 @@ impl OpenOptions {
                     if let Some(fd) = self.open_with_reader(&located)?
                         && located.state()? == PathState::Current
                     {
-                        return Sender::new(located.name, fd, self.returning()).map(Some);
+                        return self.sender(located.name, fd).map(Some);
                     }
                 }
                 PathState::Replaced => {
-                    tracing::debug!(target: super::TARGET, ?path, "replaced while waiting for a reader");
-                    // Never in a tight loop with a program that exchanges it all the time.
+                    tracing::debug!(target: TARGET, ?path, "replaced while waiting for a reader");
+                    // Never in a tight loop with a program that replaces it all the time.
                     wait.pause(&Watch::none(), FIRST_TICK, path).await?;
                     return Ok(None);
                 }
@@ -338,7 +370,7 @@ impl OpenOptions {
                 }
             }
             let Some(watch) = &watch else {
-                tracing::debug!(target: super::TARGET, ?path, "waiting for a reader");
+                tracing::debug!(target: TARGET, ?path, "waiting for a reader");
                 watch = Some(watch_for_reader(&located));
                 // Once more at once: one that came before the watch made no event.
                 continue;
@@ -348,14 +380,8 @@ impl OpenOptions {
         }
     }
 
-    /// What a sender does about a reader that has gone, if it waits for another one.
-    fn returning(&self) -> Option<Returning> {
-        let waits = self.on_reader_gone == ReaderGone::Wait;
-        waits.then(|| Returning::new(self.wait_timeout))
-    }
-
     /// Opens it for sending if there is a reader now.
-    fn open_with_reader(&self, located: &Located) -> Result<Option<OwnedFd>, Error> {
+    fn open_with_reader(&self, located: &Located) -> Result<Option<OwnedFd>, OpenError> {
         let opened = located.open(Access::Write)?;
         match self.on_reader_gone {
             ReaderGone::Fail | ReaderGone::Wait => Ok(opened),
@@ -366,36 +392,103 @@ impl OpenOptions {
             },
         }
     }
+
+    fn sender(&self, name: Name, fd: OwnedFd) -> Result<Sender, OpenError> {
+        let path = name.path().to_owned();
+        let watch = self.watch_name.map(NameWatch::new);
+        let opened = match self.on_reader_gone {
+            ReaderGone::Fail => Sender::new(name, fd),
+            ReaderGone::Keep => Sender::new(name, fd).map(|it| it.watching(watch)),
+            ReaderGone::Wait => {
+                let returning = Returning::new(self.wait, watch);
+                let again = self.again(path.clone());
+                Sender::new(name, fd).map(|it| it.waiting(returning, again))
+            }
+        };
+        opened.map_err(|e| unregistered(&path, e))
+    }
+
+    /// Opens the FIFO that takes the place of a lost one.
+    fn again(&self, path: PathBuf) -> Again {
+        // As it was meant when it was opened, whatever the working directory is then.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let options = self.clone();
+        Box::new(move || {
+            let (options, path) = (options.clone(), path.clone());
+            Box::pin(async move {
+                settled(&path).await;
+                options.open_sender(&path).await
+            }) as Pin<Box<dyn Future<Output = _> + Send>>
+        })
+    }
+}
+
+impl Receiver {
+    /// Opens an existing FIFO with the settings of [`OpenOptions::new`].
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenOptions::open_receiver`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        OpenOptions::new().open_receiver(path)
+    }
+}
+
+impl Sender {
+    /// Opens an existing FIFO as soon as it has a reader, with the settings of
+    /// [`OpenOptions::new`].
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenOptions::open_sender`].
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`OpenOptions::open_sender`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        OpenOptions::new().open_sender(path).await
+    }
+}
+
+/// Waits until there is something at `path`, or long enough to know that nobody is about to make
+/// it: a program that replaces a FIFO removes it a moment before it makes the new one.
+pub(super) async fn settled(path: &Path) {
+    let since = Instant::now();
+    let mut tick = FIRST_TICK;
+    while path.symlink_metadata().is_err() && since.elapsed() < VANISH_GRACE {
+        tokio::time::sleep(tick).await;
+        tick = (tick * 2).min(LAST_TICK);
+    }
 }
 
 /// How long a sender has waited for its reader, and may.
 struct Wait {
     since: Instant,
-    timeout: Option<Duration>,
+    limit: Option<Duration>,
 }
 
 impl Wait {
-    fn new(timeout: Option<Duration>) -> Self {
-        Self {
-            since: Instant::now(),
-            timeout,
-        }
+    fn new(limit: Option<Duration>) -> Self {
+        let since = Instant::now();
+        Self { since, limit }
     }
 
     /// Waits for an event, for `tick`, or until the time is up: then it is an error.
-    async fn pause(&self, watch: &Watch, tick: Duration, path: &Path) -> Result<(), Error> {
-        let left = self
-            .timeout
-            .map(|it| it.saturating_sub(self.since.elapsed()));
+    async fn pause(&self, watch: &Watch, tick: Duration, path: &Path) -> Result<(), OpenError> {
+        let waited = self.since.elapsed();
+        let left = self.limit.map(|it| it.saturating_sub(waited));
         if left.is_some_and(|it| it.is_zero()) {
-            return Err(Error::TimedOut {
-                path: path.to_owned(),
-                waited: self.since.elapsed(),
-            });
+            // The limit is what the caller knows; the exact time is of no use.
+            let limit = self.limit.unwrap_or(waited);
+            return Err(OpenError::timed_out(
+                "open fifo",
+                shown(path),
+                "reader",
+                limit,
+            ));
         }
-        watch
-            .changed_within(left.map_or(tick, |it| it.min(tick)))
-            .await;
+        let tick = left.map_or(tick, |it| it.min(tick));
+        watch.changed_within(tick).await;
         Ok(())
     }
 }
@@ -408,19 +501,29 @@ fn watch_for_reader(located: &Located) -> Watch {
     Watch::on(located.as_fd(), located.name.path(), events)
 }
 
-fn require_runtime(path: &Path) -> Result<(), Error> {
+fn require_runtime(path: &Path) -> Result<(), OpenError> {
     match Handle::try_current() {
         Ok(_) => Ok(()),
-        Err(e) => Err(Error::Register {
-            path: path.to_owned(),
-            source: io::Error::other(e),
-        }),
+        Err(e) => Err(unregistered(path, io::Error::other(e))),
     }
 }
 
-fn unstable(path: &Path) -> Error {
-    Error::Unstable {
-        path: path.to_owned(),
-        times: MAX_RACES,
-    }
+fn unregistered(path: &Path, source: io::Error) -> OpenError {
+    let cause = format!("it cannot be registered with Tokio ({source})");
+    failed(path, OpenErrorKind::NoRuntime, cause)
+        .with_cure("call this inside a runtime with its I/O driver enabled")
+        .with_source(source)
+}
+
+fn unstable(path: &Path) -> OpenError {
+    let cause = format!("it was replaced {MAX_RACES} times while it was being opened");
+    failed(path, OpenErrorKind::Replaced, cause).with_cure("find out which program replaces it")
+}
+
+fn failed(
+    path: &Path,
+    kind: OpenErrorKind,
+    cause: impl Into<std::borrow::Cow<'static, str>>,
+) -> OpenError {
+    OpenError::new("open fifo", shown(path), kind, cause)
 }

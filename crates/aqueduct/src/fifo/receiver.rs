@@ -1,16 +1,20 @@
+//! [`Receiver`]: the receiving end.
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use nix::errno::Errno;
 use nix::poll::PollFlags;
 use tokio::io::{AsyncRead, ReadBuf};
+use tracing::Span;
 
-use super::error::Error;
-use super::log::Log;
-use super::name::{Name, PathState};
-use super::{OpenOptions, TARGET};
+use super::TARGET;
+use super::name::{Name, NameWatch};
 use crate::frame::{FramedRead, Framing, Pace};
 use crate::io::fd::{self, Access};
 use crate::pipe;
@@ -19,62 +23,66 @@ use crate::pipe;
 ///
 /// # End of stream
 ///
-/// A read of 0 bytes says that the last writer has gone, and everything that was written has been
+/// A read of 0 bytes means that the last writer has gone and everything that was written has been
 /// read. It does not come before there has been a writer. It is not final: once another writer has
 /// come, reading waits and delivers again. Writers that follow one another without a gap, or
 /// faster than this end reads, look like one.
 ///
-/// A [`persistent`](OpenOptions::persistent) receiver opens the FIFO for writing too (`O_RDWR`, see
-/// fifo(7)), and so is itself a writer that stays:
+/// A [`persistent`](super::OpenOptions::persistent) receiver opens the FIFO for writing too
+/// (`O_RDWR`, see fifo(7)), and so is itself a writer that stays:
 ///
 /// - Its stream never ends, nor does that of any other reader of the FIFO while it lives.
 /// - It never learns that a writer has gone. Where that matters, send a last message that says so.
 /// - It needs permission to write to the FIFO as well.
 ///
 /// A writer that is killed in the middle of a frame leaves the first part of it behind, and the
-/// next writer's bytes follow right after. Frames that are written by one write of at most 4096
-/// bytes are whole or not there at all; a [`SharedSender`](super::SharedSender) sees to that.
+/// next writer's bytes follow directly. A [`SharedSender`](super::SharedSender) writes each frame
+/// by one write wherever it can, so that a killed one leaves all of it or nothing.
+///
+/// # Errors
+///
+/// [`OpenErrorKind::Replaced`](crate::OpenErrorKind::Replaced), where
+/// [`watch_name`](super::OpenOptions::watch_name) asks for it.
 ///
 /// # Cancel safety
 ///
 /// Dropping a future of `read` loses nothing: bytes that it has not returned are still in the FIFO.
-/// `read_exact` and its like keep what they have read in the caller's buffer alone.
+/// `read_exact` and similar methods keep what they have read in the caller's buffer only.
+///
+/// # Examples
+///
+/// See [`OpenOptions`](super::OpenOptions).
 #[derive(Debug)]
 pub struct Receiver {
     // First, as `Name` asks.
     name: Name,
     inner: pipe::Receiver,
     persistent: bool,
-    log: Log,
+    /// Until the path names another file, if that is watched.
+    watch: Option<NameWatch>,
+    /// Set when the path names another file, instead of an error.
+    lost: Option<Arc<AtomicBool>>,
+    span: Span,
 }
 
 impl Receiver {
-    pub(super) fn new(name: Name, fd: OwnedFd, persistent: bool) -> Result<Self, Error> {
+    pub(super) fn new(
+        name: Name,
+        fd: OwnedFd,
+        persistent: bool,
+        watch: Option<NameWatch>,
+    ) -> io::Result<Self> {
         let span = tracing::debug_span!(target: TARGET, "fifo receiver", path = ?name.path());
-        match pipe::Receiver::within(fd) {
-            Ok(inner) => {
-                tracing::debug!(target: TARGET, parent: &span, persistent, "opened");
-                Ok(Self {
-                    name,
-                    inner,
-                    persistent,
-                    log: Log(span),
-                })
-            }
-            Err(source) => Err(Error::Register {
-                path: name.path().to_owned(),
-                source,
-            }),
-        }
-    }
-
-    /// Opens a FIFO that is there, with the settings of [`OpenOptions::new`].
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenOptions::open_receiver`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        OpenOptions::new().open_receiver(path)
+        let inner = pipe::Receiver::within(fd)?;
+        tracing::debug!(target: TARGET, parent: &span, persistent, "opened");
+        Ok(Self {
+            name,
+            inner,
+            persistent,
+            watch,
+            lost: None,
+            span,
+        })
     }
 
     /// The path it was opened by.
@@ -82,89 +90,66 @@ impl Receiver {
         self.name.path()
     }
 
-    /// Whether it outlives its writers.
-    pub fn is_persistent(&self) -> bool {
-        self.persistent
+    /// Cuts the stream into frames, reading in steps that suit a pipe.
+    pub fn framed(self, framing: Framing) -> FramedRead<Self> {
+        FramedRead::new(self, framing).with_pace(Pace::pipe())
     }
 
-    /// Whether no writer has it open: then what is in it is lost if this end does not read it. One
-    /// that was persistent is no more, so that it does not count as a writer itself.
-    pub(crate) fn is_last(&mut self) -> bool {
+    /// Whether no writer has it open: then unread bytes are lost if this end does not read them.
+    /// A persistent end stops being a writer itself.
+    pub(super) fn is_last(&mut self) -> bool {
+        self.leave_the_writers();
+        let hung_up = fd::poll_now(self.as_fd(), PollFlags::empty());
+        hung_up.is_ok_and(|it| it.contains(PollFlags::POLLHUP))
+    }
+
+    /// From now on a path that names another file sets the flag and is no error: the end goes on
+    /// for the writers that remain, and its stream ends with the last of them.
+    pub(super) fn outlive_its_name(&mut self) -> Arc<AtomicBool> {
+        let flag = Arc::default();
+        self.lost = Some(Arc::clone(&flag));
+        flag
+    }
+
+    fn leave_the_writers(&mut self) {
         if self.persistent
-            && let Ok(fd) = fd::reopen(&*self, Access::Read)
+            && let Ok(fd) = fd::reopen(&self.inner, Access::Read)
             && let Ok(inner) = pipe::Receiver::within(fd)
         {
             self.inner = inner;
             self.persistent = false;
         }
-        let hung_up = fd::poll_now(self.as_fd(), PollFlags::empty());
-        hung_up.is_ok_and(|it| it.contains(PollFlags::POLLHUP))
     }
 
-    /// What the path names now. If it is not this FIFO, writers that come will not meet this end.
-    ///
-    /// # Errors
-    ///
-    /// What stat(2) reports, except that there is nothing: that is [`PathState::Missing`].
-    pub fn path_state(&self) -> io::Result<PathState> {
-        self.name.state(self)
-    }
-
-    /// Waits until the path no longer names this FIFO, and says what became of it.
-    ///
-    /// For a service whose receiver is [persistent](Self::is_persistent): it would otherwise wait
-    /// for ever on a FIFO that nobody can find any more. It is noticed at once by inotify(7), or
-    /// within a second where no event tells of it (a directory above was renamed). It needs a
-    /// runtime with Tokio's timer enabled.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`path_state`](Self::path_state).
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: nothing is consumed.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use aqueduct::fifo::{OpenOptions, PathState};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let dir = tempfile::tempdir()?;
-    /// # let path = dir.path().join("jobs");
-    /// let receiver = OpenOptions::new().create(true).persistent(true).open_receiver(&path)?;
-    /// std::fs::remove_file(&path)?;
-    /// assert_eq!(receiver.orphaned().await?, PathState::Missing);
-    /// # Ok(()) }
-    /// ```
-    pub async fn orphaned(&self) -> io::Result<PathState> {
-        self.name.lost(self).await
-    }
-
-    /// Cuts the stream into frames, reading in steps that suit a pipe
-    /// ([`PIPE_CHUNK`](crate::frame::PIPE_CHUNK)).
-    pub fn framed(self, framing: Framing) -> FramedRead<Self> {
-        FramedRead::new(self, framing).with_pace(Pace::pipe())
-    }
-
-    /// The end underneath, with all that it can do.
-    pub fn get_ref(&self) -> &pipe::Receiver {
-        &self.inner
-    }
-
-    /// The end underneath, with all that it can do.
-    pub fn get_mut(&mut self) -> &mut pipe::Receiver {
-        &mut self.inner
-    }
-
-    /// Gives up the path: the FIFO stays there, even with `unlink_on_drop`.
-    pub fn into_inner(self) -> pipe::Receiver {
-        let Self {
-            mut name, inner, ..
-        } = self;
-        name.set_unlink(false);
-        inner
+    /// Whether anything is there to read now, the end of the stream included, once the path names
+    /// another file; then it is in `buf`.
+    fn poll_lost(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(watch) = &mut self.watch else {
+            return Poll::Pending;
+        };
+        ready!(watch.poll_lost(cx, &self.name, &self.inner))?;
+        self.watch = None;
+        let was_persistent = self.persistent;
+        self.leave_the_writers();
+        if let Some(lost) = &self.lost {
+            lost.store(true, Ordering::Release);
+            tracing::debug!(target: TARGET, parent: &self.span, "the path names another file");
+        } else if was_persistent {
+            return Poll::Ready(Err(self.name.lost("receive from fifo")));
+        }
+        // Unlike readiness, a read tells a FIFO that never had a writer from one that has one.
+        let mut byte = [0];
+        match nix::unistd::read(&self.inner, &mut byte) {
+            Ok(0) if self.lost.is_some() => Poll::Ready(Ok(())),
+            Ok(0) => Poll::Ready(Err(self.name.lost("receive from fifo"))),
+            Ok(_) => {
+                buf.put_slice(&byte);
+                Poll::Ready(Ok(()))
+            }
+            // A writer has it open: the stream goes on, and ends with it.
+            Err(Errno::EAGAIN | Errno::EINTR) => Pin::new(&mut self.inner).poll_read(cx, buf),
+            Err(e) => Poll::Ready(Err(e.into())),
+        }
     }
 }
 
@@ -176,17 +161,26 @@ impl AsyncRead for Receiver {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let result = ready!(Pin::new(&mut this.inner).poll_read(cx, buf));
+        let result = match Pin::new(&mut this.inner).poll_read(cx, buf) {
+            Poll::Ready(result) => result,
+            Poll::Pending => ready!(this.poll_lost(cx, buf)),
+        };
         match &result {
             Ok(()) if buf.filled().len() == before && buf.remaining() > 0 => {
-                tracing::debug!(target: TARGET, parent: &*this.log, "end of stream: the last writer has gone");
+                tracing::debug!(target: TARGET, parent: &this.span, "end of stream: the last writer has gone");
             }
             Ok(()) => {}
             Err(error) => {
-                tracing::debug!(target: TARGET, parent: &*this.log, %error, "read failed");
+                tracing::debug!(target: TARGET, parent: &this.span, %error, "read failed");
             }
         }
         Poll::Ready(result)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        tracing::debug!(target: TARGET, parent: &self.span, "closed");
     }
 }
 

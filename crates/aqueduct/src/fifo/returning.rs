@@ -1,8 +1,9 @@
+//! [`Returning`]: a sender's wait for its next reader.
+
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,16 +13,17 @@ use nix::sys::inotify::AddWatchFlags;
 use tokio::time::Instant;
 
 use super::TARGET;
-use super::error::Error;
-use super::open::{FIRST_TICK, LAST_TICK};
-use super::watch::Watch;
+use super::name::{Name, NameWatch, shown};
+use super::watch::{FIRST_TICK, LAST_TICK, Watch};
+use crate::connect::OpenError;
 
-/// Who has to be waited for longer than this is told of.
+/// A reader that is waited for longer than this is reported.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A sender's wait for another reader: [`ReaderGone::Wait`](super::ReaderGone::Wait).
 pub(super) struct Returning {
     limit: Option<Duration>,
+    name: Option<NameWatch>,
     gone: Option<Gone>,
 }
 
@@ -35,8 +37,12 @@ struct Gone {
 }
 
 impl Returning {
-    pub(super) fn new(limit: Option<Duration>) -> Self {
-        Self { limit, gone: None }
+    pub(super) fn new(limit: Option<Duration>, name: Option<NameWatch>) -> Self {
+        Self {
+            limit,
+            name,
+            gone: None,
+        }
     }
 
     /// Whether a reader is waited for.
@@ -49,13 +55,24 @@ impl Returning {
         self.gone = None;
     }
 
-    /// Waits for a sign of a reader, or for a while; then it has to be tried whether one is there.
+    /// Waits for an event of a reader, or for a while; then the caller tries whether one is there.
+    ///
+    /// # Errors
+    ///
+    /// The time is up, or the path no longer names this FIFO.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         fd: BorrowedFd<'_>,
-        path: &Path,
+        name: &Name,
     ) -> Poll<io::Result<()>> {
+        let path = name.path();
+        if let Some(watch) = &mut self.name
+            && self.gone.is_some()
+            && watch.poll_lost(cx, name, fd)?.is_ready()
+        {
+            return Poll::Ready(Err(name.lost("send to fifo")));
+        }
         let Some(gone) = &mut self.gone else {
             let watch = Watch::on(fd, path, AddWatchFlags::IN_OPEN);
             self.gone = Some(Gone {
@@ -71,8 +88,9 @@ impl Returning {
         let waited = gone.since.elapsed();
         let left = self.limit.map(|limit| limit.saturating_sub(waited));
         if left.is_some_and(|left| left.is_zero()) {
-            let path = path.to_owned();
-            return Poll::Ready(Err(Error::TimedOut { path, waited }.into()));
+            let limit = self.limit.unwrap_or(waited);
+            let error = OpenError::timed_out("send to fifo", shown(path), "reader", limit);
+            return Poll::Ready(Err(error.into()));
         }
         if waited >= PATIENCE && !gone.told {
             gone.told = true;

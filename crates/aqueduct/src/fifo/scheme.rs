@@ -5,7 +5,10 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Error, OpenOptions, ReaderGone, Receiver, SharedSender};
+use super::followed::Followed;
+use super::open::{OpenOptions, ReaderGone};
+use super::receiver::Receiver;
+use super::shared::SharedSender;
 use crate::address::{
     AddressProblem, Awaited, Capabilities, Direction, EndOfStream, PIPE_BUF, Printer, Query,
     Sharing, path,
@@ -48,6 +51,8 @@ impl Fifo {
         let mut options = OpenOptions::new();
         options
             .create(self.create.unwrap_or(asked.options.create))
+            .wait(asked.options.wait)
+            .watch_name(asked.options.watch_name)
             .allow_foreign_owner(asked.options.allow_foreign_owner);
         if let Some(mode) = self.mode {
             options.mode(mode);
@@ -109,33 +114,27 @@ impl Mechanism for Fifo {
             if asked.options.reconnect {
                 options.on_reader_gone(ReaderGone::Wait);
             }
-            let wait = asked.options.wait;
-            let sender = options.wait_timeout(wait).open_sender(&self.path).await;
-            let sender = sender.map_err(|error| match error {
-                Error::TimedOut { waited, .. } => {
-                    // To the nanosecond is of no use to anybody.
-                    let waited = wait.unwrap_or(waited);
-                    OpenError::timed_out("open", asked.address, "reader", waited)
-                }
-                error => error.into(),
-            })?;
-            let framing = asked.options.framing.clone();
-            let frames = SharedSender::with_large_frames(sender, framing);
+            let sender = options.open_sender(&self.path).await?;
+            let frames = SharedSender::new(sender, asked.options.framing.clone());
             Ok(MessageSender::frames(frames))
         })
     }
 
     fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
         Box::pin(async move {
+            let persistent = self.persist.unwrap_or(false);
             let mut options = self.options(&asked);
-            options.persistent(self.persist.unwrap_or(asked.options.persist));
+            options.persistent(persistent);
+            if persistent && asked.options.watch_name.is_some() {
+                return Followed::open(options, self.path.clone(), asked.options.clone());
+            }
             let receiver = options.open_receiver(&self.path)?;
             Ok(asked.options.receive(receiver, Pace::pipe()))
         })
     }
 }
 
-/// A writer that has it open keeps what is in it. When the last one has gone, this end alone does.
+/// A writer that has the FIFO open keeps its unread bytes. After the last one, only this end does.
 impl Half for Receiver {
     fn stop(&mut self) -> Rest {
         if self.is_last() {

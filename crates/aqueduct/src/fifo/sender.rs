@@ -1,3 +1,6 @@
+//! [`Sender`]: the sending end, for one writer.
+
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -8,74 +11,83 @@ use nix::poll::PollFlags;
 use tokio::io::AsyncWrite;
 use tracing::Span;
 
-use super::error::Error;
-use super::log::Log;
-use super::name::{Name, PathState};
+use super::TARGET;
+use super::name::{Name, NameWatch};
 use super::returning::Returning;
-use super::{OpenOptions, TARGET};
+use crate::connect::OpenError;
 use crate::frame::{FramedWrite, Framing, Pace};
 use crate::io::{fd, sys};
 use crate::pipe;
 
+/// Opens the FIFO that has taken the place of a sender's.
+pub(super) type Again = Box<dyn Fn() -> Opening + Send + Sync>;
+pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Sender, OpenError>> + Send>>;
+
 /// The sending end of a FIFO.
 ///
-/// When the last reader has gone a write fails with `EPIPE` (`BrokenPipe`), or the bytes are kept:
-/// see [`ReaderGone`](super::ReaderGone). What is written is in the kernel's hands; it is lost if
-/// every process closes the FIFO before it is read.
+/// When the last reader has gone a write fails with `EPIPE` (`BrokenPipe`), waits, or keeps the
+/// bytes: see [`ReaderGone`](super::ReaderGone). Written bytes are in the kernel; they are lost if
+/// every process closes the FIFO before they are read.
 ///
-/// A write above 4096 bytes (`PIPE_BUF`, pipe(7)) can be mixed with those of other writers. If there
+/// A write above 4,096 bytes (`PIPE_BUF`, pipe(7)) can be mixed with those of other writers. If there
 /// are any, use a [`SharedSender`](super::SharedSender).
+///
+/// # Errors
+///
+/// Besides errnos, [`OpenErrorKind::TimedOut`](crate::OpenErrorKind::TimedOut) and
+/// [`OpenErrorKind::Replaced`](crate::OpenErrorKind::Replaced), where the options ask for them.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future of `write` has written nothing. `write_all` and its like may have written a
-/// part.
-#[derive(Debug)]
+/// Dropping a future of `write` has written nothing. `write_all` and similar methods may have
+/// written a part.
+///
+/// # Examples
+///
+/// See [`OpenOptions`](super::OpenOptions).
 pub struct Sender {
     // First, as `Name` asks.
     name: Name,
     inner: pipe::Sender,
+    /// Where it waits for the next reader.
     returning: Option<Returning>,
-    log: Log,
+    again: Option<Again>,
+    /// Where it keeps the FIFO open for reading itself: whether anybody can still read.
+    watch: Option<NameWatch>,
+    span: Span,
 }
 
 impl Sender {
-    pub(super) fn new(
-        name: Name,
-        fd: OwnedFd,
-        returning: Option<Returning>,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(name: Name, fd: OwnedFd) -> io::Result<Self> {
         let span = tracing::debug_span!(target: TARGET, "fifo sender", path = ?name.path());
-        match pipe::Sender::within(fd) {
-            Ok(inner) => {
-                tracing::debug!(target: TARGET, parent: &span, "opened");
-                let log = Log(span);
-                Ok(Self {
-                    name,
-                    inner,
-                    returning,
-                    log,
-                })
-            }
-            Err(source) => Err(Error::Register {
-                path: name.path().to_owned(),
-                source,
-            }),
-        }
+        let inner = pipe::Sender::within(fd)?;
+        tracing::debug!(target: TARGET, parent: &span, "opened");
+        Ok(Self {
+            name,
+            inner,
+            returning: None,
+            again: None,
+            watch: None,
+            span,
+        })
     }
 
-    /// Opens a FIFO that is there as soon as it has a reader, with the settings of
-    /// [`OpenOptions::new`].
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenOptions::open_sender`].
-    ///
-    /// # Cancel safety
-    ///
-    /// See [`OpenOptions::open_sender`].
-    pub async fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        OpenOptions::new().open_sender(path).await
+    /// Waits for the next reader when the last has gone.
+    pub(super) fn waiting(mut self, returning: Returning, again: Again) -> Self {
+        self.returning = Some(returning);
+        self.again = Some(again);
+        self
+    }
+
+    /// Watches its name while it waits for room.
+    pub(super) fn watching(mut self, watch: Option<NameWatch>) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// Opens the FIFO that has taken the place of this one, if this end is to go on then.
+    pub(super) fn open_again(&self) -> Option<Opening> {
+        self.again.as_ref().map(|again| again())
     }
 
     /// The path it was opened by.
@@ -83,61 +95,16 @@ impl Sender {
         self.name.path()
     }
 
-    /// What the path names now. If it is not this FIFO, readers that come will not meet this end.
-    ///
-    /// # Errors
-    ///
-    /// What stat(2) reports, except that there is nothing: that is [`PathState::Missing`].
-    pub fn path_state(&self) -> io::Result<PathState> {
-        self.name.state(self)
-    }
-
-    /// Waits until the path no longer names this FIFO, and says what became of it.
-    ///
-    /// It is noticed at once by inotify(7), or within a second where no event tells of it. It needs
-    /// a runtime with Tokio's timer enabled.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`path_state`](Self::path_state).
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: nothing is consumed.
-    pub async fn orphaned(&self) -> io::Result<PathState> {
-        self.name.lost(self).await
-    }
-
-    /// Sends frames, writing in steps that suit a pipe
-    /// ([`PIPE_CHUNK`](crate::frame::PIPE_CHUNK)). For a FIFO with one writer.
+    /// Sends frames, writing in steps that suit a pipe. For a FIFO with one writer.
     pub fn framed(self, framing: Framing) -> FramedWrite<Self> {
         FramedWrite::new(self, framing).with_pace(Pace::pipe())
     }
 
-    /// The end underneath, with all that it can do.
-    pub fn get_ref(&self) -> &pipe::Sender {
-        &self.inner
-    }
-
-    /// The end underneath, with all that it can do.
-    pub fn get_mut(&mut self) -> &mut pipe::Sender {
-        &mut self.inner
-    }
-
-    /// Gives up the path: the FIFO stays there, even with `unlink_on_drop`.
-    pub fn into_inner(self) -> pipe::Sender {
-        let Self {
-            mut name, inner, ..
-        } = self;
-        name.set_unlink(false);
-        inner
-    }
-
     pub(super) fn span(&self) -> &Span {
-        &self.log
+        &self.span
     }
 
-    /// Writes by `write`, as often as the last reader has gone and another one is waited for.
+    /// Writes by `write`, again each time that the last reader has gone and the next has come.
     fn poll_write_by(
         &mut self,
         cx: &mut Context<'_>,
@@ -154,7 +121,7 @@ impl Sender {
                 if self.is_waiting() && !self.is_alone()? {
                     self.is_back();
                 }
-                return Poll::Pending;
+                return self.poll_lost(cx).map(Err);
             };
             self.note(&result);
             let gone = matches!(&result, Err(e) if e.kind() == io::ErrorKind::BrokenPipe);
@@ -164,6 +131,18 @@ impl Sender {
             }
             tried = true;
         }
+    }
+
+    /// Waits for room: until the path no longer names this FIFO, where that is watched. Then
+    /// nobody else can open it for reading.
+    pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some(watch) = &mut self.watch else {
+            return Poll::Pending;
+        };
+        Poll::Ready(match ready!(watch.poll_lost(cx, &self.name, &self.inner)) {
+            Ok(()) => self.name.lost("send to fifo"),
+            Err(error) => error,
+        })
     }
 
     fn is_waiting(&self) -> bool {
@@ -178,7 +157,7 @@ impl Sender {
 
     fn poll_return(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.returning {
-            Some(returning) => returning.poll(cx, self.inner.as_fd(), self.name.path()),
+            Some(returning) => returning.poll(cx, self.inner.as_fd(), &self.name),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -189,7 +168,7 @@ impl Sender {
     }
 
     /// Whether nobody has it open for reading.
-    fn is_alone(&self) -> io::Result<bool> {
+    pub(super) fn is_alone(&self) -> io::Result<bool> {
         let state = fd::poll_now(self.as_fd(), PollFlags::empty())?;
         Ok(state.contains(PollFlags::POLLERR))
     }
@@ -198,11 +177,11 @@ impl Sender {
         match result {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
                 if !self.is_waiting() {
-                    tracing::debug!(target: TARGET, parent: &*self.log, "the last reader has gone");
+                    tracing::debug!(target: TARGET, parent: &self.span, "the last reader has gone");
                 }
             }
             Err(error) => {
-                tracing::debug!(target: TARGET, parent: &*self.log, %error, "write failed");
+                tracing::debug!(target: TARGET, parent: &self.span, %error, "write failed");
             }
             Ok(_) => {}
         }
@@ -247,6 +226,22 @@ impl AsyncWrite for Sender {
             this.is_back();
         }
         Pin::new(&mut this.inner).poll_shutdown(cx)
+    }
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender")
+            .field("path", &self.name.path())
+            .field("fd", &self.inner.as_raw_fd())
+            .field("returning", &self.returning)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        tracing::debug!(target: TARGET, parent: &self.span, "closed");
     }
 }
 

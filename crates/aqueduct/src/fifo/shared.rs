@@ -1,69 +1,90 @@
-use std::collections::VecDeque;
+//! [`SharedSender`]: the sending end, for many writers.
+
+use std::fmt;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_sink::Sink;
+use sync_wrapper::SyncWrapper;
 use tokio::io::AsyncWrite;
 use tokio_util::codec::Encoder;
-use tracing::Span;
 
-use super::{Sender, TARGET};
+use super::TARGET;
+use super::name::shown;
+use super::sender::{Opening, Sender};
+use crate::connect::{OpenError, OpenErrorKind};
 use crate::frame::Framing;
+use crate::io::sys;
 
 mod lock;
+mod room;
+mod unsent;
 
 use self::lock::Lock;
+use self::room::Room;
+use self::unsent::Unsent;
 
-/// The most bytes that one write puts into a FIFO without a gap: 4096; see pipe(7).
-pub const PIPE_BUF: usize = libc::PIPE_BUF;
+/// The most bytes that the kernel always takes by one write or not at all: pipe(7).
+const PIPE_BUF: usize = libc::PIPE_BUF;
 
-/// How many bytes a [`SharedSender`] gathers before it writes without being flushed: 64 KiB.
-pub const DEFAULT_HIGH_WATER: usize = 64 * 1024;
+/// How many bytes are gathered before they are written without being flushed.
+const HIGH_WATER: usize = 64 * 1024;
 
-/// A [`Sink`] of frames into a FIFO that other processes write to at the same time.
+/// Sends frames into a FIFO that other processes write to at the same time.
 ///
-/// Each write(2) holds whole frames and is at most [`PIPE_BUF`] bytes long. The kernel puts such a
-/// write into the FIFO in one piece or not at all (pipe(7)), so frames of different writers never
-/// mix, and a writer that is killed, even by `SIGKILL`, leaves no part of a frame. Small frames
-/// that wait together share a write: `feed` many, then `flush`.
+/// Small frames that wait together share a write of at most 4,096 bytes (`PIPE_BUF`). The kernel
+/// puts such a write into the FIFO in one piece or not at all (pipe(7)), so frames of different
+/// writers never mix, and a writer that is killed, even by `SIGKILL`, leaves no part of a frame.
+/// `feed` many frames, then `flush`; 64 KiB are written without a flush.
 ///
-/// All writers must do so, and use the same framing: each with a `SharedSender`, or with plain
-/// writes of one frame each, within the limit. Frames of one writer arrive in order. With
-/// [`Framing::raw`] the bytes of one message arrive together, but nothing tells where it ends.
+/// All writers must do so and use the same framing: each with a `SharedSender`, or with plain
+/// writes of one frame each within 4,096 bytes. Frames of one writer arrive in order. With
+/// [`Framing::raw`] the bytes of one message arrive together, but nothing marks where it ends.
 ///
 /// # Large frames
 ///
-/// A frame that takes more than [`PIPE_BUF`] bytes with its header is refused, unless the sender is
-/// made by [`with_large_frames`](Self::with_large_frames). Then it holds an advisory lock (flock(2),
-/// on the FIFO itself) for as long as it writes a frame, a small one too: a small frame that another
-/// writer puts between two parts of a large one would tear it. So **every** writer of the FIFO
-/// must be made so, or hold the same lock (in a shell script: `exec 3>fifo; flock 3; ...`).
+/// If the framing's [`max_frame`](Framing::max_frame) allows frames of more than 4,096 bytes with
+/// their header, which it does by default, the sender writes under an advisory lock (flock(2), on
+/// the FIFO itself), small frames too: a small frame between two parts of a large one would tear
+/// it. So **every** writer of the FIFO must allow large frames, or hold the same lock (in a shell
+/// script: `exec 3>fifo; flock 3; ...`). With a smaller `max_frame` there is no lock, and larger
+/// frames are refused.
 ///
-/// - A writer that is killed inside a large frame leaves the first part of it. The kernel releases
-///   its lock, and the next writer's frames follow right after that part. With length framing
-///   the receiver takes as many of their bytes as are missing for the rest of the large frame, and
-///   what it reads next is garbage: most likely [`FrameError::TooLarge`], and the end of its
-///   stream. With lines or NUL framing the part and the next frame arrive as one frame, and the
-///   rest is whole. Small frames are never torn, and cost nothing when their writer is killed.
-/// - A writer that stops inside a large frame, because the FIFO is full and nobody reads or because
-///   its task does not flush it any more, keeps the lock, and all other writers wait. Dropping the
-///   sender releases it, with the same effect as if it had been killed.
-/// - Waiting for the lock takes no thread: it is tried again after 1 to 8 ms. Who gets it next is
-///   chance, not order; a sender that has much to send looks every 256 KiB whether others wait, and
-///   leaves it to them.
+/// A large frame is written by one write too, once there is room for all of it: the sender enlarges
+/// the pipe (`F_SETPIPE_SZ`) up to `/proc/sys/fs/pipe-max-size`, 1 MiB by default. A writer that
+/// is killed then leaves all of the frame or nothing. Frames **can** be torn
+///
+/// - if they are larger than `pipe-max-size`, or the user's quota of pipe pages
+///   (`pipe-user-pages-soft`, pipe(7)) does not allow a pipe of that size: then the frame is written
+///   in parts, and a writer that is killed in between leaves the first part;
+/// - by another program that writes without the lock.
+///
+/// After a torn frame the next frame follows directly. With length framing the receiver takes its
+/// first bytes for the missing rest and reads garbage after that, most likely
+/// [`FrameError::TooLarge`]. With lines or NUL framing the part and the next frame arrive as one
+/// frame, and the frames after that are whole.
+///
+/// - A writer that waits for room, because nobody reads, or that has written a part of a frame and
+///   is not flushed any more, keeps the lock, and all other writers wait. Dropping the sender
+///   releases it.
+/// - Waiting for the lock or for room takes no thread: both are checked again after a few
+///   milliseconds (room that a reader does not make, after 100 ms). The next owner of the lock is chance; a sender that has much to send checks every 256 KiB whether
+///   others wait, and lets them go first.
 ///
 /// # Errors
 ///
 /// - [`FrameError::TooLarge`] inside an [`io::Error`], with the size of the message and the largest
 ///   that fits; and whatever else the framing refuses. Nothing of the frame is kept, and the sender
 ///   goes on.
-/// - `EPIPE`: the last reader has gone. The frames that were not written yet are kept; when a reader
+/// - `EPIPE`: the last reader has gone. Frames that were not written yet are kept; when a reader
 ///   has come again, the next flush writes them. A large frame of which a part was written goes on
 ///   where it stopped, under the lock that is kept until then; a reader that has not seen its
-///   beginning takes the rest for garbage. To begin anew, drop the sender and open another.
+///   beginning reads garbage. To begin anew, drop the sender and open another.
+/// - With [`ReaderGone::Wait`](super::ReaderGone::Wait): [`TimedOut`](OpenErrorKind::TimedOut).
+///   With [`watch_name`](super::OpenOptions::watch_name) as well, a FIFO that was replaced is
+///   opened again by its path, and errors of opening are returned.
 ///
 /// # Cancel safety
 ///
@@ -72,8 +93,8 @@ pub const DEFAULT_HIGH_WATER: usize = 64 * 1024;
 ///
 /// # Dropping it
 ///
-/// Drop does not write. What was not flushed is lost, and said so in a `tracing` warning, unless the
-/// last write has failed: call `close` first.
+/// Drop does not write. Frames that were not flushed are lost, and a `tracing` warning says so, unless
+/// the last write has failed: call `close` first.
 ///
 /// [`FrameError::TooLarge`]: crate::frame::FrameError::TooLarge
 ///
@@ -91,8 +112,9 @@ pub const DEFAULT_HIGH_WATER: usize = 64 * 1024;
 /// let receiver = OpenOptions::new().create(true).open_receiver(&path)?;
 /// let mut lines = receiver.framed(Framing::lines());
 ///
-/// let sender = OpenOptions::new().open_sender(&path).await?;
-/// let mut log = SharedSender::new(sender, Framing::lines());
+/// // Lines of at most 4,096 bytes with the newline need no lock.
+/// let framing = Framing::lines().max_frame(4095);
+/// let mut log = SharedSender::new(OpenOptions::new().open_sender(&path).await?, framing);
 /// log.feed(Bytes::from("one")).await?;
 /// log.feed(Bytes::from("two")).await?;
 /// log.close().await?;
@@ -100,7 +122,6 @@ pub const DEFAULT_HIGH_WATER: usize = 64 * 1024;
 /// assert_eq!(lines.next().await.transpose()?, Some(Bytes::from("one")));
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
 #[must_use = "sinks do nothing unless polled"]
 pub struct SharedSender {
     sender: Sender,
@@ -109,65 +130,25 @@ pub struct SharedSender {
     high_water: usize,
     /// Only with large frames.
     lock: Option<Lock>,
+    room: Room,
+    /// The FIFO that replaces a lost one.
+    opening: Option<SyncWrapper<Opening>>,
 }
 
 impl SharedSender {
-    /// Sends frames of at most [`PIPE_BUF`] bytes, header or delimiter included.
-    ///
-    /// A smaller limit of `framing` stays as it is.
+    /// Sends frames of any size that `framing` allows; the lock is used if that is more than 4,096
+    /// bytes with the header or delimiter.
     pub fn new(sender: Sender, framing: Framing) -> Self {
-        let fits = PIPE_BUF - framing.overhead();
-        let limit = framing.get_max_frame().min(fits);
-        Self::with_parts(sender, framing.max_frame(limit), None)
-    }
-
-    /// Sends frames of any size that `framing` allows, under a lock that every writer must take.
-    pub fn with_large_frames(sender: Sender, framing: Framing) -> Self {
-        Self::with_parts(sender, framing, Some(Lock::default()))
-    }
-
-    fn with_parts(sender: Sender, framing: Framing, lock: Option<Lock>) -> Self {
-        let unsent = Unsent::new(sender.span().clone());
+        let large = framing.get_max_frame() > PIPE_BUF - framing.overhead();
         Self {
+            unsent: Unsent::new(sender.span().clone()),
             sender,
             framing,
-            unsent,
-            high_water: DEFAULT_HIGH_WATER,
-            lock,
+            high_water: HIGH_WATER,
+            lock: large.then(Lock::default),
+            room: Room::default(),
+            opening: None,
         }
-    }
-
-    /// Sets how many bytes are gathered before they are written without a flush.
-    pub fn with_high_water(mut self, bytes: usize) -> Self {
-        self.high_water = bytes;
-        self
-    }
-
-    /// The largest message that can be sent, in bytes without header or delimiter.
-    pub fn max_frame(&self) -> usize {
-        self.framing.get_max_frame()
-    }
-
-    /// How many bytes wait to be written.
-    pub fn unsent(&self) -> usize {
-        self.unsent.buf.len()
-    }
-
-    /// The path it was opened by.
-    pub fn path(&self) -> &Path {
-        self.sender.path()
-    }
-
-    /// The end underneath.
-    pub fn get_ref(&self) -> &Sender {
-        &self.sender
-    }
-
-    /// The end underneath and the bytes that wait to be written. The lock is given back.
-    pub fn into_parts(mut self) -> (Sender, BytesMut) {
-        self.release();
-        let bytes = std::mem::take(&mut self.unsent.buf);
-        (self.sender, bytes)
     }
 
     /// Writes whole batches while at least `at_least` bytes wait.
@@ -177,19 +158,13 @@ impl SharedSender {
         at_least: usize,
     ) -> Poll<io::Result<()>> {
         let result = loop {
-            let Some(batch) = self.unsent.batches.front() else {
-                break Poll::Ready(Ok(()));
-            };
-            if self.unsent.buf.len() < at_least && !batch.begun {
-                break Poll::Ready(Ok(()));
+            if self.opening.is_some() {
+                ready!(self.poll_open_again(cx))?;
             }
-            if let Some(lock) = &mut self.lock {
-                ready!(lock.poll_acquire(cx, &self.sender))?;
-            }
-            let bytes = &self.unsent.buf[..batch.left];
-            match Pin::new(&mut self.sender).poll_write(cx, bytes) {
-                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(n)) => self.written(n),
+            match self.poll_write_batch(cx, at_least) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => break Poll::Ready(Ok(())),
+                Poll::Ready(Err(e)) if self.begins_again(&e) => {}
                 Poll::Ready(Err(e)) => {
                     self.unsent.failed = true;
                     break Poll::Ready(Err(e));
@@ -197,11 +172,68 @@ impl SharedSender {
                 Poll::Pending => break Poll::Pending,
             }
         };
-        // Kept only for the rest of a frame.
-        if !self.unsent.is_inside_frame() {
+        // Kept only for the rest of a frame, or until there is room for one.
+        if !self.unsent.is_inside_frame() && !(result.is_pending() && self.room.is_waited_for()) {
             self.release();
         }
         result
+    }
+
+    /// Writes one batch or a part of it; says whether there was one to write.
+    fn poll_write_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        at_least: usize,
+    ) -> Poll<io::Result<bool>> {
+        let begun = self.unsent.is_inside_frame();
+        let Some(bytes) = self.unsent.next() else {
+            return Poll::Ready(Ok(false));
+        };
+        if self.unsent.len() < at_least && !begun {
+            return Poll::Ready(Ok(false));
+        }
+        if let Some(lock) = &mut self.lock {
+            ready!(lock.poll_acquire(cx, &self.sender))?;
+            // Without a reader the write fails or waits for one.
+            if bytes.len() > PIPE_BUF && !begun && !self.sender.is_alone()? {
+                let Poll::Ready(fits) = self.room.poll(cx, &self.sender, bytes.len())? else {
+                    return self.sender.poll_lost(cx).map(Err);
+                };
+                tracing::trace!(target: TARGET, bytes = bytes.len(), fits, "large frame");
+            }
+        }
+        let n = ready!(Pin::new(&mut self.sender).poll_write(cx, bytes))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.written(n);
+        Poll::Ready(Ok(true))
+    }
+
+    /// Whether the FIFO was replaced, and the new one is to be opened.
+    fn begins_again(&mut self, error: &io::Error) -> bool {
+        let replaced = OpenError::of(error).is_some_and(|it| *it.kind() == OpenErrorKind::Replaced);
+        let Some(opening) = self.sender.open_again().filter(|_| replaced) else {
+            return false;
+        };
+        // Nobody can open it any more.
+        let lost = sys::unread(&self.sender).unwrap_or(0);
+        let path = shown(self.sender.path());
+        tracing::warn!(target: TARGET, path, lost, "the FIFO was replaced: opening the new one");
+        self.release();
+        self.unsent.rewind();
+        self.opening = Some(SyncWrapper::new(opening));
+        true
+    }
+
+    fn poll_open_again(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(opening) = &mut self.opening {
+            let opened = ready!(opening.get_mut().as_mut().poll(cx));
+            self.opening = None;
+            self.sender = opened?;
+            self.room = Room::default();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn written(&mut self, n: usize) {
@@ -224,7 +256,7 @@ impl Sink<Bytes> for SharedSender {
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.unsent.buf.len() < this.high_water {
+        if this.unsent.len() < this.high_water {
             return Poll::Ready(Ok(()));
         }
         this.poll_write_batches(cx, this.high_water)
@@ -250,116 +282,13 @@ impl Sink<Bytes> for SharedSender {
     }
 }
 
-/// Encoded frames, and where the writes that will carry them begin and end.
-#[derive(Debug)]
-struct Unsent {
-    buf: BytesMut,
-    batches: VecDeque<Batch>,
-    /// The last write has failed, and its error has told what there is to know.
-    failed: bool,
-    span: Span,
-}
-
-/// What one write carries: frames of together at most [`PIPE_BUF`] bytes, or one larger frame.
-#[derive(Debug)]
-struct Batch {
-    left: usize,
-    frames: usize,
-    /// Whether a part is written. A batch within [`PIPE_BUF`] is written whole or not at all.
-    begun: bool,
-}
-
-impl Unsent {
-    fn new(span: Span) -> Self {
-        Self {
-            buf: BytesMut::new(),
-            batches: VecDeque::new(),
-            failed: false,
-            span,
-        }
-    }
-
-    /// Counts a frame of `len` bytes that was appended to the buffer.
-    fn extend_by(&mut self, len: usize) {
-        match self.batches.back_mut() {
-            _ if len == 0 => {}
-            Some(last) if !last.begun && last.left + len <= PIPE_BUF => {
-                last.left += len;
-                last.frames += 1;
-            }
-            _ => self.batches.push_back(Batch {
-                left: len,
-                frames: 1,
-                begun: false,
-            }),
-        }
-    }
-
-    fn advance(&mut self, n: usize) {
-        self.buf.advance(n);
-        if let Some(batch) = self.batches.front_mut() {
-            batch.left -= n;
-            batch.begun = true;
-            if batch.left == 0 {
-                self.batches.pop_front();
-            }
-        }
-    }
-
-    fn is_inside_frame(&self) -> bool {
-        self.batches.front().is_some_and(|it| it.begun)
-    }
-}
-
-impl Drop for Unsent {
-    fn drop(&mut self) {
-        if !self.buf.is_empty() && !self.failed {
-            tracing::warn!(
-                target: TARGET,
-                parent: &self.span,
-                bytes = self.buf.len(),
-                frames = self.batches.iter().map(|it| it.frames).sum::<usize>(),
-                torn = self.is_inside_frame(),
-                "dropped with unsent data: flush or close before drop"
-            );
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batches_of(frames: &[usize]) -> Vec<usize> {
-        let mut unsent = Unsent::new(Span::none());
-        for len in frames {
-            unsent.extend_by(*len);
-        }
-        unsent.batches.iter().map(|it| it.left).collect()
-    }
-
-    #[test]
-    fn a_batch_holds_whole_frames_within_the_limit() {
-        assert_eq!(batches_of(&[100, 0, 200]), [300]);
-        assert_eq!(batches_of(&[4000, 96, 1]), [4096, 1]);
-        assert_eq!(batches_of(&[4000, 97]), [4000, 97]);
-        assert_eq!(batches_of(&[4096, 4096]), [4096, 4096]);
-        assert_eq!(batches_of(&[10, 5000, 10, 10]), [10, 5000, 20]);
-    }
-
-    #[test]
-    fn what_is_partly_written_is_never_extended() {
-        let mut unsent = Unsent::new(Span::none());
-        unsent.buf.extend_from_slice(&[0; 5000]);
-        unsent.extend_by(5000);
-        unsent.advance(4900);
-        assert!(unsent.is_inside_frame());
-        unsent.buf.extend_from_slice(&[0; 10]);
-        unsent.extend_by(10);
-        assert_eq!(unsent.batches.len(), 2);
-        unsent.advance(100);
-        assert!(!unsent.is_inside_frame());
-        unsent.advance(10);
-        assert!(unsent.batches.is_empty() && unsent.buf.is_empty());
+impl fmt::Debug for SharedSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedSender")
+            .field("sender", &self.sender)
+            .field("framing", &self.framing)
+            .field("unsent", &self.unsent.len())
+            .field("lock", &self.lock)
+            .finish_non_exhaustive()
     }
 }

@@ -1,3 +1,5 @@
+//! [`Watch`]: news about one file from inotify(7).
+
 use std::future;
 use std::io;
 use std::mem::MaybeUninit;
@@ -9,8 +11,15 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::Interest;
 
+use super::TARGET;
 use crate::io::source::Source;
 use crate::io::sys;
+
+/// How soon a waiting sender tries again without an event, at first and after many tries.
+///
+/// It has to try: a reader that itself waits in a blocking open(2) makes no event.
+pub(super) const FIRST_TICK: Duration = Duration::from_millis(1);
+pub(super) const LAST_TICK: Duration = Duration::from_millis(100);
 
 /// Room for the events of one read. What does not fit comes with the next one.
 const EVENTS: usize = 1024;
@@ -33,7 +42,7 @@ impl Watch {
         Self(match start(fd, path, events) {
             Ok(source) => Some(source),
             Err(error) => {
-                tracing::debug!(target: super::TARGET, ?path, %error, "no inotify watch: checking from time to time");
+                tracing::debug!(target: TARGET, ?path, %error, "no inotify watch: checking from time to time");
                 None
             }
         })

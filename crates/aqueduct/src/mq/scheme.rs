@@ -181,7 +181,7 @@ fn inherited(given: &Options) -> OpenOptions {
     let mut options = OpenOptions::new();
     options
         .poll_for(given.poll_for)
-        .check_name_every(given.check_name_every);
+        .check_name_every(given.watch_name);
     options
 }
 

@@ -141,12 +141,12 @@ async fn open(name: &str, path: PathBuf) -> anyhow::Result<Ends> {
             options.create(true).unlink_on_drop(true);
             let rx = options.open_receiver(&path)?;
             let mut options = fifo::OpenOptions::new();
-            options.wait_timeout(Some(Duration::from_secs(2)));
+            options.wait(Some(Duration::from_secs(2)));
             let tx = options.open_sender(&path).await?;
             let rx = Box::pin(rx.framed(framing()));
             match name {
                 "fifo" => (Box::pin(tx.framed(framing())), rx),
-                _ => (Box::pin(SharedSender::with_large_frames(tx, framing())), rx),
+                _ => (Box::pin(SharedSender::new(tx, framing())), rx),
             }
         }
         "mq-pool" | "mq-asyncfd" => {
