@@ -12,7 +12,8 @@ use tokio::time::timeout;
 
 use super::accept::Bound;
 use super::endpoint::Endpoint;
-use super::lasting::{Connector, Lasting};
+use super::lasting::Connector;
+use super::reconnect::Reconnect;
 use super::{Connection, MessageReceiver, MessageSender, OpenError};
 
 /// A two-way endpoint that is served: a `Stream` of [`Connection`]s.
@@ -99,10 +100,16 @@ impl Listener {
                 };
                 let over = "no client can come any more";
                 let over = || Err(io::Error::new(io::ErrorKind::BrokenPipe, over));
-                accepted.unwrap_or_else(over)?.into_link()
+                accepted.unwrap_or_else(over)
             })
         });
-        Lasting::new(local, next, None).into_sender()
+        // Clients come at their own pace. What accepting fails with is told at once.
+        Reconnect::new()
+            .pauses(Duration::ZERO, Duration::ZERO)
+            .attempt_timeout(Duration::MAX)
+            .retry_if(|_| false)
+            .over(local, next, None)
+            .into_sender()
     }
 }
 

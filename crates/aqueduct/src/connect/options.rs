@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::reconnect::Reconnect;
 use crate::frame::Framing;
 
 /// How to open the ends of an endpoint. What the address itself says goes before.
@@ -14,7 +15,7 @@ pub struct Options {
     pub(crate) create: bool,
     pub(crate) persist: bool,
     pub(crate) wait: Option<Duration>,
-    pub(crate) reconnect: bool,
+    pub(crate) reconnect: Option<Reconnect>,
     pub(crate) poll_for: Duration,
     pub(crate) check_name_every: Option<Duration>,
     pub(crate) allow_foreign_owner: bool,
@@ -37,7 +38,7 @@ impl Options {
             create: true,
             persist: false,
             wait: None,
-            reconnect: false,
+            reconnect: None,
             poll_for: Duration::ZERO,
             check_name_every: None,
             allow_foreign_owner: false,
@@ -75,43 +76,49 @@ impl Options {
         self
     }
 
-    /// Sets whether a sending end ([`open_sender`](Self::open_sender),
-    /// [`Listener::into_sender`](super::Listener::into_sender)) outlives its peer. Off by
-    /// default.
+    /// Sets whether, and how, an end that connects does so again when its connection breaks or ends.
+    /// `None`, the default, does not.
     ///
+    /// - On a **socket** it holds for [`connect`](Self::connect) and
+    ///   [`open_sender`](Self::open_sender). The first connection is made as without this option. An
+    ///   end that only sends leaves a connection also when its peer ends its own direction, as a
+    ///   receiver does that [stops](super::MessageReceiver::stop): what was given to the connection is
+    ///   sent first, and the next message goes to the next connection.
     /// - The sender of a **FIFO** waits for another reader when the last one has gone
-    ///   ([`ReaderGone::Wait`](fifo::ReaderGone::Wait)).
-    /// - The sender on a **socket** connects again when the connection breaks, and when the peer
-    ///   ends its own direction: a receiver that stops says so in that way. What was given to the
-    ///   connection is sent first, and the next message goes to the next connection.
-    /// - A **queue** has no peer; of a program or an inherited descriptor there is but one.
+    ///   ([`ReaderGone::Wait`](crate::fifo::ReaderGone::Wait)). What was written and not read is there
+    ///   for the next reader, from where the last one has stopped. There are no events.
+    /// - [`open_receiver`](Self::open_receiver) binds a socket and receives from all who connect, so
+    ///   it needs no such option; use `connect` and
+    ///   [`Connection::into_receiver`](super::Connection::into_receiver) to receive from a server.
+    /// - A **queue** has no peer; there is one program or inherited descriptor.
     ///
-    /// Each time it waits for as long as [`wait`](Self::wait) says, and fails with
-    /// [`TimedOut`](std::io::ErrorKind::TimedOut) then.
+    /// Each time a peer is waited for as long as [`Reconnect::give_up_after`] says, otherwise
+    /// [`wait`](Self::wait); then it fails with [`TimedOut`](std::io::ErrorKind::TimedOut).
     ///
-    /// # What is promised
+    /// Messages arrive in order, whole, and **at most once**; [`Reconnect`] tells what may be lost.
+    /// [`MessageSender::broken_connections`](super::MessageSender::broken_connections) counts the
+    /// connections that may have lost messages.
     ///
-    /// Messages arrive in order, whole, and **at most once**; each is given to one connection
-    /// only, unless the system says that it has not taken all of it.
+    /// Closing an end that only sends waits until the peer has read all, which it shows by ending its
+    /// own direction, for 10 seconds at most.
     ///
-    /// - **Unix sockets**: a message that the system has taken can be read by the peer, and one that
-    ///   it has not taken goes to the next connection, whole. So nothing is lost as long as the
-    ///   peer stops in order, which is to read what is there after it takes no more
-    ///   ([`MessageReceiver::stop`]). If it is killed, what it had not read is lost: at most what the
-    ///   socket's buffer holds (`SO_SNDBUF`, 208 KiB by default).
-    /// - **TCP**: nothing is lost if the peer ends its direction, goes on reading until this one has
-    ///   ended, and then closes, as [`MessageReceiver::stop`] does. If the connection breaks in any other way
-    ///   what was on its way is lost, and nobody can tell how much that was.
-    /// - **FIFO**: what was written and not read is there for the next reader, from where the last one
-    ///   has stopped.
+    /// # Examples
     ///
-    /// Where messages may be lost a `tracing` warning says so, and
-    /// [`MessageSender::broken_connections`] counts.
+    /// ```no_run
+    /// use aqueduct::Endpoint;
+    /// use aqueduct::connect::{Options, Reconnect};
+    /// use futures_util::SinkExt;
     ///
-    /// Closing such an end waits until the peer has read all, which it shows by ending its own
-    /// direction, for [`DEFAULT_FAREWELL`](super::DEFAULT_FAREWELL) at most.
-    pub fn reconnect(&mut self, reconnect: bool) -> &mut Self {
-        self.reconnect = reconnect;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let collector: Endpoint = "unix:/run/app/collector".parse()?;
+    /// let mut options = Options::new();
+    /// options.reconnect(Reconnect::new().on_event(|event| eprintln!("{event}")));
+    /// let mut sender = options.open_sender(&collector).await?;
+    /// sender.send("the collector may restart now".into()).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn reconnect(&mut self, reconnect: impl Into<Option<Reconnect>>) -> &mut Self {
+        self.reconnect = reconnect.into();
         self
     }
 

@@ -21,10 +21,7 @@ impl Options {
     /// Dropping the future ends the wait and leaves nothing open.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, OpenError> {
         let address = endpoint.to_string();
-        endpoint
-            .mechanism()
-            .connect(endpoint.asked(&address, self))
-            .await
+        endpoint.asked(&address, self).connect().await
     }
 
     /// Binds a two-way endpoint, and listens.
