@@ -760,7 +760,10 @@ impl Inlet for Receiving {
 
     fn unfinished(self: Pin<&mut Self>) -> usize {
         let mut engine = self.0.lock();
-        engine.each_incoming().map(MessageReceiver::unfinished).sum()
+        engine
+            .each_incoming()
+            .map(MessageReceiver::unfinished)
+            .sum()
     }
 }
 

@@ -85,10 +85,7 @@ enum Outlet {
         taken: usize,
     },
     /// A sink that tells nothing: what it was given counts as taken.
-    Frames {
-        sender: MessageSender,
-        taken: usize,
-    },
+    Frames { sender: MessageSender, taken: usize },
 }
 
 impl Link {
