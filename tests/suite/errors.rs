@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aqueduct::codec::Text;
 use aqueduct::connect::{Connection, GaveUp, Options, Reconnect};
-use aqueduct::frame::{FramedRead, FramedWrite, Framing};
+use aqueduct::frame::Framing;
 use aqueduct::handshake::{self, Handshake};
 use aqueduct::record::{self, Recorder};
 use aqueduct::service::{self, CancellationToken};

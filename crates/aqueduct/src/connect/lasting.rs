@@ -389,17 +389,16 @@ impl Lasting {
                 continue;
             };
             let (len, given) = (body.len(), link.give(body.clone()));
-            if let Err(error) = given {
-                if is_refusal(&error) {
+            self.given += 1;
+            match given {
+                Ok(()) => self.settle(),
+                Err(error) if is_refusal(&error) => {
+                    self.given -= 1;
                     self.kept.remove(self.given);
                     self.kept_bytes -= len;
                     return Poll::Ready(Err(error));
                 }
-                self.given += 1;
-                self.lose(error, false);
-            } else {
-                self.given += 1;
-                self.settle();
+                Err(error) => drop(self.lose(error, false)),
             }
         }
         Poll::Ready(Ok(()))

@@ -214,7 +214,7 @@ impl Link {
 
     /// Gives it a message. An error is of this message (too large), or of the connection.
     pub(super) fn give(&mut self, body: Bytes) -> io::Result<()> {
-        match &mut self.outlet {
+        let given = match &mut self.outlet {
             Outlet::Bytes {
                 frames,
                 overhead,
@@ -222,27 +222,27 @@ impl Link {
                 bytes,
             } => {
                 let len = body.len() + *overhead;
-                Pin::new(frames).start_send(body)?;
-                *bytes += len as u64;
-                ends.push_back(*bytes);
+                let given = Pin::new(frames).start_send(body);
+                if given.is_ok() {
+                    *bytes += len as u64;
+                    ends.push_back(*bytes);
+                }
+                given
             }
             Outlet::Messages { sender, unsure, .. } => {
-                sender.as_mut().start_send(body)?;
-                *unsure += 1;
+                let given = sender.as_mut().start_send(body);
+                *unsure += usize::from(given.is_ok());
+                given
             }
             Outlet::Frames { sender, taken } => {
                 let given = Pin::new(sender).start_send(Message::new(body));
-                if given.as_ref().is_err_and(is_refusal) {
-                    return given;
-                }
-                // Also after an error it may have been taken.
-                *taken += 1;
-                self.given += 1;
-                return given;
+                // Also after an error of the connection it may have been taken.
+                *taken += usize::from(!given.as_ref().is_err_and(is_refusal));
+                given
             }
-        }
-        self.given += 1;
-        Ok(())
+        };
+        self.given += u64::from(!given.as_ref().is_err_and(is_refusal));
+        given
     }
 
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
