@@ -307,8 +307,9 @@ impl Lasting {
             self.state = state;
             return false;
         };
+        let taken = link.given() - self.given as u64;
         let at_risk = match link.may_have_lost(&error, in_order) {
-            true => link.given() - self.given as u64,
+            true => taken,
             false => 0,
         };
         if at_risk > 0 {
@@ -320,7 +321,8 @@ impl Lasting {
             at_risk,
             again: self.kept.len() as u64,
         });
-        let handed_over = in_order && link.given() > 0;
+        // The peer had its share and lets another one have the rest.
+        let handed_over = taken > 0 && at_risk == 0;
         let proved = handed_over || link.has_lasted(self.policy.longest_pause);
         self.keep_unread(link.abandon());
         (self.given, self.ready) = (0, false);

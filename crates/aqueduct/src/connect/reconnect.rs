@@ -41,10 +41,11 @@ use crate::io::backoff::Backoff;
 /// A connection that *ends* counts as one that breaks: a server that closes may come back. Close the
 /// sending half to be done: the receiving half then gives what still comes, and ends.
 ///
-/// Before each attempt there is a [pause](Self::pauses), longer each time, with a random part so that
+/// Before an attempt there is a [pause](Self::pauses), longer each time, with a random part so that
 /// the clients of a server that restarts do not all return at once. The pauses start again
 /// from the first one only after a connection that has proved itself: a message was received, or it
-/// lasted for the longest pause, or its peer took messages and ended it in order.
+/// lasted for the longest pause, or it took messages of which none is at risk. After the last there is
+/// no pause: the peer handed over to the next.
 ///
 /// Attempts go on for ever unless [`attempts`](Self::attempts) or
 /// [`give_up_after`](Self::give_up_after) limits them, or an error is permanent

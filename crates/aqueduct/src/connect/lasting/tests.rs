@@ -133,7 +133,7 @@ async fn attempts_pause_longer_each_time_and_start_anew_after_a_connection_that_
         script.fails(libc::ECONNREFUSED);
     }
     let peer = script.peer();
-    let (mut sink, mut stream) = script.connect(Reconnect::new());
+    let (_sink, mut stream) = script.connect(Reconnect::new());
     let first = Instant::now();
     assert!(timeout(20 * S, stream.next()).await.is_err());
     let begun = script.begun.lock().unwrap().clone();
@@ -198,7 +198,7 @@ async fn it_gives_up_after_so_many_attempts_and_says_so_on_both_halves() {
 #[tokio::test(start_paused = true)]
 async fn it_gives_up_after_a_time_with_a_last_attempt_at_its_end() {
     let script = Script::default();
-    let (mut sink, mut stream) = script.connect(Reconnect::new().give_up_after(5 * S));
+    let (_sink, mut stream) = script.connect(Reconnect::new().give_up_after(5 * S));
     let start = Instant::now();
     let error = stream.next().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -213,7 +213,7 @@ async fn an_attempt_that_hangs_is_given_up_and_the_next_one_made() {
     let script = Script::default();
     script.push(Attempt::Hangs);
     let mut peer = script.peer();
-    let (mut sink, mut stream) = script.connect(Reconnect::new().attempt_timeout(3 * S));
+    let (mut sink, _stream) = script.connect(Reconnect::new().attempt_timeout(3 * S));
     let start = Instant::now();
     sink.send("at last".into()).await.unwrap();
     assert!(start.elapsed() < 4 * S);
@@ -229,7 +229,7 @@ async fn an_error_that_no_time_cures_ends_it_at_once() {
         theirs: "chat/2".into(),
     };
     script.push(Attempt::Fails(mismatch.into()));
-    let (mut sink, mut stream) = script.connect(Reconnect::new());
+    let (_sink, mut stream) = script.connect(Reconnect::new());
     let error = stream.next().await.unwrap().unwrap_err();
     let gave_up = GaveUp::of(&error).unwrap();
     assert_eq!(gave_up.attempts, 1);
@@ -262,7 +262,7 @@ async fn closing_sends_all_ends_the_stream_with_the_connection_and_connects_no_m
 #[tokio::test(start_paused = true)]
 async fn closing_delivers_a_kept_frame_over_a_new_connection_first() {
     let script = Script::default();
-    let (mut sink, mut stream) = script.connect(Reconnect::new());
+    let (mut sink, _stream) = script.connect(Reconnect::new());
     sink.start_send_unpin("kept".into()).unwrap();
     script.fails(libc::ECONNREFUSED);
     let mut peer = script.peer();
@@ -274,7 +274,7 @@ async fn closing_delivers_a_kept_frame_over_a_new_connection_first() {
 async fn a_frame_that_is_refused_costs_only_itself() {
     let script = Script::default();
     let mut peer = script.peer();
-    let (mut sink, mut stream) = script.connect(Reconnect::new());
+    let (mut sink, _stream) = script.connect(Reconnect::new());
     let error = sink.send(vec![b'x'; 101].into()).await.unwrap_err();
     assert_eq!(
         FrameError::of(&error),
