@@ -229,7 +229,10 @@ pub(crate) trait Mechanism: Debug + Send + Sync + 'static {
 
     /// Opens the receiving end; by default of all who connect.
     fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
-        Box::pin(async move { Ok(self.bind(asked).await?.bound.into_receiver()) })
+        Box::pin(async move {
+            let bound = self.bind(asked).await?.bound;
+            Ok(bound.limited(asked.options).into_receiver())
+        })
     }
 
     /// Removes what outlives processes.

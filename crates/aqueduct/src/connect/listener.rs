@@ -72,8 +72,12 @@ impl Listener {
     /// - A client that breaks off or sends what is no message costs its own connection only; a
     ///   warning through `tracing` tells of it. An error of accepting is an item, and the stream
     ///   ends when the clients that are there have ended.
-    /// - At most [`DEFAULT_MAX_CLIENTS`](super::DEFAULT_MAX_CLIENTS) are served at a time; more
-    ///   wait to be accepted.
+    /// - The limits for clients of the [`Options`](super::Options) that it was bound with hold:
+    ///   [`max_connections`](super::Options::max_connections) and the times for
+    ///   a [first](super::Options::first_timeout), an
+    ///   [unfinished](super::Options::message_timeout) and the
+    ///   [next](super::Options::idle_timeout) message. A client beyond them loses its connection.
+    /// - After ten warnings in ten seconds the others are counted.
     pub fn into_receiver(self) -> MessageReceiver {
         self.bound.into_receiver()
     }

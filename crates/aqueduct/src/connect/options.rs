@@ -16,6 +16,7 @@ pub struct Options {
     pub(crate) persist: bool,
     pub(crate) wait: Option<Duration>,
     pub(crate) reconnect: Option<Reconnect>,
+    pub(super) clients: ClientLimits,
     pub(crate) poll_for: Duration,
     pub(crate) check_name_every: Option<Duration>,
     pub(crate) allow_foreign_owner: bool,
@@ -39,6 +40,7 @@ impl Options {
             persist: false,
             wait: None,
             reconnect: None,
+            clients: ClientLimits::default(),
             poll_for: Duration::ZERO,
             check_name_every: None,
             allow_foreign_owner: false,
@@ -122,6 +124,42 @@ impl Options {
         self
     }
 
+    /// Sets how many clients of a bound socket [`open_receiver`](Self::open_receiver) and
+    /// [`Listener::into_receiver`](super::Listener::into_receiver) receive from at once, at least 1:
+    /// 1,024 by default.
+    ///
+    /// When there are that many, a client that connects takes the place of the one that has been silent
+    /// longest without having sent a message. If all have sent one it waits in the kernel's backlog
+    /// until another one leaves. Stay below the process's limit of descriptors (`RLIMIT_NOFILE`).
+    pub fn max_connections(&mut self, connections: usize) -> &mut Self {
+        self.clients.connections = connections.max(1);
+        self
+    }
+
+    /// Sets how long such a client may take until its first message begins; `None`, the default, is no
+    /// limit.
+    ///
+    /// A client that takes longer loses its connection. What it had just sent over TCP may be lost, so
+    /// do not cut off clients that connect early and speak rarely.
+    pub fn first_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.clients.first = limit.into();
+        self
+    }
+
+    /// Sets how long such a client may take for a message that has begun: 30 s by default, `None` for
+    /// no limit. Time in which nobody asks for the next message does not count.
+    pub fn message_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.clients.message = limit.into();
+        self
+    }
+
+    /// Sets how long such a client may be silent between two messages; `None`, the default, is no
+    /// limit.
+    pub fn idle_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.clients.idle = limit.into();
+        self
+    }
+
     /// Latency mode: before each wait for a message, looks again for this long. Zero, the default, is
     /// not at all (a handful of tries, for queues). See [`latency`](crate::io::polling) for when to take
     /// it and what it costs.
@@ -146,5 +184,32 @@ impl Options {
     pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
         self.allow_foreign_owner = allow;
         self
+    }
+}
+
+/// Limits for the clients of a bound socket that are all received from at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientLimits {
+    pub(super) connections: usize,
+    pub(super) first: Option<Duration>,
+    pub(super) message: Option<Duration>,
+    pub(super) idle: Option<Duration>,
+}
+
+impl ClientLimits {
+    /// Whether any time is limited.
+    pub(super) fn any(&self) -> bool {
+        self.first.is_some() || self.message.is_some() || self.idle.is_some()
+    }
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            first: None,
+            message: Some(Duration::from_secs(30)),
+            idle: None,
+        }
     }
 }

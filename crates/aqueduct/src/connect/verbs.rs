@@ -45,7 +45,7 @@ impl Options {
             .await
             .map_err(activation::explain)?;
         let local = served.local.unwrap_or_else(|| endpoint.clone());
-        Ok(Listener::new(served.bound, local))
+        Ok(Listener::new(served.bound.limited(self), local))
     }
 
     /// Opens the sending end, as soon as there is a peer to send to.
