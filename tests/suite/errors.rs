@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use aqueduct::codec::Text;
-use aqueduct::connect::{Connection, Options};
-use aqueduct::frame::{FramedRead, FramedWrite, Framing};
+use aqueduct::connect::{Connection, GaveUp, Options, Reconnect};
+use aqueduct::frame::Framing;
 use aqueduct::handshake::{self, Handshake};
 use aqueduct::record::{self, Recorder};
 use aqueduct::service::{self, CancellationToken};
-use aqueduct::{Endpoint, OpenErrorKind, Sender, pipe, reconnect};
+use aqueduct::{Endpoint, OpenErrorKind, Sender, pipe};
 use bytes::BytesMut;
 use futures_util::stream;
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -227,21 +227,19 @@ async fn of_a_handshake() {
 
 #[tokio::test]
 async fn of_connecting_again() {
-    let refused = || async {
-        let error = io::Error::from_raw_os_error(libc::ECONNREFUSED);
-        Err::<(FramedWrite<UnixStream>, FramedRead<UnixStream>), _>(error)
-    };
-    let mut client = reconnect::Options::new().attempts(1).connect(refused);
-    let error = deadline(client.next()).await.expect("no end");
+    let refused = || async { Err(io::Error::from_raw_os_error(libc::ECONNREFUSED)) };
+    let client = Reconnect::new().attempts(1).connect(refused);
+    let error = deadline(client.into_receiver().next())
+        .await
+        .expect("no end");
     let error = error.expect_err("it gives up");
-    let gave_up = reconnect::Error::of(&error).expect("it is inside");
-    assert_eq!(gave_up.raw_os_error(), Some(libc::ECONNREFUSED));
-    let mut client = reconnect::Options::new().connect(refused);
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    let gave_up = GaveUp::of(&error).expect("it is inside");
+    assert_eq!(gave_up.source.raw_os_error(), Some(libc::ECONNREFUSED));
+    let mut client = Reconnect::new().connect(refused).into_sender();
     client.close().await.expect("nothing was sent");
     let error = client.send("late".into()).await.expect_err("it is closed");
-    let closed = reconnect::Error::of(&error).expect("it is inside");
-    assert!(matches!(closed, reconnect::Error::Closed));
-    assert_eq!(closed.raw_os_error(), None);
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
 }
 
 #[tokio::test]

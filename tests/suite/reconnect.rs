@@ -9,12 +9,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use aqueduct::codec::Text;
-use aqueduct::connect::Connection;
+use aqueduct::connect::{Connection, GaveUp, Reconnect, ReconnectEvent};
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::handshake::{self, Handshake};
-use aqueduct::reconnect::{Error, Event, Options};
 use aqueduct::service::{self, CancellationToken};
-use aqueduct::{Channel, Receiver, Reconnect, Sender};
+use aqueduct::{Channel, Receiver, Sender};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream};
 use tokio::net::{UnixListener, UnixStream};
@@ -22,22 +21,19 @@ use tokio::sync::mpsc;
 
 use crate::support::{Peer, deadline, is_peer, peer_command};
 
-fn connect(options: Options, path: PathBuf) -> Reconnect {
-    options.connect(move || {
+fn connect(policy: Reconnect, path: PathBuf) -> Connection {
+    policy.connect(move || {
         let path = path.clone();
         async move {
-            let (read, write) = UnixStream::connect(path).await?.into_split();
-            Ok((
-                FramedWrite::new(write, Framing::length()),
-                FramedRead::new(read, Framing::length()),
-            ))
+            let stream = UnixStream::connect(path).await?;
+            Ok(Connection::from_io(stream, Framing::length()))
         }
     })
 }
 
-fn quick() -> Options {
+fn quick() -> Reconnect {
     let ms = Duration::from_millis(1);
-    Options::new().first_pause(ms).longest_pause(5 * ms)
+    Reconnect::new().pauses(ms, 5 * ms)
 }
 
 /// Serves on `path` in this process until the token is cancelled.
@@ -71,11 +67,11 @@ async fn a_client_goes_on_through_restarts_of_its_server() {
     let path = dir.path().join("socket");
     let (events, mut lost) = mpsc::unbounded_channel();
     let options = quick().on_event(move |event| {
-        if let Event::Lost { .. } = event {
+        if let ReconnectEvent::Lost { .. } = event {
             events.send(()).unwrap();
         }
     });
-    let (sink, stream) = connect(options, path.clone()).into_split();
+    let (sink, stream) = connect(options, path.clone()).into_frames();
     let mut sender: Sender<String> = Sender::new(sink, Text);
     let mut receiver: Receiver<String> = Receiver::new(stream, Text);
     for n in 0..10 {
@@ -108,26 +104,17 @@ async fn no_frame_comes_twice_or_torn_when_servers_are_killed_and_the_lost_ones_
     let path = dir.path().join("socket");
     let (events, mut lost) = mpsc::unbounded_channel();
     let options = quick().on_event(move |event| {
-        if let Event::Lost {
-            flushed, unflushed, ..
-        } = event
-        {
-            events.send(flushed + unflushed).unwrap();
+        if let ReconnectEvent::Lost { at_risk, .. } = event {
+            events.send(*at_risk).unwrap();
         }
     });
-    let (mut sink, mut stream) = connect(options, path.clone()).into_split();
+    let (mut sink, mut stream) = connect(options, path.clone()).into_frames();
     let sending = tokio::spawn(async move {
         let mut sent = 0_u32;
         loop {
             let frame = [sent.to_be_bytes().as_slice(), &[7; 3000]].concat();
-            match sink.send(Bytes::from(frame)).await {
-                Ok(()) => sent += 1,
-                // This one was at risk: it is not sent again.
-                Err(error) => match Error::of(&error) {
-                    Some(Error::Unflushed { frames, .. }) => sent += u32::from(*frames == 1),
-                    _ => panic!("{error}"),
-                },
-            }
+            sink.send(Bytes::from(frame)).await.unwrap();
+            sent += 1;
             if sent >= 20_000 {
                 return (sink, sent);
             }
@@ -223,26 +210,20 @@ async fn a_handshake_that_does_not_match_ends_it_with_that_error() {
             .map(drop)
             .unwrap_err()
     });
-    let mut client = Options::new().connect(move || {
+    let client = Reconnect::new().connect(move || {
         let path = path.clone();
         async move {
             let conn = UnixStream::connect(path).await?;
             let old = Handshake::new("chat/1");
             let connection = Connection::from_io(conn, Framing::length());
-            let agreed = old.exchange(connection, "text").await?;
-            Ok(agreed.into_frames())
+            Ok(old.exchange(connection, "text").await?)
         }
     });
+    let mut client = client.into_receiver();
     let error = deadline(client.next()).await.unwrap().unwrap_err();
-    let Some(Error::GaveUp {
-        attempts: 1,
-        source,
-        ..
-    }) = Error::of(&error)
-    else {
-        panic!("{error:?}");
-    };
-    let mismatch = handshake::Error::of(source).unwrap();
+    let gave_up = GaveUp::of(&error).unwrap();
+    assert_eq!(gave_up.attempts, 1);
+    let mismatch = handshake::Error::of(&gave_up.source).unwrap();
     assert!(
         matches!(mismatch, handshake::Error::Mismatch { .. }),
         "{mismatch}"
@@ -258,23 +239,18 @@ async fn there_is_another_attempt_after_the_errors_that_are_said_and_no_others()
     let mut attempts = 0;
     // By default it is the other way round.
     let options = quick().retry_if(|error| error.kind() == io::ErrorKind::PermissionDenied);
-    let mut client = options.connect(move || {
+    let client = options.connect(move || {
         attempts += 1;
         let kind = if attempts < 5 {
             io::ErrorKind::PermissionDenied
         } else {
             io::ErrorKind::NotFound
         };
-        async move { Err::<(FramedWrite<UnixStream>, FramedRead<UnixStream>), _>(kind.into()) }
+        async move { Err(kind.into()) }
     });
+    let mut client = client.into_receiver();
     let error = deadline(client.next()).await.unwrap().unwrap_err();
-    let Some(Error::GaveUp {
-        attempts: 5,
-        source,
-        ..
-    }) = Error::of(&error)
-    else {
-        panic!("{error:?}");
-    };
-    assert_eq!(source.kind(), io::ErrorKind::NotFound);
+    let gave_up = GaveUp::of(&error).unwrap();
+    assert_eq!(gave_up.attempts, 5);
+    assert_eq!(gave_up.source.kind(), io::ErrorKind::NotFound);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aqueduct::Endpoint;
 use aqueduct::child::Child;
-use aqueduct::connect::{Connection, Listener, MessageReceiver, MessageSender};
+use aqueduct::connect::{Connection, Listener, MessageReceiver, MessageSender, Reconnect};
 use aqueduct::endpoint::Awaited;
 use tokio::time::{sleep, timeout};
 
@@ -71,7 +71,7 @@ pub(crate) async fn sender(
     Ok(match (side, lasting) {
         (Side::Connect, _) => {
             let mut options = link.options();
-            let options = options.reconnect(lasting == Lasting::Yes);
+            let options = options.reconnect((lasting == Lasting::Yes).then(Reconnect::new));
             options.open_sender(endpoint).await?
         }
         (Side::Bind, Lasting::Yes) => bind(endpoint, link, report).await?.into_sender(link.wait),

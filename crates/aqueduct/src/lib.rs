@@ -13,7 +13,7 @@
 //! | bytes to cut into messages | [`frame`] |
 //! | messages of a type of yours | [`Sender`], [`Receiver`], [`Channel`] with a [`codec`] |
 //! | a service to run | [`service`], [`handshake`] |
-//! | a server that comes and goes | [`Reconnect`] |
+//! | a server that comes and goes | [`connect::Reconnect`] |
 //! | to know what a mechanism promises | [`contract`] |
 //! | messages to move from one address to another | [`relay`] |
 //! | to tell what this library has made, and left behind | [`is_marked`] |
@@ -66,7 +66,6 @@ pub mod inherited;
 mod io;
 pub mod mq;
 pub mod pipe;
-pub mod reconnect;
 pub mod record;
 pub mod relay;
 pub mod service;
@@ -80,7 +79,6 @@ pub use connect::{OpenError, OpenErrorKind};
 pub use endpoint::{AddressError, AddressProblem, Endpoint};
 pub use io::mark::is_marked;
 pub use io::{Polled, fd};
-pub use reconnect::Reconnect;
 pub use service::serve;
 
 #[cfg(all(test, not(miri)))]

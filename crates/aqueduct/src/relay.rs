@@ -39,7 +39,7 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 ///
 /// ```
 /// use aqueduct::Endpoint;
-/// use aqueduct::connect::Options;
+/// use aqueduct::connect::{Options, Reconnect};
 /// use aqueduct::relay::Relay;
 /// use aqueduct::serve::CancellationToken;
 /// use futures_util::{SinkExt, StreamExt};
@@ -49,7 +49,7 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// # let from: Endpoint = format!("fifo:{}/from", dir.path().display()).parse()?;
 /// # let to: Endpoint = format!("unix:{}/to", dir.path().display()).parse()?;
 /// let mut options = Options::new();
-/// options.reconnect(true);
+/// options.reconnect(Reconnect::new());
 /// let mut receiver = options.open_receiver(&to).await?;
 /// let incoming = options.open_receiver(&from).await?;
 /// let outgoing = options.open_sender(&to).await?;

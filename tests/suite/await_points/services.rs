@@ -7,13 +7,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use aqueduct::codec::Text;
-use aqueduct::connect::Connection;
-use aqueduct::connect::{MessageReceiver, MessageSender, Options};
+use aqueduct::connect::{Connection, MessageReceiver, MessageSender, Options, Reconnect};
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::handshake::{Error, Handshake};
 use aqueduct::relay::Relay;
 use aqueduct::service::{self, CancellationToken, Context};
-use aqueduct::{Channel, reconnect, unix};
+use aqueduct::{Channel, unix};
 use aqueduct_conformance::every_point;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -328,27 +327,23 @@ async fn a_relay() {
 #[tokio::test]
 async fn a_client_that_connects_again() {
     every_point(
-        "reconnect::Reconnect::next",
+        "connect::Reconnect::connect",
         async || {
             // Taken by the client's next attempt; none is there at first.
             let offered: Arc<Mutex<Option<UnixStream>>> = Arc::default();
             let take = Arc::clone(&offered);
             let pause = std::time::Duration::from_millis(1);
-            let options = reconnect::Options::new().first_pause(pause);
-            let client = options.longest_pause(pause).connect(move || {
+            let policy = Reconnect::new().pauses(pause, pause);
+            let client = policy.connect(move || {
                 let stream = take.lock().expect("nobody panics").take();
                 async move {
                     let stream = stream.ok_or(ErrorKind::ConnectionRefused)?;
-                    let (read, write) = stream.into_split();
-                    Ok((
-                        FramedWrite::new(write, Framing::length()),
-                        FramedRead::new(read, Framing::length()),
-                    ))
+                    Ok(Connection::from_io(stream, Framing::length()))
                 }
             });
-            (client, (offered, None, 0))
+            (client.into_receiver(), (offered, None, 0))
         },
-        async |client: &mut reconnect::Reconnect| client.next().await,
+        async |client: &mut MessageReceiver| client.next().await,
         async |(offered, connection, sent): &mut (_, Option<_>, _)| {
             // One connection breaks, and the next one brings a message.
             if *sent == 2 || offered.lock().expect("nobody panics").is_some() {
@@ -383,7 +378,7 @@ async fn a_client_that_connects_again() {
                 }
             };
             let message = message.expect("no end").expect("it is whole");
-            assert_eq!(message, "one");
+            assert_eq!(message.body(), "one");
         },
     )
     .await;

@@ -1,11 +1,12 @@
 //! Sending ends that outlive their peers: nothing lost, nothing doubled, over restarts.
 
 mod closing;
+mod restarts;
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use aqueduct::connect::{Message, MessageReceiver, MessageSender, Options};
+use aqueduct::connect::{GaveUp, Message, MessageReceiver, MessageSender, Options, Reconnect};
 use aqueduct::frame::{FrameError, Framing};
 use aqueduct::{Endpoint, OpenError, OpenErrorKind};
 use bytes::Bytes;
@@ -22,7 +23,7 @@ const LARGE: u64 = 3_000;
 
 fn reconnecting(framing: Framing) -> Options {
     let mut options = options(framing);
-    options.reconnect(true);
+    options.reconnect(Reconnect::new());
     options
 }
 
@@ -217,7 +218,8 @@ async fn a_bound_end_sends_to_one_client_after_another() {
         let listener = options.bind(&address).await.expect("it is bound");
         let mut outgoing = listener.into_sender(Some(Duration::from_millis(20)));
         let error = deadline(outgoing.send("nobody".into())).await.unwrap_err();
-        let error = OpenError::of(&error).expect("it says what was waited for");
+        let gave_up = GaveUp::of(&error).expect("it says so");
+        let error = OpenError::of(&gave_up.source).expect("it says what was waited for");
         assert!(error.to_string().contains("no client appeared"), "{error}");
         for i in 0..3 {
             let client = deadline(options.connect(&address))

@@ -7,8 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use aqueduct::Reconnect;
-use aqueduct::reconnect::Error;
+use aqueduct::connect::{Connection, ReconnectEvent};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
@@ -17,20 +16,28 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::quick;
 use crate::support::deadline;
 
-struct ToTask(UnboundedSender<Bytes>);
+/// A sink to a task. An `invalid` one fails as a transport does that was given a bad argument.
+struct ToTask {
+    frames: UnboundedSender<Bytes>,
+    invalid: bool,
+}
 
 impl Sink<Bytes> for ToTask {
     type Error = io::Error;
 
     fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.0.is_closed() {
+        if self.frames.is_closed() {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
         Poll::Ready(Ok(()))
     }
 
     fn start_send(self: Pin<&mut Self>, frame: Bytes) -> io::Result<()> {
-        self.0.send(frame).map_err(|_| ErrorKind::BrokenPipe.into())
+        if self.invalid {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let sent = self.frames.send(frame);
+        sent.map_err(|_| ErrorKind::BrokenPipe.into())
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -56,10 +63,18 @@ struct Tasks(Arc<Mutex<VecDeque<Ends>>>);
 impl Tasks {
     /// One to connect to, behind those that are there.
     fn add(&self) -> Task {
+        self.add_one(false)
+    }
+
+    fn add_one(&self, invalid: bool) -> Task {
         let (sender, frames) = unbounded_channel();
         let (answers, mut answered) = unbounded_channel();
         let answered = stream::poll_fn(move |cx| answered.poll_recv(cx).map(|it| it.map(Ok)));
-        let ends = (ToTask(sender), answered.boxed());
+        let to_task = ToTask {
+            frames: sender,
+            invalid,
+        };
+        let ends = (to_task, answered.boxed());
         self.0.lock().expect("nobody panics").push_back(ends);
         Task {
             frames,
@@ -67,12 +82,23 @@ impl Tasks {
         }
     }
 
-    fn client(&self) -> Reconnect {
+    /// A client, and what is at risk with each connection that it loses.
+    fn client(&self) -> (Connection, UnboundedReceiver<u64>) {
         let tasks = self.clone();
-        quick().connect(move || {
+        let (losses, lost) = unbounded_channel();
+        let policy = quick().on_event(move |event| {
+            if let ReconnectEvent::Lost { at_risk, .. } = event {
+                let _ = losses.send(*at_risk);
+            }
+        });
+        let client = policy.connect(move || {
             let next = tasks.0.lock().expect("nobody panics").pop_front();
-            async { next.ok_or(ErrorKind::ConnectionRefused.into()) }
-        })
+            async {
+                let (sink, stream) = next.ok_or(ErrorKind::ConnectionRefused)?;
+                Ok(Connection::from_frames(sink, stream, 1024))
+            }
+        });
+        (client, lost)
     }
 }
 
@@ -81,7 +107,7 @@ impl Tasks {
 async fn a_frame_that_no_connection_has_taken_yet_goes_to_the_one_that_does() {
     let tasks = Tasks::default();
     let first = tasks.add();
-    let (mut sink, mut stream) = tasks.client().into_split();
+    let (mut sink, mut stream) = tasks.client().0.into_frames();
     deadline(poll_fn(|cx| sink.poll_ready_unpin(cx)))
         .await
         .expect("there is room");
@@ -103,21 +129,35 @@ async fn a_frame_that_no_connection_has_taken_yet_goes_to_the_one_that_does() {
 async fn a_frame_given_to_a_connection_that_fails_is_told_of_and_not_sent_again() {
     let tasks = Tasks::default();
     let mut first = tasks.add();
-    let mut client = tasks.client();
-    deadline(poll_fn(|cx| client.poll_ready_unpin(cx)))
+    let (client, mut lost) = tasks.client();
+    let (mut sink, _stream) = client.into_frames();
+    deadline(poll_fn(|cx| sink.poll_ready_unpin(cx)))
         .await
         .expect("there is room");
     first.frames.close();
-    let error = client.start_send_unpin("lost".into()).unwrap_err();
-    let told = Error::of(&error);
-    assert!(
-        matches!(told, Some(Error::Unflushed { frames: 1, .. })),
-        "{error}"
-    );
+    sink.start_send_unpin("lost".into()).expect("it is let in");
+    assert_eq!(lost.recv().await, Some(1));
     let mut second = tasks.add();
-    deadline(client.send("next".into()))
+    deadline(sink.send("next".into()))
         .await
         .expect("it is sent");
     let came = deadline(second.frames.recv()).await;
     assert_eq!(came.expect("it comes"), "next");
+}
+
+/// Any error of this kind was taken for a refusal of one message, after which the connection goes on.
+#[tokio::test]
+async fn invalid_input_of_a_transport_is_a_broken_connection() {
+    let tasks = Tasks::default();
+    let _first = tasks.add_one(true);
+    let mut second = tasks.add();
+    let (client, mut lost) = tasks.client();
+    let mut sender = client.into_sender();
+    for message in ["one", "two"] {
+        let sent = deadline(sender.send(message.into())).await;
+        sent.expect("it is no error of the message");
+    }
+    assert_eq!(lost.recv().await, Some(1));
+    let came = deadline(second.frames.recv()).await;
+    assert_eq!(came.expect("it comes"), "two");
 }

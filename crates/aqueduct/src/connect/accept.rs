@@ -4,7 +4,8 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::Connection;
+use super::connection::Connection;
+use super::options::{ClientLimits, Options};
 
 /// A bound mechanism that accepts connections.
 pub(crate) trait Accept: Send + Sync {
@@ -35,6 +36,8 @@ pub(crate) struct Bound {
     /// The printed address, for logs.
     address: String,
     poll_for: Duration,
+    /// Holds where all clients are received from at once.
+    pub(super) limits: ClientLimits,
     /// Its name, if a service manager has handed it down.
     pub(crate) activation_name: Option<String>,
 }
@@ -45,8 +48,15 @@ impl Bound {
             accept: Box::new(accept),
             address: address.to_owned(),
             poll_for,
+            limits: ClientLimits::default(),
             activation_name: None,
         }
+    }
+
+    /// With the limits for clients of these options.
+    pub(crate) fn limited(mut self, options: &Options) -> Self {
+        self.limits = options.clients;
+        self
     }
 
     /// One connection, and then the end.

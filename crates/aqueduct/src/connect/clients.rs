@@ -2,17 +2,26 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::stream::SelectAll;
+use tokio::task::coop;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::accept::Bound;
-use super::receiver::Inlet;
-use super::{Connection, Message, MessageReceiver, Peer};
+use super::connection::Connection;
+use super::message::Message;
+use super::options::ClientLimits;
+use super::peer::Peer;
+use super::receiver::{Inlet, MessageReceiver};
 
-/// How many clients are received from at a time, for each listener.
-pub(super) const MAX_CLIENTS: usize = 1024;
+/// How many warnings about clients are given in [`WINDOW`]; the others are counted.
+const WARNINGS: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// ```text
 /// Listening ── stop ──> Closing ── nobody waits any more ──> Draining ── last client ends ──> over
@@ -24,9 +33,23 @@ struct Clients {
     /// Those who wait are accepted, and then no more.
     closing: bool,
     local: String,
+    limits: ClientLimits,
     clients: SelectAll<Client>,
+    all: Arc<All>,
     /// How many messages may still be delivered, if that is limited.
     left: Option<u64>,
+    /// Since when nobody has asked for the next message.
+    away: Option<Instant>,
+    warnings: Warnings,
+}
+
+/// What all clients of a listener share.
+#[derive(Default)]
+struct All {
+    /// How long nobody asked for messages, in all, in microseconds. That is not the clients' time.
+    away: AtomicU64,
+    /// How many clients have sent no message yet.
+    silent: AtomicUsize,
 }
 
 impl Bound {
@@ -39,45 +62,51 @@ impl Bound {
     }
 }
 
-struct Client {
-    incoming: MessageReceiver,
-    peer: Peer,
-    over: bool,
-}
-
 impl Clients {
     fn new(listener: Bound) -> Self {
         Self {
             local: listener.address().to_owned(),
+            limits: listener.limits,
             listener: Some(listener),
             closing: false,
             clients: SelectAll::new(),
+            all: Arc::default(),
             left: None,
+            away: None,
+            warnings: Warnings::default(),
         }
     }
 
     /// Accepts who is there and may come in. Pending: no one is, or no one may. An error is the
     /// last thing accepting gives.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        while self.clients.len() < MAX_CLIENTS {
-            let Some(listener) = &mut self.listener else {
-                return Poll::Pending;
-            };
-            let next = if self.closing {
-                listener.accept_now().transpose()
-            } else {
-                ready!(listener.poll_accept(cx))
-            };
-            match next {
-                Some(Ok(connection)) => self.take(connection),
-                Some(Err(error)) => {
-                    self.listener = None;
-                    return Poll::Ready(error);
-                }
-                None => self.listener = None,
+        while self.clients.len() < self.limits.connections {
+            if let Err(error) = ready!(self.poll_take(cx)) {
+                return Poll::Ready(error);
             }
         }
         Poll::Pending
+    }
+
+    /// Takes one client in. Pending: no one is there.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(listener) = &mut self.listener else {
+            return Poll::Pending;
+        };
+        let next = if self.closing {
+            listener.accept_now().transpose()
+        } else {
+            ready!(listener.poll_accept(cx))
+        };
+        match next {
+            Some(Ok(connection)) => self.take(connection),
+            Some(Err(error)) => {
+                self.listener = None;
+                return Poll::Ready(Err(error));
+            }
+            None => self.listener = None,
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn take(&mut self, connection: Connection) {
@@ -87,11 +116,53 @@ impl Clients {
         if self.closing {
             incoming.stop();
         }
-        self.clients.push(Client {
-            incoming,
-            peer,
-            over: false,
-        });
+        let client = Client::new(incoming, peer, self.limits, Arc::clone(&self.all));
+        self.clients.push(client);
+    }
+
+    /// With all places taken: gives that of the client which has been silent longest, without any
+    /// message, to one that waits to be accepted.
+    fn poll_replace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let silent = self.all.silent.load(Ordering::Relaxed) > 0;
+        // Without budget clients seem to have nothing to give, and this is called again.
+        if self.closing || !silent || !coop::has_budget_remaining() {
+            return Poll::Pending;
+        }
+        ready!(self.poll_take(cx))?;
+        let silent = self.clients.iter_mut().filter(|it| it.is_silent());
+        if let Some(client) = silent.min_by_key(|it| (it.has_begun(), it.came)) {
+            let peer = client.peer;
+            client.leave();
+            let most = self.limits.connections;
+            self.warn(format_args!(
+                "all {most} places were taken: closed the connection of {peer}, which had sent no \
+                 message yet"
+            ));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn warn(&mut self, sentence: std::fmt::Arguments<'_>) {
+        let address = &self.local;
+        match self.warnings.next() {
+            Some(0) => tracing::warn!(target: TARGET, %address, "{sentence}"),
+            Some(more) => tracing::warn!(
+                target: TARGET, %address, "{sentence} (and {more} more warnings of this kind before)"
+            ),
+            None => tracing::debug!(target: TARGET, %address, "{sentence}"),
+        }
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        let more = self.warnings.left_out;
+        if more > 0 {
+            tracing::warn!(
+                target: TARGET, address = %self.local,
+                "{more} more warnings about clients were left out"
+            );
+        }
     }
 }
 
@@ -103,28 +174,38 @@ impl Stream for Clients {
         if this.left == Some(0) {
             return Poll::Ready(None);
         }
+        if let Some(since) = this.away.take() {
+            let away = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            this.all.away.fetch_add(away, Ordering::Relaxed);
+        }
         loop {
             if let Poll::Ready(error) = this.poll_accept(cx) {
                 return Poll::Ready(Some(Err(error)));
             }
-            let full = this.clients.len() >= MAX_CLIENTS;
+            let full = this.clients.len() >= this.limits.connections;
             match Pin::new(&mut this.clients).poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) => {
                     if let Some(left) = &mut this.left {
                         *left -= 1;
                     }
+                    if this.limits.any() {
+                        this.away = Some(Instant::now());
+                    }
                     return Poll::Ready(Some(Ok(message)));
                 }
-                Poll::Ready(Some(Err((peer, error)))) => {
-                    let address = &this.local;
-                    tracing::warn!(
-                        target: TARGET, %address, %peer, error = %Reason(&error),
-                        "a client broke off, and its connection was closed"
-                    );
-                }
+                Poll::Ready(Some(Err((peer, error)))) => this.warn(format_args!(
+                    "closed the connection of {peer}: {}",
+                    Reason(&error)
+                )),
                 Poll::Ready(None) if this.listener.is_none() => return Poll::Ready(None),
                 // Someone has left: there is a place for one more.
-                _ if full && this.clients.len() < MAX_CLIENTS => {}
+                _ if full && this.clients.len() < this.limits.connections => {}
+                _ if full => {
+                    // Each has been looked at and has nothing to give.
+                    if let Err(error) = ready!(this.poll_replace(cx)) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
                 _ => return Poll::Pending,
             }
         }
@@ -139,7 +220,9 @@ impl Inlet for Clients {
         }
         // Put in afresh, so that each is polled once more and can end.
         for mut client in std::mem::take(&mut self.clients) {
-            client.incoming.stop();
+            if let Some(incoming) = &mut client.incoming {
+                incoming.stop();
+            }
             self.clients.push(client);
         }
     }
@@ -149,12 +232,140 @@ impl Inlet for Clients {
     }
 
     fn unfinished(self: Pin<&mut Self>) -> usize {
-        let each = self
-            .get_mut()
-            .clients
-            .iter_mut()
-            .map(|it| it.incoming.unfinished());
-        each.sum()
+        let clients = self.get_mut().clients.iter_mut();
+        let incoming = clients.filter_map(|it| it.incoming.as_mut());
+        incoming.map(MessageReceiver::unfinished).sum()
+    }
+}
+
+/// A client, and how long it may take for what.
+struct Client {
+    /// `None` once it has to leave.
+    incoming: Option<MessageReceiver>,
+    peer: Peer,
+    limits: ClientLimits,
+    all: Arc<All>,
+    came: Instant,
+    /// What it was last waited for, and when that has to be there, in the clients' time.
+    waits: Option<(Wait, Option<Instant>)>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// It has sent a message.
+    has_sent: bool,
+    /// Wakes it to leave.
+    waker: Option<Waker>,
+}
+
+/// What a client is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    First,
+    Rest,
+    Next,
+}
+
+impl Wait {
+    fn is_over(self, limit: Duration) -> io::Error {
+        let what = match self {
+            Self::First => "sent no message",
+            Self::Rest => "did not finish a message",
+            Self::Next => "sent no further message",
+        };
+        let text = format!("it {what} within {limit:?}");
+        io::Error::new(io::ErrorKind::TimedOut, text)
+    }
+}
+
+impl Client {
+    fn new(incoming: MessageReceiver, peer: Peer, limits: ClientLimits, all: Arc<All>) -> Self {
+        all.silent.fetch_add(1, Ordering::Relaxed);
+        Self {
+            incoming: Some(incoming),
+            peer,
+            limits,
+            all,
+            came: Instant::now(),
+            waits: None,
+            timer: None,
+            has_sent: false,
+            waker: None,
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        // One that was not looked at yet may have something to say.
+        !self.has_sent && self.incoming.is_some() && self.waits.is_some()
+    }
+
+    fn has_begun(&self) -> bool {
+        matches!(self.waits, Some((Wait::Rest, _)))
+    }
+
+    fn speaks(&mut self) {
+        if !self.has_sent {
+            self.has_sent = true;
+            self.all.silent.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.speaks();
+        self.incoming = None;
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn limit(&self, wait: Wait) -> Option<Duration> {
+        match wait {
+            Wait::First => self.limits.first,
+            Wait::Rest => self.limits.message,
+            Wait::Next => self.limits.idle,
+        }
+    }
+
+    /// It has nothing to give: ready when that has lasted for too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if !coop::has_budget_remaining() {
+            return Poll::Pending;
+        }
+        let begun = self
+            .incoming
+            .as_mut()
+            .map_or(0, MessageReceiver::unfinished)
+            > 0;
+        let wait = match self.has_sent {
+            _ if begun => Wait::Rest,
+            true => Wait::Next,
+            false => Wait::First,
+        };
+        let away = Duration::from_micros(self.all.away.load(Ordering::Relaxed));
+        let limit = self.limit(wait);
+        let end = match self.waits {
+            Some((before, end)) if before == wait => end,
+            _ => {
+                let now = Instant::now().checked_sub(away);
+                // A time beyond what the clock can count is for ever.
+                let end = limit.and_then(|limit| now?.checked_add(limit));
+                self.waits = Some((wait, end));
+                end
+            }
+        };
+        let (Some(end), Some(limit)) = (end, limit) else {
+            return Poll::Pending;
+        };
+        loop {
+            let left = (end + away).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Poll::Ready(wait.is_over(limit));
+            }
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(left)));
+            // It is left where it is until it fires, which may be too early.
+            if timer.deadline() > Instant::now() + left {
+                timer.as_mut().reset(Instant::now() + left);
+            }
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
+        }
     }
 }
 
@@ -162,16 +373,60 @@ impl Stream for Client {
     type Item = Result<Message, (Peer, io::Error)>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.over {
+        let this = &mut *self;
+        let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
+        };
+        let error = match Pin::new(incoming).poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) => {
+                this.speaks();
+                this.waits = None;
+                return Poll::Ready(Some(Ok(message)));
+            }
+            Poll::Ready(None) => {
+                this.incoming = None;
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Some(Err(error))) => error,
+            Poll::Pending => match this.poll_patience(cx) {
+                Poll::Ready(error) => error,
+                Poll::Pending => {
+                    this.waker = (!this.has_sent).then(|| cx.waker().clone());
+                    return Poll::Pending;
+                }
+            },
+        };
+        this.incoming = None;
+        Poll::Ready(Some(Err((this.peer, error))))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.speaks();
+    }
+}
+
+/// Lets a few warnings through, and counts the others.
+#[derive(Default)]
+struct Warnings {
+    since: Option<Instant>,
+    given: u32,
+    left_out: u64,
+}
+
+impl Warnings {
+    /// Whether one may be given, with how many were left out before.
+    fn next(&mut self) -> Option<u64> {
+        if self.since.is_none_or(|since| since.elapsed() >= WINDOW) {
+            (self.since, self.given) = (Some(Instant::now()), 0);
         }
-        let next = ready!(Pin::new(&mut self.incoming).poll_next(cx));
-        Poll::Ready(next.map(|item| {
-            item.map_err(|error| {
-                self.over = true;
-                (self.peer, error)
-            })
-        }))
+        if self.given == WARNINGS {
+            self.left_out += 1;
+            return None;
+        }
+        self.given += 1;
+        Some(std::mem::take(&mut self.left_out))
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::attached::Attached;
 use super::byte_stream::{ByteStream, Held};
-use super::link::Link;
+use super::link::{Fate, Link};
 use super::send_only::{Rest, SendOnly};
 use super::{MessageReceiver, MessageSender, Peer};
 use crate::channel::Channel;
@@ -67,9 +67,19 @@ pub(crate) trait MessageLink: Send + Sync {
     /// The receiving direction; the other one stays open until this one has ended.
     fn into_receiver(self: Box<Self>) -> MessageReceiver;
 
-    /// The sending direction, for one that connects again.
-    fn into_link(self: Box<Self>) -> io::Result<Link> {
-        Err(io::ErrorKind::Unsupported.into())
+    /// The sending direction alone.
+    fn into_sender(self: Box<Self>) -> MessageSender {
+        let lingers = self.lingers();
+        let (sender, receiver) = self.split();
+        let rest = Rest::Messages(Box::new(receiver));
+        let only = SendOnly::new(sender.into_frames(), rest);
+        MessageSender::frames(if lingers { only.lingering() } else { only })
+    }
+
+    /// Both directions, for an end that connects again.
+    fn into_link(self: Box<Self>) -> Link {
+        let (sender, receiver) = self.split();
+        Link::frames(sender, receiver)
     }
 
     /// Whether a peer may still have to be told of the end after all was sent.
@@ -280,26 +290,30 @@ impl Connection {
                     MessageSender::frames(frames)
                 }
             }
-            Body::Messages(link) => {
-                let lingers = link.lingers();
-                let (sender, receiver) = link.split();
-                let rest = Rest::Messages(Box::new(receiver));
-                let only = SendOnly::new(sender.into_frames(), rest);
-                MessageSender::frames(if lingers { only.lingering() } else { only })
-            }
+            Body::Messages(link) => link.into_sender(),
         }
     }
 
-    /// The sending direction, for one that connects again.
-    pub(crate) fn into_link(self) -> io::Result<Link> {
-        // Of others the system does not tell what their peers have.
-        let knows = self.peer.credentials().is_some();
+    /// For an end that connects again. `wanted`: the receiving direction is used.
+    pub(super) fn into_link(self, wanted: bool) -> Link {
+        let fate = match self.peer {
+            Peer::Process(_) => Fate::Readable,
+            Peer::Address(_) => Fate::Arrival,
+            _ => Fate::Unknown,
+        };
+        let (framing, pace) = (self.framing, self.pace);
         match self.body {
+            Body::Bytes(bytes) if wanted => {
+                let ByteStream { reader, writer } = bytes.into_inner().polled(self.poll_for);
+                let incoming = MessageReceiver::bytes(reader, framing.clone(), pace.clone());
+                Link::two_way(writer, incoming, framing, pace).with_fate(fate)
+            }
             Body::Bytes(bytes) => {
                 let ByteStream { reader, writer } = bytes.into_inner();
-                Ok(Link::bytes(reader, writer, self.framing, self.pace, knows))
+                Link::bytes(writer, reader, framing, pace).with_fate(fate)
             }
-            Body::Messages(link) => link.into_link(),
+            Body::Messages(link) if wanted => link.into_link(),
+            Body::Messages(link) => link.into_link().refuse(),
         }
     }
 

@@ -7,9 +7,10 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::accept::Bound;
-use super::lasting::{Connector, Lasting};
+use super::lasting::Connector;
 use super::options::Options;
 use super::place::{End, Place};
 use super::{Connection, MessageReceiver, MessageSender, OpenError, OpenErrorKind};
@@ -223,34 +224,15 @@ pub(crate) trait Mechanism: Debug + Send + Sync + 'static {
 
     /// Opens the sending end; by default over a connection.
     fn open_sender<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageSender> {
-        Box::pin(async move {
-            let first = self.connect(asked).await?;
-            if !asked.options.reconnect {
-                return Ok(first.into_sender());
-            }
-            let (mechanism, options) = (Arc::clone(asked.mechanism), asked.options.clone());
-            let address = asked.address.to_owned();
-            let again: Connector = Box::new(move || {
-                let (mechanism, options) = (Arc::clone(&mechanism), options.clone());
-                let address = address.clone();
-                Box::pin(async move {
-                    let asked = Asked {
-                        mechanism: &mechanism,
-                        address: &address,
-                        options: &options,
-                    };
-                    mechanism.connect(asked).await?.into_link()
-                })
-            });
-            let first = first.into_link().map_err(|e| asked.failed(e))?;
-            let lasting = Lasting::new(asked.address.to_owned(), again, Some(first));
-            Ok(lasting.into_sender())
-        })
+        Box::pin(async move { Ok(asked.connect().await?.into_sender()) })
     }
 
     /// Opens the receiving end; by default of all who connect.
     fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
-        Box::pin(async move { Ok(self.bind(asked).await?.bound.into_receiver()) })
+        Box::pin(async move {
+            let bound = self.bind(asked).await?.bound;
+            Ok(bound.limited(asked.options).into_receiver())
+        })
     }
 
     /// Removes what outlives processes.
@@ -294,6 +276,34 @@ pub(crate) struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// Connects, and again if the options say so and there can be another connection.
+    pub(super) async fn connect(&self) -> Result<Connection, OpenError> {
+        let first = self.mechanism.connect(*self).await?;
+        let policy = match &self.options.reconnect {
+            Some(policy) if !self.mechanism.capabilities().private => policy.clone(),
+            _ => return Ok(first),
+        };
+        let mechanism = Arc::clone(self.mechanism);
+        let (address, mut options) = (self.address.to_owned(), self.options.clone());
+        let limit = policy.give_up_after.or(options.wait);
+        // The engine makes the pauses.
+        options.wait = Some(Duration::ZERO);
+        let connector: Connector = Box::new(move || {
+            let mechanism = Arc::clone(&mechanism);
+            let (address, options) = (address.clone(), options.clone());
+            Box::pin(async move {
+                let asked = Asked {
+                    mechanism: &mechanism,
+                    address: &address,
+                    options: &options,
+                };
+                Ok(mechanism.connect(asked).await?)
+            })
+        });
+        let policy = policy.give_up_after(limit);
+        Ok(policy.over(self.address.to_owned(), connector, Some(first)))
+    }
+
     /// The system could not open it.
     pub(crate) fn failed(&self, source: io::Error) -> OpenError {
         match source.downcast::<OpenError>() {

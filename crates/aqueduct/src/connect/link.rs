@@ -1,3 +1,5 @@
+//! [`Link`]: one connection of an end that connects again.
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -5,36 +7,52 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_core::Stream;
 use futures_sink::Sink;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::MessageReceiver;
 use super::byte_stream::ByteWriter;
 use super::half::BoxHalf;
+use super::message::Message;
+use super::receiver::MessageReceiver;
 use super::send_only::{Rest, Unwanted};
-use crate::frame::{FramedWrite, Framing, Pace};
+use super::sender::MessageSender;
+use crate::frame::{FrameError, FramedWrite, Framing, Pace};
 
-/// One connection, and what of the messages given to it the system has taken.
+/// One connection of an end that connects again, and which of the messages given to it the system has
+/// taken.
 pub(crate) struct Link {
-    sink: Outlet,
-    unwanted: Unwanted,
+    outlet: Outlet,
+    incoming: Incoming,
+    fate: Fate,
     given: u64,
-    /// Whether the system tells what it has taken, and the peer reads that if it lives.
-    knows: bool,
-    /// Since this direction was ended: until when the peer is waited for, and when it is looked
-    /// after next.
+    received: bool,
+    since: Instant,
+    /// Its sending direction was ended.
+    closed: bool,
     parting: Option<Parting>,
 }
 
+/// What the system tells of messages that it has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing.
+    Unknown,
+    /// Whether all of them have arrived, if the connection ends in order.
+    Arrival,
+    /// As long as the peer lives it can read them, and it tells if it closes without.
+    Readable,
+}
+
+/// The waits of a connection whose sending direction was ended: for how long, and for the next look.
 struct Parting {
     limit: Pin<Box<Sleep>>,
     tick: Pin<Box<Sleep>>,
 }
 
-/// How long closing a sending end that connects again waits for its peer to have read all, which the
-/// peer shows by ending its own direction.
-pub(super) const FAREWELL: Duration = Duration::from_secs(10);
+/// How long closing waits for the peer to have read all, which it shows by ending its own direction.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// How often it is asked whether all has arrived.
 const TICK: Duration = Duration::from_millis(2);
@@ -43,6 +61,11 @@ const TICK: Duration = Duration::from_millis(2);
 pub(crate) trait MessageSink: Sink<Bytes, Error = io::Error> + Send {
     /// Forgets what it has not sent.
     fn abandon(self: Pin<&mut Self>);
+}
+
+enum Incoming {
+    Wanted(MessageReceiver),
+    Unwanted(Unwanted),
 }
 
 enum Outlet {
@@ -61,44 +84,79 @@ enum Outlet {
         /// How many were taken and not yet asked for.
         taken: usize,
     },
+    /// A sink that tells nothing: what it was given counts as taken.
+    Frames { sender: MessageSender, taken: usize },
 }
 
 impl Link {
-    pub(crate) fn bytes(
-        reader: BoxHalf,
+    /// One over a byte stream whose peer is not listened to.
+    pub(super) fn bytes(writer: ByteWriter, reader: BoxHalf, framing: Framing, pace: Pace) -> Self {
+        let outlet = Outlet::bytes(writer, framing, pace);
+        let unwanted = Unwanted::new(Rest::Bytes(reader));
+        Self::new(outlet, Incoming::Unwanted(unwanted), Fate::Unknown)
+    }
+
+    /// One over a byte stream that is used in both directions.
+    pub(super) fn two_way(
         writer: ByteWriter,
+        incoming: MessageReceiver,
         framing: Framing,
         pace: Pace,
-        knows: bool,
     ) -> Self {
-        let overhead = framing.overhead();
-        let writer = Counted { writer, taken: 0 };
+        let outlet = Outlet::bytes(writer, framing, pace);
+        Self::new(outlet, Incoming::Wanted(incoming), Fate::Unknown)
+    }
+
+    /// One that keeps message boundaries, and whose peer gets what the system has taken.
+    pub(crate) fn messages(sender: impl MessageSink + 'static, incoming: MessageReceiver) -> Self {
+        let outlet = Outlet::Messages {
+            sender: Box::pin(sender),
+            unsure: 0,
+            taken: 0,
+        };
+        Self::new(outlet, Incoming::Wanted(incoming), Fate::Readable)
+    }
+
+    /// One over any ends.
+    pub(super) fn frames(sender: MessageSender, incoming: MessageReceiver) -> Self {
+        let outlet = Outlet::Frames { sender, taken: 0 };
+        Self::new(outlet, Incoming::Wanted(incoming), Fate::Unknown)
+    }
+
+    fn new(outlet: Outlet, incoming: Incoming, fate: Fate) -> Self {
         Self {
-            sink: Outlet::Bytes {
-                frames: FramedWrite::new(writer, framing).with_pace(pace),
-                overhead,
-                ends: VecDeque::new(),
-                bytes: 0,
-            },
-            unwanted: Unwanted::new(Rest::Bytes(reader)),
+            outlet,
+            incoming,
+            fate,
             given: 0,
-            knows,
+            received: false,
+            since: Instant::now(),
+            closed: false,
             parting: None,
         }
     }
 
-    /// One that keeps message boundaries, and whose peer gets what the system has taken.
-    pub(crate) fn messages(sender: impl MessageSink + 'static, rest: MessageReceiver) -> Self {
-        Self {
-            sink: Outlet::Messages {
-                sender: Box::pin(sender),
-                unsure: 0,
-                taken: 0,
-            },
-            unwanted: Unwanted::new(Rest::Messages(Box::new(rest))),
-            given: 0,
-            knows: true,
-            parting: None,
+    pub(super) fn with_fate(mut self, fate: Fate) -> Self {
+        self.fate = fate;
+        self
+    }
+
+    /// Throws away what the peer says from now on.
+    pub(super) fn refuse(self) -> Self {
+        let incoming = match self.incoming {
+            Incoming::Wanted(receiver) => {
+                Incoming::Unwanted(Unwanted::new(Rest::Messages(Box::new(receiver))))
+            }
+            unwanted => unwanted,
+        };
+        Self { incoming, ..self }
+    }
+
+    /// The receiving direction, if it is wanted.
+    pub(super) fn incoming(&mut self) -> Option<&mut MessageReceiver> {
+        match &mut self.incoming {
+            Incoming::Wanted(receiver) => Some(receiver),
+            Incoming::Unwanted(_) => None,
         }
     }
 
@@ -107,9 +165,19 @@ impl Link {
         self.given
     }
 
+    /// Whether its sending direction was ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether something was received, or it has lasted for so long.
+    pub(super) fn has_lasted(&self, long: Duration) -> bool {
+        self.received || self.since.elapsed() >= long
+    }
+
     /// How many messages more the system has wholly taken, of those given first.
     pub(super) fn taken(&mut self) -> usize {
-        match &mut self.sink {
+        match &mut self.outlet {
             Outlet::Bytes { frames, ends, .. } => {
                 let written = frames.get_ref().taken;
                 let before = ends.len();
@@ -118,23 +186,35 @@ impl Link {
                 }
                 before - ends.len()
             }
-            Outlet::Messages { taken, .. } => std::mem::take(taken),
+            Outlet::Messages { taken, .. } | Outlet::Frames { taken, .. } => std::mem::take(taken),
         }
     }
 
-    /// Whether messages that the system had taken may have been lost with this connection.
-    pub(super) fn may_have_lost(&mut self, error: &io::Error) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
+    /// Whether messages that the system has taken may be lost with this connection, which has ended in
+    /// order, or by an error.
+    pub(super) fn may_have_lost(&mut self, error: &io::Error, in_order: bool) -> bool {
         let reset = |e: &io::Error| e.kind() == io::ErrorKind::ConnectionReset;
-        // A peer that is closed with something unread says so in its own direction.
-        let unread =
-            matches!(self.unwanted.poll_discard(&mut cx), Poll::Ready(Err(e)) if reset(&e));
-        !self.knows || unread || reset(error)
+        match (&mut self.incoming, self.fate) {
+            (_, Fate::Unknown) | (Incoming::Wanted(_), _) => true,
+            _ if in_order => false,
+            (_, Fate::Arrival) => true,
+            (Incoming::Unwanted(unwanted), Fate::Readable) => {
+                // A peer that is closed with something unread says so in its own direction.
+                let mut cx = Context::from_waker(Waker::noop());
+                let unread = unwanted.poll_discard(&mut cx);
+                reset(error) || matches!(unread, Poll::Ready(Err(e)) if reset(&e))
+            }
+        }
+    }
+
+    /// Whether a message can be given without having waited until it is ready.
+    pub(super) fn takes_any(&self) -> bool {
+        matches!(self.outlet, Outlet::Bytes { .. })
     }
 
     /// Gives it a message. An error is of this message (too large), or of the connection.
     pub(super) fn give(&mut self, body: Bytes) -> io::Result<()> {
-        match &mut self.sink {
+        let given = match &mut self.outlet {
             Outlet::Bytes {
                 frames,
                 overhead,
@@ -142,57 +222,77 @@ impl Link {
                 bytes,
             } => {
                 let len = body.len() + *overhead;
-                Pin::new(frames).start_send(body)?;
-                *bytes += len as u64;
-                ends.push_back(*bytes);
+                let given = Pin::new(frames).start_send(body);
+                if given.is_ok() {
+                    *bytes += len as u64;
+                    ends.push_back(*bytes);
+                }
+                given
             }
             Outlet::Messages { sender, unsure, .. } => {
-                sender.as_mut().start_send(body)?;
-                *unsure += 1;
+                let given = sender.as_mut().start_send(body);
+                *unsure += usize::from(given.is_ok());
+                given
             }
-        }
-        self.given += 1;
-        Ok(())
+            Outlet::Frames { sender, taken } => {
+                let given = Pin::new(sender).start_send(Message::new(body));
+                // Also after an error of the connection it may have been taken.
+                *taken += usize::from(!given.as_ref().is_err_and(is_refusal));
+                given
+            }
+        };
+        self.given += u64::from(!given.as_ref().is_err_and(is_refusal));
+        given
     }
 
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ready = match &mut self.sink {
+        let ready = match &mut self.outlet {
             Outlet::Bytes { frames, .. } => Pin::new(frames).poll_ready(cx),
             Outlet::Messages { sender, .. } => sender.as_mut().poll_ready(cx),
+            Outlet::Frames { sender, .. } => Pin::new(sender).poll_ready(cx),
         };
         self.sure(&ready);
         ready
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = match &mut self.sink {
+        let flushed = match &mut self.outlet {
             Outlet::Bytes { frames, .. } => Pin::new(frames).poll_flush(cx),
             Outlet::Messages { sender, .. } => sender.as_mut().poll_flush(cx),
+            Outlet::Frames { sender, .. } => Pin::new(sender).poll_flush(cx),
         };
         self.sure(&flushed);
         flushed
     }
 
-    /// Sends what it was given, ends this direction, and waits until the peer has ended its own and
-    /// all has arrived there: then the peer has read all, if it did not end its direction first.
-    /// `false`: that did not come within [`FAREWELL`].
-    pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.parting.is_none() {
+    /// Sends what it was given, and ends this direction.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.closed {
             ready!(self.poll_flush(cx))?;
-            ready!(match &mut self.sink {
+            ready!(match &mut self.outlet {
                 Outlet::Bytes { frames, .. } => Pin::new(frames).poll_close(cx),
                 Outlet::Messages { sender, .. } => sender.as_mut().poll_close(cx),
+                Outlet::Frames { sender, .. } => Pin::new(sender).poll_close(cx),
             })?;
+            self.closed = true;
         }
-        let Parting { limit, tick } = self.parting.get_or_insert_with(|| Parting {
-            limit: Box::pin(sleep(FAREWELL)),
-            tick: Box::pin(sleep(Duration::ZERO)),
-        });
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends this direction, and waits until the peer has ended its own and all has arrived there:
+    /// then the peer has read all, if it did not end its direction first. `false`: that did not
+    /// come within [`FAREWELL`].
+    pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        ready!(self.poll_close(cx))?;
         loop {
-            let ended = self.unwanted.poll_discard(cx)?.is_ready();
-            if ended && self.unwanted.undelivered()? == 0 {
+            let ended = self.poll_discard(cx)?.is_ready();
+            if ended && self.undelivered()? == 0 {
                 return Poll::Ready(Ok(true));
             }
+            let Parting { limit, tick } = self.parting.get_or_insert_with(|| Parting {
+                limit: Box::pin(sleep(FAREWELL)),
+                tick: Box::pin(sleep(TICK)),
+            });
             if limit.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(false));
             }
@@ -204,27 +304,85 @@ impl Link {
         }
     }
 
-    /// Lets go of it, with what it has not sent.
-    pub(super) fn abandon(self) {
-        match self.sink {
+    fn undelivered(&self) -> io::Result<usize> {
+        match &self.incoming {
+            Incoming::Unwanted(unwanted) => unwanted.undelivered(),
+            Incoming::Wanted(_) => Ok(0),
+        }
+    }
+
+    /// Lets go of it, with what it has not sent. The receiving direction may have more.
+    pub(super) fn abandon(self) -> Option<MessageReceiver> {
+        match self.outlet {
             Outlet::Bytes { frames, .. } => drop(frames.into_parts()),
             Outlet::Messages { mut sender, .. } => sender.as_mut().abandon(),
+            Outlet::Frames { .. } => {}
         }
+        match self.incoming {
+            Incoming::Wanted(receiver) => Some(receiver),
+            Incoming::Unwanted(_) => None,
+        }
+    }
+
+    /// The next message, an error of one message alone, or why the connection is of no more use.
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<io::Result<Message>, Option<io::Error>>> {
+        let Incoming::Wanted(receiver) = &mut self.incoming else {
+            return Poll::Ready(Err(None));
+        };
+        let next = ready!(Pin::new(receiver).poll_next(cx));
+        Poll::Ready(match next {
+            Some(Ok(message)) => {
+                self.received = true;
+                Ok(Ok(message))
+            }
+            // The framing of a byte stream is lost with the first frame that is refused.
+            Some(Err(error))
+                if is_refusal(&error) && matches!(self.outlet, Outlet::Messages { .. }) =>
+            {
+                Ok(Err(error))
+            }
+            Some(Err(error)) => Err(Some(error)),
+            None => Err(None),
+        })
     }
 
     /// Throws away what the peer says; ready when it has ended its direction.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.unwanted.poll_discard(cx)
+        match &mut self.incoming {
+            Incoming::Unwanted(unwanted) => unwanted.poll_discard(cx),
+            Incoming::Wanted(_) => Poll::Pending,
+        }
     }
 
     /// A packet that may have waited is sent if the sink says that nothing waits.
     fn sure(&mut self, result: &Poll<io::Result<()>>) {
-        if let Outlet::Messages { unsure, taken, .. } = &mut self.sink
+        if let Outlet::Messages { unsure, taken, .. } = &mut self.outlet
             && matches!(result, Poll::Ready(Ok(())))
         {
             *taken += std::mem::take(unsure);
         }
     }
+}
+
+impl Outlet {
+    fn bytes(writer: ByteWriter, framing: Framing, pace: Pace) -> Self {
+        let overhead = framing.overhead();
+        let writer = Counted { writer, taken: 0 };
+        Self::Bytes {
+            frames: FramedWrite::new(writer, framing).with_pace(pace),
+            overhead,
+            ends: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+/// Whether an error is of one message, and the connection goes on.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    FrameError::of(error).is_some()
 }
 
 /// Counts what the system takes.

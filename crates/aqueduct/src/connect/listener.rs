@@ -12,7 +12,8 @@ use tokio::time::timeout;
 
 use super::accept::Bound;
 use super::endpoint::Endpoint;
-use super::lasting::{Connector, Lasting};
+use super::lasting::Connector;
+use super::reconnect::Reconnect;
 use super::{Connection, MessageReceiver, MessageSender, OpenError};
 
 /// A two-way endpoint that is served: a `Stream` of [`Connection`]s.
@@ -71,8 +72,12 @@ impl Listener {
     /// - A client that breaks off or sends what is no message costs its own connection only; a
     ///   warning through `tracing` tells of it. An error of accepting is an item, and the stream
     ///   ends when the clients that are there have ended.
-    /// - At most [`DEFAULT_MAX_CLIENTS`](super::DEFAULT_MAX_CLIENTS) are served at a time; more
-    ///   wait to be accepted.
+    /// - The limits for clients of the [`Options`](super::Options) that it was bound with hold:
+    ///   [`max_connections`](super::Options::max_connections) and the times for
+    ///   a [first](super::Options::first_timeout), an
+    ///   [unfinished](super::Options::message_timeout) and the
+    ///   [next](super::Options::idle_timeout) message. A client beyond them loses its connection.
+    /// - After ten warnings in ten seconds the others are counted.
     pub fn into_receiver(self) -> MessageReceiver {
         self.bound.into_receiver()
     }
@@ -99,10 +104,16 @@ impl Listener {
                 };
                 let over = "no client can come any more";
                 let over = || Err(io::Error::new(io::ErrorKind::BrokenPipe, over));
-                accepted.unwrap_or_else(over)?.into_link()
+                accepted.unwrap_or_else(over)
             })
         });
-        Lasting::new(local, next, None).into_sender()
+        // Clients come at their own pace. What accepting fails with is told at once.
+        Reconnect::new()
+            .pauses(Duration::ZERO, Duration::ZERO)
+            .attempt_timeout(Duration::MAX)
+            .retry_if(|_| false)
+            .over(local, next, None)
+            .into_sender()
     }
 }
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::reconnect::Reconnect;
 use crate::frame::Framing;
 
 /// How to open the ends of an endpoint. What the address itself says goes before.
@@ -14,7 +15,8 @@ pub struct Options {
     pub(crate) create: bool,
     pub(crate) persist: bool,
     pub(crate) wait: Option<Duration>,
-    pub(crate) reconnect: bool,
+    pub(crate) reconnect: Option<Reconnect>,
+    pub(super) clients: ClientLimits,
     pub(crate) poll_for: Duration,
     pub(crate) watch_name: Option<Duration>,
     pub(crate) allow_foreign_owner: bool,
@@ -37,7 +39,8 @@ impl Options {
             create: true,
             persist: false,
             wait: None,
-            reconnect: false,
+            reconnect: None,
+            clients: ClientLimits::default(),
             poll_for: Duration::ZERO,
             watch_name: None,
             allow_foreign_owner: false,
@@ -75,43 +78,85 @@ impl Options {
         self
     }
 
-    /// Sets whether a sending end ([`open_sender`](Self::open_sender),
-    /// [`Listener::into_sender`](super::Listener::into_sender)) outlives its peer. Off by
-    /// default.
+    /// Sets whether, and how, an end that connects does so again when its connection breaks or ends.
+    /// `None`, the default, does not.
     ///
+    /// - On a **socket** it holds for [`connect`](Self::connect) and
+    ///   [`open_sender`](Self::open_sender). The first connection is made as without this option. An
+    ///   end that only sends leaves a connection also when its peer ends its own direction, as a
+    ///   receiver does that [stops](super::MessageReceiver::stop): what was given to the connection is
+    ///   sent first, and the next message goes to the next connection.
     /// - The sender of a **FIFO** waits for another reader when the last one has gone
-    ///   ([`ReaderGone::Wait`](fifo::ReaderGone::Wait)).
-    /// - The sender on a **socket** connects again when the connection breaks, and when the peer
-    ///   ends its own direction: a receiver that stops says so in that way. What was given to the
-    ///   connection is sent first, and the next message goes to the next connection.
-    /// - A **queue** has no peer; of a program or an inherited descriptor there is but one.
+    ///   ([`ReaderGone::Wait`](crate::fifo::ReaderGone::Wait)). What was written and not read is there
+    ///   for the next reader, from where the last one has stopped. There are no events.
+    /// - [`open_receiver`](Self::open_receiver) binds a socket and receives from all who connect, so
+    ///   it needs no such option; use `connect` and
+    ///   [`Connection::into_receiver`](super::Connection::into_receiver) to receive from a server.
+    /// - A **queue** has no peer; there is one program or inherited descriptor.
     ///
-    /// Each time it waits for as long as [`wait`](Self::wait) says, and fails with
-    /// [`TimedOut`](std::io::ErrorKind::TimedOut) then.
+    /// Each time a peer is waited for as long as [`Reconnect::give_up_after`] says, otherwise
+    /// [`wait`](Self::wait); then it fails with [`TimedOut`](std::io::ErrorKind::TimedOut).
     ///
-    /// # What is promised
+    /// Messages arrive in order, whole, and **at most once**; [`Reconnect`] tells what may be lost.
+    /// [`MessageSender::broken_connections`](super::MessageSender::broken_connections) counts the
+    /// connections that may have lost messages.
     ///
-    /// Messages arrive in order, whole, and **at most once**; each is given to one connection
-    /// only, unless the system says that it has not taken all of it.
+    /// Closing an end that only sends waits until the peer has read all, which it shows by ending its
+    /// own direction, for 10 seconds at most.
     ///
-    /// - **Unix sockets**: a message that the system has taken can be read by the peer, and one that
-    ///   it has not taken goes to the next connection, whole. So nothing is lost as long as the
-    ///   peer stops in order, which is to read what is there after it takes no more
-    ///   ([`MessageReceiver::stop`]). If it is killed, what it had not read is lost: at most what the
-    ///   socket's buffer holds (`SO_SNDBUF`, 208 KiB by default).
-    /// - **TCP**: nothing is lost if the peer ends its direction, goes on reading until this one has
-    ///   ended, and then closes, as [`MessageReceiver::stop`] does. If the connection breaks in any other way
-    ///   what was on its way is lost, and nobody can tell how much that was.
-    /// - **FIFO**: what was written and not read is there for the next reader, from where the last one
-    ///   has stopped.
+    /// # Examples
     ///
-    /// Where messages may be lost a `tracing` warning says so, and
-    /// [`MessageSender::broken_connections`] counts.
+    /// ```no_run
+    /// use aqueduct::Endpoint;
+    /// use aqueduct::connect::{Options, Reconnect};
+    /// use futures_util::SinkExt;
     ///
-    /// Closing such an end waits until the peer has read all, which it shows by ending its own
-    /// direction, for [`DEFAULT_FAREWELL`](super::DEFAULT_FAREWELL) at most.
-    pub fn reconnect(&mut self, reconnect: bool) -> &mut Self {
-        self.reconnect = reconnect;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let collector: Endpoint = "unix:/run/app/collector".parse()?;
+    /// let mut options = Options::new();
+    /// options.reconnect(Reconnect::new().on_event(|event| eprintln!("{event}")));
+    /// let mut sender = options.open_sender(&collector).await?;
+    /// sender.send("the collector may restart now".into()).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn reconnect(&mut self, reconnect: impl Into<Option<Reconnect>>) -> &mut Self {
+        self.reconnect = reconnect.into();
+        self
+    }
+
+    /// Sets how many clients of a bound socket [`open_receiver`](Self::open_receiver) and
+    /// [`Listener::into_receiver`](super::Listener::into_receiver) receive from at once, at least 1:
+    /// 1,024 by default.
+    ///
+    /// When there are that many, a client that connects takes the place of the one that has been silent
+    /// longest without having sent a message. If all have sent one it waits in the kernel's backlog
+    /// until another one leaves. Stay below the process's limit of descriptors (`RLIMIT_NOFILE`).
+    pub fn max_connections(&mut self, connections: usize) -> &mut Self {
+        self.clients.connections = connections.max(1);
+        self
+    }
+
+    /// Sets how long such a client may take until its first message begins; `None`, the default, is no
+    /// limit.
+    ///
+    /// A client that takes longer loses its connection. What it had just sent over TCP may be lost, so
+    /// do not cut off clients that connect early and speak rarely.
+    pub fn first_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.clients.first = limit.into();
+        self
+    }
+
+    /// Sets how long such a client may take for a message that has begun: 30 s by default, `None` for
+    /// no limit. Time in which nobody asks for the next message does not count.
+    pub fn message_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.clients.message = limit.into();
+        self
+    }
+
+    /// Sets how long such a client may be silent between two messages; `None`, the default, is no
+    /// limit.
+    pub fn idle_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.clients.idle = limit.into();
         self
     }
 
@@ -147,5 +192,32 @@ impl Options {
     pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
         self.allow_foreign_owner = allow;
         self
+    }
+}
+
+/// Limits for the clients of a bound socket that are all received from at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientLimits {
+    pub(super) connections: usize,
+    pub(super) first: Option<Duration>,
+    pub(super) message: Option<Duration>,
+    pub(super) idle: Option<Duration>,
+}
+
+impl ClientLimits {
+    /// Whether any time is limited.
+    pub(super) fn any(&self) -> bool {
+        self.first.is_some() || self.message.is_some() || self.idle.is_some()
+    }
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            first: None,
+            message: Some(Duration::from_secs(30)),
+            idle: None,
+        }
     }
 }

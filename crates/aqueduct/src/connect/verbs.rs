@@ -21,10 +21,7 @@ impl Options {
     /// Dropping the future ends the wait and leaves nothing open.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, OpenError> {
         let address = endpoint.to_string();
-        endpoint
-            .mechanism()
-            .connect(endpoint.asked(&address, self))
-            .await
+        endpoint.asked(&address, self).connect().await
     }
 
     /// Binds a two-way endpoint, and listens.
@@ -48,7 +45,7 @@ impl Options {
             .await
             .map_err(activation::explain)?;
         let local = served.local.unwrap_or_else(|| endpoint.clone());
-        Ok(Listener::new(served.bound, local))
+        Ok(Listener::new(served.bound.limited(self), local))
     }
 
     /// Opens the sending end, as soon as there is a peer to send to.

@@ -111,7 +111,7 @@ impl Mechanism for Fifo {
     fn open_sender<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageSender> {
         Box::pin(async move {
             let mut options = self.options(&asked);
-            if asked.options.reconnect {
+            if asked.options.reconnect.is_some() {
                 options.on_reader_gone(ReaderGone::Wait);
             }
             let sender = options.open_sender(&self.path).await?;

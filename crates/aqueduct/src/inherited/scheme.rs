@@ -143,7 +143,10 @@ impl Mechanism for Fd {
                     let reader = BlockingReader::new(fd).map_err(failed)?;
                     asked.options.receive(Shared(reader), Pace::default())
                 }
-                _ => serve(fd, found, asked)?.bound.into_receiver(),
+                _ => serve(fd, found, asked)?
+                    .bound
+                    .limited(asked.options)
+                    .into_receiver(),
             })
         })
     }

@@ -43,10 +43,10 @@ impl MessageLink for Packet {
         MessageReceiver::new(Packets::new(receiver, Some(sender), self.shared))
     }
 
-    fn into_link(self: Box<Self>) -> io::Result<Link> {
+    fn into_link(self: Box<Self>) -> Link {
         let (sender, receiver) = self.socket.into_split();
         let receiver = MessageReceiver::new(Packets::new(receiver, None, self.shared));
-        Ok(Link::messages(sender, receiver))
+        Link::messages(sender, receiver)
     }
 }
 

@@ -12,10 +12,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_test::{assert_pending, assert_ready, task};
 
 use super::*;
-use crate::frame::{FrameError, FramedRead, FramedWrite, Framing};
+use crate::frame::{BoxFrameSink, BoxFrameStream, FrameError};
 use crate::handshake::{self, What};
 
 const S: Duration = Duration::from_secs(1);
+
+/// The default of [`Reconnect::pauses`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// What an attempt to connect shall come to.
 enum Attempt {
@@ -56,24 +59,22 @@ impl Script {
         self.begun.lock().unwrap().len()
     }
 
-    fn connect(&self, options: Options) -> Reconnect {
+    fn connection(&self, policy: Reconnect) -> Connection {
         let Self {
             attempts,
             events,
             begun,
         } = self.clone();
-        let seen = move |event: &Event| {
+        let seen = move |event: &ReconnectEvent| {
             events.lock().unwrap().push(match event {
-                Event::Connected { failed } => format!("connected {failed}"),
-                Event::Lost {
-                    flushed, unflushed, ..
-                } => format!("lost {flushed} {unflushed}"),
-                Event::Unread => "unread".into(),
-                Event::Retrying { failed, .. } => format!("retrying {failed}"),
-                Event::GaveUp(_) => "gave up".into(),
+                ReconnectEvent::Connected { failed } => format!("connected {failed}"),
+                ReconnectEvent::Lost { at_risk, again, .. } => format!("lost {at_risk} {again}"),
+                ReconnectEvent::Unread => "unread".into(),
+                ReconnectEvent::Retrying { failed, .. } => format!("retrying {failed}"),
+                ReconnectEvent::GaveUp(_) => "gave up".into(),
             });
         };
-        options.on_event(seen).connect(move || {
+        policy.on_event(seen).connect(move || {
             begun.lock().unwrap().push(Instant::now());
             let attempt = attempts.lock().unwrap().pop_front();
             async move {
@@ -85,14 +86,14 @@ impl Script {
                 };
                 // Suspends, as real connecting does.
                 tokio::task::yield_now().await;
-                let (read, write) = tokio::io::split(io);
-                let framing = Framing::lines().max_frame(100);
-                Ok((
-                    FramedWrite::new(write, framing.clone()),
-                    FramedRead::new(read, framing),
-                ))
+                Ok(Connection::from_io(io, Framing::lines().max_frame(100)))
             }
         })
+    }
+
+    /// Both halves.
+    fn connect(&self, policy: Reconnect) -> (BoxFrameSink, BoxFrameStream) {
+        self.connection(policy).into_frames()
     }
 }
 
@@ -107,26 +108,19 @@ async fn line(peer: &mut DuplexStream) -> String {
     }
 }
 
-fn unflushed(error: &io::Error) -> Option<u64> {
-    match Error::of(error) {
-        Some(Error::Unflushed { frames, .. }) => Some(*frames),
-        _ => None,
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn frames_pass_over_one_connection_after_another() {
     let script = Script::default();
-    let mut client = script.connect(Options::new());
+    let (mut sink, mut stream) = script.connect(Reconnect::new());
     for n in 0..5 {
         let mut peer = script.peer();
-        client.send(format!("to {n}").into()).await.unwrap();
+        sink.send(format!("to {n}").into()).await.unwrap();
         assert_eq!(line(&mut peer).await, format!("to {n}"));
         peer.write_all(b"from\n").await.unwrap();
-        assert_eq!(client.next().await.unwrap().unwrap(), "from");
+        assert_eq!(stream.next().await.unwrap().unwrap(), "from");
         drop(peer);
         // Lost here: with nothing unflushed the next send fails not.
-        assert!(timeout(S / 100, client.next()).await.is_err());
+        assert!(timeout(S / 100, stream.next()).await.is_err());
     }
     let each = ["connected 0", "lost 1 0"];
     assert_eq!(script.events(), [each; 5].concat());
@@ -139,13 +133,13 @@ async fn attempts_pause_longer_each_time_and_start_anew_after_a_connection_that_
         script.fails(libc::ECONNREFUSED);
     }
     let peer = script.peer();
-    let mut client = script.connect(Options::new());
+    let (_sink, mut stream) = script.connect(Reconnect::new());
     let first = Instant::now();
-    assert!(timeout(20 * S, client.next()).await.is_err());
+    assert!(timeout(20 * S, stream.next()).await.is_err());
     let begun = script.begun.lock().unwrap().clone();
     let mut before = first;
     for (n, at) in begun[1..].iter().enumerate() {
-        let most = DEFAULT_FIRST_PAUSE * (1 << n);
+        let most = FIRST_PAUSE * (1 << n);
         let pause = *at - before;
         // Timers have a resolution of a millisecond.
         assert!(
@@ -167,8 +161,8 @@ async fn attempts_pause_longer_each_time_and_start_anew_after_a_connection_that_
     drop(peer);
     script.peer();
     let lost = Instant::now();
-    assert!(timeout(S / 2, client.next()).await.is_err());
-    assert!(script.begun.lock().unwrap()[5] - lost <= DEFAULT_FIRST_PAUSE + S / 500);
+    assert!(timeout(S / 2, stream.next()).await.is_err());
+    assert!(script.begun.lock().unwrap()[5] - lost <= FIRST_PAUSE + S / 500);
     assert_eq!(script.events()[..2], ["lost 0 0", "connected 0"]);
 }
 
@@ -178,28 +172,23 @@ async fn a_server_that_takes_connections_and_drops_them_is_not_hammered() {
     for _ in 0..100 {
         drop(script.peer());
     }
-    let mut client = script.connect(Options::new());
-    assert!(timeout(10 * S, client.next()).await.is_err());
+    let (_sink, mut stream) = script.connect(Reconnect::new().pauses(S / 10, 10 * S));
+    assert!(timeout(10 * S, stream.next()).await.is_err());
     assert!(script.begun() <= 10, "{}", script.begun());
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_gives_up_after_so_many_attempts_and_says_so_on_both_halves() {
     let script = Script::default();
-    let client = script.connect(Options::new().attempts(3));
-    let (mut sink, mut stream) = client.into_split();
+    let (mut sink, mut stream) = script.connect(Reconnect::new().attempts(3));
     let error = stream.next().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-    let Some(Error::GaveUp { attempts: 3, .. }) = Error::of(&error) else {
-        panic!("{error:?}");
-    };
+    assert_eq!(GaveUp::of(&error).map(|it| it.attempts), Some(3));
     assert!(stream.next().await.is_none());
     for _ in 0..2 {
         let error = sink.send("never".into()).await.unwrap_err();
-        assert_eq!(
-            Error::of(&error).unwrap().raw_os_error(),
-            Some(libc::ECONNREFUSED)
-        );
+        let source = &GaveUp::of(&error).unwrap().source;
+        assert_eq!(source.raw_os_error(), Some(libc::ECONNREFUSED));
     }
     sink.close().await.unwrap();
     assert_eq!(script.begun(), 3);
@@ -209,9 +198,10 @@ async fn it_gives_up_after_so_many_attempts_and_says_so_on_both_halves() {
 #[tokio::test(start_paused = true)]
 async fn it_gives_up_after_a_time_with_a_last_attempt_at_its_end() {
     let script = Script::default();
-    let mut client = script.connect(Options::new().give_up_after(5 * S));
+    let (_sink, mut stream) = script.connect(Reconnect::new().give_up_after(5 * S));
     let start = Instant::now();
-    assert!(client.next().await.unwrap().is_err());
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
     let elapsed = start.elapsed();
     assert!((5 * S..5 * S + S / 100).contains(&elapsed), "{elapsed:?}");
     let last = *script.begun.lock().unwrap().last().unwrap();
@@ -219,36 +209,13 @@ async fn it_gives_up_after_a_time_with_a_last_attempt_at_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_printed_of_it_says_how_its_connection_is() {
-    let script = Script::default();
-    script.push(Attempt::Hangs);
-    script.fails(libc::ECONNREFUSED);
-    let peer = script.peer();
-    let mut client = script.connect(Options::new().attempt_timeout(S).attempts(3));
-    let says = |client: &Reconnect, state: &str| {
-        let text = format!("{client:?}");
-        assert!(text.contains(&format!("state: \"{state}\"")), "{text}");
-    };
-    says(&client, "idle");
-    assert!(client.next().now_or_never().is_none());
-    says(&client, "connecting");
-    assert!(timeout(S + S / 100, client.next()).await.is_err());
-    says(&client, "pausing");
-    assert!(timeout(S, client.next()).await.is_err());
-    says(&client, "up");
-    drop(peer);
-    client.next().await.unwrap().unwrap_err();
-    says(&client, "over");
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_attempt_that_hangs_is_given_up_and_the_next_one_made() {
     let script = Script::default();
     script.push(Attempt::Hangs);
     let mut peer = script.peer();
-    let mut client = script.connect(Options::new().attempt_timeout(3 * S));
+    let (mut sink, _stream) = script.connect(Reconnect::new().attempt_timeout(3 * S));
     let start = Instant::now();
-    client.send("at last".into()).await.unwrap();
+    sink.send("at last".into()).await.unwrap();
     assert!(start.elapsed() < 4 * S);
     assert_eq!(line(&mut peer).await, "at last");
 }
@@ -262,50 +229,44 @@ async fn an_error_that_no_time_cures_ends_it_at_once() {
         theirs: "chat/2".into(),
     };
     script.push(Attempt::Fails(mismatch.into()));
-    let mut client = script.connect(Options::new());
-    let error = client.next().await.unwrap().unwrap_err();
-    let Some(Error::GaveUp {
-        attempts: 1,
-        source,
-        ..
-    }) = Error::of(&error)
-    else {
-        panic!("{error:?}");
-    };
-    assert!(handshake::Error::of(source).is_some());
+    let (_sink, mut stream) = script.connect(Reconnect::new());
+    let error = stream.next().await.unwrap().unwrap_err();
+    let gave_up = GaveUp::of(&error).unwrap();
+    assert_eq!(gave_up.attempts, 1);
+    assert!(handshake::Error::of(&gave_up.source).is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn closing_sends_all_ends_the_stream_with_the_connection_and_connects_no_more() {
     let script = Script::default();
     let mut peer = script.peer();
-    let mut client = script.connect(Options::new());
-    client.feed("last".into()).await.unwrap();
-    client.close().await.unwrap();
+    let (mut sink, mut stream) = script.connect(Reconnect::new());
+    sink.feed("last".into()).await.unwrap();
+    sink.close().await.unwrap();
     assert_eq!(line(&mut peer).await, "last");
     assert_eq!(line(&mut peer).await, " and the end");
     peer.write_all(b"reply\n").await.unwrap();
-    assert_eq!(client.next().await.unwrap().unwrap(), "reply");
+    assert_eq!(stream.next().await.unwrap().unwrap(), "reply");
     drop(peer);
-    assert!(client.next().await.is_none());
-    let error = client.send("more".into()).await.unwrap_err();
-    assert!(matches!(Error::of(&error), Some(Error::Closed)));
+    assert!(stream.next().await.is_none());
+    let error = sink.send("more".into()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     assert_eq!(script.begun(), 1);
 
-    let mut never_used = script.connect(Options::new());
-    never_used.close().await.unwrap();
-    assert!(never_used.next().await.is_none());
+    let (mut sink, mut stream) = script.connect(Reconnect::new());
+    sink.close().await.unwrap();
+    assert!(stream.next().await.is_none());
     assert_eq!(script.begun(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn closing_delivers_a_kept_frame_over_a_new_connection_first() {
     let script = Script::default();
-    let mut client = script.connect(Options::new());
-    client.start_send_unpin("kept".into()).unwrap();
+    let (mut sink, _stream) = script.connect(Reconnect::new());
+    sink.start_send_unpin("kept".into()).unwrap();
     script.fails(libc::ECONNREFUSED);
     let mut peer = script.peer();
-    client.close().await.unwrap();
+    sink.close().await.unwrap();
     assert_eq!(line(&mut peer).await, "kept");
 }
 
@@ -313,13 +274,13 @@ async fn closing_delivers_a_kept_frame_over_a_new_connection_first() {
 async fn a_frame_that_is_refused_costs_only_itself() {
     let script = Script::default();
     let mut peer = script.peer();
-    let mut client = script.connect(Options::new());
-    let error = client.send(vec![b'x'; 101].into()).await.unwrap_err();
+    let (mut sink, _stream) = script.connect(Reconnect::new());
+    let error = sink.send(vec![b'x'; 101].into()).await.unwrap_err();
     assert_eq!(
         FrameError::of(&error),
         Some(&FrameError::TooLarge { len: 101, max: 100 })
     );
-    client.send("small".into()).await.unwrap();
+    sink.send("small".into()).await.unwrap();
     assert_eq!(line(&mut peer).await, "small");
     assert_eq!(script.events(), ["connected 0"]);
 }
@@ -329,19 +290,19 @@ async fn dropped_futures_leave_connecting_where_it_is() {
     let script = Script::default();
     script.fails(libc::ECONNREFUSED);
     let mut peer = script.peer();
-    let mut client = script.connect(Options::new());
+    let (mut sink, mut stream) = script.connect(Reconnect::new());
     for _ in 0..1000 {
-        assert!(client.next().now_or_never().is_none());
-        assert!(client.flush().now_or_never().is_some());
+        assert!(stream.next().now_or_never().is_none());
+        assert!(sink.flush().now_or_never().is_some());
         tokio::task::yield_now().await;
     }
     assert_eq!(script.begun(), 1, "it pauses");
     sleep(S).await;
     for _ in 0..1000 {
-        assert!(client.next().now_or_never().is_none());
+        assert!(stream.next().now_or_never().is_none());
     }
     assert_eq!(script.begun(), 2);
-    client.send("one".into()).await.unwrap();
+    sink.send("one".into()).await.unwrap();
     assert_eq!(line(&mut peer).await, "one");
 }
 
@@ -349,7 +310,7 @@ async fn dropped_futures_leave_connecting_where_it_is() {
 async fn what_one_half_finds_wakes_the_task_of_the_other() {
     let script = Script::default();
     let mut peer = script.peer();
-    let (mut sink, mut stream) = script.connect(Options::new()).into_split();
+    let (mut sink, mut stream) = script.connect(Reconnect::new());
     for _ in 0..20 {
         sink.feed(vec![b'x'; 100].into()).await.unwrap();
     }
@@ -363,11 +324,27 @@ async fn what_one_half_finds_wakes_the_task_of_the_other() {
     assert!(receiving.is_woken());
     assert_pending!(receiving.poll());
     assert!(flushing.is_woken());
-    let error = assert_ready!(flushing.poll()).unwrap_err();
-    assert_eq!(unflushed(&error), Some(20));
+    // What was not taken goes to the next connection.
+    assert_pending!(flushing.poll());
     drop((flushing, receiving));
+    let mut second = script.peer();
+    let reading = async {
+        let mut lines = 0;
+        while line(&mut second).await.len() == 100 {
+            lines += 1;
+        }
+        lines
+    };
+    let (lines, closed) = join(reading, sink.close()).await;
+    closed.unwrap();
+    let lost = format!("lost {} {lines}", 20 - lines);
+    assert!(script.events().contains(&lost), "{lost}");
+}
 
-    // There is no connection now, and the stream waits for the next attempt.
+#[tokio::test(start_paused = true)]
+async fn closing_wakes_a_receiver_that_waits_to_connect() {
+    let script = Script::default();
+    let (mut sink, mut stream) = script.connect(Reconnect::new());
     let mut receiving = task::spawn(stream.next());
     assert_pending!(receiving.poll());
     sink.close().await.unwrap();
@@ -378,16 +355,12 @@ async fn what_one_half_finds_wakes_the_task_of_the_other() {
 #[tokio::test(start_paused = true)]
 async fn two_tasks_with_a_half_each_are_both_woken() {
     let script = Script::default();
-    let (mut sink, mut stream) = script.connect(Options::new().first_pause(S)).into_split();
+    let (mut sink, mut stream) = script.connect(Reconnect::new().pauses(S, S));
     let sending = async move {
         for n in 0..20 {
             // Each peer goes after one frame; what it says to that is the stream's to find.
-            while let Err(error) = timeout(60 * S, sink.send(format!("{n}").into()))
-                .await
-                .unwrap()
-            {
-                assert!(unflushed(&error).is_some(), "{error}");
-            }
+            let sent = timeout(60 * S, sink.send(format!("{n}").into())).await;
+            sent.unwrap().unwrap();
             tokio::task::yield_now().await;
         }
         sink.close().await

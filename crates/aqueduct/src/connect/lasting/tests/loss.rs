@@ -3,44 +3,62 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_loss_of_unflushed_frames_is_told_once_before_anything_is_sent_again() {
+async fn unsent_frames_go_to_the_next_connection_once() {
     let script = Script::default();
     let peer = script.peer();
-    let mut client = script.connect(Options::new());
-    client.feed("one".into()).await.unwrap();
-    client.feed("two".into()).await.unwrap();
+    let (mut sink, mut stream) = script.connect(Reconnect::new());
+    sink.feed("one".into()).await.unwrap();
+    sink.feed("two".into()).await.unwrap();
     drop(peer);
     let mut second = script.peer();
     // The stream finds the loss.
-    assert!(timeout(S, client.next()).await.is_err());
+    assert!(timeout(S, stream.next()).await.is_err());
     assert_eq!(
         script.events(),
         ["connected 0", "lost 0 2", "retrying 1", "connected 1"]
     );
-    let error = client.feed("three".into()).await.unwrap_err();
-    assert_eq!(unflushed(&error), Some(2));
-    client.send("four".into()).await.unwrap();
-    assert_eq!(line(&mut second).await, "four");
+    sink.send("three".into()).await.unwrap();
+    for expected in ["one", "two", "three"] {
+        assert_eq!(line(&mut second).await, expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_that_finds_the_connection_broken_fails_with_the_number_at_risk() {
+async fn a_flush_that_finds_the_connection_broken_uses_the_next() {
     let script = Script::default();
     let peer = script.peer();
-    let mut client = script.connect(Options::new());
-    client.feed("one".into()).await.unwrap();
+    let (mut sink, _stream) = script.connect(Reconnect::new());
+    sink.feed("one".into()).await.unwrap();
     drop(peer);
-    let error = client.flush().await.unwrap_err();
-    assert_eq!(unflushed(&error), Some(1));
-    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
-    client.flush().await.unwrap();
+    let mut second = script.peer();
+    sink.flush().await.unwrap();
+    assert_eq!(line(&mut second).await, "one");
+    assert_eq!(script.events()[1], "lost 0 1");
+}
+
+/// Each call of an end that only sends begins anew, and what was let in is not lost.
+#[tokio::test(start_paused = true)]
+async fn a_sender_alone_tries_again_after_it_gave_up() {
+    let script = Script::default();
+    let mut sender = script
+        .connection(Reconnect::new().attempts(2))
+        .into_sender();
+    sender.start_send_unpin("kept".into()).unwrap();
+    for _ in 0..2 {
+        let error = sender.flush().await.unwrap_err();
+        assert!(GaveUp::of(&error).is_some(), "{error}");
+    }
+    assert_eq!(script.begun(), 4);
+    let mut peer = script.peer();
+    sender.flush().await.unwrap();
+    assert_eq!(line(&mut peer).await, "kept");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_let_in_just_when_its_connection_broke_is_kept_for_the_next_one() {
     let script = Script::default();
     let peer = script.peer();
-    let (mut sink, mut stream) = script.connect(Options::new()).into_split();
+    let (mut sink, mut stream) = script.connect(Reconnect::new());
     std::future::poll_fn(|cx| sink.poll_ready_unpin(cx))
         .await
         .unwrap();
@@ -51,17 +69,14 @@ async fn a_frame_let_in_just_when_its_connection_broke_is_kept_for_the_next_one(
     sink.send("next".into()).await.unwrap();
     assert_eq!(line(&mut second).await, "kept");
     assert_eq!(line(&mut second).await, "next");
-    // Without asking for room there is only that one place.
-    assert!(sink.start_send_unpin("one".into()).is_ok());
-    assert!(sink.start_send_unpin("two".into()).is_err());
 }
 
 /// So many connections, one after the other, each of which receives a frame and breaks.
-async fn broken_with_a_frame_each(script: &Script, sink: &mut ReconnectSink, connections: usize) {
+async fn broken_with_a_frame_each(script: &Script, sink: &mut BoxFrameSink, connections: usize) {
     for n in 0..=connections {
         let mut peer = script.peer();
         // Finds out that the one before broke.
-        while sink.send("to".into()).await.is_err() {}
+        sink.send("to".into()).await.unwrap();
         peer.write_all(format!("from {n}\n").as_bytes())
             .await
             .unwrap();
@@ -72,7 +87,7 @@ async fn broken_with_a_frame_each(script: &Script, sink: &mut ReconnectSink, con
 #[tokio::test(start_paused = true)]
 async fn frames_that_nobody_takes_are_dropped_beyond_a_limit_which_is_told() {
     let script = Script::default();
-    let (mut sink, mut stream) = script.connect(Options::new()).into_split();
+    let (mut sink, mut stream) = script.connect(Reconnect::new());
     broken_with_a_frame_each(&script, &mut sink, MAX_UNREAD + 2).await;
     let unread = script.events().iter().filter(|it| *it == "unread").count();
     assert_eq!(unread, 2);
@@ -84,7 +99,7 @@ async fn frames_that_nobody_takes_are_dropped_beyond_a_limit_which_is_told() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_kept_for_a_stream_that_was_dropped() {
     let script = Script::default();
-    let (mut sink, stream) = script.connect(Options::new()).into_split();
+    let (mut sink, stream) = script.connect(Reconnect::new());
     drop(stream);
     broken_with_a_frame_each(&script, &mut sink, MAX_UNREAD + 2).await;
     assert!(!script.events().iter().any(|it| it == "unread"));
@@ -94,18 +109,17 @@ async fn nothing_is_kept_for_a_stream_that_was_dropped() {
 async fn what_had_arrived_is_given_out_although_the_sink_found_the_connection_broken() {
     let script = Script::default();
     let mut peer = script.peer();
-    let mut client = script.connect(Options::new());
-    client.send("one".into()).await.unwrap();
+    let (mut sink, mut stream) = script.connect(Reconnect::new());
+    sink.send("one".into()).await.unwrap();
     peer.write_all(b"reply 1\nreply 2\nhal").await.unwrap();
     drop(peer);
-    client.send("two".into()).await.unwrap_err();
     let mut second = script.peer();
     second.write_all(b"reply 3\n").await.unwrap();
-    client.send("three".into()).await.unwrap();
+    sink.send("two".into()).await.unwrap();
     for expected in ["reply 1", "reply 2"] {
-        assert_eq!(client.next().await.unwrap().unwrap(), expected);
+        assert_eq!(stream.next().await.unwrap().unwrap(), expected);
     }
     // Lines tell no truncated frame; length framing does.
-    assert_eq!(client.next().await.unwrap().unwrap(), "hal");
-    assert_eq!(client.next().await.unwrap().unwrap(), "reply 3");
+    assert_eq!(stream.next().await.unwrap().unwrap(), "hal");
+    assert_eq!(stream.next().await.unwrap().unwrap(), "reply 3");
 }
