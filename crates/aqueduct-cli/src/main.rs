@@ -9,6 +9,7 @@ mod config;
 mod doctor;
 mod exit;
 mod input;
+mod limiter;
 mod link;
 mod list;
 mod log;
@@ -46,9 +47,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error).into(),
     };
-    log::start(&cli.globals);
+    let log = log::start(&cli.globals);
     let report = Report::new(&cli.globals);
-    match run(cli, &report) {
+    let result = run(cli, &report);
+    log.finish();
+    report.finish();
+    match result {
         Ok(exit) => exit.into(),
         Err(error) => {
             report.error(&error);

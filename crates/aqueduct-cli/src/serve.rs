@@ -19,7 +19,7 @@ use crate::signals::Signals;
 
 pub(crate) async fn run(config: ServeConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let jobs = Jobs::new(&config, *report).await?;
+    let jobs = Jobs::new(&config, report.clone()).await?;
     let served = serve(&config, &jobs, &mut signals, report).await;
     // Whatever was at work is dropped by now.
     match (served, jobs.finish().await) {

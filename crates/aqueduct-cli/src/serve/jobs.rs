@@ -70,7 +70,7 @@ pub(super) struct Job {
 impl Jobs {
     pub(super) async fn new(config: &ServeConfig, report: Report) -> anyhow::Result<Self> {
         let on_fail = match &config.on_fail {
-            Some(on_fail) => Some(OnFail::open(on_fail, report).await?),
+            Some(on_fail) => Some(OnFail::open(on_fail, report.clone()).await?),
             None => None,
         };
         Ok(Self {
@@ -214,7 +214,7 @@ impl Job {
             }
             let report = |then: &dyn std::fmt::Display| {
                 let report = &shared.report;
-                report.failure(format_args!("{program}: {error:#}{then}"));
+                report.frequent_failure(format_args!("{program}: {error:#}{then}"));
             };
             if attempt <= shared.retry {
                 let pause = pause(attempt);

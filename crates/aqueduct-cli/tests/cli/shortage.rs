@@ -1,11 +1,12 @@
 //! What is short is used with care: memory, processes, descriptors, lines on standard error.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
+use crate::stop::until_ready;
 use crate::support::{DEADLINE, Dir, aqueduct, expect, run, start, until, until_open};
 
 /// The most memory that a process has had, in KiB.
@@ -126,4 +127,60 @@ fn a_service_stopped_while_it_is_short_tells_what_is_lost() {
     let (stdout, stderr) = expect(serve.finish(), 1);
     assert_eq!(stdout, b"");
     assert!(stderr.contains("1 message in hand not done"), "{stderr}");
+}
+
+/// Every bad client and failing message is reported, but not each on a line of its own for ever.
+#[test]
+fn lines_about_bad_clients_are_limited_and_counted() {
+    const MANY: usize = 300;
+    let dir = Dir::new();
+    let path = dir.path("x");
+    let address = format!("unix:{}", path.display());
+    for (command, wanted) in [
+        ("serve", "over the limit of 10"),
+        ("recv", "a client broke off"),
+    ] {
+        let mut command = aqueduct(&[command, &address, "--max-frame", "10"]);
+        let running = start(command.stdin(Stdio::null()));
+        until("it is bound", || path.exists());
+        until_ready(running.pid());
+        for _ in 0..MANY {
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.set_read_timeout(Some(DEADLINE)).unwrap();
+            client.write_all(b"twenty bytes of text\n").unwrap();
+            // It is cut off, and told of before that.
+            assert!(!matches!(client.read(&mut [0]), Ok(1..)));
+        }
+        running.signal(Signal::SIGTERM);
+        let (_, stderr) = expect(running.finish(), 0);
+        limited_and_counted(&stderr, wanted, MANY);
+    }
+}
+
+#[test]
+fn lines_about_failing_messages_are_limited_and_counted() {
+    const MANY: usize = 300;
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    let mut serve = aqueduct(&["serve", &fifo, "--", "sh", "-c", "echo; exit 7"]);
+    let serve = start(serve.stdin(Stdio::null()));
+    serve.told("serving ");
+    let mut send = aqueduct(&["send", &fifo]);
+    expect(run(send.args(vec!["x"; MANY])), 0);
+    serve.printed(MANY);
+    serve.signal(Signal::SIGTERM);
+    let (_, stderr) = expect(serve.finish(), 0);
+    limited_and_counted(&stderr, "exit status: 7", MANY);
+}
+
+fn limited_and_counted(stderr: &str, wanted: &str, all: usize) {
+    let about = stderr.lines().filter(|it| it.contains(wanted));
+    let (counting, shown): (Vec<_>, Vec<_>) = about.partition(|it| it.contains(" more like this"));
+    assert!((1..30).contains(&shown.len()), "{stderr}");
+    let number = |line: &&str| {
+        let words = line.split_whitespace();
+        words.filter_map(|it| it.parse::<usize>().ok()).next()
+    };
+    let hidden: usize = counting.iter().filter_map(number).sum();
+    assert_eq!(shown.len() + hidden, all, "{stderr}");
 }
