@@ -35,10 +35,10 @@ fn what_cannot_be_bound_says_why() {
                 assert!(complaint.contains(word), "{word:?} in {complaint:?}");
             }
         };
-        refused(&port, &["in use"]);
+        refused(&port, &["any free one"]);
         // Of the block that is kept for documentation.
         refused("tcp://192.0.2.1:80", &["not an address of this machine"]);
-        refused(&unix("living"), &["in use"]);
+        refused(&unix("living"), &["another address"]);
         refused(&unix("file"), &["a regular file, not a socket"]);
         refused(&unix(&"a".repeat(108)), &["at most 107"]);
         refused(&unix("absent/x"), &["does not exist"]);
@@ -56,7 +56,7 @@ fn what_cannot_be_reached_says_why() {
     let unix = |name: &str| format!("unix:{}", dir.path(name).display());
     for command in ["call", "send"] {
         for (address, code, word) in [
-            (&port, 1, "nobody listens on"),
+            (&port, 1, "nobody listens"),
             (&unix("absent"), 1, "does not exist"),
             (&unix("file"), 1, "a regular file, not a socket"),
             (&unix(&"a".repeat(108)), 1, "at most 107"),
