@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io;
 
+use anyhow::Context;
 use aqueduct::bytes::{Buf, Bytes, BytesMut};
 use aqueduct::frame::{FrameError, FramedRead, Framing, UserCodec};
 use aqueduct::stdio::{self, Stdin};
@@ -14,11 +15,9 @@ use crate::config;
 /// Messages from standard input.
 pub(crate) type Messages = FramedRead<Stdin, UserCodec<Cutter>>;
 
-pub(crate) fn messages(input: Input, largest: usize) -> io::Result<Messages> {
-    Ok(FramedRead::with_codec(
-        stdio::stdin()?,
-        Cutter::new(input, largest),
-    ))
+pub(crate) fn messages(input: Input, largest: usize) -> anyhow::Result<Messages> {
+    let stdin = stdio::stdin().context("cannot open standard input")?;
+    Ok(FramedRead::with_codec(stdin, Cutter::new(input, largest)))
 }
 
 /// Why `what` cannot be had from standard input, with the flag that helps.

@@ -25,6 +25,7 @@ mod relay;
 mod report;
 mod send;
 mod serve;
+mod shortage;
 mod signals;
 mod sole_reader;
 mod stdout;
@@ -83,6 +84,7 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
 
 /// Runs on one thread: what is moved here is bytes, and the system is what does the work.
 fn wait(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    shortage::check()?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build()?.block_on(command)
 }

@@ -11,6 +11,7 @@ use aqueduct::Endpoint;
 use crate::cli::Globals;
 use crate::limiter::Limiter;
 use crate::printable::Printable;
+use crate::shortage::shortage;
 
 /// Says things on standard error, each in one line behind the command's name.
 #[derive(Clone, Debug)]
@@ -65,7 +66,11 @@ impl Report {
 
     /// Why the command fails.
     pub(crate) fn error(&self, error: &anyhow::Error) {
-        line(format_args!("{error:#}"));
+        let mut sentence = format!("{error:#}");
+        if let Some(cure) = shortage(error).filter(|_| !sentence.contains("ulimit")) {
+            sentence = format!("{sentence}; {cure}");
+        }
+        line(sentence);
     }
 }
 

@@ -16,10 +16,11 @@ use tokio::time::{sleep, timeout};
 
 use super::facts::Facts;
 use super::on_fail::OnFail;
-use super::start::{GivenUp, Started, shortage};
+use super::start::{GivenUp, Started};
 use crate::cli::Frame;
 use crate::config::ServeConfig;
 use crate::report::Report;
+use crate::shortage::shortage;
 
 /// How long after the first failure a program is run again; each time after that twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
