@@ -9,7 +9,7 @@ use aqueduct::bytes::Bytes;
 use aqueduct::child::Child;
 use aqueduct::connect::{Connection, Message, MessageReceiver};
 use aqueduct::frame::FrameError;
-use aqueduct::stdio::{self, Stdout};
+use aqueduct::stdio::Stdout;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -23,6 +23,7 @@ use crate::output::Printer;
 use crate::recv;
 use crate::report::Report;
 use crate::signals::Signals;
+use crate::stdout;
 
 /// Who has to be waited for longer than this is told of.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -214,7 +215,7 @@ impl Reply {
         Ok(Self {
             printer: Printer::new(config.output, &config.endpoint, &config.link),
             output: config.output,
-            stdout: stdio::stdout()?,
+            stdout: stdout::open()?,
             raw: config.link.frame == Some(Frame::Raw),
             largest: config.link.framing.get_max_frame(),
             address: config.endpoint.clone(),

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io;
 
+use anyhow::Context;
 use aqueduct::bytes::{Buf, Bytes, BytesMut};
 use aqueduct::frame::{FrameError, FramedRead, Framing, UserCodec};
 use aqueduct::stdio::{self, Stdin};
@@ -14,11 +15,9 @@ use crate::config;
 /// Messages from standard input.
 pub(crate) type Messages = FramedRead<Stdin, UserCodec<Cutter>>;
 
-pub(crate) fn messages(input: Input, largest: usize) -> io::Result<Messages> {
-    Ok(FramedRead::with_codec(
-        stdio::stdin()?,
-        Cutter::new(input, largest),
-    ))
+pub(crate) fn messages(input: Input, largest: usize) -> anyhow::Result<Messages> {
+    let stdin = stdio::stdin().context("cannot open standard input")?;
+    Ok(FramedRead::with_codec(stdin, Cutter::new(input, largest)))
 }
 
 /// Why `what` cannot be had from standard input, with the flag that helps.
@@ -38,8 +37,15 @@ pub(crate) fn failed(what: impl Display, error: io::Error) -> anyhow::Error {
 #[derive(Clone)]
 pub(crate) struct Cutter {
     framing: Framing,
-    whole: bool,
+    /// All of the input is one message, which is yet to be given, even if it is empty.
+    whole: Option<Whole>,
     largest: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Coming,
+    Given,
 }
 
 impl Cutter {
@@ -51,7 +57,7 @@ impl Cutter {
         };
         Self {
             framing: framing.max_frame(largest),
-            whole: input == Input::Whole,
+            whole: (input == Input::Whole).then_some(Whole::Coming),
             largest,
         }
     }
@@ -62,7 +68,7 @@ impl Decoder for Cutter {
     type Error = io::Error;
 
     fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
-        if !self.whole {
+        if self.whole.is_none() {
             return self.framing.decode(src);
         }
         if src.len() > self.largest {
@@ -76,7 +82,9 @@ impl Decoder for Cutter {
         if let Some(message) = self.decode(src)? {
             return Ok(Some(message));
         }
-        Ok((!src.is_empty()).then(|| src.copy_to_bytes(src.len())))
+        let coming = self.whole == Some(Whole::Coming);
+        self.whole = self.whole.map(|_| Whole::Given);
+        Ok((coming || !src.is_empty()).then(|| src.copy_to_bytes(src.len())))
     }
 }
 
@@ -101,6 +109,7 @@ mod tests {
     #[test]
     fn all_of_it_can_be_one_message_within_the_limit() {
         assert_eq!(cut(Input::Whole, b"a\nb\0c").unwrap(), ["a\nb\0c"]);
+        assert_eq!(cut(Input::Whole, b"").unwrap(), [""]);
         assert!(cut(Input::Whole, b"123456789").is_err());
         assert!(cut(Input::Lines, b"123456789\n").is_err());
     }

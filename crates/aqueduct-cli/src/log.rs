@@ -1,17 +1,23 @@
 //! Logs of the library, on standard error.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Instant;
 
+use tracing::Metadata;
+use tracing::callsite::Identifier;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
 
 use crate::cli::Globals;
+use crate::limiter::Limiter;
 use crate::printable::Printable;
 use crate::report::colors_wanted;
 
 /// Starts logging: `RUST_LOG` where it is set, else as `-q` and `-v` say.
-pub(crate) fn start(globals: &Globals) {
+pub(crate) fn start(globals: &Globals) -> Log {
     let level = match (globals.quiet, globals.verbose) {
         (true, _) => "error",
         (_, 0) => "warn",
@@ -22,6 +28,8 @@ pub(crate) fn start(globals: &Globals) {
         Ok(wanted) if !wanted.is_empty() => EnvFilter::new(wanted),
         _ => EnvFilter::new(format!("aqueduct={level}")),
     };
+    let limiter = (globals.verbose == 0).then(Arc::default);
+    let log = Log(limiter);
     // Paths and peers' names may hold anything.
     let fields = debug_fn(|out, field, value| {
         let value = Printable(format_args!("{value:?}"));
@@ -34,11 +42,63 @@ pub(crate) fn start(globals: &Globals) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .fmt_fields(fields)
-        .with_writer(io::stderr)
+        .with_writer(log.clone())
         .with_ansi(io::stderr().is_terminal() && colors_wanted());
     if globals.verbose == 0 {
         subscriber.without_time().with_target(false).init();
     } else {
         subscriber.init();
+    }
+    log
+}
+
+/// Standard error for logs. Warnings are limited unless details were asked for.
+#[derive(Clone)]
+pub(crate) struct Log(Option<Arc<Limiter<Identifier>>>);
+
+impl Log {
+    /// Says how many lines were not shown.
+    pub(crate) fn finish(&self) {
+        for line in self.0.iter().flat_map(|it| it.finish()) {
+            // A standard error that is closed is no reason to fail.
+            let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        let limit = None;
+        Line { limit }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line<'a> {
+        let kind = meta.callsite();
+        let limit = self.0.as_deref().map(|it| (it, kind));
+        Line { limit }
+    }
+}
+
+/// One line of the log, given in one write.
+pub(crate) struct Line<'a> {
+    limit: Option<(&'a Limiter<Identifier>, Identifier)>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let Some((limiter, kind)) = &self.limit else {
+            return io::stderr().write(line);
+        };
+        let text = String::from_utf8_lossy(line);
+        for text in limiter.admit(kind.clone(), text.trim_end(), Instant::now()) {
+            io::stderr().write_all(format!("{text}\n").as_bytes())?;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod doctor;
 mod exit;
 mod input;
+mod limiter;
 mod link;
 mod list;
 mod log;
@@ -24,6 +25,7 @@ mod relay;
 mod report;
 mod send;
 mod serve;
+mod shortage;
 mod signals;
 mod sole_reader;
 mod stdout;
@@ -46,9 +48,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error).into(),
     };
-    log::start(&cli.globals);
+    let log = log::start(&cli.globals);
     let report = Report::new(&cli.globals);
-    match run(cli, &report) {
+    let result = run(cli, &report);
+    log.finish();
+    report.finish();
+    match result {
         Ok(exit) => exit.into(),
         Err(error) => {
             report.error(&error);
@@ -79,6 +84,7 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
 
 /// Runs on one thread: what is moved here is bytes, and the system is what does the work.
 fn wait(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    shortage::check()?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build()?.block_on(command)
 }

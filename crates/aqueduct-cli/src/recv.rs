@@ -7,7 +7,7 @@ use anyhow::Context;
 use aqueduct::Endpoint;
 use aqueduct::connect::{Message, MessageReceiver};
 use aqueduct::frame::FrameError;
-use aqueduct::stdio::{self, Stdout};
+use aqueduct::stdio::Stdout;
 use futures_util::{FutureExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -19,6 +19,7 @@ use crate::output::Printer;
 use crate::progress::Progress;
 use crate::report::{Report, about};
 use crate::signals::Signals;
+use crate::stdout;
 
 /// How many bytes of output are gathered, as long as there are messages without waiting.
 const BATCH: usize = 64 * 1024;
@@ -41,7 +42,7 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
     }
     let mut recv = Recv {
         printer: Printer::new(config.output, &config.endpoint, &config.link),
-        stdout: stdio::stdout()?,
+        stdout: stdout::open()?,
         progress: Progress::new(report, io::stdout().is_terminal()),
         signals,
         stopped: None,

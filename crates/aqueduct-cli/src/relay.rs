@@ -8,7 +8,6 @@ use anyhow::Context;
 use aqueduct::record::Recorder;
 use aqueduct::relay::{Error, Relay};
 use aqueduct::service::CancellationToken;
-use aqueduct::stdio;
 
 use crate::config::{self, EndConfig, Lasting, RelayConfig};
 use crate::exit::{Exit, Failure};
@@ -17,6 +16,7 @@ use crate::progress::Progress;
 use crate::recv;
 use crate::report::{Report, about};
 use crate::signals::Signals;
+use crate::stdout;
 
 /// That of a queue, which may be far above the largest frame.
 const LARGEST_MESSAGE: usize = 16 << 20;
@@ -66,7 +66,7 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
         });
     let stop = CancellationToken::new();
     let output = match to.endpoint.capabilities().stdio {
-        true => Some(stdio::stdout()?),
+        true => Some(stdout::open()?),
         false => None,
     };
     let unwanted = async {

@@ -2,22 +2,29 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Instant;
 
 use aqueduct::Endpoint;
 
 use crate::cli::Globals;
+use crate::limiter::Limiter;
 use crate::printable::Printable;
+use crate::shortage::shortage;
 
 /// Says things on standard error, each in one line behind the command's name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Report {
     quiet: bool,
+    limiter: Arc<Limiter<(&'static str, u32)>>,
 }
 
 impl Report {
     pub(crate) fn new(globals: &Globals) -> Self {
         Self {
             quiet: globals.quiet,
+            limiter: Arc::default(),
         }
     }
 
@@ -37,9 +44,33 @@ impl Report {
         line(sentence);
     }
 
+    /// As [`failure`](Self::failure), where a peer can cause any number of them.
+    #[track_caller]
+    pub(crate) fn frequent_failure(&self, sentence: impl Display) {
+        let place = Location::caller();
+        let kind = (place.file(), place.line());
+        for sentence in self
+            .limiter
+            .admit(kind, &sentence.to_string(), Instant::now())
+        {
+            line(sentence);
+        }
+    }
+
+    /// Says how many failures were not shown.
+    pub(crate) fn finish(&self) {
+        for sentence in self.limiter.finish() {
+            line(sentence);
+        }
+    }
+
     /// Why the command fails.
     pub(crate) fn error(&self, error: &anyhow::Error) {
-        line(format_args!("{error:#}"));
+        let mut sentence = format!("{error:#}");
+        if let Some(cure) = shortage(error).filter(|_| !sentence.contains("ulimit")) {
+            sentence = format!("{sentence}; {cure}");
+        }
+        line(sentence);
     }
 }
 

@@ -125,7 +125,7 @@ impl Send<'_> {
                             return in_hand(None, messages, report).map(Some);
                         }
                         item = messages.next() => item,
-                        () = expiry(self.config.link.timeout) => return Err(idle(self.config)),
+                        () = expiry(self.config.link.timeout) => return Err(self.idle()),
                     }
                 }
             };
@@ -155,7 +155,7 @@ impl Send<'_> {
             biased;
             ready = ready => ready,
             () = self.signals.recv() => return Ok(Stopped::Yes),
-            () = expiry(self.config.link.timeout) => return Err(idle(self.config)),
+            () = expiry(self.config.link.timeout) => return Err(self.idle()),
         };
         ready.map_err(|e| self.failed(e))?;
         let number = self.progress.messages() + 1;
@@ -179,7 +179,7 @@ impl Send<'_> {
             biased;
             flushed = self.outgoing.flush() => flushed,
             () = self.signals.recv() => return Ok(Stopped::Yes),
-            () = expiry(self.config.link.timeout) => return Err(idle(self.config)),
+            () = expiry(self.config.link.timeout) => return Err(self.idle()),
         };
         flushed.map_err(|e| self.failed(e))?;
         self.unflushed = 0;
@@ -211,13 +211,11 @@ impl Send<'_> {
             loop {
                 tokio::select! {
                     biased;
-                    closed = &mut closing => break closed,
-                    () = &mut expired => {
-                        return Err(if stopped { given_up(self.config) } else { idle(self.config) });
-                    }
+                    closed = &mut closing => break Some(closed),
+                    () = &mut expired => break None,
                     () = self.signals.recv() => {
                         if stopped {
-                            return Err(given_up(self.config));
+                            break None;
                         }
                         stopped = true;
                         expired.set(expiry(Some(GRACE)));
@@ -225,18 +223,41 @@ impl Send<'_> {
                 }
             }
         };
-        closed.map_err(|e| self.failed(e))
+        match closed {
+            Some(closed) => closed.map_err(|e| self.failed(e)),
+            None if stopped => Err(self.given_up()),
+            None => Err(self.idle()),
+        }
+    }
+
+    /// How much of what was taken may not have been sent.
+    fn lost(&self) -> String {
+        let (n, sent) = (self.unflushed, self.progress.messages().max(self.unflushed));
+        format!("the last {n} of {sent} messages, or fewer, were not sent")
+    }
+
+    fn idle(&self) -> anyhow::Error {
+        let limit = self.config.link.timeout.unwrap_or_default();
+        let address = &self.config.endpoint;
+        let sentence = format!("nothing went to {address} for {limit:?}");
+        Failure::timed_out(match self.unflushed {
+            0 => sentence,
+            _ => format!("{sentence}: {}", self.lost()),
+        })
+    }
+
+    fn given_up(&self) -> anyhow::Error {
+        let (address, lost) = (&self.config.endpoint, self.lost());
+        anyhow::anyhow!("stopped before {address} took all that was in hand: messages are lost, {lost}")
     }
 
     fn failed(&self, error: io::Error) -> anyhow::Error {
         let address = about(&self.config.endpoint);
-        let sent = self.progress.messages();
-        let n = self.unflushed;
         if matches!(
             error.kind(),
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
         ) {
-            let lost = format!("the last {n} of {sent} messages, or fewer, were not sent");
+            let lost = self.lost();
             return anyhow::Error::new(error)
                 .context(format!("{address}: the reader has gone, {lost}"));
         }
@@ -269,15 +290,4 @@ fn in_hand(
         ));
     }
     Ok(rest)
-}
-
-fn given_up(config: &SendConfig) -> anyhow::Error {
-    let address = &config.endpoint;
-    anyhow::anyhow!("stopped before {address} took all that was in hand: messages are lost")
-}
-
-fn idle(config: &SendConfig) -> anyhow::Error {
-    let limit = config.link.timeout.unwrap_or_default();
-    let address = &config.endpoint;
-    Failure::timed_out(format!("nothing went to {address} for {limit:?}"))
 }

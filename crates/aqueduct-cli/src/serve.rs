@@ -5,6 +5,7 @@ mod group;
 mod jobs;
 mod on_fail;
 mod one_way;
+mod reaper;
 mod start;
 mod two_way;
 
@@ -19,8 +20,12 @@ use crate::signals::Signals;
 
 pub(crate) async fn run(config: ServeConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let jobs = Jobs::new(&config, *report).await?;
-    let served = serve(&config, &jobs, &mut signals, report).await;
+    let jobs = Jobs::new(&config, report.clone()).await?;
+    let served = tokio::select! {
+        biased;
+        served = serve(&config, &jobs, &mut signals, report) => served,
+        () = reaper::reap() => Ok(Exit::Done),
+    };
     // Whatever was at work is dropped by now.
     match (served, jobs.finish().await) {
         (Err(error), Err(lost)) => anyhow::bail!("{error:#}; {lost}"),

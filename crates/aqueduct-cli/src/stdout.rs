@@ -1,12 +1,18 @@
-//! Data on standard output that is there at once; what comes bit by bit has its own way.
+//! Standard output.
 
 use std::io::{self, Write};
 
 use anyhow::Context;
+use aqueduct::stdio::{self, Stdout};
 use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::printable::to_json;
+
+/// Standard output for messages, as they come.
+pub(crate) fn open() -> anyhow::Result<Stdout> {
+    stdio::stdout().context("cannot open standard output")
+}
 
 /// Writes all of `data`. Nobody there to read it is no failure.
 pub(crate) fn write(data: impl AsRef<[u8]>) -> anyhow::Result<Exit> {

@@ -16,10 +16,11 @@ use tokio::time::{sleep, timeout};
 
 use super::facts::Facts;
 use super::on_fail::OnFail;
-use super::start::{GivenUp, Started, shortage};
+use super::start::{GivenUp, Started};
 use crate::cli::Frame;
 use crate::config::ServeConfig;
 use crate::report::Report;
+use crate::shortage::shortage;
 
 /// How long after the first failure a program is run again; each time after that twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -70,7 +71,7 @@ pub(super) struct Job {
 impl Jobs {
     pub(super) async fn new(config: &ServeConfig, report: Report) -> anyhow::Result<Self> {
         let on_fail = match &config.on_fail {
-            Some(on_fail) => Some(OnFail::open(on_fail, report).await?),
+            Some(on_fail) => Some(OnFail::open(on_fail, report.clone()).await?),
             None => None,
         };
         Ok(Self {
@@ -214,7 +215,7 @@ impl Job {
             }
             let report = |then: &dyn std::fmt::Display| {
                 let report = &shared.report;
-                report.failure(format_args!("{program}: {error:#}{then}"));
+                report.frequent_failure(format_args!("{program}: {error:#}{then}"));
             };
             if attempt <= shared.retry {
                 let pause = pause(attempt);

@@ -130,7 +130,7 @@ impl OnFail {
                 Err(error) if is_refused(&error) => {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                     let (address, reason) = (&self.endpoint, refused("it", &error));
-                    self.report.failure(format_args!(
+                    self.report.frequent_failure(format_args!(
                         "a failed message is lost, {address} cannot take it: {reason}"
                     ));
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use aqueduct::bytes::{Buf, BytesMut};
-use aqueduct::stdio::{self, Stdout};
+use aqueduct::stdio::Stdout;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tokio::io::AsyncWriteExt;
@@ -21,6 +21,7 @@ use crate::recv;
 use crate::report::Report;
 use crate::signals::Signals;
 use crate::sole_reader::SoleReader;
+use crate::stdout;
 
 /// How long after a signal the rest of a message that was begun is waited for.
 const GRACE: Duration = Duration::from_millis(500);
@@ -152,7 +153,7 @@ struct Printed {
 impl Printed {
     fn new() -> anyhow::Result<Self> {
         Ok(Self {
-            stdout: stdio::stdout()?,
+            stdout: stdout::open()?,
             buf: BytesMut::new(),
             unflushed: false,
             closed: false,

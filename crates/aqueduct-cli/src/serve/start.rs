@@ -3,13 +3,11 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
-use std::io;
 
 use anyhow::Context;
 use aqueduct::child::{self, Child, Command};
 use aqueduct::connect::Message;
-use aqueduct::{OpenError, pipe};
-use nix::errno::Errno;
+use aqueduct::pipe;
 
 use super::facts::Facts;
 use super::group::Group;
@@ -57,46 +55,3 @@ impl Display for GivenUp {
 }
 
 impl Error for GivenUp {}
-
-/// What helps, if an error is a shortage of this process or system, which may pass.
-pub(super) fn shortage(error: &anyhow::Error) -> Option<&'static str> {
-    let errno = error.chain().find_map(|cause| {
-        let opening = cause.downcast_ref::<OpenError>();
-        let io = cause.downcast_ref::<io::Error>();
-        opening
-            .or(io.and_then(OpenError::of))
-            .and_then(OpenError::raw_os_error)
-            .or(io.and_then(io::Error::raw_os_error))
-    })?;
-    match Errno::from_raw(errno) {
-        Errno::EMFILE => Some("raise its limit on open files (ulimit -n)"),
-        Errno::ENFILE => Some("raise the system's limit on open files (sysctl fs.file-max)"),
-        Errno::EAGAIN => {
-            Some("raise the limit on processes (ulimit -u, or pids.max of its cgroup)")
-        }
-        Errno::ENOMEM => Some("free some memory"),
-        Errno::ENOSPC => Some("raise the limit on watches (sysctl fs.epoll.max_user_watches)"),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shortage_is_recognised_in_any_error() {
-        for (errno, cure) in [
-            (Errno::EMFILE, Some("ulimit -n")),
-            (Errno::EAGAIN, Some("ulimit -u")),
-            (Errno::ENOMEM, Some("memory")),
-            (Errno::ENOENT, None),
-            (Errno::EACCES, None),
-        ] {
-            let error = anyhow::Error::new(io::Error::from(errno)).context("cannot start it");
-            let found = shortage(&error);
-            assert_eq!(found.is_some(), cure.is_some(), "{errno}");
-            assert!(found.unwrap_or_default().contains(cure.unwrap_or_default()));
-        }
-    }
-}

@@ -36,11 +36,11 @@ pub(super) async fn run(
     let mut options = service::Options::new();
     options.first_timeout(FIRST);
     let shutdown = CancellationToken::new();
-    let report = *report;
+    let report = report.clone();
     let at_work = jobs.clone();
     let serving = options.serve(listener, shutdown.clone(), move |connection, cx| {
         let facts = facts.clone().with_peer(*connection.peer());
-        handle(connection, cx, at_work.clone(), facts, report)
+        handle(connection, cx, at_work.clone(), facts, report.clone())
     });
     tokio::pin!(serving);
     let mut idle_too_long = false;
@@ -102,7 +102,7 @@ async fn handle(
     match &result {
         // It was told of before.
         Err(Error::Encode { .. }) | Ok(()) => {}
-        Err(error) => report.failure(format_args!("{peer}: {}", Reason(error))),
+        Err(error) => report.frequent_failure(format_args!("{peer}: {}", Reason(error))),
     }
     result
 }

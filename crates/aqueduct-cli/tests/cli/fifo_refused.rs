@@ -244,11 +244,7 @@ fn a_descriptor_of_the_wrong_direction_or_kind_is_refused_by_what_it_is() {
             &["recv", "fd:3"],
             // Also where whoever runs the tests has one of that number.
             "3>&-",
-            &[
-                "fd:3",
-                "was not handed down",
-                "the program that starts this one",
-            ],
+            &["fd:3", "hand it down", "the program that starts this one"],
         ),
         (1, &["recv", "fd:77777"], "", &["fd:77777", "not open"]),
     ] {

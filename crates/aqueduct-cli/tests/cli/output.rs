@@ -1,6 +1,9 @@
 //! What `recv` prints.
 
-use crate::support::{aqueduct, expect, expect_text, start_with_input};
+use std::process::Stdio;
+
+use crate::mq::Queue;
+use crate::support::{Dir, aqueduct, expect, expect_text, start, start_with_input};
 
 const BYTES: &[u8] = b"plain\0caf\xc3\xa9 \"\n\"\0\xff\xfe\0\0";
 
@@ -75,4 +78,40 @@ fn input_can_be_cut_at_lines_at_nul_bytes_or_not_at_all() {
             .collect();
         assert_eq!(bodies, expected, "{input}");
     }
+}
+
+/// Somebody who sends a file that happens to be empty has sent an empty message, not none.
+#[test]
+fn empty_input_sent_whole_is_one_empty_message() {
+    for (frame, expected) in [
+        ("lines", &b"\n"[..]),
+        ("nul", b"\0"),
+        ("length", b"\0\0\0\0"),
+        // Without boundaries there is no such message.
+        ("raw", b""),
+    ] {
+        let mut send = aqueduct(&["send", "stdio:", "--frame", frame, "--input", "whole"]);
+        let (wire, _) = expect(start_with_input(&mut send, "").finish(), 0);
+        assert_eq!(wire, expected, "{frame}");
+    }
+    let queue = Queue::new();
+    let mut send = aqueduct(&["send", &queue.address(), "--input", "whole"]);
+    expect_text(start_with_input(&mut send, "").finish(), 0);
+    let recv = aqueduct(&["recv", &queue.address(), "-n", "1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn();
+    let output = recv.unwrap().wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"\n");
+}
+
+#[test]
+fn an_empty_packet_is_refused_rather_than_left_out() {
+    let dir = Dir::new();
+    let address = format!("unixpacket:{}", dir.path("x").display());
+    let recv = start(&mut aqueduct(&["recv", &address]));
+    let mut send = aqueduct(&["send", &address, "--input", "whole"]);
+    let (_, stderr) = expect(start_with_input(&mut send, "").finish(), 1);
+    assert!(stderr.contains("message 1"), "{stderr}");
+    drop(recv);
 }

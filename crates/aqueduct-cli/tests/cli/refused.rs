@@ -1,14 +1,16 @@
 //! Addresses that cannot be bound or reached: one line that says why and what to do.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
-use nix::unistd::geteuid;
+use nix::sys::stat::Mode;
+use nix::unistd::{geteuid, mkfifo};
 
-use crate::support::{Dir, aqueduct, expect, run, start};
+use crate::mq::Queue;
+use crate::support::{Dir, aqueduct, expect, run, start, start_with_input};
 
 /// Runs it, and gives its one line of complaint.
 fn complaint(args: &[&str], code: i32) -> String {
@@ -35,10 +37,10 @@ fn what_cannot_be_bound_says_why() {
                 assert!(complaint.contains(word), "{word:?} in {complaint:?}");
             }
         };
-        refused(&port, &["in use"]);
+        refused(&port, &["any free one"]);
         // Of the block that is kept for documentation.
         refused("tcp://192.0.2.1:80", &["not an address of this machine"]);
-        refused(&unix("living"), &["in use"]);
+        refused(&unix("living"), &["another address"]);
         refused(&unix("file"), &["a regular file, not a socket"]);
         refused(&unix(&"a".repeat(108)), &["at most 107"]);
         refused(&unix("absent/x"), &["does not exist"]);
@@ -56,7 +58,7 @@ fn what_cannot_be_reached_says_why() {
     let unix = |name: &str| format!("unix:{}", dir.path(name).display());
     for command in ["call", "send"] {
         for (address, code, word) in [
-            (&port, 1, "nobody listens on"),
+            (&port, 1, "nobody listens"),
             (&unix("absent"), 1, "does not exist"),
             (&unix("file"), 1, "a regular file, not a socket"),
             (&unix(&"a".repeat(108)), 1, "at most 107"),
@@ -87,4 +89,32 @@ fn a_directory_of_another_user_is_warned_of() {
     let serve = start(aqueduct(&["serve", &address]).stdin(Stdio::null()));
     serve.told("serving ");
     serve.told("others could replace a socket in this directory");
+}
+
+/// What was not sent is told in words about messages, not in advice to programmers.
+#[test]
+fn what_is_lost_is_told_to_users_and_not_to_developers() {
+    let dir = Dir::new();
+    let queue = Queue::new();
+    let _silent = UnixListener::bind(dir.path("silent")).unwrap();
+    mkfifo(&dir.path("fifo"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let mut options = File::options();
+    let _fifo = options
+        .read(true)
+        .write(true)
+        .open(dir.path("fifo"))
+        .unwrap();
+    let input = "x".repeat(60) + "\n";
+    for address in [
+        format!("unix:{}", dir.path("silent").display()),
+        dir.fifo("fifo"),
+        queue.address(),
+        "exec:sleep 1000".to_owned(),
+    ] {
+        let args = ["send", &address, "--timeout", "100ms"];
+        let output = start_with_input(&mut aqueduct(&args), input.repeat(20_000)).finish();
+        let (_, stderr) = expect(output, 3);
+        assert!(stderr.contains("were not sent"), "{address}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{address}: {stderr}");
+    }
 }

@@ -243,6 +243,8 @@ fn a_relay_goes_on_with_the_next_reader_and_gives_up_with_3_if_none_comes() {
         stderr.contains("what was taken and not sent is lost"),
         "{stderr}"
     );
+    // Nothing is said to the developers of the command.
+    assert!(!stderr.contains("drop"), "{stderr}");
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! What is short is used with care: memory, processes, descriptors, lines on standard error.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
 
+use crate::mq::Queue;
+use crate::stop::until_ready;
 use crate::support::{DEADLINE, Dir, aqueduct, expect, run, start, until, until_open};
 
 /// The most memory that a process has had, in KiB.
@@ -126,4 +129,143 @@ fn a_service_stopped_while_it_is_short_tells_what_is_lost() {
     let (stdout, stderr) = expect(serve.finish(), 1);
     assert_eq!(stdout, b"");
     assert!(stderr.contains("1 message in hand not done"), "{stderr}");
+}
+
+/// Every bad client and failing message is reported, but not each on a line of its own for ever.
+#[test]
+fn lines_about_bad_clients_are_limited_and_counted() {
+    const MANY: usize = 300;
+    let dir = Dir::new();
+    let path = dir.path("x");
+    let address = format!("unix:{}", path.display());
+    for (command, wanted) in [
+        ("serve", "over the limit of 10"),
+        ("recv", "a client broke off"),
+    ] {
+        let mut command = aqueduct(&[command, &address, "--max-frame", "10"]);
+        let running = start(command.stdin(Stdio::null()));
+        until("it is bound", || path.exists());
+        until_ready(running.pid());
+        for _ in 0..MANY {
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.set_read_timeout(Some(DEADLINE)).unwrap();
+            client.write_all(b"twenty bytes of text\n").unwrap();
+            // It is cut off, and told of before that.
+            assert!(!matches!(client.read(&mut [0]), Ok(1..)));
+        }
+        running.signal(Signal::SIGTERM);
+        let (_, stderr) = expect(running.finish(), 0);
+        limited_and_counted(&stderr, wanted, MANY);
+    }
+}
+
+#[test]
+fn lines_about_failing_messages_are_limited_and_counted() {
+    const MANY: usize = 300;
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    let mut serve = aqueduct(&["serve", &fifo, "--", "sh", "-c", "echo; exit 7"]);
+    let serve = start(serve.stdin(Stdio::null()));
+    serve.told("serving ");
+    let mut send = aqueduct(&["send", &fifo]);
+    expect(run(send.args(vec!["x"; MANY])), 0);
+    serve.printed(MANY);
+    serve.signal(Signal::SIGTERM);
+    let (_, stderr) = expect(serve.finish(), 0);
+    limited_and_counted(&stderr, "exit status: 7", MANY);
+}
+
+fn limited_and_counted(stderr: &str, wanted: &str, all: usize) {
+    let about = stderr.lines().filter(|it| it.contains(wanted));
+    let (counting, shown): (Vec<_>, Vec<_>) = about.partition(|it| it.contains(" more like this"));
+    assert!((1..30).contains(&shown.len()), "{stderr}");
+    let number = |line: &&str| {
+        let words = line.split_whitespace();
+        words.filter_map(|it| it.parse::<usize>().ok()).next()
+    };
+    let hidden: usize = counting.iter().filter_map(number).sum();
+    assert_eq!(shown.len() + hidden, all, "{stderr}");
+}
+
+/// The processes whose parent is `pid`, zombies among them.
+fn children(pid: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|it| it.file_name().to_str()?.parse().ok());
+    pids.filter(|it| parent(*it) == Some(pid)).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything: the state, then the parent.
+    let rest = stat.rsplit_once(')')?.1;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// In a container it may be PID 1, and gets the orphans of all others.
+#[test]
+fn serve_as_pid_1_reaps_what_programs_leave_behind() {
+    const MANY: usize = 20;
+    if !geteuid().is_root() {
+        println!("SKIPPED: a PID namespace needs root");
+        return;
+    }
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    let mut init = Command::new("unshare");
+    init.args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+        .arg(env!("CARGO_BIN_EXE_aqueduct"))
+        .args(["serve", &fifo, "--", "sh", "-c", "(sleep 0 &); cat"]);
+    let init = start(init.stdin(Stdio::null()));
+    init.told("serving ");
+    let serve = children(init.pid())[0];
+    let mut send = aqueduct(&["send", &fifo]);
+    expect(run(send.args(vec!["x"; MANY])), 0);
+    init.printed(MANY);
+    until("no zombie is left", || children(serve).is_empty());
+    kill(Pid::from_raw(serve as i32), Signal::SIGTERM).unwrap();
+    let (stdout, stderr) = expect(init.finish(), 0);
+    assert_eq!(stdout, vec![b'x'; MANY]);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn too_few_descriptors_are_named_with_the_cure() {
+    let dir = Dir::new();
+    let address = |scheme: &str| format!("{scheme}:{}", dir.path(scheme).display());
+    let (unix, packet) = (address("unix"), address("unixpacket"));
+    let queue = Queue::new();
+    let _recv = start(aqueduct(&["recv", &unix]).stdin(Stdio::null()));
+    until("it is bound", || dir.path("unix").exists());
+    for limit in 6..=20 {
+        for args in [
+            &["recv", "stdio:"][..],
+            &["send", "stdio:", "hi"],
+            &["send", &unix, "hi"],
+            &["recv", &packet, "--timeout", "1ms"],
+            &["recv", &queue.address(), "--timeout", "1ms"],
+            &["recv", &dir.fifo("fifo"), "--timeout", "1ms"],
+            &["recv", "tcp://127.0.0.1:0", "--timeout", "1ms"],
+            &["call", "exec:cat", "hi"],
+            &["serve", &packet, "--timeout", "1ms"],
+            &["relay", "stdio:", "exec:cat"],
+            &["list"],
+        ] {
+            let mut limited = Command::new("sh");
+            limited.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
+            limited.arg(env!("CARGO_BIN_EXE_aqueduct")).args(args);
+            let output = run(&mut limited);
+            let said = String::from_utf8_lossy(&output.stderr);
+            let well = matches!(output.status.code(), Some(0 | 3));
+            assert!(
+                well || said.contains("ulimit -n"),
+                "{limit} {args:?}: {said:?}"
+            );
+            assert!(!said.contains("panicked"), "{limit} {args:?}: {said:?}");
+            // What was tried comes first.
+            assert!(
+                !said.contains("aqueduct: Too many"),
+                "{limit} {args:?}: {said:?}"
+            );
+        }
+    }
 }

@@ -1,0 +1,62 @@
+//! Shortages of descriptors, processes and memory.
+
+use std::fs::File;
+use std::io;
+
+use anyhow::Context;
+use aqueduct::OpenError;
+use nix::errno::Errno;
+
+/// How many descriptors a command needs at least beside those that it is started with. Tokio panics
+/// where it gets none for its signals.
+const DESCRIPTORS: usize = 8;
+
+/// Fails if there are not enough descriptors to begin.
+pub(crate) fn check() -> anyhow::Result<()> {
+    let open = |_| File::open("/dev/null");
+    let opened = (0..DESCRIPTORS).map(open).collect::<io::Result<Vec<_>>>();
+    opened.context("cannot begin").map(drop)
+}
+
+/// What helps, if an error is a shortage of this process or system, which may pass.
+pub(crate) fn shortage(error: &anyhow::Error) -> Option<&'static str> {
+    let errno = error.chain().find_map(|cause| {
+        let opening = cause.downcast_ref::<OpenError>();
+        let io = cause.downcast_ref::<io::Error>();
+        opening
+            .or(io.and_then(OpenError::of))
+            .and_then(OpenError::raw_os_error)
+            .or(io.and_then(io::Error::raw_os_error))
+    })?;
+    match Errno::from_raw(errno) {
+        Errno::EMFILE => Some("raise the limit on open files (ulimit -n)"),
+        Errno::ENFILE => Some("raise the system's limit on open files (sysctl fs.file-max)"),
+        Errno::EAGAIN => {
+            Some("raise the limit on processes (ulimit -u, or pids.max of its cgroup)")
+        }
+        Errno::ENOMEM => Some("free some memory"),
+        Errno::ENOSPC => Some("raise the limit on watches (sysctl fs.epoll.max_user_watches)"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_recognised_in_any_error() {
+        for (errno, cure) in [
+            (Errno::EMFILE, Some("ulimit -n")),
+            (Errno::EAGAIN, Some("ulimit -u")),
+            (Errno::ENOMEM, Some("memory")),
+            (Errno::ENOENT, None),
+            (Errno::EACCES, None),
+        ] {
+            let error = anyhow::Error::new(io::Error::from(errno)).context("cannot start it");
+            let found = shortage(&error);
+            assert_eq!(found.is_some(), cure.is_some(), "{errno}");
+            assert!(found.unwrap_or_default().contains(cure.unwrap_or_default()));
+        }
+    }
+}
