@@ -143,7 +143,7 @@ impl Receiver {
     }
 
     /// Cuts the stream into frames, reading in steps that suit a pipe
-    /// ([`PIPE_CHUNK`](crate::frame::PIPE_CHUNK)).
+    /// (8 KiB).
     pub fn framed(self, framing: Framing) -> FramedRead<Self> {
         FramedRead::new(self, framing).with_pace(Pace::pipe())
     }

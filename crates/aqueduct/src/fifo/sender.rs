@@ -109,7 +109,7 @@ impl Sender {
     }
 
     /// Sends frames, writing in steps that suit a pipe
-    /// ([`PIPE_CHUNK`](crate::frame::PIPE_CHUNK)). For a FIFO with one writer.
+    /// (8 KiB). For a FIFO with one writer.
     pub fn framed(self, framing: Framing) -> FramedWrite<Self> {
         FramedWrite::new(self, framing).with_pace(Pace::pipe())
     }
