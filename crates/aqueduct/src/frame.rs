@@ -59,6 +59,7 @@
 //! - buffers are allocated when the first bytes arrive, and grow to a chunk of 64 KiB (`with_chunk`
 //!   sets another size), where tokio-util's begin with 8 KiB. `with_chunk` is also the counterpart of
 //!   `set_backpressure_boundary`;
+//! - a `FramedWrite` keeps its encoder as long as it has unsent bytes: there is no `map_encoder`;
 //! - there is no `Framed` that reads and writes: split the transport, or use a
 //!   [`Channel`](crate::Channel).
 //!
