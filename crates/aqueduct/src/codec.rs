@@ -1,9 +1,9 @@
 //! Codecs: how a typed item becomes the body of one frame, and back.
 //!
-//! A codec works above the framing. It is handed whole bodies, so one that does not parse costs one
-//! item and the stream goes on; where a frame begins and ends is not its business.
+//! A codec works above the framing. It gets whole bodies, so one that does not parse costs one item
+//! and the stream goes on.
 //!
-//! | codec | items | cargo feature | take it when |
+//! | codec | items | cargo feature | use it when |
 //! |---|---|---|---|
 //! | [`Json`] | serde types | `json` (default) | people or other languages read along |
 //! | [`MessagePack`] | serde types | `messagepack` | other languages, smaller than JSON |
@@ -11,12 +11,41 @@
 //! | [`Text`] | strings | | the other side speaks plain text |
 //! | [`Raw`] | bytes | | you serialise yourself; no copy in either direction |
 //!
-//! A codec of your own implements [`Format`] for its name, and [`Encode`], [`Decode`] or both.
+//! # A custom codec
+//!
+//! A custom codec implements [`Format`] for its name, and [`Encode`], [`Decode`] or both:
+//!
+//! ```
+//! use aqueduct::bytes::{Bytes, BytesMut};
+//! use aqueduct::codec::{BoxError, Decode, Encode, Format};
+//!
+//! #[derive(Clone)]
+//! struct Number;
+//!
+//! impl Format for Number {
+//!     fn name(&self) -> &'static str { "number" }
+//! }
+//! impl Encode<u32> for Number {
+//!     fn encode(&self, n: &u32, dst: &mut BytesMut) -> Result<(), BoxError> {
+//!         Ok(dst.extend_from_slice(n.to_string().as_bytes()))
+//!     }
+//! }
+//! impl Decode<u32> for Number {
+//!     fn decode(&self, body: Bytes) -> Result<u32, BoxError> { Ok(str::from_utf8(&body)?.parse()?) }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+//! let (mut left, mut right) = aqueduct::Channel::<u32, u32>::pair(Number);
+//! left.send(42).await?;
+//! assert_eq!(right.recv().await.transpose()?, Some(42));
+//! # Ok(()) }
+//! ```
 //!
 //! # Untrusted peers
 //!
-//! The largest frame bounds what a codec has to work on. JSON and MessagePack also bound how deep
-//! values nest ([`MAX_DEPTH`]). Postcard does not, which matters for types that contain themselves.
+//! The largest frame bounds the input of a codec. JSON and MessagePack also bound nesting: a received
+//! body that nests deeper than 128 levels is a decode error, before it can exhaust the stack.
+//! Postcard does not, which matters for types that contain themselves.
 
 #[cfg(feature = "json")]
 mod json;
@@ -41,32 +70,34 @@ pub use self::text::Text;
 /// What a codec reports when an item or a body is not for it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How deep received values may nest in JSON and MessagePack: 128 levels.
-///
-/// A body that nests deeper is a decode error, before it can exhaust the stack.
-pub const MAX_DEPTH: usize = 128;
+/// How deep received MessagePack values may nest; serde_json has the same limit.
+#[cfg(feature = "messagepack")]
+const MAX_DEPTH: usize = 128;
 
 /// A data format with a name.
 pub trait Format: Send + Sync {
-    /// The name, as it stands in errors and as peers compare it: short, lower case, for ever the
-    /// same for the same bytes.
+    /// The name in errors, which handshakes compare too: short, lower case, and never changed while
+    /// the bytes mean the same.
     fn name(&self) -> &'static str;
 }
 
 /// A format that serialises items of type `T`.
+///
+/// See the [module](self) for an example.
 pub trait Encode<T>: Format {
-    /// Appends the serialised item to `dst`, which may have contents that are none of its business.
+    /// Appends the serialised item to `dst`. Bytes that are already there belong to other messages:
+    /// a codec that changes them ends the sender with an error.
     ///
     /// # Errors
     ///
-    /// The item has no form in this format. What was appended until then is thrown away by the
-    /// caller; nothing of it is sent.
+    /// The item cannot be expressed in this format. The caller discards what was appended, and
+    /// nothing of it is sent.
     fn encode(&self, item: &T, dst: &mut BytesMut) -> Result<(), BoxError>;
 
-    /// Turns the item into a body of its own. `scratch` is empty and may be used to build it.
+    /// Turns the item into a body. `scratch` is empty and may be used to build it.
     ///
     /// The provided method encodes into `scratch` and splits the body off, so that the memory is
-    /// used again for later items. Override it only where the item already is the body.
+    /// reused for later items. Override it only if the item already is the body.
     ///
     /// # Errors
     ///
@@ -76,23 +107,25 @@ pub trait Encode<T>: Format {
         Ok(scratch.split().freeze())
     }
 
-    /// Whether items already are bodies, so that [`encode_owned`](Self::encode_owned) hands them over as
-    /// they are: then it is called for each, where [`encode`](Self::encode) would copy. Else either may be.
+    /// Whether items are bodies already, so that [`encode_owned`](Self::encode_owned) returns them
+    /// unchanged. If so, it is called for each item; otherwise either method may be.
     fn hands_over(&self) -> bool {
         false
     }
 }
 
 /// A format that deserialises items of type `T`.
+///
+/// See the [module](self) for an example.
 pub trait Decode<T>: Format {
     /// Turns one whole body into an item.
     ///
     /// # Errors
     ///
-    /// The body is no such item, or has bytes left over behind it.
+    /// The body is no such item, or has bytes left after it.
     fn decode(&self, body: Bytes) -> Result<T, BoxError>;
 
-    /// As [`decode`](Self::decode), of a body on loan. The provided method copies it.
+    /// As [`decode`](Self::decode), from a borrowed body. The provided method copies it.
     ///
     /// # Errors
     ///
@@ -101,8 +134,8 @@ pub trait Decode<T>: Format {
         self.decode(Bytes::copy_from_slice(body))
     }
 
-    /// Whether [`decode_borrowed`](Self::decode_borrowed) needs no copy: then a receiver calls it
-    /// wherever it can, and spares itself a frame for each item.
+    /// Whether [`decode_borrowed`](Self::decode_borrowed) needs no copy. If so, receivers call it
+    /// wherever they can, which saves a frame for each item.
     fn borrows(&self) -> bool {
         false
     }

@@ -26,7 +26,7 @@
 //!
 //! # Limits
 //!
-//! A reader takes bodies of [`DEFAULT_MAX_FRAME`](crate::frame::DEFAULT_MAX_FRAME) at most unless it
+//! A reader takes bodies of 1 MiB at most unless it
 //! is told otherwise, and no more memory than that and what has come. The format ends at bodies of
 //! 4 GiB - 13 bytes and at the year 2554.
 

@@ -6,7 +6,7 @@ use crate::codec::{BoxError, Decode, Encode, Format};
 
 /// JSON by serde_json, compact. Its name is `json`.
 ///
-/// The text never holds a line break, so it may travel in frames of any kind, lines included.
+/// The text never holds a line break, so it may travel in frames of any kind, lines included. A body that nests deeper than 128 levels is a decode error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json;
 

@@ -9,7 +9,8 @@ use crate::codec::{BoxError, Decode, Encode, Format, MAX_DEPTH, TrailingBytes};
 ///
 /// A struct is written as a map with its field names, as libraries of other languages do and
 /// expect; fields may then be added without breaking older readers. Positional structs (arrays), as
-/// rmp-serde writes by default, are read as well.
+/// rmp-serde writes by default, are read as well. A body that nests deeper than 128 levels is a decode
+/// error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessagePack;
 
@@ -53,7 +54,7 @@ enum BadShape {
     Reserved,
 }
 
-/// Checks that `body` is one value, whole, that nests no deeper than [`MAX_DEPTH`].
+/// Checks that `body` is one value, whole, that nests no deeper than 128 levels.
 ///
 /// rmp-serde counts the depth of sequences and maps but not of enums, so without this a type such
 /// as a tree could be made to exhaust the stack; and it does not say whether bytes are left over.

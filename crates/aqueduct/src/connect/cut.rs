@@ -139,15 +139,19 @@ impl<R: Half + Unpin> Inlet for Cut<R> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use bytes::{Bytes, BytesMut};
     use futures_util::{StreamExt, TryStreamExt};
+    use tokio::io::{AsyncRead, ReadBuf};
     use tokio_test::{assert_pending, assert_ready};
     use tokio_util::codec::Encoder;
 
     use super::*;
     use crate::connect::half::Shared;
+    use crate::frame::PIPE_CHUNK;
 
     fn next(incoming: &mut MessageReceiver) -> Poll<Option<io::Result<Message>>> {
         tokio_test::task::spawn(incoming.next()).poll()
@@ -209,6 +213,42 @@ mod tests {
             }
             assert_eq!(seen, 500);
         }
+    }
+
+    /// Always has more to read: frames of 100,000 bytes. Notes the most it was asked for at once.
+    #[derive(Clone, Default)]
+    struct Endless(Arc<AtomicUsize>, usize);
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.0.fetch_max(buf.remaining(), Ordering::Relaxed);
+            let mut frame = 100_000_u32.to_be_bytes().to_vec();
+            frame.resize(4 + 100_000, b'x');
+            let rest = &frame[self.1..];
+            let rest = &rest[..rest.len().min(buf.remaining())];
+            buf.put_slice(rest);
+            self.1 = (self.1 + rest.len()) % frame.len();
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Reads that stop where a limit says so are no waits for the peer, from which a pipe would learn
+    /// that large steps pay.
+    #[tokio::test]
+    async fn a_limit_of_messages_changes_no_pace() {
+        let reader = Endless::default();
+        let most = reader.0.clone();
+        let mut incoming = MessageReceiver::bytes(Shared(reader), Framing::length(), Pace::pipe());
+        // Each time the buffer is empty some 80,000 bytes may be read.
+        incoming.limit(20_000);
+        for _ in 0..100 {
+            assert_eq!(body(incoming.next().await).len(), 100_000);
+        }
+        assert_eq!(most.load(Ordering::Relaxed), PIPE_CHUNK);
     }
 
     #[tokio::test]

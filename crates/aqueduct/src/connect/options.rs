@@ -31,7 +31,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Length framing with frames of at most [`DEFAULT_MAX_FRAME`](crate::frame::DEFAULT_MAX_FRAME);
+    /// Length framing with frames of at most 1 MiB;
     /// what is missing is created; a peer is waited for without a limit.
     pub fn new() -> Self {
         Self {

@@ -22,7 +22,7 @@ use super::polling::{Polling, Round};
 ///
 /// ```
 /// use std::time::Duration;
-/// use aqueduct::frame::{FramedRead, Framing, PIPE_CHUNK};
+/// use aqueduct::frame::{FramedRead, Framing};
 /// use aqueduct::Polled;
 /// use aqueduct::{bytes::Bytes, pipe};
 /// use futures_util::{SinkExt, StreamExt};
@@ -30,7 +30,7 @@ use super::polling::{Polling, Round};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
 /// let (tx, rx) = pipe::pipe()?;
 /// let rx = Polled::new(rx, Duration::from_micros(50));
-/// let mut rx = FramedRead::new(rx, Framing::length()).with_chunk(PIPE_CHUNK);
+/// let mut rx = FramedRead::new(rx, Framing::length()).with_chunk(8192);
 /// let mut tx = tx.framed(Framing::length());
 /// tx.send(Bytes::from("hello")).await?;
 /// assert_eq!(rx.next().await.transpose()?, Some(Bytes::from("hello")));

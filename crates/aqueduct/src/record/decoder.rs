@@ -53,7 +53,7 @@ impl Default for RecordDecoder {
 
 impl RecordDecoder {
     /// A decoder for a recording from its beginning, with messages of at most
-    /// [`DEFAULT_MAX_FRAME`] bytes.
+    /// 1 MiB.
     pub fn new() -> Self {
         Self {
             max: DEFAULT_MAX_FRAME,

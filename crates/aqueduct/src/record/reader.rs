@@ -31,7 +31,7 @@ pub struct Recording {
 
 impl Recording {
     /// Opens a recording, with messages of at most
-    /// [`DEFAULT_MAX_FRAME`](crate::frame::DEFAULT_MAX_FRAME) bytes.
+    /// 1 MiB.
     ///
     /// # Errors
     ///

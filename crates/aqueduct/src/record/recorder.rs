@@ -49,7 +49,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Opens a recording to append to it, with messages of at most
-    /// [`DEFAULT_MAX_FRAME`] bytes. A file that is missing is created, for its owner alone.
+    /// 1 MiB. A file that is missing is created, for its owner alone.
     ///
     /// The file is read through and checked, and changed by nothing but the first message recorded. If
     /// it ends inside a record, which is how a killed recorder leaves it, that part is cut off then, and
