@@ -1,11 +1,10 @@
-use std::num::NonZeroUsize;
 use std::path::Path;
 
 use aqueduct::frame::{BoxFrameStream, Framing};
 use aqueduct::{fifo, inherited, mq, pipe};
 use futures_util::StreamExt;
 
-use super::{End, LINK_FD, Link, end_of};
+use super::{End, LINK_FD, Link, end_of, queue_driver};
 use crate::ledger::Received;
 use crate::message;
 
@@ -37,8 +36,8 @@ fn open(link: &Link) -> anyhow::Result<BoxFrameStream> {
         }
         Link::Queue { name, driver } => {
             let mut options = mq::OpenOptions::new();
-            let receiver = options.driver(driver.parse()?).open_receiver(name)?;
-            Box::pin(receiver.ends_after(NonZeroUsize::MIN))
+            options.driver(queue_driver(driver)).end_marker(true);
+            options.open_receiver(name)?.into_frames()
         }
     })
 }

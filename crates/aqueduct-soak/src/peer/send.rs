@@ -6,7 +6,7 @@ use aqueduct::frame::{BoxFrameSink, Framing};
 use aqueduct::{inherited, mq, pipe};
 use futures_util::SinkExt;
 
-use super::{End, LINK_FD, Link, end_of};
+use super::{End, LINK_FD, Link, end_of, queue_driver};
 use crate::ledger::{Progress, Sent};
 use crate::message::{self, Sizes};
 
@@ -79,7 +79,10 @@ async fn open(link: &Link) -> anyhow::Result<BoxFrameSink> {
         }
         Link::Queue { name, driver } => {
             let mut options = mq::OpenOptions::new();
-            Box::pin(options.driver(driver.parse()?).open_sender(name)?)
+            options
+                .driver(queue_driver(driver))
+                .open_sender(name)?
+                .into_frames()
         }
     })
 }

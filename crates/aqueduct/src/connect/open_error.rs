@@ -79,6 +79,13 @@ pub enum OpenErrorKind {
     InvalidOption,
     /// A limit of the system, the user or the process is reached (`EMFILE`, `ENFILE`, `ENOSPC`, …).
     LimitReached,
+    /// It would take more of a quota than its user has left, such as `RLIMIT_MSGQUEUE` (`EMFILE`).
+    OverQuota {
+        /// How much it needs.
+        needed: u64,
+        /// The whole quota; `None` is no limit.
+        limit: Option<u64>,
+    },
     /// The mechanism cannot do what was asked, as its
     /// [capabilities](crate::connect::Endpoint::capabilities) say, or the descriptor's access mode.
     Unsupported,
@@ -220,6 +227,7 @@ impl OpenErrorKind {
                 Kind::InvalidInput
             }
             Self::Unsupported => Kind::Unsupported,
+            Self::OverQuota { .. } => Kind::QuotaExceeded,
             Self::LimitReached | Self::Replaced | Self::NoRuntime | Self::Other => Kind::Other,
         }
     }

@@ -126,7 +126,7 @@ impl Options {
     }
 
     /// Looks this often whether the name of a queue still stands for the queue that is open, and
-    /// fails with [`mq::Error::Replaced`] if not: a queue that was removed, or made anew by that
+    /// fails with [`mq::QueueError::Replaced`] if not: a queue that was removed, or made anew by that
     /// name, would be waited for in vain. `None`, the default, never looks. See
     /// [`mq::OpenOptions::check_name_every`].
     pub fn check_name_every(&mut self, interval: Option<Duration>) -> &mut Self {

@@ -1,14 +1,49 @@
 //! [`Registrations`]: where one direction of a queue is registered to be waited for.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::runtime::{Handle, Id};
 
-use super::{Driver, async_fd, pool};
+use super::{async_fd, pool};
 use crate::io::source::Direction;
-use crate::mq::Error;
+use crate::mq::error::QueueError;
+
+/// What waits for a queue when a message cannot be sent or received at once.
+///
+/// Both try first and wait only when they must, both wait without losing or inventing a message
+/// whatever is cancelled, and both need nothing from the queue's other side. See the
+/// [module](crate::mq#which-driver) for when to take which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Driver {
+    /// One thread of the runtime's blocking pool, for all queues of that runtime together.
+    ///
+    /// Works wherever a queue can be waited for by `epoll`, in every runtime that has its timer
+    /// (`enable_time`), with or without its I/O driver. The thread exists while any queue has been
+    /// waited for and still lives. As long as a thread of the pool is busy, Tokio's paused clock
+    /// (`tokio::time::pause`, in tests) does not advance by itself: take `AsyncFd` there.
+    #[default]
+    Pool,
+    /// Tokio's own I/O driver, through [`AsyncFd`](tokio::io::unix::AsyncFd).
+    ///
+    /// No thread, and less latency and processor time than `Pool`; the runtime needs its I/O
+    /// driver (`enable_io`). Where many tasks of one process wait for one queue each message wakes
+    /// them all.
+    AsyncFd,
+}
+
+/// As the `driver` option of an address has it: `pool`, `asyncfd`.
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pool => "pool",
+            Self::AsyncFd => "asyncfd",
+        })
+    }
+}
 
 /// One for each runtime that has waited; nearly always none or one.
 ///
@@ -55,7 +90,7 @@ impl Registrations {
 
     /// Where the current runtime waits.
     pub(super) fn current(&self) -> io::Result<Arc<Registration>> {
-        let handle = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let handle = Handle::try_current().map_err(|_| QueueError::NoRuntime)?;
         let usable = |it: &&Arc<Registration>| it.runtime() == handle.id() && it.is_alive();
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = list.iter().find(usable) {
