@@ -10,7 +10,6 @@ pub(crate) use send::wait_for_fifo;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aqueduct::mq;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
 
@@ -138,13 +137,6 @@ async fn play(part: &Part) -> anyhow::Result<End> {
 }
 
 /// What an error of the data path means here.
-fn queue_driver(name: &str) -> mq::Driver {
-    match name {
-        "pool" => mq::Driver::Pool,
-        _ => mq::Driver::AsyncFd,
-    }
-}
-
 fn end_of(error: &io::Error) -> End {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof,

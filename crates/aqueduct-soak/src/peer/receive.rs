@@ -4,7 +4,7 @@ use aqueduct::frame::{BoxFrameStream, Framing};
 use aqueduct::{fifo, inherited, mq, pipe};
 use futures_util::StreamExt;
 
-use super::{End, LINK_FD, Link, end_of, queue_driver};
+use super::{End, LINK_FD, Link, end_of};
 use crate::ledger::Received;
 use crate::message;
 
@@ -36,7 +36,7 @@ fn open(link: &Link) -> anyhow::Result<BoxFrameStream> {
         }
         Link::Queue { name, driver } => {
             let mut options = mq::OpenOptions::new();
-            options.driver(queue_driver(driver)).end_marker(true);
+            options.driver(driver.parse()?).end_marker(true);
             options.open_receiver(name)?.into_frames()
         }
     })

@@ -6,7 +6,7 @@ use aqueduct::frame::{BoxFrameSink, Framing};
 use aqueduct::{inherited, mq, pipe};
 use futures_util::SinkExt;
 
-use super::{End, LINK_FD, Link, end_of, queue_driver};
+use super::{End, LINK_FD, Link, end_of};
 use crate::ledger::{Progress, Sent};
 use crate::message::{self, Sizes};
 
@@ -80,7 +80,7 @@ async fn open(link: &Link) -> anyhow::Result<BoxFrameSink> {
         Link::Queue { name, driver } => {
             let mut options = mq::OpenOptions::new();
             options
-                .driver(queue_driver(driver))
+                .driver(driver.parse()?)
                 .open_sender(name)?
                 .into_frames()
         }

@@ -150,10 +150,7 @@ async fn open(name: &str, path: PathBuf) -> anyhow::Result<Ends> {
         }
         "mq-pool" | "mq-asyncfd" => {
             let mut options = mq::OpenOptions::new();
-            options.driver(match name {
-                "mq-pool" => mq::Driver::Pool,
-                _ => mq::Driver::AsyncFd,
-            });
+            options.driver(name.trim_start_matches("mq-").parse()?);
             options
                 .capacity(4)
                 .max_message(64)

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::str::FromStr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::runtime::{Handle, Id};
 
 use super::{async_fd, pool};
+use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::source::Direction;
 use crate::mq::error::QueueError;
 
@@ -42,6 +44,23 @@ impl fmt::Display for Driver {
             Self::Pool => "pool",
             Self::AsyncFd => "asyncfd",
         })
+    }
+}
+
+impl FromStr for Driver {
+    type Err = OpenError;
+
+    fn from_str(text: &str) -> Result<Self, OpenError> {
+        match text {
+            "pool" => Ok(Self::Pool),
+            "asyncfd" => Ok(Self::AsyncFd),
+            _ => {
+                let cause = format!("there is no driver {text:?}");
+                let error =
+                    OpenError::new("wait for", "queues", OpenErrorKind::InvalidOption, cause);
+                Err(error.with_cure("use pool or asyncfd"))
+            }
+        }
     }
 }
 
