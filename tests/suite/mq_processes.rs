@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct::mq::{Driver, OpenOptions, Queue};
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

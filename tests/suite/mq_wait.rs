@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use tokio_test::assert_pending;
 use tokio_test::task::{Spawn, spawn};
 
-use crate::mq::{QueueName, over_both_drivers};
+use crate::mq::{self, QueueName, over_both_drivers};
 use crate::mq_runtime::runtime;
 use crate::support::{deadline, woken};
 
@@ -246,7 +246,7 @@ async fn a_resting_stream_does_not_keep_the_wake_up(driver: Driver) {
     let name = QueueName::new();
     let queue = Arc::new(name.create(driver, 2, 8));
     let sender = name.open(driver);
-    let mut resting = spawn(stream(&queue));
+    let mut resting = spawn(mq::stream(&queue));
     let mut stream = mq::stream(&queue);
     for round in 0..200 {
         assert_pending!(resting.poll_next());

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use aqueduct::connect::{Message, MessageReceiver, MessageSender};
 use aqueduct::mq::{Driver, Queue};
 use aqueduct_conformance::every_point;
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 
 use super::NEVER;

@@ -88,7 +88,7 @@ async fn play(driver: Driver, ops: Vec<Op>) {
         match op {
             Op::Send(priority) => {
                 let message = body(priority);
-                let send = queue.send(priority, &message.into_body());
+                let send = queue.send(priority, message.body());
                 if model.is_full() {
                     waits(send).await;
                 } else {
@@ -98,7 +98,7 @@ async fn play(driver: Driver, ops: Vec<Op>) {
             }
             Op::TrySend(priority) => {
                 let message = body(priority);
-                let sent = queue.try_send(priority, &message.into_body());
+                let sent = queue.try_send(priority, message.body());
                 if model.is_full() {
                     would_block(sent);
                 } else {
@@ -108,7 +108,7 @@ async fn play(driver: Driver, ops: Vec<Op>) {
             }
             Op::DropSend(priority) => {
                 let message = body(priority);
-                if let Some(sent) = dropped(queue.send(priority, &message.into_body())).await {
+                if let Some(sent) = dropped(queue.send(priority, message.body())).await {
                     sent.expect("it is sent");
                     assert!(!model.is_full());
                     model.0.push(message);
@@ -142,7 +142,7 @@ async fn play(driver: Driver, ops: Vec<Op>) {
             }
             Op::KilledSender(priority) => {
                 let message = body(priority);
-                let text = std::str::from_utf8(&message.into_body()).expect("it is a number");
+                let text = std::str::from_utf8(message.body()).expect("it is a number");
                 let said = killed(&format!("queue send {priority} {text}"), &name.0);
                 if model.is_full() {
                     assert_eq!(said, "full");

@@ -2,6 +2,7 @@
 
 use aqueduct::codec::Text;
 use aqueduct::connect::Prioritized;
+use aqueduct::frame::FrameError;
 use aqueduct::mq::{Driver, OpenOptions, Queue, QueueError};
 
 use super::{QueueName, message};
@@ -78,7 +79,12 @@ async fn typed_ends_carry_priorities() {
             assert_eq!(rx.recv().await.unwrap().unwrap(), expected);
         }
         let error = tx.send(Prioritized::new(32_768, "")).await.unwrap_err();
-        assert!(error.to_string().contains("priority 32768"), "{error}");
+        let aqueduct::Error::Io(error) = error else {
+            panic!("{error:?}");
+        };
+        let (asked, max) = (32_768, 32_767);
+        let refusal = FrameError::Priority { asked, max };
+        assert_eq!(FrameError::of(&error), Some(&refusal));
         let mut tx = tx.coalesced();
         for priority in [2, 3] {
             tx.send(Prioritized::new(priority, "burst")).await.unwrap();

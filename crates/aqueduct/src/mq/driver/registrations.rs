@@ -228,15 +228,15 @@ mod tests {
             let mut receive = pin!(queue.recv());
             falls_asleep(receive.as_mut()).await;
             queue.try_send(0, &[round]).unwrap();
-            assert_eq!(soon(receive).await.unwrap().body, [round].as_slice());
+            assert_eq!(soon(receive).await.unwrap().into_body(), [round].as_slice());
             list(&queue, Direction::Read).release();
 
             queue.try_send(0, b"full").unwrap();
             let mut send = pin!(queue.send(0, b"waits"));
             falls_asleep(send.as_mut()).await;
-            assert_eq!(queue.try_recv().unwrap().body, "full");
+            assert_eq!(queue.try_recv().unwrap().into_body(), "full");
             soon(send).await.unwrap();
-            assert_eq!(queue.try_recv().unwrap().body, "waits");
+            assert_eq!(queue.try_recv().unwrap().into_body(), "waits");
             list(&queue, Direction::Write).release();
         }
         let left = !list(&queue, Direction::Read).is_empty();
@@ -258,10 +258,10 @@ mod tests {
         let mut second = pin!(queue.recv());
         falls_asleep(second.as_mut()).await;
         queue.try_send(0, b"1").unwrap();
-        assert_eq!(soon(receive).await.unwrap().body, "1");
+        assert_eq!(soon(receive).await.unwrap().into_body(), "1");
         list(&queue, Direction::Read).release();
         queue.try_send(0, b"2").unwrap();
-        assert_eq!(soon(second).await.unwrap().body, "2");
+        assert_eq!(soon(second).await.unwrap().into_body(), "2");
     }
 
     #[tokio::test]
