@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use aqueduct::codec::{Decode, Encode, Json};
-use aqueduct::mq::{self, OpenOptions, Queue};
+use aqueduct::mq::{OpenOptions, Queue};
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
@@ -74,7 +74,7 @@ fn options() -> OpenOptions {
     options
 }
 
-async fn submit(name: &str, priority: mq::Priority, job: &Job) -> Result<()> {
+async fn submit(name: &str, priority: u32, job: &Job) -> Result<()> {
     let queue = options().write(true).open(name)?;
     let mut body = BytesMut::new();
     Json.encode(job, &mut body)
@@ -140,7 +140,7 @@ async fn work(worker: usize, queue: Arc<Queue>, stop: CancellationToken) -> Resu
             () = stop.cancelled() => return Ok(done),
             message = queue.recv() => message?,
         };
-        let job: Job = match Json.decode(message.body) {
+        let job: Job = match Json.decode(message.into_body()) {
             Ok(job) => job,
             Err(error) => {
                 eprintln!("worker {worker}: thrown away, it is no job: {error}");

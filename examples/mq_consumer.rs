@@ -40,8 +40,8 @@ async fn main() -> Result<()> {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
         };
-        let text = String::from_utf8_lossy(&message.body);
-        println!("{:5} {text}", message.priority);
+        let text = String::from_utf8_lossy(message.body());
+        println!("{:5} {text}", message.priority().unwrap_or_default());
     }
     let left = queue.attributes()?.messages;
     println!("stopped; {left} messages are left in {name}");

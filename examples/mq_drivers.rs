@@ -29,13 +29,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 const ROUNDS: usize = 7;
-const WAYS: [&str; 5] = [
-    "blocking calls",
-    "AsyncFd",
-    "Pool",
-    "AsyncFd into",
-    "Pool into",
-];
+const WAYS: [&str; 3] = ["blocking calls", "AsyncFd", "Pool"];
 
 /// What is done, with messages of what size, and how often.
 #[derive(Clone, Copy, PartialEq)]
@@ -202,14 +196,8 @@ fn take(
         }
     } else {
         runtime()?.block_on(async {
-            let mut buffer = vec![0; size];
             for i in 0..count {
-                if way.ends_with("into") {
-                    let (_, len) = queue.recv_into(&mut buffer).await?;
-                    each(i, &buffer[..len])?;
-                } else {
-                    each(i, &queue.recv().await?.body)?;
-                }
+                each(i, queue.recv().await?.body())?;
             }
             io::Result::Ok(())
         })?;
@@ -285,7 +273,7 @@ fn peer(way: &str, index: usize, name: &str) -> io::Result<()> {
         for _ in 0..count {
             if answers {
                 let message = queue.recv().await?;
-                back.send(0, &message.body).await?;
+                back.send(0, message.body()).await?;
             } else {
                 pause.into_iter().for_each(std::thread::sleep);
                 body[..8].copy_from_slice(&now()?.to_ne_bytes());

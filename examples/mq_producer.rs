@@ -12,7 +12,7 @@
 //! one who receives them removes the queue, if told to; see `mq_consumer`.
 
 use anyhow::{Context, Result, bail};
-use aqueduct::mq::{Driver, OpenOptions, Priority};
+use aqueduct::mq::{Driver, OpenOptions};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -42,16 +42,16 @@ async fn main() -> Result<()> {
         }
         println!("sent {text} with priority {priority}");
     }
-    let waiting = queue.attributes()?.messages;
+    let is = queue.attributes()?;
     println!(
-        "{waiting} of at most {} messages wait in {name}",
-        queue.capacity()
+        "{} of at most {} messages wait in {name}",
+        is.messages, is.capacity
     );
     Ok(())
 }
 
 /// `9:fire`: a priority and a text.
-fn parse(arg: &str) -> Result<(Priority, String)> {
+fn parse(arg: &str) -> Result<(u32, String)> {
     let (priority, text) = arg
         .split_once(':')
         .with_context(|| format!("no priority in {arg:?}"))?;

@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use aqueduct::fifo::{self, SharedSender};
-use aqueduct::frame::Framing;
-use aqueduct::mq::{self, Driver};
+use aqueduct::frame::{BoxFrameSink, BoxFrameStream, Framing};
+use aqueduct::mq::Driver;
 use aqueduct::pipe::{self, packet};
 use aqueduct::unix::seqpacket;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Sink, SinkExt, Stream, StreamExt, stream};
 
 use crate::fifo::with_fifo;
-use crate::mq::QueueName;
+use crate::mq::{self, QueueName};
 use crate::support::deadline;
 
 /// More than any of the mechanisms holds, of messages that all of them carry.
@@ -181,11 +181,10 @@ none_spins! {
     queues_of_the_async_fd: queue(Driver::AsyncFd);
 }
 
-fn queue(driver: Driver) -> (mq::Sender, impl Stream<Item = io::Result<Bytes>>, QueueName) {
+fn queue(driver: Driver) -> (BoxFrameSink, BoxFrameStream, QueueName) {
     let name = QueueName::new();
     let queue = Arc::new(name.create(driver, 4, SIZE));
-    let stream = mq::Receiver::new(Arc::clone(&queue)).unwrap();
-    (mq::Sender::new(queue).unwrap(), stream, name)
+    (mq::sink(&queue), mq::stream(&queue), name)
 }
 
 /// A caller that does not ask first is told so, and what was accepted before is neither lost nor doubled.

@@ -8,7 +8,13 @@ mod types;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aqueduct::mq::{self, Driver, Message, OpenOptions, Queue};
+use std::sync::Arc;
+
+use aqueduct::bytes::Bytes;
+use aqueduct::connect::{Message, MessageReceiver, MessageSender};
+use aqueduct::frame::{BoxFrameSink, BoxFrameStream};
+use aqueduct::mq::{self, Driver, OpenOptions, Queue, QueueError};
+use aqueduct::{OpenError, OpenErrorKind};
 
 /// A queue name of a test's own; whatever queue has it is removed when the test ends, however.
 #[derive(Debug)]
@@ -76,7 +82,38 @@ macro_rules! over_both_drivers {
 pub(crate) use over_both_drivers;
 
 pub(crate) fn body(text: &str) -> Message {
-    Message::new(0, text.to_owned())
+    message(0, text.to_owned())
+}
+
+/// A message as it is received.
+pub(crate) fn message(priority: u32, body: impl Into<Bytes>) -> Message {
+    Message::new(body).with_priority(priority)
+}
+
+/// Whether the queue's name stands for another queue, or for none; `None` if it stands for this one.
+pub(crate) fn replaced(queue: &Queue) -> Option<bool> {
+    let error = queue.check_name().err()?;
+    match QueueError::of(&error) {
+        Some(QueueError::Replaced { replaced, .. }) => Some(*replaced),
+        _ => panic!("{error:?}"),
+    }
+}
+
+/// Whether opening failed in this way.
+pub(crate) fn refused<T>(result: Result<T, OpenError>, kind: OpenErrorKind) -> bool {
+    result.is_err_and(|error| *error.kind() == kind)
+}
+
+/// The queue as a sink of bodies.
+pub(crate) fn sink(queue: &Arc<Queue>) -> BoxFrameSink {
+    let sender = MessageSender::try_from(Arc::clone(queue));
+    sender.expect("it can be written").into_frames()
+}
+
+/// The queue as a stream of bodies.
+pub(crate) fn stream(queue: &Arc<Queue>) -> BoxFrameStream {
+    let receiver = MessageReceiver::try_from(Arc::clone(queue));
+    receiver.expect("it can be read").into_frames()
 }
 
 /// The queue once more, blocking, as a program without this library has it.

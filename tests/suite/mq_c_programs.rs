@@ -3,9 +3,9 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use aqueduct::mq::{self, Driver, Message};
+use aqueduct::mq::{self, Driver};
 
-use crate::mq::{QueueName, body, over_both_drivers};
+use crate::mq::{QueueName, body, message, over_both_drivers};
 use crate::support::{Peer, compile_c, deadline};
 
 over_both_drivers!(
@@ -74,14 +74,14 @@ async fn a_c_program_sends_structs_and_priorities(driver: Driver) {
     for _ in 0..2 {
         all.push(queue.recv().await.unwrap());
     }
-    all.sort_by_key(|it| it.priority);
+    all.sort_by_key(|it| it.priority().unwrap());
     let mut reading = vec![7, 0, 0, 0];
     reading.extend(0xdead_beef_u32.to_ne_bytes());
     reading.extend((-0.5_f64).to_ne_bytes());
     reading.extend(b"km/h\0\0\0\0");
-    assert_eq!(all[0], Message::new(0, ""));
-    assert_eq!(all[1], Message::new(3, reading));
-    assert_eq!(all[2], Message::new(31, "urgent"));
+    assert_eq!(all[0], message(0, ""));
+    assert_eq!(all[1], message(3, reading));
+    assert_eq!(all[2], message(31, "urgent"));
 }
 
 /// What is sent here a C program receives by priority, byte for byte.

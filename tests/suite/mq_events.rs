@@ -27,9 +27,13 @@ async fn sends_that_were_not_looked_at_in_between_all_arrive(driver: Driver) {
         for i in 0..5 {
             sender.try_send(0, &[i]).unwrap();
         }
-        assert_eq!(recv.await.unwrap().body, [0][..], "round {round}");
+        assert_eq!(recv.await.unwrap().into_body(), [0][..], "round {round}");
         for i in 1..5 {
-            assert_eq!(queue.recv().await.unwrap().body, [i][..], "round {round}");
+            assert_eq!(
+                queue.recv().await.unwrap().into_body(),
+                [i][..],
+                "round {round}"
+            );
         }
     }
 }
@@ -66,7 +70,7 @@ async fn receive_while_a_sender_is_blocked_in_the_kernel(driver: Driver) {
         let _ = nix::mqueue::mq_close(blocked);
     });
     for i in 0..COUNT {
-        assert_eq!(queue.recv().await.unwrap().body, i.to_le_bytes()[..]);
+        assert_eq!(queue.recv().await.unwrap().into_body(), i.to_le_bytes()[..]);
     }
     sender.join().unwrap();
 }
@@ -100,7 +104,9 @@ async fn a_receiver_blocked_in_the_kernel_shares_the_queue(driver: Driver) {
     let receive = async {
         let mut got = Vec::new();
         while let Ok(message) = queue.recv_timeout(Duration::from_millis(300)).await {
-            got.push(u32::from_le_bytes(message.body[..].try_into().unwrap()));
+            got.push(u32::from_le_bytes(
+                message.into_body()[..].try_into().unwrap(),
+            ));
         }
         got
     };

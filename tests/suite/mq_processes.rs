@@ -3,18 +3,17 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions as FileOptions};
 use std::io::{BufWriter, Write};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct::mq::{Driver, Message, OpenOptions, Queue};
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use aqueduct::mq::{Driver, OpenOptions, Queue};
+use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::mq::{QueueName, over_both_drivers};
+use crate::mq::{QueueName, message, over_both_drivers, stream};
 use crate::mq_runtime::runtime;
 use crate::support::{Peer, deadline, is_peer, peer_command};
 
@@ -57,19 +56,14 @@ fn producer() {
     }
     runtime().block_on(async {
         let queue = queue_of_peer(OpenOptions::new().write(true));
-        let mut sender = aqueduct::mq::Sender::new(queue).unwrap();
-        if let Some(ends) = NonZeroUsize::new(variable(ENDS).parse().unwrap()) {
-            sender = sender.announces_end(ends);
-        }
         let first: u32 = variable(NUMBER).parse().unwrap();
         let count: u32 = variable(COUNT).parse().unwrap();
         for i in first..first + count {
-            sender
-                .send(Bytes::copy_from_slice(&i.to_le_bytes()))
-                .await
-                .unwrap();
+            queue.send(0, &i.to_le_bytes()).await.unwrap();
         }
-        sender.close().await.unwrap();
+        for _ in 0..variable(ENDS).parse().unwrap() {
+            queue.send(0, b"").await.unwrap();
+        }
     });
 }
 
@@ -81,11 +75,13 @@ fn consumer() {
     }
     runtime().block_on(async {
         let queue = queue_of_peer(OpenOptions::new().read(true));
-        let ends = NonZeroUsize::new(variable(ENDS).parse().unwrap()).unwrap();
-        let mut receiver = aqueduct::mq::Receiver::new(queue).unwrap().ends_after(ends);
+        let mut receiver = stream(&Arc::new(queue));
+        let mut ends: u32 = variable(ENDS).parse().unwrap();
         let mut file = BufWriter::new(File::create(variable(FILE)).unwrap());
-        while let Some(body) = receiver.next().await {
-            file.write_all(&body.unwrap()).unwrap();
+        while ends > 0 {
+            let body = receiver.next().await.unwrap().unwrap();
+            ends -= u32::from(body.is_empty());
+            file.write_all(&body).unwrap();
         }
         file.flush().unwrap();
     });
@@ -98,10 +94,8 @@ fn mortal_consumer() {
         return;
     }
     runtime().block_on(async {
-        let queue = queue_of_peer(OpenOptions::new().read(true));
-        let mut receiver = aqueduct::mq::Receiver::new(queue)
-            .unwrap()
-            .ends_after(NonZeroUsize::MIN);
+        let queue = queue_of_peer(OpenOptions::new().read(true).end_marker(true));
+        let mut receiver = stream(&Arc::new(queue));
         let mut file = FileOptions::new()
             .create(true)
             .append(true)
@@ -137,7 +131,9 @@ fn echo() {
         loop {
             let message = queue.recv().await.unwrap();
             let back = OpenOptions::new().open(variable(FILE)).unwrap();
-            back.send(message.priority, &message.body).await.unwrap();
+            back.send(message.priority().unwrap(), message.body())
+                .await
+                .unwrap();
         }
     });
 }
@@ -151,7 +147,7 @@ async fn a_killed_senders_message_stays(driver: Driver) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     sender.kill();
-    assert_eq!(queue.recv().await.unwrap(), Message::new(5, "last words"));
+    assert_eq!(queue.recv().await.unwrap(), message(5, "last words"));
 }
 
 /// A wait that a signal interrupts goes on. `epoll_wait` ends with `EINTR` when a process
@@ -166,7 +162,7 @@ async fn a_stopped_process_goes_on(driver: Driver) {
         to.send(u32::from(round), &[round]).await.unwrap();
         assert_eq!(
             from.recv().await.unwrap(),
-            Message::new(round.into(), vec![round])
+            message(round.into(), vec![round])
         );
         kill(pid, Signal::SIGSTOP).unwrap();
         kill(pid, Signal::SIGCONT).unwrap();

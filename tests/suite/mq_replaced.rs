@@ -5,12 +5,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct::mq::{Driver, Error, Framed, OpenOptions, Queue, Receiver, WholeMessage};
+use aqueduct::mq::{Driver, OpenOptions, Queue, QueueError};
 use futures_util::StreamExt;
 use tokio_test::assert_pending;
 use tokio_test::task::spawn;
 
-use crate::mq::{QueueName, over_both_drivers};
+use crate::mq::{QueueName, over_both_drivers, stream};
 use crate::mq_limits::own_namespace;
 use crate::mq_open::run_alone;
 use crate::mq_runtime::runtime;
@@ -39,10 +39,10 @@ fn watched(name: &QueueName, driver: Driver) -> (Queue, Arc<Queue>) {
     (made, Arc::new(options.open(&name.0).unwrap()))
 }
 
-/// Checks for [`Error::Replaced`], by another queue or by none.
+/// Checks for [`QueueError::Replaced`], by another queue or by none.
 fn assert_replaced(error: &io::Error, by_another: bool) {
-    match Error::find(error) {
-        Some(Error::Replaced { replaced, .. }) => assert_eq!(*replaced, by_another, "{error}"),
+    match QueueError::of(error) {
+        Some(QueueError::Replaced { replaced, .. }) => assert_eq!(*replaced, by_another, "{error}"),
         _ => panic!("{error:?}"),
     }
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
@@ -68,11 +68,9 @@ async fn a_waiting_receiver_is_told_that_its_queue_was_replaced(driver: Driver) 
     assert_replaced(&error, true);
     // The cure that it names.
     let again = name.open(driver);
-    assert_eq!(again.recv().await.unwrap().body, "new");
+    assert_eq!(again.recv().await.unwrap().into_body(), "new");
     // And for as long as the old one is used.
     assert_replaced(&queue.recv().await.unwrap_err(), true);
-    let mut buffer = [0; 8];
-    assert_replaced(&queue.recv_into(&mut buffer).await.unwrap_err(), true);
     let long = Duration::from_secs(3600);
     assert_replaced(&queue.recv_timeout(long).await.unwrap_err(), true);
 }
@@ -90,12 +88,12 @@ async fn what_was_sent_before_is_received_first(driver: Driver) {
     made.try_send(1, b"first").unwrap();
     made.try_send(0, b"second").unwrap();
     made.unlink().unwrap();
-    assert_eq!(queue.recv().await.unwrap().body, "first");
-    assert_eq!(queue.recv().await.unwrap().body, "second");
+    assert_eq!(queue.recv().await.unwrap().into_body(), "first");
+    assert_eq!(queue.recv().await.unwrap().into_body(), "second");
     assert_replaced(&deadline(queue.recv()).await.unwrap_err(), false);
     // Whoever has the old one open can still put something there: it is not lost either.
     made.try_send(0, b"late").unwrap();
-    assert_eq!(queue.recv().await.unwrap().body, "late");
+    assert_eq!(queue.recv().await.unwrap().into_body(), "late");
 }
 
 async fn a_waiting_sender_is_told_and_has_sent_nothing(driver: Driver) {
@@ -105,11 +103,11 @@ async fn a_waiting_sender_is_told_and_has_sent_nothing(driver: Driver) {
     made.try_send(0, b"2").unwrap();
     let error = meanwhile(queue.send(9, b"3"), || made.unlink().unwrap()).await;
     assert_replaced(&error.unwrap_err(), false);
-    assert_eq!(made.try_recv().unwrap().body, "1");
+    assert_eq!(made.try_recv().unwrap().into_body(), "1");
     // There is room now, and it is known to lead nowhere.
     assert_replaced(&queue.send(9, b"3").await.unwrap_err(), false);
     assert_replaced(&queue.try_send(9, b"3").unwrap_err(), false);
-    assert_eq!(made.try_recv().unwrap().body, "2");
+    assert_eq!(made.try_recv().unwrap().into_body(), "2");
     assert!(made.try_recv().is_err(), "nothing was sent");
 }
 
@@ -131,14 +129,10 @@ async fn a_sender_that_need_not_wait_is_told_too(driver: Driver) {
 async fn streams_end_with_it(driver: Driver) {
     let name = QueueName::new();
     let (made, queue) = watched(&name, driver);
-    let mut receiver = Receiver::new(Arc::clone(&queue)).unwrap();
-    let mut framed = Framed::new(queue, WholeMessage);
+    let mut receiver = stream(&queue);
     let told = meanwhile(receiver.next(), || made.unlink().unwrap()).await;
     assert_replaced(&told.unwrap().unwrap_err(), false);
     assert!(receiver.next().await.is_none());
-    let told = deadline(framed.next()).await;
-    assert_replaced(&told.unwrap().unwrap_err(), false);
-    assert!(framed.next().await.is_none());
 }
 
 async fn every_task_that_waits_is_told(driver: Driver) {
@@ -167,7 +161,7 @@ async fn a_queue_that_stays_is_waited_for_through_many_looks(driver: Driver) {
         made.send(0, b"2").await.unwrap();
     };
     let (first, second, ()) = deadline(async { tokio::join!(first, second, late) }).await;
-    let mut both = [first.unwrap().body, second.unwrap().body];
+    let mut both = [first.unwrap().into_body(), second.unwrap().into_body()];
     both.sort();
     assert_eq!(both, ["1", "2"]);
 }
@@ -182,7 +176,7 @@ async fn who_does_not_ask_is_not_told(driver: Driver) {
     assert_replaced(&deadline(watched.recv()).await.unwrap_err(), false);
     assert_pending!(wait.poll());
     made.send(0, b"x").await.unwrap();
-    assert_eq!(deadline(wait).await.unwrap().body, "x");
+    assert_eq!(deadline(wait).await.unwrap().into_body(), "x");
 }
 
 /// Without the listing a queue can be found by its name alone.

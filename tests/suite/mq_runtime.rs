@@ -5,7 +5,8 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use aqueduct::mq::{self, Driver, Error, Message, Queue, Receiver};
+use aqueduct::connect::Message;
+use aqueduct::mq::{Driver, Queue, QueueError};
 use futures_util::StreamExt;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -13,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_test::task::{Spawn, spawn};
 use tokio_test::{assert_pending, assert_ready};
 
-use crate::mq::QueueName;
+use crate::mq::{QueueName, stream};
 use crate::mq_open::run_alone;
 use crate::support::{deadline, is_peer, woken};
 
@@ -21,8 +22,8 @@ pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn typed(error: &io::Error) -> &Error {
-    Error::find(error).unwrap_or_else(|| panic!("not typed: {error:?}"))
+fn typed(error: &io::Error) -> &QueueError {
+    QueueError::of(error).unwrap_or_else(|| panic!("not typed: {error:?}"))
 }
 
 /// Without a runtime whatever needs no wait works, and the rest is an error, not a panic.
@@ -33,15 +34,20 @@ fn no_runtime_is_a_typed_error() {
         let name = QueueName::new();
         let queue = name.create(driver, 1, 8);
         let error = assert_ready!(spawn(queue.recv()).poll()).unwrap_err();
-        assert!(matches!(typed(&error), Error::NoRuntime));
+        assert!(matches!(typed(&error), QueueError::NoRuntime));
         assert_eq!(error.kind(), io::ErrorKind::NotConnected);
         let error = assert_ready!(spawn(queue.recv_timeout(Duration::MAX)).poll()).unwrap_err();
-        assert!(matches!(typed(&error), Error::NoRuntime));
+        assert!(matches!(typed(&error), QueueError::NoRuntime));
 
         queue.try_send(0, b"1").unwrap();
         let error = assert_ready!(spawn(queue.send(0, b"2")).poll()).unwrap_err();
-        assert!(matches!(typed(&error), Error::NoRuntime));
-        assert_eq!(assert_ready!(spawn(queue.recv()).poll()).unwrap().body, "1");
+        assert!(matches!(typed(&error), QueueError::NoRuntime));
+        assert_eq!(
+            assert_ready!(spawn(queue.recv()).poll())
+                .unwrap()
+                .into_body(),
+            "1"
+        );
         assert_ready!(spawn(queue.send(0, b"3")).poll()).unwrap();
     }
 }
@@ -68,8 +74,11 @@ fn a_runtime_that_goes_ends_its_waits_and_nothing_else() {
                 "{driver}: the wait must not sleep for ever"
             );
             let error = assert_ready!(recv.poll()).unwrap_err();
-            assert!(matches!(typed(&error), Error::RuntimeGone), "{error:?}");
-            let mut stream = Receiver::new(Arc::clone(&queue)).unwrap();
+            assert!(
+                matches!(typed(&error), QueueError::RuntimeGone),
+                "{error:?}"
+            );
+            let mut stream = stream(&queue);
             let second = runtime();
             second.block_on(async {
                 let recv = deadline(stream.next());
@@ -100,16 +109,16 @@ fn an_exhausted_pool_is_a_typed_error_after_a_bounded_wait() {
         let error = deadline(queue.recv()).await.unwrap_err();
         assert!(matches!(
             typed(&error),
-            Error::PoolExhausted { waited } if *waited == mq::POOL_START_TIMEOUT
+            QueueError::PoolExhausted { waited } if *waited == Duration::from_secs(1)
         ));
-        assert!(started.elapsed() >= mq::POOL_START_TIMEOUT);
+        assert!(started.elapsed() >= Duration::from_secs(1));
         // What needs no wait needs no thread.
         queue.send(0, b"1").await.unwrap();
-        assert_eq!(queue.recv().await.unwrap().body, "1");
+        assert_eq!(queue.recv().await.unwrap().into_body(), "1");
         // The other driver needs none at all.
         let other = name.open(Driver::AsyncFd);
         let (got, ()) = tokio::join!(other.recv(), async { queue.send(0, b"2").await.unwrap() });
-        assert_eq!(got.unwrap().body, "2");
+        assert_eq!(got.unwrap().into_body(), "2");
         // And when the thread is free it goes on by itself.
         drop(release);
         let _ = holder.await;
@@ -118,7 +127,10 @@ fn an_exhausted_pool_is_a_typed_error_after_a_bounded_wait() {
             other.send(0, b"3").await.unwrap();
         };
         assert_eq!(
-            tokio::join!(deadline(queue.recv()), send).0.unwrap().body,
+            tokio::join!(deadline(queue.recv()), send)
+                .0
+                .unwrap()
+                .into_body(),
             "3"
         );
     });
@@ -153,7 +165,10 @@ fn no_descriptor_for_the_wait_is_an_error_and_passes() {
         let sender = name.open(Driver::Pool);
         let send = async { sender.send(0, b"x").await.unwrap() };
         assert_eq!(
-            tokio::join!(deadline(queue.recv()), send).0.unwrap().body,
+            tokio::join!(deadline(queue.recv()), send)
+                .0
+                .unwrap()
+                .into_body(),
             "x"
         );
     });
@@ -178,15 +193,17 @@ fn no_thread_for_the_pool_is_a_typed_error_and_passes() {
         let queue = name.create(Driver::Pool, 1, 8);
         setrlimit(Resource::RLIMIT_NPROC, 1, hard).unwrap();
         let error = deadline(queue.recv()).await.unwrap_err();
-        assert!(matches!(typed(&error), Error::NoThread { .. }), "{error:?}");
-        assert_eq!(typed(&error).raw_os_error(), Some(libc::EAGAIN));
+        assert!(
+            matches!(typed(&error), QueueError::NoThread { .. }),
+            "{error:?}"
+        );
         setrlimit(Resource::RLIMIT_NPROC, soft, hard).unwrap();
         let send = async {
             tokio::task::yield_now().await;
             queue.send(0, b"x").await.unwrap();
         };
         let (got, ()) = tokio::join!(deadline(queue.recv()), send);
-        assert_eq!(got.unwrap().body, "x");
+        assert_eq!(got.unwrap().into_body(), "x");
     });
 }
 
@@ -328,7 +345,7 @@ impl Breaker {
             queue.send(0, b"start").await.unwrap();
         };
         let (started, ()) = tokio::join!(deadline(queue.recv()), send);
-        assert_eq!(started.unwrap().body, "start");
+        assert_eq!(started.unwrap().into_body(), "start");
         let mut last = spawn(queue.recv());
         assert_pending!(last.poll());
         // With the thread there they know to the kernel, too.
@@ -347,7 +364,7 @@ impl Breaker {
         assert_eq!(other, epoll);
         // It still sleeps in the old instance, until this ends.
         queue.send(0, b"last").await.unwrap();
-        assert_eq!(deadline(last).await.unwrap().body, "last");
+        assert_eq!(deadline(last).await.unwrap().into_body(), "last");
     }
 }
 
@@ -383,7 +400,7 @@ fn a_driver_that_fails_is_begun_again_and_one_that_keeps_failing_says_why() {
         breaker.fail(&other, &mut waits).await;
         let [wait] = waits;
         let error = deadline(wait).await.unwrap_err();
-        let Error::DriverFailed { source } = typed(&error) else {
+        let QueueError::DriverFailed { source } = typed(&error) else {
             panic!("{error:?}");
         };
         assert_eq!(source.raw_os_error(), Some(libc::EINVAL));
@@ -398,6 +415,6 @@ fn a_driver_that_fails_is_begun_again_and_one_that_keeps_failing_says_why() {
             queue.send(0, b"x").await.unwrap();
         };
         let (got, ()) = tokio::join!(deadline(queue.recv()), send);
-        assert_eq!(got.unwrap().body, "x");
+        assert_eq!(got.unwrap().into_body(), "x");
     });
 }

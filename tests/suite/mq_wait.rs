@@ -4,12 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aqueduct::mq::{Driver, Receiver};
+use aqueduct::mq::Driver;
 use futures_util::StreamExt;
 use tokio_test::assert_pending;
 use tokio_test::task::{Spawn, spawn};
 
-use crate::mq::{QueueName, over_both_drivers};
+use crate::mq::{self, QueueName, over_both_drivers};
 use crate::mq_runtime::runtime;
 use crate::support::{deadline, woken};
 
@@ -83,7 +83,7 @@ async fn receives_cancelled_at_random_lose_and_double_nothing(driver: Driver) {
         match received {
             Some(message) => {
                 assert_eq!(
-                    number(&message.unwrap().body),
+                    number(&message.unwrap().into_body()),
                     next,
                     "lost, doubled or out of order"
                 );
@@ -108,10 +108,10 @@ async fn cancelled_sends_are_never_delivered(driver: Driver) {
         tokio::task::yield_now().await;
         drop(send);
     }
-    assert_eq!(queue.recv().await.unwrap().body, "first");
+    assert_eq!(queue.recv().await.unwrap().into_body(), "first");
     // A thread that held on to one would deliver it now.
     queue.send(0, b"last").await.unwrap();
-    assert_eq!(queue.recv().await.unwrap().body, "last");
+    assert_eq!(queue.recv().await.unwrap().into_body(), "last");
     assert_eq!(queue.attributes().unwrap().messages, 0);
 }
 
@@ -123,7 +123,7 @@ async fn sends_cancelled_at_random_are_delivered_if_and_only_if_done(driver: Dri
     let receive = tokio::spawn(async move {
         let mut got = Vec::new();
         loop {
-            match number(&receiver.recv().await.unwrap().body) {
+            match number(&receiver.recv().await.unwrap().into_body()) {
                 u32::MAX => return got,
                 i => got.push(i),
             }
@@ -190,7 +190,7 @@ async fn tasks_waiting_on_one_queue_are_all_served(driver: Driver) {
         let mut got: Vec<_> = drive(tasks)
             .await
             .into_iter()
-            .map(|it| it.unwrap().body[0])
+            .map(|it| it.unwrap().into_body()[0])
             .collect();
         got.sort_unstable();
         assert_eq!(got, [0, 1, 2, 3], "round {round}");
@@ -237,7 +237,7 @@ async fn a_cancelled_waiter_passes_its_wake_up_on(driver: Driver) {
         woken(&first).await;
         drop(first);
         let got = drive(vec![second]).await.remove(0).unwrap();
-        assert_eq!(got.body, "x", "round {round}");
+        assert_eq!(got.into_body(), "x", "round {round}");
     }
 }
 
@@ -246,8 +246,8 @@ async fn a_resting_stream_does_not_keep_the_wake_up(driver: Driver) {
     let name = QueueName::new();
     let queue = Arc::new(name.create(driver, 2, 8));
     let sender = name.open(driver);
-    let mut resting = spawn(Receiver::new(Arc::clone(&queue)).unwrap());
-    let mut stream = Receiver::new(Arc::clone(&queue)).unwrap();
+    let mut resting = spawn(mq::stream(&queue));
+    let mut stream = mq::stream(&queue);
     for round in 0..200 {
         assert_pending!(resting.poll_next());
         tokio::task::yield_now().await;
@@ -256,7 +256,7 @@ async fn a_resting_stream_does_not_keep_the_wake_up(driver: Driver) {
         assert_pending!(task.poll());
         sender.try_send(0, b"x").unwrap();
         let got = drive(vec![task]).await.remove(0).unwrap();
-        assert_eq!(got.body, "x", "round {round}");
+        assert_eq!(got.into_body(), "x", "round {round}");
 
         // Another stream beside it.
         assert_pending!(resting.poll_next());
@@ -277,10 +277,10 @@ async fn streams_and_tasks_wait_together(driver: Driver) {
     for kind in 0..4 {
         let (queue, done) = (Arc::clone(&queue), done.clone());
         tasks.spawn(async move {
-            let mut stream = Receiver::new(Arc::clone(&queue)).unwrap();
+            let mut stream = mq::stream(&queue);
             loop {
                 let body = match kind {
-                    0 | 1 => queue.recv().await.unwrap().body,
+                    0 | 1 => queue.recv().await.unwrap().into_body(),
                     _ => stream.next().await.unwrap().unwrap(),
                 };
                 done.send(number(&body)).unwrap();
@@ -333,10 +333,10 @@ async fn a_waker_that_panics_ends_no_other_wait() {
         assert_pending!(waiting.poll());
         other.try_send(0, b"y").unwrap();
         let got = drive(vec![waiting]).await.remove(0).unwrap();
-        assert_eq!(got.body, "y");
+        assert_eq!(got.into_body(), "y");
         // Nor is the message lost, nor the queue broken.
         drop(panics);
-        assert_eq!(queue.recv().await.unwrap().body, "x");
+        assert_eq!(queue.recv().await.unwrap().into_body(), "x");
     })
     .await;
 }
@@ -346,8 +346,9 @@ async fn what_waits_in_another_runtime_is_served_too(driver: Driver) {
     let name = QueueName::new();
     let queue = Arc::new(name.create(driver, 4, 8));
     let there = Arc::clone(&queue);
-    let other =
-        std::thread::spawn(move || runtime().block_on(async { there.recv().await.unwrap().body }));
+    let other = std::thread::spawn(move || {
+        runtime().block_on(async { there.recv().await.unwrap().into_body() })
+    });
     let here = queue.recv();
     let sender = name.open(driver);
     let send = async {
@@ -358,7 +359,7 @@ async fn what_waits_in_another_runtime_is_served_too(driver: Driver) {
     let other = tokio::task::spawn_blocking(|| other.join().unwrap())
         .await
         .unwrap();
-    let mut both = [here.unwrap().body, other];
+    let mut both = [here.unwrap().into_body(), other];
     both.sort();
     assert_eq!(both, ["1", "2"]);
 }
@@ -386,7 +387,7 @@ fn a_wait_that_moves_to_another_runtime_leaves_none_asleep() {
                 other.try_send(0, b"1").unwrap();
                 woken(&moves).await;
             });
-            assert_eq!(other.try_recv().unwrap().body, "1");
+            assert_eq!(other.try_recv().unwrap().into_body(), "1");
             second.block_on(async { assert_pending!(moves.poll()) });
             first.block_on(async {
                 if stays.is_woken() {
@@ -398,7 +399,7 @@ fn a_wait_that_moves_to_another_runtime_leaves_none_asleep() {
                 let mut got: Vec<_> = drive(vec![moves, stays])
                     .await
                     .into_iter()
-                    .map(|it| it.unwrap().body)
+                    .map(|it| it.unwrap().into_body())
                     .collect();
                 got.sort();
                 assert_eq!(got, ["2", "3"], "{driver}, round {round}");

@@ -211,7 +211,7 @@ async fn nobody_reads_fills_or_removes_a_queue_of_ours() {
         tries(&mut other, "unlink-queue", &name.0).await,
         libc::EACCES
     );
-    assert_eq!(queue.recv().await.unwrap().body, "secret");
+    assert_eq!(queue.recv().await.unwrap().into_body(), "secret");
     other.succeed().await;
 }
 

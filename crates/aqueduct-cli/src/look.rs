@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use nix::unistd::geteuid;
 
 pub(crate) use self::processes::Processes;
+pub(crate) use self::queues::MOUNT_POINT;
 use self::sockets::Sockets;
 pub(crate) use self::thing::{Found, Holder, Id, Kind, State, Thing};
 

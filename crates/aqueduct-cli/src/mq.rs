@@ -5,7 +5,7 @@ mod entry;
 mod limits;
 mod unlink;
 
-use aqueduct::{Endpoint, mq};
+use aqueduct::Endpoint;
 
 use crate::cli::{MqArgs, MqCommand};
 use crate::exit::{Exit, Failure};
@@ -22,7 +22,7 @@ pub(crate) fn run(args: MqArgs, report: &Report) -> anyhow::Result<Exit> {
 }
 
 /// A queue as it was named, with the options of its address.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Named {
     name: String,
     capacity: Option<usize>,
@@ -32,12 +32,14 @@ struct Named {
 
 /// The queue that is meant by `/name`, or by an address.
 fn queue(text: &str) -> anyhow::Result<Named> {
-    if !text.contains(':') {
-        mq::check_name(text).map_err(|error| Failure::wrong_use(error.to_string()))?;
-        return Ok(Named::parse(text));
+    // A name as it is listed, with any character in it.
+    if text.starts_with('/') {
+        return Ok(Named {
+            name: text.to_owned(),
+            ..Named::default()
+        });
     }
     let endpoint: Endpoint = text.parse()?;
-    // Printed, names and numbers are plain.
     match endpoint.to_string().strip_prefix("mq:") {
         Some(queue) => Ok(Named::parse(queue)),
         None => Err(Failure::wrong_use(format!(
@@ -52,12 +54,33 @@ impl Named {
         let options = options.split('&').filter_map(|it| it.split_once('='));
         let option = |wanted| options.clone().find(|it| it.0 == wanted).map(|it| it.1);
         Self {
-            name: name.to_owned(),
+            name: plain(name),
             capacity: option("capacity").and_then(|it| it.parse().ok()),
             max_message: option("max-message").and_then(|it| it.parse().ok()),
             mode: option("mode").and_then(|it| u32::from_str_radix(it, 8).ok()),
         }
     }
+}
+
+/// A name without the escapes that an address has.
+fn plain(escaped: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = escaped.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let digits = tail.get(..2).filter(|_| byte == b'%');
+        let digits = digits.and_then(|it| std::str::from_utf8(it).ok());
+        match digits.and_then(|it| u8::from_str_radix(it, 16).ok()) {
+            Some(value) => {
+                bytes.push(value);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -69,7 +92,10 @@ mod tests {
         for text in ["/jobs", "mq:/jobs", "mq:///jobs", "mq:/jobs?capacity=4"] {
             assert_eq!(queue(text).unwrap().name, "/jobs", "{text}");
         }
-        for text in ["jobs", "/a/b", "/", "", "fifo:/jobs", "mq:jobs", "mq:/a b"] {
+        for text in ["/a:b", "mq:/a:b", "mq:/a%3Ab"] {
+            assert_eq!(queue(text).unwrap().name, "/a:b", "{text}");
+        }
+        for text in ["jobs", "", "fifo:/jobs", "mq:jobs"] {
             let error = queue(text).unwrap_err();
             assert_eq!(Exit::of(&error), Exit::WrongUse, "{text}");
         }

@@ -1,12 +1,13 @@
 use std::io;
+use std::sync::Arc;
 
-use aqueduct::mq::{Driver, Message, Queue, Receiver, Sender};
+use aqueduct::connect::{Message, MessageReceiver, MessageSender};
+use aqueduct::mq::{Driver, Queue};
 use aqueduct_conformance::every_point;
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 
 use super::NEVER;
-use crate::mq::{QueueName, body, over_both_drivers};
+use crate::mq::{QueueName, body, message, over_both_drivers};
 
 over_both_drivers!(receiving, sending);
 
@@ -43,7 +44,7 @@ fn send(queue: &Queue, sent: &mut usize) {
 /// The message was received by whom was not dropped, and else is still there, once.
 fn received(queue: &Queue, sent: usize, output: Option<Message>) {
     let all: Vec<_> = output.into_iter().chain(drain(queue)).collect();
-    let expected = vec![Message::new(3, "one"); sent];
+    let expected = vec![message(3, "one"); sent];
     assert_eq!(all, expected);
 }
 
@@ -69,24 +70,9 @@ async fn receiving(driver: Driver) {
     )
     .await;
     every_point(
-        &format!("mq::Queue::recv_into, {driver}"),
-        async || empty(driver, |queue| (queue, [b'.'; 8])),
-        async |(queue, buffer): &mut (Queue, [u8; 8])| queue.recv_into(buffer).await,
-        async |(queue, sent, _)| send(queue, sent),
-        async |(queue, buffer), (_, sent, _), output| {
-            let came = output.map(|it| it.expect("it comes"));
-            if came.is_none() {
-                assert_eq!(&buffer, b"........", "the buffer is as it was");
-            }
-            let came = came.map(|(priority, len)| Message::new(priority, buffer[..len].to_vec()));
-            received(&queue, sent, came);
-        },
-    )
-    .await;
-    every_point(
-        &format!("mq::Receiver::recv, {driver}"),
+        &format!("MessageReceiver::next, queue, {driver}"),
         async || empty(driver, receiver),
-        async |queue: &mut Receiver| queue.recv().await,
+        async |queue: &mut MessageReceiver| queue.next().await,
         async |(queue, sent, _)| send(queue, sent),
         async |_, (queue, sent, _), output| {
             let came = output.map(|it| it.expect("no end").expect("it comes"));
@@ -94,25 +80,16 @@ async fn receiving(driver: Driver) {
         },
     )
     .await;
-    every_point(
-        &format!("mq::Receiver::next, {driver}"),
-        async || empty(driver, receiver),
-        async |queue: &mut Receiver| queue.next().await,
-        async |(queue, sent, _)| send(queue, sent),
-        async |_, (queue, sent, _), output| {
-            let came = output.map(|it| it.expect("no end").expect("it comes"));
-            received(&queue, sent, came.map(|body| Message::new(3, body)));
-        },
-    )
-    .await;
 }
 
-fn receiver(queue: Queue) -> Receiver {
-    Receiver::new(queue).expect("it can be read")
+fn receiver(queue: Queue) -> MessageReceiver {
+    let queue = Arc::new(queue);
+    queue.try_into().expect("it can be read")
 }
 
-fn sender(queue: Queue) -> Sender {
-    Sender::new(queue).expect("it can be written")
+fn sender(queue: Queue) -> MessageSender {
+    let queue = Arc::new(queue);
+    queue.try_into().expect("it can be written")
 }
 
 /// A sender to a full queue, and a receiver that has received nothing yet.
@@ -137,7 +114,7 @@ fn sent(queue: &Queue, mut taken: usize, output: Option<io::Result<()>>) {
     let expected = match output {
         Some(done) => {
             done.expect("it is sent");
-            vec![Message::new(5, "item")]
+            vec![message(5, "item")]
         }
         None => vec![],
     };
@@ -163,9 +140,9 @@ async fn sending(driver: Driver) {
     .await;
     // What a sink has taken and not sent goes with the sink.
     every_point(
-        &format!("mq::Sender::send, {driver}"),
+        &format!("MessageSender::send, queue, {driver}"),
         async || full(driver, sender),
-        async |sink: &mut Sender| sink.send(Bytes::from_static(b"item")).await,
+        async |sink: &mut MessageSender| sink.send(message(0, "item")).await,
         async |(queue, taken, _)| take(queue, taken),
         async |sink, (queue, mut taken, _), output| {
             drop(sink);

@@ -194,7 +194,7 @@ async fn a_queue_and_a_file_are_found_out() {
     let mut outgoing = options.open_sender(&address).await.expect("it is a queue");
     outgoing.send("hi".into()).await.expect("there is room");
     let hi = deadline(queue.recv()).await.expect("it came");
-    assert_eq!((hi.priority, &hi.body[..]), (0, &b"hi"[..]));
+    assert_eq!((hi.priority(), &hi.body()[..]), (Some(0), &b"hi"[..]));
 
     let mut file = tempfile::tempfile().expect("a file can be made");
     file.write_all(b"one\ntwo\n").expect("there is room");

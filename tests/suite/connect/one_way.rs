@@ -31,6 +31,8 @@ async fn a_one_way_endpoint_cannot_be_connected_or_bound_and_nothing_is_made() {
         }
     }
     assert!(!path.exists(), "nothing is made");
-    let error = aqueduct::mq::Queue::open(&name.0).expect_err("nothing is made");
+    let error = aqueduct::mq::OpenOptions::new()
+        .open(&name.0)
+        .expect_err("nothing is made");
     assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
 }

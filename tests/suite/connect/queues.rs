@@ -57,7 +57,10 @@ async fn a_queue_that_was_removed_is_an_error_where_its_name_is_looked_at() {
     mq::unlink(&name.0).unwrap();
     let replaced = |error: &std::io::Error| {
         assert!(
-            matches!(mq::Error::find(error), Some(mq::Error::Replaced { .. })),
+            matches!(
+                mq::QueueError::of(error),
+                Some(mq::QueueError::Replaced { .. })
+            ),
             "{error:?}"
         );
     };

@@ -1,6 +1,7 @@
 use std::io;
 
-use aqueduct::mq::{self, Driver, Message, OpenOptions, Queue};
+use aqueduct::connect::Message;
+use aqueduct::mq::{self, Driver, OpenOptions, Queue};
 use proptest::prelude::*;
 
 use super::{Open, config, done, dropped, killed, waits};
@@ -64,8 +65,11 @@ impl Model {
     }
 
     fn take(&mut self) -> Option<Message> {
-        let highest = self.0.iter().map(|it| it.priority).max()?;
-        let first = self.0.iter().position(|it| it.priority == highest)?;
+        let highest = self.0.iter().map(|it| it.priority().unwrap()).max()?;
+        let first = self
+            .0
+            .iter()
+            .position(|it| it.priority().unwrap() == highest)?;
         Some(self.0.remove(first))
     }
 }
@@ -80,11 +84,11 @@ async fn play(driver: Driver, ops: Vec<Op>) {
     let make = || name.create(driver, CAPACITY, 16);
     let (mut queue, mut model) = (make(), Model::default());
     for (number, op) in ops.into_iter().enumerate() {
-        let body = |priority| Message::new(priority, number.to_string());
+        let body = |priority| crate::mq::message(priority, number.to_string());
         match op {
             Op::Send(priority) => {
                 let message = body(priority);
-                let send = queue.send(priority, &message.body);
+                let send = queue.send(priority, message.body());
                 if model.is_full() {
                     waits(send).await;
                 } else {
@@ -94,7 +98,7 @@ async fn play(driver: Driver, ops: Vec<Op>) {
             }
             Op::TrySend(priority) => {
                 let message = body(priority);
-                let sent = queue.try_send(priority, &message.body);
+                let sent = queue.try_send(priority, message.body());
                 if model.is_full() {
                     would_block(sent);
                 } else {
@@ -104,7 +108,7 @@ async fn play(driver: Driver, ops: Vec<Op>) {
             }
             Op::DropSend(priority) => {
                 let message = body(priority);
-                if let Some(sent) = dropped(queue.send(priority, &message.body)).await {
+                if let Some(sent) = dropped(queue.send(priority, message.body())).await {
                     sent.expect("it is sent");
                     assert!(!model.is_full());
                     model.0.push(message);
@@ -138,7 +142,7 @@ async fn play(driver: Driver, ops: Vec<Op>) {
             }
             Op::KilledSender(priority) => {
                 let message = body(priority);
-                let text = std::str::from_utf8(&message.body).expect("it is a number");
+                let text = std::str::from_utf8(message.body()).expect("it is a number");
                 let said = killed(&format!("queue send {priority} {text}"), &name.0);
                 if model.is_full() {
                     assert_eq!(said, "full");
@@ -159,7 +163,7 @@ async fn play(driver: Driver, ops: Vec<Op>) {
 }
 
 fn shown(message: Message) -> String {
-    format!("{} {:?}", message.priority, message.body)
+    format!("{} {:?}", message.priority().unwrap(), message.into_body())
 }
 
 pub(super) async fn peer(what: &str, name: &str) -> (String, Open) {

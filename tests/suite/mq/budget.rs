@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct::bytes::Bytes;
-use aqueduct::mq::{self, Driver};
+use aqueduct::mq::Driver;
 
-use super::{QueueName, over_both_drivers};
+use super::{QueueName, over_both_drivers, sink, stream};
 
 over_both_drivers!(
     always_ready_queue_lets_other_tasks_run,
@@ -49,7 +49,7 @@ async fn always_ready_queue_lets_other_tasks_run(driver: Driver) {
         queue.recv_timeout(Duration::from_secs(1)).await.unwrap();
     })
     .await;
-    let mut stream = mq::Receiver::new(Arc::clone(&queue)).unwrap();
+    let mut stream = stream(&queue);
     let other = tokio::spawn(async {});
     for _ in 0..1000 {
         if !other.is_finished() {
@@ -58,7 +58,7 @@ async fn always_ready_queue_lets_other_tasks_run(driver: Driver) {
         }
     }
     assert!(other.is_finished(), "the stream yields");
-    let mut sink = mq::Sender::new(Arc::clone(&queue)).unwrap();
+    let mut sink = sink(&queue);
     let other = tokio::spawn(async {});
     for _ in 0..1000 {
         if !other.is_finished() {
@@ -90,21 +90,11 @@ async fn a_full_sink_without_budget_is_not_ready_to_flush_either(driver: Driver)
 
     let name = QueueName::new();
     let queue = Arc::new(name.create(driver, 10, 8));
-    let mut sender = mq::Sender::new(Arc::clone(&queue)).unwrap();
-    let mut framed = mq::Framed::new(Arc::clone(&queue), mq::WholeMessage);
+    let mut sender = sink(&queue);
     std::future::poll_fn(|cx| {
         fed(&mut sender, cx, || {
             queue.drain().unwrap();
             Bytes::from("x")
-        });
-        Poll::Ready(())
-    })
-    .await;
-    tokio::task::yield_now().await;
-    std::future::poll_fn(|cx| {
-        fed(&mut framed, cx, || {
-            queue.drain().unwrap();
-            (Bytes::from("x"), 0)
         });
         Poll::Ready(())
     })

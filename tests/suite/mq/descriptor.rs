@@ -2,14 +2,15 @@
 
 use std::os::fd::AsFd;
 
-use aqueduct::mq::{Driver, Error, NameState, OpenOptions};
+use aqueduct::OpenErrorKind;
+use aqueduct::mq::{Driver, OpenOptions};
 use tokio::runtime::Builder;
 use tokio_test::assert_pending;
 
 use crate::mq_open::run_alone;
 use crate::support::{deadline, is_peer};
 
-use super::{QueueName, blocking, body, over_both_drivers};
+use super::{QueueName, blocking, body, over_both_drivers, replaced};
 
 over_both_drivers!(
     unlinked_queue_works_on_and_its_name_is_another_queue,
@@ -20,25 +21,15 @@ over_both_drivers!(
 async fn unlinked_queue_works_on_and_its_name_is_another_queue(driver: Driver) {
     let name = QueueName::new();
     let old = name.create(driver, 1, 8);
-    assert_eq!(old.name_state().unwrap(), NameState::Linked);
+    assert_eq!(replaced(&old), None);
     old.unlink().unwrap();
-    assert_eq!(old.name_state().unwrap(), NameState::Unlinked);
-    assert!(matches!(
-        old.check_name(),
-        Err(Error::Replaced {
-            replaced: false,
-            ..
-        })
-    ));
+    assert_eq!(replaced(&old), Some(false));
     old.send(0, b"old").await.unwrap();
 
     let new = name.create(driver, 1, 8);
-    assert_eq!(old.name_state().unwrap(), NameState::Replaced);
-    assert!(matches!(
-        old.unlink(),
-        Err(Error::Replaced { replaced: true, .. })
-    ));
-    assert_eq!(new.name_state().unwrap(), NameState::Linked);
+    assert_eq!(replaced(&old), Some(true));
+    old.unlink().expect_err("the name is another one's");
+    assert_eq!(replaced(&new), None);
     new.send(0, b"new").await.unwrap();
     assert_eq!(old.recv().await.unwrap(), body("old"));
     assert_eq!(new.recv().await.unwrap(), body("new"));
@@ -51,8 +42,9 @@ async fn inherited_descriptor_gets_a_description_of_its_own(driver: Driver) {
     let shared = blocking(&name);
     made.unlink().unwrap();
     let queue = OpenOptions::new().driver(driver).open_fd(&shared).unwrap();
-    assert_eq!((queue.capacity(), queue.max_message()), (1, 8));
-    assert!(queue.is_readable() && queue.is_writable() && queue.name() == name.0);
+    let attributes = queue.attributes().unwrap();
+    assert_eq!((attributes.capacity, attributes.max_message), (1, 8));
+    assert_eq!(queue.name(), name.0);
     made.send(0, b"x").await.unwrap();
     assert_eq!(queue.recv().await.unwrap(), body("x"));
     assert_eq!(
@@ -63,10 +55,9 @@ async fn inherited_descriptor_gets_a_description_of_its_own(driver: Driver) {
     let _ = nix::mqueue::mq_close(shared);
 
     let file = std::fs::File::open("/proc/self/status").unwrap();
-    assert!(matches!(
-        OpenOptions::new().open_fd(file.as_fd()),
-        Err(Error::NotAQueue)
-    ));
+    let error = OpenOptions::new().open_fd(file.as_fd()).unwrap_err();
+    let found = "not a message queue";
+    assert_eq!(error.kind(), &OpenErrorKind::WrongType { found });
 }
 
 /// To send waits on a descriptor of its own, which is made at the first wait and kept.

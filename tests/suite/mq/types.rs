@@ -1,8 +1,11 @@
 //! What the types are good for.
 
-use aqueduct::mq::{self, Driver, Error, Message, OpenOptions, Queue};
+use aqueduct::codec::Text;
+use aqueduct::connect::Prioritized;
+use aqueduct::frame::FrameError;
+use aqueduct::mq::{Driver, OpenOptions, Queue, QueueError};
 
-use super::QueueName;
+use super::{QueueName, message};
 use crate::support::deadline;
 
 /// The types can be used where they must.
@@ -10,10 +13,7 @@ use crate::support::deadline;
 fn types_are_send_and_sync() {
     fn both<T: Send + Sync + std::fmt::Debug>() {}
     both::<Queue>();
-    both::<mq::Sender>();
-    both::<mq::Receiver>();
-    both::<mq::Framed<mq::WholeMessage>>();
-    both::<Error>();
+    both::<QueueError>();
     both::<OpenOptions>();
 }
 
@@ -24,7 +24,7 @@ fn a_driver_is_spelled_as_in_an_address() {
         let address = format!("mq:/jobs?driver={driver}");
         let endpoint: aqueduct::Endpoint = address.parse().unwrap();
         assert_eq!(endpoint.to_string(), address);
-        assert_eq!(driver.to_string().parse(), Ok(driver));
+        assert_eq!(driver.to_string().parse::<Driver>().unwrap(), driver);
     }
     let error = "async-fd".parse::<Driver>().unwrap_err().to_string();
     assert!(error.contains("pool or asyncfd"), "{error}");
@@ -33,10 +33,7 @@ fn a_driver_is_spelled_as_in_an_address() {
 /// Two queues make a channel; at the waist each end is a stream or sink of bytes.
 #[tokio::test]
 async fn ends_meet_the_waist() {
-    use bytes::Bytes;
-    use futures_util::{Sink, SinkExt, Stream, StreamExt};
-    use std::io;
-    use std::pin::Pin;
+    use futures_util::{SinkExt, StreamExt};
 
     deadline(async {
         let (there, back) = (QueueName::new(), QueueName::new());
@@ -45,22 +42,57 @@ async fn ends_meet_the_waist() {
             back.create(Driver::AsyncFd, 2, 64),
         );
         let options = OpenOptions::new();
-        let mut near: (Pin<Box<dyn Sink<Bytes, Error = io::Error> + Send>>, _) = (
-            Box::pin(options.open_sender(&there.0).unwrap()),
+        let mut near = (
+            options.open_sender(&there.0).unwrap().into_frames(),
             options.open_receiver(&back.0).unwrap(),
         );
-        let mut far: (_, Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>) = (
-            options
-                .open_sender(&back.0)
-                .unwrap()
-                .with_priority(4)
-                .unwrap(),
-            Box::pin(options.open_receiver(&there.0).unwrap()),
+        let mut far = (
+            options.open_sender(&back.0).unwrap(),
+            options.open_receiver(&there.0).unwrap().into_frames(),
         );
         near.0.send("question".into()).await.unwrap();
         assert_eq!(far.1.next().await.unwrap().unwrap(), "question");
-        far.0.send("".into()).await.unwrap();
-        assert_eq!(near.1.recv().await.unwrap().unwrap(), Message::new(4, ""));
+        far.0.send(message(4, "")).await.unwrap();
+        assert_eq!(near.1.next().await.unwrap().unwrap(), message(4, ""));
+    })
+    .await;
+}
+
+/// A typed end sends each item with its priority, alone or in bursts, and its codec sees no more than
+/// the item.
+#[tokio::test]
+async fn typed_ends_carry_priorities() {
+    deadline(async {
+        let name = QueueName::new();
+        let _made = name.create(Driver::Pool, 4, 8);
+        let options = OpenOptions::new();
+        let mut tx = options.open_sender(&name.0).unwrap().prioritized(Text);
+        let mut rx = options
+            .open_receiver(&name.0)
+            .unwrap()
+            .prioritized::<String>(Text);
+        for (priority, item) in [(1, "low"), (32_767, "first"), (9, "8 bytes!"), (1, "")] {
+            tx.send(Prioritized::new(priority, item)).await.unwrap();
+        }
+        for (priority, item) in [(32_767, "first"), (9, "8 bytes!"), (1, "low"), (1, "")] {
+            let expected = Prioritized::new(priority, item.to_owned());
+            assert_eq!(rx.recv().await.unwrap().unwrap(), expected);
+        }
+        let error = tx.send(Prioritized::new(32_768, "")).await.unwrap_err();
+        let aqueduct::Error::Io(error) = error else {
+            panic!("{error:?}");
+        };
+        let (asked, max) = (32_768, 32_767);
+        let refusal = FrameError::Priority { asked, max };
+        assert_eq!(FrameError::of(&error), Some(&refusal));
+        let mut tx = tx.coalesced();
+        for priority in [2, 3] {
+            tx.send(Prioritized::new(priority, "burst")).await.unwrap();
+        }
+        tx.flush().await.unwrap();
+        for priority in [3, 2] {
+            assert_eq!(rx.recv().await.unwrap().unwrap().priority, priority);
+        }
     })
     .await;
 }

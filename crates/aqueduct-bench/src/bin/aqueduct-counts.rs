@@ -9,7 +9,7 @@ use std::io;
 use anyhow::{Context, bail};
 use aqueduct::codec::{Codec, Json, Postcard, Raw};
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
-use aqueduct::mq::{OpenOptions, Priority};
+use aqueduct::mq::OpenOptions;
 use aqueduct::{Sender, pipe};
 use aqueduct_measure::{Item, Ring};
 use bytes::Bytes;
@@ -182,9 +182,9 @@ async fn queue(body: &Bytes, messages: u64) -> anyhow::Result<()> {
     let queue = options.max_message(body.len()).open(&name)?;
     aqueduct::mq::unlink(&name)?;
     for _ in 0..messages {
-        queue.send(Priority::default(), body).await?;
+        queue.send(0, body).await?;
         let got = queue.recv().await?;
-        anyhow::ensure!(got.body.len() == body.len());
+        anyhow::ensure!(got.body().len() == body.len());
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! What limits message queues.
 
-use aqueduct::mq::{self, Limits, MOUNT_POINT};
+use aqueduct::mq::{self, Limits};
+
+use crate::look::MOUNT_POINT;
 
 use super::{Check, State};
 
 pub(super) fn checks() -> anyhow::Result<Vec<Check>> {
-    let limits = mq::limits()?;
+    let limits = mq::limits();
     let usage = &limits.usage;
     Ok(vec![
         mounted(&limits),
@@ -34,7 +36,7 @@ fn mounted(limits: &Limits) -> Check {
 }
 
 fn room(limits: &Limits) -> Check {
-    let n = limits.room_for(limits.default_cost()).queues;
+    let n = limits.room_for(limits.default_cost).queues;
     let state = match n {
         0 => State::Bad,
         1 => State::Low,
@@ -44,7 +46,7 @@ fn room(limits: &Limits) -> Check {
     Check::new("queue_room", state, format!("{sure}{n} more")).advice(format!(
         "queues of the default size, each at a cost of {} bytes; smaller ones cost less: \
          ?capacity=4&max-message=256",
-        limits.default_cost()
+        limits.default_cost
     ))
 }
 

@@ -5,10 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use aqueduct::is_marked;
-use aqueduct::mq::{self, MOUNT_POINT};
+use aqueduct::mq;
 
 use super::processes::Processes;
 use super::thing::{Found, Kind, State, Thing, address};
+
+/// Where the queue file system is mounted.
+pub(crate) const MOUNT_POINT: &str = "/dev/mqueue";
 
 /// All of them; why there are none to see goes to `unseen`.
 pub(super) fn things(processes: &Processes, unseen: &mut Vec<String>) -> Vec<Thing> {

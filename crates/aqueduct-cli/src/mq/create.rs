@@ -2,7 +2,7 @@
 
 use aqueduct::mq::{self, OpenOptions};
 
-use aqueduct::{OpenError, OpenErrorKind};
+use aqueduct::OpenErrorKind;
 
 use super::entry::Entry;
 use crate::cli::CreateArgs;
@@ -27,8 +27,7 @@ pub(super) fn run(args: CreateArgs, report: &Report) -> anyhow::Result<Exit> {
     if let Some(mode) = args.mode.or(address.mode) {
         options.mode(mode);
     }
-    let opened = options.open(name).map_err(OpenError::from);
-    let queue = opened.map_err(|error| match error.kind() {
+    let queue = options.open(name).map_err(|error| match error.kind() {
         OpenErrorKind::AlreadyExists => anyhow::anyhow!(
             "there is a queue {name} already: take another name, or remove it first \
              (aqueduct mq unlink {name})"
@@ -38,14 +37,15 @@ pub(super) fn run(args: CreateArgs, report: &Report) -> anyhow::Result<Exit> {
     if args.format.json {
         return stdout::write_json(&[Entry::from(mq::info(name)?)]);
     }
-    let (capacity, max_message) = (queue.capacity(), queue.max_message());
+    let made = queue.attributes()?;
+    let (capacity, max_message) = (made.capacity, made.max_message);
     let mode = args.mode.or(address.mode).unwrap_or(DEFAULT_MODE);
     report.note(format_args!(
         "made queue {name}: it holds {capacity} messages of up to {max_message} bytes, mode \
          {mode:04o}"
     ));
     let cost = mq::cost(capacity, max_message);
-    let limits = mq::limits()?;
+    let limits = mq::limits();
     let Some(limit) = limits.bytes_soft else {
         report.note(format_args!(
             "it costs {cost} bytes; this user's queues have no limit (RLIMIT_MSGQUEUE)"

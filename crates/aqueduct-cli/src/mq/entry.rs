@@ -105,7 +105,7 @@ impl From<mq::Entry> for Entry {
             owner: from.owner,
             owner_name: user.map(|it| it.name),
             group: from.group,
-            cost: from.cost(),
+            cost: from.cost,
             notified: from.notified,
             name: from.name,
         }

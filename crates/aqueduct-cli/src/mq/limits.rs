@@ -5,12 +5,13 @@ use serde::Serialize;
 
 use crate::cli::LimitsArgs;
 use crate::exit::Exit;
+use crate::look::MOUNT_POINT;
 use crate::report::Report;
 use crate::stdout;
 use crate::table::{Table, cell};
 
 pub(super) fn run(args: LimitsArgs, report: &Report) -> anyhow::Result<Exit> {
-    let limits = mq::limits()?;
+    let limits = mq::limits();
     let room = Room::new(&limits, args.measure)?;
     if args.format.json {
         return stdout::write_json(&[Json::new(&limits, room)]);
@@ -36,7 +37,7 @@ struct Room {
 
 impl Room {
     fn new(limits: &Limits, measure: bool) -> anyhow::Result<Self> {
-        let cost = limits.default_cost();
+        let cost = limits.default_cost;
         let room = if measure {
             mq::measure_room(None)?
         } else {
@@ -117,7 +118,7 @@ impl Room {
                 "no queue file system is on {0}, so queues that no process has open were not \
                  seen: be exact with --measure, or mount one, as root (mkdir -p {0} && mount -t \
                  mqueue none {0})",
-                mq::MOUNT_POINT
+                MOUNT_POINT
             ));
         }
     }

@@ -25,9 +25,12 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
     let mut order = Vec::new();
     for _ in 0..3 {
         let message = queue.recv().await?;
-        let text = String::from_utf8_lossy(&message.body).into_owned();
-        stage.received(format_args!("priority {}  {text}", message.priority))?;
-        order.push(message.priority);
+        let text = String::from_utf8_lossy(message.body()).into_owned();
+        stage.received(format_args!(
+            "priority {}  {text}",
+            message.priority().unwrap_or_default()
+        ))?;
+        order.push(message.priority().unwrap_or_default());
     }
     anyhow::ensure!(order == [9, 5, 0], "in the wrong order");
     stage.verified("3 messages, in the order of their priorities")?;

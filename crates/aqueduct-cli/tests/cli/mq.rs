@@ -214,7 +214,7 @@ fn a_queue_of_another_user_is_used_only_if_told_to() {
     let queue = Queue::new();
     let address = queue.address();
     expect_text(run(&mut aqueduct(&["send", &address, "1"])), 0);
-    let open = aqueduct::mq::Queue::open(&queue.name).unwrap();
+    let open = aqueduct::mq::OpenOptions::new().open(&queue.name).unwrap();
     nix::unistd::fchown(open, Some(65_534.into()), None).unwrap();
     for command in ["send", "recv"] {
         let (stdout, stderr) = expect(run(&mut aqueduct(&[command, &address])), 1);

@@ -1,4 +1,3 @@
-use std::num::NonZeroUsize;
 use std::path::Path;
 
 use aqueduct::frame::{BoxFrameStream, Framing};
@@ -37,8 +36,8 @@ fn open(link: &Link) -> anyhow::Result<BoxFrameStream> {
         }
         Link::Queue { name, driver } => {
             let mut options = mq::OpenOptions::new();
-            let receiver = options.driver(driver.parse()?).open_receiver(name)?;
-            Box::pin(receiver.ends_after(NonZeroUsize::MIN))
+            options.driver(driver.parse()?).end_marker(true);
+            options.open_receiver(name)?.into_frames()
         }
     })
 }

@@ -84,7 +84,10 @@ async fn open(link: &Link) -> anyhow::Result<BoxFrameSink> {
         }
         Link::Queue { name, driver } => {
             let mut options = mq::OpenOptions::new();
-            Box::pin(options.driver(driver.parse()?).open_sender(name)?)
+            options
+                .driver(driver.parse()?)
+                .open_sender(name)?
+                .into_frames()
         }
     })
 }

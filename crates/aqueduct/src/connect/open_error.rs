@@ -79,6 +79,13 @@ pub enum OpenErrorKind {
     InvalidOption,
     /// A limit of the system, the user or the process is reached (`EMFILE`, `ENFILE`, `ENOSPC`, …).
     LimitReached,
+    /// It would take more of a quota than its user has left, such as `RLIMIT_MSGQUEUE` (`EMFILE`).
+    OverQuota {
+        /// How much it needs.
+        needed: u64,
+        /// The whole quota; `None` is no limit.
+        limit: Option<u64>,
+    },
     /// The mechanism cannot do what was asked, as its
     /// [capabilities](crate::connect::Endpoint::capabilities) say, or the descriptor's access mode.
     Unsupported,
@@ -131,11 +138,6 @@ impl OpenError {
         let cause = format!("no {peer} appeared within {waited:?}");
         let kind = OpenErrorKind::TimedOut { waited };
         Self::new(action, object, kind, cause).with_cure("start it, or wait longer")
-    }
-
-    /// An error that says everything itself.
-    pub(crate) fn adopt(kind: OpenErrorKind, error: impl StdError + Send + Sync + 'static) -> Self {
-        Self::new("", "", kind, error.to_string()).with_source(error)
     }
 
     /// Says what to do about it.
@@ -220,6 +222,7 @@ impl OpenErrorKind {
                 Kind::InvalidInput
             }
             Self::Unsupported => Kind::Unsupported,
+            Self::OverQuota { .. } => Kind::QuotaExceeded,
             Self::LimitReached | Self::Replaced | Self::NoRuntime | Self::Other => Kind::Other,
         }
     }
@@ -236,9 +239,6 @@ impl Display for OpenError {
         } = &*self.0;
         // A path or name may hold anything, and somebody reads this at a terminal.
         let mut f = Escaping(f);
-        if action.is_empty() {
-            return f.write_str(cause);
-        }
         write!(f, "cannot {action} {object}: {cause}")?;
         match cure.is_empty() {
             true => Ok(()),

@@ -27,7 +27,7 @@ impl Options {
     ///   [`open_sender`](Self::open_sender).
     /// - **The end** of a direction is told over a queue by an empty message, when the sending half
     ///   is closed or dropped. So no message of a pair of queues is empty: one is refused
-    ///   ([`EmptyMessage`](crate::mq::Error::EmptyMessage)).
+    ///   ([`FrameError::Empty`](crate::frame::FrameError::Empty)).
     /// - What an earlier conversation has left in a queue for `replies` is thrown away, and told of by a
     ///   `tracing` warning.
     /// - **One client at a time**: neither mechanism tells one from another. The next one may come

@@ -59,6 +59,15 @@ pub enum FrameError {
     #[error("an empty message cannot be sent, since it reads like the end of the stream")]
     Empty,
 
+    /// The priority is higher than the mechanism has. Nothing was sent.
+    #[error("priority {asked} is too high: at most {max} is allowed")]
+    Priority {
+        /// The priority asked for.
+        asked: u32,
+        /// The highest.
+        max: u32,
+    },
+
     /// More descriptors were to be sent than the kernel passes at once. Nothing was sent.
     #[error("{count} descriptors cannot go with one message, at most {max} can; send several")]
     TooManyDescriptors {
@@ -212,6 +221,7 @@ impl From<FrameError> for io::Error {
             FrameError::TooLarge { .. }
             | FrameError::ContainsDelimiter { .. }
             | FrameError::Empty
+            | FrameError::Priority { .. }
             | FrameError::TooManyDescriptors { .. } => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)

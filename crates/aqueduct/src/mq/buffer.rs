@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use crate::frame::Slabs;
 
-/// How many free receive buffers an open [`Queue`](crate::mq::Queue) keeps for the next messages,
-/// at most. There are no more than messages in use at a time.
-pub const MAX_FREE_BUFFERS: usize = 8;
+/// How many free receive buffers an open queue keeps for the next messages, at most. There are no
+/// more than messages in use at a time.
+const MAX_FREE_BUFFERS: usize = 8;
 
 /// How many bytes those are together, at most: 1 MiB. One is kept whatever its size.
-pub const MAX_FREE_BYTES: usize = 1 << 20;
+const MAX_FREE_BYTES: usize = 1 << 20;
 
 /// A message shorter than this is always copied out of its receive buffer.
 const COPY_BELOW: usize = 2048;
@@ -71,22 +71,6 @@ impl Buffers {
             Bytes::from_owner(Lease { buffer, len, home })
         };
         Ok((result, bytes))
-    }
-
-    /// The same, but only lends the bytes.
-    pub(super) fn lend<R>(
-        &self,
-        op: impl FnOnce(&mut [u8]) -> io::Result<(R, usize)>,
-        take: impl FnOnce(&[u8]),
-    ) -> io::Result<R> {
-        let mut buffer = self.take();
-        let received = op(&mut buffer);
-        let result = received.map(|(result, len)| {
-            take(&buffer[..len.min(buffer.len())]);
-            result
-        });
-        self.put(buffer);
-        result
     }
 
     fn take(&self) -> Vec<u8> {

@@ -10,7 +10,6 @@ use std::future::{pending, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
@@ -22,79 +21,13 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use crate::io::polling::{Next, Polling, Round};
 use crate::io::source::Direction;
-use crate::mq::Error;
+use crate::mq::error::QueueError;
 use crate::mq::link::Link;
-use crate::mq::queue::About;
 
+use bell::Waiter;
 use registrations::{Registration, Registrations};
 
-pub use pool::POOL_START_TIMEOUT;
-
-/// What waits for a queue when a message cannot be sent or received at once.
-///
-/// Both try first and wait only when they must, both wait without losing or inventing a message
-/// whatever is cancelled, and both need nothing from the queue's other side. See the
-/// [module](crate::mq#which-driver) for when to take which.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Driver {
-    /// One thread of the runtime's blocking pool, for all queues of that runtime together.
-    ///
-    /// Works wherever a queue can be waited for by `epoll`, in every runtime that has its timer
-    /// (`enable_time`), with or without its I/O driver. The thread exists while any queue has been
-    /// waited for and still lives. As long as a thread of the pool is busy, Tokio's paused clock
-    /// (`tokio::time::pause`, in tests) does not advance by itself: take `AsyncFd` there.
-    #[default]
-    Pool,
-    /// Tokio's own I/O driver, through [`AsyncFd`](tokio::io::unix::AsyncFd).
-    ///
-    /// No thread, and less latency and processor time than `Pool`; the runtime needs its I/O
-    /// driver (`enable_io`). Where many tasks of one process wait for one queue each message wakes
-    /// them all.
-    AsyncFd,
-}
-
-/// As the `driver` option of an address has it: `pool`, `asyncfd`.
-impl fmt::Display for Driver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pool => "pool",
-            Self::AsyncFd => "asyncfd",
-        })
-    }
-}
-
-/// The text is neither `pool` nor `asyncfd`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no driver for message queues: use pool or asyncfd")]
-pub struct UnknownDriver {
-    found: String,
-}
-
-impl FromStr for Driver {
-    type Err = UnknownDriver;
-
-    fn from_str(text: &str) -> Result<Self, UnknownDriver> {
-        match text {
-            "pool" => Ok(Self::Pool),
-            "asyncfd" => Ok(Self::AsyncFd),
-            _ => Err(UnknownDriver {
-                found: text.to_owned(),
-            }),
-        }
-    }
-}
-
-/// Who waits, which decides who is woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waiter {
-    /// A future that is polled until it is done or dropped. One of these is woken at a time; it
-    /// wakes the next one when it has got its message, and so does one that is dropped.
-    Once,
-    /// A stream or sink. It may be kept for any time without being polled, so a wake-up that went
-    /// to it alone could be lost to the others: all of these are woken.
-    Always,
-}
+pub use registrations::Driver;
 
 /// One direction of a queue, and where it is registered to wait for it.
 #[derive(Debug)]
@@ -121,18 +54,20 @@ pub(super) struct Woken(Arc<Registration>);
 
 impl Side {
     pub(super) fn new(
-        about: &About,
+        driver: Driver,
+        poll_for: Duration,
+        link: Arc<Link>,
         direction: Direction,
         fd: Arc<OwnedFd>,
         duplicate: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
-            driver: about.driver,
+            driver,
             direction,
-            link: Arc::clone(&about.link),
-            polling: Polling::new(about.poll_for).with_worth(WORTH),
+            link,
+            polling: Polling::new(poll_for).with_worth(WORTH),
             awake: AtomicU32::new(0),
-            registrations: Registrations::new(about.driver, direction, fd, duplicate),
+            registrations: Registrations::new(driver, direction, fd, duplicate),
         })
     }
 
@@ -236,7 +171,7 @@ impl Side {
     /// What becomes of an operation whose wait has failed: where the queue is not the one of its
     /// name any more, what was sent to it before is received still.
     fn last_try<R>(&self, error: io::Error, op: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
-        let replaced = matches!(Error::find(&error), Some(Error::Replaced { .. }));
+        let replaced = matches!(QueueError::of(&error), Some(QueueError::Replaced { .. }));
         let received = (replaced && self.direction == Direction::Read).then(op);
         received.and_then(done).unwrap_or(Err(error))
     }

@@ -2,20 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, rlim_t};
-use posixmq::PosixMq;
-
-use crate::mq::{Error, usage};
 
 /// The most messages any queue may hold, whoever makes it: `HARD_MSGMAX` in the kernel's
 /// `include/linux/ipc_namespace.h`.
-pub(crate) const HARD_MSG_MAX: u64 = 65_536;
+pub(super) const HARD_MSG_MAX: u64 = 65_536;
 
 /// The largest message of any queue: `HARD_MSGSIZEMAX`, at the same place.
-pub(crate) const HARD_MSGSIZE_MAX: u64 = 16 * 1024 * 1024;
+pub(super) const HARD_MSGSIZE_MAX: u64 = 16 * 1024 * 1024;
 
 /// What the kernel reckons for a message beside its bytes: `struct msg_msg`.
 const MESSAGE_COST: u64 = 48;
@@ -25,9 +20,6 @@ const PRIORITY_COST: u64 = 48;
 
 /// How many priorities there are: `MQ_PRIO_MAX`.
 const PRIORITIES: u64 = 32_768;
-
-/// After how many queues [`measure_room`] gives up to look for an end of the room.
-pub const MEASURE_MAX_QUEUES: u64 = 4096;
 
 /// What a queue of this size costs its owner, in bytes, against `RLIMIT_MSGQUEUE`, for as long as
 /// it exists, full or empty.
@@ -71,6 +63,8 @@ pub struct Limits {
     pub bytes_soft: Option<u64>,
     /// The hard `RLIMIT_MSGQUEUE`. `None` is no limit.
     pub bytes_hard: Option<u64>,
+    /// What a queue of the default size costs its owner, in bytes.
+    pub default_cost: u64,
     /// What can be seen to be in use.
     pub usage: Usage,
 }
@@ -79,11 +73,11 @@ pub struct Limits {
 ///
 /// The kernel counts the bytes of each user's queues and shows the count nowhere. What can be done
 /// is to add up the queues that are found: those in the listing, where that is
-/// [mounted](crate::mq::MOUNT_POINT), and those that some process has open, which finds unlinked
+/// mounted on `/dev/mqueue`, and those that some process has open, which finds unlinked
 /// ones too (`/proc/*/fd`). Not found are queues in another IPC namespace that nobody has open,
 /// those held by processes this one may not look into, and those in flight between processes. In a
 /// user namespace, such as a container without root, what its owner has outside of it counts too.
-/// [`measure_room`] leaves no doubt.
+/// [`measure_room`](crate::mq::measure_room) leaves no doubt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -104,7 +98,7 @@ impl Limits {
     /// what Linux starts with.
     pub(super) fn read_system() -> Self {
         let (soft, hard) = getrlimit(Resource::RLIMIT_MSGQUEUE).unwrap_or((819_200, 819_200));
-        Self {
+        let mut limits = Self {
             msg_max: sysctl("msg_max", 10),
             msg_default: sysctl("msg_default", 10),
             msgsize_max: sysctl("msgsize_max", 8192),
@@ -113,29 +107,25 @@ impl Limits {
             exempt: is_exempt(&own("status"), &own("uid_map")),
             bytes_soft: finite(soft),
             bytes_hard: finite(hard),
+            default_cost: 0,
             usage: Usage::default(),
-        }
+        };
+        limits.default_cost = cost(limits.capacity_default(), limits.max_message_default());
+        limits
     }
 
-    /// What a queue costs that is made without saying how large.
-    pub fn default_cost(&self) -> u64 {
-        cost(self.capacity_default(), self.max_message_default())
-    }
-
-    /// How many queues of this cost can still be made, and which limit the next one meets, by what
-    /// is visible: exact where [`Usage`] is.
+    /// Predicts how many queues of this cost can still be made, and which limit the next one meets.
     ///
-    /// [`measure_room`] is exact in any case, at a price.
+    /// Exact where [`Usage`] is; [`measure_room`](crate::mq::measure_room) always is, at a price.
     ///
     /// # Examples
     ///
     /// ```
     /// use aqueduct::mq;
     ///
-    /// let limits = mq::limits()?;
+    /// let limits = mq::limits();
     /// let room = limits.room_for(mq::cost(10, 8192));
     /// println!("{} more, then {:?}", room.queues, room.ends_with);
-    /// # Ok::<_, mq::Error>(())
     /// ```
     pub fn room_for(&self, cost: u64) -> Room {
         let number = self.queues_max.saturating_sub(self.usage.queues);
@@ -175,35 +165,15 @@ impl Limits {
     }
 }
 
-/// The limits on queues, and what is visibly in use of them. Changes nothing but what
-/// [`list`](crate::mq::list) does.
-///
-/// # Errors
-///
-/// None that is known; what cannot be seen is left out, as [`Usage`] says.
-///
-/// # Examples
-///
-/// ```
-/// let limits = aqueduct::mq::limits()?;
-/// assert!(limits.msg_max >= 1);
-/// # Ok::<_, aqueduct::mq::Error>(())
-/// ```
-pub fn limits() -> Result<Limits, Error> {
-    let mut limits = Limits::read_system();
-    limits.usage = usage::look()?;
-    Ok(limits)
-}
-
-/// How much room there is for queues of a size: reckoned by [`Limits::room_for`], or found by
-/// [`measure_room`].
+/// How much room there is for queues of a size: predicted by [`Limits::room_for`], or found by
+/// [`measure_room`](crate::mq::measure_room).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Room {
     /// How many more can be made.
     pub queues: u64,
     /// Which limit the next one meets. `None` is no limit, and `queues` is `u64::MAX`; or, measured,
-    /// [`MEASURE_MAX_QUEUES`] without an end.
+    /// 4,096 without an end.
     pub ends_with: Option<RoomEnd>,
 }
 
@@ -211,69 +181,13 @@ pub struct Room {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RoomEnd {
-    /// `RLIMIT_MSGQUEUE`, with [`Error::QueueBytes`].
+    /// `RLIMIT_MSGQUEUE`.
     Bytes,
-    /// `fs.mqueue.queues_max`, with [`Error::TooManyQueues`].
+    /// `fs.mqueue.queues_max`.
     Queues,
-    /// `RLIMIT_NOFILE`, with [`Error::Descriptors`]: there may be more room for other processes,
+    /// `RLIMIT_NOFILE`: there may be more room for other processes,
     /// and for this one if it closes some. Only measured: a queue stays without being open.
     Descriptors,
-}
-
-/// Finds out exactly how many more queues of a size can be made now, by making them and removing
-/// them again; `None` means the system's default size.
-///
-/// For a few milliseconds it takes all the room there is, and another process of the same user
-/// that makes a queue in that time fails. [`limits`] disturbs nobody but may not see everything.
-///
-/// # Errors
-///
-/// [`Error::Capacity`] and [`Error::MaxMessage`] if not even one of this size is allowed, and
-/// [`Error::System`] for what has nothing to do with limits.
-pub fn measure_room(size: Option<(usize, usize)>) -> Result<Room, Error> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let mut options = crate::mq::OpenOptions::new();
-    options.create_new(true);
-    if let Some((capacity, max_message)) = size {
-        options.capacity(capacity).max_message(max_message);
-    }
-    // Unlinked at once: if this process is killed one is left behind at most.
-    let mut made: Vec<PosixMq> = Vec::new();
-    let (capacity, max_message) = options.new_attributes("/room")?;
-    while (made.len() as u64) < MEASURE_MAX_QUEUES {
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("/aqueduct-room-{}-{next}", std::process::id());
-        let opened = posixmq::OpenOptions::writeonly()
-            .create_new()
-            .capacity(capacity)
-            .max_msg_len(max_message)
-            .open(&name);
-        match opened {
-            Ok(queue) => {
-                made.push(queue);
-                crate::mq::unlink(&name)?;
-            }
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
-            Err(error) => {
-                let end =
-                    match crate::mq::refusal::create_failed(&name, capacity, max_message, error) {
-                        Error::QueueBytes { .. } => RoomEnd::Bytes,
-                        Error::TooManyQueues { .. } => RoomEnd::Queues,
-                        Error::Descriptors { .. } => RoomEnd::Descriptors,
-                        error => return Err(error),
-                    };
-                let queues = made.len() as u64;
-                return Ok(Room {
-                    queues,
-                    ends_with: Some(end),
-                });
-            }
-        }
-    }
-    Ok(Room {
-        queues: made.len() as u64,
-        ends_with: None,
-    })
 }
 
 pub(super) fn soft_limit(resource: Resource) -> Option<u64> {

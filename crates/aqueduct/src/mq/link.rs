@@ -12,22 +12,11 @@ use nix::libc;
 use nix::sys::stat::{fstat, stat};
 
 use crate::io::sys::QueueFd;
-use crate::mq::{Error, MOUNT_POINT, TARGET};
+use crate::mq::error::{QueueError, TARGET};
+use crate::mq::mount::MOUNT_POINT;
 
 /// The shortest interval between two looks at a name, which are some system calls each.
 pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
-
-/// What a queue's name stands for by now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameState {
-    /// For this queue.
-    Linked,
-    /// For nothing: the queue was unlinked and lives until all have closed it.
-    Unlinked,
-    /// For another queue, made after this one was unlinked. Who opens the name now and who opened
-    /// it before do not meet.
-    Replaced,
-}
 
 /// The name by which a queue was opened, and when it was last seen to stand for it.
 ///
@@ -72,41 +61,36 @@ impl Link {
         self.every.is_some()
     }
 
-    /// What the name stands for.
-    pub(super) fn state(&self) -> Result<NameState, Error> {
-        let system = |source: io::Error| Error::System {
-            name: self.name.clone(),
-            action: "look up",
-            source,
+    /// Checks that the name stands for the queue.
+    ///
+    /// The outer error is that of a look that failed, the inner one what was found.
+    fn state(&self) -> io::Result<Result<(), QueueError>> {
+        let gone = |replaced| {
+            let name = self.name.clone();
+            Ok(Err(QueueError::Replaced { name, replaced }))
         };
-        let own = fstat(&self.fd).map_err(|errno| system(errno.into()))?;
+        let own = fstat(&self.fd)?;
         match named(&self.name, self.id.0) {
-            Ok(found) if found == self.id => Ok(NameState::Linked),
-            Ok(_) => Ok(NameState::Replaced),
+            Ok(found) if found == self.id => Ok(Ok(())),
+            Ok(_) => gone(true),
             Err(error) => match error.raw_os_error() {
-                Some(libc::ENOENT) => Ok(NameState::Unlinked),
+                Some(libc::ENOENT) => gone(false),
                 // It cannot be opened: the name is there. A queue is never renamed and has one
                 // name, so if ours is linked it is ours.
-                Some(libc::EACCES) if own.st_nlink > 0 => Ok(NameState::Linked),
-                Some(libc::EACCES) => Ok(NameState::Replaced),
-                _ => Err(system(error)),
+                Some(libc::EACCES) if own.st_nlink > 0 => Ok(Ok(())),
+                Some(libc::EACCES) => gone(true),
+                _ => Err(error),
             },
         }
     }
 
     /// Checks that the name stands for the queue.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        let replaced = match self.state()? {
-            NameState::Linked => return Ok(()),
-            NameState::Unlinked => false,
-            NameState::Replaced => true,
-        };
-        let name = self.name.clone();
-        Err(Error::Replaced { name, replaced })
+    pub(super) fn check(&self) -> io::Result<()> {
+        Ok(self.state()??)
     }
 
     /// The same if it is watched and the last look was too long ago.
-    pub(super) fn check_if_due(&self) -> Result<(), Error> {
+    pub(super) fn check_if_due(&self) -> Result<(), QueueError> {
         match self.every {
             Some(every) if self.since_look() >= every => self.look(),
             _ => Ok(()),
@@ -115,7 +99,7 @@ impl Link {
 
     /// Waits until the name is seen not to stand for the queue any more: for ever, if it is not
     /// watched.
-    pub(super) async fn broken(&self) -> Error {
+    pub(super) async fn broken(&self) -> QueueError {
         let Some(every) = self.every else {
             return pending().await;
         };
@@ -135,15 +119,15 @@ impl Link {
     }
 
     /// Looks. What cannot be found out is left to the next look.
-    fn look(&self) -> Result<(), Error> {
-        match self.check() {
+    fn look(&self) -> Result<(), QueueError> {
+        match self.state() {
             // Not noted: whoever comes next shall see it at once.
-            Err(error @ Error::Replaced { .. }) => return Err(error),
+            Ok(Err(replaced)) => return Err(replaced),
+            Ok(Ok(())) => {}
             Err(error) => {
                 let name = &self.name;
                 tracing::warn!(target: TARGET, name, %error, "cannot look whether it is linked");
             }
-            Ok(()) => {}
         }
         let now = self.opened.elapsed().as_nanos();
         let now = u64::try_from(now).unwrap_or(u64::MAX);

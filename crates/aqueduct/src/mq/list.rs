@@ -1,32 +1,37 @@
-//! [`list`]: which queues there are.
+//! [`list`] and [`info`]: which queues there are, and what there is to know of one.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::sys::statfs::{FsType, statfs};
+use nix::libc;
+use nix::sys::stat::fstat;
+use nix::unistd::read;
+use posixmq::{OpenOptions, PosixMq};
 
-use crate::mq::{Attributes, Error, usage};
+use crate::connect::{OpenError, OpenErrorKind};
+use crate::io::sys::QueueFd;
+use crate::mq::error::shown;
+use crate::mq::limits::cost;
+use crate::mq::mount::{MOUNT_POINT, attributes, field, is_mounted, notified};
+use crate::mq::name::check;
+use crate::mq::queue::Attributes;
+use crate::mq::refusal::open_failed;
 
-/// Where the queue file system is looked for: where
-/// [`mq_overview(7)`](https://man7.org/linux/man-pages/man7/mq_overview.7.html) and systemd mount
-/// it. Queues work without it; only listing them does not.
-pub const MOUNT_POINT: &str = "/dev/mqueue";
+/// The text that a queue's descriptor gives is always 80 bytes: `FILENT_SIZE` in `ipc/mqueue.c`.
+const STATUS_SIZE: usize = 80;
 
-/// `MQUEUE_MAGIC`, in the kernel's `ipc/mqueue.c`.
-pub(super) const MQUEUE_MAGIC: FsType = FsType(0x1980_0202);
-
-/// A queue, as [`list`] and [`info`](crate::mq::info) see it.
+/// A queue, as [`list`] and [`info`] see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
-    /// The name, with its slash. Other programs' queues may have names that
-    /// [`check_name`](crate::mq::check_name) refuses.
+    /// The name, with its slash. Other programs' queues may have any characters in it, control
+    /// characters included.
     pub name: String,
-    /// The owner's user id.
+    /// The owner's user ID.
     pub owner: u32,
-    /// The owner's group id.
+    /// The owner's group ID.
     pub group: u32,
     /// The permission bits.
     pub mode: u32,
@@ -36,69 +41,60 @@ pub struct Entry {
     /// How many bytes the waiting messages have together; `None` if its mode keeps that from this
     /// user.
     pub bytes: Option<u64>,
+    /// What it [costs](cost) its owner; `None` where `attributes` is.
+    pub cost: Option<u64>,
     /// The process that waits for a signal or thread by `mq_notify(3)`, if any does and it can be
     /// seen.
     pub notified: Option<u32>,
 }
 
-impl Entry {
-    /// What it costs its owner; see [`cost`](crate::mq::cost).
-    pub fn cost(&self) -> Option<u64> {
-        let attributes = self.attributes?;
-        Some(crate::mq::cost(attributes.capacity, attributes.max_message))
-    }
-}
-
-/// All queues of the IPC namespace whose queue file system is mounted on [`MOUNT_POINT`], by name.
+/// Lists the queues of the IPC namespace whose queue file system is mounted on `/dev/mqueue`, by
+/// name.
 ///
-/// Each is opened for a moment. When a process closes a queue, by whichever descriptor, the kernel
-/// takes its [`mq_notify(3)`](https://man7.org/linux/man-pages/man3/mq_notify.3.html) for that queue
-/// back (`mqueue_flush_file` in `ipc/mqueue.c`); so a process that uses that, too, has to ask for
-/// it anew.
+/// Each is opened for a moment. When a process closes a queue, by any descriptor, the kernel
+/// cancels its [`mq_notify(3)`](https://man7.org/linux/man-pages/man3/mq_notify.3.html) for that
+/// queue (`mqueue_flush_file` in `ipc/mqueue.c`); a process that uses that, too, has to ask for it
+/// again.
 ///
 /// # Errors
 ///
-/// [`Error::NotMounted`]; [`Error::System`] if the directory cannot be read.
+/// `Unsupported` if no queue file system is mounted there; otherwise that of reading the directory.
 ///
 /// # Examples
 ///
 /// ```
-/// use aqueduct::mq;
+/// use aqueduct::{OpenErrorKind, mq};
 ///
 /// match mq::list() {
 ///     Ok(queues) => queues.iter().for_each(|it| println!("{} {:04o}", it.name, it.mode)),
-///     Err(mq::Error::NotMounted) => println!("queues cannot be listed here"),
+///     Err(error) if *error.kind() == OpenErrorKind::Unsupported => println!("{error}"),
 ///     Err(error) => return Err(error),
 /// }
-/// # Ok::<_, mq::Error>(())
+/// # Ok::<_, aqueduct::OpenError>(())
 /// ```
-pub fn list() -> Result<Vec<Entry>, Error> {
+pub fn list() -> Result<Vec<Entry>, OpenError> {
     if !is_mounted() {
-        return Err(Error::NotMounted);
+        let cause = format!("no queue file system is mounted on {MOUNT_POINT}");
+        let cure = format!(
+            "mount one, as root: mkdir -p {MOUNT_POINT} && mount -t mqueue none {MOUNT_POINT}"
+        );
+        let kind = OpenErrorKind::Unsupported;
+        return Err(OpenError::new("list", "queues", kind, cause).with_cure(cure));
     }
-    let system = |source: io::Error| Error::System {
-        name: MOUNT_POINT.to_owned(),
-        action: "list",
-        source,
-    };
+    let system = |error| OpenError::system("list queues in", MOUNT_POINT, error);
     let mut entries = Vec::new();
     for found in fs::read_dir(MOUNT_POINT).map_err(system)? {
         let found = found.map_err(system)?;
         // One that has gone in the meantime is no error.
         if let Ok(metadata) = found.metadata() {
-            entries.push(entry(&found.path(), &metadata));
+            entries.push(listed(&found.path(), &metadata));
         }
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
 }
 
-/// Whether there is a queue file system on [`MOUNT_POINT`].
-pub(super) fn is_mounted() -> bool {
-    statfs(MOUNT_POINT).is_ok_and(|it| it.filesystem_type() == MQUEUE_MAGIC)
-}
-
-pub(super) fn entry(path: &Path, metadata: &fs::Metadata) -> Entry {
+fn listed(path: &Path, metadata: &fs::Metadata) -> Entry {
     let status = fs::read_to_string(path).unwrap_or_default();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Entry {
@@ -106,36 +102,93 @@ pub(super) fn entry(path: &Path, metadata: &fs::Metadata) -> Entry {
         owner: metadata.uid(),
         group: metadata.gid(),
         mode: metadata.mode() & 0o777,
-        attributes: usage::attributes(path).map(Attributes::from),
-        bytes: field(&status, "QSIZE"),
-        notified: notified(&status),
+        ..looked_into(attributes(path), &status)
     }
 }
 
-/// The process to be notified, in the same text.
-pub(crate) fn notified(status: &str) -> Option<u32> {
-    let pid = u32::try_from(field(status, "NOTIFY_PID")?).ok()?;
-    (pid != 0).then_some(pid)
-}
-
-/// A number in the text that reading a queue's file gives: `QSIZE:10 NOTIFY:0 SIGNO:0
-/// NOTIFY_PID:0`, with spaces of any number between.
-pub(crate) fn field(status: &str, name: &str) -> Option<u64> {
-    let of_name = |it: &str| Some(it.strip_prefix(name)?.strip_prefix(':')?.parse());
-    status.split_whitespace().find_map(of_name)?.ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_queues_status_is_read() {
-        let status = "QSIZE:10         NOTIFY:0     SIGNO:0     NOTIFY_PID:1234  \n";
-        assert_eq!(field(status, "QSIZE"), Some(10));
-        assert_eq!(field(status, "NOTIFY"), Some(0));
-        assert_eq!(field(status, "NOTIFY_PID"), Some(1234));
-        assert_eq!(field("", "QSIZE"), None);
-        assert_eq!(field("QSIZE:x", "QSIZE"), None);
+/// The part of an entry that takes permission to read the queue.
+fn looked_into(attributes: Option<posixmq::Attributes>, status: &str) -> Entry {
+    Entry {
+        name: String::new(),
+        owner: 0,
+        group: 0,
+        mode: 0,
+        cost: attributes.map(|it| cost(it.capacity, it.max_msg_len)),
+        attributes: attributes.map(Attributes::from),
+        bytes: field(status, "QSIZE"),
+        notified: notified(status),
     }
+}
+
+/// Looks at the queue of this name, whoever made it, without touching its messages.
+///
+/// Unlike [`list`] this works without a mount on `/dev/mqueue`: an open queue gives its own status
+/// when it is read (`mqueue_read_file` in the kernel's `ipc/mqueue.c`).
+///
+/// # Errors
+///
+/// `InvalidName`; `NotFound`; `PermissionDenied` if this user may neither read nor write it and it
+/// cannot be seen in the listing either, where its owner and mode are.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::mq;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let name = format!("/doc-info-{}", std::process::id());
+/// let queue = mq::OpenOptions::new()
+///     .create_new(true)
+///     .capacity(2)
+///     .max_message(8)
+///     .unlink_on_drop(true)
+///     .open(&name)?;
+/// queue.try_send(0, b"four")?;
+///
+/// let info = mq::info(&name)?;
+/// assert_eq!((info.mode, info.bytes), (0o600, Some(4)));
+/// assert_eq!(info.attributes.map(|it| it.messages), Some(1));
+/// # Ok(()) }
+/// ```
+pub fn info(name: &str) -> Result<Entry, OpenError> {
+    const ACTION: &str = "look at queue";
+    check(ACTION, name)?;
+    match open_to_look(name) {
+        Ok(queue) => of_open(name, queue.into())
+            .map_err(|error| OpenError::system(ACTION, shown(name), error)),
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) && is_mounted() => {
+            let path = format!("{MOUNT_POINT}{name}");
+            match fs::metadata(&path) {
+                Ok(metadata) => Ok(listed(path.as_ref(), &metadata)),
+                Err(_) => Err(open_failed(ACTION, name, error)),
+            }
+        }
+        Err(error) => Err(open_failed(ACTION, name, error)),
+    }
+}
+
+/// For reading, or else for writing, as much as the mode allows.
+fn open_to_look(name: &str) -> io::Result<PosixMq> {
+    match OpenOptions::readonly().nonblocking().open(name) {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
+            OpenOptions::writeonly().nonblocking().open(name)
+        }
+        opened => opened,
+    }
+}
+
+fn of_open(name: &str, queue: QueueFd) -> io::Result<Entry> {
+    let stat = fstat(queue.fd())?;
+    let attributes = queue.attributes()?;
+    // Not to be had of one that is open for writing only.
+    let mut status = [0; STATUS_SIZE];
+    let len = read(queue.fd(), &mut status).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status[..len]);
+    Ok(Entry {
+        name: name.to_owned(),
+        owner: stat.st_uid,
+        group: stat.st_gid,
+        mode: stat.st_mode & 0o777,
+        ..looked_into(Some(attributes), &status)
+    })
 }

@@ -1,94 +1,128 @@
-//! What a queue may be called.
+//! Names of queues: what may be made, what may be opened, and removing one.
 
-use thiserror::Error as ThisError;
+use std::io;
 
-use crate::mq::Error;
+use nix::errno::Errno;
+use nix::libc;
 
-/// The longest name in bytes, not counting the slash: `NAME_MAX`
-/// ([`mq_overview(7)`](https://man7.org/linux/man-pages/man7/mq_overview.7.html)).
-pub const MAX_NAME: usize = 255;
+use crate::connect::{OpenError, OpenErrorKind};
+use crate::mq::error::{TARGET, shown};
+use crate::mq::refusal::open_failed;
 
-/// What is wrong with a queue's name.
-#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
-#[non_exhaustive]
-pub enum NameProblem {
-    /// It does not start with a slash.
-    #[error("it must start with a slash, as in \"/jobs\"")]
-    NoSlash,
-    /// There is nothing after the slash.
-    #[error("nothing follows the slash")]
-    Empty,
-    /// There is a second slash.
-    #[error("it may have one slash only, the first character: queues have no directories")]
-    Slashes,
-    /// It is `/.` or `/..`.
-    #[error("\".\" and \"..\" are directories")]
-    Dots,
-    /// It is longer than [`MAX_NAME`] after the slash.
-    #[error("it has {len} bytes after the slash; at most {MAX_NAME} are allowed")]
-    TooLong {
-        /// The number of bytes after the slash.
-        len: usize,
-    },
-    /// It has a character outside `A-Z a-z 0-9 . _ -`.
-    #[error("{found:?} is not allowed in it; use letters, digits, '.', '_' and '-'")]
-    Character {
-        /// The first such character.
-        found: char,
-    },
+/// The longest name in bytes, without the slash: `NAME_MAX`.
+const MAX_NAME: usize = 255;
+
+/// Checks the name of a queue that is to be opened: everything that a queue can be called in Linux
+/// passes.
+pub(super) fn check(action: &'static str, name: &str) -> Result<(), OpenError> {
+    problem(name).map_or(Ok(()), |it| Err(it.of(action, name)))
 }
 
-/// Checks a queue's name: a slash, then 1 to [`MAX_NAME`] letters, digits, dots, underscores and
-/// hyphens, which are not all there is to `.` and `..`.
+/// Whether a queue can have this name.
+pub(super) fn is_possible(name: &str) -> bool {
+    problem(name).is_none()
+}
+
+/// Checks the name of a queue that is to be made: a slash, then 1 to 255 letters, digits, dots,
+/// underscores and hyphens.
 ///
-/// Linux itself takes any byte but a slash, newlines included; such names would break addresses,
-/// tables and logs.
+/// Linux takes any byte but a slash, newlines included; such names break tables and logs.
+pub(super) fn check_new(name: &str) -> Result<(), OpenError> {
+    check("create queue", name)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match name.chars().skip(1).find(|c| !allowed(*c)) {
+        None => Ok(()),
+        Some(found) => Err(Problem::Character(found).of("create queue", name)),
+    }
+}
+
+/// What is wrong with a queue's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Problem {
+    NoSlash,
+    Empty,
+    Slashes,
+    Dots,
+    TooLong(usize),
+    Nul,
+    Character(char),
+}
+
+impl Problem {
+    fn of(self, action: &'static str, name: &str) -> OpenError {
+        // As the system says, or would say.
+        let (cause, errno) = match self {
+            Self::NoSlash => ("a name must start with a slash".into(), libc::EINVAL),
+            Self::Empty => ("nothing follows the slash".into(), libc::ENOENT),
+            Self::Slashes => (
+                "a name has one slash only, the first character".into(),
+                libc::EACCES,
+            ),
+            Self::Dots => ("\".\" and \"..\" are directories".into(), libc::EACCES),
+            Self::TooLong(len) => (
+                format!("the name has {len} bytes after the slash; {MAX_NAME} are allowed"),
+                libc::ENAMETOOLONG,
+            ),
+            Self::Nul => ("a name cannot contain a NUL".into(), libc::EINVAL),
+            Self::Character(found) => {
+                (format!("a new name cannot contain {found:?}"), libc::EINVAL)
+            }
+        };
+        let cure = match self {
+            Self::Character(_) => "use letters, digits, '.', '_' and '-'",
+            _ => "write it like /jobs",
+        };
+        OpenError::new(action, shown(name), OpenErrorKind::InvalidName, cause)
+            .with_cure(cure)
+            .with_source(io::Error::from_raw_os_error(errno))
+    }
+}
+
+fn problem(name: &str) -> Option<Problem> {
+    let Some(rest) = name.strip_prefix('/') else {
+        return Some(Problem::NoSlash);
+    };
+    match rest {
+        "" => Some(Problem::Empty),
+        "." | ".." => Some(Problem::Dots),
+        _ if rest.contains('/') => Some(Problem::Slashes),
+        _ if rest.contains('\0') => Some(Problem::Nul),
+        _ if rest.len() > MAX_NAME => Some(Problem::TooLong(rest.len())),
+        _ => None,
+    }
+}
+
+/// Removes the queue of this name, whoever made it.
+///
+/// Processes that have it open can go on using it; it counts against its owner's limit until the
+/// last of them has closed it.
 ///
 /// # Errors
 ///
-/// [`Error::Name`] with what is wrong.
+/// `NotFound`, `PermissionDenied` (it is another user's: the directory of queues is sticky),
+/// `InvalidName`.
 ///
 /// # Examples
 ///
 /// ```
-/// use aqueduct::mq::{check_name, Error, NameProblem};
+/// use aqueduct::{OpenErrorKind, mq};
 ///
-/// check_name("/jobs")?;
-/// assert!(matches!(
-///     check_name("jobs"),
-///     Err(Error::Name { problem: NameProblem::NoSlash, .. })
-/// ));
-/// # Ok::<_, Error>(())
+/// let name = format!("/doc-unlink-{}", std::process::id());
+/// let queue = mq::OpenOptions::new().create_new(true).capacity(1).max_message(8).open(&name)?;
+/// mq::unlink(&name)?;
+/// assert_eq!(mq::unlink(&name).unwrap_err().kind(), &OpenErrorKind::NotFound);
+/// # Ok::<_, aqueduct::OpenError>(())
 /// ```
-pub fn check_name(name: &str) -> Result<(), Error> {
-    match problem(name) {
-        None => Ok(()),
-        Some(problem) => Err(Error::Name {
-            name: name.to_owned(),
-            problem,
-        }),
-    }
-}
-
-fn problem(name: &str) -> Option<NameProblem> {
-    let Some(rest) = name.strip_prefix('/') else {
-        return Some(NameProblem::NoSlash);
-    };
-    if rest.is_empty() {
-        return Some(NameProblem::Empty);
-    }
-    if rest.contains('/') {
-        return Some(NameProblem::Slashes);
-    }
-    if rest == "." || rest == ".." {
-        return Some(NameProblem::Dots);
-    }
-    if rest.len() > MAX_NAME {
-        return Some(NameProblem::TooLong { len: rest.len() });
-    }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let found = rest.chars().find(|c| !allowed(*c))?;
-    Some(NameProblem::Character { found })
+pub fn unlink(name: &str) -> Result<(), OpenError> {
+    const ACTION: &str = "unlink queue";
+    check(ACTION, name)?;
+    posixmq::remove_queue(name).map_err(|error| match error.raw_os_error() {
+        // The sticky directory says EPERM for another user's queue.
+        Some(libc::EPERM) => open_failed(ACTION, name, Errno::EACCES.into()),
+        _ => open_failed(ACTION, name, error),
+    })?;
+    tracing::debug!(target: TARGET, name, "queue unlinked");
+    Ok(())
 }
 
 #[cfg(test)]
@@ -99,28 +133,30 @@ mod tests {
     fn names_are_checked_before_the_kernel_sees_them() {
         let long = format!("/{}", "x".repeat(MAX_NAME));
         let too_long = format!("{long}x");
-        let three_hundred = format!("/{}", "y".repeat(300));
         for good in ["/a", "/jobs", "/a.b-c_D9", "/...", "/.hidden", &long] {
-            assert_eq!(problem(good), None, "{good:?}");
+            assert!(check_new(good).is_ok(), "{good:?}");
         }
-        let character = |found| NameProblem::Character { found };
-        for (bad, expected) in [
-            ("", NameProblem::NoSlash),
-            ("jobs", NameProblem::NoSlash),
-            ("/", NameProblem::Empty),
-            ("//", NameProblem::Slashes),
-            ("//jobs", NameProblem::Slashes),
-            ("/a/b", NameProblem::Slashes),
-            ("/.", NameProblem::Dots),
-            ("/..", NameProblem::Dots),
-            (&too_long, NameProblem::TooLong { len: 256 }),
-            (&three_hundred, NameProblem::TooLong { len: 300 }),
-            ("/a\nb", character('\n')),
-            ("/a b", character(' ')),
-            ("/a\0b", character('\0')),
-            ("/café", character('é')),
+        for foreign in ["/a\nb", "/a b", "/a:b", "/x@1", "/café"] {
+            assert!(check("open queue", foreign).is_ok(), "{foreign:?}");
+            let error = check_new(foreign).unwrap_err();
+            assert_eq!(error.kind(), &OpenErrorKind::InvalidName, "{foreign:?}");
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{foreign:?}");
+        }
+        for (bad, problem_, errno) in [
+            ("", Problem::NoSlash, libc::EINVAL),
+            ("jobs", Problem::NoSlash, libc::EINVAL),
+            ("/", Problem::Empty, libc::ENOENT),
+            ("//", Problem::Slashes, libc::EACCES),
+            ("//jobs", Problem::Slashes, libc::EACCES),
+            ("/a/b", Problem::Slashes, libc::EACCES),
+            ("/.", Problem::Dots, libc::EACCES),
+            ("/..", Problem::Dots, libc::EACCES),
+            (&too_long, Problem::TooLong(256), libc::ENAMETOOLONG),
+            ("/a\0b", Problem::Nul, libc::EINVAL),
         ] {
-            assert_eq!(problem(bad), Some(expected), "{bad:?}");
+            assert_eq!(problem(bad), Some(problem_), "{bad:?}");
+            let error = check("open queue", bad).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(errno), "{bad:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,29 +10,56 @@ use nix::errno::Errno;
 use tokio::runtime::Handle;
 use tokio::task::coop;
 
+use crate::connect::{Message, OpenError};
+use crate::frame::FrameError;
 use crate::io::source::Direction;
 use crate::io::sys::QueueFd;
 use crate::mq::buffer::Buffers;
-use crate::mq::driver::Side;
-use crate::mq::link::{Link, NameState};
-use crate::mq::{
-    AttributeMismatch, Attributes, Driver, Error, MAX_PRIORITY, Message, OpenOptions, Priority,
-    TARGET, unlink,
-};
+use crate::mq::driver::{Driver, Side};
+use crate::mq::error::{QueueError, TARGET, one_way};
+use crate::mq::link::Link;
+use crate::mq::name::unlink;
 
-/// From what size of a message on it is looked whether the queue is full before it is sent: the kernel
+/// The highest priority Linux takes: one less than `MQ_PRIO_MAX`, 32,768
+/// ([`mq_overview(7)`](https://man7.org/linux/man-pages/man7/mq_overview.7.html)).
+pub(super) const MAX_PRIORITY: u32 = 32_767;
+
+/// From this size on a message is sent only after a look whether the queue is full: the kernel
 /// copies a message before it looks.
 const LOOK_FROM: usize = 16 << 10;
 
+/// A queue's attributes, as `mq_getattr(3)` gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Attributes {
+    /// How many messages it holds before senders wait.
+    pub capacity: usize,
+    /// The size of its largest message in bytes.
+    pub max_message: usize,
+    /// How many messages are in it now.
+    pub messages: usize,
+}
+
+impl From<posixmq::Attributes> for Attributes {
+    fn from(from: posixmq::Attributes) -> Self {
+        Self {
+            capacity: from.capacity,
+            max_message: from.max_msg_len,
+            messages: from.current_messages,
+        }
+    }
+}
+
 /// An open message queue.
 ///
-/// Everything takes `&self`: put it in an [`Arc`] and use it from as many tasks as you like, for
-/// both directions at once if it was opened for both. [`Sender`](crate::mq::Sender),
-/// [`Receiver`](crate::mq::Receiver) and [`Framed`](crate::mq::Framed) make `Sink`s and `Stream`s
-/// of it.
+/// Everything takes `&self`: put it in an [`Arc`] and use it from any number of tasks, for both
+/// directions at once if it was opened for both. An `Arc<Queue>` converts into a
+/// [`MessageSender`](crate::connect::MessageSender) and a
+/// [`MessageReceiver`](crate::connect::MessageReceiver), which are `Sink` and `Stream` and the way
+/// to typed ends.
 ///
 /// Dropping it closes it and leaves the queue and its messages in the system, unless it was opened
-/// with [`unlink_on_drop`](OpenOptions::unlink_on_drop).
+/// with [`unlink_on_drop`](crate::mq::OpenOptions::unlink_on_drop).
 ///
 /// # Examples
 ///
@@ -52,8 +79,9 @@ const LOOK_FROM: usize = 16 << 10;
 /// queue.send(0, b"when you have time").await?;
 /// queue.send(9, b"now").await?;
 ///
-/// assert_eq!(queue.recv().await?.body, "now");
-/// assert_eq!(queue.recv().await?.body, "when you have time");
+/// let first = queue.recv().await?;
+/// assert_eq!((first.priority(), first.body()), (Some(9), &"now".into()));
+/// assert_eq!(queue.recv().await?.body(), "when you have time");
 /// # Ok(())
 /// # }
 /// ```
@@ -74,30 +102,19 @@ pub(super) struct About {
     pub(super) writable: bool,
     pub(super) capacity: usize,
     pub(super) max_message: usize,
-    pub(super) created: bool,
     pub(super) unlink_on_drop: bool,
+    /// Whether an empty message marks the end, for the ends made of it.
+    pub(super) end_marker: bool,
     pub(super) driver: Driver,
     pub(super) poll_for: Duration,
-    pub(super) mismatch: Option<AttributeMismatch>,
     pub(super) span: tracing::Span,
 }
 
 impl Queue {
-    /// Opens an existing queue for sending and receiving.
-    ///
-    /// For anything else there are [`OpenOptions`].
-    ///
-    /// # Errors
-    ///
-    /// As [`OpenOptions::open`].
-    pub fn open(name: &str) -> Result<Self, Error> {
-        OpenOptions::new().open(name)
-    }
-
     pub(super) fn new(fd: QueueFd, about: About) -> Self {
         let side = |direction, duplicate| {
-            let fd = Arc::clone(fd.fd());
-            Side::new(&about, direction, fd, duplicate)
+            let (link, fd) = (Arc::clone(&about.link), Arc::clone(fd.fd()));
+            Side::new(about.driver, about.poll_for, link, direction, fd, duplicate)
         };
         Self {
             read: side(Direction::Read, false),
@@ -115,18 +132,21 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// - [`Error::MessageTooLarge`], [`Error::Priority`], [`Error::NotWritable`]: checked here,
-    ///   before any system call; nothing was sent.
-    /// - [`Error::NoRuntime`], [`Error::RuntimeGone`], [`Error::PoolExhausted`]: it would have had
-    ///   to wait and cannot; nothing was sent.
-    /// - [`Error::Replaced`], where that is [looked for](OpenOptions::check_name_every); nothing
-    ///   was sent.
+    /// Nothing was sent in any case.
+    ///
+    /// - [`FrameError::TooLarge`] and [`FrameError::Priority`] (above 32,767), checked before any
+    ///   system call; an [`OpenError`](crate::OpenError) of kind `Unsupported` (`EBADF`) if the
+    ///   queue is open for receiving only.
+    /// - [`QueueError::NoRuntime`], [`QueueError::RuntimeGone`], [`QueueError::PoolExhausted`]: it
+    ///   would have had to wait and cannot.
+    /// - [`QueueError::Replaced`], where that is
+    ///   [checked](crate::mq::OpenOptions::check_name_every).
     /// - Other errors of `mq_send(3)` as they are.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: a send that is dropped before it is done has sent nothing and never will.
-    pub async fn send(&self, priority: Priority, body: &[u8]) -> io::Result<()> {
+    pub async fn send(&self, priority: u32, body: &[u8]) -> io::Result<()> {
         self.check_send(priority, body.len())?;
         coop::consume_budget().await;
         self.write.run(|| self.send_checked(priority, body)).await
@@ -136,15 +156,18 @@ impl Queue {
     ///
     /// Any number of tasks may wait; each message goes to one of them. A future of this that is
     /// kept for long without being polled may hold the wake-up that another one waits for, so
-    /// drop it when you are not waiting; a [`Receiver`](crate::mq::Receiver) may rest.
+    /// drop it when you are not waiting; a [`MessageReceiver`](crate::connect::MessageReceiver)
+    /// may rest.
     ///
     /// # Errors
     ///
-    /// - [`Error::NotReadable`]: the queue is open for sending only.
-    /// - [`Error::NoRuntime`], [`Error::RuntimeGone`], [`Error::PoolExhausted`]: it would have had
-    ///   to wait and cannot.
-    /// - [`Error::Replaced`], where that is [looked for](OpenOptions::check_name_every): the queue
-    ///   is empty, and nobody who opens its name now will send to it.
+    /// - An [`OpenError`](crate::OpenError) of kind `Unsupported` (`EBADF`) if the queue is open
+    ///   for sending only.
+    /// - [`QueueError::NoRuntime`], [`QueueError::RuntimeGone`], [`QueueError::PoolExhausted`]: it
+    ///   would have had to wait and cannot.
+    /// - [`QueueError::Replaced`], where that is
+    ///   [checked](crate::mq::OpenOptions::check_name_every): the queue is empty, and no process
+    ///   that opens its name now will send to it.
     /// - Other errors of `mq_receive(3)` as they are.
     ///
     /// # Cancel safety
@@ -156,52 +179,12 @@ impl Queue {
         self.read.run(|| self.receive()).await
     }
 
-    /// As [`recv`](Self::recv), but into a buffer of the caller's: gives the priority and how many
-    /// bytes of `buffer` the message has filled. Nothing is allocated and nothing copied twice.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BufferTooSmall`] if `buffer` is shorter than [`max_message`](Self::max_message);
-    /// the kernel takes no shorter one, whatever the message's length. Else as
-    /// [`recv`](Self::recv).
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe, as [`recv`](Self::recv): of a future that is dropped unfinished, `buffer` is
-    /// as it was.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use aqueduct::mq::OpenOptions;
-    ///
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let name = format!("/doc-into-{}", std::process::id());
-    /// let mut options = OpenOptions::new();
-    /// options.create_new(true).capacity(4).max_message(128).unlink_on_drop(true);
-    /// let queue = options.open(&name)?;
-    /// queue.send(3, b"hello").await?;
-    ///
-    /// let mut buffer = vec![0; queue.max_message()];
-    /// let (priority, len) = queue.recv_into(&mut buffer).await?;
-    /// assert_eq!((priority, &buffer[..len]), (3, &b"hello"[..]));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn recv_into(&self, buffer: &mut [u8]) -> io::Result<(Priority, usize)> {
-        self.check_recv()?;
-        self.check_buffer(buffer)?;
-        coop::consume_budget().await;
-        self.read.run(|| self.fd.recv(buffer)).await
-    }
-
     /// Sends a message if the queue has room now. Needs no runtime.
     ///
     /// # Errors
     ///
     /// `WouldBlock` (`EAGAIN`) when the queue is full, else as [`send`](Self::send).
-    pub fn try_send(&self, priority: Priority, body: &[u8]) -> io::Result<()> {
+    pub fn try_send(&self, priority: u32, body: &[u8]) -> io::Result<()> {
         self.check_send(priority, body.len())?;
         self.send_checked(priority, body)
     }
@@ -216,17 +199,6 @@ impl Queue {
         self.receive()
     }
 
-    /// As [`recv_into`](Self::recv_into), if there is a message now. Needs no runtime.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` (`EAGAIN`) when the queue is empty, else as [`recv_into`](Self::recv_into).
-    pub fn try_recv_into(&self, buffer: &mut [u8]) -> io::Result<(Priority, usize)> {
-        self.check_recv()?;
-        self.check_buffer(buffer)?;
-        self.fd.recv(buffer)
-    }
-
     /// As [`send`](Self::send), but for no longer than `timeout`, measured by Tokio's clock: steps
     /// of the system's clock do not matter, as they do to `mq_timedsend(3)`.
     ///
@@ -239,7 +211,7 @@ impl Queue {
     /// Cancel safe, as [`send`](Self::send).
     pub async fn send_timeout(
         &self,
-        priority: Priority,
+        priority: u32,
         body: &[u8],
         timeout: Duration,
     ) -> io::Result<()> {
@@ -279,7 +251,7 @@ impl Queue {
         let mut count = 0;
         // No more than fit, or a quick sender would keep us here.
         while count < self.about.capacity {
-            match self.lend(|_| {}) {
+            match self.receive() {
                 Ok(_) => count += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
@@ -302,75 +274,37 @@ impl Queue {
         self.about.link.name()
     }
 
-    /// How many messages the queue holds before senders wait.
-    pub fn capacity(&self) -> usize {
-        self.about.capacity
-    }
-
-    /// The size of the largest message.
-    pub fn max_message(&self) -> usize {
-        self.about.max_message
-    }
-
-    /// Whether opening it made the queue.
-    pub fn is_created(&self) -> bool {
-        self.about.created
-    }
-
-    /// Whether it is open for receiving.
-    pub fn is_readable(&self) -> bool {
-        self.about.readable
-    }
-
-    /// Whether it is open for sending.
-    pub fn is_writable(&self) -> bool {
-        self.about.writable
-    }
-
-    /// What waits for it.
-    pub fn driver(&self) -> Driver {
-        self.about.driver
-    }
-
-    /// How the queue that was there differs from what was asked for, if it does.
-    pub fn mismatch(&self) -> Option<AttributeMismatch> {
-        self.about.mismatch
-    }
-
-    /// What the queue's name stands for by now.
-    ///
-    /// The kernel tells nobody when a queue is unlinked: it goes on to work for those who have it
-    /// open. [`OpenOptions::check_name_every`] looks now and then while a task waits.
-    ///
-    /// # Errors
-    ///
-    /// Those of `fstat(2)` and, where the queue was unlinked, of `mq_open(3)`.
-    pub fn name_state(&self) -> io::Result<NameState> {
-        Ok(self.about.link.state()?)
-    }
-
     /// Checks that the queue's name still stands for it.
     ///
+    /// The kernel tells nobody when a queue is unlinked: it goes on working for those who have it
+    /// open. [`check_name_every`](crate::mq::OpenOptions::check_name_every) checks while a task
+    /// waits.
+    ///
     /// # Errors
     ///
-    /// [`Error::Replaced`] if not; [`Error::System`] if that could not be found out.
-    pub fn check_name(&self) -> Result<(), Error> {
+    /// [`QueueError::Replaced`] if not. Those of `fstat(2)` and `mq_open(3)` if that could not be
+    /// found out.
+    pub fn check_name(&self) -> io::Result<()> {
         self.about.link.check()
     }
 
-    /// Removes the queue's name, if it still stands for this queue. All who have it open can go on
-    /// to use it.
+    /// Removes the queue's name, if it still stands for this queue. Processes that have the queue
+    /// open can go on using it.
     ///
-    /// The kernel has no call that does both, so between the look and the removal is a moment in
+    /// The kernel has no call that does both, so between the check and the removal is a moment in
     /// which another process could exchange the queue.
     ///
     /// # Errors
     ///
-    /// [`Error::Replaced`] if the name stands for another queue or none; nothing is removed then.
-    /// [`Error::PermissionDenied`] if the queue is another user's.
-    pub fn unlink(&self) -> Result<(), Error> {
+    /// [`QueueError::Replaced`] if the name stands for another queue or none; nothing is removed
+    /// then. Otherwise those of [`unlink`](crate::mq::unlink).
+    pub fn unlink(&self) -> io::Result<()> {
         self.check_name()?;
-        unlink(self.name())
+        Ok(unlink(self.name())?)
+    }
+
+    pub(super) fn about(&self) -> &About {
+        &self.about
     }
 
     pub(super) fn side(&self, direction: Direction) -> &Arc<Side> {
@@ -380,56 +314,56 @@ impl Queue {
         }
     }
 
-    pub(super) fn span(&self) -> &tracing::Span {
-        &self.about.span
-    }
-
-    pub(super) fn check_recv(&self) -> Result<(), Error> {
-        if self.about.readable {
-            return Ok(());
+    pub(super) fn check_recv(&self) -> Result<(), OpenError> {
+        match self.about.readable {
+            true => Ok(()),
+            false => Err(one_way(
+                "receive from queue",
+                self.name(),
+                "sending",
+                "receiving",
+            )),
         }
-        let name = self.name().to_owned();
-        Err(Error::NotReadable { name })
     }
 
-    pub(super) fn check_send(&self, priority: Priority, len: usize) -> Result<(), Error> {
-        let name = || self.name().to_owned();
+    pub(super) fn check_writable(&self) -> Result<(), OpenError> {
+        match self.about.writable {
+            true => Ok(()),
+            false => Err(one_way(
+                "send to queue",
+                self.name(),
+                "receiving",
+                "sending",
+            )),
+        }
+    }
+
+    pub(super) fn check_send(&self, priority: u32, len: usize) -> io::Result<()> {
         let max = self.about.max_message;
-        if !self.about.writable {
-            Err(Error::NotWritable { name: name() })
-        } else if len > max {
-            let name = name();
-            Err(Error::MessageTooLarge { name, len, max })
-        } else if priority > MAX_PRIORITY {
-            Err(Error::Priority { asked: priority })
-        } else {
-            self.about.link.check_if_due()
+        self.check_writable()?;
+        if len > max {
+            return Err(FrameError::TooLarge { len, max }.into());
         }
-    }
-
-    fn check_buffer(&self, buffer: &[u8]) -> Result<(), Error> {
-        let (len, needed) = (buffer.len(), self.about.max_message);
-        if len >= needed {
-            return Ok(());
+        if priority > MAX_PRIORITY {
+            let max = MAX_PRIORITY;
+            return Err(FrameError::Priority {
+                asked: priority,
+                max,
+            }
+            .into());
         }
-        let name = self.name().to_owned();
-        Err(Error::BufferTooSmall { name, len, needed })
+        Ok(self.about.link.check_if_due()?)
     }
 
     /// One `mq_receive`.
     pub(super) fn receive(&self) -> io::Result<Message> {
         let receive = |buffer: &mut [u8]| self.fd.recv(buffer);
         let (priority, body) = self.buffers.receive(receive)?;
-        Ok(Message { priority, body })
-    }
-
-    /// One `mq_receive` whose body is only looked at.
-    pub(super) fn lend(&self, take: impl FnOnce(&[u8])) -> io::Result<Priority> {
-        self.buffers.lend(|buffer| self.fd.recv(buffer), take)
+        Ok(Message::new(body).with_priority(priority))
     }
 
     /// One `mq_send` of what was checked before.
-    pub(super) fn send_checked(&self, priority: Priority, body: &[u8]) -> io::Result<()> {
+    pub(super) fn send_checked(&self, priority: u32, body: &[u8]) -> io::Result<()> {
         if body.len() >= LOOK_FROM && self.is_full()? {
             return Err(Errno::EAGAIN.into());
         }
@@ -445,15 +379,6 @@ impl AsFd for Queue {
     /// The descriptor, which is in non-blocking mode and must stay so.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.fd().as_fd()
-    }
-}
-
-impl TryFrom<OwnedFd> for Queue {
-    type Error = Error;
-
-    /// As [`OpenOptions::open_fd`] with the default options, and `fd` is closed.
-    fn try_from(fd: OwnedFd) -> Result<Self, Error> {
-        OpenOptions::new().open_fd(fd)
     }
 }
 
@@ -474,7 +399,9 @@ impl Drop for Queue {
     fn drop(&mut self) {
         if self.about.unlink_on_drop {
             match self.unlink() {
-                Ok(()) | Err(Error::Replaced { .. }) => {}
+                Ok(()) => {}
+                Err(error)
+                    if matches!(QueueError::of(&error), Some(QueueError::Replaced { .. })) => {}
                 Err(error) => {
                     let name = self.name();
                     tracing::warn!(target: TARGET, name, %error, "queue not unlinked");
@@ -487,7 +414,7 @@ impl Drop for Queue {
 
 async fn bounded<R>(timeout: Duration, op: impl Future<Output = io::Result<R>>) -> io::Result<R> {
     // Tokio's timer would panic.
-    Handle::try_current().map_err(|_| Error::NoRuntime)?;
+    Handle::try_current().map_err(|_| QueueError::NoRuntime)?;
     // Outside, so that no lack of budget makes it look as if there was nothing to receive.
     coop::consume_budget().await;
     match tokio::time::timeout(timeout, op).await {

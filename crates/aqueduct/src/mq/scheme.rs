@@ -3,11 +3,6 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::messages::{Given, Taken};
-use super::{
-    Driver, HARD_MSG_MAX, HARD_MSGSIZE_MAX, MAX_PRIORITY, OpenOptions, Priority, Queue, Receiver,
-    check_name, unlink,
-};
 use crate::address::{
     AddressProblem, Awaited, Capabilities, Direction, EndOfStream, LargestMessage, Ordering,
     Printer, Query, Sharing, escape,
@@ -16,6 +11,12 @@ use crate::connect::{
     Asked, End, Mechanism, MessageReceiver, MessageSender, OpenError, Opening, Options, Place,
     Scheme,
 };
+use crate::mq::driver::Driver;
+use crate::mq::ends;
+use crate::mq::limits::{HARD_MSG_MAX, HARD_MSGSIZE_MAX};
+use crate::mq::name::{is_possible, unlink};
+use crate::mq::open::OpenOptions;
+use crate::mq::queue::MAX_PRIORITY;
 
 const CAPACITY: &str = "a number of messages from 1 to 65536";
 const MESSAGE: &str = "a number of bytes from 1 to 16777216, or a size such as 64KiB";
@@ -38,8 +39,8 @@ pub(crate) static SCHEME: Scheme = Scheme {
     parse: |rest, query| Ok(Arc::new(Mq::parse(rest, query)?)),
 };
 
-/// The name is a slash and 1 to 255 of the characters `A-Z a-z 0-9 . _ -`. Linux takes more (even
-/// a newline), but such names cannot be typed or listed safely.
+/// The name may be any that Linux allows, as long as it is UTF-8: queues of other programs can be
+/// opened. A queue that is made needs a stricter one.
 #[derive(Clone, Debug)]
 struct Mq {
     name: String,
@@ -53,11 +54,8 @@ struct Mq {
 
 impl Mq {
     fn parse(rest: &[u8], query: &Query) -> Result<Self, AddressProblem> {
-        let name = escape::decode(rest)?;
-        check(&name)?;
         Ok(Self {
-            // Nothing is lost: `check` lets only ASCII pass.
-            name: String::from_utf8_lossy(&name).into_owned(),
+            name: name(escape::decode(rest)?.into())?,
             capacity: query.number("capacity", 1..=HARD_MSG_MAX, false, CAPACITY)?,
             create: query.boolean("create")?,
             driver: query.choice("driver", &DRIVERS, "pool or asyncfd")?,
@@ -132,17 +130,12 @@ impl Mechanism for Mq {
         Box::pin(async move {
             let mut options = self.options(asked.options);
             let queue = options.write(true).open(&self.name)?;
-            let priority = self.priority.unwrap_or_default();
-            Ok(sender(queue, priority, asked.options))
+            ends::sender(Arc::new(queue), self.priority.unwrap_or_default())
         })
     }
 
     fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
-        Box::pin(async move {
-            let options = self.options(asked.options);
-            let receiver = options.open_receiver(&self.name)?;
-            Ok(taken(receiver, asked.options))
-        })
+        Box::pin(async move { self.options(asked.options).open_receiver(&self.name) })
     }
 
     fn drain(&self, asked: Asked<'_>) -> Result<usize, OpenError> {
@@ -153,8 +146,7 @@ impl Mechanism for Mq {
 
 /// The sending end over a queue that is open already.
 pub(crate) fn send_to(fd: BorrowedFd<'_>, options: &Options) -> Result<MessageSender, OpenError> {
-    let queue = inherited(options).open_fd(fd)?;
-    Ok(sender(queue, 0, options))
+    ends::sender(Arc::new(inherited(options).open_fd(fd)?), 0)
 }
 
 /// The receiving end over a queue that is open already.
@@ -162,36 +154,28 @@ pub(crate) fn receive_from(
     fd: BorrowedFd<'_>,
     options: &Options,
 ) -> Result<MessageReceiver, OpenError> {
-    let queue = inherited(options).open_fd(fd)?;
-    Ok(taken(Receiver::new(queue)?, options))
+    ends::receiver(Arc::new(inherited(options).open_fd(fd)?))
 }
 
-fn sender(queue: Queue, priority: Priority, options: &Options) -> MessageSender {
-    let largest = queue.max_message();
-    let given = Given::new(queue, priority, options.paired);
-    MessageSender::new(given).with_max_message(largest)
-}
-
-fn taken(receiver: Receiver, options: &Options) -> MessageReceiver {
-    MessageReceiver::new(Taken::new(receiver, options.paired))
-}
-
-/// What the options say of waiting for a queue.
+/// The options that apply to a queue however it was opened.
 fn inherited(given: &Options) -> OpenOptions {
     let mut options = OpenOptions::new();
     options
         .poll_for(given.poll_for)
-        .check_name_every(given.watch_name);
+        .check_name_every(given.watch_name)
+        .end_marker(given.paired);
     options
 }
 
-fn check(name: &[u8]) -> Result<(), AddressProblem> {
-    if std::str::from_utf8(name).is_ok_and(|name| check_name(name).is_ok()) {
-        return Ok(());
-    }
-    Err(AddressProblem::InvalidPart {
+fn name(bytes: Vec<u8>) -> Result<String, AddressProblem> {
+    let problem = |bytes: &[u8]| AddressProblem::InvalidPart {
         part: "name",
-        value: String::from_utf8_lossy(name).into_owned(),
-        expected: "a slash and 1 to 255 of the characters A-Z a-z 0-9 . _ -, such as /jobs",
-    })
+        value: String::from_utf8_lossy(bytes).into_owned(),
+        expected: "a slash and 1 to 255 bytes of UTF-8 without another slash, such as /jobs",
+    };
+    match String::from_utf8(bytes) {
+        Ok(name) if is_possible(&name) => Ok(name),
+        Ok(name) => Err(problem(name.as_bytes())),
+        Err(error) => Err(problem(error.as_bytes())),
+    }
 }

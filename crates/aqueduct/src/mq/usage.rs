@@ -4,21 +4,18 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, stat};
+use nix::sys::stat::stat;
 use nix::sys::statfs::statfs;
 use nix::unistd::getuid;
 
-use crate::io::sys::QueueFd;
 use crate::mq::limits::{Usage, cost};
-use crate::mq::list::{MQUEUE_MAGIC, is_mounted};
-use crate::mq::{Error, MOUNT_POINT};
+use crate::mq::mount::{MOUNT_POINT, MQUEUE_MAGIC, attributes, is_mounted};
 
 /// A queue by device and inode, whose owner and cost are wanted once however often it is found.
 type Found = HashMap<(u64, u64), (u32, u64)>;
 
 /// Adds up what can be seen.
-pub(super) fn look() -> Result<Usage, Error> {
+pub(super) fn look() -> Usage {
     let mut found = Found::new();
     let listed = is_mounted();
     // Each IPC namespace has a device of its own.
@@ -47,12 +44,12 @@ pub(super) fn look() -> Result<Usage, Error> {
     let own = found.values().filter(|(owner, _)| *owner == own);
     let (own_queues, own_bytes) = own.fold((0, 0), |(n, bytes), (_, cost)| (n + 1, bytes + cost));
     let here = |(found, _): &&(u64, u64)| device.is_none_or(|device| device == *found);
-    Ok(Usage {
+    Usage {
         listed,
         queues: found.keys().filter(here).count() as u64,
         own_queues,
         own_bytes,
-    })
+    }
 }
 
 fn note(path: &Path, found: &mut Found) {
@@ -61,15 +58,6 @@ fn note(path: &Path, found: &mut Found) {
         let cost = attributes(path).map_or(0, |it| cost(it.capacity, it.max_msg_len));
         (stat.st_uid, cost)
     });
-}
-
-/// The attributes of the queue at a path in the queue file system, or of a link to one. Needs
-/// permission to read or to write it.
-pub(super) fn attributes(path: &Path) -> Option<posixmq::Attributes> {
-    let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let opened = open(path, OFlag::O_RDONLY | flags, Mode::empty());
-    let opened = opened.or_else(|_| open(path, OFlag::O_WRONLY | flags, Mode::empty()));
-    QueueFd::from(opened.ok()?).attributes().ok()
 }
 
 /// Calls `op` for what is in a directory, or can be seen of it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aqueduct::mq::{Driver, OpenOptions, Priority, Queue};
+use aqueduct::mq::{Driver, OpenOptions, Queue};
 
 use crate::check::Check;
 use crate::implementations::{place, play_halves};
@@ -15,13 +15,13 @@ struct End(Queue);
 
 impl Sends for End {
     async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
-        Ok(self.0.send(Priority::default(), &message.bytes).await?)
+        Ok(self.0.send(0, &message.bytes).await?)
     }
 }
 
 impl Receives for End {
     async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
-        check.frame(&self.0.recv().await?.body)
+        check.frame(&self.0.recv().await?.body())
     }
 }
 

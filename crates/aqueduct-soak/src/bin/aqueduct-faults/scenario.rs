@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -156,13 +155,11 @@ async fn open(name: &str, path: PathBuf) -> anyhow::Result<Ends> {
                 .capacity(4)
                 .max_message(64)
                 .create(true)
-                .unlink_on_drop(true);
+                .unlink_on_drop(true)
+                .end_marker(true);
             let rx = options.open_receiver(queue_name())?;
             let tx = options.open_sender(queue_name())?;
-            (
-                Box::pin(tx.announces_end(NonZeroUsize::MIN)),
-                Box::pin(rx.ends_after(NonZeroUsize::MIN)),
-            )
+            (tx.into_frames(), rx.into_frames())
         }
         "exec" => {
             let cat: Endpoint = "exec:cat".parse()?;

@@ -30,7 +30,16 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use super::Waiter;
+/// Who waits, which decides who is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiter {
+    /// A future that is polled until it is done or dropped. One of these is woken at a time; it
+    /// wakes the next one when it has got its message, and so does one that is dropped.
+    Once,
+    /// A stream or sink. It may be kept for any time without being polled, so a wake-up that went
+    /// to it alone could be lost to the others: all of these are woken.
+    Always,
+}
 
 /// Those who wait for one side.
 #[derive(Debug)]

@@ -22,15 +22,14 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::Waiter;
-use super::bell::{Bell, Over};
+use super::bell::{Bell, Over, Waiter};
 use crate::io::source::Direction;
-use crate::mq::{Error, TARGET};
+use crate::mq::error::{QueueError, TARGET};
 
 /// How long the first wait in a runtime, with the [`Pool`](crate::mq::Driver::Pool) driver, waits
 /// for a thread of the blocking pool before it gives up with
-/// [`PoolExhausted`](crate::mq::Error::PoolExhausted).
-pub const POOL_START_TIMEOUT: Duration = Duration::from_secs(1);
+/// [`PoolExhausted`](crate::mq::QueueError::PoolExhausted).
+const POOL_START_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many events one `epoll_wait` takes.
 const EVENTS: usize = 64;
@@ -207,7 +206,7 @@ impl Reactor {
                 Some(reason) => reason.clone(),
                 None => "no reason given".to_owned(),
             };
-            return Err(Error::NoThread { reason }.into());
+            return Err(QueueError::NoThread { reason }.into());
         }
         // A runtime that is dropped drops its tasks before it waits for its pool, so this stops
         // the thread in time.
@@ -269,7 +268,7 @@ impl Shared {
             };
             let waited = POOL_START_TIMEOUT;
             if tokio::time::timeout(waited, starting).await.is_err() {
-                return Err(Error::PoolExhausted { waited }.into());
+                return Err(QueueError::PoolExhausted { waited }.into());
             }
         }
         self.check()
@@ -281,8 +280,8 @@ impl Shared {
             return Ok(());
         }
         let error = match self.failed.load(Ordering::Relaxed) {
-            0 => Error::RuntimeGone,
-            errno => Error::DriverFailed {
+            0 => QueueError::RuntimeGone,
+            errno => QueueError::DriverFailed {
                 source: io::Error::from_raw_os_error(errno),
             },
         };

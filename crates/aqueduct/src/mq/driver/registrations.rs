@@ -1,14 +1,68 @@
 //! [`Registrations`]: where one direction of a queue is registered to be waited for.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::str::FromStr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::runtime::{Handle, Id};
 
-use super::{Driver, async_fd, pool};
+use super::{async_fd, pool};
+use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::source::Direction;
-use crate::mq::Error;
+use crate::mq::error::QueueError;
+
+/// What waits for a queue when a message cannot be sent or received at once.
+///
+/// Both try first and wait only when they must, both wait without losing or inventing a message
+/// whatever is cancelled, and both need nothing from the queue's other side. See the
+/// [module](crate::mq#which-driver) for when to take which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Driver {
+    /// One thread of the runtime's blocking pool, for all queues of that runtime together.
+    ///
+    /// Works wherever a queue can be waited for by `epoll`, in every runtime that has its timer
+    /// (`enable_time`), with or without its I/O driver. The thread exists while any queue has been
+    /// waited for and still lives. As long as a thread of the pool is busy, Tokio's paused clock
+    /// (`tokio::time::pause`, in tests) does not advance by itself: take `AsyncFd` there.
+    #[default]
+    Pool,
+    /// Tokio's own I/O driver, through [`AsyncFd`](tokio::io::unix::AsyncFd).
+    ///
+    /// No thread, and less latency and processor time than `Pool`; the runtime needs its I/O
+    /// driver (`enable_io`). Where many tasks of one process wait for one queue each message wakes
+    /// them all.
+    AsyncFd,
+}
+
+/// As the `driver` option of an address has it: `pool`, `asyncfd`.
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pool => "pool",
+            Self::AsyncFd => "asyncfd",
+        })
+    }
+}
+
+impl FromStr for Driver {
+    type Err = OpenError;
+
+    fn from_str(text: &str) -> Result<Self, OpenError> {
+        match text {
+            "pool" => Ok(Self::Pool),
+            "asyncfd" => Ok(Self::AsyncFd),
+            _ => {
+                let cause = format!("there is no driver {text:?}");
+                let error =
+                    OpenError::new("wait for", "queues", OpenErrorKind::InvalidOption, cause);
+                Err(error.with_cure("use pool or asyncfd"))
+            }
+        }
+    }
+}
 
 /// One for each runtime that has waited; nearly always none or one.
 ///
@@ -55,7 +109,7 @@ impl Registrations {
 
     /// Where the current runtime waits.
     pub(super) fn current(&self) -> io::Result<Arc<Registration>> {
-        let handle = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let handle = Handle::try_current().map_err(|_| QueueError::NoRuntime)?;
         let usable = |it: &&Arc<Registration>| it.runtime() == handle.id() && it.is_alive();
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = list.iter().find(usable) {
@@ -174,15 +228,15 @@ mod tests {
             let mut receive = pin!(queue.recv());
             falls_asleep(receive.as_mut()).await;
             queue.try_send(0, &[round]).unwrap();
-            assert_eq!(soon(receive).await.unwrap().body, [round].as_slice());
+            assert_eq!(soon(receive).await.unwrap().into_body(), [round].as_slice());
             list(&queue, Direction::Read).release();
 
             queue.try_send(0, b"full").unwrap();
             let mut send = pin!(queue.send(0, b"waits"));
             falls_asleep(send.as_mut()).await;
-            assert_eq!(queue.try_recv().unwrap().body, "full");
+            assert_eq!(queue.try_recv().unwrap().into_body(), "full");
             soon(send).await.unwrap();
-            assert_eq!(queue.try_recv().unwrap().body, "waits");
+            assert_eq!(queue.try_recv().unwrap().into_body(), "waits");
             list(&queue, Direction::Write).release();
         }
         let left = !list(&queue, Direction::Read).is_empty();
@@ -204,10 +258,10 @@ mod tests {
         let mut second = pin!(queue.recv());
         falls_asleep(second.as_mut()).await;
         queue.try_send(0, b"1").unwrap();
-        assert_eq!(soon(receive).await.unwrap().body, "1");
+        assert_eq!(soon(receive).await.unwrap().into_body(), "1");
         list(&queue, Direction::Read).release();
         queue.try_send(0, b"2").unwrap();
-        assert_eq!(soon(second).await.unwrap().body, "2");
+        assert_eq!(soon(second).await.unwrap().into_body(), "2");
     }
 
     #[tokio::test]

@@ -10,8 +10,7 @@ use loom::future::block_on;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use super::{Bell, Over};
-use crate::mq::driver::Waiter;
+use super::{Bell, Over, Waiter};
 
 /// A queue and what epoll knows of it: one-shot, and level-triggered when it is armed.
 struct Kernel {

@@ -1,0 +1,159 @@
+//! [`Prioritized`]: typed items with a priority each.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_core::Stream;
+use futures_sink::Sink;
+
+use super::{Message, MessageReceiver, MessageSender};
+use crate::channel::{Receiver, Sender};
+use crate::codec::{BoxError, Decode, Encode, Format};
+
+/// An item and its priority, for typed ends of a message queue.
+///
+/// The highest priority is received first. Only queues have priorities; elsewhere it is ignored when
+/// sending and 0 when receiving. The codec sees the item alone, so peers may use plain typed ends,
+/// or be programs in other languages.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{Endpoint, Receiver, Sender, codec::Text, connect::{Options, Prioritized}};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let name = format!("/doc-priorities-{}", std::process::id());
+/// let jobs: Endpoint = format!("mq:{name}?capacity=4&max-message=64").parse()?;
+/// let mut rx: Receiver<Prioritized<String>> = jobs.open_receiver().await?.prioritized(Text);
+/// let mut tx: Sender<Prioritized<&str>> = jobs.open_sender().await?.prioritized(Text);
+///
+/// tx.send(Prioritized::new(0, "when you have time")).await?;
+/// tx.send(Prioritized::new(9, "now")).await?;
+/// let first = rx.recv().await.ok_or("no item")??;
+/// assert_eq!((first.priority, &*first.item), (9, "now"));
+/// # aqueduct::mq::unlink(&name)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Prioritized<T> {
+    /// From 0 to 32,767, the highest.
+    pub priority: u32,
+    /// The item itself.
+    pub item: T,
+}
+
+impl<T> Prioritized<T> {
+    /// Gives an item a priority.
+    pub fn new(priority: u32, item: T) -> Self {
+        Self { priority, item }
+    }
+}
+
+/// The size of the priority in front of each body, on its way from the codec to the sink: a typed
+/// sender hands on frames and nothing else. It is not sent.
+const HEADER: usize = size_of::<u32>();
+
+impl MessageSender {
+    /// The sending end for items that carry a [priority](Prioritized) each.
+    pub fn prioritized<T>(self, codec: impl Encode<T> + 'static) -> Sender<Prioritized<T>> {
+        Sender::new(Tagged(self), Tags(codec))
+    }
+}
+
+struct Tags<C>(C);
+
+impl<C: Format> Format for Tags<C> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+}
+
+impl<T, C: Encode<T>> Encode<Prioritized<T>> for Tags<C> {
+    fn encode(&self, item: &Prioritized<T>, dst: &mut BytesMut) -> Result<(), BoxError> {
+        dst.put_u32(item.priority);
+        self.0.encode(&item.item, dst)
+    }
+}
+
+struct Tagged(MessageSender);
+
+impl Sink<Bytes> for Tagged {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, mut frame: Bytes) -> io::Result<()> {
+        // Shorter ones come from nobody but a caller of `into_inner`.
+        if frame.len() < HEADER {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let priority = frame.get_u32();
+        Pin::new(&mut self.0).start_send(Message::new(frame).with_priority(priority))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}
+
+impl MessageReceiver {
+    /// The receiving end for items with the [priority](Prioritized) each was sent with.
+    pub fn prioritized<T>(self, codec: impl Decode<T> + 'static) -> Receiver<Prioritized<T>> {
+        let priority = Arc::new(AtomicU32::new(0));
+        let bodies = Bodies {
+            receiver: self,
+            priority: Arc::clone(&priority),
+        };
+        Receiver::new(bodies, Reads { codec, priority })
+    }
+}
+
+/// The bodies alone; the priority of the last one is put aside for the codec.
+struct Bodies {
+    receiver: MessageReceiver,
+    priority: Arc<AtomicU32>,
+}
+
+impl Stream for Bodies {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = ready!(Pin::new(&mut self.receiver).poll_next(cx));
+        Poll::Ready(next.map(|received| {
+            let message = received?;
+            let priority = message.priority().unwrap_or_default();
+            self.priority.store(priority, Ordering::Relaxed);
+            Ok(message.into_body())
+        }))
+    }
+}
+
+/// Decodes a body with the priority put aside: a typed receiver decodes each body before it asks for
+/// the next one.
+struct Reads<C> {
+    codec: C,
+    priority: Arc<AtomicU32>,
+}
+
+impl<C: Format> Format for Reads<C> {
+    fn name(&self) -> &'static str {
+        self.codec.name()
+    }
+}
+
+impl<T, C: Decode<T>> Decode<Prioritized<T>> for Reads<C> {
+    fn decode(&self, body: Bytes) -> Result<Prioritized<T>, BoxError> {
+        let priority = self.priority.load(Ordering::Relaxed);
+        Ok(Prioritized::new(priority, self.codec.decode(body)?))
+    }
+}
