@@ -311,7 +311,7 @@ async fn a_reconnecting_sender_goes_on_in_the_new_fifo() {
     let (_dir, path) = with_fifo();
     let reader = Receiver::open(&path).unwrap();
     let mut options = options();
-    options.reconnect(aqueduct::connect::Reconnect::new());
+    options.reconnect(Reconnect::new());
     let mut sender = options.open_sender(&by_address(&path, "")).await.unwrap();
     let body = Bytes::from(vec![b'x'; 3_000_000]);
     let mut sending = task::spawn(sender.send(body.clone().into()));
