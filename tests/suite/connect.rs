@@ -43,7 +43,7 @@ fn dir() -> TempDir {
 /// An address that nobody serves yet.
 fn unserved(scheme: &'static str, dir: &TempDir) -> Endpoint {
     match Sockets::new(scheme).address(dir) {
-        address if address.scheme().name() == "tcp" => {
+        address if address.scheme().name == "tcp" => {
             let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
             let at = free.local_addr().expect("it is bound");
             endpoint(format!("tcp://{at}"))
@@ -127,7 +127,7 @@ async fn a_bound_socket_tells_its_address_and_its_peers() {
         let client = deadline(local.connect()).await.expect("it is connected");
         let server = deadline(listener.accept()).await.expect("it comes");
         let server = server.expect("it is accepted");
-        if local.scheme().name() == "tcp" {
+        if local.scheme().name == "tcp" {
             assert_ne!(local, asked, "the system chose a port");
             assert_eq!(format!("tcp://{}", client.peer()), local.to_string());
             assert!(matches!(server.peer(), Peer::Address(_)));

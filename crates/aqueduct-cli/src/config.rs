@@ -74,7 +74,7 @@ impl SendArgs {
         let messages = self.messages.into_iter().map(|it| it.into_vec().into());
         let messages: Vec<Bytes> = messages.collect();
         if self.priority.is_some() && endpoint.capabilities().ordering != Ordering::Priority {
-            let scheme = endpoint.scheme().name();
+            let scheme = endpoint.scheme().name;
             let sentence = format!("--priority is for queues: {scheme} has no priorities");
             return Err(Failure::wrong_use(sentence));
         }

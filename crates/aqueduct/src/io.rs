@@ -6,7 +6,7 @@ pub(crate) mod accept;
 pub(crate) mod backoff;
 pub(crate) mod blocking;
 pub(crate) mod drain;
-pub mod fd;
+pub(crate) mod fd;
 pub(crate) mod mark;
 mod polled;
 pub(crate) mod polling;

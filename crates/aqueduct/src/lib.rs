@@ -77,8 +77,8 @@ pub use bytes;
 pub use channel::{Channel, Error, Permit, Receiver, Sender};
 pub use connect::{OpenError, OpenErrorKind};
 pub use endpoint::{AddressError, AddressProblem, Endpoint};
+pub use io::Polled;
 pub use io::mark::is_marked;
-pub use io::{Polled, fd};
 pub use service::serve;
 
 #[cfg(all(test, not(miri)))]

@@ -31,7 +31,7 @@ use crate::connect::{Message, MessageReceiver, MessageSender};
 
 /// How long a relay that is told to stop has to deliver what it has taken: 10 s. Half of it, at
 /// most, is for senders to finish.
-pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Moves messages from an [`MessageReceiver`] to an [`MessageSender`]; see the [module](self).
 ///
@@ -131,7 +131,7 @@ impl<'a> Relay<'a> {
         Self {
             incoming,
             outgoing,
-            grace: DEFAULT_GRACE,
+            grace: GRACE,
             idle: None,
             tap: None,
         }

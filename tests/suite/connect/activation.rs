@@ -50,7 +50,7 @@ async fn activate(sockets: Vec<(OwnedFd, Endpoint)>, pid: &str) -> std::process:
 fn bound(address: &Endpoint) -> (OwnedFd, Endpoint) {
     use socket2::{Domain, SockAddr, Socket, Type};
 
-    let (domain, kind, at) = match address.scheme().name() {
+    let (domain, kind, at) = match address.scheme().name {
         "tcp" => {
             let at: std::net::SocketAddr = "127.0.0.1:0".parse().expect("it is an address");
             (Domain::IPV4, Type::STREAM, SockAddr::from(at))

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use aqueduct::connect::MessageReceiver;
+use aqueduct::connect::{MessageReceiver, Reconnect};
 use aqueduct::fifo::{OpenOptions, ReaderGone, Receiver, Sender, SharedSender};
 use aqueduct::frame::Framing;
 use aqueduct::{Endpoint, OpenError, OpenErrorKind, connect};

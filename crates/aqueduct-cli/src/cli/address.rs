@@ -33,8 +33,8 @@ impl TypedValueParser for Address {
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         let values = Endpoint::schemes().iter().map(|scheme| {
-            let colon = scheme.name().len() + 1;
-            PossibleValue::new(&scheme.form()[..colon]).help(scheme.summary())
+            let colon = scheme.name.len() + 1;
+            PossibleValue::new(&scheme.form[..colon]).help(scheme.summary)
         });
         Some(Box::new(values))
     }
@@ -43,17 +43,17 @@ impl TypedValueParser for Address {
 /// Every scheme with its options, and the syntax around them.
 pub(super) fn help() -> String {
     let schemes = Endpoint::schemes();
-    let widths = schemes.iter().map(|it| it.form().chars().count());
+    let widths = schemes.iter().map(|it| it.form.chars().count());
     let width = widths.max().unwrap_or_default();
     let mut text = "Addresses:\n".to_owned();
     for scheme in schemes {
-        let mut about = scheme.summary().to_owned();
-        match scheme.options() {
+        let mut about = scheme.summary.to_owned();
+        match scheme.options {
             [] => {}
             [option] => about = format!("{about}; option {option}"),
             options => about = format!("{about}; options {}", options.join(", ")),
         }
-        let mut form = scheme.form();
+        let mut form = scheme.form;
         for line in wrapped(&about, WIDTH - width - 4) {
             text.push_str(&format!("  {form:<width$}  {line}\n"));
             form = "";

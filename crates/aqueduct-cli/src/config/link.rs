@@ -77,7 +77,7 @@ pub(super) fn side(endpoint: &Endpoint, wanted: Option<Side>, usual: Side) -> an
                 Side::Connect => "--connect",
                 Side::Bind => "--bind",
             };
-            let scheme = endpoint.scheme().name();
+            let scheme = endpoint.scheme().name;
             Err(Failure::wrong_use(format!(
                 "{flag} is for sockets: {scheme} is not bound and connected"
             )))

@@ -34,7 +34,7 @@ pub(super) fn checks() -> anyhow::Result<Vec<Check>> {
 }
 
 fn schemes() -> Check {
-    let names: Vec<_> = Endpoint::schemes().iter().map(|it| it.name()).collect();
+    let names: Vec<_> = Endpoint::schemes().iter().map(|it| it.name).collect();
     Check::new("schemes", State::Ok, names.join(" "))
         .advice("the kinds of address of this build; aqueduct --help explains them")
 }

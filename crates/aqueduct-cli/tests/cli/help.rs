@@ -160,10 +160,10 @@ fn help_page_doctor_and_completions_list_every_scheme() {
     let doctor = line.expect("doctor lists the schemes");
     let bash = expect_text(run(&mut aqueduct(&["completions", "bash"])), 0);
     for scheme in Endpoint::schemes() {
-        let name = scheme.name();
-        assert!(help.contains(&format!("\n  {}", scheme.form())), "{help}");
-        assert!(page.contains(&format!("\n  {}", scheme.form())), "{page}");
-        for option in scheme.options() {
+        let name = scheme.name;
+        assert!(help.contains(&format!("\n  {}", scheme.form)), "{help}");
+        assert!(page.contains(&format!("\n  {}", scheme.form)), "{page}");
+        for option in scheme.options {
             assert!(help.contains(option), "{option}: {help}");
         }
         assert!(doctor.contains(name), "{name}: {doctor}");

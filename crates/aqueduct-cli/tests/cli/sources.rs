@@ -28,8 +28,8 @@ fn offence(line: &str) -> Option<String> {
     let code = line.split("//").next().unwrap_or_default();
     for scheme in Endpoint::schemes() {
         for literal in [
-            format!("\"{}\"", scheme.name()),
-            format!("\"{}:\"", scheme.name()),
+            format!("\"{}\"", scheme.name),
+            format!("\"{}:\"", scheme.name),
         ] {
             if code.contains(&literal) {
                 return Some(literal);
@@ -52,9 +52,9 @@ fn offence(line: &str) -> Option<String> {
 fn no_command_decides_by_the_scheme_of_an_address() {
     for line in [
         "    Endpoint::Fifo(fifo) => {}",
-        "if endpoint.scheme().name() == \"fifo\" {",
+        "if endpoint.scheme().name == \"fifo\" {",
         "let is_queue = address.starts_with(\"mq:\");",
-        "match endpoint.scheme().name() {",
+        "match endpoint.scheme().name {",
     ] {
         assert!(offence(line).is_some(), "{line}");
     }

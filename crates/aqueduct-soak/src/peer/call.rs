@@ -123,7 +123,7 @@ impl Client {
 
 async fn connect(server: &Endpoint) -> anyhow::Result<Connected> {
     let address = server.to_string();
-    match (server.scheme().name(), server.path()) {
+    match (server.scheme().name, server.path()) {
         ("tcp", _) => {
             let mut options = tcp::ConnectOptions::new();
             options.wait(PATIENCE);

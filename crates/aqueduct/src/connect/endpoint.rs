@@ -28,7 +28,7 @@ use crate::address::{AddressProblem, Capabilities, Printer, Query};
 /// use aqueduct::Endpoint;
 ///
 /// let endpoint: Endpoint = "fifo:///run/app/jobs?mode=620".parse()?;
-/// assert_eq!(endpoint.scheme().name(), "fifo");
+/// assert_eq!(endpoint.scheme().name, "fifo");
 /// assert_eq!(endpoint.path(), Some("/run/app/jobs".as_ref()));
 /// assert_eq!(endpoint.to_string(), "fifo:/run/app/jobs?mode=0620");
 /// # Ok::<(), aqueduct::AddressError>(())
@@ -151,41 +151,20 @@ impl Debug for Endpoint {
 ///
 /// [`Endpoint::schemes`](crate::connect::Endpoint::schemes) lists them, for help texts and completions.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Scheme {
-    /// What stands before the colon.
-    pub(crate) name: &'static str,
+    /// What stands before the colon, such as `fifo`.
+    pub name: &'static str,
     /// What an address looks like, such as `fifo:/path`.
-    pub(crate) form: &'static str,
+    pub form: &'static str,
     /// What it names, in a few words.
-    pub(crate) summary: &'static str,
+    pub summary: &'static str,
     /// The options that it takes, in alphabetical order.
-    pub(crate) options: &'static [&'static str],
+    pub options: &'static [&'static str],
     /// What people call it elsewhere.
     pub(crate) synonyms: &'static [&'static str],
     /// Parses what follows the colon, without the options.
     pub(crate) parse: fn(&[u8], &Query) -> Result<Arc<dyn Mechanism>, AddressProblem>,
-}
-
-impl Scheme {
-    /// What stands before the colon, such as `fifo`.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// What an address looks like, such as `fifo:/path`.
-    pub fn form(&self) -> &'static str {
-        self.form
-    }
-
-    /// What it names, in a few words.
-    pub fn summary(&self) -> &'static str {
-        self.summary
-    }
-
-    /// The options that it takes, in alphabetical order.
-    pub fn options(&self) -> &'static [&'static str] {
-        self.options
-    }
 }
 
 /// What opening gives.

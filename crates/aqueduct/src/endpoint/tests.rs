@@ -317,7 +317,7 @@ fn synonyms_and_typing_mistakes_lead_to_the_scheme() {
 fn schemes_are_listed_in_order_with_sorted_options() {
     assert!(NAMES.is_sorted());
     for scheme in Endpoint::schemes() {
-        assert!(scheme.options().is_sorted(), "{}", scheme.name());
-        assert!(scheme.form().starts_with(scheme.name()));
+        assert!(scheme.options.is_sorted(), "{}", scheme.name);
+        assert!(scheme.form.starts_with(scheme.name));
     }
 }

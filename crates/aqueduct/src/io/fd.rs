@@ -18,7 +18,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 /// What kind of object a descriptor refers to, as `fstat(2)` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Kind {
+pub(crate) enum Kind {
     /// An anonymous pipe or a FIFO.
     Pipe,
     /// A socket of any family.
@@ -43,18 +43,7 @@ impl Kind {
     /// # Errors
     ///
     /// What `fstat(2)` says; nothing is expected for a descriptor that is open.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use aqueduct::fd::Kind;
-    ///
-    /// let (reader, _writer) = std::io::pipe()?;
-    /// assert_eq!(Kind::of(&reader)?, Kind::Pipe);
-    /// assert_eq!(Kind::of(std::fs::File::open("/dev/null")?)?, Kind::CharDevice);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn of(fd: impl AsFd) -> io::Result<Self> {
+    pub(crate) fn of(fd: impl AsFd) -> io::Result<Self> {
         let mode = SFlag::from_bits_truncate(fstat(&fd)?.st_mode) & SFlag::S_IFMT;
         Ok(match mode {
             SFlag::S_IFIFO => Self::Pipe,
@@ -93,7 +82,7 @@ impl std::fmt::Display for Kind {
 /// What a descriptor was opened for: its `O_ACCMODE`, `open(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Access {
+pub(crate) enum Access {
     /// Reading alone.
     Read,
     /// Writing alone.
@@ -110,18 +99,7 @@ impl Access {
     /// # Errors
     ///
     /// What `fcntl(2)` says; nothing is expected for a descriptor that is open.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use aqueduct::fd::Access;
-    ///
-    /// let (reader, writer) = std::io::pipe()?;
-    /// assert!(Access::of(&reader)?.can_read());
-    /// assert_eq!(Access::of(&writer)?, Access::Write);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn of(fd: impl AsFd) -> io::Result<Self> {
+    pub(crate) fn of(fd: impl AsFd) -> io::Result<Self> {
         let flags = status_flags(fd.as_fd())?;
         if flags.contains(OFlag::O_PATH) {
             return Ok(Self::Neither);
@@ -135,13 +113,13 @@ impl Access {
 
     /// Whether it can be read from.
     #[must_use]
-    pub fn can_read(self) -> bool {
+    pub(crate) fn can_read(self) -> bool {
         matches!(self, Self::Read | Self::ReadWrite)
     }
 
     /// Whether it can be written to.
     #[must_use]
-    pub fn can_write(self) -> bool {
+    pub(crate) fn can_write(self) -> bool {
         matches!(self, Self::Write | Self::ReadWrite)
     }
 }
@@ -157,16 +135,11 @@ impl std::fmt::Display for Access {
     }
 }
 
-/// Whether `fd` is in non-blocking mode.
-///
-/// The mode lives in the open file description, which every duplicate and every child that
-/// inherited the descriptor shares: it may have been another process that set it.
-///
-/// # Errors
-///
-/// What `fcntl(2)` says; nothing is expected for a descriptor that is open.
-pub fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
-    Ok(status_flags(fd.as_fd())?.contains(OFlag::O_NONBLOCK))
+/// Whether `O_NONBLOCK` is set, which lives in what all duplicates of `fd` share (open(2)).
+#[cfg(test)]
+pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
+    let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+    Ok(flags.contains(OFlag::O_NONBLOCK))
 }
 
 /// Sets or clears `O_NONBLOCK`, touching nothing that is already as asked.
