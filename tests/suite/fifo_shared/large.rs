@@ -8,6 +8,7 @@ use aqueduct::fifo::{Receiver, Sender, SharedSender};
 use aqueduct::frame::{FrameError, Framing};
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::io::AsyncReadExt;
 use tokio_test::{assert_pending, task};
 
 use super::{PIPE_BUF, Seen, message, open, spawn_writer};
@@ -199,6 +200,48 @@ fn peer_stuck() {
             .send(Bytes::from(vec![b'x'; LARGER_THAN_A_PIPE]))
             .await
             .unwrap();
+    });
+}
+
+/// A line that fits into a pipe of the largest size that anybody may have goes by one write.
+#[tokio::test]
+async fn a_killed_writer_leaves_all_of_a_large_line_or_none() {
+    for round in 0..20 {
+        let (_dir, path) = with_fifo();
+        let mut receiver = Receiver::open(&path).unwrap();
+        let mut command = peer_command("fifo_shared::large::peer_with_large_lines");
+        let command = command.env("TEST_FIFO", &path);
+        let mut peer = Peer::spawn(command.stdout(std::process::Stdio::null()));
+        let mut bytes = vec![0; 1_000_000 + 173_000 * round];
+        deadline(receiver.read_exact(&mut bytes)).await.unwrap();
+        peer.kill();
+        deadline(receiver.read_to_end(&mut bytes)).await.unwrap();
+        assert_eq!(bytes.len() % LARGE_LINE, 0, "round {round}");
+        for line in bytes.chunks(LARGE_LINE) {
+            assert!(line.ends_with(b"x\n"), "round {round}");
+        }
+    }
+}
+
+/// With its newline.
+const LARGE_LINE: usize = 900_001;
+
+#[test]
+fn peer_with_large_lines() {
+    if !is_peer("fifo_shared::large::peer_with_large_lines") {
+        return;
+    }
+    let path = PathBuf::from(std::env::var_os("TEST_FIFO").unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let sender = Sender::open(&path).await.unwrap();
+        let mut shared = SharedSender::new(sender, Framing::lines());
+        let line = Bytes::from(vec![b'x'; LARGE_LINE - 1]);
+        // Until it is killed.
+        while shared.send(line.clone()).await.is_ok() {}
     });
 }
 
