@@ -18,6 +18,7 @@ mod fifo_open;
 mod fifo_shared;
 mod fifo_wait;
 mod frame;
+mod group;
 mod handshake;
 mod imports;
 mod mark;

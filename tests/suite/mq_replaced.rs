@@ -35,7 +35,7 @@ const OFTEN: Option<Duration> = Some(Duration::from_millis(10));
 fn watched(name: &QueueName, driver: Driver) -> (Queue, Arc<Queue>) {
     let made = name.create(driver, 2, 8);
     let mut options = OpenOptions::new();
-    options.driver(driver).check_name_every(OFTEN);
+    options.driver(driver).watch_name(OFTEN);
     (made, Arc::new(options.open(&name.0).unwrap()))
 }
 

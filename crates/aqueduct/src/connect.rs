@@ -157,6 +157,7 @@ mod connection;
 mod conversation;
 mod cut;
 mod endpoint;
+pub(crate) mod group;
 mod half;
 mod lasting;
 mod link;

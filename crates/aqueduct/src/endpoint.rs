@@ -8,16 +8,17 @@
 //!
 //! | address | mechanism | options |
 //! |---|---|---|
-//! | `fifo:/path` | named FIFO | `create`, `mode`, `persist` |
-//! | `mq:/name` | POSIX message queue | `capacity`, `create`, `driver`, `max-message`, `mode`, `priority` |
-//! | `unix:/path`, `unix:@name` | Unix stream socket (file, abstract) | `mode` |
-//! | `unixpacket:/path`, `unixpacket:@name` | Unix `SOCK_SEQPACKET` socket | `mode` |
+//! | `fifo:/path` | named FIFO | `create`, `group`, `mode`, `persist` |
+//! | `mq:/name` | POSIX message queue | `capacity`, `create`, `driver`, `group`, `max-message`, `mode`, `priority` |
+//! | `unix:/path`, `unix:@name` | Unix stream socket (file, abstract) | `group`, `mode` |
+//! | `unixpacket:/path`, `unixpacket:@name` | Unix `SOCK_SEQPACKET` socket | `group`, `mode` |
 //! | `tcp://host:port` | TCP | `nodelay` |
 //! | `fd:N` | an inherited descriptor | |
 //! | `stdio:` | standard input and output | |
 //! | `exec:program arg …` | a child process, over its standard input and output | |
 //!
-//! - `mode` is octal, as in `mode=600`; `create`, `persist` and `nodelay` are `true` or `false`;
+//! - `mode` is octal, as in `mode=600`; `group` is the name or number of the group of what is
+//!   created, whose default mode then is 660; `create`, `persist` and `nodelay` are `true` or `false`;
 //!   `capacity`, `max-message` and `priority` are numbers, and `max-message` may be a size such as
 //!   `64KiB`; `driver` is `pool` or `asyncfd`.
 //! - Paths may be relative. Since `scheme://` only stands for `scheme:`, `fifo://a/b` is the
@@ -107,8 +108,8 @@ impl Endpoint {
         };
         let rest = rest.strip_prefix(b"//").unwrap_or(rest);
         let (rest, options) = match memchr::memchr(b'?', rest) {
-            Some(at) => (&rest[..at], &rest[at + 1..]),
-            None => (rest, &[][..]),
+            Some(at) => (&rest[..at], Some(&rest[at + 1..])),
+            None => (rest, None),
         };
         let query = Query::parse(scheme.name, scheme.options, options)?;
         Ok(Self::from_parts(scheme, (scheme.parse)(rest, &query)?))

@@ -28,7 +28,7 @@
 //! | empty queue | receivers wait; `try_recv` says `WouldBlock` |
 //! | dropping a future | never loses a message, never sends one |
 //! | dropping the runtime | takes milliseconds; waits end with [`QueueError::RuntimeGone`] |
-//! | unlinking it | it works on for those who have it open; [`check_name_every`](OpenOptions::check_name_every) tells those who wait |
+//! | unlinking it | it works on for those who have it open; [`watch_name`](OpenOptions::watch_name) tells those who wait |
 //! | killing a process | loses at most the message in its hands, for each of its receives |
 //! | delivery | at most once; to know that a message was worked on, answer on another queue |
 //! | largest message | the queue's `max_message`; larger ones are refused before the system call |

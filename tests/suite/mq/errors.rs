@@ -176,7 +176,7 @@ fn a_name_that_cannot_be_looked_at_now_stops_nobody() {
             let _made = name.create(Driver::Pool, 4, 8);
             let mut options = OpenOptions::new();
             let often = Duration::from_millis(10);
-            let queue = options.check_name_every(Some(often)).open(&name.0).unwrap();
+            let queue = options.watch_name(Some(often)).open(&name.0).unwrap();
             let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
             setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
             // Until a look is due.

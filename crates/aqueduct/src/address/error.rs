@@ -85,6 +85,8 @@ pub enum AddressProblem {
         /// The option that was most likely meant.
         nearest: Option<&'static str>,
     },
+    /// No option follows a `?` or `&`.
+    MissingOption,
     /// An option is given twice.
     RepeatedOption {
         /// Its name.
@@ -154,6 +156,10 @@ impl Display for AddressProblem {
                 did_you_mean(f, *nearest)?;
                 write!(f, "; {scheme} takes {}", List(allowed))
             }
+            Self::MissingOption => f.write_str(
+                "no option follows its question mark or ampersand (write a question mark that is \
+                 not the start of options as %3F)",
+            ),
             Self::RepeatedOption { option } => write!(f, "option {option:?} is given twice"),
             Self::InvalidValue {
                 option,

@@ -32,6 +32,18 @@ impl Printer {
         }
     }
 
+    /// Appends the option `group` if it has a value, escaped.
+    pub(crate) fn group(&mut self, group: Option<&str>) {
+        self.option(
+            "group",
+            group.map(|group| {
+                let mut escaped = String::new();
+                escape::encode(group.as_bytes(), b"&", &mut escaped);
+                escaped
+            }),
+        );
+    }
+
     /// Appends the option `mode` if it has a value.
     pub(crate) fn mode(&mut self, mode: Option<u32>) {
         self.option("mode", mode.map(|mode| format!("{mode:04o}")));

@@ -7,6 +7,7 @@ use super::{AddressProblem, escape};
 
 /// Permission bits for what is created: octal.
 const MODE: &str = "octal permission bits from 0 to 777, as in mode=600";
+const GROUP: &str = "the name or number of a group, as in group=wheel";
 const BOOL: &str = "true or false";
 
 /// The options as they were written, each known to the scheme, none twice.
@@ -15,17 +16,21 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// Cuts what follows the question mark into options that are all among `allowed`.
+    /// Cuts the text after the question mark, if there is one, into options that are all among
+    /// `allowed`.
     pub(crate) fn parse(
         scheme: &'static str,
         allowed: &'static [&'static str],
-        text: &[u8],
+        text: Option<&[u8]>,
     ) -> Result<Self, AddressProblem> {
         let mut values = Vec::new();
-        if text.is_empty() {
+        let Some(text) = text else {
             return Ok(Self { values });
-        }
+        };
         for pair in text.split(|b| *b == b'&') {
+            if pair.is_empty() {
+                return Err(AddressProblem::MissingOption);
+            }
             let (name, value) = match memchr::memchr(b'=', pair) {
                 Some(at) => (&pair[..at], Some(&pair[at + 1..])),
                 None => (pair, None),
@@ -63,6 +68,14 @@ impl Query {
             let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
             let mode = u32::from_str_radix(value, 8).ok().filter(|_| digits);
             mode.filter(|mode| *mode <= 0o777).ok_or((MODE, None))
+        })
+    }
+
+    /// The group of what is created: a name, or a number.
+    pub(crate) fn group(&self) -> Result<Option<String>, AddressProblem> {
+        self.get("group", |value| {
+            let fits = !value.is_empty() && !value.chars().any(char::is_control);
+            fits.then(|| value.to_owned()).ok_or((GROUP, None))
         })
     }
 

@@ -15,8 +15,10 @@ use super::TARGET;
 use super::explain::{Failure, check_path, explain};
 use super::name::{Name, PathState, shown};
 use super::watch::proc_path;
+use crate::connect::group::{OWNER_BITS, find_group, give_to_group};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::{self, Access, Kind};
+
 use crate::io::mark::MARK;
 
 /// The nine permission bits.
@@ -28,6 +30,8 @@ pub(super) struct Wanted {
     pub(super) create: bool,
     /// The mode of a FIFO that is made, and the widest that is taken without a warning.
     pub(super) mode: u32,
+    /// The group of a FIFO that is made: its name or number.
+    pub(super) group: Option<String>,
     pub(super) allow_foreign_owner: bool,
     pub(super) unlink_on_drop: bool,
 }
@@ -73,7 +77,17 @@ impl Located {
         // A FIFO that cannot be inspected once it is made could not be distinguished from another
         // process's, and so not be removed. So a descriptor is secured first.
         let spare = open_path(Path::new("/")).map_err(|e| system(path, e))?;
-        match mkfifo(path, Mode::from_bits_truncate(wanted.mode | MARK)) {
+        let group = wanted
+            .group
+            .as_deref()
+            .map(|it| find_group("open fifo", shown(path), it));
+        let group = group.transpose()?;
+        // Before it has its group only its owner may open it.
+        let first_mode = match group {
+            Some(_) => wanted.mode & OWNER_BITS,
+            None => wanted.mode,
+        };
+        match mkfifo(path, Mode::from_bits_truncate(first_mode | MARK)) {
             Err(Errno::EEXIST) => return Ok(None),
             result => result.map_err(|e| explain(path, e).into_error())?,
         }
@@ -89,6 +103,9 @@ impl Located {
         }
         // One that does not get what was asked for does not stay.
         made.name.set_unlink(true);
+        if let Some(group) = group {
+            give_to_group("open fifo", shown(path), &made.fd, group)?;
+        }
         if made.mode() != wanted.mode {
             // The umask has taken bits away. Through the descriptor, so that it is this inode; and
             // not by opening the FIFO, which would release a waiting peer and then hang up on it.
@@ -275,6 +292,7 @@ mod tests {
         let wanted = Wanted {
             create: false,
             mode: 0o600,
+            group: None,
             allow_foreign_owner: false,
             unlink_on_drop: false,
         };

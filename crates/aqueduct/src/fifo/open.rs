@@ -115,6 +115,7 @@ impl OpenOptions {
             wanted: Wanted {
                 create: false,
                 mode: 0o600,
+                group: None,
                 allow_foreign_owner: false,
                 unlink_on_drop: false,
             },
@@ -138,6 +139,12 @@ impl OpenOptions {
     /// a moment; giving them back needs `/proc`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.wanted.mode = mode;
+        self
+    }
+
+    /// Gives a FIFO that is made to a group, by name or number, before anybody else can open it.
+    pub(super) fn group(&mut self, group: &str) -> &mut Self {
+        self.wanted.group = Some(group.to_owned());
         self
     }
 

@@ -13,6 +13,7 @@ use crate::address::{
     AddressProblem, Awaited, Capabilities, Direction, EndOfStream, PIPE_BUF, Printer, Query,
     Sharing, path,
 };
+use crate::connect::group::GROUP_MODE;
 use crate::connect::{
     Asked, End, Half, Mechanism, MessageReceiver, MessageSender, OpenError, OpenErrorKind, Opening,
     Place, Rest, Scheme,
@@ -23,7 +24,7 @@ pub(crate) static SCHEME: Scheme = Scheme {
     name: "fifo",
     form: "fifo:/path",
     summary: "named FIFO",
-    options: &["create", "mode", "persist"],
+    options: &["create", "group", "mode", "persist"],
     synonyms: &["pipe", "named-pipe", "file"],
     parse: |rest, query| Ok(Arc::new(Fifo::parse(rest, query)?)),
 };
@@ -34,6 +35,7 @@ struct Fifo {
     path: PathBuf,
     mode: Option<u32>,
     create: Option<bool>,
+    group: Option<String>,
     persist: Option<bool>,
 }
 
@@ -43,6 +45,7 @@ impl Fifo {
             path: path::decode(rest)?,
             mode: query.mode()?,
             create: query.boolean("create")?,
+            group: query.group()?,
             persist: query.boolean("persist")?,
         })
     }
@@ -54,6 +57,9 @@ impl Fifo {
             .wait(asked.options.wait)
             .watch_name(asked.options.watch_name)
             .allow_foreign_owner(asked.options.allow_foreign_owner);
+        if let Some(group) = &self.group {
+            options.mode(GROUP_MODE).group(group);
+        }
         if let Some(mode) = self.mode {
             options.mode(mode);
         }
@@ -65,6 +71,7 @@ impl Mechanism for Fifo {
     fn print(&self, printer: &mut Printer) {
         printer.rest(self.path.as_os_str(), b"");
         printer.option("create", self.create);
+        printer.group(self.group.as_deref());
         printer.mode(self.mode);
         printer.option("persist", self.persist);
     }
@@ -122,14 +129,19 @@ impl Mechanism for Fifo {
 
     fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
         Box::pin(async move {
-            let persistent = self.persist.unwrap_or(false);
             let mut options = self.options(&asked);
-            options.persistent(persistent);
-            if persistent && asked.options.watch_name.is_some() {
-                return Followed::open(options, self.path.clone(), asked.options.clone());
+            if !self.persist.unwrap_or(asked.options.persist) {
+                let receiver = options.open_receiver(&self.path)?;
+                return Ok(asked.options.receive(receiver, Pace::pipe()));
+            }
+            options.persistent(true);
+            let mut how = asked.options.clone();
+            how.framing = how.framing.collecting();
+            if how.watch_name.is_some() {
+                return Followed::open(options, self.path.clone(), how);
             }
             let receiver = options.open_receiver(&self.path)?;
-            Ok(asked.options.receive(receiver, Pace::pipe()))
+            Ok(how.receive(receiver, Pace::pipe()))
         })
     }
 }

@@ -48,13 +48,14 @@ impl OpenOptions {
             capacity: None,
             max_message: None,
             mode: DEFAULT_MODE,
+            group: None,
             strict: false,
             allow_foreign_owner: false,
             unlink_on_drop: false,
             end_marker: false,
             driver: Driver::default(),
             poll_for: Duration::ZERO,
-            check_name_every: None,
+            watch_name: None,
         })
     }
 
@@ -106,6 +107,12 @@ impl OpenOptions {
     /// mode expected of an existing one.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.0.mode = mode & 0o777;
+        self
+    }
+
+    /// Gives a new queue to a group, by name or number, before anybody else can open it.
+    pub(super) fn group(&mut self, group: &str) -> &mut Self {
+        self.0.group = Some(group.to_owned());
         self
     }
 
@@ -175,8 +182,8 @@ impl OpenOptions {
     /// A check is a few system calls on the task's thread, one for all tasks that use this
     /// [`Queue`]. Where no queue file system is mounted on `/dev/mqueue` it opens the queue for a
     /// moment, which cancels this process's `mq_notify(3)` for it.
-    pub fn check_name_every(&mut self, interval: Option<Duration>) -> &mut Self {
-        self.0.check_name_every = interval;
+    pub fn watch_name(&mut self, interval: Option<Duration>) -> &mut Self {
+        self.0.watch_name = interval;
         self
     }
 

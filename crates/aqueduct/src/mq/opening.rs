@@ -13,6 +13,7 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::geteuid;
 
+use crate::connect::group::{OWNER_BITS, find_group, give_to_group};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::mark::MARK;
 use crate::io::sys::QueueFd;
@@ -41,13 +42,15 @@ pub(super) struct Choices {
     pub(super) capacity: Option<usize>,
     pub(super) max_message: Option<usize>,
     pub(super) mode: u32,
+    /// The group of a queue that is made: its name or number.
+    pub(super) group: Option<String>,
     pub(super) strict: bool,
     pub(super) allow_foreign_owner: bool,
     pub(super) unlink_on_drop: bool,
     pub(super) end_marker: bool,
     pub(super) driver: Driver,
     pub(super) poll_for: Duration,
-    pub(super) check_name_every: Option<Duration>,
+    pub(super) watch_name: Option<Duration>,
 }
 
 impl Choices {
@@ -121,10 +124,18 @@ impl Choices {
             return Err(refused);
         }
         let (capacity, max_message) = new_attributes(name, self.capacity, self.max_message)?;
+        // Before it has its group only its owner may open it.
+        let mode = match &self.group {
+            Some(group) => {
+                find_group(CREATE, shown(name), group)?;
+                self.mode & OWNER_BITS
+            }
+            None => self.mode,
+        };
         for _ in 0..CREATE_TRIES {
             // Always exclusive: that tells whether it is ours.
             let mut raw = self.raw();
-            raw.create_new().mode(self.mode | MARK);
+            raw.create_new().mode(mode | MARK);
             raw.capacity(capacity).max_msg_len(max_message);
             match raw.open(name) {
                 Ok(made) => return Ok((made.into(), true)),
@@ -154,6 +165,10 @@ impl Choices {
     fn adopt(&self, name: &str, fd: QueueFd, created: bool) -> Result<Queue, OpenError> {
         let system = |errno: Errno| OpenError::system(OPEN, shown(name), errno.into());
         if created {
+            if let Some(group) = &self.group {
+                let group = find_group(CREATE, shown(name), group)?;
+                give_to_group(CREATE, shown(name), fd.fd(), group)?;
+            }
             // The umask has taken bits away, never added any, so there was no moment of more.
             let mode = Mode::from_bits_truncate(self.mode | MARK);
             fchmod(fd.fd(), mode).map_err(system)?;
@@ -210,7 +225,7 @@ impl Choices {
         let both = !self.read && !self.write;
         let id = (stat.st_dev, stat.st_ino);
         let about = About {
-            link: Link::new(name, Arc::clone(fd.fd()), id, self.check_name_every),
+            link: Link::new(name, Arc::clone(fd.fd()), id, self.watch_name),
             readable: self.read || both,
             writable: self.write || both,
             capacity,

@@ -140,7 +140,7 @@ impl Queue {
     /// - [`QueueError::NoRuntime`], [`QueueError::RuntimeGone`], [`QueueError::PoolExhausted`]: it
     ///   would have had to wait and cannot.
     /// - [`QueueError::Replaced`], where that is
-    ///   [checked](crate::mq::OpenOptions::check_name_every).
+    ///   [checked](crate::mq::OpenOptions::watch_name).
     /// - Other errors of `mq_send(3)` as they are.
     ///
     /// # Cancel safety
@@ -166,7 +166,7 @@ impl Queue {
     /// - [`QueueError::NoRuntime`], [`QueueError::RuntimeGone`], [`QueueError::PoolExhausted`]: it
     ///   would have had to wait and cannot.
     /// - [`QueueError::Replaced`], where that is
-    ///   [checked](crate::mq::OpenOptions::check_name_every): the queue is empty, and no process
+    ///   [checked](crate::mq::OpenOptions::watch_name): the queue is empty, and no process
     ///   that opens its name now will send to it.
     /// - Other errors of `mq_receive(3)` as they are.
     ///
@@ -277,7 +277,7 @@ impl Queue {
     /// Checks that the queue's name still stands for it.
     ///
     /// The kernel tells nobody when a queue is unlinked: it goes on working for those who have it
-    /// open. [`check_name_every`](crate::mq::OpenOptions::check_name_every) checks while a task
+    /// open. [`watch_name`](crate::mq::OpenOptions::watch_name) checks while a task
     /// waits.
     ///
     /// # Errors

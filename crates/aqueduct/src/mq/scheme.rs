@@ -7,6 +7,7 @@ use crate::address::{
     AddressProblem, Awaited, Capabilities, Direction, EndOfStream, LargestMessage, Ordering,
     Printer, Query, Sharing, escape,
 };
+use crate::connect::group::GROUP_MODE;
 use crate::connect::{
     Asked, End, Mechanism, MessageReceiver, MessageSender, OpenError, Opening, Options, Place,
     Scheme,
@@ -31,6 +32,7 @@ pub(crate) static SCHEME: Scheme = Scheme {
         "capacity",
         "create",
         "driver",
+        "group",
         "max-message",
         "mode",
         "priority",
@@ -47,6 +49,7 @@ struct Mq {
     capacity: Option<usize>,
     create: Option<bool>,
     driver: Option<Driver>,
+    group: Option<String>,
     max_message: Option<usize>,
     mode: Option<u32>,
     priority: Option<u32>,
@@ -59,6 +62,7 @@ impl Mq {
             capacity: query.number("capacity", 1..=HARD_MSG_MAX, false, CAPACITY)?,
             create: query.boolean("create")?,
             driver: query.choice("driver", &DRIVERS, "pool or asyncfd")?,
+            group: query.group()?,
             max_message: query.number("max-message", 1..=HARD_MSGSIZE_MAX, true, MESSAGE)?,
             mode: query.mode()?,
             priority: query.number("priority", 0..=MAX_PRIORITY.into(), false, PRIORITY)?,
@@ -77,6 +81,9 @@ impl Mq {
         if let Some(bytes) = self.max_message {
             options.max_message(bytes);
         }
+        if let Some(group) = &self.group {
+            options.mode(GROUP_MODE).group(group);
+        }
         if let Some(mode) = self.mode {
             options.mode(mode);
         }
@@ -93,6 +100,7 @@ impl Mechanism for Mq {
         printer.option("capacity", self.capacity);
         printer.option("create", self.create);
         printer.option("driver", self.driver);
+        printer.group(self.group.as_deref());
         printer.option("max-message", self.max_message);
         printer.mode(self.mode);
         printer.option("priority", self.priority);
@@ -162,7 +170,7 @@ fn inherited(given: &Options) -> OpenOptions {
     let mut options = OpenOptions::new();
     options
         .poll_for(given.poll_for)
-        .check_name_every(given.watch_name)
+        .watch_name(given.watch_name)
         .end_marker(given.paired);
     options
 }

@@ -7,6 +7,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::address::{Address, Attempt};
 use super::claim::Claim;
+use crate::connect::group::{OWNER_BITS, find_group};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::mark::MARK;
 
@@ -38,6 +39,8 @@ const ATTEMPTS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct BindOptions {
     mode: Option<u32>,
+    /// The group of the socket's file: its name or number.
+    group: Option<String>,
     backlog: u32,
     pub(super) max_message: Option<usize>,
 }
@@ -47,6 +50,7 @@ impl BindOptions {
     pub fn new() -> Self {
         Self {
             mode: None,
+            group: None,
             backlog: DEFAULT_BACKLOG,
             max_message: None,
         }
@@ -56,6 +60,12 @@ impl BindOptions {
     /// permission on the file may connect.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = Some(mode);
+        self
+    }
+
+    /// Gives the socket's file to a group, by name or number, before anybody else can connect.
+    pub(super) fn group(&mut self, group: &str) -> &mut Self {
+        self.group = Some(group.to_owned());
         self
     }
 
@@ -87,18 +97,26 @@ impl BindOptions {
         if mode > 0o777 {
             return Err(bad_mode(format!("a mode is at most 0777, not {mode:#o}")));
         }
-        if attempt.path().is_none() && self.mode.is_some() {
+        if attempt.path().is_none() && (self.mode.is_some() || self.group.is_some()) {
             return Err(bad_mode(
-                "an abstract name has no mode: every user can connect to it".into(),
+                "an abstract name has no mode and no group: every user can connect to it".into(),
             ));
         }
+        let group = self.group.as_deref();
+        let group = group.map(|it| find_group("bind", attempt.object(), it));
+        let group = group.transpose()?;
+        // Before it has its group only its owner may connect.
+        let first_mode = match group {
+            Some(_) => mode & OWNER_BITS,
+            None => mode,
+        };
         let failed = |e| attempt.failed(e);
         let socket = Socket::new(Domain::UNIX, kind.nonblocking(), None).map_err(failed)?;
         // Declared after the socket and so dropped before it, see `Claim`.
         let mut claim = None;
         if let Some(path) = attempt.path() {
             // Before bind: the file appears with it, and never with a wider one.
-            fchmod(socket.as_fd(), Mode::from_bits_truncate(mode | MARK))
+            fchmod(socket.as_fd(), Mode::from_bits_truncate(first_mode | MARK))
                 .map_err(|e| failed(e.into()))?;
             claim = Some(Claim::take(&attempt, path)?);
         }
@@ -116,7 +134,7 @@ impl BindOptions {
             }
         }
         if let Some(claim) = &mut claim {
-            claim.made(&attempt, mode)?;
+            claim.made(&attempt, mode, group)?;
         }
         let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
         socket.listen(backlog).map_err(failed)?;

@@ -6,11 +6,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{getegid, geteuid};
+use nix::unistd::{Gid, getegid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::address::{Address, Attempt};
 use super::lock::LockFile;
+use crate::connect::group::give_to_group;
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::mark::MARK;
 
@@ -77,11 +78,16 @@ impl Claim {
         }
     }
 
-    /// Remembers the socket's file just made, and gives it exactly `mode` and the [`MARK`].
+    /// Remembers the socket's file just made, and gives it `group`, exactly `mode` and the [`MARK`].
     ///
     /// It was made with that mode less the umask. So this can only add permissions, before the
     /// socket listens.
-    pub(super) fn made(&mut self, attempt: &Attempt, mode: u32) -> Result<(), OpenError> {
+    pub(super) fn made(
+        &mut self,
+        attempt: &Attempt,
+        mode: u32,
+        group: Option<Gid>,
+    ) -> Result<(), OpenError> {
         let failed = |e| attempt.failed(e);
         // By name, since no descriptor may be free: the file has to be known before anything fails.
         let metadata = std::fs::symlink_metadata(&self.path).map_err(failed)?;
@@ -91,7 +97,7 @@ impl Claim {
         let made = (metadata.dev(), metadata.ino());
         self.made = Some(made);
         let mode = mode | MARK;
-        if metadata.mode() & 0o7777 != mode {
+        if group.is_some() || metadata.mode() & 0o7777 != mode {
             // The file itself, so that the mode cannot go to another one that took its name.
             let file = OpenOptions::new()
                 .read(true)
@@ -101,6 +107,9 @@ impl Claim {
             let opened = file.metadata().map_err(failed)?;
             if (opened.dev(), opened.ino()) != made {
                 return Err(wrong_type(attempt, &opened));
+            }
+            if let Some(group) = group {
+                give_to_group("bind", attempt.object(), &file, group)?;
             }
             // What is open with O_PATH takes no fchmod; its name in /proc does (open(2), O_PATH).
             let own = format!("/proc/self/fd/{}", file.as_raw_fd());

@@ -21,6 +21,7 @@ use super::listener::Listener;
 use super::seqpacket::{self, Socket};
 use crate::address::{AddressProblem, Capabilities, LargestMessage, Printer, Query, escape, path};
 use crate::connect::activation::{self, Wanted};
+use crate::connect::group::GROUP_MODE;
 use crate::connect::{
     Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Mechanism, OpenError, Opening,
     Peer, Place, Scheme, Served,
@@ -31,7 +32,7 @@ pub(crate) static STREAM: Scheme = Scheme {
     name: "unix",
     form: "unix:/path",
     summary: "Unix stream socket; an abstract one with @name",
-    options: &["mode"],
+    options: &["group", "mode"],
     synonyms: &["uds", "ipc"],
     parse: |rest, query| Ok(Arc::new(Unix::parse(Type::STREAM, rest, query)?)),
 };
@@ -40,7 +41,7 @@ pub(crate) static PACKET: Scheme = Scheme {
     name: "unixpacket",
     form: "unixpacket:/path",
     summary: "Unix SOCK_SEQPACKET socket, which keeps boundaries; or @name",
-    options: &["mode"],
+    options: &["group", "mode"],
     synonyms: &["seqpacket"],
     parse: |rest, query| Ok(Arc::new(Unix::parse(Type::SEQPACKET, rest, query)?)),
 };
@@ -51,6 +52,7 @@ pub(crate) static PACKET: Scheme = Scheme {
 struct Unix {
     kind: Type,
     name: Address,
+    group: Option<String>,
     mode: Option<u32>,
 }
 
@@ -64,8 +66,13 @@ impl Unix {
             }
             _ => Address::Path(path::decode(rest)?),
         };
-        let mode = query.mode()?;
-        Ok(Self { kind, name, mode })
+        let (group, mode) = (query.group()?, query.mode()?);
+        Ok(Self {
+            kind,
+            name,
+            group,
+            mode,
+        })
     }
 
     fn wanted(&self) -> Wanted {
@@ -79,6 +86,7 @@ impl Unix {
 impl Mechanism for Unix {
     fn print(&self, printer: &mut Printer) {
         self.name.print(printer);
+        printer.group(self.group.as_deref());
         printer.mode(self.mode);
     }
 
@@ -133,6 +141,9 @@ impl Mechanism for Unix {
             }
             let mut options = BindOptions::new();
             options.max_message(asked.options.framing.get_max_frame());
+            if let Some(group) = &self.group {
+                options.mode(GROUP_MODE).group(group);
+            }
             if let Some(mode) = self.mode {
                 options.mode(mode);
             }
@@ -173,10 +184,15 @@ fn local_endpoint(fd: &OwnedFd, kind: Type) -> Option<Endpoint> {
         Type::SEQPACKET => &PACKET,
         _ => &STREAM,
     };
-    let mode = None;
+    let (group, mode) = (None, None);
     Some(Endpoint::from_parts(
         scheme,
-        Arc::new(Unix { kind, name, mode }),
+        Arc::new(Unix {
+            kind,
+            name,
+            group,
+            mode,
+        }),
     ))
 }
 

@@ -78,6 +78,7 @@ fn with_options(
 fn endpoints() -> impl Strategy<Value = Endpoint> {
     const MODE: (&str, &str) = ("mode", "[0-7]{1,3}");
     const CREATE: (&str, &str) = ("create", "true|false");
+    const GROUP: (&str, &str) = ("group", "[a-z0-9_.-]([a-z $]|%26|%25|%3F){0,5}");
     let at = |scheme: &'static str| move |rest: PathBuf| Endpoint::new(scheme, rest).unwrap();
     let abstract_name = prop::collection::vec(any::<u8>(), 1..=107).prop_map(|name| {
         let name = [b"@", name.as_slice()].concat();
@@ -112,7 +113,7 @@ fn endpoints() -> impl Strategy<Value = Endpoint> {
     prop_oneof![
         with_options(
             paths().prop_map(at("fifo")),
-            &[CREATE, MODE, ("persist", "true|false")]
+            &[CREATE, GROUP, MODE, ("persist", "true|false")]
         ),
         with_options(
             "/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}".prop_map(|it| Endpoint::new("mq", it).unwrap()),
