@@ -248,7 +248,9 @@ impl Send<'_> {
 
     fn given_up(&self) -> anyhow::Error {
         let (address, lost) = (&self.config.endpoint, self.lost());
-        anyhow::anyhow!("stopped before {address} took all that was in hand: messages are lost, {lost}")
+        anyhow::anyhow!(
+            "stopped before {address} took all that was in hand: messages are lost, {lost}"
+        )
     }
 
     fn failed(&self, error: io::Error) -> anyhow::Error {
