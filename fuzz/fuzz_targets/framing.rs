@@ -2,7 +2,7 @@
 //! than the frame limit allows.
 #![no_main]
 
-use aqueduct::frame::{FrameError, FramedRead, Framing};
+use aqueduct::frame::{FrameError, FramedRead, Framing, Partial, TooLong};
 use aqueduct_fuzz::{Meter, Pieces, drive, most};
 use arbitrary::Arbitrary;
 use futures_util::StreamExt;
@@ -19,9 +19,27 @@ enum Cut {
     Raw,
 }
 
+/// What becomes of the rest behind the last delimiter.
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
+enum Rest {
+    Keep,
+    Drop,
+    Fail,
+}
+
+/// What becomes of a delimited message over the limit.
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
+enum Over {
+    Fail,
+    Skip,
+    Truncate,
+}
+
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
     cut: Cut,
+    rest: Rest,
+    over: Over,
     max_frame: u16,
     chunk: u16,
     steps: [u8; 8],
@@ -37,10 +55,11 @@ enum End {
 }
 
 /// Frames by the definition of the framing alone.
-fn model(cut: Cut, max: usize, mut rest: &[u8]) -> (Vec<&[u8]>, End) {
+fn model<'a>(input: &Input<'a>) -> (Vec<&'a [u8]>, End) {
+    let (max, mut rest) = (usize::from(input.max_frame), input.stream);
     let mut frames = Vec::new();
     loop {
-        match cut {
+        match input.cut {
             Cut::Length => {
                 if rest.is_empty() {
                     return (frames, End::Whole);
@@ -59,20 +78,20 @@ fn model(cut: Cut, max: usize, mut rest: &[u8]) -> (Vec<&[u8]>, End) {
                 rest = &body[len..];
             }
             Cut::Lines | Cut::Nul => {
-                let byte = if cut == Cut::Lines { b'\n' } else { 0 };
-                match rest.iter().position(|it| *it == byte) {
-                    Some(at) if at <= max => {
-                        frames.push(&rest[..at]);
-                        rest = &rest[at + 1..];
-                    }
-                    None if rest.is_empty() => return (frames, End::Whole),
-                    None if rest.len() <= max && cut == Cut::Lines => {
-                        frames.push(rest);
-                        return (frames, End::Whole);
-                    }
-                    None if rest.len() <= max => return (frames, End::Truncated),
-                    _ => return (frames, End::TooLarge),
+                if rest.is_empty() {
+                    return (frames, End::Whole);
                 }
+                let byte = if input.cut == Cut::Lines { b'\n' } else { 0 };
+                let end = rest.iter().position(|it| *it == byte);
+                let body = &rest[..end.unwrap_or(rest.len())];
+                match (body.len() > max, end, input.over, input.rest) {
+                    (true, _, Over::Fail, _) => return (frames, End::TooLarge),
+                    (true, _, Over::Truncate, _) if max > 0 => frames.push(&body[..max]),
+                    (true, ..) | (_, None, _, Rest::Drop) => {}
+                    (_, None, _, Rest::Fail) => return (frames, End::Truncated),
+                    (_, Some(_), ..) | (_, None, _, Rest::Keep) => frames.push(body),
+                }
+                rest = end.map_or(&[], |end| &rest[end + 1..]);
             }
             Cut::Raw => return (vec![rest], End::Whole),
         }
@@ -87,8 +106,19 @@ fuzz_target!(|input: Input<'_>| {
         Cut::Nul => Framing::nul(),
         Cut::Raw => Framing::raw(),
     };
+    let framing = framing
+        .partial(match input.rest {
+            Rest::Keep => Partial::Keep,
+            Rest::Drop => Partial::Drop,
+            Rest::Fail => Partial::Fail,
+        })
+        .too_long(match input.over {
+            Over::Fail => TooLong::Fail,
+            Over::Skip => TooLong::Skip,
+            Over::Truncate => TooLong::Truncate,
+        });
     let chunk = usize::from(input.chunk).max(1);
-    let (expected, end) = model(input.cut, max, input.stream);
+    let (expected, end) = model(&input);
     // All frames end to end and their lengths: kept outside of what is metered.
     let mut bodies = Vec::with_capacity(input.stream.len());
     let mut lengths = Vec::with_capacity(input.stream.len() + 1);
@@ -106,7 +136,9 @@ fuzz_target!(|input: Input<'_>| {
                         }
                         Err(error) => {
                             let end = match FrameError::of(&error) {
-                                Some(FrameError::TooLarge { .. }) => End::TooLarge,
+                                Some(
+                                    FrameError::TooLarge { .. } | FrameError::Unterminated { .. },
+                                ) => End::TooLarge,
                                 Some(FrameError::Truncated { .. }) => End::Truncated,
                                 _ => panic!("{error:?}"),
                             };

@@ -22,11 +22,14 @@ const PROMISES: [&str; 11] = [
 ];
 
 /// What is promised of all of them.
-const OF_ALL: [&str; 6] = [
+const OF_ALL: [&str; 9] = [
     "At most once",
     "Handed over",
     "Dropped future",
     "Dropped sender",
+    "Unfinished message",
+    "Over the limit",
+    "Broken codec",
     "Idle",
     "Flood",
 ];

@@ -66,10 +66,10 @@
 //! [`Encoder`]: tokio_util::codec::Encoder
 //! [`Decoder`]: tokio_util::codec::Decoder
 
-mod decode;
 mod decoder;
 mod encode;
 mod error;
+mod find;
 mod framing;
 mod inbox;
 mod pace;

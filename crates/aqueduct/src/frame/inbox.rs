@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use super::decode::Find;
+use super::find::Find;
 use super::framing::Framing;
 use super::slabs::{COPY_BELOW, Slabs};
 
