@@ -26,6 +26,10 @@ pub(crate) fn start(globals: &Globals) -> Log {
     };
     let filter = match std::env::var("RUST_LOG") {
         Ok(wanted) if !wanted.is_empty() => EnvFilter::new(wanted),
+        // What was not sent the commands say themselves, in their own words.
+        _ if globals.verbose == 0 => {
+            EnvFilter::new(format!("aqueduct={level},aqueduct::unsent=off"))
+        }
         _ => EnvFilter::new(format!("aqueduct={level}")),
     };
     let limiter = (globals.verbose == 0).then(Arc::default);

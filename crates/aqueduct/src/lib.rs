@@ -38,8 +38,9 @@
 //!   is safe, see above.
 //! - **Errors**: the data path gives [`std::io::Error`] with its errno; opening gives an enum for
 //!   each module, which turns into an `io::Error`.
-//! - **Logs**: through `tracing`, targets `aqueduct::…`: what was opened, who came and went, what
-//!   was dropped unsent. Nothing for each message.
+//! - **Logs**: through `tracing`, targets `aqueduct::…`: what was opened, who came and went. Data that
+//!   is dropped before it was sent is a warning with the target `aqueduct::unsent`. Nothing is logged
+//!   for each message.
 //!
 //! # Features
 //!

@@ -109,7 +109,6 @@ fn what_is_lost_is_told_to_users_and_not_to_developers() {
         format!("unix:{}", dir.path("silent").display()),
         dir.fifo("fifo"),
         queue.address(),
-        "exec:sleep 1000".to_owned(),
     ] {
         let args = ["send", &address, "--timeout", "100ms"];
         let output = start_with_input(&mut aqueduct(&args), input.repeat(20_000)).finish();

@@ -268,7 +268,10 @@ impl Future for Flusher {
                 Poll::Ready(Err(error)) => {
                     state.burst = false;
                     if state.gone {
-                        tracing::warn!(target: TARGET, %error, "dropped with unsent data: close before drop");
+                        tracing::warn!(
+                            target: "aqueduct::unsent", %error,
+                            "dropped with unsent data: close before drop"
+                        );
                     }
                     state.error = Some(error);
                 }
@@ -300,8 +303,6 @@ impl Drop for Flusher {
         wake(&self.shared.wakers.sender);
     }
 }
-
-const TARGET: &str = "aqueduct::channel";
 
 #[cfg(all(test, aqueduct_loom))]
 mod model;

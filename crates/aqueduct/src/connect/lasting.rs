@@ -623,7 +623,7 @@ impl Drop for Lasting {
     fn drop(&mut self) {
         if !self.kept.is_empty() {
             tracing::warn!(
-                target: TARGET, address = %self.address, messages = self.kept.len(),
+                target: "aqueduct::unsent", address = %self.address, messages = self.kept.len(),
                 "dropped with messages unsent: flush or close before drop"
             );
         }

@@ -125,7 +125,13 @@ impl OpenError {
         source: io::Error,
     ) -> Self {
         let kind = OpenErrorKind::of(&source);
-        Self::new(action, object, kind, source.to_string()).with_source(source)
+        let cure = match source.raw_os_error() {
+            Some(libc::EMFILE) => "raise the limit on open files (ulimit -n)",
+            Some(libc::ENFILE) => "raise the system's limit on open files (sysctl fs.file-max)",
+            _ => "",
+        };
+        let error = Self::new(action, object, kind, source.to_string());
+        error.with_cure(cure).with_source(source)
     }
 
     /// No `peer`, such as "server" or "reader", appeared in time.

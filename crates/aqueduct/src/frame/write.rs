@@ -82,6 +82,7 @@ impl Drop for Unsent {
     fn drop(&mut self) {
         if !self.buf.is_empty() && !self.failed {
             tracing::warn!(
+                target: "aqueduct::unsent",
                 bytes = self.buf.len(),
                 frames = self.frames,
                 "dropped with unsent data: flush or close before drop"

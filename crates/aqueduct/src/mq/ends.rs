@@ -171,7 +171,10 @@ impl Drop for Outgoing {
         let queue = self.queue.name();
         if let Some((_, body)) = &self.pending {
             let len = body.len();
-            tracing::warn!(target: TARGET, queue, len, "dropped with a message unsent");
+            tracing::warn!(
+                target: "aqueduct::unsent", queue, len,
+                "dropped with a message unsent"
+            );
         }
         if self.marks_end
             && let Err(error) = self.queue.try_send(END_PRIORITY, &[])

@@ -88,7 +88,7 @@ impl Drop for Unsent {
     fn drop(&mut self) {
         if !self.batches.is_empty() && !self.failed {
             tracing::warn!(
-                target: TARGET,
+                target: "aqueduct::unsent",
                 parent: &self.span,
                 bytes = self.len(),
                 frames = self.batches.iter().map(|it| it.frames).sum::<usize>(),

@@ -205,7 +205,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(message) = self.get_mut() {
             tracing::warn!(
-                target: "aqueduct::pipe",
+                target: "aqueduct::unsent",
                 bytes = message.len(),
                 "packet sender dropped with an unsent message; flush or close it first"
             );

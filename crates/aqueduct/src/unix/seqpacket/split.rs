@@ -121,7 +121,11 @@ impl Sink<Bytes> for Sender {
 impl Drop for Sender {
     fn drop(&mut self) {
         if let Some(message) = &self.waiting {
-            tracing::warn!(bytes = message.len(), "dropped with a message unsent");
+            tracing::warn!(
+                target: "aqueduct::unsent",
+                bytes = message.len(),
+                "dropped with a message unsent"
+            );
         }
         if !self.closed {
             // It fails only where there is no peer any more.
