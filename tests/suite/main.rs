@@ -1,8 +1,10 @@
 //! Integration and conformance tests, one binary.
 
 mod actor;
+mod auto_traits;
 mod await_points;
 mod bare_sinks;
+mod call;
 mod channel;
 mod child;
 mod conformance;

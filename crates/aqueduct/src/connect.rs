@@ -175,7 +175,7 @@ mod sender;
 mod verbs;
 
 pub(crate) use self::accept::{Accept, Bound};
-pub use self::byte_stream::{ByteReader, ByteStream, ByteWriter};
+pub use self::byte_stream::ByteStream;
 pub use self::connection::Connection;
 pub(crate) use self::connection::MessageLink;
 pub(crate) use self::endpoint::{Asked, Mechanism, Opening, Served};

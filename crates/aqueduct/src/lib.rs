@@ -12,6 +12,7 @@
 //! | a program to start and talk to | [`child`] |
 //! | bytes to cut into messages | [`frame`] |
 //! | messages of a type of yours | [`Sender`], [`Receiver`], [`Channel`] with a [`codec`] |
+//! | requests that wait for their replies | [`Caller`], [`Channel::call`] |
 //! | a service to run | [`service`], [`handshake`] |
 //! | a server that comes and goes | [`connect::Reconnect`] |
 //! | to know what a mechanism promises | [`contract`] |
@@ -51,6 +52,7 @@
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod address;
+pub mod call;
 mod channel;
 pub mod child;
 pub mod codec;
@@ -74,7 +76,8 @@ pub mod tcp;
 pub mod unix;
 
 pub use bytes;
-pub use channel::{Channel, Error, Permit, Receiver, Sender};
+pub use call::Caller;
+pub use channel::{Channel, Error, Permit, Receiver, Sender, SenderHandle};
 pub use connect::{OpenError, OpenErrorKind};
 pub use endpoint::{AddressError, AddressProblem, Endpoint};
 pub use io::Polled;
