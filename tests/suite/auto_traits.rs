@@ -4,8 +4,9 @@ use std::fmt::Debug;
 use std::rc::Rc;
 
 use aqueduct::{
-    Channel, Error, Permit, Polled, Receiver, Sender, child, codec, connect, endpoint, fd, fifo,
-    frame, handshake, mq, pipe, reconnect, record, relay, service, stdio, tcp, unix,
+    Caller, Channel, Error, Permit, Polled, Receiver, Sender, SenderHandle, call, child, codec,
+    connect, endpoint, fd, fifo, frame, handshake, mq, pipe, reconnect, record, relay, service,
+    stdio, tcp, unix,
 };
 use bytes::Bytes;
 
@@ -22,8 +23,12 @@ type Io = tokio::net::UnixStream;
 fn channels_are_send_sync_and_debug_for_any_item() {
     // No item stays inside, so its type does not matter.
     all![
+        Caller<String, Vec<u8>>,
         Channel<Rc<u8>, Rc<u8>>,
         Sender<Rc<u8>>,
+        SenderHandle<Rc<u8>>,
+        call::Error,
+        call::Responder<Rc<u8>, Rc<u8>>,
         Receiver<Rc<u8>>,
         Permit<'static, Rc<u8>>,
         Error,
@@ -91,13 +96,10 @@ fn transports_are_send_sync_and_debug() {
         stdio::Stdout,
         tcp::BindOptions,
         tcp::ConnectOptions,
-        tcp::Keepalive,
         tcp::Listener,
         unix::BindOptions,
         unix::ConnectOptions,
         unix::Listener,
-        unix::ReadHalf,
-        unix::WriteHalf,
         unix::seqpacket::Listener,
         unix::seqpacket::Receiver,
         unix::seqpacket::Sender,
@@ -118,25 +120,20 @@ fn what_is_built_on_ends_is_send_sync_and_debug() {
         frame::FramedWrite<Io>,
         frame::Framing,
         frame::UserCodec<tokio_util::codec::BytesCodec>,
-        frame::WriteBuf,
         handshake::Error,
         handshake::Handshake,
         reconnect::Event,
-        reconnect::Options,
         record::Record,
         record::RecordDecoder,
         record::Recorder,
         record::Recording,
         relay::Error,
-        relay::Relay,
+        relay::Relay<'static>,
         service::Context,
         service::Limit,
         service::Options,
         service::Stats,
         service::TimedOut,
-        service::TimedSink<frame::FramedWrite<Io>>,
-        service::TimedStream<frame::FramedRead<Io>>,
-        service::Timeouts,
         service::UntilShutdown<Receiver<Bytes>>,
     ];
 }

@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aqueduct::Endpoint;
@@ -11,7 +11,7 @@ use aqueduct::call::{Caller, Error, Responder};
 use aqueduct::codec::{Json, Text};
 use aqueduct::connect::{Connection, Options};
 use aqueduct::frame::Framing;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, oneshot};
@@ -48,15 +48,21 @@ impl Drop for Dropped {
 }
 
 /// A handler that never replies to "hang", and tells when it was dropped.
-fn hanging() -> (impl AsyncFn(String) -> String + Send, oneshot::Receiver<()>) {
+fn hanging() -> (
+    impl Fn(String) -> BoxFuture<'static, String> + Send + 'static,
+    oneshot::Receiver<()>,
+) {
     let (dropped, was_dropped) = oneshot::channel();
-    let dropped = std::sync::Mutex::new(Some(dropped));
-    let handler = async move |request: String| {
-        if request == "hang" {
-            let _dropped = Dropped(dropped.lock().unwrap().take());
-            std::future::pending::<()>().await;
+    let dropped = Mutex::new(Some(dropped));
+    let handler = move |request: String| -> BoxFuture<'static, String> {
+        if request != "hang" {
+            return Box::pin(async { request });
         }
-        request
+        let dropped = Dropped(dropped.lock().unwrap().take());
+        Box::pin(async move {
+            let _dropped = dropped;
+            std::future::pending().await
+        })
     };
     (handler, was_dropped)
 }
@@ -112,11 +118,7 @@ async fn no_more_requests_are_handled_at_a_time_than_allowed() {
 async fn a_deadline_ends_the_call_and_its_handler() {
     let (caller, responder) = pair();
     let (handler, was_dropped) = hanging();
-    let handler = Arc::new(handler);
-    tokio::spawn(responder.run(move |request| {
-        let handler = Arc::clone(&handler);
-        async move { handler(request).await }
-    }));
+    tokio::spawn(responder.run(handler));
     let limit = Duration::from_millis(30);
     let late = deadline(caller.timeout(limit).call("hang".into())).await;
     assert!(matches!(late, Err(Error::TimedOut { after }) if after == limit));
@@ -128,11 +130,7 @@ async fn a_deadline_ends_the_call_and_its_handler() {
 async fn a_dropped_call_ends_its_handler_and_frees_its_place() {
     let (caller, responder) = pair();
     let (handler, was_dropped) = hanging();
-    let handler = Arc::new(handler);
-    tokio::spawn(responder.concurrency(1).run(move |request| {
-        let handler = Arc::clone(&handler);
-        async move { handler(request).await }
-    }));
+    tokio::spawn(responder.concurrency(1).run(handler));
     // Once the responder has been heard.
     deadline(caller.call("hello".into())).await.unwrap();
     let mut hanging = task::spawn(caller.call("hang".into()));

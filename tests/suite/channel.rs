@@ -375,7 +375,10 @@ fn close_needs_neither_a_timer_nor_a_runtime() {
     flood(&mut sender);
     let limit = Duration::from_millis(20);
     let closed = runtime.block_on(sender.close_timeout(limit));
-    assert!(matches!(closed, Err(Error::TimedOut { after }) if after == limit));
+    assert!(
+        matches!(closed, Err(Error::TimedOut { after }) if after == limit),
+        "{closed:?}"
+    );
     drop(guard);
     assert_pending!(task::spawn(sender.close()).poll());
     assert!(task::spawn(channel.close()).poll().is_ready());

@@ -46,6 +46,7 @@ mod support;
 mod tcp;
 mod unix;
 mod unix_namespace;
+mod waiting;
 mod watchdog;
 mod what_is_left;
 mod within;

@@ -87,7 +87,7 @@
 //!   (`setenv(3)`). Nothing follows from it. Each socket is taken once, taken ones are closed on
 //!   `exec`, and `LISTEN_PID` keeps other processes from believing the rest.
 //!
-//! Everything here needs a Tokio runtime with its I/O driver and timer enabled.
+//! Opening needs a Tokio runtime with its I/O driver enabled. Its timer is not needed.
 //!
 //! # Examples
 //!

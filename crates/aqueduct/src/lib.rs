@@ -29,8 +29,8 @@
 //!
 //! # What holds everywhere
 //!
-//! - **Runtime**: opening needs a Tokio runtime with its I/O driver (and its timer where something
-//!   is waited for); without a runtime it is an error. An end may outlive its runtime: its waits
+//! - **Runtime**: opening needs a Tokio runtime with its I/O driver; without a runtime it is an error.
+//!   Nothing needs the runtime's timer. An end may outlive its runtime: its waits
 //!   then end in errors.
 //! - **Cancel safety**: each `async fn` says what dropping its future does. None of them tears a
 //!   message.

@@ -10,13 +10,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::Error;
-use super::wire::{self, Body, Frame, Hello};
-use crate::codec::Codec;
+use super::error::Error;
+use super::wire::{self, Body, Failure, Frame, Hello};
+use crate::channel::{self, Receiver, SenderHandle};
+use crate::codec::{BoxError, Codec};
 use crate::connect::Connection;
 use crate::frame::FrameError;
 use crate::io::timer::timeout;
-use crate::{Receiver, SenderHandle};
 
 /// How long a call whose request cannot be sent waits to learn why the connection ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -65,6 +65,8 @@ struct Open<R> {
 struct Call<R> {
     /// `None` once nobody waits.
     reply: Option<oneshot::Sender<Result<R, Error>>>,
+    /// The time limit.
+    after: Option<Duration>,
     /// Until the responder has answered, also if nobody waits.
     _slot: OwnedSemaphorePermit,
 }
@@ -87,7 +89,7 @@ where
         C: Codec<Q> + Codec<R> + Clone + 'static,
     {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
-        let (sender, receiver) = wire::open::<Q, R, C>(connection, codec)?;
+        let (sender, receiver) = wire::open::<Q, R, C>(connection, codec).ok_or(Error::Framing)?;
         let shared = Arc::new(Shared {
             sender: sender.shared(),
             open: Mutex::new(Open {
@@ -162,6 +164,7 @@ impl<Q, R> Shared<Q, R> {
             open.next += 1;
             let call = Call {
                 reply: Some(reply),
+                after,
                 _slot: slot,
             };
             open.calls.insert(id, call);
@@ -212,10 +215,12 @@ impl<Q, R> Shared<Q, R> {
         }
     }
 
-    fn answer(&self, id: u64, answer: Result<R, Error>) {
+    fn answer(&self, id: u64, answer: Result<R, Failure>) {
         let call = self.open().calls.remove(&id);
-        if let Some(reply) = call.and_then(|call| call.reply) {
-            let _ = reply.send(answer);
+        if let Some(call) = call
+            && let Some(reply) = call.reply
+        {
+            let _ = reply.send(answer.map_err(|failure| Error::of(failure, call.after)));
         }
     }
 }
@@ -227,10 +232,10 @@ fn left(after: Duration, begun: Instant) -> u32 {
 }
 
 /// Whether an error is of one request, and the connection goes on.
-fn is_refusal(error: &crate::Error) -> bool {
+fn is_refusal(error: &channel::Error) -> bool {
     match error {
-        crate::Error::Encode { .. } => true,
-        crate::Error::Io(error) => FrameError::of(error).is_some(),
+        channel::Error::Encode { .. } => true,
+        channel::Error::Io(error) => FrameError::of(error).is_some(),
         _ => false,
     }
 }
@@ -300,7 +305,7 @@ async fn receive<Q, R>(
         };
         match frame {
             Frame::Hello(hello) if !greeted => {
-                if let Err(error) = hello.check(codec) {
+                if let Err(error) = Error::check(&hello, codec) {
                     return error;
                 }
                 greeted = true;
@@ -308,10 +313,11 @@ async fn receive<Q, R>(
                 shared.slots.add_permits(slots.min(Semaphore::MAX_PERMITS));
             }
             Frame::Reply { id, body } if greeted => {
-                shared.answer(id, body.map_err(|error| Error::Reply(error.to_string())));
+                let undecodable = |error: BoxError| Failure::new(Failure::REPLY, error.to_string());
+                shared.answer(id, body.map_err(undecodable));
             }
             Frame::Failure { id, failure } if greeted => {
-                shared.answer(id, Err(Error::of(failure, None)));
+                shared.answer(id, Err(failure));
             }
             Frame::Unknown(got) => return Error::not_spoken(&got, true),
             other => return Error::not_spoken(other.name().as_bytes(), true),

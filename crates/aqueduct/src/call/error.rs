@@ -3,7 +3,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::wire::{Failure, VERSION};
+use super::wire::{Failure, Hello, VERSION};
 
 /// Why a call has no reply, or a responder has failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum Error {
     },
     /// The request cannot be encoded or is too large. Nothing of it was sent.
     #[error("the request cannot be sent")]
-    Request(#[source] Arc<crate::Error>),
+    Request(#[source] Arc<crate::channel::Error>),
     /// The reply came and cannot be decoded.
     #[error("the reply cannot be decoded: {0}")]
     Reply(String),
@@ -47,7 +47,7 @@ pub enum Error {
         theirs: u8,
     },
     /// The peer uses another codec.
-    #[error("the peer uses the codec {theirs:?}, this side {ours:?}")]
+    #[error("the peer uses the codec {theirs}, this side {ours}")]
     Codec {
         /// The codec of this side.
         ours: String,
@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// The peer sent a message that is no part of the call format.
     #[error(
-        "the peer is no {} of calls: it sent {got:?}", if *.caller { "responder" } else { "caller" }
+        "the peer is no {} of calls: it sent \"{got}\"", if *.caller { "responder" } else { "caller" }
     )]
     NotSpoken {
         /// How the message begins.
@@ -73,6 +73,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// Checks that both sides speak the same.
+    pub(super) fn check(hello: &Hello, codec: &str) -> Result<(), Self> {
+        if hello.version != VERSION {
+            return Err(Self::Version {
+                theirs: hello.version,
+            });
+        }
+        if hello.codec != codec {
+            return Err(Self::Codec {
+                ours: codec.to_owned(),
+                theirs: hello.codec.clone(),
+            });
+        }
+        Ok(())
+    }
+
     pub(super) fn io(error: io::Error) -> Self {
         Self::Ended {
             source: Some(Arc::new(error)),
@@ -93,6 +109,7 @@ impl Error {
             Failure::LATE => Self::TimedOut {
                 after: after.unwrap_or_default(),
             },
+            Failure::REPLY => Self::Reply(failure.text),
             Failure::STOPPING => Self::Stopping,
             _ => Self::Refused(failure.text),
         }

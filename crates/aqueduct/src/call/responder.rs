@@ -10,13 +10,13 @@ use futures_util::future::{AbortHandle, Aborted, abortable};
 use futures_util::stream::FuturesUnordered;
 use sync_wrapper::SyncWrapper;
 
-use super::Error;
+use super::error::Error;
 use super::wire::{self, Body, Ends, Failure, Frame, Hello};
+use crate::channel::{self, Permit, Receiver, Sender};
 use crate::codec::Codec;
 use crate::connect::Connection;
 use crate::frame::FrameError;
 use crate::io::timer::{Elapsed, timeout};
-use crate::{Permit, Sender};
 
 /// How many requests are handled at a time, unless said otherwise.
 const CONCURRENCY: u32 = 64;
@@ -41,7 +41,7 @@ impl<Q, R> Responder<Q, R> {
         C: Codec<R> + Codec<Q> + Clone + 'static,
     {
         Self {
-            ends: wire::open::<R, Q, C>(connection, codec),
+            ends: wire::open::<R, Q, C>(connection, codec).ok_or(Error::Framing),
             concurrency: CONCURRENCY,
             until: SyncWrapper::new(Box::pin(pending())),
         }
@@ -82,64 +82,42 @@ impl<Q, R> Responder<Q, R> {
     {
         let (mut sender, mut receiver) = self.ends?;
         let codec = receiver.codec_name();
-        let mut until = self.until.into_inner();
-        let mut desk = Desk::new(self.concurrency, codec);
-        let mut running = FuturesUnordered::new();
-        let handler = &handler;
-        // Whether something waits for a flush.
-        let mut unflushed = false;
-        while !(desk.stopping && desk.is_idle() && !unflushed) {
-            let more = !desk.out.is_empty();
-            // In this order, so that what is ready goes together.
-            tokio::select! {
-                biased;
-                () = &mut until, if !desk.stopping => desk.stopping = true,
-                Some((id, outcome)) = running.next() => desk.done(id, outcome),
-                frame = receiver.recv() => {
-                    let Some(frame) = frame else {
-                        return Ok(());
-                    };
-                    let frame = frame.map_err(|error| Error::io(error.into()))?;
-                    if let Some(Task { id, limit, request }) = desk.take(frame)? {
-                        let handling = async move {
-                            match limit {
-                                Some(limit) => timeout(limit, handler(request)).await,
-                                None => Ok(handler(request).await),
-                            }
-                        };
-                        let (handling, abort) = abortable(handling);
-                        desk.open.insert(id, abort);
-                        running.push(async move { (id, handling.await) });
-                    }
-                }
-                written = advance(&mut sender, more), if more || unflushed => {
-                    let permit = written.map_err(|error| Error::io(error.into()))?;
-                    unflushed = permit.is_some();
-                    if let Some(permit) = permit
-                        && let Some((id, frame)) = desk.out.pop_front()
-                        && let Err(error) = permit.send(frame)
-                    {
-                        desk.unsendable(id, error)?;
-                    }
-                }
-            }
-        }
-        sender
-            .close()
-            .await
-            .map_err(|error| Error::io(error.into()))?;
+        let hello = Frame::Hello(Hello::new(self.concurrency, codec));
+        sender.send(hello).await.map_err(ended)?;
+        let until = self.until.into_inner();
+        let desk = Desk::new(self.concurrency, codec);
+        let done = desk.run(&mut sender, &mut receiver, until, handler).await;
+        let stopped = match done {
+            Ok(Over::Closed) => return Ok(()),
+            Err(error @ Error::Ended { .. }) => return Err(error),
+            Ok(Over::Stopped) => Ok(()),
+            Err(error) => Err(error),
+        };
+        let closed = sender.close().await.map_err(ended);
         // A socket that is closed with input unread takes back what is still on its way.
         let discard = async { while let Some(Ok(_)) = receiver.recv().await {} };
         let _ = timeout(LINGER, discard).await;
-        Ok(())
+        stopped.and(closed)
     }
+}
+
+/// How a conversation came to its end.
+enum Over {
+    /// The caller closed it.
+    Closed,
+    /// The responder was told to stop, and has answered all.
+    Stopped,
+}
+
+fn ended(error: channel::Error) -> Error {
+    Error::io(error.into())
 }
 
 /// Waits for room for one `more`, or until all is flushed.
 async fn advance<T>(
     sender: &mut Sender<T>,
     more: bool,
-) -> Result<Option<Permit<'_, T>>, crate::Error> {
+) -> Result<Option<Permit<'_, T>>, channel::Error> {
     if more {
         return Ok(Some(sender.reserve().await?));
     }
@@ -170,12 +148,66 @@ impl<R> Desk<R> {
     fn new(concurrency: u32, codec: &'static str) -> Self {
         Self {
             open: HashMap::new(),
-            out: VecDeque::from([(0, Frame::Hello(Hello::new(concurrency, codec)))]),
+            out: VecDeque::new(),
             greeted: false,
             stopping: false,
             concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
             codec,
         }
+    }
+
+    /// Converses until one side ends it.
+    async fn run<Q, F, Fut>(
+        mut self,
+        sender: &mut Sender<Frame<R>>,
+        receiver: &mut Receiver<Frame<Body<Q>>>,
+        mut until: Pin<Box<dyn Future<Output = ()> + Send>>,
+        handler: F,
+    ) -> Result<Over, Error>
+    where
+        F: Fn(Q) -> Fut,
+        Fut: Future<Output = R>,
+    {
+        let mut running = FuturesUnordered::new();
+        let handler = &handler;
+        // Whether something waits for a flush.
+        let mut unflushed = false;
+        while !(self.stopping && self.is_idle() && !unflushed) {
+            let more = !self.out.is_empty();
+            // In this order, so that what is ready goes together.
+            tokio::select! {
+                biased;
+                () = &mut until, if !self.stopping => self.stopping = true,
+                Some((id, outcome)) = running.next() => self.done(id, outcome),
+                frame = receiver.recv() => {
+                    let Some(frame) = frame else {
+                        return Ok(Over::Closed);
+                    };
+                    if let Some(Task { id, limit, request }) = self.take(frame.map_err(ended)?)? {
+                        let handling = async move {
+                            match limit {
+                                Some(limit) => timeout(limit, handler(request)).await,
+                                None => Ok(handler(request).await),
+                            }
+                        };
+                        let (handling, abort) = abortable(handling);
+                        self.open.insert(id, abort);
+                        running.push(async move { (id, handling.await) });
+                    }
+                }
+                written = advance(sender, more), if more || unflushed => {
+                    let permit = written.map_err(ended)?;
+                    unflushed = permit.is_some();
+                    if let Some(permit) = permit
+                        && let Some((id, frame)) = self.out.pop_front()
+                        && let Err(error) = permit.send(frame)
+                    {
+                        self.unsendable(id, error)?;
+                    }
+                }
+            }
+        }
+        Ok(Over::Stopped)
     }
 
     fn is_idle(&self) -> bool {
@@ -191,7 +223,7 @@ impl<R> Desk<R> {
     fn take<Q>(&mut self, frame: Frame<Body<Q>>) -> Result<Option<Task<Q>>, Error> {
         match frame {
             Frame::Hello(hello) if !self.greeted => {
-                hello.check(self.codec)?;
+                Error::check(&hello, self.codec)?;
                 self.greeted = true;
             }
             Frame::Request { id, limit, body } if self.greeted && !self.open.contains_key(&id) => {
@@ -228,10 +260,10 @@ impl<R> Desk<R> {
     }
 
     /// An answer that cannot be sent is the end of its call, or of the connection.
-    fn unsendable(&mut self, id: u64, error: crate::Error) -> Result<(), Error> {
+    fn unsendable(&mut self, id: u64, error: channel::Error) -> Result<(), Error> {
         let text = match &error {
-            crate::Error::Encode { source, .. } => format!("{error}: {source}"),
-            crate::Error::Io(refused) if FrameError::of(refused).is_some() => refused.to_string(),
+            channel::Error::Encode { source, .. } => format!("{error}: {source}"),
+            channel::Error::Io(refused) if FrameError::of(refused).is_some() => refused.to_string(),
             _ => return Err(Error::io(error.into())),
         };
         self.fail(id, Failure::UNSENDABLE, text);

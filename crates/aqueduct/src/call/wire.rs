@@ -2,10 +2,9 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::Error;
+use crate::channel::{Receiver, Sender};
 use crate::codec::{BoxError, Codec, Decode, Encode, Format};
 use crate::connect::Connection;
-use crate::{Receiver, Sender};
 
 pub(super) const VERSION: u8 = 1;
 
@@ -80,6 +79,8 @@ impl Failure {
     pub(super) const LATE: u8 = 4;
     pub(super) const STOPPING: u8 = 5;
     pub(super) const TOO_MANY: u8 = 6;
+    /// Never sent: the reply has come and cannot be decoded.
+    pub(super) const REPLY: u8 = 0;
 
     pub(super) fn new(code: u8, text: impl Into<String>) -> Self {
         let text = text.into();
@@ -95,41 +96,25 @@ impl Hello {
             codec: codec.to_owned(),
         }
     }
-
-    /// Whether both sides speak the same.
-    pub(super) fn check(&self, codec: &str) -> Result<(), Error> {
-        if self.version != VERSION {
-            return Err(Error::Version {
-                theirs: self.version,
-            });
-        }
-        if self.codec != codec {
-            return Err(Error::Codec {
-                ours: codec.to_owned(),
-                theirs: self.codec.clone(),
-            });
-        }
-        Ok(())
-    }
 }
 
 /// Both ends of a connection that carries calls.
 pub(super) type Ends<Out, In> = (Sender<Frame<Out>>, Receiver<Frame<Body<In>>>);
 
 /// The ends of a connection, if it can carry calls.
-pub(super) fn open<Out, In, C>(connection: Connection, codec: C) -> Result<Ends<Out, In>, Error>
+pub(super) fn open<Out, In, C>(connection: Connection, codec: C) -> Option<Ends<Out, In>>
 where
     C: Codec<Out> + Codec<In> + Clone + 'static,
 {
     if !connection.carries_any_bytes() {
-        return Err(Error::Framing);
+        return None;
     }
     let (sender, receiver) = connection.into_split();
     let (sender, receiver) = (
         sender.typed(Wire(codec.clone())),
         receiver.typed(Wire(codec)),
     );
-    Ok((sender, receiver))
+    Some((sender, receiver))
 }
 
 /// A body that was received: one that cannot be decoded fails its own call only.

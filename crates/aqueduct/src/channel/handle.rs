@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::{Error, Sender};
+use super::error::Error;
+use super::sender::Sender;
 
 /// A [`Sender`] that several tasks share: each has a clone.
 ///
