@@ -88,16 +88,6 @@ impl<Out, In> Channel<Out, In> {
         (&mut self.sender, &mut self.receiver)
     }
 
-    /// The sending half.
-    pub fn sender(&self) -> &Sender<Out> {
-        &self.sender
-    }
-
-    /// The receiving half.
-    pub fn receiver(&self) -> &Receiver<In> {
-        &self.receiver
-    }
-
     /// Sends one item and flushes: [`Sender::send`].
     ///
     /// # Errors

@@ -294,8 +294,7 @@ impl<T> Sender<T> {
     }
 
     /// The name of the codec.
-    #[must_use]
-    pub fn codec_name(&self) -> &'static str {
+    pub(crate) fn codec_name(&self) -> &'static str {
         self.codec
     }
 
