@@ -5,8 +5,7 @@ use std::rc::Rc;
 
 use aqueduct::{
     Caller, Channel, Error, Permit, Polled, Receiver, Sender, SenderHandle, call, child, codec,
-    connect, endpoint, fd, fifo, frame, handshake, mq, pipe, reconnect, record, relay, service,
-    stdio, tcp, unix,
+    connect, endpoint, fifo, frame, handshake, mq, pipe, record, relay, service, stdio, tcp, unix,
 };
 use bytes::Bytes;
 
@@ -69,10 +68,7 @@ fn transports_are_send_sync_and_debug() {
         child::Child,
         child::Command,
         child::Receiver,
-        fd::Access,
-        fd::Kind,
         fifo::OpenOptions,
-        fifo::PathState,
         fifo::ReaderGone,
         fifo::Receiver,
         fifo::Sender,
@@ -81,11 +77,8 @@ fn transports_are_send_sync_and_debug() {
         mq::Driver,
         mq::Entry,
         mq::Limits,
-        mq::Message,
         mq::OpenOptions,
         mq::Queue,
-        mq::Receiver,
-        mq::Sender,
         mq::Usage,
         pipe::OpenOptions,
         pipe::Receiver,
@@ -122,7 +115,6 @@ fn what_is_built_on_ends_is_send_sync_and_debug() {
         frame::UserCodec<tokio_util::codec::BytesCodec>,
         handshake::Error,
         handshake::Handshake,
-        reconnect::Event,
         record::Record,
         record::RecordDecoder,
         record::Recorder,

@@ -1,6 +1,6 @@
 //! Typed channels over real pipes.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use aqueduct::codec::{Codec, Json, MessagePack, Postcard, Raw, Text};
@@ -319,10 +319,10 @@ async fn a_stopped_end_of_an_address_leaves_the_rest_there() {
     let endpoint = aqueduct::inherited::offer(rx).unwrap();
     let receiver = options.open_receiver(&endpoint).await.unwrap();
     let mut writer = tx;
-    std::io::Write::write_all(&mut writer, b"one\ntwo\n").unwrap();
+    writer.write_all(b"one\ntwo\n").unwrap();
     let mut receiver: Receiver<String> = receiver.typed(Text);
     assert_eq!(deadline(receiver.recv()).await.unwrap().unwrap(), "one");
-    std::io::Write::write_all(&mut writer, b"three\n").unwrap();
+    writer.write_all(b"three\n").unwrap();
     receiver.stop();
     assert_eq!(rest(&mut receiver).await, ["two"]);
     drop((receiver, writer));

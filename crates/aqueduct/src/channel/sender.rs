@@ -293,11 +293,6 @@ impl<T> Sender<T> {
         self.coalesced.is_some()
     }
 
-    /// The name of the codec.
-    pub(crate) fn codec_name(&self) -> &'static str {
-        self.codec
-    }
-
     /// Whether [`close`](Self::close) was called: no new items are taken.
     #[must_use]
     pub fn is_closed(&self) -> bool {
