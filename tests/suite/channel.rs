@@ -1,6 +1,6 @@
 //! Typed channels over real pipes.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use aqueduct::codec::{Codec, Json, MessagePack, Postcard, Raw, Text};
@@ -286,4 +286,181 @@ async fn the_halves_are_a_sink_and_a_stream() {
         SinkExt::send(&mut sender, 1).await,
         Err(Error::Closed)
     ));
+}
+
+/// Everything the receiver still delivers.
+async fn rest(receiver: &mut Receiver<String>) -> Vec<String> {
+    let mut rest = Vec::new();
+    while let Some(item) = deadline(receiver.recv()).await {
+        rest.push(item.unwrap());
+    }
+    rest
+}
+
+#[tokio::test]
+async fn a_stopped_receiver_delivers_what_it_took_and_no_more() {
+    let (tx, rx) = pipe::pipe().unwrap();
+    let mut sender: Sender<&str> = tx.framed(Framing::lines()).typed(Text);
+    let mut receiver: Receiver<String> = rx.framed(Framing::lines()).typed(Text);
+    sender.send_all(["one", "two", "three"]).await.unwrap();
+    assert_eq!(deadline(receiver.recv()).await.unwrap().unwrap(), "one");
+    sender.send("left in the pipe").await.unwrap();
+    receiver.stop();
+    assert_eq!(rest(&mut receiver).await, ["two", "three"]);
+    assert!(receiver.is_ended());
+}
+
+#[tokio::test]
+async fn a_stopped_end_of_an_address_leaves_the_rest_there() {
+    let (rx, tx) = io::pipe().unwrap();
+    let again = rx.try_clone().unwrap();
+    let mut options = aqueduct::connect::Options::new();
+    options.framing(Framing::lines());
+    let endpoint = aqueduct::inherited::offer(rx).unwrap();
+    let receiver = options.open_receiver(&endpoint).await.unwrap();
+    let mut writer = tx;
+    writer.write_all(b"one\ntwo\n").unwrap();
+    let mut receiver: Receiver<String> = receiver.typed(Text);
+    assert_eq!(deadline(receiver.recv()).await.unwrap().unwrap(), "one");
+    writer.write_all(b"three\n").unwrap();
+    receiver.stop();
+    assert_eq!(rest(&mut receiver).await, ["two"]);
+    drop((receiver, writer));
+    assert_eq!(io::read_to_string(again).unwrap(), "three\n");
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_receiver_that_waits_and_one_that_is_flooded() {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let frames = futures_util::stream::pending();
+    let mut waiting: Receiver<String> = Receiver::new(frames, Text).until(async {
+        let _ = stopped.await;
+    });
+    assert_pending!(task::spawn(waiting.recv()).poll());
+    stop.send(()).unwrap();
+    assert!(deadline(waiting.recv()).await.is_none());
+
+    let frames = futures_util::stream::repeat_with(|| Ok(Bytes::from("x"))).take(100);
+    let mut flooded: Receiver<String> = Receiver::new(frames, Text).until(async {});
+    assert_eq!(rest(&mut flooded).await.len(), 100);
+}
+
+/// A runtime that was built without timers.
+fn timerless() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_io().build().unwrap()
+}
+
+/// Sends until the pipe is full; how many items were sent.
+async fn flood(sender: &mut Sender<String>) -> usize {
+    let mut sent = 0;
+    loop {
+        let mut sending = task::spawn(sender.send("x".repeat(100)));
+        let mut pending = sending.poll().is_pending();
+        // The driver may have to look first.
+        for _ in 0..10 {
+            if pending {
+                tokio::task::yield_now().await;
+                pending = sending.poll().is_pending();
+            }
+        }
+        if pending {
+            return sent;
+        }
+        sent += 1;
+    }
+}
+
+#[test]
+fn close_needs_neither_a_timer_nor_a_runtime() {
+    let runtime = timerless();
+    let guard = runtime.enter();
+    let (mut sender, _receiver) = over_pipe::<String, _>(Framing::length(), Text);
+    let (mut channel, _peer) = Channel::<String, String>::pair(Text);
+    let limit = Duration::from_millis(20);
+    let closed = runtime.block_on(async {
+        flood(&mut sender).await;
+        sender.close_timeout(limit).await
+    });
+    assert!(
+        matches!(closed, Err(Error::TimedOut { after }) if after == limit),
+        "{closed:?}"
+    );
+    drop(guard);
+    assert_pending!(task::spawn(sender.close()).poll());
+    assert!(task::spawn(channel.close()).poll().is_ready());
+}
+
+#[test]
+fn a_coalesced_sender_needs_no_timer_to_send_the_rest() {
+    let (sent, received) = timerless().block_on(async {
+        let (sender, mut receiver) = over_pipe::<String, _>(Framing::length(), Text);
+        let mut sender = sender.coalesced();
+        let sent = flood(&mut sender).await;
+        drop(sender);
+        // The background task finds the pipe full.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let mut received = 0;
+        while let Some(item) = receiver.recv().await {
+            item.unwrap();
+            received += 1;
+        }
+        (sent, received)
+    });
+    assert!(received >= sent, "{received} of {sent}");
+}
+
+#[tokio::test]
+async fn handles_share_a_sender_and_keep_the_order_of_each_task() {
+    const EACH: usize = 500;
+    let (sender, mut receiver) = over_pipe::<(usize, usize), _>(Framing::length(), Postcard);
+    let sender = sender.shared();
+    for task in 0..4 {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            for n in 0..EACH {
+                sender.send((task, n)).await.unwrap();
+                if n % 50 == 0 {
+                    let all = [(task, EACH + n), (task, EACH + n + 1)];
+                    sender.send_all(all).await.unwrap();
+                }
+            }
+        });
+    }
+    drop(sender);
+    let mut next = [0; 4];
+    while let Some(item) = deadline(receiver.recv()).await {
+        let (task, n) = item.unwrap();
+        if n < EACH {
+            assert_eq!(next[task], n);
+            next[task] += 1;
+        } else {
+            // Nothing comes between those that were sent together.
+            let (same, follows) = deadline(receiver.recv()).await.unwrap().unwrap();
+            assert_eq!((same, follows), (task, n + 1));
+        }
+    }
+    assert_eq!(next, [EACH; 4]);
+}
+
+#[tokio::test]
+async fn a_reply_to_a_dropped_call_is_not_taken_for_another() {
+    let (mut here, mut there) = Channel::<String, String>::pair(Text);
+    {
+        let mut dropped = task::spawn(here.call("one".into()));
+        assert_pending!(dropped.poll());
+    }
+    let serving = tokio::spawn(async move {
+        while let Some(request) = there.recv().await {
+            there.send(request.unwrap().to_uppercase()).await.unwrap();
+        }
+    });
+    assert_eq!(deadline(here.call("two".into())).await.unwrap(), "TWO");
+    assert_eq!(deadline(here.call("three".into())).await.unwrap(), "THREE");
+    here.close().await.unwrap();
+    serving.await.unwrap();
+    let ended = deadline(here.call("four".into())).await;
+    assert!(matches!(ended, Err(Error::Closed)), "{ended:?}");
 }

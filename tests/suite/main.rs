@@ -1,8 +1,10 @@
 //! Integration and conformance tests, one binary.
 
 mod actor;
+mod auto_traits;
 mod await_points;
 mod bare_sinks;
+mod call;
 mod channel;
 mod child;
 mod conformance;
@@ -45,6 +47,7 @@ mod support;
 mod tcp;
 mod unix;
 mod unix_namespace;
+mod waiting;
 mod watchdog;
 mod what_is_left;
 mod within;

@@ -128,8 +128,8 @@ async fn ended(transport: &impl Transport, channel: &mut Frames) {
 pub async fn order(transport: &impl Transport) {
     const MESSAGES: usize = 120;
     let mut pair = Pair::open(transport).await;
-    let (here_tx, here_rx) = pair.here.split();
-    let (there_tx, there_rx) = pair.there.split();
+    let (here_tx, here_rx) = pair.here.split_mut();
+    let (there_tx, there_rx) = pair.there.split_mut();
     let size = |number| size(transport, number);
     let give = async |sender: &mut aqueduct::Sender<Bytes>| {
         for number in 0..MESSAGES {

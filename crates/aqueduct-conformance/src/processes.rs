@@ -50,7 +50,7 @@ pub async fn order(link: &impl Link, module: &str) {
     const MESSAGES: u64 = 240;
     let most = link.promises().limit(USUAL);
     let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
-    let (sender, receiver) = channel.split();
+    let (sender, receiver) = channel.split_mut();
     let ask = async {
         for number in 0..MESSAGES {
             let body = body(number, size(number, most));

@@ -4,6 +4,7 @@ mod coalesce;
 mod decoding;
 mod encoding;
 mod error;
+mod handle;
 mod memory;
 #[cfg(test)]
 mod mock;
@@ -11,14 +12,18 @@ mod receiver;
 mod sender;
 mod turn;
 
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 
+pub(crate) use self::decoding::lent;
+pub(crate) use self::encoding::straight;
 pub use self::error::Error;
+pub use self::handle::SenderHandle;
 pub use self::receiver::Receiver;
 pub use self::sender::{Permit, Sender};
 
@@ -50,12 +55,18 @@ pub use self::sender::{Permit, Sender};
 pub struct Channel<Out, In> {
     sender: Sender<Out>,
     receiver: Receiver<In>,
+    /// Replies to calls that were dropped.
+    owed: u64,
 }
 
 impl<Out, In> Channel<Out, In> {
     /// Joins two halves.
     pub fn new(sender: Sender<Out>, receiver: Receiver<In>) -> Self {
-        Self { sender, receiver }
+        Self {
+            sender,
+            receiver,
+            owed: 0,
+        }
     }
 
     /// Takes the halves apart, for two tasks. Nothing is lost; [`new`](Self::new) joins them again.
@@ -70,18 +81,11 @@ impl<Out, In> Channel<Out, In> {
     }
 
     /// Borrows both halves at once, to wait for both in one task.
-    pub fn split(&mut self) -> (&mut Sender<Out>, &mut Receiver<In>) {
+    ///
+    /// (`split` is the `StreamExt` method, which puts a lock between the halves; see
+    /// [`into_split`](Self::into_split).)
+    pub fn split_mut(&mut self) -> (&mut Sender<Out>, &mut Receiver<In>) {
         (&mut self.sender, &mut self.receiver)
-    }
-
-    /// The sending half.
-    pub fn sender(&self) -> &Sender<Out> {
-        &self.sender
-    }
-
-    /// The receiving half.
-    pub fn receiver(&self) -> &Receiver<In> {
-        &self.receiver
     }
 
     /// Sends one item and flushes: [`Sender::send`].
@@ -175,13 +179,60 @@ impl<Out, In> Channel<Out, In> {
         self.sender.close_timeout(timeout).await
     }
 
+    /// Sends one item and waits for the next one to come: a request and its reply, in strict turns.
+    ///
+    /// Over a protocol whose peer answers each item with one. Many requests at a time, deadlines and
+    /// cancellation are [`Caller`](crate::Caller)'s.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send) and [`recv`](Self::recv); [`UnexpectedEof`](io::ErrorKind::UnexpectedEof)
+    /// in [`Error::Io`] if the stream ends before the reply.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send) while it sends. Dropped after that, its reply is still to come, and the
+    /// next `call` throws it away.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    /// use aqueduct::codec::Text;
+    /// use aqueduct::connect::Options;
+    /// use aqueduct::frame::Framing;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let calculator: Endpoint = "exec:cat".parse()?;
+    /// let mut options = Options::new();
+    /// options.framing(Framing::lines());
+    /// let mut calculator = options.connect(&calculator).await?.channel::<String, String>(Text);
+    /// assert_eq!(calculator.call("6 * 7".into()).await?, "6 * 7");
+    /// # Ok(()) }
+    /// ```
+    pub async fn call(&mut self, item: Out) -> Result<In, Error> {
+        self.reserve().await?.send(item)?;
+        let before = self.owed;
+        self.owed += 1;
+        self.flush().await?;
+        for _ in 0..before {
+            if self.recv().await.is_none() {
+                break;
+            }
+        }
+        let ended = || Error::Io(io::ErrorKind::UnexpectedEof.into());
+        self.recv().await.ok_or_else(ended)?
+    }
+
     /// Receives the next item: [`Receiver::recv`].
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn recv(&mut self) -> Option<Result<In, Error>> {
-        self.receiver.recv().await
+        let item = self.receiver.recv().await;
+        self.owed = self.owed.saturating_sub(1);
+        item
     }
 
     /// Receives what is there, at most `max` items: [`Receiver::recv_many`].
@@ -190,7 +241,9 @@ impl<Out, In> Channel<Out, In> {
     ///
     /// Cancel safe.
     pub async fn recv_many(&mut self, buf: &mut Vec<Result<In, Error>>, max: usize) -> usize {
-        self.receiver.recv_many(buf, max).await
+        let taken = self.receiver.recv_many(buf, max).await;
+        self.owed = self.owed.saturating_sub(taken as u64);
+        taken
     }
 }
 
@@ -198,7 +251,9 @@ impl<Out, In> Stream for Channel<Out, In> {
     type Item = Result<In, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.receiver).poll_next(cx)
+        let item = ready!(Pin::new(&mut self.receiver).poll_next(cx));
+        self.owed = self.owed.saturating_sub(1);
+        Poll::Ready(item)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -87,7 +87,7 @@
 //!   (`setenv(3)`). Nothing follows from it. Each socket is taken once, taken ones are closed on
 //!   `exec`, and `LISTEN_PID` keeps other processes from believing the rest.
 //!
-//! Everything here needs a Tokio runtime with its I/O driver and timer enabled.
+//! Opening needs a Tokio runtime with its I/O driver enabled. Its timer is not needed.
 //!
 //! # Examples
 //!
@@ -176,7 +176,7 @@ mod sender;
 mod verbs;
 
 pub(crate) use self::accept::{Accept, Bound};
-pub use self::byte_stream::{ByteReader, ByteStream, ByteWriter};
+pub use self::byte_stream::ByteStream;
 pub use self::connection::Connection;
 pub(crate) use self::connection::MessageLink;
 pub(crate) use self::endpoint::{Asked, Mechanism, Opening, Served};

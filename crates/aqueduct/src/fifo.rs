@@ -7,8 +7,7 @@
 //! ```
 //!
 //! Everything here needs a Tokio runtime with its I/O driver enabled; outside of one, opening fails
-//! with [`NoRuntime`](crate::OpenErrorKind::NoRuntime). Waiting needs the timer as well
-//! (`Builder::enable_all`).
+//! with [`NoRuntime`](crate::OpenErrorKind::NoRuntime).
 //!
 //! # Contract
 //!

@@ -94,13 +94,13 @@ pub use self::framing::{Framing, Partial, TooLong};
 pub(crate) use self::pace::PIPE_CHUNK;
 pub(crate) use self::pace::Pace;
 pub use self::read::FramedRead;
-pub(crate) use self::read::{Lend, Within};
+pub(crate) use self::read::{Lend, Lent, Within};
 #[cfg(test)]
 pub(crate) use self::slabs::COPY_BELOW;
 pub(crate) use self::slabs::Slabs;
 pub use self::user_codec::UserCodec;
 pub use self::write::FramedWrite;
-pub(crate) use self::write::QueueWith;
+pub(crate) use self::write::{QueueWith, WriteBody};
 
 /// A boxed stream of frames: the receiving half of the waist.
 pub type BoxFrameStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;

@@ -12,5 +12,6 @@ mod polled;
 pub(crate) mod polling;
 pub(crate) mod source;
 pub(crate) mod sys;
+pub(crate) mod timer;
 
 pub use self::polled::Polled;

@@ -12,6 +12,7 @@
 //! | a program to start and talk to | [`child`] |
 //! | bytes to cut into messages | [`frame`] |
 //! | messages of a type of yours | [`Sender`], [`Receiver`], [`Channel`] with a [`codec`] |
+//! | requests that wait for their replies | [`Caller`], [`Channel::call`] |
 //! | a service to run | [`service`], [`handshake`] |
 //! | a server that comes and goes | [`connect::Reconnect`] |
 //! | to know what a mechanism promises | [`contract`] |
@@ -28,8 +29,8 @@
 //!
 //! # What holds everywhere
 //!
-//! - **Runtime**: opening needs a Tokio runtime with its I/O driver (and its timer where something
-//!   is waited for); without a runtime it is an error. An end may outlive its runtime: its waits
+//! - **Runtime**: opening needs a Tokio runtime with its I/O driver; without a runtime it is an error.
+//!   Nothing needs the runtime's timer. An end may outlive its runtime: its waits
 //!   then end in errors.
 //! - **Cancel safety**: each `async fn` says what dropping its future does. None of them tears a
 //!   message.
@@ -52,6 +53,7 @@
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod address;
+pub mod call;
 mod channel;
 pub mod child;
 pub mod codec;
@@ -75,7 +77,8 @@ pub mod tcp;
 pub mod unix;
 
 pub use bytes;
-pub use channel::{Channel, Error, Permit, Receiver, Sender};
+pub use call::Caller;
+pub use channel::{Channel, Error, Permit, Receiver, Sender, SenderHandle};
 pub use connect::{OpenError, OpenErrorKind};
 pub use endpoint::{AddressError, AddressProblem, Endpoint};
 pub use io::Polled;

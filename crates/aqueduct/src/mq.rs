@@ -12,9 +12,8 @@
 //!   make a channel.
 //! - [`list`], [`info`], [`limits`], [`measure_room`] and [`unlink`] manage the system's queues.
 //!
-//! Opening and the `try_` methods need no runtime. Waiting needs a Tokio runtime with its timer,
-//! and with its I/O driver too for [`Driver::AsyncFd`] (`enable_all` has both); without those
-//! Tokio panics, as it does in `tokio::time` and `tokio::net`.
+//! Opening and the `try_` methods need no runtime. Waiting needs a Tokio runtime, and its I/O driver for
+//! [`Driver::AsyncFd`], without which Tokio panics as it does in `tokio::net`.
 //!
 //! # Contract
 //!

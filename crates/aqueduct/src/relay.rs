@@ -23,11 +23,13 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_sink::Sink;
+use sync_wrapper::SyncWrapper;
 use thiserror::Error;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::{Message, MessageReceiver, MessageSender};
+use crate::io::timer::{sleep_until, timeout};
 
 /// How long a relay that is told to stop has to deliver what it has taken: 10 s. Half of it, at
 /// most, is for senders to finish.
@@ -73,7 +75,7 @@ pub struct Relay<'a> {
     tap: Option<Tap<'a>>,
 }
 
-type Tap<'a> = Box<dyn FnMut(&Message) -> io::Result<()> + Send + 'a>;
+type Tap<'a> = SyncWrapper<Box<dyn FnMut(&Message) -> io::Result<()> + Send + 'a>>;
 
 /// Why a relay has failed. What it had taken before was delivered, unless the variant says
 /// otherwise.
@@ -154,7 +156,7 @@ impl<'a> Relay<'a> {
     /// If that fails, the relay takes nothing more and ends with [`Error::Tap`]. Delivery comes first:
     /// the message at hand, and those that were taken with it, are still sent, and the error counts them.
     pub fn tap(mut self, tap: impl FnMut(&Message) -> io::Result<()> + Send + 'a) -> Self {
-        self.tap = Some(Box::new(tap));
+        self.tap = Some(SyncWrapper::new(Box::new(tap)));
         self
     }
 
@@ -230,7 +232,7 @@ impl<'a> Relay<'a> {
                         Some(Error::Tap { untapped, .. }) => *untapped += 1,
                         _ => {
                             if let Some(record) = &mut tap
-                                && let Err(source) = record(&message)
+                                && let Err(source) = record.get_mut()(&message)
                             {
                                 let untapped = 1;
                                 failure = Some(Error::Tap { untapped, source });
@@ -271,11 +273,11 @@ impl<'a> Relay<'a> {
         let closing = poll_fn(|cx| Pin::new(&mut outgoing).poll_close(cx));
         tokio::pin!(closing);
         let closed = match stopped {
-            Some(since) => timeout_at(since + grace, closing).await,
+            Some(since) => timeout(grace.saturating_sub(since.elapsed()), closing).await,
             None => tokio::select! {
                 biased;
                 closed = &mut closing => Ok(closed),
-                () = stop.cancelled() => timeout_at(Instant::now() + grace, closing).await,
+                () = stop.cancelled() => timeout(grace, closing).await,
             },
         };
         match (failure, closed) {

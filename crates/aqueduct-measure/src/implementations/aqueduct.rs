@@ -137,6 +137,24 @@ pub(super) const CASES: &[Case] = &[
     value("aqueduct/tcp/json", Mechanism::Tcp, |it| {
         typed::run(it, Json, tcp)
     }),
+    value("aqueduct/pipe/postcard/address", Mechanism::Pipe, |it| {
+        typed::by_address(it, Postcard)
+    }),
+    value("aqueduct/pipe/json/address", Mechanism::Pipe, |it| {
+        typed::by_address(it, Json)
+    }),
+    value("aqueduct/unix/postcard/address", Mechanism::Unix, |it| {
+        typed::by_address(it, Postcard)
+    }),
+    value("aqueduct/unix/json/address", Mechanism::Unix, |it| {
+        typed::by_address(it, Json)
+    }),
+    value("aqueduct/tcp/postcard/address", Mechanism::Tcp, |it| {
+        typed::by_address(it, Postcard)
+    }),
+    value("aqueduct/tcp/json/address", Mechanism::Tcp, |it| {
+        typed::by_address(it, Json)
+    }),
 ];
 
 /// A case that refuses larger messages.
@@ -388,6 +406,11 @@ fn tcp(session: &Session) -> anyhow::Result<TcpHalves> {
 fn endpoint(
     session: &Session,
 ) -> anyhow::Result<Halves<aqueduct::frame::BoxFrameSink, aqueduct::frame::BoxFrameStream>> {
+    let (tx, rx) = connection(session)?.into_split();
+    Ok((Some(tx.into_frames()), Some(rx.into_frames())))
+}
+
+fn connection(session: &Session) -> anyhow::Result<connect::Connection> {
     let tcp = session.spec().case.contains("/tcp/");
     let path = session.spec().path("socket");
     let address = session.spec().address.clone();
@@ -398,16 +421,13 @@ fn endpoint(
         } else {
             Endpoint::new("unix", path)?
         };
-        let connection = if first {
-            address.parse::<Endpoint>()?.connect().await?
-        } else {
-            let mut listener = here.bind().await?;
-            ready(&listener.local_endpoint().to_string())?;
-            let connection: Option<io::Result<connect::Connection>> = listener.accept().await;
-            connection.ok_or_else(ended)??
-        };
-        let (tx, rx) = connection.into_frames();
-        Ok((Some(tx), Some(rx)))
+        if first {
+            return Ok(address.parse::<Endpoint>()?.connect().await?);
+        }
+        let mut listener = here.bind().await?;
+        ready(&listener.local_endpoint().to_string())?;
+        let connection: Option<io::Result<connect::Connection>> = listener.accept().await;
+        Ok(connection.ok_or_else(ended)??)
     })
 }
 

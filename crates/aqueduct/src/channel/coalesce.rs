@@ -15,10 +15,10 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
-use tokio::time::{Sleep, sleep};
 
 use super::sender::DEFAULT_CLOSE_TIMEOUT;
 use crate::frame::BoxFrameSink;
+use crate::io::timer::{Sleep, sleep};
 
 /// Within so many turns of the flusher a task that Tokio made yield has its own: of those that yield
 /// at the same time the last may be the first.

@@ -2,48 +2,59 @@
 
 use std::any::type_name;
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use tokio::io::AsyncRead;
+use tokio::task::coop;
 
 use super::receiver::Receiver;
 use crate::channel::Error;
 use crate::codec::{BoxError, Decode};
-use crate::frame::{BoxFrameStream, FramedRead, Lend};
+use crate::frame::{BoxFrameStream, FramedRead, Lend, Lent as Body};
 
 /// A stream of items, in one piece, so that an item takes one indirect call.
 pub(super) trait Decoding<T>: Send {
     /// The next item; [`Error::Io`] is the last.
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>>;
 
-    fn size_hint(&self) -> (usize, Option<usize>);
+    /// Takes nothing new: delivers what was taken, and ends.
+    fn stop(&mut self);
 
     fn into_frames(self: Box<Self>) -> BoxFrameStream;
 }
 
 /// Over any stream of frames.
 pub(super) struct Framed<C> {
-    pub(super) stream: BoxFrameStream,
-    pub(super) codec: C,
+    stream: BoxFrameStream,
+    codec: C,
+    /// Ends where it would have to wait.
+    stopped: bool,
+}
+
+impl<C> Framed<C> {
+    pub(super) fn new(stream: BoxFrameStream, codec: C) -> Self {
+        Self {
+            stream,
+            codec,
+            stopped: false,
+        }
+    }
 }
 
 impl<T, C: Decode<T> + 'static> Decoding<T> for Framed<C> {
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
-        Poll::Ready(match ready!(self.stream.as_mut().poll_next(cx)) {
-            Some(Ok(body)) => {
-                let len = body.len();
-                let item = self.codec.decode(body);
-                Some(item.map_err(|source| not_decoded(&self.codec, len, source)))
-            }
-            Some(Err(error)) => Some(Err(Error::Io(error))),
-            None => None,
-        })
+        match poll_kept(self.stream.as_mut(), &self.codec, cx) {
+            // Out of budget is no wait for the peer: the task is polled again at once.
+            Poll::Pending if self.stopped && coop::has_budget_remaining() => Poll::Ready(None),
+            next => next,
+        }
     }
 
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.stream.size_hint()
+    fn stop(&mut self) {
+        self.stopped = true;
     }
 
     fn into_frames(self: Box<Self>) -> BoxFrameStream {
@@ -51,7 +62,7 @@ impl<T, C: Decode<T> + 'static> Decoding<T> for Framed<C> {
     }
 }
 
-/// Over one that lends them: an item is made of the bytes in the read buffer.
+/// Over one that lends them: a codec that borrows reads items straight from the read buffer.
 struct Lent<S, C> {
     stream: S,
     codec: C,
@@ -59,29 +70,52 @@ struct Lent<S, C> {
 
 impl<T, S, C> Decoding<T> for Lent<S, C>
 where
-    S: Lend + Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    S: Lend + Send + 'static,
     C: Decode<T> + 'static,
 {
     #[inline]
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
         let Self { stream, codec } = self;
-        Poll::Ready(match ready!(stream.poll_lend(cx)) {
-            Some(Ok(body)) => Some(match codec.decode_borrowed(body) {
-                Ok(item) => Ok(item),
-                Err(source) => Err(not_decoded(codec, body.len(), source)),
-            }),
-            Some(Err(error)) => Some(Err(Error::Io(error))),
-            None => None,
-        })
+        if !codec.borrows() {
+            return poll_kept(Pin::new(stream), codec, cx);
+        }
+        let (len, item) = match ready!(stream.poll_lend(cx)) {
+            Some(Ok(Body::Borrowed(body))) => (body.len(), codec.decode_borrowed(body)),
+            Some(Ok(Body::Kept(body))) => (body.len(), codec.decode(body)),
+            Some(Err(error)) => return Poll::Ready(Some(Err(Error::Io(error)))),
+            None => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(item.map_err(|source| not_decoded(codec, len, source))))
     }
 
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.stream.size_hint()
+    fn stop(&mut self) {
+        self.stream.stop();
     }
 
     fn into_frames(self: Box<Self>) -> BoxFrameStream {
         Box::pin(self.stream)
     }
+}
+
+/// The next item, of a frame to keep.
+#[inline]
+fn poll_kept<T, S>(
+    stream: Pin<&mut S>,
+    codec: &impl Decode<T>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<T, Error>>>
+where
+    S: Stream<Item = io::Result<Bytes>> + ?Sized,
+{
+    Poll::Ready(match ready!(stream.poll_next(cx)) {
+        Some(Ok(body)) => {
+            let len = body.len();
+            let item = codec.decode(body);
+            Some(item.map_err(|source| not_decoded(codec, len, source)))
+        }
+        Some(Err(error)) => Some(Err(Error::Io(error))),
+        None => None,
+    })
 }
 
 #[cold]
@@ -102,15 +136,12 @@ impl<R: AsyncRead + Send + Unpin + 'static> FramedRead<R> {
     }
 }
 
-/// A receiver over a stream that lends frames, if the codec makes do with that.
+/// A receiver over a stream that lends frames.
 pub(crate) fn lent<T, S, C>(stream: S, codec: C) -> Receiver<T>
 where
-    S: Lend + Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    S: Lend + Send + 'static,
     C: Decode<T> + 'static,
 {
-    if !codec.borrows() {
-        return Receiver::new(stream, codec);
-    }
     let name = codec.name();
     Receiver::over(Box::new(Lent { stream, codec }), name)
 }

@@ -179,13 +179,14 @@ impl<W: AsyncWrite + Send + Unpin + 'static> FramedWrite<W> {
     }
 }
 
-/// A sender over a sink whose buffer items are serialised into, unless they already are frames.
-pub(crate) fn straight<T, S, C>(sink: S, codec: C) -> Sender<T>
+/// A sender over a sink whose buffer items are serialised into, unless items are frames already or it
+/// has no such buffer.
+pub(crate) fn straight<T, S, C>(mut sink: S, codec: C) -> Sender<T>
 where
     S: QueueWith + Send + 'static,
     C: Encode<T> + 'static,
 {
-    if codec.hands_over() {
+    if codec.hands_over() || !sink.is_straight() {
         return Sender::new(sink, codec);
     }
     let name = codec.name();

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
+use sync_wrapper::SyncWrapper;
 
 use super::decoding::{Decoding, Framed};
 use super::turn::Turn;
@@ -41,7 +42,9 @@ use crate::frame::BoxFrameStream;
 /// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct Receiver<T> {
-    stream: Box<dyn Decoding<T>>,
+    stream: SyncWrapper<Box<dyn Decoding<T>>>,
+    /// Stops it when it completes.
+    until: Option<SyncWrapper<Pin<Box<dyn Future<Output = ()> + Send>>>>,
     /// The name of the codec.
     codec: &'static str,
     turn: Turn,
@@ -57,13 +60,14 @@ impl<T> Receiver<T> {
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
         C: Decode<T> + 'static,
     {
-        let (name, stream) = (codec.name(), Box::pin(stream));
-        Self::over(Box::new(Framed { stream, codec }), name)
+        let name = codec.name();
+        Self::over(Box::new(Framed::new(Box::pin(stream), codec)), name)
     }
 
     pub(super) fn over(stream: Box<dyn Decoding<T>>, codec: &'static str) -> Self {
         Self {
-            stream,
+            stream: SyncWrapper::new(stream),
+            until: None,
             codec,
             turn: Turn::default(),
             ended: false,
@@ -96,9 +100,53 @@ impl<T> Receiver<T> {
         poll_fn(|cx| self.poll_recv_many(cx, buf, max)).await
     }
 
+    /// Takes no new message: delivers those that were taken, and ends.
+    ///
+    /// To leave a loop by `break` and drop the receiver loses the messages that were read together
+    /// with the last one. After `stop`, receive until `None`: then nothing is lost that this end has
+    /// taken. What becomes of messages not taken yet depends on the transport, as for
+    /// [`MessageReceiver::stop`]. For a receiver made of a stream of your own, what the stream has ready
+    /// still comes; of a [`FramedRead`](crate::frame::FramedRead), the whole frames in its buffer.
+    ///
+    /// [`until`](Self::until) does this on a signal.
+    ///
+    /// [`MessageReceiver::stop`]: crate::connect::MessageReceiver::stop
+    pub fn stop(&mut self) {
+        self.until = None;
+        self.stream.get_mut().stop();
+    }
+
+    /// [Stops](Self::stop) when `signal` completes: the stream delivers what was taken, and ends.
+    ///
+    /// # Examples
+    ///
+    /// A collector that ends on Ctrl-C and loses nothing:
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    /// use aqueduct::codec::Text;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let log: Endpoint = format!("fifo:{}/log?persist=true", dir.path().display()).parse()?;
+    /// # let ctrl_c = async { };
+    /// # let _ = r#"
+    /// let log: Endpoint = "fifo:/run/app/log?persist=true".parse()?;
+    /// let ctrl_c = async { tokio::signal::ctrl_c().await.expect("signals can be received") };
+    /// # "#;
+    /// let mut lines = log.open_receiver().await?.typed::<String>(Text).until(ctrl_c);
+    /// while let Some(line) = lines.recv().await {
+    ///     println!("{}", line?);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn until(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.until = Some(SyncWrapper::new(Box::pin(signal)));
+        self
+    }
+
     /// The name of the codec.
-    #[must_use]
-    pub fn codec_name(&self) -> &'static str {
+    pub(crate) fn codec_name(&self) -> &'static str {
         self.codec
     }
 
@@ -111,7 +159,7 @@ impl<T> Receiver<T> {
     /// Takes the stream of frames out. Nothing that has been received is lost.
     #[must_use = "the stream ends when it is dropped"]
     pub fn into_inner(self) -> BoxFrameStream {
-        self.stream.into_frames()
+        self.stream.into_inner().into_frames()
     }
 
     #[inline]
@@ -120,12 +168,31 @@ impl<T> Receiver<T> {
             return Poll::Ready(None);
         }
         ready!(self.turn.poll(cx));
-        let next = ready!(self.stream.poll_item(cx));
+        if self.turn.is_counted() {
+            self.poll_until(cx);
+        }
+        let mut next = self.stream.get_mut().poll_item(cx);
+        if next.is_pending() && self.poll_until(cx) {
+            next = self.stream.get_mut().poll_item(cx);
+        }
+        let next = ready!(next);
         match &next {
             Some(Err(Error::Io(_))) | None => self.ended = true,
             Some(_) => self.turn.moved(),
         }
         Poll::Ready(next)
+    }
+
+    /// Whether it is told to stop just now.
+    fn poll_until(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(until) = &mut self.until else {
+            return false;
+        };
+        let stops = until.get_mut().as_mut().poll(cx).is_ready();
+        if stops {
+            self.stop();
+        }
+        stops
     }
 
     fn poll_recv_many(
@@ -156,11 +223,7 @@ impl<T> Stream for Receiver<T> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        if self.ended {
-            (0, Some(0))
-        } else {
-            self.stream.size_hint()
-        }
+        if self.ended { (0, Some(0)) } else { (0, None) }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_sink::Sink;
+use sync_wrapper::SyncWrapper;
 
 use super::coalesce::Shared;
 use super::encoding::{Encoding, Framed};
@@ -16,6 +17,7 @@ use super::turn::Turn;
 use crate::channel::Error;
 use crate::codec::Encode;
 use crate::frame::BoxFrameSink;
+use crate::io::timer::timeout as limited;
 
 /// How long [`Sender::close`] waits for the other side to take what is queued: 5 s.
 pub(super) const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,7 +73,7 @@ pub(super) const SCRATCH_KEPT: usize = 1 << 20;
 #[must_use = "sinks do nothing unless polled"]
 pub struct Sender<T> {
     /// Gone once it is closed, so that the other side sees the end then and not when we are dropped.
-    sink: Option<Box<dyn Encoding<T>>>,
+    sink: Option<SyncWrapper<Box<dyn Encoding<T>>>>,
     closing: bool,
     /// `sink` gathers bursts of sends.
     coalesced: Option<Arc<Shared>>,
@@ -97,7 +99,7 @@ impl<T> Sender<T> {
 
     pub(super) fn over(sink: Box<dyn Encoding<T>>, codec: &'static str) -> Self {
         Self {
-            sink: Some(sink),
+            sink: Some(SyncWrapper::new(sink)),
             closing: false,
             coalesced: None,
             wants_room: false,
@@ -129,8 +131,8 @@ impl<T> Sender<T> {
         if self.coalesced.is_none()
             && let Some(sink) = self.sink.take()
         {
-            let (sink, shared) = sink.coalesced();
-            self.sink = Some(sink);
+            let (sink, shared) = sink.into_inner().coalesced();
+            self.sink = Some(SyncWrapper::new(sink));
             self.coalesced = Some(shared);
         }
         self
@@ -281,16 +283,14 @@ impl<T> Sender<T> {
     /// Cancel safe: call it again to go on.
     pub async fn close_timeout(&mut self, timeout: Duration) -> Result<(), Error> {
         let closed = poll_fn(|cx| self.poll_end(cx));
-        match tokio::time::timeout(timeout, closed).await {
+        match limited(timeout, closed).await {
             Ok(result) => result,
             Err(_) => Err(Error::TimedOut { after: timeout }),
         }
     }
 
-    /// The name of the codec.
-    #[must_use]
-    pub fn codec_name(&self) -> &'static str {
-        self.codec
+    pub(super) fn is_coalesced(&self) -> bool {
+        self.coalesced.is_some()
     }
 
     /// Whether [`close`](Self::close) was called: no new items are taken.
@@ -302,13 +302,13 @@ impl<T> Sender<T> {
     /// Takes the sink of frames out, with what is queued in it. `None` once it has been closed.
     #[must_use = "what is queued is lost when the sink is dropped"]
     pub fn into_inner(self) -> Option<BoxFrameSink> {
-        self.sink.map(|it| it.into_frames())
+        self.sink.map(|it| it.into_inner().into_frames())
     }
 
     #[inline]
     fn open_sink(&mut self) -> Result<&mut dyn Encoding<T>, Error> {
         match &mut self.sink {
-            Some(sink) if !self.closing => Ok(&mut **sink),
+            Some(sink) if !self.closing => Ok(&mut **sink.get_mut()),
             _ => Err(Error::Closed),
         }
     }
@@ -330,7 +330,7 @@ impl<T> Sender<T> {
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.sink {
-            Some(sink) => sink.poll_flush(cx).map_err(Error::Io),
+            Some(sink) => sink.get_mut().poll_flush(cx).map_err(Error::Io),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -338,7 +338,7 @@ impl<T> Sender<T> {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.closing = true;
         if let Some(sink) = &mut self.sink {
-            ready!(sink.poll_close(cx))?;
+            ready!(sink.get_mut().poll_close(cx))?;
             self.sink = None;
         }
         Poll::Ready(Ok(()))

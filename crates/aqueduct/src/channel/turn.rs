@@ -24,6 +24,11 @@ impl Turn {
         Poll::Ready(())
     }
 
+    /// Whether a new round of items begins.
+    pub(super) fn is_counted(&self) -> bool {
+        self.uncounted == 0
+    }
+
     /// Takes note of one item.
     pub(super) fn moved(&mut self) {
         self.uncounted = self.uncounted.saturating_add(1);

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use nix::poll::PollFlags;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tracing::Span;
 
 use crate::frame::{FramedRead, Framing, Pace};
 use crate::io::fd;
 use crate::io::source::{Direction, Source};
 use crate::io::sys;
+use crate::io::timer::{Sleep, sleep_until};
 use crate::pipe;
 
 /// Of what is told through `tracing`.
@@ -172,7 +173,7 @@ impl Receiver {
             // A grace beyond what the clock can hold is for ever in all but name.
             let far = Duration::from_secs(86400 * 365);
             let deadline = exited.checked_add(grace).unwrap_or(*exited + far);
-            Box::pin(tokio::time::sleep_until(deadline))
+            Box::pin(sleep_until(deadline))
         });
         timer.as_mut().poll(cx)
     }

@@ -97,7 +97,7 @@ impl Mechanism for Exec {
             command.pipe_to_child(0);
             let mut child = command.spawn()?;
             let input = child.take_sender(0)?;
-            let mut sender = MessageSender::frames(input.framed(asked.options.framing.clone()));
+            let mut sender = MessageSender::bytes(input.framed(asked.options.framing.clone()));
             sender.attached().put(child);
             Ok(sender)
         })

@@ -5,17 +5,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use sync_wrapper::SyncWrapper;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::half::{BoxHalf, Half, Rest, Shared};
 use crate::io::Polled;
 
-/// The reading half of a [`ByteStream`].
-pub type ByteReader = Box<dyn AsyncRead + Send + Unpin>;
-
-/// The writing half of a [`ByteStream`]. Shutting it down, or dropping it, ends that direction, also
-/// where the system has no call for that and what is underneath has to be closed, as a pipe has.
-pub type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
+/// The writing half of a [`ByteStream`].
+pub(crate) type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// A two-way stream of bytes, before any framing: `AsyncRead` and `AsyncWrite`, for whatever
 /// speaks a protocol of its own.
@@ -26,8 +23,9 @@ pub type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
 ///
 /// As for the socket or pipe underneath: a `read` or `write` that is dropped has moved nothing.
 pub struct ByteStream {
-    pub(crate) reader: BoxHalf,
-    pub(crate) writer: ByteWriter,
+    reader: SyncWrapper<BoxHalf>,
+    writer: SyncWrapper<ByteWriter>,
+    vectored: bool,
 }
 
 impl ByteStream {
@@ -67,10 +65,20 @@ impl ByteStream {
         reader: impl Half + Send + Unpin + 'static,
         writer: impl AsyncWrite + Send + Unpin + 'static,
     ) -> Self {
+        Self::boxed(Box::new(reader), Box::new(Closing(Some(writer))))
+    }
+
+    fn boxed(reader: BoxHalf, writer: ByteWriter) -> Self {
         Self {
-            reader: Box::new(reader),
-            writer: Box::new(Closing(Some(writer))),
+            reader: SyncWrapper::new(reader),
+            vectored: writer.is_write_vectored(),
+            writer: SyncWrapper::new(writer),
         }
+    }
+
+    /// Both halves.
+    pub(crate) fn halves(self) -> (BoxHalf, ByteWriter) {
+        (self.reader.into_inner(), self.writer.into_inner())
     }
 
     /// One of which `read` has been read already.
@@ -79,20 +87,28 @@ impl ByteStream {
             true => reader,
             false => Box::new(Behind { read, reader }),
         };
-        Self { reader, writer }
+        Self::boxed(reader, writer)
     }
 
     /// In latency mode, if the limit says so.
-    pub(crate) fn polled(mut self, limit: Duration) -> Self {
-        if !limit.is_zero() {
-            self.reader = Box::new(Polled::new(self.reader, limit));
+    pub(crate) fn polled(self, limit: Duration) -> Self {
+        if limit.is_zero() {
+            return self;
         }
-        self
+        let (reader, writer) = self.halves();
+        Self::boxed(Box::new(Polled::new(reader, limit)), writer)
     }
 
-    /// Takes the two directions apart, for two tasks, with no lock between them.
-    pub fn into_split(self) -> (ByteReader, ByteWriter) {
-        (self.reader, self.writer)
+    /// Splits it into its two directions, for two tasks, without a lock between them.
+    ///
+    /// Shutting the writing half down, or dropping it, ends that direction: a pipe is closed.
+    pub fn into_split(
+        self,
+    ) -> (
+        impl AsyncRead + Send + Unpin + use<>,
+        impl AsyncWrite + Send + Unpin + use<>,
+    ) {
+        self.halves()
     }
 }
 
@@ -102,7 +118,7 @@ impl AsyncRead for ByteStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.reader).poll_read(cx, buf)
+        Pin::new(self.reader.get_mut()).poll_read(cx, buf)
     }
 }
 
@@ -112,7 +128,7 @@ impl AsyncWrite for ByteStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.writer).poll_write(cx, buf)
+        Pin::new(self.writer.get_mut()).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -120,19 +136,19 @@ impl AsyncWrite for ByteStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.writer).poll_write_vectored(cx, bufs)
+        Pin::new(self.writer.get_mut()).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.writer.is_write_vectored()
+        self.vectored
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer).poll_flush(cx)
+        Pin::new(self.writer.get_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer).poll_shutdown(cx)
+        Pin::new(self.writer.get_mut()).poll_shutdown(cx)
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 use sync_wrapper::SyncWrapper;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, duplex};
 
 use super::attached::Attached;
 use super::byte_stream::{ByteStream, Held};
@@ -148,6 +148,49 @@ impl Connection {
         self
     }
 
+    /// Two connections to each other within this process, of bytes in memory, framed by their length: to
+    /// test code that takes a connection. They need no runtime.
+    ///
+    /// # Examples
+    ///
+    /// A test of a service's handler:
+    ///
+    /// ```
+    /// use aqueduct::codec::Text;
+    /// use aqueduct::connect::Connection;
+    ///
+    /// async fn shout(client: Connection) -> Result<(), aqueduct::Error> {
+    ///     let mut client = client.channel::<String, String>(Text);
+    ///     while let Some(request) = client.recv().await {
+    ///         client.send(request?.to_uppercase()).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (here, there) = Connection::pair();
+    /// let service = tokio::spawn(shout(there));
+    /// let mut client = here.channel::<String, String>(Text);
+    /// assert_eq!(client.call("hello".into()).await?, "HELLO");
+    /// client.close().await?;
+    /// service.await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pair() -> (Self, Self) {
+        // One for each direction: dropping the writer is its end.
+        let ((to_there, from_here), (to_here, from_there)) = (duplex(PAIR), duplex(PAIR));
+        let connection = |reader, writer| {
+            let bytes = ByteStream::join(reader, writer);
+            Self::bytes(bytes, Framing::length(), Pace::default(), Peer::Unknown)
+        };
+        (
+            connection(from_there, to_there),
+            connection(from_here, to_here),
+        )
+    }
+
     /// A connection over a stream of bytes of your own, such as one end of a TLS session.
     ///
     /// # Examples
@@ -243,15 +286,24 @@ impl Connection {
         .unwrap_or_else(|| self.framing.get_max_frame())
     }
 
+    /// Whether a message may hold any bytes.
+    pub(crate) fn carries_any_bytes(&self) -> bool {
+        let whole = |link: &dyn MessageLink| link.max_message().is_some();
+        match &self.body {
+            Body::Bytes(_) => self.framing.carries_any_bytes(),
+            Body::Messages(link) => whole(&**link) || self.framing.carries_any_bytes(),
+        }
+    }
+
     /// Both directions, as messages.
     pub fn into_split(self) -> (MessageSender, MessageReceiver) {
         match self.body {
             Body::Bytes(bytes) => {
-                let ByteStream { reader, writer } = bytes.into_inner().polled(self.poll_for);
+                let (reader, writer) = bytes.into_inner().polled(self.poll_for).halves();
                 let frames =
                     FramedWrite::new(writer, self.framing.clone()).with_pace(self.pace.clone());
                 let incoming = MessageReceiver::bytes(reader, self.framing, self.pace);
-                (MessageSender::frames(frames), incoming)
+                (MessageSender::bytes(frames), incoming)
             }
             Body::Messages(link) => link.split(),
         }
@@ -282,12 +334,12 @@ impl Connection {
     pub fn into_sender(self) -> MessageSender {
         match self.body {
             Body::Bytes(bytes) => {
-                let ByteStream { reader, writer } = bytes.into_inner();
+                let (reader, writer) = bytes.into_inner().halves();
                 let frames = FramedWrite::new(writer, self.framing).with_pace(self.pace);
                 if self.discards {
-                    MessageSender::frames(SendOnly::new(frames, Rest::Bytes(reader)))
+                    MessageSender::bytes(SendOnly::new(frames, Rest::Bytes(reader)))
                 } else {
-                    MessageSender::frames(frames)
+                    MessageSender::bytes(frames)
                 }
             }
             Body::Messages(link) => link.into_sender(),
@@ -304,12 +356,12 @@ impl Connection {
         let (framing, pace) = (self.framing, self.pace);
         match self.body {
             Body::Bytes(bytes) if wanted => {
-                let ByteStream { reader, writer } = bytes.into_inner().polled(self.poll_for);
+                let (reader, writer) = bytes.into_inner().polled(self.poll_for).halves();
                 let incoming = MessageReceiver::bytes(reader, framing.clone(), pace.clone());
                 Link::two_way(writer, incoming, framing, pace).with_fate(fate)
             }
             Body::Bytes(bytes) => {
-                let ByteStream { reader, writer } = bytes.into_inner();
+                let (reader, writer) = bytes.into_inner().halves();
                 Link::bytes(writer, reader, framing, pace).with_fate(fate)
             }
             Body::Messages(link) if wanted => link.into_link(),
@@ -324,7 +376,7 @@ impl Connection {
     pub fn into_receiver(self) -> MessageReceiver {
         match self.body {
             Body::Bytes(bytes) => {
-                let ByteStream { reader, writer } = bytes.into_inner().polled(self.poll_for);
+                let (reader, writer) = bytes.into_inner().polled(self.poll_for).halves();
                 MessageReceiver::bytes(Held::new(reader, writer), self.framing, self.pace)
             }
             Body::Messages(link) => link.into_receiver(),
@@ -348,6 +400,9 @@ impl Connection {
         }
     }
 }
+
+/// How many bytes each direction of a pair holds.
+const PAIR: usize = 64 * 1024;
 
 /// A sink and a stream of frames.
 struct Frames {

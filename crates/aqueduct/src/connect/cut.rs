@@ -9,7 +9,7 @@ use futures_core::Stream;
 use super::half::{Half, Rest};
 use super::receiver::{Inlet, MessageReceiver};
 use super::{Message, Options};
-use crate::frame::{FramedRead, Framing, Pace, Within};
+use crate::frame::{FramedRead, Framing, Lend, Lent, Pace, Within};
 use crate::io::Polled;
 
 impl MessageReceiver {
@@ -84,6 +84,10 @@ impl<R: Half + Unpin> Stream for Cut<R> {
         if this.left == Some(0) {
             return Poll::Ready(None);
         }
+        if this.left.is_none() && this.stopped.is_none() {
+            let frame = ready!(Pin::new(&mut this.frames).poll_next(cx));
+            return Poll::Ready(frame.map(|frame| frame.map(Message::new)));
+        }
         loop {
             if this.stopped == Some(Rest::Stays) && this.is_between() {
                 let rest = this.frames.get_mut().stop();
@@ -120,6 +124,15 @@ impl<R: Half + Unpin> Stream for Cut<R> {
 }
 
 impl<R: Half + Unpin> Inlet for Cut<R> {
+    #[inline]
+    fn poll_lend(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
+        if self.left.is_none() && self.stopped.is_none() {
+            return self.get_mut().frames.poll_lend(cx);
+        }
+        let next = ready!(self.poll_next(cx));
+        Poll::Ready(next.map(|next| next.map(|message| Lent::Kept(message.into_body()))))
+    }
+
     fn stop(mut self: Pin<&mut Self>) {
         if self.stopped.is_none() {
             let rest = self.frames.get_mut().stop();

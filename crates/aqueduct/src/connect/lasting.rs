@@ -14,7 +14,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use futures_util::task::AtomicWaker;
 use tokio::task::coop;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::connection::{Connection, MessageLink};
 use super::link::{Link, is_refusal};
@@ -25,6 +25,7 @@ use super::reconnect::{GaveUp, Reconnect, ReconnectEvent};
 use super::sender::MessageSender;
 use crate::frame::Framing;
 use crate::io::backoff::Backoff;
+use crate::io::timer::{Sleep, sleep};
 
 /// A peer that ends its own direction before anything was sent, so often in a row, does so with
 /// every connection, and means nothing by it.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 use tokio::io::AsyncWrite;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::byte_stream::ByteWriter;
 use super::half::BoxHalf;
@@ -19,6 +19,7 @@ use super::receiver::MessageReceiver;
 use super::send_only::{Rest, Unwanted};
 use super::sender::MessageSender;
 use crate::frame::{FrameError, FramedWrite, Framing, Pace};
+use crate::io::timer::{Sleep, sleep};
 
 /// One connection of an end that connects again, and which of the messages given to it the system has
 /// taken.

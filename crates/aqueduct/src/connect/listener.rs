@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 
 use super::accept::Bound;
 use super::endpoint::Endpoint;
 use super::lasting::Connector;
 use super::reconnect::Reconnect;
 use super::{Connection, MessageReceiver, MessageSender, OpenError};
+use crate::io::timer::timeout;
 
 /// A two-way endpoint that is served: a `Stream` of [`Connection`]s.
 ///

@@ -72,7 +72,18 @@ impl Options {
     }
 
     /// Sets how long a peer that has to be there is waited for: the reader of a FIFO, the server
-    /// of a socket. `None`: for ever; zero: it is tried once.
+    /// of a socket. `None`, the default: for ever; zero: it is tried once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use aqueduct::{Endpoint, connect::Options};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let nobody: Endpoint = "unix:@nobody-is-here".parse()?;
+    /// let limit = Some(Duration::from_millis(10));
+    /// assert!(Options::new().wait(limit).connect(&nobody).await.is_err());
+    /// # Ok(()) }
+    /// ```
     pub fn wait(&mut self, limit: Option<Duration>) -> &mut Self {
         self.wait = limit;
         self

@@ -9,9 +9,9 @@ use sync_wrapper::SyncWrapper;
 
 use super::attached::Attached;
 use super::{Message, MessageSender};
-use crate::channel::Receiver;
+use crate::channel::{Receiver, lent};
 use crate::codec::Decode;
-use crate::frame::BoxFrameStream;
+use crate::frame::{BoxFrameStream, Lend, Lent};
 
 /// Messages that come from an endpoint.
 ///
@@ -19,6 +19,11 @@ use crate::frame::BoxFrameStream;
 ///
 /// What the transport reports, with its errno, or a [`FrameError`](crate::frame::FrameError)
 /// inside an [`io::Error`]. An error of a byte stream is its last item.
+///
+/// # Ending early
+///
+/// Leaving a loop by `break` and dropping the receiver loses the messages that were read together with
+/// the last one: [`stop`](Self::stop) first, and receive until `None`.
 ///
 /// # Cancel safety
 ///
@@ -31,6 +36,12 @@ pub struct MessageReceiver {
 
 /// What each kind of transport has to offer.
 pub(crate) trait Inlet: Stream<Item = io::Result<Message>> {
+    /// The next message's body, on loan where the transport has a buffer to lend it from.
+    fn poll_lend(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
+        let next = ready!(self.poll_next(cx));
+        Poll::Ready(next.map(|next| next.map(|message| Lent::Kept(message.into_body()))))
+    }
+
     /// Takes nothing new from the transport; what was taken is still delivered.
     fn stop(self: Pin<&mut Self>);
 
@@ -118,7 +129,7 @@ impl MessageReceiver {
 
     /// The receiving end of what `codec` makes of the bodies.
     pub fn typed<T>(self, codec: impl Decode<T> + 'static) -> Receiver<T> {
-        Receiver::new(self.into_frames(), codec)
+        lent(Frames::new(self), codec)
     }
 
     /// The receiving half of the waist: the bodies alone.
@@ -205,5 +216,16 @@ impl Stream for Frames {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = ready!(self.incoming.inlet().poll_next(cx));
         Poll::Ready(next.map(|message| message.map(Message::into_body)))
+    }
+}
+
+impl Lend for Frames {
+    #[inline]
+    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
+        self.incoming.inlet().poll_lend(cx)
+    }
+
+    fn stop(&mut self) {
+        self.incoming.stop();
     }
 }

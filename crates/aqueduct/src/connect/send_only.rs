@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::time::Sleep;
 
 use super::MessageReceiver;
 use super::half::BoxHalf;
-use crate::frame::FrameError;
+use crate::frame::{FrameError, NotQueued, QueueWith, WriteBody};
+use crate::io::timer::{Sleep, sleep};
 
 /// How long closing a sending end waits for a peer that has talked back to end its own direction.
 ///
@@ -164,7 +164,17 @@ impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Bytes> for SendOnly<S> {
             return Poll::Ready(Ok(()));
         }
         let linger = &mut self.linger;
-        let linger = linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        let linger = linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
         linger.as_mut().poll(cx).map(Ok)
+    }
+}
+
+impl<S: QueueWith> QueueWith for SendOnly<S> {
+    fn is_straight(&mut self) -> bool {
+        self.sink.is_straight()
+    }
+
+    fn queue_with(&mut self, write: &mut WriteBody<'_>) -> Result<(), NotQueued> {
+        self.sink.queue_with(write)
     }
 }

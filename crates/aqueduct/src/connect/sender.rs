@@ -11,9 +11,9 @@ use sync_wrapper::SyncWrapper;
 
 use super::Message;
 use super::attached::Attached;
-use crate::channel::Sender;
+use crate::channel::{Sender, straight};
 use crate::codec::Encode;
-use crate::frame::BoxFrameSink;
+use crate::frame::{BoxFrameSink, NotQueued, QueueWith, WriteBody};
 
 /// Where messages go out to an endpoint.
 ///
@@ -40,12 +40,21 @@ pub struct MessageSender {
     largest: Option<usize>,
 }
 
-type Outlet = Pin<Box<dyn Sink<Message, Error = io::Error> + Send>>;
+/// Where messages go. One box for each end, so that a message takes one indirect call.
+enum Outlet {
+    Messages(Pin<Box<dyn Sink<Message, Error = io::Error> + Send>>),
+    /// A byte stream: a codec writes bodies into its buffer.
+    Bytes(Box<dyn QueueWith + Send>),
+}
 
 impl MessageSender {
     pub(crate) fn new(outlet: impl Sink<Message, Error = io::Error> + Send + 'static) -> Self {
+        Self::over(Outlet::Messages(Box::pin(outlet)))
+    }
+
+    fn over(outlet: Outlet) -> Self {
         Self {
-            outlet: Some(SyncWrapper::new(Box::pin(outlet))),
+            outlet: Some(SyncWrapper::new(outlet)),
             attached: Attached::default(),
             broken: None,
             largest: None,
@@ -77,7 +86,12 @@ impl MessageSender {
     pub(crate) fn frames(
         frames: impl Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
     ) -> Self {
-        Self::new(Bodies { frames })
+        Self::new(Frames { frames })
+    }
+
+    /// Sends the bodies as frames of a byte stream.
+    pub(crate) fn bytes(frames: impl QueueWith + Send + 'static) -> Self {
+        Self::over(Outlet::Bytes(Box::new(frames)))
     }
 
     /// How many connections of an end that [connects again](super::Options::reconnect) broke so that
@@ -89,12 +103,17 @@ impl MessageSender {
 
     /// The sending end for items that `codec` turns into bodies.
     pub fn typed<T>(self, codec: impl Encode<T> + 'static) -> Sender<T> {
-        Sender::new(self.into_frames(), codec)
+        straight(self.bodies(), codec)
     }
 
     /// The sending half of the waist: bodies, with nothing else said of them.
     pub fn into_frames(self) -> BoxFrameSink {
-        Box::pin(Messages { outgoing: self })
+        Box::pin(self.bodies())
+    }
+
+    /// The bodies of its messages.
+    pub(crate) fn bodies(self) -> Bodies {
+        Bodies { outgoing: self }
     }
 }
 
@@ -110,26 +129,35 @@ impl Sink<Message> for MessageSender {
     type Error = io::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.outlet()?.as_mut().poll_ready(cx)
+        match self.outlet()? {
+            Outlet::Messages(sink) => sink.as_mut().poll_ready(cx),
+            Outlet::Bytes(sink) => Pin::new(sink).poll_ready(cx),
+        }
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
-        self.outlet()?.as_mut().start_send(message)
+        match self.outlet()? {
+            Outlet::Messages(sink) => sink.as_mut().start_send(message),
+            Outlet::Bytes(sink) => Pin::new(sink).start_send(message.into_body()),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.outlet {
-            Some(outlet) => outlet.get_mut().as_mut().poll_flush(cx),
+        match self.outlet.as_mut().map(SyncWrapper::get_mut) {
+            Some(Outlet::Messages(sink)) => sink.as_mut().poll_flush(cx),
+            Some(Outlet::Bytes(sink)) => Pin::new(sink).poll_flush(cx),
             // Closing has flushed.
             None => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(outlet) = &mut self.outlet {
-            ready!(outlet.get_mut().as_mut().poll_close(cx))?;
-            self.outlet = None;
-        }
+        ready!(match self.outlet.as_mut().map(SyncWrapper::get_mut) {
+            Some(Outlet::Messages(sink)) => sink.as_mut().poll_close(cx),
+            Some(Outlet::Bytes(sink)) => Pin::new(sink).poll_close(cx),
+            None => Poll::Ready(Ok(())),
+        })?;
+        self.outlet = None;
         Poll::Ready(Ok(()))
     }
 }
@@ -141,11 +169,11 @@ impl Debug for MessageSender {
 }
 
 /// A sink of messages over one of frames.
-struct Bodies<S> {
+struct Frames<S> {
     frames: S,
 }
 
-impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Message> for Bodies<S> {
+impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Message> for Frames<S> {
     type Error = io::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -166,11 +194,11 @@ impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Message> for Bodies<S> {
 }
 
 /// A sink of frames over one of messages.
-struct Messages {
+pub(crate) struct Bodies {
     outgoing: MessageSender,
 }
 
-impl Sink<Bytes> for Messages {
+impl Sink<Bytes> for Bodies {
     type Error = io::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -187,5 +215,22 @@ impl Sink<Bytes> for Messages {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.outgoing).poll_close(cx)
+    }
+}
+
+impl QueueWith for Bodies {
+    fn is_straight(&mut self) -> bool {
+        matches!(self.outgoing.outlet(), Ok(Outlet::Bytes(_)))
+    }
+
+    #[inline]
+    fn queue_with(&mut self, write: &mut WriteBody<'_>) -> Result<(), NotQueued> {
+        match self.outgoing.outlet().map_err(NotQueued::Refused)? {
+            Outlet::Bytes(sink) => sink.queue_with(write),
+            Outlet::Messages(sink) => {
+                let send = |body| sink.as_mut().start_send(Message::new(body));
+                NotQueued::or_sent(write, send)
+            }
+        }
     }
 }

@@ -1,15 +1,20 @@
 //! The four verbs: on [`Options`], and with the default options on [`Endpoint`].
 
+use std::pin::pin;
+use std::time::Duration;
+
 use super::{
     Connection, Endpoint, Listener, MessageReceiver, MessageSender, OpenError, Options, activation,
 };
+use crate::address::Awaited;
+use crate::io::timer::timeout;
 
 impl Options {
     /// Connects a two-way endpoint.
     ///
-    /// A server that is not there yet is waited for, with growing pauses between attempts, for as long
-    /// as [`wait`](Self::wait) says: by default for ever. The program of an `exec:` address is started;
-    /// its standard error is ours.
+    /// **Waits for ever** by default while there is no server, with growing pauses between attempts, and
+    /// logs once after 3 s whom it waits for. [`wait`](Self::wait) limits that. The program of an
+    /// `exec:` address is started; its standard error is ours.
     ///
     /// # Errors
     ///
@@ -21,7 +26,8 @@ impl Options {
     /// Dropping the future ends the wait and leaves nothing open.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, OpenError> {
         let address = endpoint.to_string();
-        endpoint.asked(&address, self).connect().await
+        let asked = endpoint.asked(&address, self);
+        announced(endpoint, &address, asked.connect()).await
     }
 
     /// Binds a two-way endpoint, and listens.
@@ -50,8 +56,9 @@ impl Options {
 
     /// Opens the sending end, as soon as there is a peer to send to.
     ///
-    /// A FIFO must have a reader; a queue keeps messages for whoever reads it later. A two-way
-    /// endpoint is connected, and what the peer sends is discarded
+    /// **Waits for ever** by default while a FIFO has no reader or a socket no server, and logs once after
+    /// 3 s whom it waits for. [`wait`](Self::wait) limits that. A queue keeps messages for whoever reads
+    /// it later. A two-way endpoint is connected, and what the peer sends is discarded
     /// ([`Connection::into_sender`](super::Connection::into_sender)). The program of an `exec:` address
     /// is started with our standard output, and gets the messages on its input, as `popen(3)` does.
     ///
@@ -67,10 +74,10 @@ impl Options {
     /// Dropping the future ends the wait and leaves nothing open. What it created stays.
     pub async fn open_sender(&self, endpoint: &Endpoint) -> Result<MessageSender, OpenError> {
         let address = endpoint.to_string();
-        endpoint
+        let opening = endpoint
             .mechanism()
-            .open_sender(endpoint.asked(&address, self))
-            .await
+            .open_sender(endpoint.asked(&address, self));
+        announced(endpoint, &address, opening).await
     }
 
     /// Opens the receiving end.
@@ -95,6 +102,30 @@ impl Options {
             .open_receiver(endpoint.asked(&address, self))
             .await
             .map_err(activation::explain)
+    }
+}
+
+/// How long a wait is silent.
+const SILENT: Duration = Duration::from_secs(3);
+
+/// Says once whom `opening` waits for, if it takes long.
+async fn announced<T>(
+    endpoint: &Endpoint,
+    address: &str,
+    opening: impl Future<Output = Result<T, OpenError>>,
+) -> Result<T, OpenError> {
+    let awaited = match endpoint.capabilities().awaits {
+        Awaited::Nobody => return opening.await,
+        Awaited::Reader => "reader",
+        Awaited::Server => "server",
+    };
+    let mut opening = pin!(opening);
+    match timeout(SILENT, &mut opening).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            tracing::info!(target: "aqueduct::connect", %address, "waiting for a {awaited}");
+            opening.await
+        }
     }
 }
 

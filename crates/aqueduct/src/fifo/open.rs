@@ -312,8 +312,6 @@ impl OpenOptions {
     /// waited for instead. If the path is missing for longer than 1 second, the FIFO is made again
     /// with `create`; without, [`NotFound`](OpenErrorKind::NotFound) is returned.
     ///
-    /// It needs a runtime with Tokio's timer enabled.
-    ///
     /// # Errors
     ///
     /// [`TimedOut`](OpenErrorKind::TimedOut) after the limit of [`wait`](Self::wait); otherwise as

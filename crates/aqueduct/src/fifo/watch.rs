@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use super::TARGET;
 use crate::io::source::Source;
 use crate::io::sys;
+use crate::io::timer::timeout;
 
 /// How soon a waiting sender tries again without an event, at first and after many tries.
 ///
@@ -52,7 +53,7 @@ impl Watch {
     ///
     /// Cancel safe: an event that is lost is one that the caller did not act on.
     pub(super) async fn changed_within(&self, limit: Duration) -> bool {
-        tokio::time::timeout(limit, self.changed()).await.is_ok()
+        timeout(limit, self.changed()).await.is_ok()
     }
 
     async fn changed(&self) {

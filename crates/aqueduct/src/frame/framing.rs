@@ -216,4 +216,9 @@ impl Framing {
     pub(super) fn at_too_long(&self) -> TooLong {
         self.too_long.unwrap_or(TooLong::Fail)
     }
+
+    /// Whether a frame may hold any bytes, and stays one frame.
+    pub(crate) fn carries_any_bytes(&self) -> bool {
+        matches!(self.cut, Cut::Length)
+    }
 }

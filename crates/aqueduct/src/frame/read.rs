@@ -49,6 +49,8 @@ pub struct FramedRead<R, D: FrameDecoder = Framing> {
     inbox: D::Inbox,
     pace: Pace,
     state: State,
+    /// Ends where it would have to read.
+    stopped: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,7 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
             inbox: D::inbox(&[]),
             pace: Pace::default(),
             state: State::Reading,
+            stopped: false,
         }
     }
 
@@ -197,6 +200,10 @@ where
                 && let Some(next) = self.find_buffered(&mut find)
             {
                 return Poll::Ready(next);
+            }
+            if self.stopped {
+                self.state = State::Done;
+                return Poll::Ready(None);
             }
             match ready!(self.poll_fill(cx, usize::MAX)) {
                 Ok(0) => self.state = State::Ended,
@@ -308,15 +315,30 @@ impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
     }
 }
 
+/// The body of one frame, for a codec.
+pub(crate) enum Lent<'a> {
+    /// On loan until the next call.
+    Borrowed(&'a [u8]),
+    Kept(Bytes),
+}
+
 /// A stream of frames that lends them too.
-pub(crate) trait Lend {
-    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<&[u8]>>>;
+pub(crate) trait Lend: Stream<Item = io::Result<Bytes>> + Unpin {
+    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>>;
+
+    /// Takes nothing new from the transport: delivers what was taken, and ends.
+    fn stop(&mut self);
 }
 
 impl<R: AsyncRead + Unpin> Lend for FramedRead<R, Framing> {
     #[inline]
-    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<&[u8]>>> {
-        self.poll_next_borrowed(cx)
+    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
+        let body = ready!(self.poll_next_borrowed(cx));
+        Poll::Ready(body.map(|body| body.map(Lent::Borrowed)))
+    }
+
+    fn stop(&mut self) {
+        self.stopped = true;
     }
 }
 

@@ -268,21 +268,35 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
     }
 }
 
+/// Appends the body of one frame to the buffer.
+pub(crate) type WriteBody<'a> = dyn FnMut(&mut BytesMut) -> Result<(), WriteError> + 'a;
+
 /// A sink of frames whose bodies can be written into its buffer.
 pub(crate) trait QueueWith: Sink<Bytes, Error = io::Error> + Unpin {
+    /// Whether this sink writes bodies into its own buffer, without a frame for each.
+    fn is_straight(&mut self) -> bool {
+        true
+    }
+
     /// Queues a frame of what `write` appends: all of it or nothing.
-    fn queue_with(
-        &mut self,
-        write: &mut dyn FnMut(&mut BytesMut) -> Result<(), WriteError>,
-    ) -> Result<(), NotQueued>;
+    fn queue_with(&mut self, write: &mut WriteBody<'_>) -> Result<(), NotQueued>;
+}
+
+impl NotQueued {
+    /// Sends a body as a frame of its own, for sinks without a buffer to write it into.
+    pub(crate) fn or_sent<T>(
+        write: &mut WriteBody<'_>,
+        send: impl FnOnce(Bytes) -> io::Result<T>,
+    ) -> Result<T, Self> {
+        let mut body = BytesMut::new();
+        write(&mut body).map_err(Self::Unwritten)?;
+        send(body.freeze()).map_err(Self::Refused)
+    }
 }
 
 impl<W: AsyncWrite + Unpin> QueueWith for FramedWrite<W> {
     #[inline]
-    fn queue_with(
-        &mut self,
-        write: &mut dyn FnMut(&mut BytesMut) -> Result<(), WriteError>,
-    ) -> Result<(), NotQueued> {
+    fn queue_with(&mut self, write: &mut WriteBody<'_>) -> Result<(), NotQueued> {
         let queued = Begun::new(&mut self.unsent, &self.encoder).write(&self.encoder, write);
         if self.unsent.broken {
             return Err(NotQueued::Refused(self.break_off()));

@@ -6,7 +6,6 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use futures_util::future::{join, try_join};
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::time::timeout;
 
 use super::hello::{Hello, MAX_HELLO, ParseError, Verdict};
 use super::limited::{LimitedSink, LimitedStream};
@@ -15,6 +14,7 @@ use crate::channel::Channel;
 use crate::codec::Codec;
 use crate::connect::{ByteStream, Connection};
 use crate::frame::{FrameError, FramedRead, FramedWrite};
+use crate::io::timer::timeout;
 
 /// How long the other side may take for the whole handshake, unless said otherwise: 5 s.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -96,7 +96,7 @@ impl Handshake {
             return Ok(Connection::from_frames(sink, stream, agreed));
         };
         let opening = connection.framing().clone().max_frame(MAX_HELLO);
-        let ByteStream { reader, writer } = bytes;
+        let (reader, writer) = bytes.halves();
         let mut sink = FramedWrite::new(writer, opening.clone());
         let mut stream = FramedRead::new(reader, opening);
         let agreed = self.agree(&mut sink, &mut stream, codec, offered).await;

@@ -106,18 +106,18 @@ impl Mechanism for Fd {
             let framing = asked.options.framing.clone();
             Ok(match found {
                 Found::Pipe(_) => match pipe::Sender::from_shared_fd(&fd) {
-                    Ok(pipe) => MessageSender::frames(pipe.framed(framing)),
+                    Ok(pipe) => MessageSender::bytes(pipe.framed(framing)),
                     // As for the receiver; and where the last reader of a FIFO has gone.
                     Err(_) => {
                         let writer = BlockingWriter::new(fd).map_err(failed)?;
                         let frames = FramedWrite::new(writer, framing).with_pace(Pace::pipe());
-                        MessageSender::frames(frames)
+                        MessageSender::bytes(frames)
                     }
                 },
                 Found::Queue(_) => mq::send_to(fd.as_fd(), asked.options)?,
                 Found::Device(_) | Found::File(_) => {
                     let writer = BlockingWriter::new(fd).map_err(failed)?;
-                    MessageSender::frames(FramedWrite::new(writer, framing))
+                    MessageSender::bytes(FramedWrite::new(writer, framing))
                 }
                 // A listener was refused before.
                 _ => connection(fd, found, asked)?.into_sender(),

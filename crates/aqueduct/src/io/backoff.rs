@@ -4,7 +4,9 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::Instant;
+
+use super::timer::{sleep_until, timeout};
 
 /// Pauses between attempts: each twice as long as the one before, up to the longest, and each
 /// shortened at random by up to a half, so that clients of one server do not return all at once.
@@ -92,7 +94,7 @@ impl Retry {
         let now = Instant::now();
         let parts = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
         let share = deadline.saturating_duration_since(now) / parts;
-        timeout_at(now + share, attempt).await.ok()
+        timeout(share, attempt).await.ok()
     }
 }
 

@@ -4,7 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+
+use super::timer::timeout;
 
 const BUFFER: usize = 8 * 1024;
 

@@ -12,6 +12,7 @@ use nix::libc;
 use nix::sys::stat::{fstat, stat};
 
 use crate::io::sys::QueueFd;
+use crate::io::timer::sleep;
 use crate::mq::error::{QueueError, TARGET};
 use crate::mq::mount::MOUNT_POINT;
 
@@ -106,7 +107,7 @@ impl Link {
         loop {
             let looked = self.looked.load(Ordering::Relaxed);
             if let Some(left) = every.checked_sub(self.since_look()) {
-                tokio::time::sleep(left).await;
+                sleep(left).await;
                 if self.looked.load(Ordering::Relaxed) != looked {
                     // Another task has looked meanwhile.
                     continue;

@@ -14,6 +14,7 @@ use crate::connect::{Message, OpenError};
 use crate::frame::FrameError;
 use crate::io::source::Direction;
 use crate::io::sys::QueueFd;
+use crate::io::timer::timeout as limited;
 use crate::mq::buffer::Buffers;
 use crate::mq::driver::{Driver, Side};
 use crate::mq::error::{QueueError, TARGET, one_way};
@@ -417,7 +418,7 @@ async fn bounded<R>(timeout: Duration, op: impl Future<Output = io::Result<R>>) 
     Handle::try_current().map_err(|_| QueueError::NoRuntime)?;
     // Outside, so that no lack of budget makes it look as if there was nothing to receive.
     coop::consume_budget().await;
-    match tokio::time::timeout(timeout, op).await {
+    match limited(timeout, op).await {
         Ok(result) => result,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }

@@ -14,6 +14,7 @@ use crate::channel::Channel;
 use crate::channel::{Error, Receiver, Sender};
 use crate::codec::Codec;
 use crate::connect::{Connection, Frames};
+use crate::io::timer::timeout;
 
 /// What a handler is told about its connection and its service. Clones are the same context.
 #[derive(Clone)]
@@ -144,11 +145,11 @@ impl Context {
     /// Dropping the future drops the channel with what was not yet sent.
     pub async fn close<Out, In>(&self, mut channel: Channel<Out, In>) -> Result<(), Error> {
         channel.close().await?;
-        let (_, receiver) = channel.split();
+        let (_, receiver) = channel.split_mut();
         if !receiver.is_ended() {
             let discard = async { while let Some(Ok(_)) = receiver.recv().await {} };
             // Whatever the peer does now, it had all that was for it.
-            let _ = tokio::time::timeout(self.shared.linger, discard).await;
+            let _ = timeout(self.shared.linger, discard).await;
         }
         Ok(())
     }

@@ -12,7 +12,6 @@ use futures_core::Stream;
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -23,6 +22,7 @@ use super::timeouts::Timeouts;
 use super::{Context, Error, Stats};
 use crate::codec::BoxError;
 use crate::io::accept::Accepting;
+use crate::io::timer::timeout;
 
 /// Half of the descriptors that a process usually may have.
 const MAX_CONNECTIONS: usize = 512;

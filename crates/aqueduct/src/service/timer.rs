@@ -5,9 +5,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::{Limit, TimedOut};
+use crate::io::timer::{Sleep, sleep_until};
 
 /// One limit at a time, on one timer for the life of a stream.
 ///

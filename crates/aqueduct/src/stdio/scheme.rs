@@ -72,7 +72,7 @@ impl Mechanism for Stdio {
         Box::pin(async move {
             let stdout = stdout().map_err(|e| asked.failed(e))?;
             let frames = FramedWrite::new(stdout, asked.options.framing.clone());
-            Ok(MessageSender::frames(frames))
+            Ok(MessageSender::bytes(frames))
         })
     }
 

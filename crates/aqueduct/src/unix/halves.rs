@@ -14,11 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::task::coop;
-use tokio::time::{Sleep, sleep};
 
 use crate::connect::{Half, Rest};
 use crate::io::source::{Direction, Source};
 use crate::io::sys;
+use crate::io::timer::{Sleep, sleep};
 
 /// Neither waits nor raises a signal, whatever the mode of the descriptor (`send(2)`).
 const NOW: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

@@ -6,10 +6,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use tokio::time::Sleep;
 
 use crate::fifo::TARGET;
 use crate::io::sys;
+use crate::io::timer::{Sleep, sleep};
 
 /// How soon a lock that is taken is tried again, at first and after many tries.
 const FIRST_RETRY: Duration = Duration::from_millis(1);
@@ -97,7 +97,7 @@ impl Lock {
     }
 
     fn pause_for(&mut self, time: Duration) {
-        self.pause = Some(Box::pin(tokio::time::sleep(time)));
+        self.pause = Some(Box::pin(sleep(time)));
     }
 }
 

@@ -24,6 +24,7 @@ use tokio::task::AbortHandle;
 
 use super::bell::{Bell, Over, Waiter};
 use crate::io::source::Direction;
+use crate::io::timer::timeout;
 use crate::mq::error::{QueueError, TARGET};
 
 /// How long the first wait in a runtime, with the [`Pool`](crate::mq::Driver::Pool) driver, waits
@@ -267,7 +268,7 @@ impl Shared {
                 }
             };
             let waited = POOL_START_TIMEOUT;
-            if tokio::time::timeout(waited, starting).await.is_err() {
+            if timeout(waited, starting).await.is_err() {
                 return Err(QueueError::PoolExhausted { waited }.into());
             }
         }

@@ -1,0 +1,345 @@
+use std::any::type_name;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::error::Error;
+use super::wire::{self, Body, Failure, Frame, Hello};
+use crate::channel::{self, Receiver, SenderHandle};
+use crate::codec::{BoxError, Codec};
+use crate::connect::Connection;
+use crate::frame::FrameError;
+use crate::io::timer::timeout;
+
+/// How long a call whose request cannot be sent waits to learn why the connection ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Sends requests over one connection and takes their replies in any order.
+///
+/// Clones share the connection. It is closed when the last one is dropped. See the
+/// [module](super) for what is promised.
+///
+/// # Examples
+///
+/// See the [module](super).
+pub struct Caller<Q, R> {
+    owner: Arc<Owner<Q, R>>,
+    limit: Option<Duration>,
+}
+
+/// Ends the connection when the last caller is dropped.
+struct Owner<Q, R> {
+    shared: Arc<Shared<Q, R>>,
+    task: AbortHandle,
+}
+
+impl<Q, R> Drop for Owner<Q, R> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Shared<Q, R> {
+    sender: SenderHandle<Frame<Q>>,
+    open: Mutex<Open<R>>,
+    /// How many more requests the responder takes: none before its hello.
+    slots: Arc<Semaphore>,
+    cancels: Notify,
+}
+
+struct Open<R> {
+    next: u64,
+    calls: HashMap<u64, Call<R>>,
+    /// Calls that were dropped, of which the responder has to be told.
+    cancelled: Vec<u64>,
+    ended: Option<Error>,
+}
+
+struct Call<R> {
+    /// `None` once nobody waits.
+    reply: Option<oneshot::Sender<Result<R, Error>>>,
+    /// The time limit.
+    after: Option<Duration>,
+    /// Until the responder has answered, also if nobody waits.
+    _slot: OwnedSemaphorePermit,
+}
+
+impl<Q, R> Caller<Q, R>
+where
+    Q: Send + 'static,
+    R: Send + 'static,
+{
+    /// Calls what answers at the other end of `connection`, a [`Responder`](super::Responder).
+    ///
+    /// A small task on the current Tokio runtime receives the replies.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Framing`] if the connection cannot carry any byte, such as one of lines;
+    /// [`Error::NoRuntime`]. Whether the peer answers calls is only known to the first call.
+    pub fn new<C>(connection: Connection, codec: C) -> Result<Self, Error>
+    where
+        C: Codec<Q> + Codec<R> + Clone + 'static,
+    {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let (sender, receiver) = wire::open::<Q, R, C>(connection, codec).ok_or(Error::Framing)?;
+        let shared = Arc::new(Shared {
+            sender: sender.shared(),
+            open: Mutex::new(Open {
+                next: 1,
+                calls: HashMap::new(),
+                cancelled: Vec::new(),
+                ended: None,
+            }),
+            slots: Arc::new(Semaphore::new(0)),
+            cancels: Notify::new(),
+        });
+        let task = runtime
+            .spawn(run(Arc::clone(&shared), receiver))
+            .abort_handle();
+        Ok(Self {
+            owner: Arc::new(Owner { shared, task }),
+            limit: None,
+        })
+    }
+
+    /// A caller with a time limit for each call: from calling to the reply, with all waiting. Without one
+    /// a call waits for as long as the connection lives.
+    ///
+    /// The limit is this handle's and its clones'; the connection is the same.
+    #[must_use]
+    pub fn timeout(&self, limit: Duration) -> Self {
+        Self {
+            owner: Arc::clone(&self.owner),
+            limit: Some(limit),
+        }
+    }
+
+    /// Sends a request and waits for its reply.
+    ///
+    /// # Errors
+    ///
+    /// [`enum@Error`]: of this call alone, but for [`Error::Ended`] and those that say that the peer does
+    /// not speak the same, which each further call gets too.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the call up: the responder drops the request, unless it has been handled
+    /// already. Other calls are not touched.
+    pub async fn call(&self, request: Q) -> Result<R, Error> {
+        match self.limit {
+            None => self.owner.shared.call(request, None).await,
+            Some(after) => {
+                let call = self.owner.shared.call(request, Some(after));
+                let done = timeout(after, call).await;
+                done.unwrap_or(Err(Error::TimedOut { after }))
+            }
+        }
+    }
+}
+
+impl<Q, R> Shared<Q, R> {
+    fn open(&self) -> MutexGuard<'_, Open<R>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn call(&self, request: Q, after: Option<Duration>) -> Result<R, Error> {
+        let begun = Instant::now();
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        let slot = slot.map_err(|_| self.ended())?;
+        let (reply, mut replied) = oneshot::channel();
+        let id = {
+            let mut open = self.open();
+            if let Some(ended) = &open.ended {
+                return Err(ended.clone());
+            }
+            let id = open.next;
+            open.next += 1;
+            let call = Call {
+                reply: Some(reply),
+                after,
+                _slot: slot,
+            };
+            open.calls.insert(id, call);
+            id
+        };
+        let mut waiting = Waiting {
+            shared: self,
+            id,
+            sent: false,
+        };
+        let frame = Frame::Request {
+            id,
+            limit: after.map_or(0, |after| left(after, begun)),
+            body: request,
+        };
+        let sent = async {
+            let queued = self.sender.queue(frame).await?;
+            waiting.sent = true;
+            queued.flushed().await
+        };
+        let answer = match sent.await {
+            Ok(()) => replied.await,
+            Err(error) if is_refusal(&error) => return Err(Error::Request(Arc::new(error))),
+            // The other direction tells why, if it can.
+            Err(error) => match timeout(LAST_WORDS, &mut replied).await {
+                Ok(answer) => answer,
+                Err(_) => return Err(Error::io(error.into())),
+            },
+        };
+        answer.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    /// Why there are no more calls.
+    fn ended(&self) -> Error {
+        let ended = self.open().ended.clone();
+        ended.unwrap_or(Error::Ended { source: None })
+    }
+
+    fn end(&self, error: Error) {
+        let calls = {
+            let mut open = self.open();
+            open.ended = Some(error.clone());
+            std::mem::take(&mut open.calls)
+        };
+        self.slots.close();
+        for reply in calls.into_values().filter_map(|call| call.reply) {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+
+    fn answer(&self, id: u64, answer: Result<R, Failure>) {
+        let call = self.open().calls.remove(&id);
+        if let Some(call) = call
+            && let Some(reply) = call.reply
+        {
+            let _ = reply.send(answer.map_err(|failure| Error::of(failure, call.after)));
+        }
+    }
+}
+
+/// What is left of a time limit, in milliseconds; 0 is no limit.
+fn left(after: Duration, begun: Instant) -> u32 {
+    let left = after.saturating_sub(begun.elapsed()).as_millis();
+    u32::try_from(left.max(1)).unwrap_or(0)
+}
+
+/// Whether an error is of one request, and the connection goes on.
+fn is_refusal(error: &channel::Error) -> bool {
+    match error {
+        channel::Error::Encode { .. } => true,
+        channel::Error::Io(error) => FrameError::of(error).is_some(),
+        _ => false,
+    }
+}
+
+/// A call that is given up when it is dropped.
+struct Waiting<'a, Q, R> {
+    shared: &'a Shared<Q, R>,
+    id: u64,
+    /// The request is on its way.
+    sent: bool,
+}
+
+impl<Q, R> Drop for Waiting<'_, Q, R> {
+    fn drop(&mut self) {
+        let mut open = self.shared.open();
+        let Some(call) = open.calls.get_mut(&self.id) else {
+            return;
+        };
+        if self.sent {
+            call.reply = None;
+            open.cancelled.push(self.id);
+            drop(open);
+            self.shared.cancels.notify_one();
+        } else {
+            let call = open.calls.remove(&self.id);
+            drop(open);
+            drop(call);
+        }
+    }
+}
+
+/// The task: takes replies, and tells of calls that were dropped.
+async fn run<Q, R>(shared: Arc<Shared<Q, R>>, mut receiver: Receiver<Frame<Body<R>>>) {
+    let codec = receiver.codec_name();
+    let writing = async {
+        let mut sent = shared.sender.send(Frame::Hello(Hello::new(0, codec))).await;
+        while sent.is_ok() {
+            shared.cancels.notified().await;
+            let ids = std::mem::take(&mut shared.open().cancelled);
+            let cancels = ids.into_iter().map(|id| Frame::Cancel { id });
+            sent = shared.sender.send_all(cancels).await;
+        }
+        // That the connection is broken shows where replies come from.
+        std::future::pending::<Error>().await
+    };
+    let reading = receive(&shared, &mut receiver, codec);
+    let ended = tokio::select! {
+        ended = reading => ended,
+        ended = writing => ended,
+    };
+    shared.end(ended);
+    let _ = shared.sender.close().await;
+}
+
+/// Receives until the connection has ended, and says why.
+async fn receive<Q, R>(
+    shared: &Shared<Q, R>,
+    receiver: &mut Receiver<Frame<Body<R>>>,
+    codec: &str,
+) -> Error {
+    let mut greeted = false;
+    loop {
+        let frame = match receiver.recv().await {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return Error::io(io::Error::from(error)),
+            None => return Error::Ended { source: None },
+        };
+        match frame {
+            Frame::Hello(hello) if !greeted => {
+                if let Err(error) = Error::check(&hello, codec) {
+                    return error;
+                }
+                greeted = true;
+                let slots = usize::try_from(hello.concurrency).unwrap_or(usize::MAX);
+                shared.slots.add_permits(slots.min(Semaphore::MAX_PERMITS));
+            }
+            Frame::Reply { id, body } if greeted => {
+                let undecodable = |error: BoxError| Failure::new(Failure::REPLY, error.to_string());
+                shared.answer(id, body.map_err(undecodable));
+            }
+            Frame::Failure { id, failure } if greeted => {
+                shared.answer(id, Err(failure));
+            }
+            Frame::Unknown(got) => return Error::not_spoken(&got, true),
+            other => return Error::not_spoken(other.name().as_bytes(), true),
+        }
+    }
+}
+
+impl<Q, R> Clone for Caller<Q, R> {
+    fn clone(&self) -> Self {
+        Self {
+            owner: Arc::clone(&self.owner),
+            limit: self.limit,
+        }
+    }
+}
+
+impl<Q, R> fmt::Debug for Caller<Q, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("request", &type_name::<Q>())
+            .field("reply", &type_name::<R>())
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+use std::any::type_name;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::error::Error;
+use super::sender::Sender;
+
+/// A [`Sender`] that several tasks share: each has a clone.
+///
+/// Made by [`Sender::shared`]. Sending takes `&self`.
+///
+/// - **Order**: items go in the order in which the calls were first polled. Items of one task keep
+///   their order.
+/// - **Backpressure**: all tasks wait while the transport is full, and go on in turn.
+/// - **Flushing**: `send` returns when its item has been handed to the system. Tasks that send at the
+///   same time share one system call.
+///
+/// It takes no task and no queue: the handles share a lock. When the last handle is dropped the sender is,
+/// which ends that direction.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{Channel, codec::Text};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, mut there) = Channel::<String, String>::pair(Text);
+/// let sender = here.into_split().0.shared();
+/// for worker in 0..4 {
+///     let sender = sender.clone();
+///     tokio::spawn(async move { sender.send(format!("worker {worker}")).await });
+/// }
+/// drop(sender);
+/// let mut workers = 0;
+/// while let Some(line) = there.recv().await {
+///     assert!(line?.starts_with("worker"));
+///     workers += 1;
+/// }
+/// assert_eq!(workers, 4);
+/// # Ok(()) }
+/// ```
+#[must_use = "dropping the last handle ends the direction"]
+pub struct SenderHandle<T> {
+    state: Arc<Mutex<State<T>>>,
+}
+
+struct State<T> {
+    sender: Sender<T>,
+    /// How many items were queued.
+    queued: u64,
+    /// How many of them were handed to the system.
+    flushed: u64,
+}
+
+impl<T> Sender<T> {
+    /// Shares the sender between tasks, as a handle that can be cloned.
+    pub fn shared(self) -> SenderHandle<T> {
+        let state = State {
+            sender: self,
+            queued: 0,
+            flushed: 0,
+        };
+        SenderHandle {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+}
+
+impl<T> SenderHandle<T> {
+    /// Sends one item and waits until it has been handed to the system: [`Sender::send`].
+    ///
+    /// # Errors
+    ///
+    /// As there. An item that cannot be encoded, or is too large, is its caller's error alone.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there: dropped while it waits for its turn or for room, the item goes with it, unsent; after
+    /// that it is queued, and sent with the next item of any handle.
+    pub async fn send(&self, item: T) -> Result<(), Error> {
+        self.queue(item).await?.flushed().await
+    }
+
+    /// Sends all items, with no item of another handle between them, and flushes once.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Sender::send_all`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Not safe: it is unknown how many items were taken.
+    pub async fn send_all(&self, items: impl IntoIterator<Item = T>) -> Result<(), Error> {
+        self.state.lock().await.sender.send_all(items).await
+    }
+
+    /// Closes the sender for all handles: [`Sender::close`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: call it again to go on.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.state.lock().await.sender.close().await
+    }
+
+    /// Queues one item. Dropping the future drops the item, which is then not sent.
+    pub(crate) async fn queue(&self, item: T) -> Result<Queued<'_, T>, Error> {
+        let mut state = self.state.lock().await;
+        if state.sender.is_coalesced() {
+            state.sender.send(item).await?;
+            state.flushed = state.queued + 1;
+        } else {
+            state.sender.reserve().await?.send(item)?;
+        }
+        state.queued += 1;
+        Ok(Queued {
+            state: &self.state,
+            number: state.queued,
+        })
+    }
+}
+
+/// An item that was queued.
+#[must_use = "it may wait until it is flushed"]
+pub(crate) struct Queued<'a, T> {
+    state: &'a Mutex<State<T>>,
+    number: u64,
+}
+
+impl<T> Queued<'_, T> {
+    /// Waits until the item has been handed to the system.
+    ///
+    /// The lock is fair: tasks that were waiting to queue have done so by now, and go with it.
+    pub(crate) async fn flushed(self) -> Result<(), Error> {
+        let mut state = self.state.lock().await;
+        if state.flushed < self.number {
+            let queued = state.queued;
+            state.sender.flush().await?;
+            state.flushed = queued;
+        }
+        Ok(())
+    }
+}
+
+impl<T> Clone for SenderHandle<T> {
+    fn clone(&self) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+        }
+    }
+}
+
+impl<T> fmt::Debug for SenderHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SenderHandle")
+            .field("item", &type_name::<T>())
+            .finish_non_exhaustive()
+    }
+}
