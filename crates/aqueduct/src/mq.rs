@@ -27,13 +27,19 @@
 //! | full queue | senders wait; `try_send` says `WouldBlock` |
 //! | empty queue | receivers wait; `try_recv` says `WouldBlock` |
 //! | dropping a future | never loses a message, never sends one |
-//! | dropping the runtime | takes milliseconds; waits end with [`QueueError::RuntimeGone`] |
+//! | dropping the runtime | takes milliseconds; waits end with an error ([`NoRuntime`]) |
 //! | unlinking it | it works on for those who have it open; [`check_name_every`](OpenOptions::check_name_every) tells those who wait |
 //! | killing a process | loses at most the message in its hands, for each of its receives |
 //! | delivery | at most once; to know that a message was worked on, answer on another queue |
 //! | largest message | the queue's `max_message`; larger ones are refused before the system call |
 //! | many senders, many receivers | any number; each message goes to one receiver |
 //! | what stays behind | the queue and its messages, until it is unlinked |
+//!
+//! Errors of waiting and of replaced queues are [`OpenError`](crate::OpenError)s inside the
+//! [`io::Error`](std::io::Error), found by [`OpenError::of`](crate::OpenError::of); a message that
+//! is refused is a [`FrameError`](crate::frame::FrameError) there.
+//!
+//! [`NoRuntime`]: crate::OpenErrorKind::NoRuntime
 //!
 //! # Which driver
 //!
@@ -113,7 +119,6 @@ mod system_limits;
 mod usage;
 
 pub use driver::Driver;
-pub use error::QueueError;
 pub use list::{Entry, info, list};
 pub use name::unlink;
 pub use open::OpenOptions;
