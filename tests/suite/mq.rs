@@ -13,7 +13,7 @@ use std::sync::Arc;
 use aqueduct::bytes::Bytes;
 use aqueduct::connect::{Message, MessageReceiver, MessageSender};
 use aqueduct::frame::{BoxFrameSink, BoxFrameStream};
-use aqueduct::mq::{self, Driver, OpenOptions, Queue, QueueError};
+use aqueduct::mq::{self, Driver, OpenOptions, Queue};
 use aqueduct::{OpenError, OpenErrorKind};
 
 /// A queue name of a test's own; whatever queue has it is removed when the test ends, however.
@@ -93,10 +93,9 @@ pub(crate) fn message(priority: u32, body: impl Into<Bytes>) -> Message {
 /// Whether the queue's name stands for another queue, or for none; `None` if it stands for this one.
 pub(crate) fn replaced(queue: &Queue) -> Option<bool> {
     let error = queue.check_name().err()?;
-    match QueueError::of(&error) {
-        Some(QueueError::Replaced { replaced, .. }) => Some(*replaced),
-        _ => panic!("{error:?}"),
-    }
+    let kind = OpenError::of(&error).map(OpenError::kind);
+    assert_eq!(kind, Some(&OpenErrorKind::Replaced), "{error:?}");
+    Some(error.to_string().contains("made anew"))
 }
 
 /// Whether opening failed in this way.

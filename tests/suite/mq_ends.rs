@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use aqueduct::connect::{MessageReceiver, MessageSender};
 use aqueduct::frame::FrameError;
-use aqueduct::mq::{Driver, OpenOptions, Queue, QueueError};
+use aqueduct::mq::{Driver, OpenOptions, Queue};
+use aqueduct::{OpenError, OpenErrorKind};
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio_test::task::spawn;
@@ -49,8 +50,8 @@ async fn a_failed_send_does_not_stay(driver: Driver) {
     let fail = std::thread::spawn(move || {
         let failed = sender.send(message(0, "lost")).now_or_never();
         let error = failed.expect("it cannot wait").unwrap_err();
-        let found = QueueError::of(&error);
-        assert!(matches!(found, Some(QueueError::NoRuntime)), "{error:?}");
+        let found = OpenError::of(&error).map(OpenError::kind);
+        assert_eq!(found, Some(&OpenErrorKind::NoRuntime), "{error:?}");
         sender
     });
     let mut sender = tokio::task::spawn_blocking(|| fail.join().unwrap())

@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct::mq::{Driver, OpenOptions, Queue, QueueError};
+use aqueduct::mq::{Driver, OpenOptions, Queue};
+use aqueduct::{OpenError, OpenErrorKind};
 use futures_util::StreamExt;
 use tokio_test::assert_pending;
 use tokio_test::task::spawn;
@@ -39,13 +40,12 @@ fn watched(name: &QueueName, driver: Driver) -> (Queue, Arc<Queue>) {
     (made, Arc::new(options.open(&name.0).unwrap()))
 }
 
-/// Checks for [`QueueError::Replaced`], by another queue or by none.
+/// Checks for [`OpenErrorKind::Replaced`], by another queue or by none.
 fn assert_replaced(error: &io::Error, by_another: bool) {
-    match QueueError::of(error) {
-        Some(QueueError::Replaced { replaced, .. }) => assert_eq!(*replaced, by_another, "{error}"),
-        _ => panic!("{error:?}"),
-    }
-    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    let found = OpenError::of(error).unwrap_or_else(|| panic!("{error:?}"));
+    assert_eq!(found.kind(), &OpenErrorKind::Replaced);
+    assert_eq!(found.raw_os_error(), Some(libc::ESTALE));
+    assert_eq!(error.to_string().contains("made anew"), by_another);
     assert!(error.to_string().ends_with("open it again"), "{error}");
 }
 

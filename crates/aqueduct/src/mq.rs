@@ -26,13 +26,19 @@
 //! | full queue | senders wait; `try_send` says `WouldBlock` |
 //! | empty queue | receivers wait; `try_recv` says `WouldBlock` |
 //! | dropping a future | never loses a message, never sends one |
-//! | dropping the runtime | takes milliseconds; waits end with [`QueueError::RuntimeGone`] |
+//! | dropping the runtime | takes milliseconds; waits end with an error ([`NoRuntime`]) |
 //! | unlinking it | it works on for those who have it open; [`watch_name`](OpenOptions::watch_name) tells those who wait |
 //! | killing a process | loses at most the message in its hands, for each of its receives |
 //! | delivery | at most once; to know that a message was worked on, answer on another queue |
 //! | largest message | the queue's `max_message`; larger ones are refused before the system call |
 //! | many senders, many receivers | any number; each message goes to one receiver |
 //! | what stays behind | the queue and its messages, until it is unlinked |
+//!
+//! Errors of waiting and of replaced queues are [`OpenError`](crate::OpenError)s inside the
+//! [`io::Error`](std::io::Error), found by [`OpenError::of`](crate::OpenError::of); a message that
+//! is refused is a [`FrameError`](crate::frame::FrameError) there.
+//!
+//! [`NoRuntime`]: crate::OpenErrorKind::NoRuntime
 //!
 //! # Which driver
 //!
@@ -98,7 +104,6 @@ mod buffer;
 mod driver;
 mod ends;
 mod error;
-mod limits;
 mod link;
 mod list;
 mod mount;
@@ -109,14 +114,14 @@ mod queue;
 mod refusal;
 mod room;
 mod scheme;
+mod system_limits;
 mod usage;
 
 pub use driver::Driver;
-pub use error::QueueError;
-pub use limits::{Limits, Room, RoomEnd, Usage, cost};
 pub use list::{Entry, info, list};
 pub use name::unlink;
 pub use open::OpenOptions;
 pub use queue::{Attributes, Queue};
 pub use room::{limits, measure_room};
 pub(crate) use scheme::{SCHEME, receive_from, send_to};
+pub use system_limits::{Limits, Room, RoomEnd, Usage, cost};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aqueduct::connect::{Message, Options};
-use aqueduct::{Endpoint, mq};
+use aqueduct::{Endpoint, OpenError, OpenErrorKind, mq};
 use futures_util::{SinkExt, StreamExt};
 use tokio_test::assert_pending;
 use tokio_test::task::spawn;
@@ -58,8 +58,8 @@ async fn a_queue_that_was_removed_is_an_error_where_its_name_is_looked_at() {
     let replaced = |error: &std::io::Error| {
         assert!(
             matches!(
-                mq::QueueError::of(error),
-                Some(mq::QueueError::Replaced { .. })
+                OpenError::of(error).map(OpenError::kind),
+                Some(OpenErrorKind::Replaced)
             ),
             "{error:?}"
         );

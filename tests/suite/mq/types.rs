@@ -3,7 +3,7 @@
 use aqueduct::codec::Text;
 use aqueduct::connect::Prioritized;
 use aqueduct::frame::FrameError;
-use aqueduct::mq::{Driver, OpenOptions, Queue, QueueError};
+use aqueduct::mq::{Driver, OpenOptions, Queue};
 
 use super::{QueueName, message};
 use crate::support::deadline;
@@ -13,7 +13,6 @@ use crate::support::deadline;
 fn types_are_send_and_sync() {
     fn both<T: Send + Sync + std::fmt::Debug>() {}
     both::<Queue>();
-    both::<QueueError>();
     both::<OpenOptions>();
 }
 

@@ -93,7 +93,7 @@ pub enum OpenErrorKind {
     NotInherited,
     /// It exists with other attributes than the strict options ask for.
     Mismatch,
-    /// It was removed, or made anew by the same name, while it was being opened.
+    /// It was removed, or made anew by the same name, while it was being opened or used.
     Replaced,
     /// There is no Tokio runtime here, or it lacks its I/O driver.
     NoRuntime,

@@ -19,9 +19,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop;
 use tokio_util::sync::ReusableBoxFuture;
 
+use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::polling::{Next, Polling, Round};
 use crate::io::source::Direction;
-use crate::mq::error::QueueError;
 use crate::mq::link::Link;
 
 use bell::Waiter;
@@ -171,7 +171,8 @@ impl Side {
     /// What becomes of an operation whose wait has failed: where the queue is not the one of its
     /// name any more, what was sent to it before is received still.
     fn last_try<R>(&self, error: io::Error, op: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
-        let replaced = matches!(QueueError::of(&error), Some(QueueError::Replaced { .. }));
+        let replaced =
+            OpenError::of(&error).is_some_and(|it| *it.kind() == OpenErrorKind::Replaced);
         let received = (replaced && self.direction == Direction::Read).then(op);
         received.and_then(done).unwrap_or(Err(error))
     }

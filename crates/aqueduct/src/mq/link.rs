@@ -11,9 +11,10 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::stat::{fstat, stat};
 
+use crate::connect::OpenError;
 use crate::io::sys::QueueFd;
 use crate::io::timer::sleep;
-use crate::mq::error::{QueueError, TARGET};
+use crate::mq::error::{TARGET, replaced};
 use crate::mq::mount::MOUNT_POINT;
 
 /// The shortest interval between two looks at a name, which are some system calls each.
@@ -65,11 +66,8 @@ impl Link {
     /// Checks that the name stands for the queue.
     ///
     /// The outer error is that of a look that failed, the inner one what was found.
-    fn state(&self) -> io::Result<Result<(), QueueError>> {
-        let gone = |replaced| {
-            let name = self.name.clone();
-            Ok(Err(QueueError::Replaced { name, replaced }))
-        };
+    fn state(&self) -> io::Result<Result<(), OpenError>> {
+        let gone = |anew| Ok(Err(replaced(&self.name, anew)));
         let own = fstat(&self.fd)?;
         match named(&self.name, self.id.0) {
             Ok(found) if found == self.id => Ok(Ok(())),
@@ -91,7 +89,7 @@ impl Link {
     }
 
     /// The same if it is watched and the last look was too long ago.
-    pub(super) fn check_if_due(&self) -> Result<(), QueueError> {
+    pub(super) fn check_if_due(&self) -> Result<(), OpenError> {
         match self.every {
             Some(every) if self.since_look() >= every => self.look(),
             _ => Ok(()),
@@ -100,7 +98,7 @@ impl Link {
 
     /// Waits until the name is seen not to stand for the queue any more: for ever, if it is not
     /// watched.
-    pub(super) async fn broken(&self) -> QueueError {
+    pub(super) async fn broken(&self) -> OpenError {
         let Some(every) = self.every else {
             return pending().await;
         };
@@ -120,7 +118,7 @@ impl Link {
     }
 
     /// Looks. What cannot be found out is left to the next look.
-    fn look(&self) -> Result<(), QueueError> {
+    fn look(&self) -> Result<(), OpenError> {
         match self.state() {
             // Not noted: whoever comes next shall see it at once.
             Ok(Err(replaced)) => return Err(replaced),

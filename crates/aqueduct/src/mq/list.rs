@@ -13,11 +13,11 @@ use posixmq::{OpenOptions, PosixMq};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::sys::QueueFd;
 use crate::mq::error::shown;
-use crate::mq::limits::cost;
 use crate::mq::mount::{MOUNT_POINT, attributes, field, is_mounted, notified};
 use crate::mq::name::check;
 use crate::mq::queue::Attributes;
 use crate::mq::refusal::open_failed;
+use crate::mq::system_limits::cost;
 
 /// The text that a queue's descriptor gives is always 80 bytes: `FILENT_SIZE` in `ipc/mqueue.c`.
 const STATUS_SIZE: usize = 80;

@@ -170,7 +170,7 @@ impl OpenOptions {
     }
 
     /// Checks this often whether the name still stands for this queue, while a task waits and before
-    /// a message is sent: [`QueueError::Replaced`](crate::mq::QueueError::Replaced) if not. `None`,
+    /// a message is sent: [`Replaced`](crate::OpenErrorKind::Replaced) if not. `None`,
     /// the default, never checks. Less than 10 ms counts as 10 ms.
     ///
     /// An unlinked queue goes on working for those who have it open, and the kernel tells them

@@ -19,12 +19,12 @@ use crate::io::mark::MARK;
 use crate::io::sys::QueueFd;
 use crate::mq::driver::Driver;
 use crate::mq::error::{TARGET, shown};
-use crate::mq::limits::Limits;
 use crate::mq::link::Link;
 use crate::mq::mount::MQUEUE_MAGIC;
 use crate::mq::name::{check, check_new};
 use crate::mq::queue::{About, Queue};
 use crate::mq::refusal::{bad_capacity, bad_max_message, create_failed, open_failed};
+use crate::mq::system_limits::Limits;
 
 /// How often opening tries again when the queue is made and removed by others meanwhile.
 const CREATE_TRIES: usize = 16;

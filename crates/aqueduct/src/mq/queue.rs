@@ -10,14 +10,14 @@ use nix::errno::Errno;
 use tokio::runtime::Handle;
 use tokio::task::coop;
 
-use crate::connect::{Message, OpenError};
+use crate::connect::{Message, OpenError, OpenErrorKind};
 use crate::frame::FrameError;
 use crate::io::source::Direction;
 use crate::io::sys::QueueFd;
 use crate::io::timer::timeout as limited;
 use crate::mq::buffer::Buffers;
 use crate::mq::driver::{Driver, Side};
-use crate::mq::error::{QueueError, TARGET, one_way};
+use crate::mq::error::{TARGET, no_runtime, one_way};
 use crate::mq::link::Link;
 use crate::mq::name::unlink;
 
@@ -138,9 +138,9 @@ impl Queue {
     /// - [`FrameError::TooLarge`] and [`FrameError::Priority`] (above 32,767), checked before any
     ///   system call; an [`OpenError`](crate::OpenError) of kind `Unsupported` (`EBADF`) if the
     ///   queue is open for receiving only.
-    /// - [`QueueError::NoRuntime`], [`QueueError::RuntimeGone`], [`QueueError::PoolExhausted`]: it
-    ///   would have had to wait and cannot.
-    /// - [`QueueError::Replaced`], where that is
+    /// - One of kind [`NoRuntime`](OpenErrorKind::NoRuntime) or
+    ///   [`LimitReached`](OpenErrorKind::LimitReached): it would have had to wait and cannot.
+    /// - One of kind [`Replaced`](OpenErrorKind::Replaced), where that is
     ///   [checked](crate::mq::OpenOptions::watch_name).
     /// - Other errors of `mq_send(3)` as they are.
     ///
@@ -164,9 +164,9 @@ impl Queue {
     ///
     /// - An [`OpenError`](crate::OpenError) of kind `Unsupported` (`EBADF`) if the queue is open
     ///   for sending only.
-    /// - [`QueueError::NoRuntime`], [`QueueError::RuntimeGone`], [`QueueError::PoolExhausted`]: it
-    ///   would have had to wait and cannot.
-    /// - [`QueueError::Replaced`], where that is
+    /// - One of kind [`NoRuntime`](OpenErrorKind::NoRuntime) or
+    ///   [`LimitReached`](OpenErrorKind::LimitReached): it would have had to wait and cannot.
+    /// - One of kind [`Replaced`](OpenErrorKind::Replaced), where that is
     ///   [checked](crate::mq::OpenOptions::watch_name): the queue is empty, and no process
     ///   that opens its name now will send to it.
     /// - Other errors of `mq_receive(3)` as they are.
@@ -283,7 +283,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`QueueError::Replaced`] if not. Those of `fstat(2)` and `mq_open(3)` if that could not be
+    /// An [`OpenError`] of kind [`Replaced`](OpenErrorKind::Replaced) (`ESTALE`) if not. Those of `fstat(2)` and `mq_open(3)` if that could not be
     /// found out.
     pub fn check_name(&self) -> io::Result<()> {
         self.about.link.check()
@@ -297,7 +297,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`QueueError::Replaced`] if the name stands for another queue or none; nothing is removed
+    /// [`Replaced`](OpenErrorKind::Replaced) if the name stands for another queue or none; nothing is removed
     /// then. Otherwise those of [`unlink`](crate::mq::unlink).
     pub fn unlink(&self) -> io::Result<()> {
         self.check_name()?;
@@ -401,8 +401,7 @@ impl Drop for Queue {
         if self.about.unlink_on_drop {
             match self.unlink() {
                 Ok(()) => {}
-                Err(error)
-                    if matches!(QueueError::of(&error), Some(QueueError::Replaced { .. })) => {}
+                Err(error) if is_replaced(&error) => {}
                 Err(error) => {
                     let name = self.name();
                     tracing::warn!(target: TARGET, name, %error, "queue not unlinked");
@@ -415,11 +414,15 @@ impl Drop for Queue {
 
 async fn bounded<R>(timeout: Duration, op: impl Future<Output = io::Result<R>>) -> io::Result<R> {
     // Tokio's timer would panic.
-    Handle::try_current().map_err(|_| QueueError::NoRuntime)?;
+    Handle::try_current().map_err(|_| no_runtime())?;
     // Outside, so that no lack of budget makes it look as if there was nothing to receive.
     coop::consume_budget().await;
     match limited(timeout, op).await {
         Ok(result) => result,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+fn is_replaced(error: &io::Error) -> bool {
+    OpenError::of(error).is_some_and(|it| *it.kind() == OpenErrorKind::Replaced)
 }

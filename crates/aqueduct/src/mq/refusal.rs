@@ -10,8 +10,10 @@ use nix::sys::stat::{Mode, stat};
 
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::mq::error::shown;
-use crate::mq::limits::{self, HARD_MSG_MAX, HARD_MSGSIZE_MAX, Limits, RoomEnd, cost, show_limit};
 use crate::mq::mount::MOUNT_POINT;
+use crate::mq::system_limits::{
+    HARD_MSG_MAX, HARD_MSGSIZE_MAX, Limits, RoomEnd, cost, show_limit, soft_limit,
+};
 
 /// Says what a failure to open or unlink an existing queue means.
 pub(super) fn open_failed(action: &'static str, name: &str, source: io::Error) -> OpenError {
@@ -27,7 +29,7 @@ pub(super) fn open_failed(action: &'static str, name: &str, source: io::Error) -
             "use it as it is, or unlink it first".to_owned(),
         ),
         Some(libc::EMFILE) => {
-            let limit = show_limit(limits::soft_limit(Resource::RLIMIT_NOFILE));
+            let limit = show_limit(soft_limit(Resource::RLIMIT_NOFILE));
             (
                 OpenErrorKind::LimitReached,
                 format!("all {limit} file descriptors of this process are in use"),
@@ -75,7 +77,7 @@ pub(super) fn create_failed(
         // Two limits share this number. If a descriptor can be had it was not that one.
         Some(libc::EMFILE) if another_descriptor() => {
             let needed = cost(capacity, max_message);
-            let limit = limits::soft_limit(Resource::RLIMIT_MSGQUEUE);
+            let limit = soft_limit(Resource::RLIMIT_MSGQUEUE);
             (
                 OpenErrorKind::OverQuota { needed, limit },
                 format!(

@@ -6,10 +6,10 @@ use nix::libc;
 use posixmq::PosixMq;
 
 use crate::connect::OpenError;
-use crate::mq::limits::{Limits, Room};
 use crate::mq::name::unlink;
 use crate::mq::opening::new_attributes;
 use crate::mq::refusal::create_failed;
+use crate::mq::system_limits::{Limits, Room};
 use crate::mq::usage;
 
 /// After how many queues [`measure_room`] gives up looking for an end of the room.

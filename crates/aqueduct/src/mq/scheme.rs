@@ -14,10 +14,10 @@ use crate::connect::{
 };
 use crate::mq::driver::Driver;
 use crate::mq::ends;
-use crate::mq::limits::{HARD_MSG_MAX, HARD_MSGSIZE_MAX};
 use crate::mq::name::{is_possible, unlink};
 use crate::mq::open::OpenOptions;
 use crate::mq::queue::MAX_PRIORITY;
+use crate::mq::system_limits::{HARD_MSG_MAX, HARD_MSGSIZE_MAX};
 
 const CAPACITY: &str = "a number of messages from 1 to 65536";
 const MESSAGE: &str = "a number of bytes from 1 to 16777216, or a size such as 64KiB";

@@ -8,8 +8,8 @@ use nix::sys::stat::stat;
 use nix::sys::statfs::statfs;
 use nix::unistd::getuid;
 
-use crate::mq::limits::{Usage, cost};
 use crate::mq::mount::{MOUNT_POINT, MQUEUE_MAGIC, attributes, is_mounted};
+use crate::mq::system_limits::{Usage, cost};
 
 /// A queue by device and inode, whose owner and cost are wanted once however often it is found.
 type Found = HashMap<(u64, u64), (u32, u64)>;

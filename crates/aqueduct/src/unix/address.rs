@@ -214,7 +214,7 @@ mod tests {
         for (text, printed) in [
             ("@name", "unix:@name"),
             ("/run/x", "unix:/run/x"),
-            ("./@x", "unix:./@x"),
+            ("./@x", "unix:./%40x"),
             ("@a\0b", "unix:@a%00b"),
         ] {
             assert_eq!(attempt(text).expect(text).object(), printed);

@@ -11,7 +11,7 @@ use tokio::runtime::{Handle, Id};
 
 use crate::io::source::Direction;
 use crate::io::sys;
-use crate::mq::error::QueueError;
+use crate::mq::error::runtime_gone;
 
 /// A queue's descriptor, registered with one runtime for one direction.
 ///
@@ -36,7 +36,7 @@ impl Registered {
         // Tokio's own refusals have no number: the runtime is going down.
         let gone = |error: io::Error| match error.raw_os_error() {
             Some(_) => error,
-            None => QueueError::RuntimeGone.into(),
+            None => runtime_gone().into(),
         };
         Ok(Self {
             fd: sys::register(fd, interest).map_err(gone)?,
@@ -62,7 +62,7 @@ impl Registered {
             Err(_) => {
                 // The only reason there is.
                 self.dead.store(true, Ordering::Relaxed);
-                Err(QueueError::RuntimeGone.into())
+                Err(runtime_gone().into())
             }
         }
     }

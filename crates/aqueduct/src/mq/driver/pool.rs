@@ -23,13 +23,13 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::bell::{Bell, Over, Waiter};
+use crate::connect::OpenErrorKind;
 use crate::io::source::Direction;
 use crate::io::timer::timeout;
-use crate::mq::error::{QueueError, TARGET};
+use crate::mq::error::{TARGET, cannot_wait, runtime_gone};
 
 /// How long the first wait in a runtime, with the [`Pool`](crate::mq::Driver::Pool) driver, waits
-/// for a thread of the blocking pool before it gives up with
-/// [`PoolExhausted`](crate::mq::QueueError::PoolExhausted).
+/// for a thread of the blocking pool before it gives up.
 const POOL_START_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many events one `epoll_wait` takes.
@@ -207,7 +207,12 @@ impl Reactor {
                 Some(reason) => reason.clone(),
                 None => "no reason given".to_owned(),
             };
-            return Err(QueueError::NoThread { reason }.into());
+            let cause = format!("the system gives the driver pool no thread ({reason})");
+            let cure = "use the driver asyncfd, or raise the limit on threads (ulimit -u, pids.max \
+                        of the control group)";
+            let error = cannot_wait(OpenErrorKind::LimitReached, cause, cure);
+            let errno = io::Error::from_raw_os_error(libc::EAGAIN);
+            return Err(error.with_source(errno).into());
         }
         // A runtime that is dropped drops its tasks before it waits for its pool, so this stops
         // the thread in time.
@@ -269,7 +274,10 @@ impl Shared {
             };
             let waited = POOL_START_TIMEOUT;
             if timeout(waited, starting).await.is_err() {
-                return Err(QueueError::PoolExhausted { waited }.into());
+                let cause = format!("no thread of Tokio's blocking pool became free in {waited:?}");
+                let cure = "use the driver asyncfd, let blocking tasks end, or give the runtime \
+                            more threads for them (max_blocking_threads)";
+                return Err(cannot_wait(OpenErrorKind::LimitReached, cause, cure).into());
             }
         }
         self.check()
@@ -281,10 +289,13 @@ impl Shared {
             return Ok(());
         }
         let error = match self.failed.load(Ordering::Relaxed) {
-            0 => QueueError::RuntimeGone,
-            errno => QueueError::DriverFailed {
-                source: io::Error::from_raw_os_error(errno),
-            },
+            0 => runtime_gone(),
+            errno => {
+                let source = io::Error::from_raw_os_error(errno);
+                let cause = format!("the driver pool has failed: {source}");
+                cannot_wait(OpenErrorKind::Other, cause, "use the driver asyncfd")
+                    .with_source(source)
+            }
         };
         Err(error.into())
     }

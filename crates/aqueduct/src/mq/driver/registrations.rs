@@ -11,7 +11,7 @@ use tokio::runtime::{Handle, Id};
 use super::{async_fd, pool};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::source::Direction;
-use crate::mq::error::QueueError;
+use crate::mq::error::no_runtime;
 
 /// What waits for a queue when a message cannot be sent or received at once.
 ///
@@ -109,7 +109,7 @@ impl Registrations {
 
     /// Where the current runtime waits.
     pub(super) fn current(&self) -> io::Result<Arc<Registration>> {
-        let handle = Handle::try_current().map_err(|_| QueueError::NoRuntime)?;
+        let handle = Handle::try_current().map_err(|_| no_runtime())?;
         let usable = |it: &&Arc<Registration>| it.runtime() == handle.id() && it.is_alive();
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = list.iter().find(usable) {

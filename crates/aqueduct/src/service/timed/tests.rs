@@ -156,7 +156,7 @@ async fn a_frame_without_end_meets_the_frame_limit_at_once() {
     let error = frames.next().await.unwrap().unwrap_err();
     assert!(matches!(
         FrameError::of(&error),
-        Some(FrameError::TooLarge { .. })
+        Some(FrameError::Unterminated { .. })
     ));
     assert!(frames.next().await.is_none());
 }
