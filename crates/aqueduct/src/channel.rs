@@ -20,11 +20,11 @@ use std::time::Duration;
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 
-pub(crate) use self::decoding::lent;
-pub(crate) use self::encoding::straight;
 pub use self::error::Error;
 pub use self::handle::SenderHandle;
 pub use self::receiver::Receiver;
+pub(crate) use self::receiver::lent;
+pub(crate) use self::sender::straight;
 pub use self::sender::{Permit, Sender};
 
 /// Both directions of a conversation: sends `Out`, receives `In`.

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Duration;
 
 #[cfg(all(test, aqueduct_loom))]
 use loom::sync::{Mutex, MutexGuard};
@@ -16,9 +17,11 @@ use futures_sink::Sink;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
-use super::sender::DEFAULT_CLOSE_TIMEOUT;
 use crate::frame::BoxFrameSink;
 use crate::io::timer::{Sleep, sleep};
+
+/// How long closing waits for the other side to take what is queued.
+pub(super) const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Within so many turns of the flusher a task that Tokio made yield has its own: of those that yield
 /// at the same time the last may be the first.

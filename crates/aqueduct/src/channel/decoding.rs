@@ -7,13 +7,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use tokio::io::AsyncRead;
 use tokio::task::coop;
 
-use super::receiver::Receiver;
 use crate::channel::Error;
 use crate::codec::{BoxError, Decode};
-use crate::frame::{BoxFrameStream, FramedRead, Lend, Lent as Body};
+use crate::frame::{BoxFrameStream, Lend, Lent as Body};
 
 /// A stream of items, in one piece, so that an item takes one indirect call.
 pub(super) trait Decoding<T>: Send {
@@ -63,9 +61,9 @@ impl<T, C: Decode<T> + 'static> Decoding<T> for Framed<C> {
 }
 
 /// Over one that lends them: a codec that borrows reads items straight from the read buffer.
-struct Lent<S, C> {
-    stream: S,
-    codec: C,
+pub(super) struct Lent<S, C> {
+    pub(super) stream: S,
+    pub(super) codec: C,
 }
 
 impl<T, S, C> Decoding<T> for Lent<S, C>
@@ -126,24 +124,6 @@ fn not_decoded<T>(codec: &impl Decode<T>, len: usize, source: BoxError) -> Error
         len,
         source,
     }
-}
-
-impl<R: AsyncRead + Send + Unpin + 'static> FramedRead<R> {
-    /// The receiving end of what `codec` makes of the bodies. Items are made straight of what was read,
-    /// without a frame to keep for each, where the codec [can](Decode::borrows).
-    pub fn typed<T>(self, codec: impl Decode<T> + 'static) -> Receiver<T> {
-        lent(self, codec)
-    }
-}
-
-/// A receiver over a stream that lends frames.
-pub(crate) fn lent<T, S, C>(stream: S, codec: C) -> Receiver<T>
-where
-    S: Lend + Send + 'static,
-    C: Decode<T> + 'static,
-{
-    let name = codec.name();
-    Receiver::over(Box::new(Lent { stream, codec }), name)
 }
 
 #[cfg(test)]

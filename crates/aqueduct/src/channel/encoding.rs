@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncWrite;
 
 use super::coalesce::{Coalesced, Shared};
-use super::sender::{SCRATCH_KEPT, Sender};
 use crate::channel::Error;
 use crate::codec::{BoxError, Encode};
-use crate::frame::{BoxFrameSink, FramedWrite, NotQueued, QueueWith};
+use crate::frame::{BoxFrameSink, NotQueued, QueueWith};
 
 /// How much memory is had at a time to serialise small items into.
 pub(super) const SCRATCH: usize = 8 * 1024;
+
+/// The largest item, in serialised bytes, whose memory is kept for the next one.
+pub(super) const SCRATCH_KEPT: usize = 1 << 20;
 
 /// Below this much free memory a new item begins in fresh memory, if the old is still in use.
 const SCRATCH_LOW: usize = 512;
@@ -101,9 +102,9 @@ impl<T, C: Encode<T> + 'static> Encoding<T> for Framed<C> {
 }
 
 /// Over a sink whose buffer items are serialised into.
-struct Straight<S, C> {
-    sink: S,
-    codec: C,
+pub(super) struct Straight<S, C> {
+    pub(super) sink: S,
+    pub(super) codec: C,
 }
 
 impl<T, S, C> Encoding<T> for Straight<S, C>
@@ -155,42 +156,6 @@ fn not_encoded<T>(codec: &impl Encode<T>, source: BoxError) -> Error {
         type_name: type_name::<T>(),
         source,
     }
-}
-
-impl<W: AsyncWrite + Send + Unpin + 'static> FramedWrite<W> {
-    /// The sending end of what `codec` makes of the items. They are serialised straight into the buffer
-    /// that is written; for [`Sender::new`] each is a frame of its own first.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use aqueduct::{codec::Text, frame::Framing, pipe};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (tx, rx) = pipe::pipe()?;
-    /// let mut tx = tx.framed(Framing::length()).typed(Text);
-    /// let mut rx = rx.framed(Framing::length()).typed::<String>(Text);
-    /// tx.send("hello").await?;
-    /// assert_eq!(rx.recv().await.transpose()?, Some("hello".into()));
-    /// # Ok(()) }
-    /// ```
-    pub fn typed<T>(self, codec: impl Encode<T> + 'static) -> Sender<T> {
-        straight(self, codec)
-    }
-}
-
-/// A sender over a sink whose buffer items are serialised into, unless items are frames already or it
-/// has no such buffer.
-pub(crate) fn straight<T, S, C>(mut sink: S, codec: C) -> Sender<T>
-where
-    S: QueueWith + Send + 'static,
-    C: Encode<T> + 'static,
-{
-    if codec.hands_over() || !sink.is_straight() {
-        return Sender::new(sink, codec);
-    }
-    let name = codec.name();
-    Sender::over(Box::new(Straight { sink, codec }), name)
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
 use sync_wrapper::SyncWrapper;
+use tokio::io::AsyncRead;
 
-use super::decoding::{Decoding, Framed};
+use super::decoding::{Decoding, Framed, Lent};
 use super::turn::Turn;
 use crate::channel::Error;
 use crate::codec::Decode;
-use crate::frame::BoxFrameStream;
+use crate::frame::{BoxFrameStream, FramedRead, Lend};
 
 /// Receives items of type `T`, from any stream of frames, by any codec.
 ///
@@ -241,6 +242,24 @@ impl<T> fmt::Debug for Receiver<T> {
             .field("ended", &self.ended)
             .finish_non_exhaustive()
     }
+}
+
+impl<R: AsyncRead + Send + Unpin + 'static> FramedRead<R> {
+    /// The receiving end of what `codec` makes of the bodies. Items are made straight of what was read,
+    /// without a frame to keep for each, where the codec [can](Decode::borrows).
+    pub fn typed<T>(self, codec: impl Decode<T> + 'static) -> Receiver<T> {
+        lent(self, codec)
+    }
+}
+
+/// A receiver over a stream that lends frames.
+pub(crate) fn lent<T, S, C>(stream: S, codec: C) -> Receiver<T>
+where
+    S: Lend + Send + 'static,
+    C: Decode<T> + 'static,
+{
+    let name = codec.name();
+    Receiver::over(Box::new(Lent { stream, codec }), name)
 }
 
 #[cfg(test)]

@@ -10,20 +10,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_sink::Sink;
 use sync_wrapper::SyncWrapper;
+use tokio::io::AsyncWrite;
 
-use super::coalesce::Shared;
-use super::encoding::{Encoding, Framed};
+use super::coalesce::{DEFAULT_CLOSE_TIMEOUT, Shared};
+use super::encoding::{Encoding, Framed, Straight};
 use super::turn::Turn;
 use crate::channel::Error;
 use crate::codec::Encode;
-use crate::frame::BoxFrameSink;
+use crate::frame::{BoxFrameSink, FramedWrite, QueueWith};
 use crate::io::timer::timeout as limited;
-
-/// How long [`Sender::close`] waits for the other side to take what is queued: 5 s.
-pub(super) const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The largest item, in serialised bytes, whose memory a [`Sender`] keeps for the next one: 1 MiB.
-pub(super) const SCRATCH_KEPT: usize = 1 << 20;
 
 /// Sends items of type `T`, to any sink of frames, by any codec.
 ///
@@ -382,6 +377,42 @@ impl<T> fmt::Debug for Sender<T> {
             .field("closed", &self.closing)
             .finish_non_exhaustive()
     }
+}
+
+impl<W: AsyncWrite + Send + Unpin + 'static> FramedWrite<W> {
+    /// The sending end of what `codec` makes of the items. They are serialised straight into the buffer
+    /// that is written; for [`Sender::new`] each is a frame of its own first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::{codec::Text, frame::Framing, pipe};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, rx) = pipe::pipe()?;
+    /// let mut tx = tx.framed(Framing::length()).typed(Text);
+    /// let mut rx = rx.framed(Framing::length()).typed::<String>(Text);
+    /// tx.send("hello").await?;
+    /// assert_eq!(rx.recv().await.transpose()?, Some("hello".into()));
+    /// # Ok(()) }
+    /// ```
+    pub fn typed<T>(self, codec: impl Encode<T> + 'static) -> Sender<T> {
+        straight(self, codec)
+    }
+}
+
+/// A sender over a sink whose buffer items are serialised into, unless items are frames already or it
+/// has no such buffer.
+pub(crate) fn straight<T, S, C>(mut sink: S, codec: C) -> Sender<T>
+where
+    S: QueueWith + Send + 'static,
+    C: Encode<T> + 'static,
+{
+    if codec.hands_over() || !sink.is_straight() {
+        return Sender::new(sink, codec);
+    }
+    let name = codec.name();
+    Sender::over(Box::new(Straight { sink, codec }), name)
 }
 
 /// Room for one item in a [`Sender`], from [`Sender::reserve`].
