@@ -154,7 +154,6 @@ mod attached;
 mod byte_stream;
 mod clients;
 mod connection;
-mod conversation;
 mod cut;
 mod endpoint;
 pub(crate) mod group;

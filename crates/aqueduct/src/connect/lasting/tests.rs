@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_test::{assert_pending, assert_ready, task};
 
 use super::*;
-use crate::frame::{BoxFrameSink, BoxFrameStream, FrameError};
+use crate::frame::{BoxFrameSink, BoxFrameStream, FrameError, Framing};
 use crate::handshake::{self, What};
 
 const S: Duration = Duration::from_secs(1);

@@ -1,6 +1,7 @@
 //! What becomes of frames when a connection breaks.
 
 use super::*;
+use crate::connect::lasting::incoming::MAX_UNREAD;
 
 #[tokio::test(start_paused = true)]
 async fn unsent_frames_go_to_the_next_connection_once() {
