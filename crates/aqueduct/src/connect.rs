@@ -52,28 +52,31 @@
 //! - [`MessageSender`]'s `close` writes what was not written and ends that direction. So does dropping
 //!   it, but for what was not written.
 //! - A program in `exec:` ends its direction when it closes its output or has exited: a process
-//!   that it leaves behind does not hold up the end for longer than
-//!   [`child::DEFAULT_GRACE`](crate::child::DEFAULT_GRACE). Its exit status comes from the
+//!   that it leaves behind does not hold up the end for longer than 1 s. Its exit status comes from the
 //!   [`Child`](crate::child::Child) that [`Connection::take_child`] gives.
 //!
 //! # Inherited descriptors
 //!
-//! `fd:N` finds out by `fstat(2)` and `fcntl(2)` what descriptor N is. From 3 on it is taken over:
-//! closed when the end is dropped, closed on `exec`, and not there for a second time
-//! ([`DescriptorProblem::Taken`]). 0 to 2 belong to `std::io`, and are shared, any number of times.
-//! What the program has opened itself is out of reach: inherited is what was open before `main`
-//! without `FD_CLOEXEC`, as a number from 3 to 1023. [`offer`] gives any other descriptor an address.
+//! `fd:N` finds out by `fstat(2)` and `fcntl(2)` what descriptor N is. From 3 on it has to be claimed
+//! by the program, [`inherited::claim`](crate::inherited::claim), or to be
+//! [offered](crate::inherited::offer), and is taken over: closed when the end is dropped, closed on
+//! `exec`, and not there for a second time. 0 to 2 belong to `std::io`, and are shared, any number of
+//! times. Everything else that the program has open is out of reach.
 //!
-//! The blocking mode, which lives in what a descriptor shares with the processes that have it too,
-//! is left as it is: a pipe or a queue is opened once more through `/proc`, a connected socket is
+//! The blocking mode, which a descriptor shares with other processes that have the same open file, is
+//! left as it is: a pipe or a queue is opened once more through `/proc`, a connected socket is
 //! used by calls that do not depend on it, a terminal or file gets a thread. Listening sockets
 //! are made non-blocking, since `accept(2)` depends on it.
+//!
+//! A receiver that is [limited](MessageReceiver::limit) or [stopped](MessageReceiver::stop) leaves what
+//! follows to the next reader of the same open file, to the byte.
 //!
 //! # Socket activation
 //!
 //! [`bind`] of a `unix:`, `unixpacket:` or `tcp:` endpoint takes a socket that a service manager
 //! has bound already, by the protocol of `sd_listen_fds(3)`:
 //!
+//! - The program has to call [`inherited::claim`](crate::inherited::claim) first thing in `main`.
 //! - `LISTEN_PID` has to be this process. Then the `LISTEN_FDS` descriptors from number 3 on are
 //!   looked at, in order, and the first one is taken that is a listening socket of the right type
 //!   whose own address is exactly the endpoint's. A path has to be the same bytes; a host name in

@@ -157,7 +157,57 @@ fn role_starts_another() {
     );
 }
 
-/// Until now only the close-on-exec flag told: a descriptor without it could be taken from the part of
+/// An address used to take whatever was open when the process began, also what a library had opened in
+/// a constructor, or what other code in the program had made its own since.
+#[tokio::test]
+async fn nothing_is_taken_that_the_program_has_not_claimed() {
+    let mut command = role("child::inherited::role_claims_nothing");
+    command.pipe_to_child(3);
+    let mut child = command.spawn().unwrap();
+    succeeds(&mut child).await;
+}
+
+#[test]
+fn role_claims_nothing() {
+    if !is_peer("child::inherited::role_claims_nothing") {
+        return;
+    }
+    runtime().block_on(async {
+        let error = Options::new().open_receiver(&address(3)).await.unwrap_err();
+        assert_eq!(error.kind(), &OpenErrorKind::NotInherited, "{error:?}");
+        let cure = error.cure().unwrap();
+        assert!(
+            cure.contains("inherited::claim first thing in main"),
+            "{error}"
+        );
+    });
+    refused(3, "has not claimed");
+    assert!(a_later_child_has().contains("/fd/3"), "it is left as it is");
+}
+
+#[tokio::test]
+async fn what_was_offered_before_a_claim_is_not_owned_twice() {
+    let mut child = role("child::inherited::role_offers_and_claims")
+        .spawn()
+        .unwrap();
+    succeeds(&mut child).await;
+}
+
+#[test]
+fn role_offers_and_claims() {
+    if !is_peer("child::inherited::role_offers_and_claims") {
+        return;
+    }
+    // As nix opens it: without close-on-exec.
+    let offered = nix::unistd::dup(io::stderr()).unwrap();
+    let number = offered.as_raw_fd();
+    inherited::offer(offered).unwrap();
+    claim();
+    drop(inherited::take(number).unwrap());
+    taken(number);
+}
+
+/// The close-on-exec flag alone does not tell: a descriptor without it could be taken from the part of
 /// the program that owned it, and then was closed twice.
 #[tokio::test]
 async fn one_that_the_program_opened_itself_stays_its_own_whatever_its_flags() {

@@ -15,8 +15,16 @@ const ADDRESSES: &str = "AQUEDUCT_TEST_ADDRESSES";
 
 /// Starts the service below with listening sockets as a service manager does.
 async fn activate(sockets: Vec<(OwnedFd, Endpoint)>, pid: &str) -> std::process::ExitStatus {
+    activate_as(ROLE, sockets, pid).await
+}
+
+async fn activate_as(
+    role: &str,
+    sockets: Vec<(OwnedFd, Endpoint)>,
+    pid: &str,
+) -> std::process::ExitStatus {
     let addresses: Vec<_> = sockets.iter().map(|it| it.1.to_string()).collect();
-    let service = peer_command(ROLE);
+    let service = peer_command(role);
     let mut shell = std::process::Command::new("sh");
     shell
         .arg("-c")
@@ -98,6 +106,29 @@ async fn sockets_handed_to_another_process_are_not_ours() {
     // In the service the address is then in use, as for any second server.
     let status = activate(vec![socket], "1").await;
     assert!(!status.success());
+}
+
+/// The address is in use by the very socket that was handed down for it.
+#[tokio::test]
+async fn an_unclaimed_socket_is_named_with_the_cure() {
+    let dir = dir();
+    let sockets = vec![bound(&Sockets::new("unix").address(&dir))];
+    let status = activate_as(CARELESS, sockets, "$$").await;
+    assert!(status.success(), "{status}");
+}
+
+const CARELESS: &str = "connect::activation::a_service_that_claims_nothing";
+
+#[tokio::test]
+async fn a_service_that_claims_nothing() {
+    if !is_peer(CARELESS) {
+        return;
+    }
+    let address = endpoint(std::env::var(ADDRESSES).expect("the test sets it"));
+    let error = address.bind().await.expect_err("it is in use");
+    assert_eq!(error.kind(), &OpenErrorKind::InUse, "{error:?}");
+    let cure = error.cure().expect("there is one");
+    assert!(cure.contains("inherited::claim"), "{error}");
 }
 
 #[tokio::test]

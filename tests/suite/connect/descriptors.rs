@@ -121,7 +121,7 @@ async fn a_number_is_taken_once_and_only_if_it_was_inherited() {
     let said = problem(&error);
     // An earlier test may have taken the number for another descriptor.
     assert!(
-        said.contains("uses the number itself") || said.contains("taken before"),
+        said.contains("has not claimed") || said.contains("taken before"),
         "{said}"
     );
 
@@ -203,6 +203,35 @@ async fn a_queue_and_a_file_are_found_out() {
     let incoming = incoming.open_receiver(&offered(file)).await;
     let lines: Vec<_> = deadline(incoming.expect("it is read").collect()).await;
     assert_eq!(lines.len(), 2);
+}
+
+/// A reader used to take up to 64 KiB ahead, whatever was asked for, so that the next reader of the
+/// same open file began in the middle of a line.
+#[tokio::test]
+async fn a_limited_receiver_leaves_the_rest_to_the_next() {
+    let text: String = (1..=20_000).map(|i| format!("{i}\n")).collect();
+    let mut file = tempfile::tempfile().expect("a file can be made");
+    file.write_all(text.as_bytes()).expect("there is room");
+    std::io::Seek::rewind(&mut file).expect("it is a file");
+    let (socket, mut peer) = UnixStream::pair().expect("sockets can be made");
+    let writer = std::thread::spawn(move || peer.write_all(text.as_bytes()));
+    for shared in [OwnedFd::from(file), socket.into()] {
+        for expected in [["1", "2"], ["3", "4"]] {
+            let ours = offered(shared.try_clone().expect("a descriptor is free"));
+            let incoming = options(Framing::lines()).open_receiver(&ours).await;
+            let mut incoming = incoming.expect("it is read");
+            incoming.limit(2);
+            let lines: Vec<_> = deadline(incoming.collect()).await;
+            let lines = lines.iter().map(|it| it.as_ref().expect("whole").body());
+            assert!(lines.eq(expected));
+        }
+        let mut next = File::from(shared);
+        let mut rest = [0; 4];
+        next.read_exact(&mut rest).expect("it is there");
+        assert_eq!(&rest, b"5\n6\n");
+        std::io::copy(&mut next, &mut std::io::sink()).expect("it is read");
+    }
+    writer.join().expect("no panic").expect("it was read");
 }
 
 const READ_ONLY: &str = "connect::descriptors::standard_input_cannot_be_sent_to";

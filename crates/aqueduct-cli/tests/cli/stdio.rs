@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -23,6 +24,33 @@ fn files_and_devices_are_read_and_written() {
     assert!(send.stdout(out).status().unwrap().success());
     assert_eq!(std::fs::read(dir.path("out")).unwrap(), b"a\nb\n");
     assert!(send.stdout(Stdio::null()).status().unwrap().success());
+}
+
+/// A file and a socket on standard input, which a shell shares between the programs that it starts.
+#[test]
+fn what_follows_the_count_belongs_to_the_next_program() {
+    let text: String = (1..=20_000).map(|i| format!("{i}\n")).collect();
+    let dir = Dir::new();
+    std::fs::write(dir.path("in"), &text).unwrap();
+    let (socket, mut peer) = UnixStream::pair().unwrap();
+    let writer = std::thread::spawn(move || peer.write_all(text.as_bytes()));
+    let inputs = [
+        OwnedFd::from(File::open(dir.path("in")).unwrap()),
+        socket.into(),
+    ];
+    for input in inputs {
+        let twice = format!(
+            "{0} recv stdio: -n 2; {0} recv stdio: -n 1",
+            env!("CARGO_BIN_EXE_aqueduct")
+        );
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &format!("{twice}; head -n 1; cat >/dev/null")]);
+        assert_eq!(
+            expect_text(start(shell.stdin(input)).finish(), 0),
+            "1\n2\n3\n4\n"
+        );
+    }
+    writer.join().unwrap().unwrap();
 }
 
 #[test]

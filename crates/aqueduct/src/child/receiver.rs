@@ -137,18 +137,23 @@ impl Receiver {
         Ok(())
     }
 
-    /// Notes that `n` bytes were read, and now and then looks for the exit.
-    fn note_read(&mut self, cx: &mut Context<'_>, n: usize) -> io::Result<()> {
-        match &mut self.state {
-            State::Running { reads, .. } => {
-                *reads = reads.wrapping_add(1);
-                if *reads % READS_PER_LOOK == 0 {
-                    self.look_for_exit(cx)?;
-                }
+    /// Counts a read that is about to be tried, and now and then looks for the exit. Before the read,
+    /// since an error must not come in place of bytes that were read.
+    fn note_try(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let State::Running { reads, .. } = &mut self.state {
+            *reads = reads.wrapping_add(1);
+            if *reads % READS_PER_LOOK == 0 {
+                self.look_for_exit(cx)?;
             }
-            State::Draining { owed, .. } => *owed = owed.saturating_sub(n),
         }
         Ok(())
+    }
+
+    /// Notes that `n` bytes were read.
+    fn note_read(&mut self, n: usize) {
+        if let State::Draining { owed, .. } = &mut self.state {
+            *owed = owed.saturating_sub(n);
+        }
     }
 
     /// Whether the bound has been reached.
@@ -222,12 +227,13 @@ impl AsyncRead for Receiver {
         if this.is_overdue() && this.abandon()? {
             return Poll::Ready(Ok(()));
         }
+        this.note_try(cx)?;
         let before = buf.filled().len();
         if let Poll::Ready(result) = Pin::new(&mut this.pipe).poll_read(cx, buf) {
             result?;
             match buf.filled().len() - before {
                 0 => this.set_end(StreamEnd::Eof),
-                n => this.note_read(cx, n)?,
+                n => this.note_read(n),
             }
             return Poll::Ready(Ok(()));
         }
@@ -340,6 +346,36 @@ mod tests {
         receiver.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest.len(), 100);
         assert_eq!(receiver.end(), Some(StreamEnd::Eof));
+    }
+
+    /// The look for the exit used to come after every 32nd read, and its error to be returned in place
+    /// of what was read.
+    #[tokio::test]
+    async fn no_byte_is_lost_to_an_error_of_the_look_for_the_exit() {
+        // Its driver has gone: looking fails.
+        let other = tokio::runtime::Builder::new_current_thread();
+        let other = { other }.enable_all().build().unwrap();
+        let exit = {
+            let _guard = other.enter();
+            let this_process = sys::pidfd_open(std::process::id()).unwrap();
+            let pidfd = Some(Source::new(this_process, Interest::READABLE).unwrap());
+            Exit { pidfd }
+        };
+        other.shutdown_background();
+        let (mut tx, rx) = pipe::pipe().unwrap();
+        let mut receiver = Receiver::new(rx, exit, Arc::default(), Span::none());
+        let sent: Vec<u8> = (0..100).collect();
+        tx.write_all(&sent).await.unwrap();
+        receiver.pipe.readable().await.unwrap();
+        let (mut came, mut errors) = (Vec::new(), 0);
+        while came.len() < sent.len() && errors < 10 {
+            match receiver.read_u8().await {
+                Ok(byte) => came.push(byte),
+                Err(_) => errors += 1,
+            }
+        }
+        assert_eq!(came, sent);
+        assert!(errors > 0, "there was one to be lost to");
     }
 
     #[tokio::test]

@@ -4,11 +4,16 @@
 //! socket that other processes share must not be made non-blocking under their feet. So a thread
 //! waits and works, one step at a time and only when asked. It is a plain thread, none of the
 //! runtime's: a thread of the blocking pool would hold up the runtime's shutdown while it waits.
+//!
+//! What follows belongs to the next reader of the same open file, so a reader takes no more than it
+//! was asked for.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll, ready};
 use std::thread;
@@ -17,6 +22,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::coop::poll_proceed;
+
+use crate::io::sys;
 
 /// How many bytes one step moves at most.
 const CHUNK: usize = 64 * 1024;
@@ -24,18 +32,23 @@ const CHUNK: usize = 64 * 1024;
 /// The thread as seen from the runtime: a step is asked for with a buffer, and answered with it.
 /// At most one step is under way.
 struct Worker {
+    file: Arc<File>,
     asks: Sender<Vec<u8>>,
     answers: UnboundedReceiver<io::Result<Vec<u8>>>,
     under_way: bool,
+    /// How many bytes a read may take at most. Looked at when there is something to read, so that a
+    /// smaller read shrinks the one that is under way.
+    at_most: Arc<AtomicUsize>,
     /// Closed with this, which ends the thread's waiting.
     _alive: PipeWriter,
 }
 
 /// The thread's side.
 struct Job {
-    file: File,
+    file: Arc<File>,
     asks: Receiver<Vec<u8>>,
     answers: UnboundedSender<io::Result<Vec<u8>>>,
+    at_most: Arc<AtomicUsize>,
     abandoned: PipeReader,
 }
 
@@ -48,10 +61,13 @@ impl Worker {
         let (abandoned, alive) = io::pipe()?;
         let (asks, asked) = channel();
         let (answers, answered) = unbounded_channel();
+        let file = Arc::new(File::from(fd));
+        let at_most = Arc::new(AtomicUsize::new(CHUNK));
         let job = Job {
-            file: File::from(fd),
+            file: Arc::clone(&file),
             asks: asked,
             answers,
+            at_most: Arc::clone(&at_most),
             abandoned,
         };
         let run = move || {
@@ -64,9 +80,11 @@ impl Worker {
         };
         thread::Builder::new().name(name.into()).spawn(run)?;
         Ok(Self {
+            file,
             asks,
             answers: answered,
             under_way: false,
+            at_most,
             _alive: alive,
         })
     }
@@ -105,8 +123,10 @@ impl Job {
     }
 
     fn read(&self, buf: &mut Vec<u8>) -> io::Result<()> {
-        buf.resize(CHUNK, 0);
-        let n = self.retry(PollFlags::POLLIN, |mut file| file.read(buf))?;
+        let n = self.retry(PollFlags::POLLIN, |mut file| {
+            buf.resize(self.at_most.load(Ordering::Relaxed), 0);
+            file.read(buf)
+        })?;
         buf.truncate(n);
         Ok(())
     }
@@ -143,7 +163,7 @@ impl Job {
 /// Reads on a thread of its own.
 ///
 /// Dropping it ends the thread's wait. What the thread has read at that moment and nobody has
-/// taken is lost, but it only ever reads when a reader waits.
+/// taken is lost, but it only ever reads when a reader waits, and no more than that has room for.
 pub(crate) struct BlockingReader {
     worker: Worker,
     buf: Vec<u8>,
@@ -167,7 +187,20 @@ impl AsyncRead for BlockingReader {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
         if this.taken == this.buf.len() {
+            let proceed = ready!(poll_proceed(cx));
+            // Without the thread where nothing has to be waited for, and the file can tell: the last
+            // reads before a limit are of one byte each.
+            if !this.worker.under_way && sys::read_now(&*this.worker.file, buf).is_ok() {
+                proceed.made_progress();
+                return Poll::Ready(Ok(()));
+            }
+            drop(proceed);
+            let at_most = buf.remaining().min(CHUNK);
+            this.worker.at_most.store(at_most, Ordering::Relaxed);
             if !this.worker.under_way {
                 this.taken = 0;
                 this.worker.ask(std::mem::take(&mut this.buf))?;
@@ -278,23 +311,71 @@ mod tests {
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
     }
 
+    /// Sockets on which a blocking read does not wait for ever.
+    fn pair() -> (UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let limit = Some(Duration::from_secs(5));
+        ours.set_read_timeout(limit).unwrap();
+        (ours, theirs)
+    }
+
     #[tokio::test]
-    async fn a_read_that_is_dropped_takes_nothing_from_the_next_reader() {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+    async fn a_dropped_read_takes_nothing_from_the_next_reader() {
+        let (ours, mut theirs) = pair();
         let mut reader = BlockingReader::new(ours.try_clone().unwrap().into()).unwrap();
         let mut byte = [0; 1];
         assert_pending!(tokio_test::task::spawn(reader.read(&mut byte)).poll());
         // The same read goes on: what comes for it is not lost.
-        theirs.write_all(b"ab").unwrap();
-        assert_eq!(deadline(reader.read(&mut byte)).await.unwrap(), 1);
-        assert_eq!(&byte, b"a");
-        assert_ready!(tokio_test::task::spawn(reader.read(&mut byte)).poll()).unwrap();
-        assert_eq!(&byte, b"b");
+        theirs.write_all(b"abc").unwrap();
+        for expected in [b"a", b"b"] {
+            assert_eq!(deadline(reader.read(&mut byte)).await.unwrap(), 1);
+            assert_eq!(&byte, expected);
+        }
         // Nobody asks, so nothing is read: another reader gets it.
         drop(reader);
-        theirs.write_all(b"c").unwrap();
         assert_eq!((&ours).read(&mut byte).unwrap(), 1);
         assert_eq!(&byte, b"c");
+    }
+
+    #[tokio::test]
+    async fn a_read_takes_no_more_than_its_buffer_has_room_for() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[b'x'; 2 * CHUNK]).unwrap();
+        io::Seek::rewind(&mut file).unwrap();
+        let mut reader = BlockingReader::new(file.try_clone().unwrap().into()).unwrap();
+        let mut position = 0;
+        for room in [1, 0, 7, 4096, 1] {
+            let mut buf = vec![0; room];
+            position += deadline(reader.read(&mut buf)).await.unwrap() as u64;
+            assert_eq!(io::Seek::stream_position(&mut file).unwrap(), position);
+        }
+        assert_eq!(position, 4105);
+    }
+
+    #[tokio::test]
+    async fn a_read_without_room_does_not_wait() {
+        let (ours, theirs) = pair();
+        let mut reader = BlockingReader::new(ours.try_clone().unwrap().into()).unwrap();
+        assert_ready!(tokio_test::task::spawn(reader.read(&mut [])).poll()).unwrap();
+        drop(reader);
+        (&theirs).write_all(b"a").unwrap();
+        assert_eq!((&ours).read(&mut [0; 8]).unwrap(), 1, "it is still there");
+    }
+
+    /// A wait that was begun for much, and went on for little.
+    #[tokio::test]
+    async fn a_smaller_read_shrinks_the_one_under_way() {
+        let (ours, mut theirs) = pair();
+        let mut reader = BlockingReader::new(ours.try_clone().unwrap().into()).unwrap();
+        let mut much = [0; 100];
+        assert_pending!(tokio_test::task::spawn(reader.read(&mut much)).poll());
+        let mut byte = [0; 1];
+        let mut little = tokio_test::task::spawn(reader.read(&mut byte));
+        assert_pending!(little.poll());
+        theirs.write_all(b"abc").unwrap();
+        assert_eq!(deadline(little).await.unwrap(), 1);
+        drop(reader);
+        assert_eq!((&ours).read(&mut much).unwrap(), 2);
     }
 
     #[tokio::test]

@@ -87,6 +87,37 @@ pub(crate) fn read_spare(fd: impl AsFd, buf: &mut impl BufMut) -> io::Result<usi
     Ok(n)
 }
 
+/// `read(2)` that does not wait, not even for a disk, into the unfilled part of `buf`, which is
+/// advanced by what came; `RWF_NOWAIT` in readv(2). An error where it would have to wait, and where
+/// the kind of file cannot tell.
+pub(crate) fn read_now(fd: impl AsFd, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
+    // SAFETY: the kernel only writes initialised bytes, so nothing is ever de-initialised.
+    let room = unsafe { buf.unfilled_mut() };
+    let iov = libc::iovec {
+        iov_base: room.as_mut_ptr().cast(),
+        iov_len: room.len(),
+    };
+    // By number, since some C libraries lack the function. -1: at the file's own position, which moves.
+    // SAFETY: one slice, which is ours to write for the whole call.
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_preadv2,
+            fd.as_fd().as_raw_fd(),
+            &raw const iov,
+            1,
+            -1_isize,
+            -1_isize,
+            libc::RWF_NOWAIT,
+        )
+    };
+    // A negative count is the error; any other fits `usize`.
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has just written the first `n` unfilled bytes.
+    unsafe { buf.assume_init(n) };
+    buf.advance(n);
+    Ok(n)
+}
+
 /// `recv(2)` that does not wait, whatever the mode of the socket, into the unfilled part of `buf`,
 /// which is advanced by what came.
 pub(crate) fn recv_buf(fd: impl AsFd, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
