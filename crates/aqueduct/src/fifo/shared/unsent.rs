@@ -6,7 +6,6 @@ use bytes::{Buf, BytesMut};
 use tracing::Span;
 
 use super::PIPE_BUF;
-use crate::fifo::TARGET;
 
 /// Encoded frames, and where the writes that will carry them begin and end.
 #[derive(Debug)]
