@@ -57,8 +57,8 @@
 //! ```
 
 mod ends;
+mod found;
 mod scheme;
-mod take;
 
 pub use self::ends::{channel, offer, receiver, sender, take};
 pub(crate) use self::scheme::SCHEME;

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use super::found::not_inherited;
 use super::scheme::endpoint;
-use super::take::not_inherited;
 use crate::channel::Channel;
 use crate::codec::{Decode, Encode};
 use crate::connect::{Endpoint, OpenError, OpenErrorKind};

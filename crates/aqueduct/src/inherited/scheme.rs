@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use socket2::{SockRef, Type};
 
-use super::take::{Found, Use, take};
+use super::found::{Found, Use, take};
 use crate::address::{
     AddressProblem, Awaited, Capabilities, Direction, EndOfStream, LargestMessage, Ordering,
     Printer, Sharing,
