@@ -128,14 +128,14 @@ async fn a_relay_that_stops_gives_up_a_receiver_that_takes_nothing() {
     let stop = CancellationToken::new();
     let relay = Relay::new(incoming, outgoing).grace(SHORT);
     assert!(format!("{relay:?}").contains("outgoing"));
-    // More than a FIFO holds.
+    // With its length it is more than a FIFO can be made to hold.
     let relay = relay.tap(|_| {
         stop.cancel();
         Ok(())
     });
     let mut writer = writer;
     let writing = std::thread::spawn(move || {
-        let _ = writer.write_all(&[&[0, 2, 0, 0][..], &vec![b'.'; 0x20000]].concat());
+        let _ = writer.write_all(&[&[0, 0x10, 0, 0][..], &vec![b'.'; 0x10_0000]].concat());
     });
     let ran = deadline(relay.run(stop.clone())).await;
     assert!(matches!(ran, Err(Error::GivenUp)), "{ran:?}");

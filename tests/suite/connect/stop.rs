@@ -92,9 +92,9 @@ async fn those_who_wait_at_a_unix_socket_are_heard_and_those_who_come_later_are_
     for sender in &mut waiting {
         sender.write_all(b"one\ntwo\nthr").unwrap();
     }
-    // One that has ended of its own: its last line counts.
+    // One that has ended by itself: a last line without its end is no message.
     let mut ended = connect().unwrap();
-    ended.write_all(b"three").unwrap();
+    ended.write_all(b"three\nfour").unwrap();
     ended.shutdown(Shutdown::Write).unwrap();
     incoming.stop();
     let error = connect().unwrap_err();
@@ -170,7 +170,7 @@ async fn a_tcp_peer_is_told_by_an_end_and_heard_until_it_makes_its_own() {
     let receive = tokio::spawn(rest(incoming));
     for stream in [&mut sender, &mut waiting] {
         assert_eq!(deadline(stream.read(&mut [0])).await.unwrap(), 0);
-        stream.write_all(b"two\nthree").await.unwrap();
+        stream.write_all(b"two\nthree\nfour").await.unwrap();
         stream.shutdown().await.unwrap();
     }
     let mut all = deadline(receive).await.unwrap();
