@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aqueduct::OpenErrorKind as Kind;
 use aqueduct::frame::{FramedWrite, Framing};
 use aqueduct::tcp::{self, BindOptions, ConnectOptions};
+use aqueduct::{Endpoint, OpenErrorKind as Kind};
 use futures_util::{SinkExt, StreamExt};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -284,6 +284,72 @@ async fn a_server_that_closed_its_connections_can_bind_its_port_again_at_once() 
     // With SO_REUSEADDR TIME_WAIT does not matter.
     let again = bind_soon(at).await;
     assert_eq!(again.local_addr().expect("bound"), at);
+}
+
+/// A port that closed connections hold: of a server without `SO_REUSEADDR` that closed first and is
+/// gone. Its client has not closed yet.
+async fn held_port() -> (TcpStream, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(false).expect("an option");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(any).expect("a free port");
+    let listener = socket.listen(1).expect("it listens");
+    let at = listener.local_addr().expect("bound");
+    let (client, accepted) = tokio::join!(TcpStream::connect(at), listener.accept());
+    let mut client = client.expect("connected");
+    drop((listener, accepted.expect("accepted")));
+    assert_eq!(deadline(client.read(&mut [0])).await.expect("the end"), 0);
+    (client, at)
+}
+
+/// It was said to stop the program that has the port, which is nobody.
+#[tokio::test]
+async fn a_port_that_closed_connections_hold_is_told_apart() {
+    let (client, at) = held_port().await;
+    let error = tcp::bind(at).await.expect_err("it is held");
+    assert_eq!(error.kind(), &Kind::Lingering, "{error}");
+    assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));
+    assert!(error.to_string().contains("TIME_WAIT"), "{error}");
+    drop(client);
+    let error = tcp::bind(at).await.expect_err("TIME_WAIT");
+    assert_eq!(error.kind(), &Kind::Lingering, "{error}");
+    let listener = tcp::bind(":0").await.expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let error = tcp::bind(at).await.expect_err("a living server has it");
+    assert_eq!(error.kind(), &Kind::InUse, "{error}");
+}
+
+#[tokio::test]
+async fn bind_waits_for_closed_connections_if_asked_to() {
+    let (client, at) = held_port().await;
+    let mut options = BindOptions::new();
+    options.wait(Duration::from_millis(30));
+    let error = deadline(options.bind(at)).await.expect_err("it is held");
+    assert_eq!(error.kind(), &Kind::Lingering, "{error}");
+    let address: Endpoint = format!("tcp://{at}").parse().expect("an address");
+    let mut binding = tokio_test::task::spawn(address.bind());
+    tokio_test::assert_pending!(binding.poll());
+    // A reset ends the connection on both sides.
+    client.set_zero_linger().expect("an option");
+    drop(client);
+    drop(deadline(binding).await.expect("the port is free"));
+}
+
+#[tokio::test]
+async fn the_futures_that_open_sockets_are_small() {
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let tokios = size_of_val(&TcpStream::connect(at));
+    let address: Endpoint = "tcp://127.0.0.1:1".parse().expect("an address");
+    for (name, size) in [
+        ("tcp::connect", size_of_val(&tcp::connect(at))),
+        ("tcp::bind", size_of_val(&tcp::bind(at))),
+        ("unix::connect", size_of_val(&aqueduct::unix::connect("/x"))),
+        ("Endpoint::connect", size_of_val(&address.connect())),
+        ("Endpoint::bind", size_of_val(&address.bind())),
+    ] {
+        println!("{name}: {size} bytes, Tokio's {tokios}");
+        assert!(size <= 256, "{name}: {size} bytes");
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@
 
 mod address;
 mod connect;
+mod lingering;
 mod listener;
 mod scheme;
 

@@ -4,6 +4,8 @@ use std::fmt::{self, Display, Formatter, Write as _};
 use std::io;
 use std::time::Duration;
 
+use super::peer::User;
+
 use crate::address::escape::Escaping;
 
 /// Why something could not be opened: what was tried, on what, the cause and the cure.
@@ -66,6 +68,9 @@ pub enum OpenErrorKind {
     },
     /// Another process has it (`EADDRINUSE`).
     InUse,
+    /// Closed connections of a server that has ended still hold the port (`TIME_WAIT`, `EADDRINUSE`).
+    /// It becomes free within a minute or two.
+    Lingering,
     /// Nobody listens there (`ECONNREFUSED`).
     Refused,
     /// No peer appeared in time.
@@ -146,6 +151,19 @@ impl OpenError {
         Self::new(action, object, kind, cause).with_cure("start it, or wait longer")
     }
 
+    /// It belongs to another user, who may have planted it.
+    pub(crate) fn foreign_owner(
+        action: impl Into<Cow<'static, str>>,
+        object: impl Display,
+        owner: u32,
+    ) -> Self {
+        let cause = format!("it belongs to {}, who may have planted it", User::of(owner));
+        let kind = OpenErrorKind::ForeignOwner { owner };
+        Self::new(action, object, kind, cause).with_cure(
+            "if that user is to be trusted, allow a foreign owner (--allow-foreign-owner)",
+        )
+    }
+
     /// Says what to do about it.
     pub(crate) fn with_cure(mut self, cure: impl Into<Cow<'static, str>>) -> Self {
         self.0.cure = cure.into();
@@ -221,7 +239,7 @@ impl OpenErrorKind {
             Self::NotFound | Self::NotInherited => Kind::NotFound,
             Self::AlreadyExists => Kind::AlreadyExists,
             Self::PermissionDenied | Self::ForeignOwner { .. } => Kind::PermissionDenied,
-            Self::InUse => Kind::AddrInUse,
+            Self::InUse | Self::Lingering => Kind::AddrInUse,
             Self::Refused => Kind::ConnectionRefused,
             Self::TimedOut { .. } => Kind::TimedOut,
             Self::WrongType { .. } | Self::InvalidName | Self::InvalidOption | Self::Mismatch => {

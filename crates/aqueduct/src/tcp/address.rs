@@ -155,6 +155,16 @@ impl Attempt {
         self.error(kind, cause).with_cure(cure).with_source(source)
     }
 
+    /// Only closed connections hold the port.
+    pub(super) fn lingering(&self, source: io::Error) -> OpenError {
+        let cause = "closed connections of a server that has ended hold the port (TIME_WAIT)";
+        self.error(OpenErrorKind::Lingering, cause)
+            .with_cure(
+                "wait up to two minutes; a server that sets SO_REUSEADDR leaves no such hold",
+            )
+            .with_source(source)
+    }
+
     /// Every socket address that the host stands for, at least one.
     pub(super) async fn lookup(&self) -> Result<Vec<SocketAddr>, OpenError> {
         let Address { host, port } = &self.address;

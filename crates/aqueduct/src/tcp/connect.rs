@@ -108,6 +108,11 @@ impl ConnectOptions {
     /// Cancel safe: a connection that was begun is closed.
     pub async fn connect(&self, address: impl Display) -> Result<TcpStream, OpenError> {
         let attempt = Attempt::new("connect to", &address)?;
+        // Boxed: a future that holds this one would grow by a kilobyte.
+        Box::pin(self.connect_in_time(attempt)).await
+    }
+
+    async fn connect_in_time(&self, attempt: Attempt) -> Result<TcpStream, OpenError> {
         let mut retry = Retry::new(self.limit, BACKOFF);
         let mut last = None;
         loop {

@@ -14,11 +14,16 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 
 use super::address::Attempt;
+use super::lingering::only_closed_connections;
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::accept::{Accepting, accept};
+use crate::io::backoff::{Backoff, Retry};
 
 /// How many connections may wait to be accepted, unless set.
 const DEFAULT_BACKLOG: u32 = 1024;
+
+/// Between attempts to bind a port that is about to become free.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(500));
 
 /// How often a silent peer is asked before it counts as dead.
 const PROBES: u32 = 6;
@@ -39,6 +44,7 @@ const PROBES: u32 = 6;
 #[derive(Clone, Debug)]
 pub struct BindOptions {
     backlog: u32,
+    wait: Option<Duration>,
     accepted: StreamOptions,
 }
 
@@ -47,6 +53,7 @@ impl BindOptions {
     pub fn new() -> Self {
         Self {
             backlog: DEFAULT_BACKLOG,
+            wait: Some(Duration::ZERO),
             accepted: StreamOptions::default(),
         }
     }
@@ -56,6 +63,14 @@ impl BindOptions {
     /// not refused.
     pub fn backlog(&mut self, backlog: u32) -> &mut Self {
         self.backlog = backlog;
+        self
+    }
+
+    /// Sets how long to wait for a port that only closed connections of an ended server hold
+    /// ([`Lingering`](OpenErrorKind::Lingering)). Zero, the default, does not wait; `None` waits until
+    /// they are gone, a minute or two. A port that a living process holds is an error at once.
+    pub fn wait(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.wait = limit.into();
         self
     }
 
@@ -78,7 +93,7 @@ impl BindOptions {
     ///
     /// Of the kinds [`InvalidName`](OpenErrorKind::InvalidName),
     /// [`NotFound`](OpenErrorKind::NotFound) for the host,
-    /// [`InUse`](OpenErrorKind::InUse) (`EADDRINUSE`),
+    /// [`InUse`](OpenErrorKind::InUse) and [`Lingering`](OpenErrorKind::Lingering) (`EADDRINUSE`),
     /// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`),
     /// [`NoRuntime`](OpenErrorKind::NoRuntime); [`Other`](OpenErrorKind::Other) with `EADDRNOTAVAIL`
     /// for an address that this machine does not have. Where a name has several addresses the error
@@ -89,10 +104,38 @@ impl BindOptions {
     /// Cancel safe: what was opened is closed.
     pub async fn bind(&self, address: impl Display) -> Result<Listener, OpenError> {
         let attempt = Attempt::new("bind", &address)?;
+        // Boxed, since it is large and rarely runs.
+        Box::pin(self.bind_in_time(attempt)).await
+    }
+
+    async fn bind_in_time(&self, attempt: Attempt) -> Result<Listener, OpenError> {
+        let mut retry = Retry::new(self.wait, BACKOFF);
+        let mut told = false;
+        loop {
+            match self.bind_once(&attempt).await {
+                Err(error) if *error.kind() == OpenErrorKind::Lingering => {
+                    if !std::mem::replace(&mut told, true) && self.wait != Some(Duration::ZERO) {
+                        let address = attempt.object();
+                        tracing::warn!(%address, "waiting for closed connections to free the port");
+                    }
+                    if !retry.pause().await {
+                        return Err(error);
+                    }
+                }
+                bound => return bound,
+            }
+        }
+    }
+
+    /// Tries each address of the host once.
+    async fn bind_once(&self, attempt: &Attempt) -> Result<Listener, OpenError> {
         let no_address = "its host has no address";
         let mut result = Err(attempt.error(OpenErrorKind::NotFound, no_address));
         for at in attempt.lookup().await? {
-            result = self.bind_at(at).map_err(|e| attempt.failed(e));
+            result = self.bind_at(at).map_err(|e| match e.raw_os_error() {
+                Some(libc::EADDRINUSE) if only_closed_connections(at) => attempt.lingering(e),
+                _ => attempt.failed(e),
+            });
             if result.is_ok() {
                 break;
             }

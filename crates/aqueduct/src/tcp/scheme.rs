@@ -131,6 +131,7 @@ impl Mechanism for Tcp {
                 }
             }
             let mut options = BindOptions::new();
+            options.wait(asked.options.wait);
             if let Some(nodelay) = self.nodelay {
                 options.nodelay(nodelay);
             }
