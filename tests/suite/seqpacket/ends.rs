@@ -64,6 +64,21 @@ async fn a_peer_that_left_messages_unread_resets_and_one_that_drains_does_not() 
     }
 }
 
+/// The kernel tells of a reset once, and told the sender in place of the receiver.
+#[tokio::test]
+async fn sending_after_a_reset_is_a_broken_pipe() {
+    let (a, b) = pair();
+    a.send(b"unread").await.expect("sent");
+    drop(b);
+    for _ in 0..2 {
+        let error = a.send(b"more").await.expect_err("it is gone");
+        assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
+    }
+    let error = deadline(a.recv()).await.expect_err("it is no orderly end");
+    assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
+    assert_eq!(next(&a).await, None);
+}
+
 /// The kernel tells of a reset before the messages that still lie in the socket: a stream, which ends
 /// at an error, lost them.
 #[tokio::test]

@@ -86,7 +86,8 @@ impl ConnectOptions {
     ///
     /// Cancel safe: nothing is left open.
     pub async fn connect_seqpacket(&self, address: impl AsRef<Path>) -> Result<Socket, OpenError> {
-        let (fd, attempt) = self.open(Address::new(address), Type::SEQPACKET).await?;
+        let address = Address::new(address);
+        let (fd, attempt) = Box::pin(self.open(address, Type::SEQPACKET)).await?;
         let max_message = self.max_message.unwrap_or(DEFAULT_MAX_MESSAGE);
         Socket::new(fd, max_message).map_err(|e| attempt.failed(e))
     }
@@ -275,7 +276,15 @@ impl Socket {
         if message.len() > self.max_send {
             return Err(too_large(self.max_send).into());
         }
-        match send_now(&self.source, message, fds) {
+        let mut sent = send_now(&self.source, message, fds);
+        if let Err(error) = &sent
+            && error.raw_os_error() == Some(libc::ECONNRESET)
+        {
+            // Told once and to whoever comes first; it is the receiver's to tell.
+            self.reset.store(true, Ordering::Relaxed);
+            sent = send_now(&self.source, message, fds);
+        }
+        match sent {
             // The send buffer was made smaller by somebody else.
             Err(e) if e.raw_os_error() == Some(libc::EMSGSIZE) => {
                 let buffer = SockRef::from(&self.source).send_buffer_size()?;
