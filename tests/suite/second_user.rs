@@ -1,13 +1,16 @@
 //! What another user of the host tries, with the answer that SECURITY.md promises. Those tests that
 //! are not here are with the module that they are about; SECURITY.md names them.
 
+use std::fs::File;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
-use aqueduct::{OpenErrorKind, fifo, mq, unix};
-use nix::unistd::Uid;
+use aqueduct::connect::Options;
+use aqueduct::{Endpoint, OpenErrorKind, fifo, mq, unix};
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Uid, chown};
 
 use crate::actor::{self, Actor, say, told};
 use crate::mq::QueueName;
@@ -33,13 +36,13 @@ fn another_user() {
     actor::become_nobody();
     let runtime = actor::runtime();
     let _inside = runtime.enter();
-    let mut held = Vec::new();
+    let (mut held, mut locked) = (Vec::new(), Vec::new());
     while let Some(line) = told() {
         let (what, name) = line.split_once(' ').expect("a thing and its name");
         let path = Path::new(name);
         let errno = match what {
-            "read-fifo" => errno(std::fs::File::open(path)),
-            "write-fifo" => errno(std::fs::File::options().write(true).open(path)),
+            "read-fifo" => errno(File::open(path)),
+            "write-fifo" => errno(File::options().write(true).open(path)),
             "read-queue" => errno(posixmq::OpenOptions::readonly().nonblocking().open(name)),
             "write-queue" => errno(posixmq::OpenOptions::writeonly().nonblocking().open(name)),
             "unlink-queue" => errno(posixmq::remove_queue(name)),
@@ -53,6 +56,16 @@ fn another_user() {
                 0
             }
             "bind-path" => keep(UnixListener::bind(path), &mut held),
+            "bind-open" => {
+                let bound = keep(UnixListener::bind(path), &mut held);
+                let open = std::fs::Permissions::from_mode(0o777);
+                errno(std::fs::set_permissions(path, open)).max(bound)
+            }
+            "link" => {
+                let (target, link) = name.split_once(' ').expect("two paths");
+                errno(symlink(target, link))
+            }
+            "lock" => errno(lock(path).map(|it| locked.push(it))),
             "bind-abstract" => {
                 let address = SocketAddr::from_abstract_name(name).expect("it is a name");
                 keep(UnixListener::bind_addr(&address), &mut held)
@@ -66,6 +79,21 @@ fn another_user() {
         };
         say(errno);
     }
+}
+
+/// Locks a file, which it makes if it can.
+fn lock(path: &Path) -> std::io::Result<Flock<File>> {
+    let file = match File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o666)
+        .open(path)
+    {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => File::open(path)?,
+        made => made?,
+    };
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    lock.map_err(|(_, errno)| errno.into())
 }
 
 fn mkfifo(path: &Path) -> std::io::Result<()> {
@@ -249,6 +277,130 @@ async fn nobody_steals_a_socket_path_of_ours() {
     accepted.unwrap();
     connected.unwrap();
     other.succeed().await;
+}
+
+/// How a client of that user's socket fares: by a path or name, and by an address.
+async fn refused_as_foreign(path: &str) {
+    let owner = 65_534;
+    let error = deadline(unix::connect(path)).await.expect_err(path);
+    assert_eq!(
+        error.kind(),
+        &OpenErrorKind::ForeignOwner { owner },
+        "{path}: {error}"
+    );
+    assert!(
+        error.to_string().contains("--allow-foreign-owner"),
+        "{error}"
+    );
+    let address: Endpoint = format!("unix:{path}").parse().unwrap();
+    let error = deadline(address.open_sender()).await.expect_err(path);
+    assert_eq!(
+        error.kind(),
+        &OpenErrorKind::ForeignOwner { owner },
+        "{path}: {error}"
+    );
+    let mut options = Options::new();
+    options.allow_foreign_owner(true);
+    let connected = deadline(options.connect(&address)).await;
+    drop(connected.expect("allowed"));
+}
+
+/// It was connected to, and got what was meant for the server that it stood in for.
+#[tokio::test]
+async fn a_planted_socket_is_not_connected_to() {
+    let Some(mut other) = second_user() else {
+        return;
+    };
+    let directory = shared_directory();
+    let planted = directory.path().join("planted");
+    let planted = planted.to_str().unwrap();
+    assert_eq!(tries(&mut other, "bind-open", planted).await, 0);
+    refused_as_foreign(planted).await;
+
+    // A symbolic link of that user's, to whatever it may be.
+    let ours = directory.path().join("ours");
+    let _listener = unix::bind(&ours).unwrap();
+    let link = directory.path().join("link");
+    let asked = format!("{} {}", ours.display(), link.display());
+    assert_eq!(tries(&mut other, "link", &asked).await, 0);
+    let error = unix::connect(&link).await.unwrap_err();
+    assert_eq!(error.kind(), &OpenErrorKind::ForeignOwner { owner: 65_534 });
+
+    // A directory of that user's in one that is everybody's.
+    let inner = directory.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    chown(&inner, Some(Uid::from_raw(65_534)), None).unwrap();
+    let inner = inner.join("socket");
+    let inner = inner.to_str().unwrap();
+    assert_eq!(tries(&mut other, "bind-open", inner).await, 0);
+    refused_as_foreign(inner).await;
+
+    // An abstract name is its process's.
+    let name = format!("aqueduct-second-user-planted-{}", std::process::id());
+    assert_eq!(tries(&mut other, "bind-abstract", &name).await, 0);
+    refused_as_foreign(&format!("@{name}")).await;
+    other.succeed().await;
+}
+
+/// As `/run/redis` is: only root could have put that directory there.
+#[tokio::test]
+async fn a_service_in_a_directory_of_its_user_is_connected_to() {
+    let Some(mut other) = second_user() else {
+        return;
+    };
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    let theirs = directory.path().join("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    chown(&theirs, Some(Uid::from_raw(65_534)), None).unwrap();
+    let path = theirs.join("socket");
+    assert_eq!(
+        tries(&mut other, "bind-open", path.to_str().unwrap()).await,
+        0
+    );
+    deadline(unix::connect(&path)).await.unwrap();
+    // Links of ours are followed, as `/dev/log` is, relative and absolute ones.
+    for target in ["theirs/../theirs/socket", path.to_str().unwrap()] {
+        let link = directory.path().join("link");
+        symlink(target, &link).unwrap();
+        deadline(unix::connect(&link)).await.unwrap();
+        std::fs::remove_file(&link).unwrap();
+    }
+    other.succeed().await;
+}
+
+/// A lock of somebody else was taken for a running server.
+#[tokio::test]
+async fn a_foreign_lock_is_named_and_not_taken_for_a_server() {
+    let Some(mut other) = second_user() else {
+        return;
+    };
+    let directory = shared_directory();
+    let path = directory.path().join("socket");
+    let lock = directory.path().join("socket.lock");
+    assert_eq!(tries(&mut other, "lock", lock.to_str().unwrap()).await, 0);
+    let error = unix::bind(&path).unwrap_err();
+    assert_eq!(
+        error.kind(),
+        &OpenErrorKind::ForeignOwner { owner: 65_534 },
+        "{error}"
+    );
+    assert!(error.object().ends_with("socket.lock"), "{error}");
+
+    // One of ours that others may open.
+    let ours = directory.path().join("ours");
+    let lock = directory.path().join("ours.lock");
+    std::fs::write(&lock, "").unwrap();
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&lock, open).unwrap();
+    assert_eq!(tries(&mut other, "lock", lock.to_str().unwrap()).await, 0);
+    let error = unix::bind(&ours).unwrap_err();
+    assert_eq!(error.kind(), &OpenErrorKind::InUse, "{error}");
+    let holder = format!("process {} of user 65534", other.peer.0.id());
+    assert!(error.to_string().contains(&holder), "{error}");
+    other.succeed().await;
+    drop(unix::bind(&ours).unwrap());
 }
 
 /// What cannot be prevented: abstract names have no owner and no mode. One that is taken is refused,

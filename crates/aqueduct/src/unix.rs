@@ -47,11 +47,13 @@ mod claim;
 mod connect;
 mod credentials;
 mod descriptors;
+mod diag;
 pub(crate) mod halves;
 mod listener;
 mod lock;
 mod scheme;
 pub mod seqpacket;
+mod trust;
 
 use std::path::Path;
 

@@ -22,7 +22,7 @@ pub(crate) struct Link {
     /// Give up when nothing has come or gone for so long, such as 5s.
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) timeout: Option<Duration>,
-    /// Use a FIFO or queue that another user made; else it has to be this user's or root's.
+    /// Use a FIFO, queue or socket of another user; by default it must be this user's or root's.
     #[arg(long)]
     pub(crate) allow_foreign_owner: bool,
 }

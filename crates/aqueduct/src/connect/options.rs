@@ -198,8 +198,12 @@ impl Options {
         self
     }
 
-    /// Takes a FIFO or queue that exists whoever it belongs to. By default that has to be this user
-    /// or root: another one may have put it there to listen in.
+    /// Sets whether to use a FIFO, queue or socket of any user (off by default).
+    ///
+    /// Otherwise its owner must be this user or root: another user could have planted it to read what
+    /// is sent. The socket that a client connects to may also belong to the owner of a directory in
+    /// which nobody else can write; see
+    /// [`unix::ConnectOptions`](crate::unix::ConnectOptions::allow_foreign_owner).
     pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
         self.allow_foreign_owner = allow;
         self

@@ -166,6 +166,10 @@ impl Attempt {
         self.error(kind, cause).with_cure(cure).with_source(source)
     }
 
+    pub(super) fn foreign(&self, owner: u32) -> OpenError {
+        OpenError::foreign_owner(self.action, self.object(), owner)
+    }
+
     /// An error where Tokio would panic.
     pub(super) fn in_runtime(&self) -> Result<(), OpenError> {
         match Handle::try_current() {

@@ -7,6 +7,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::address::{Address, Attempt};
 use super::claim::Claim;
+use super::diag::Diag;
 use crate::connect::group::{OWNER_BITS, find_group};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::mark::MARK;
@@ -120,6 +121,13 @@ impl BindOptions {
                 .map_err(|e| failed(e.into()))?;
             claim = Some(Claim::take(&attempt, path)?);
         }
+        // Before bind as well: what is short must not leave a file that nobody can identify.
+        let diag = match Diag::open() {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                return Err(failed(e));
+            }
+            diag => diag,
+        };
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -134,7 +142,8 @@ impl BindOptions {
             }
         }
         if let Some(claim) = &mut claim {
-            claim.made(&attempt, mode, group)?;
+            let inode = diag.and_then(|it| it.file_of(&socket));
+            claim.made(&attempt, mode, group, inode)?;
         }
         let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
         socket.listen(backlog).map_err(failed)?;

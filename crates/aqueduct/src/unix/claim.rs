@@ -10,7 +10,8 @@ use nix::unistd::{Gid, getegid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::address::{Address, Attempt};
-use super::lock::LockFile;
+use super::lock::{Holder, LockFile, Locked};
+use super::trust::Trust;
 use crate::connect::group::give_to_group;
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::mark::MARK;
@@ -39,20 +40,41 @@ impl Claim {
         let mut lock_path = path.clone().into_os_string();
         lock_path.push(".lock");
         let lock_path = PathBuf::from(lock_path);
-        match LockFile::take(&lock_path) {
-            Ok(Some(lock)) => Ok(Self {
+        let object = format!("lock file {}", lock_path.display());
+        let failed = |source| {
+            OpenError::system("use", &object, source)
+                .with_cure("its directory must be writable, and it a regular file of this user")
+        };
+        // Another user may have made it, or hold it, to keep the server from starting.
+        let (trust, _) = Trust::of_path(directory_of(&path)).map_err(failed)?;
+        let locked = match LockFile::take(&lock_path) {
+            // Others come and go all the time.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(in_use(attempt)),
+            locked => locked.map_err(failed)?,
+        };
+        match locked {
+            Locked::Ours(LockFile { owner, .. }) | Locked::Busy(Holder { owner, .. })
+                if !trust.placed(owner) =>
+            {
+                let error = OpenError::foreign_owner("use", object, owner);
+                Err(error.with_cure("remove it, or choose another directory"))
+            }
+            Locked::Ours(lock) => Ok(Self {
                 path,
                 made: None,
                 _lock: lock,
             }),
-            Ok(None) => Err(in_use(attempt)),
-            Err(source) => {
-                let object = format!("lock file {}", lock_path.display());
-                let error = OpenError::system("use", object, source);
+            Locked::Busy(Holder {
+                process: Some((process, user)),
+                ..
+            }) if !trust.includes(user) => {
+                let cause = format!("process {process} of user {user} holds the {object}");
+                let error = attempt.error(OpenErrorKind::InUse, cause);
                 Err(error.with_cure(
-                    "its directory must be writable, and it a regular file of this user",
+                    "end that process, and take the lock file's permissions for others away",
                 ))
             }
+            Locked::Busy(_) => Err(in_use(attempt)),
         }
     }
 
@@ -80,19 +102,35 @@ impl Claim {
 
     /// Remembers the socket's file just made, and gives it `group`, exactly `mode` and the [`MARK`].
     ///
-    /// It was made with that mode less the umask. So this can only add permissions, before the
+    /// `inode` is the one that the kernel names for the socket. What the path leads to may be another
+    /// file by now, which is left alone.
+    ///
+    /// The file was made with that mode less the umask. So this can only add permissions, before the
     /// socket listens.
     pub(super) fn made(
         &mut self,
         attempt: &Attempt,
         mode: u32,
         group: Option<Gid>,
+        inode: io::Result<u32>,
     ) -> Result<(), OpenError> {
         let failed = |e| attempt.failed(e);
+        let inode = match inode {
+            Ok(inode) => inode,
+            Err(error) if group.is_some() => return Err(failed(error)),
+            Err(error) => {
+                tracing::warn!(
+                    path = %self.path.display(), %error,
+                    "the kernel does not say which file is the socket's (sock_diag): the file stays \
+                     when the listener is dropped, and its mode is subject to the umask"
+                );
+                return Ok(());
+            }
+        };
         // By name, since no descriptor may be free: the file has to be known before anything fails.
         let metadata = std::fs::symlink_metadata(&self.path).map_err(failed)?;
-        if !metadata.file_type().is_socket() {
-            return Err(wrong_type(attempt, &metadata));
+        if !is_made(&metadata, inode) {
+            return Err(replaced(attempt));
         }
         let made = (metadata.dev(), metadata.ino());
         self.made = Some(made);
@@ -106,7 +144,7 @@ impl Claim {
                 .map_err(failed)?;
             let opened = file.metadata().map_err(failed)?;
             if (opened.dev(), opened.ino()) != made {
-                return Err(wrong_type(attempt, &opened));
+                return Err(replaced(attempt));
             }
             if let Some(group) = group {
                 give_to_group("bind", attempt.object(), &file, group)?;
@@ -194,6 +232,21 @@ pub fn remove_stale(path: impl AsRef<Path>) -> Result<bool, OpenError> {
     Claim::take(&attempt, path)?.clear(&attempt)
 }
 
+/// Whether that is the file of our socket. The kernel names 32 bits of the inode's number; a file of
+/// another user is never ours.
+fn is_made(metadata: &Metadata, inode: u32) -> bool {
+    metadata.file_type().is_socket()
+        && metadata.ino() as u32 == inode
+        && metadata.uid() == geteuid().as_raw()
+}
+
+fn replaced(attempt: &Attempt) -> OpenError {
+    let cause = "another process has removed or replaced its file while it was made";
+    attempt
+        .error(OpenErrorKind::Replaced, cause)
+        .with_cure("choose a directory in which nobody else can write")
+}
+
 fn in_use(attempt: &Attempt) -> OpenError {
     attempt
         .error(OpenErrorKind::InUse, "a running server has it")
@@ -252,10 +305,7 @@ fn kind_of(metadata: &Metadata) -> &'static str {
 /// Warns of a directory in which others could replace the socket: its owner can, and so can users
 /// with write permission unless the sticky bit is set.
 fn check_directory(attempt: &Attempt, path: &Path) -> Result<(), OpenError> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory_of(path);
     let metadata = std::fs::metadata(directory).map_err(|e| attempt.failed(e))?;
     if !metadata.is_dir() {
         return Err(attempt.failed(io::Error::from_raw_os_error(libc::ENOTDIR)));
@@ -278,6 +328,13 @@ fn check_directory(attempt: &Attempt, path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// Whether an open socket is bound to the file of `kernel`.
 ///
 /// Asked by connecting with a socket of a type that nobody here binds: the kernel looks for the
@@ -294,5 +351,72 @@ fn is_alive(kernel: &SockAddr) -> io::Result<bool> {
             Some(libc::EPROTOTYPE | libc::EAGAIN) => Ok(true),
             _ => Err(e),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::super::diag::Diag;
+    use super::*;
+
+    fn bound(dir: &Path) -> (Claim, Attempt, Socket, io::Result<u32>) {
+        let path = dir.join("socket");
+        let address = Address::Path(path.clone());
+        let attempt = Attempt::new("bind", Type::STREAM, address).expect("an address");
+        let claim = Claim::take(&attempt, &path).expect("it is free");
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        socket.bind(&attempt.kernel).expect("bound");
+        let inode = Diag::open().and_then(|it| it.file_of(&socket));
+        (claim, attempt, socket, inode)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        let metadata = std::fs::symlink_metadata(path).expect("it is there");
+        metadata.mode() & 0o7777
+    }
+
+    /// It was given the mode of ours, and removed with the listener.
+    #[test]
+    fn a_file_swapped_in_while_binding_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut claim, attempt, socket, inode) = bound(dir.path());
+        let foreign = UnixListener::bind(dir.path().join("foreign")).expect("bound");
+        let path = dir.path().join("socket");
+        std::fs::rename(dir.path().join("foreign"), &path).expect("swapped");
+        let before = mode(&path);
+        let error = claim.made(&attempt, 0o400, None, inode).expect_err("not ours");
+        assert_eq!(error.kind(), &OpenErrorKind::Replaced, "{error}");
+        assert_eq!(mode(&path), before);
+        drop((claim, socket));
+        assert_eq!(mode(&path), before, "it is still there");
+        drop(foreign);
+    }
+
+    #[test]
+    fn the_kernel_names_the_file_of_a_socket() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut claim, attempt, _socket, inode) = bound(dir.path());
+        let path = dir.path().join("socket");
+        let metadata = std::fs::metadata(&path).expect("it is there");
+        assert_eq!(inode.as_ref().ok(), Some(&(metadata.ino() as u32)));
+        claim.made(&attempt, 0o640, None, inode).expect("ours");
+        assert_eq!(mode(&path), MARK | 0o640);
+        drop(claim);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn without_sock_diag_the_file_is_left_as_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut claim, attempt, socket, _) = bound(dir.path());
+        let path = dir.path().join("socket");
+        let before = mode(&path);
+        let missing = Err(io::Error::from_raw_os_error(libc::EPROTONOSUPPORT));
+        claim.made(&attempt, 0o640, None, missing).expect("bound");
+        assert_eq!(mode(&path), before);
+        drop((claim, socket));
+        assert!(path.exists());
     }
 }

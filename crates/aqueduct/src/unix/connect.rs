@@ -10,6 +10,8 @@ use tokio::net::UnixStream;
 
 use super::address::{Address, Attempt};
 use super::claim::check_is_socket;
+use super::credentials::peer_credentials;
+use super::trust::Trust;
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::backoff::{Backoff, Retry};
 
@@ -40,6 +42,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_m
 pub struct ConnectOptions {
     limit: Option<Duration>,
     retry: bool,
+    allow_foreign_owner: bool,
     pub(super) max_message: Option<usize>,
 }
 
@@ -50,6 +53,7 @@ impl ConnectOptions {
         Self {
             limit: Some(DEFAULT_LIMIT),
             retry: false,
+            allow_foreign_owner: false,
             max_message: None,
         }
     }
@@ -76,11 +80,23 @@ impl ConnectOptions {
         self
     }
 
+    /// Sets whether to connect to any user's socket (off by default).
+    ///
+    /// Otherwise the path and the process that listens must belong to this user, to root, or to the
+    /// owner of a directory in which nobody else can write: in `/tmp` another user could have planted
+    /// the socket to read what is sent to it. Symbolic links must be this user's or root's. For an
+    /// abstract name only the process counts.
+    pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
+        self.allow_foreign_owner = allow;
+        self
+    }
+
     /// Connects a stream socket.
     ///
     /// # Errors
     ///
     /// Of the kinds [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`),
+    /// [`ForeignOwner`](OpenErrorKind::ForeignOwner),
     /// [`Refused`](OpenErrorKind::Refused) (`ECONNREFUSED`),
     /// [`WrongType`](OpenErrorKind::WrongType),
     /// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`),
@@ -91,7 +107,8 @@ impl ConnectOptions {
     ///
     /// Cancel safe: nothing is left open.
     pub async fn connect(&self, address: impl AsRef<Path>) -> Result<UnixStream, OpenError> {
-        let (fd, attempt) = self.open(Address::new(address), Type::STREAM).await?;
+        let address = Address::new(address);
+        let (fd, attempt) = Box::pin(self.open(address, Type::STREAM)).await?;
         UnixStream::from_std(fd.into()).map_err(|e| attempt.failed(e))
     }
 
@@ -107,6 +124,7 @@ impl ConnectOptions {
         loop {
             let source = match connect(&attempt.kernel, kind) {
                 Ok(fd) => {
+                    self.check_owner(&attempt, &fd)?;
                     tracing::debug!(address = %attempt.object(), "connected");
                     return Ok((fd, attempt));
                 }
@@ -138,6 +156,23 @@ impl ConnectOptions {
             if !retry.pause().await {
                 return Err(self.timed_out(&attempt, &retry, source));
             }
+        }
+    }
+
+    /// Refuses what another user may have planted. Nothing was sent to it yet.
+    fn check_owner(&self, attempt: &Attempt, socket: &OwnedFd) -> Result<(), OpenError> {
+        if self.allow_foreign_owner {
+            return Ok(());
+        }
+        let failed = |e| attempt.failed(e);
+        let (trust, foreign) = match attempt.path() {
+            Some(path) => Trust::of_path(path).map_err(failed)?,
+            None => (Trust::new(), None),
+        };
+        let peer = peer_credentials(socket).map_err(failed)?.uid;
+        match foreign.or_else(|| (!trust.includes(peer)).then_some(peer)) {
+            Some(owner) => Err(attempt.foreign(owner)),
+            None => Ok(()),
         }
     }
 

@@ -19,28 +19,72 @@ const ATTEMPTS: usize = 1000;
 /// that ever had the name only the one that has it now can be held, and by one holder.
 #[derive(Debug)]
 pub(super) struct LockFile {
+    /// The user that the file belongs to.
+    pub(super) owner: u32,
     file: File,
     path: PathBuf,
 }
 
 impl LockFile {
-    /// Locks the file at `path`, making it if need be; `None` if another process holds the lock.
-    pub(super) fn take(path: &Path) -> io::Result<Option<Self>> {
+    /// Locks the file at `path`, making it if need be.
+    ///
+    /// Fails with `WouldBlock` if so many others come and go that none of them can be named.
+    pub(super) fn take(path: &Path) -> io::Result<Locked> {
         for _ in 0..ATTEMPTS {
             let Some(file) = open(path)? else {
                 continue;
             };
             let free = sys::try_lock(&file)?;
             if is_at(&file, path) {
-                return Ok(free.then(|| Self {
-                    file,
-                    path: path.into(),
-                }));
+                let owner = file.metadata()?.uid();
+                return Ok(match free {
+                    true => Locked::Ours(Self {
+                        owner,
+                        file,
+                        path: path.into(),
+                    }),
+                    false => Locked::Busy(Holder {
+                        owner,
+                        process: holder(&file),
+                    }),
+                });
             }
         }
-        // So many others come and go that one of them has it.
-        Ok(None)
+        Err(io::ErrorKind::WouldBlock.into())
     }
+}
+
+/// What became of an attempt to lock.
+#[derive(Debug)]
+pub(super) enum Locked {
+    Ours(LockFile),
+    Busy(Holder),
+}
+
+/// Another process that holds the lock.
+#[derive(Debug)]
+pub(super) struct Holder {
+    /// The user that the file belongs to.
+    pub(super) owner: u32,
+    /// Its number and user, where the kernel tells.
+    pub(super) process: Option<(u32, u32)>,
+}
+
+/// Finds the process that locked the file in `/proc/locks` (proc_locks(5)).
+fn holder(file: &File) -> Option<(u32, u32)> {
+    let inode = file.metadata().ok()?.ino().to_string();
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let process = locks.lines().find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        // Those that wait have an arrow in second place.
+        let ["FLOCK", _, _, process, file] = words.get(1..6)? else {
+            return None;
+        };
+        let ours = file.rsplit_once(':').is_some_and(|(_, it)| it == inode);
+        process.parse().ok().filter(|_| ours)
+    })?;
+    let user = std::fs::metadata(format!("/proc/{process}")).ok()?.uid();
+    Some((process, user))
 }
 
 impl Drop for LockFile {
@@ -109,7 +153,7 @@ mod tests {
             let contender = || -> io::Result<()> {
                 let mut held = 0;
                 while held < 300 {
-                    let Some(lock) = LockFile::take(&path)? else {
+                    let Locked::Ours(lock) = LockFile::take(&path)? else {
                         std::thread::yield_now();
                         continue;
                     };
@@ -134,10 +178,16 @@ mod tests {
     fn a_file_that_took_the_name_of_ours_is_left_alone() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("lock");
-        let ours = LockFile::take(&path)?.expect("it is free");
-        assert!(LockFile::take(&path)?.is_none());
+        let ours = LockFile::take(&path)?;
+        assert!(matches!(ours, Locked::Ours(_)));
+        let Locked::Busy(holder) = LockFile::take(&path)? else {
+            panic!("it is locked");
+        };
+        let process = holder.process.map(|(process, _)| process);
+        assert_eq!(process, Some(std::process::id()));
         std::fs::remove_file(&path)?;
-        let theirs = LockFile::take(&path)?.expect("it is another file");
+        let theirs = LockFile::take(&path)?;
+        assert!(matches!(theirs, Locked::Ours(_)));
         drop(ours);
         assert!(path.exists());
         drop(theirs);

@@ -119,6 +119,7 @@ impl Mechanism for Unix {
             let mut options = ConnectOptions::new();
             options
                 .wait(asked.options.wait)
+                .allow_foreign_owner(asked.options.allow_foreign_owner)
                 .max_message(framing.get_max_frame());
             let (fd, attempt) = options.open(self.name.clone(), self.kind).await?;
             if self.kind == Type::SEQPACKET {
