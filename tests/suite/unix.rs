@@ -4,6 +4,7 @@ mod contention;
 mod mode;
 mod path;
 mod waiting;
+mod watched;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

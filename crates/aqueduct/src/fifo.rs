@@ -44,7 +44,6 @@ mod returning;
 mod scheme;
 mod sender;
 mod shared;
-mod watch;
 
 pub use self::open::{OpenOptions, ReaderGone};
 pub use self::receiver::Receiver;

@@ -13,5 +13,6 @@ pub(crate) mod polling;
 pub(crate) mod source;
 pub(crate) mod sys;
 pub(crate) mod timer;
+pub(crate) mod watch;
 
 pub use self::polled::Polled;

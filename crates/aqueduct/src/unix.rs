@@ -54,6 +54,7 @@ mod lock;
 mod scheme;
 pub mod seqpacket;
 mod trust;
+mod watch;
 
 use std::path::Path;
 

@@ -14,12 +14,11 @@ use nix::unistd::{Uid, mkfifo};
 use super::TARGET;
 use super::explain::{Failure, check_path, explain};
 use super::name::{Name, PathState, shown};
-use super::watch::proc_path;
 use crate::connect::group::{OWNER_BITS, find_group, give_to_group};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::{self, Access, Kind};
-
 use crate::io::mark::MARK;
+use crate::io::watch::proc_path;
 
 /// The nine permission bits.
 const PERMISSIONS: u32 = 0o777;

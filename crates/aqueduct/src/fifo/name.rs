@@ -15,8 +15,8 @@ use nix::sys::inotify::AddWatchFlags;
 use nix::sys::stat::{FileStat, fstat};
 
 use super::TARGET;
-use super::watch::Watch;
 use crate::connect::{OpenError, OpenErrorKind};
+use crate::io::watch::Watch;
 
 /// What a path names now, compared with the FIFO that was opened there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

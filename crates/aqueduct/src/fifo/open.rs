@@ -17,9 +17,9 @@ use super::name::{Name, NameWatch, PathState, shown};
 use super::receiver::Receiver;
 use super::returning::Returning;
 use super::sender::{Again, Sender};
-use super::watch::{FIRST_TICK, LAST_TICK, Watch};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::Access;
+use crate::io::watch::{FIRST_TICK, LAST_TICK, Watch};
 
 /// How long a FIFO may be missing from its path before that is taken for more than a program that
 /// removes it and makes it anew.

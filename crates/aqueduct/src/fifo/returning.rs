@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::TARGET;
 use super::name::{Name, NameWatch, shown};
-use super::watch::{FIRST_TICK, LAST_TICK, Watch};
 use crate::connect::OpenError;
+use crate::io::watch::{FIRST_TICK, LAST_TICK, Watch};
 
 /// A reader that is waited for longer than this is reported.
 const PATIENCE: Duration = Duration::from_millis(200);

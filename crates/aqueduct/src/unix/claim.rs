@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::{Gid, getegid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -12,6 +13,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::address::{Address, Attempt};
 use super::lock::{Holder, LockFile, Locked};
 use super::trust::Trust;
+use super::watch::NameWatch;
 use crate::connect::group::give_to_group;
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::mark::MARK;
@@ -98,6 +100,12 @@ impl Claim {
                 Ok(true)
             }
         }
+    }
+
+    /// Watches whether the path still leads to the socket's file, checking at least this often.
+    pub(super) fn watch(&self, every: Duration) -> Option<NameWatch> {
+        let made = self.made?;
+        Some(NameWatch::new(self.path.clone(), made, every))
     }
 
     /// Remembers the socket's file just made, and gives it `group`, exactly `mode` and the [`MARK`].
@@ -386,7 +394,9 @@ mod tests {
         let path = dir.path().join("socket");
         std::fs::rename(dir.path().join("foreign"), &path).expect("swapped");
         let before = mode(&path);
-        let error = claim.made(&attempt, 0o400, None, inode).expect_err("not ours");
+        let error = claim
+            .made(&attempt, 0o400, None, inode)
+            .expect_err("not ours");
         assert_eq!(error.kind(), &OpenErrorKind::Replaced, "{error}");
         assert_eq!(mode(&path), before);
         drop((claim, socket));

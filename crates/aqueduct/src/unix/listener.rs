@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 use socket2::{Domain, Socket, Type};
@@ -16,6 +17,7 @@ use tokio::runtime::Handle;
 use super::address::Address;
 use super::bind::BindOptions;
 use super::claim::Claim;
+use super::watch::NameWatch;
 use crate::connect::OpenError;
 use crate::io::accept::{Accepting, accept};
 
@@ -51,7 +53,7 @@ use crate::io::accept::{Accepting, accept};
 #[must_use = "dropping it closes the socket and removes its file"]
 pub struct Listener {
     // Dropped first: see `Claim`.
-    _claim: Option<Claim>,
+    claim: Option<Claim>,
     inner: UnixListener,
     accepting: Accepting,
 }
@@ -82,7 +84,7 @@ impl BindOptions {
 impl Listener {
     fn new(fd: OwnedFd, claim: Option<Claim>) -> io::Result<Self> {
         Ok(Self {
-            _claim: claim,
+            claim,
             inner: UnixListener::from_std(StdListener::from(fd))?,
             accepting: Accepting::default(),
         })
@@ -99,6 +101,13 @@ impl Listener {
     /// Cancel safe: no connection is lost.
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         accept(|| self.inner.accept(), Ok).await
+    }
+}
+
+impl Listener {
+    /// Watches whether the path still leads to this socket, where it has made the path.
+    pub(super) fn watch_name(&self, every: Duration) -> Option<NameWatch> {
+        self.claim.as_ref()?.watch(every)
     }
 }
 

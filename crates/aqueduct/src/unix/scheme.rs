@@ -7,6 +7,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
 use socket2::{SockRef, Type};
@@ -19,12 +20,13 @@ use super::credentials::peer_credentials;
 use super::halves::into_split;
 use super::listener::Listener;
 use super::seqpacket::{self, Socket};
+use super::watch::NameWatch;
 use crate::address::{AddressProblem, Capabilities, LargestMessage, Printer, Query, escape, path};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::group::GROUP_MODE;
 use crate::connect::{
-    Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Mechanism, OpenError, Opening,
-    Peer, Place, Scheme, Served,
+    Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Mechanism, OpenError,
+    OpenErrorKind, Opening, Peer, Place, Scheme, Served,
 };
 use crate::frame::{Framing, Pace};
 
@@ -140,21 +142,35 @@ impl Mechanism for Unix {
                 served.bound.activation_name = Some(name);
                 return Ok(served);
             }
-            let mut options = BindOptions::new();
-            options.max_message(asked.options.framing.get_max_frame());
-            if let Some(group) = &self.group {
-                options.mode(GROUP_MODE).group(group);
-            }
-            if let Some(mode) = self.mode {
-                options.mode(mode);
-            }
-            let listening = match self.kind {
-                Type::SEQPACKET => {
-                    Listening::Packets(options.bind_seqpacket_to(self.name.clone())?)
-                }
-                _ => Listening::Stream(options.bind_to(self.name.clone())?),
+            let accepting = Accepting {
+                listening: self.listen(&asked.options.framing)?,
+                framing: asked.options.framing.clone(),
+                watched: asked.options.watch_name.map(|every| {
+                    let (unix, lasts) = (self.clone(), asked.options.persist);
+                    Watched::new(unix, asked.address.to_owned(), every, lasts)
+                }),
+                shared: false,
             };
-            Ok(bound(listening, false, asked).into())
+            let bound = Bound::new(accepting, asked.address, asked.options.poll_for);
+            Ok(bound.into())
+        })
+    }
+}
+
+impl Unix {
+    fn listen(&self, framing: &Framing) -> Result<Listening, OpenError> {
+        let mut options = BindOptions::new();
+        options.max_message(framing.get_max_frame());
+        if let Some(group) = &self.group {
+            options.mode(GROUP_MODE).group(group);
+        }
+        if let Some(mode) = self.mode {
+            options.mode(mode);
+        }
+        let name = self.name.clone();
+        Ok(match self.kind {
+            Type::SEQPACKET => Listening::Packets(options.bind_seqpacket_to(name)?),
+            _ => Listening::Stream(options.bind_to(name)?),
         })
     }
 }
@@ -171,7 +187,13 @@ pub(crate) fn serve(fd: OwnedFd, kind: Type, asked: Asked<'_>) -> Result<Served,
         }
         _ => Listening::Stream(Listener::try_from(fd).map_err(failed)?),
     };
-    let bound = bound(listening, true, asked);
+    let accepting = Accepting {
+        listening,
+        framing: asked.options.framing.clone(),
+        watched: None,
+        shared: true,
+    };
+    let bound = Bound::new(accepting, asked.address, asked.options.poll_for);
     Ok(Served { bound, local })
 }
 
@@ -197,18 +219,10 @@ fn local_endpoint(fd: &OwnedFd, kind: Type) -> Option<Endpoint> {
     ))
 }
 
-fn bound(listening: Listening, shared: bool, asked: Asked<'_>) -> Bound {
-    let accepting = Accepting {
-        listening,
-        framing: asked.options.framing.clone(),
-        shared,
-    };
-    Bound::new(accepting, asked.address, asked.options.poll_for)
-}
-
 struct Accepting {
     listening: Listening,
     framing: Framing,
+    watched: Option<Watched>,
     /// Others accept from it too, now or later: it was handed down.
     shared: bool,
 }
@@ -216,10 +230,85 @@ struct Accepting {
 enum Listening {
     Stream(Listener),
     Packets(seqpacket::Listener),
+    /// Its path was lost, and it was not bound again.
+    Gone,
 }
 
-impl Accept for Accepting {
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Connection>>> {
+/// A bound path that is watched, and what follows when it no longer leads to the socket.
+struct Watched {
+    unix: Unix,
+    /// For errors and logs.
+    address: String,
+    every: Duration,
+    /// Whether the path is bound again.
+    lasts: bool,
+    state: WatchState,
+}
+
+enum WatchState {
+    /// The listener was not asked for a watch yet.
+    New,
+    Watching(Box<NameWatch>),
+    /// It has no path of its own to watch, or failed before.
+    Idle,
+}
+
+impl Watched {
+    fn new(unix: Unix, address: String, every: Duration, lasts: bool) -> Self {
+        Self {
+            unix,
+            address,
+            every,
+            lasts,
+            state: WatchState::New,
+        }
+    }
+
+    /// Waits until the path no longer leads to the socket. Then it gives another listener, or the
+    /// error with which this one ends.
+    fn poll_lost(
+        &mut self,
+        cx: &mut Context<'_>,
+        listening: &mut Listening,
+        framing: &Framing,
+    ) -> Poll<Result<(), OpenError>> {
+        if let WatchState::New = self.state {
+            self.state = match listening.watch_name(self.every) {
+                Some(watch) => WatchState::Watching(Box::new(watch)),
+                None => WatchState::Idle,
+            };
+        }
+        let WatchState::Watching(watch) = &mut self.state else {
+            return Poll::Pending;
+        };
+        ready!(watch.poll_lost(cx));
+        self.state = WatchState::Idle;
+        if !self.lasts {
+            let cause = "its path was removed or leads to another socket";
+            let error = OpenError::new("accept on", &self.address, OpenErrorKind::Replaced, cause);
+            return Poll::Ready(Err(error.with_cure("bind it again")));
+        }
+        tracing::warn!(address = %self.address, "the socket's path was removed or replaced: binding it again");
+        // First of all the lock is let go of.
+        *listening = Listening::Gone;
+        *listening = self.unix.listen(framing)?;
+        self.state = WatchState::New;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Listening {
+    fn watch_name(&self, every: Duration) -> Option<NameWatch> {
+        match self {
+            Self::Stream(listener) => listener.watch_name(every),
+            Self::Packets(listener) => listener.watch_name(every),
+            Self::Gone => None,
+        }
+    }
+}
+
+impl Accepting {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Connection>>> {
         let framing = || self.framing.clone();
         Poll::Ready(match &mut self.listening {
             Listening::Stream(listener) => {
@@ -230,7 +319,24 @@ impl Accept for Accepting {
                 let next = ready!(Pin::new(listener).poll_next(cx));
                 next.map(|it| it.map(|socket| seqpacket::connection(socket, framing(), false)))
             }
+            Listening::Gone => None,
         })
+    }
+}
+
+impl Accept for Accepting {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Connection>>> {
+        loop {
+            let next = self.poll_next(cx);
+            let (Poll::Pending, Some(watched)) = (&next, &mut self.watched) else {
+                return next;
+            };
+            // Clients that wait for the old socket were accepted before.
+            if let Err(error) = ready!(watched.poll_lost(cx, &mut self.listening, &self.framing)) {
+                self.listening = Listening::Gone;
+                return Poll::Ready(Some(Err(error.into())));
+            }
+        }
     }
 
     fn refuse(&self) -> bool {
@@ -240,6 +346,7 @@ impl Accept for Accepting {
             _ if self.shared => return false,
             Listening::Stream(listener) => SockRef::from(listener).shutdown(Shutdown::Read),
             Listening::Packets(listener) => SockRef::from(listener).shutdown(Shutdown::Read),
+            Listening::Gone => return false,
         };
         shut.is_ok()
     }
@@ -249,6 +356,7 @@ impl Accept for Accepting {
         let fd = match &self.listening {
             Listening::Stream(listener) => listener.as_fd(),
             Listening::Packets(listener) => listener.as_fd(),
+            Listening::Gone => return Ok(None),
         };
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         let socket = match SockRef::from(&fd).accept4(flags) {
@@ -257,7 +365,9 @@ impl Accept for Accepting {
         };
         let framing = self.framing.clone();
         Ok(Some(match &self.listening {
-            Listening::Stream(_) => connection(UnixStream::from_std(socket.into())?, framing)?,
+            Listening::Stream(_) | Listening::Gone => {
+                connection(UnixStream::from_std(socket.into())?, framing)?
+            }
             Listening::Packets(_) => {
                 let max_message = framing.get_max_frame();
                 let socket = Socket::from_shared(socket.into(), max_message)?;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 use socket2::{SockRef, Type};
@@ -18,6 +19,7 @@ use crate::unix::address::Address;
 use crate::unix::bind::BindOptions;
 use crate::unix::claim::Claim;
 use crate::unix::listener::adopt_listener;
+use crate::unix::watch::NameWatch;
 
 /// A `SOCK_SEQPACKET` socket that listens: a `Stream` of [`Socket`]s.
 ///
@@ -29,7 +31,7 @@ use crate::unix::listener::adopt_listener;
 #[must_use = "dropping it closes the socket and removes its file"]
 pub struct Listener {
     // Dropped first: see `Claim`.
-    _claim: Option<Claim>,
+    claim: Option<Claim>,
     source: Source,
     max_message: usize,
     accepting: Accepting,
@@ -58,7 +60,7 @@ impl BindOptions {
 impl Listener {
     fn new(fd: OwnedFd, claim: Option<Claim>, max_message: usize) -> io::Result<Self> {
         Ok(Self {
-            _claim: claim,
+            claim,
             source: Source::socket(fd, Interest::READABLE)?,
             max_message,
             accepting: Accepting::default(),
@@ -83,6 +85,13 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Socket> {
         let one = || self.source.io(Interest::READABLE, accept_now);
         accept(one, |fd| Socket::new(fd, self.max_message)).await
+    }
+}
+
+impl Listener {
+    /// Watches whether the path still leads to this socket, where it has made the path.
+    pub(in crate::unix) fn watch_name(&self, every: Duration) -> Option<NameWatch> {
+        self.claim.as_ref()?.watch(every)
     }
 }
 

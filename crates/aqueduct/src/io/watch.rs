@@ -11,16 +11,15 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::Interest;
 
-use super::TARGET;
-use crate::io::source::Source;
-use crate::io::sys;
-use crate::io::timer::timeout;
+use super::source::Source;
+use super::sys;
+use super::timer::timeout;
 
-/// How soon a waiting sender tries again without an event, at first and after many tries.
+/// How soon one that waits for a peer looks again without an event, at first and after many looks.
 ///
-/// It has to try: a reader that itself waits in a blocking open(2) makes no event.
-pub(super) const FIRST_TICK: Duration = Duration::from_millis(1);
-pub(super) const LAST_TICK: Duration = Duration::from_millis(100);
+/// It has to look: a reader that itself waits in a blocking open(2) makes no event.
+pub(crate) const FIRST_TICK: Duration = Duration::from_millis(1);
+pub(crate) const LAST_TICK: Duration = Duration::from_millis(100);
 
 /// Room for the events of one read. What does not fit comes with the next one.
 const EVENTS: usize = 1024;
@@ -30,20 +29,20 @@ const EVENTS: usize = 1024;
 /// A user has few inotify instances (128 by default, `fs.inotify.max_user_instances`), so having
 /// none left is not an error here: the time limits alone then find out, a little later.
 #[derive(Debug)]
-pub(super) struct Watch(Option<Source>);
+pub(crate) struct Watch(Option<Source>);
 
 impl Watch {
     /// Sees nothing.
-    pub(super) const fn none() -> Self {
+    pub(crate) const fn none() -> Self {
         Self(None)
     }
 
     /// Watches the file behind `fd`, which `path` names.
-    pub(super) fn on(fd: BorrowedFd<'_>, path: &Path, events: AddWatchFlags) -> Self {
+    pub(crate) fn on(fd: BorrowedFd<'_>, path: &Path, events: AddWatchFlags) -> Self {
         Self(match start(fd, path, events) {
             Ok(source) => Some(source),
             Err(error) => {
-                tracing::debug!(target: TARGET, ?path, %error, "no inotify watch: checking from time to time");
+                tracing::debug!(?path, %error, "no inotify watch: checking from time to time");
                 None
             }
         })
@@ -52,7 +51,7 @@ impl Watch {
     /// Waits for an event or until `limit` has passed, and says whether there was an event.
     ///
     /// Cancel safe: an event that is lost is one that the caller did not act on.
-    pub(super) async fn changed_within(&self, limit: Duration) -> bool {
+    pub(crate) async fn changed_within(&self, limit: Duration) -> bool {
         timeout(limit, self.changed()).await.is_ok()
     }
 
@@ -79,7 +78,7 @@ fn start(fd: BorrowedFd<'_>, path: &Path, events: AddWatchFlags) -> io::Result<S
 }
 
 /// A path that leads to the file behind `fd`, whatever its name: see proc_pid_fd(5).
-pub(super) fn proc_path(fd: BorrowedFd<'_>) -> PathBuf {
+pub(crate) fn proc_path(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
