@@ -39,7 +39,7 @@ fn is_close_on_exec(fd: &OwnedFd) -> bool {
 }
 
 #[tokio::test]
-async fn another_process_writes_into_a_file_it_was_given_with_a_message() {
+async fn another_process_writes_into_a_file_it_was_given() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("socket");
     let listener = seqpacket::bind(&path).expect("bound");
@@ -146,7 +146,7 @@ async fn exactly_as_many_as_the_limit_are_taken() {
 }
 
 #[tokio::test]
-async fn a_flood_of_descriptors_is_refused_without_a_leak_and_messages_go_on() {
+async fn a_flood_of_descriptors_is_refused_without_a_leak() {
     Actor::spawn("fd_passing::role_flooded").succeed().await;
 }
 
@@ -198,7 +198,7 @@ fn role_flooded() {
 }
 
 #[tokio::test]
-async fn at_the_descriptor_limit_those_that_came_are_closed_and_the_error_says_how_many() {
+async fn descriptors_beyond_the_limit_are_closed_and_counted() {
     Actor::spawn("fd_passing::role_at_limit").succeed().await;
 }
 
@@ -236,7 +236,7 @@ fn role_at_limit() {
 }
 
 #[tokio::test]
-async fn on_a_stream_they_come_with_the_first_byte_they_were_sent_with() {
+async fn on_a_stream_they_come_with_their_first_byte() {
     let (mut a, b) = UnixStream::pair().expect("a pair");
     let file = tempfile::tempfile().expect("a file");
     let inode = file.metadata().expect("it is open").ino();
@@ -279,7 +279,7 @@ async fn on_a_stream_they_come_with_the_first_byte_they_were_sent_with() {
 }
 
 #[tokio::test]
-async fn a_full_stream_makes_the_sender_wait_and_a_dropped_send_has_sent_nothing() {
+async fn a_full_stream_makes_the_sender_wait() {
     let (a, b) = UnixStream::pair().expect("a pair");
     let mut filled = 0;
     while let Ok(n) = a.try_write(&[0; 4096]) {

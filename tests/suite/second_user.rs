@@ -185,7 +185,7 @@ async fn nothing_that_another_user_put_there_is_taken_for_our_fifo() {
 
 /// Nor while it is exchanged all the time: what was opened is looked at, and not the path.
 #[tokio::test]
-async fn nothing_that_another_user_swaps_meanwhile_is_taken_for_our_fifo() {
+async fn nothing_that_another_user_swaps_is_taken_for_our_fifo() {
     let Some(mut other) = second_user() else {
         return;
     };
@@ -406,7 +406,7 @@ async fn a_foreign_lock_is_named_and_not_taken_for_a_server() {
 /// What cannot be prevented: abstract names have no owner and no mode. One that is taken is refused,
 /// and who connects can be asked.
 #[tokio::test]
-async fn an_abstract_name_is_open_to_all_and_the_kernel_says_who_came() {
+async fn an_abstract_name_is_open_to_all_with_credentials() {
     let Some(mut other) = second_user() else {
         return;
     };

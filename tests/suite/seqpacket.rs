@@ -55,7 +55,7 @@ fn message_error(result: io::Result<impl std::fmt::Debug>) -> FrameError {
 }
 
 #[test]
-fn a_full_buffer_makes_the_sender_wait_also_where_another_executor_polls_it() {
+fn a_full_buffer_makes_the_sender_wait_on_any_executor() {
     let runtime = runtime();
     let (a, b) = runtime.block_on(async { pair() });
     let message = [0; 1000];
@@ -102,7 +102,7 @@ async fn messages_of_every_size_arrive_whole_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn the_largest_message_goes_through_and_one_byte_more_is_refused_with_both_numbers() {
+async fn one_byte_more_than_the_largest_message_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("socket");
     let listener = BindOptions::new()
@@ -177,7 +177,7 @@ async fn the_kernels_limit_is_found_and_named_too() {
 }
 
 #[tokio::test]
-async fn an_empty_message_is_not_sent_and_a_foreign_one_reads_as_the_end() {
+async fn an_empty_message_is_refused_and_reads_as_the_end() {
     let (a, b) = pair();
     assert_eq!(message_error(a.send(b"").await), FrameError::Empty);
     assert_eq!(message_error(a.try_send(b"")), FrameError::Empty);
@@ -198,7 +198,7 @@ async fn an_empty_message_is_not_sent_and_a_foreign_one_reads_as_the_end() {
 }
 
 #[tokio::test]
-async fn a_full_buffer_makes_the_sender_wait_and_a_dropped_send_has_sent_nothing() {
+async fn a_dropped_send_has_sent_nothing() {
     let (a, b) = pair();
     let filled = fill(&a, &[1; 1000]);
     let mut dropped = tokio_test::task::spawn(a.send(&[2; 1000]));
@@ -295,7 +295,7 @@ async fn many_tasks_on_one_socket_share_the_messages_without_loss() {
 // Lesson of the measurements: a socket registered for writing is woken by its own messages' being
 // read. So there is a second registration, and descriptor, only after a send had to wait.
 #[tokio::test]
-async fn the_descriptor_is_registered_for_writing_only_when_a_send_has_to_wait() {
+async fn only_a_send_that_waits_registers_for_writing() {
     let (a, b) = pair();
     let inode = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}")).ok();
     let wanted = inode(a.as_fd().as_raw_fd()).expect("it is open");
@@ -384,7 +384,7 @@ async fn a_dropped_accept_loses_no_connection() {
 }
 
 #[test]
-fn a_socket_that_outlives_its_runtime_reports_it_and_does_not_hang() {
+fn a_socket_that_outlives_its_runtime_does_not_hang() {
     let first = runtime();
     let (a, _b) = first.block_on(async { pair() });
     drop(first);

@@ -164,7 +164,7 @@ async fn keepalive_reaches_the_sockets_of_both_sides() {
 }
 
 #[tokio::test]
-async fn after_a_half_close_the_peer_reads_the_end_and_can_still_answer() {
+async fn after_a_half_close_the_peer_can_still_answer() {
     for drop_half in [false, true] {
         let (client, mut server) = linked().await;
         let (mut reader, mut writer) = client.into_split();
@@ -190,7 +190,7 @@ async fn after_a_half_close_the_peer_reads_the_end_and_can_still_answer() {
 }
 
 #[tokio::test]
-async fn closing_with_unread_input_resets_the_client_and_draining_first_does_not() {
+async fn draining_before_closing_avoids_a_reset() {
     for drain in [false, true] {
         let (mut client, mut server) = linked().await;
         client
@@ -225,7 +225,7 @@ async fn closing_with_unread_input_resets_the_client_and_draining_first_does_not
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_end_or_sends_for_ever_delays_closing_only_so_long() {
+async fn a_peer_that_does_not_end_delays_closing_only_so_long() {
     let patience = Duration::from_millis(50);
     let (client, server) = linked().await;
     let error = deadline(tcp::close(server, patience))
@@ -265,7 +265,7 @@ async fn a_write_to_a_closed_peer_fails_at_the_second_try() {
 }
 
 #[tokio::test]
-async fn a_server_that_closed_its_connections_can_bind_its_port_again_at_once() {
+async fn a_restarted_server_can_bind_its_port_at_once() {
     let listener = tcp::bind(":0").await.expect("a port");
     let at = listener.local_addr().expect("bound");
     let client = tcp::connect(at).await.expect("connected");
@@ -447,7 +447,7 @@ fn without_a_runtime_opening_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn a_listening_descriptor_from_elsewhere_is_taken_over_and_another_kind_refused() {
+async fn only_a_listening_descriptor_is_taken_over() {
     let foreign = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = foreign.local_addr().expect("bound");
     let listener = tcp::Listener::try_from(OwnedFd::from(foreign)).expect("it listens");

@@ -212,7 +212,7 @@ fn role_client() {
 }
 
 #[tokio::test]
-async fn closing_with_unread_input_resets_the_client_and_draining_first_does_not() {
+async fn draining_before_closing_avoids_a_reset() {
     for drain in [false, true] {
         let (mut client, mut server) = tokio::net::UnixStream::pair().expect("a pair");
         client.write_all(b"unread").await.expect("written");
@@ -252,7 +252,7 @@ fn without_a_runtime_opening_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn a_listening_descriptor_from_elsewhere_is_taken_over_and_another_kind_refused() {
+async fn only_a_listening_descriptor_is_taken_over() {
     let (_dir, path) = place();
     let foreign = StdListener::bind(&path).expect("bound");
     let listener = unix::Listener::try_from(OwnedFd::from(foreign)).expect("it listens");

@@ -1,12 +1,16 @@
-//! Abstract names and network namespaces.
+//! Sockets and namespaces: abstract names in network namespaces, owners in user namespaces.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use aqueduct::OpenErrorKind as Kind;
 use aqueduct::unix::{self, seqpacket};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Uid, chown};
 
 use crate::actor::{Actor, runtime, say, told};
-use crate::support::{deadline, is_peer};
+use crate::support::{deadline, is_peer, peer_command};
 
 /// A name for both types of socket, which do not share it.
 fn name_of(process: u32) -> String {
@@ -64,4 +68,53 @@ fn role_elsewhere() {
         let _client = unix::connect(&name).await.expect("ours");
         deadline(ours.accept()).await.expect("it came to us");
     });
+}
+
+/// It was called user 65534, which is somebody else's number outside of user namespaces.
+#[tokio::test]
+async fn an_owner_from_outside_a_user_namespace_is_named_so() {
+    const ROLE: &str = "unix_namespace::role_inside";
+    if !Uid::effective().is_root() {
+        println!("SKIPPED: only root can give a socket to another user");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let sticky = std::fs::Permissions::from_mode(0o1777);
+    std::fs::set_permissions(dir.path(), sticky).expect("it is ours");
+    let path = dir.path().join("socket");
+    // Who has no number inside is one of all others there.
+    let listener = unix::BindOptions::new().mode(0o666).bind(&path);
+    let _listener = listener.expect("bound");
+    chown(&path, Some(Uid::from_raw(1000)), None).expect("root may");
+    let peer = peer_command(ROLE);
+    let mut inside = Command::new("unshare");
+    inside.args(["--user", "--map-root-user"]);
+    inside.arg(peer.get_program()).args(peer.get_args());
+    inside.env("AQUEDUCT_TEST_PEER", ROLE).env("SOCKET", &path);
+    match inside.output() {
+        Err(e) => println!("SKIPPED: unshare(1): {e}"),
+        Ok(output) if !output.status.success() => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(text.contains("Operation not permitted"), "{text}");
+            println!("SKIPPED: {text}");
+        }
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(
+                text.contains("it belongs to a user that this user namespace does not know"),
+                "{text}"
+            );
+            assert!(!text.contains("user 65534"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn role_inside() {
+    if !is_peer("unix_namespace::role_inside") {
+        return;
+    }
+    let path = std::env::var("SOCKET").expect("a path");
+    let error = runtime().block_on(unix::connect(path));
+    println!("{}", error.expect_err("another user's"));
 }

@@ -10,7 +10,7 @@ use crate::actor::{Actor, runtime, say, told};
 use crate::support::{deadline, is_peer};
 
 #[tokio::test]
-async fn what_was_sent_arrives_before_the_end_and_a_half_closed_peer_can_still_answer() {
+async fn a_half_closed_peer_can_still_answer() {
     let (a, b) = pair();
     a.send(b"last words").await.expect("sent");
     let write = std::net::Shutdown::Write;
@@ -31,7 +31,7 @@ async fn what_was_sent_arrives_before_the_end_and_a_half_closed_peer_can_still_a
 }
 
 #[tokio::test]
-async fn a_peer_that_left_messages_unread_resets_and_one_that_drains_does_not() {
+async fn a_peer_that_left_messages_unread_resets() {
     for drain in [false, true] {
         let (a, b) = pair();
         a.send(b"unread").await.expect("sent");

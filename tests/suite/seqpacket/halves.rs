@@ -48,7 +48,7 @@ async fn the_halves_are_a_sink_and_a_stream_with_back_pressure() {
 }
 
 #[tokio::test]
-async fn one_message_waits_in_a_sink_whose_buffer_is_full_and_flush_sends_it() {
+async fn one_message_waits_in_a_full_sink_and_flush_sends_it() {
     let (a, b) = pair();
     let filled = fill(&a, &[1; 1000]);
     let (mut sink, _a) = a.into_split();
@@ -98,7 +98,7 @@ async fn a_sink_without_budget_is_not_ready_to_flush_either() {
 }
 
 #[tokio::test]
-async fn a_message_too_large_is_one_error_of_the_stream_and_the_end_is_final() {
+async fn a_message_too_large_is_one_error_and_the_end_is_final() {
     let (ours, theirs) = half();
     let (_sender, mut stream) = ours.into_split();
     let large = vec![0; MAX_MESSAGE + 1];

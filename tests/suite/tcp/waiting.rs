@@ -37,7 +37,7 @@ async fn a_full_backlog_is_a_timeout_that_says_so_and_not_a_refusal() {
 }
 
 #[tokio::test]
-async fn without_free_descriptors_the_listener_takes_no_core_and_accepts_when_there_are_some() {
+async fn without_descriptors_the_listener_waits_and_takes_no_core() {
     let mut actor = Actor::spawn("tcp::waiting::role_full");
     let at: SocketAddr = actor.hear().await.parse().expect("an address");
     let mut client = deadline(tcp::connect(at))

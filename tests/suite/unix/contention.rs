@@ -14,7 +14,7 @@ use crate::actor::{Actor, runtime, say, told};
 use crate::support::{deadline, is_peer};
 
 #[tokio::test]
-async fn a_killed_servers_files_are_taken_over_and_removed_by_the_next() {
+async fn a_killed_servers_files_are_taken_over_by_the_next() {
     let (dir, path) = place();
     let mut actor = Actor::spawn("unix::contention::role_contender");
     actor.tell(&format!("bind 0 {}", path.display()));
@@ -84,7 +84,7 @@ fn role_contender() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_servers_started_at_once_on_a_stale_path_exactly_one_wins_each_of_100_times() {
+async fn of_two_servers_started_at_once_exactly_one_wins() {
     let (dir, path) = place();
     let mut actors = [
         Actor::spawn("unix::contention::role_contender"),
@@ -185,7 +185,7 @@ fn role_restless() {
 }
 
 #[tokio::test]
-async fn several_servers_that_come_and_go_never_hold_the_path_together() {
+async fn servers_that_come_and_go_never_share_the_path() {
     let (dir, path) = place();
     let mut actors: Vec<_> = (0..4)
         .map(|_| Actor::spawn("unix::contention::role_restless"))

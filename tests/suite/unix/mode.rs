@@ -21,9 +21,8 @@ async fn the_mode_is_exact_whatever_the_umask_which_stays_as_it_was() {
 
 /// The file was there by then, and nobody knew that it was ours.
 #[test]
-fn a_socket_file_whose_mode_cannot_be_set_for_want_of_a_descriptor_does_not_stay() {
-    const NAME: &str =
-        "unix::mode::a_socket_file_whose_mode_cannot_be_set_for_want_of_a_descriptor_does_not_stay";
+fn without_descriptors_no_socket_file_stays() {
+    const NAME: &str = "unix::mode::without_descriptors_no_socket_file_stays";
     alone(NAME, || {
         let runtime = runtime();
         let _guard = runtime.enter();

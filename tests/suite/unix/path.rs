@@ -77,7 +77,7 @@ async fn a_dead_servers_socket_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_dead_servers_socket_is_removed_on_demand_and_a_living_ones_is_not() {
+async fn only_a_dead_servers_socket_is_removed_on_demand() {
     let (dir, path) = place();
     let error = unix::is_served(&path).expect_err("nothing is there");
     assert_eq!(error.kind(), &Kind::NotFound, "{error}");
@@ -112,7 +112,7 @@ async fn a_dead_servers_socket_is_removed_on_demand_and_a_living_ones_is_not() {
 }
 
 #[tokio::test]
-async fn a_living_servers_socket_is_never_replaced_whatever_it_does_at_the_moment() {
+async fn a_living_servers_socket_is_never_replaced() {
     let (_dir, path) = place();
     let address = SockAddr::unix(&path).expect("it fits");
     let refused = |what: &str| {
@@ -203,7 +203,7 @@ async fn an_unusable_lock_file_is_an_error_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_directory_in_which_others_can_replace_the_socket_is_warned_of() {
+async fn a_directory_where_others_can_replace_it_is_warned_of() {
     let (dir, path) = place();
     // The private group of this user may have nobody else in it.
     for (mode, warned) in [

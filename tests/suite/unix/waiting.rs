@@ -66,7 +66,7 @@ async fn connect_waits_for_a_path_that_appears_if_asked_to() {
 }
 
 #[tokio::test]
-async fn without_free_descriptors_the_listeners_take_no_core_and_accept_when_there_are_some() {
+async fn without_descriptors_listeners_wait_and_take_no_core() {
     for kind in ["stream", "seqpacket"] {
         let (_dir, path) = place();
         let mut actor = Actor::spawn("unix::waiting::role_full");

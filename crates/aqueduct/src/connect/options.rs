@@ -65,7 +65,9 @@ impl Options {
     }
 
     /// Sets whether the receiving end of a FIFO goes on when its last sender has gone, rather than
-    /// end. Off by default. The address option `persist` takes precedence.
+    /// end, and whether a Unix socket whose path is lost is bound again (see
+    /// [`watch_name`](Self::watch_name)). Off by default. The address option `persist` takes
+    /// precedence.
     pub fn persist(&mut self, persist: bool) -> &mut Self {
         self.persist = persist;
         self
@@ -190,6 +192,8 @@ impl Options {
     /// - a receiver of a FIFO with `persist=true` opens the FIFO again, and reads the old one too for
     ///   as long as a writer has it open; so does a sender that [reconnects](Self::reconnect) and
     ///   waits for a reader;
+    /// - a Unix socket that was bound with [`persist`](Self::persist) binds its path again; clients
+    ///   that are connected stay;
     /// - every other end fails with [`Replaced`](super::OpenErrorKind::Replaced), which
     ///   [`OpenError::of`](super::OpenError::of) finds inside the [`io::Error`](std::io::Error). A
     ///   FIFO's receiver does so when no writer has the old one open any more.

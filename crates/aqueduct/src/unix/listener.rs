@@ -65,7 +65,7 @@ impl BindOptions {
     ///
     /// # Errors
     ///
-    /// Of the kinds [`InUse`](crate::OpenErrorKind::InUse), [`WrongType`](OpenErrorKind::WrongType) if
+    /// Of the kinds [`InUse`](crate::OpenErrorKind::InUse), [`WrongType`](crate::OpenErrorKind::WrongType) if
     /// something other than a socket is at the path, [`InvalidName`](crate::OpenErrorKind::InvalidName),
     /// [`InvalidOption`](crate::OpenErrorKind::InvalidOption) for the mode,
     /// [`NotFound`](crate::OpenErrorKind::NotFound) (`ENOENT`) for the directory,

@@ -144,8 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_that_come_and_go_at_once_never_two_hold_the_lock_and_no_file_stays() -> io::Result<()>
-    {
+    fn never_two_hold_the_lock_and_no_file_stays() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("lock");
         let holders = AtomicUsize::new(0);

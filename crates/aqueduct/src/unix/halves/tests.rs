@@ -124,7 +124,7 @@ async fn a_full_buffer_makes_a_write_wait_and_a_reader_wakes_it() {
 }
 
 #[tokio::test]
-async fn dropping_or_shutting_down_the_writing_half_ends_its_direction_alone() {
+async fn dropping_the_writing_half_ends_its_direction_alone() {
     for shut_down in [true, false] {
         let ((mut read, mut write), (mut there, mut back)) = pair();
         write.write_all(b"hello").await.expect("there is room");
