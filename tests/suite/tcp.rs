@@ -341,7 +341,7 @@ async fn the_futures_that_open_sockets_are_small() {
     let tokios = size_of_val(&TcpStream::connect(at));
     let address: Endpoint = "tcp://127.0.0.1:1".parse().expect("an address");
     // With an address they hold the options as well.
-    let address_limit = 512;
+    let address_limit = 320;
     for (name, size, limit) in [
         ("tcp::connect", size_of_val(&tcp::connect(at)), tokios),
         ("tcp::bind", size_of_val(&tcp::bind(at)), tokios),

@@ -27,7 +27,8 @@ impl Options {
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, OpenError> {
         let address = endpoint.to_string();
         let asked = endpoint.asked(&address, self);
-        announced(endpoint, &address, asked.connect()).await
+        // Boxed, as is all that a future of a user would grow by.
+        Box::pin(announced(endpoint, &address, asked.connect())).await
     }
 
     /// Binds a two-way endpoint, and listens.
@@ -77,7 +78,7 @@ impl Options {
         let opening = endpoint
             .mechanism()
             .open_sender(endpoint.asked(&address, self));
-        announced(endpoint, &address, opening).await
+        Box::pin(announced(endpoint, &address, opening)).await
     }
 
     /// Opens the receiving end.
@@ -155,7 +156,8 @@ impl Endpoint {
     /// # Ok(()) }
     /// ```
     pub async fn connect(&self) -> Result<Connection, OpenError> {
-        Options::new().connect(self).await
+        let options = Box::new(Options::new());
+        options.connect(self).await
     }
 
     /// Binds a two-way endpoint: [`Options::bind`].
@@ -168,7 +170,8 @@ impl Endpoint {
     ///
     /// As there.
     pub async fn bind(&self) -> Result<Listener, OpenError> {
-        Options::new().bind(self).await
+        let options = Box::new(Options::new());
+        options.bind(self).await
     }
 
     /// Opens the sending end: [`Options::open_sender`].
@@ -181,7 +184,8 @@ impl Endpoint {
     ///
     /// As there.
     pub async fn open_sender(&self) -> Result<MessageSender, OpenError> {
-        Options::new().open_sender(self).await
+        let options = Box::new(Options::new());
+        options.open_sender(self).await
     }
 
     /// Opens the receiving end: [`Options::open_receiver`].
@@ -194,6 +198,7 @@ impl Endpoint {
     ///
     /// As there.
     pub async fn open_receiver(&self) -> Result<MessageReceiver, OpenError> {
-        Options::new().open_receiver(self).await
+        let options = Box::new(Options::new());
+        options.open_receiver(self).await
     }
 }
