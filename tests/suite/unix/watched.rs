@@ -54,6 +54,8 @@ async fn a_receiver_that_lasts_binds_its_lost_path_again() {
         let message = deadline(receiver.next()).await.expect("no end");
         assert_eq!(message.expect("received").body(), "one");
         for _ in 0..2 {
+            // One that connects before and was not accepted yet is served all the same.
+            let mut early = address.open_sender().await.expect("connected");
             std::fs::remove_file(&path).expect("it is ours");
             let sending = async {
                 let mut sender = address.open_sender().await.expect("connected");
@@ -62,6 +64,9 @@ async fn a_receiver_that_lasts_binds_its_lost_path_again() {
             };
             let (message, ()) = deadline(async { tokio::join!(receiver.next(), sending) }).await;
             assert_eq!(message.expect("no end").expect("received").body(), "two");
+            early.send("early".into()).await.expect("sent");
+            let message = deadline(receiver.next()).await.expect("no end");
+            assert_eq!(message.expect("received").body(), "early");
         }
         // Who was connected before still is.
         first.send("three".into()).await.expect("sent");

@@ -249,6 +249,8 @@ enum WatchState {
     /// The listener was not asked for a watch yet.
     New,
     Watching(Box<NameWatch>),
+    /// The path is lost. Clients that connected before are accepted first.
+    Lost,
     /// It has no path of its own to watch, or failed before.
     Idle,
 }
@@ -264,36 +266,41 @@ impl Watched {
         }
     }
 
-    /// Waits until the path no longer leads to the socket. Then it gives another listener, or the
-    /// error with which this one ends.
-    fn poll_lost(
-        &mut self,
-        cx: &mut Context<'_>,
-        listening: &mut Listening,
-        framing: &Framing,
-    ) -> Poll<Result<(), OpenError>> {
+    /// Waits until the path no longer leads to the socket.
+    fn poll_lost(&mut self, cx: &mut Context<'_>, listening: &Listening) -> Poll<()> {
         if let WatchState::New = self.state {
             self.state = match listening.watch_name(self.every) {
                 Some(watch) => WatchState::Watching(Box::new(watch)),
                 None => WatchState::Idle,
             };
         }
-        let WatchState::Watching(watch) = &mut self.state else {
-            return Poll::Pending;
-        };
-        ready!(watch.poll_lost(cx));
+        match &mut self.state {
+            WatchState::Watching(watch) => ready!(watch.poll_lost(cx)),
+            WatchState::Lost => {}
+            WatchState::New | WatchState::Idle => return Poll::Pending,
+        }
+        self.state = WatchState::Lost;
+        Poll::Ready(())
+    }
+
+    /// Another listener on the path, or the error with which this one ends.
+    fn bind_again(
+        &mut self,
+        listening: &mut Listening,
+        framing: &Framing,
+    ) -> Result<(), OpenError> {
         self.state = WatchState::Idle;
+        // Lets go of the lock, too.
+        *listening = Listening::Gone;
         if !self.lasts {
             let cause = "its path was removed or leads to another socket";
             let error = OpenError::new("accept on", &self.address, OpenErrorKind::Replaced, cause);
-            return Poll::Ready(Err(error.with_cure("bind it again")));
+            return Err(error.with_cure("bind it again"));
         }
-        tracing::warn!(address = %self.address, "the socket's path was removed or replaced: binding it again");
-        // First of all the lock is let go of.
-        *listening = Listening::Gone;
+        tracing::warn!(address = %self.address, "the path was removed or replaced: binding it again");
         *listening = self.unix.listen(framing)?;
         self.state = WatchState::New;
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 }
 
@@ -331,9 +338,14 @@ impl Accept for Accepting {
             let (Poll::Pending, Some(watched)) = (&next, &mut self.watched) else {
                 return next;
             };
-            // Clients that wait for the old socket were accepted before.
-            if let Err(error) = ready!(watched.poll_lost(cx, &mut self.listening, &self.framing)) {
-                self.listening = Listening::Gone;
+            ready!(watched.poll_lost(cx, &self.listening));
+            // Also those that the runtime does not know of yet.
+            if let Some(last) = self.accept_now().transpose() {
+                return Poll::Ready(Some(last));
+            }
+            if let Some(watched) = &mut self.watched
+                && let Err(error) = watched.bind_again(&mut self.listening, &self.framing)
+            {
                 return Poll::Ready(Some(Err(error.into())));
             }
         }
