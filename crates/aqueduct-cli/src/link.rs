@@ -25,7 +25,8 @@ pub(crate) async fn bind(
     link: &LinkConfig,
     report: &Report,
 ) -> anyhow::Result<Listener> {
-    let listener = link.options().bind(endpoint).await?;
+    // A socket path that is removed or replaced is bound again.
+    let listener = link.options().persist(true).bind(endpoint).await?;
     let local = listener.local_endpoint();
     if local != endpoint {
         report.note(format_args!("listening on {local}"));

@@ -78,7 +78,8 @@ async fn open(
         begun(report, config, endpoint);
         return Ok((stream::iter([Ok(connection)]).boxed(), Facts::new(endpoint)));
     }
-    let listener = link.options().bind(endpoint).await?;
+    // A socket path that is removed or replaced is bound again.
+    let listener = link.options().persist(true).bind(endpoint).await?;
     begun(report, config, listener.local_endpoint());
     let facts = Facts::new(listener.local_endpoint());
     Ok((listener.boxed(), facts))
