@@ -62,7 +62,8 @@ impl FrameDecoder for Framing {
         inbox.held()
     }
 
-    #[inline]
+    // On the path of every frame, and too large for two callers to have it inlined unasked.
+    #[inline(always)]
     fn decode(&mut self, inbox: &mut Inbox, ended: bool) -> io::Result<Option<Bytes>> {
         let found = inbox.next(self, ended)?;
         Ok(found.map(|found| inbox.give(found)))

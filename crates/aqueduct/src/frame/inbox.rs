@@ -106,22 +106,27 @@ impl Inbox {
     }
 
     /// Finds the next frame and takes it off the front; it stays readable until the next call.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&mut self, framing: &mut Framing, ended: bool) -> io::Result<Option<Found>> {
         if self.large.is_some() {
             return self.next_large(framing, ended);
         }
-        loop {
-            match framing.find(&self.memory[self.start..self.end])? {
-                Find::Frame { before, len, after } => {
-                    let at = self.start + before;
-                    self.start = at + len + after;
-                    return Ok(Some(Found::Small(at..at + len)));
-                }
-                Find::Drop(len) => self.start += len,
-                part => return self.next_part(part, framing, ended),
-            }
+        self.next_small(framing, ended)
+    }
+
+    #[inline(always)]
+    fn next_small(&mut self, framing: &mut Framing, ended: bool) -> io::Result<Option<Found>> {
+        match framing.find(&self.memory[self.start..self.end])? {
+            Find::Frame { before, len, after } => Ok(Some(self.take(before, len, after))),
+            part => self.next_part(part, framing, ended),
         }
+    }
+
+    #[inline]
+    fn take(&mut self, before: usize, len: usize, after: usize) -> Found {
+        let at = self.start + before;
+        self.start = at + len + after;
+        Found::Small(at..at + len)
     }
 
     /// [`next`](Self::next) where there is a large frame.
@@ -139,20 +144,25 @@ impl Inbox {
             }
             _ => {
                 self.release();
-                self.next(framing, ended)
+                self.next_small(framing, ended)
             }
         }
     }
 
-    /// [`next`](Self::next) where no whole frame is.
+    /// [`next`](Self::next) where no whole frame is at the front.
     #[inline(never)]
     fn next_part(
         &mut self,
-        part: Find,
+        mut part: Find,
         framing: &mut Framing,
         ended: bool,
     ) -> io::Result<Option<Found>> {
+        while let Find::Drop(len) = part {
+            self.start += len;
+            part = framing.find(&self.memory[self.start..self.end])?;
+        }
         match part {
+            Find::Frame { before, len, after } => Ok(Some(self.take(before, len, after))),
             Find::Begun { header, len } if len >= COPY_BELOW && !ended => {
                 self.begin_large(header, len);
                 Ok(None)

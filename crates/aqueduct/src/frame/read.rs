@@ -161,33 +161,6 @@ where
     R: AsyncRead + Unpin,
     D: FrameDecoder,
 {
-    /// The next item of what is in the buffer; `None` if that takes a read.
-    #[inline]
-    fn find_buffered<T>(
-        &mut self,
-        find: &mut impl FnMut(&mut D, &mut D::Inbox, bool) -> Result<Option<T>, D::Error>,
-    ) -> Option<Option<Result<T, D::Error>>> {
-        if self.state == State::Done {
-            return Some(None);
-        }
-        let ended = self.state == State::Ended;
-        match find(&mut self.decoder, &mut self.inbox, ended) {
-            Ok(Some(item)) => Some(Some(Ok(item))),
-            Ok(None) if ended => {
-                self.state = State::Done;
-                Some(None)
-            }
-            Ok(None) => {
-                self.state = State::Reading;
-                None
-            }
-            Err(e) => {
-                self.state = State::Done;
-                Some(Some(Err(e)))
-            }
-        }
-    }
-
     /// Reads until `find` finds something.
     #[inline]
     fn poll_find<T>(
@@ -196,10 +169,20 @@ where
         mut find: impl FnMut(&mut D, &mut D::Inbox, bool) -> Result<Option<T>, D::Error>,
     ) -> Poll<Option<Result<T, D::Error>>> {
         loop {
-            if self.state != State::Reading
-                && let Some(next) = self.find_buffered(&mut find)
-            {
-                return Poll::Ready(next);
+            if matches!(self.state, State::Decoding | State::Ended) {
+                let ended = self.state == State::Ended;
+                match find(&mut self.decoder, &mut self.inbox, ended) {
+                    Ok(Some(item)) => return Poll::Ready(Some(Ok(item))),
+                    Ok(None) if ended => self.state = State::Done,
+                    Ok(None) => self.state = State::Reading,
+                    Err(e) => {
+                        self.state = State::Done;
+                        return Poll::Ready(Some(Err(e)));
+                    }
+                }
+            }
+            if self.state == State::Done {
+                return Poll::Ready(None);
             }
             if self.stopped {
                 self.state = State::Done;
@@ -253,10 +236,20 @@ impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
         is_kept: bool,
     ) -> Poll<Within> {
         loop {
-            if self.state != State::Reading
-                && let Some(next) = self.find_buffered(&mut FrameDecoder::decode)
-            {
-                return Poll::Ready(Within::Next(next));
+            if matches!(self.state, State::Decoding | State::Ended) {
+                let ended = self.state == State::Ended;
+                match FrameDecoder::decode(&mut self.decoder, &mut self.inbox, ended) {
+                    Ok(Some(frame)) => return Poll::Ready(Within::Next(Some(Ok(frame)))),
+                    Ok(None) if ended => self.state = State::Done,
+                    Ok(None) => self.state = State::Reading,
+                    Err(e) => {
+                        self.state = State::Done;
+                        return Poll::Ready(Within::Next(Some(Err(e))));
+                    }
+                }
+            }
+            if self.state == State::Done {
+                return Poll::Ready(Within::Next(None));
             }
             if at_most == 0 {
                 return Poll::Ready(Within::Spent);
@@ -351,7 +344,8 @@ where
 
     #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().poll_find(cx, D::decode)
+        let decode = |decoder: &mut D, inbox: &mut D::Inbox, ended| decoder.decode(inbox, ended);
+        self.get_mut().poll_find(cx, decode)
     }
 }
 
