@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -241,8 +241,9 @@ fn a_sender_whose_reader_does_not_read_gives_up_in_time_with_3() {
     until("the FIFO is made", || dir.path("x").exists());
     until_open(recv.pid(), &dir.path("x"));
     recv.signal(Signal::SIGSTOP);
-    let big = vec![b'x'; 300_000];
-    let mut send = aqueduct(&["send", &fifo, "--input", "whole", "--timeout", "100ms"]);
+    // More than the pipe is made to hold.
+    let big = [vec![b'x'; 300_000], vec![b'\n']].concat().repeat(8);
+    let mut send = aqueduct(&["send", &fifo, "--timeout", "100ms"]);
     expect(start_with_input(&mut send, big).finish(), 3);
 }
 
@@ -375,4 +376,48 @@ fn several_senders_at_once_tear_none_of_their_messages() {
         next[sender] += 1;
     }
     assert_eq!(next, [600; 4]);
+}
+
+/// As logs are rotated, under a reader that stays.
+#[test]
+fn a_persistent_reader_goes_on_in_a_fifo_made_anew() {
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    let persistent = format!("{fifo}?persist=true");
+    let readers: [&[&str]; 3] = [
+        &["recv", &persistent],
+        &["serve", &fifo, "--", "cat"],
+        &["relay", &persistent, "stdio:"],
+    ];
+    for args in readers {
+        let reader = start(&mut aqueduct(args));
+        until("the FIFO is made", || dir.path("x").exists());
+        expect_text(run(&mut aqueduct(&["send", "-q", &fifo, "one"])), 0);
+        let old = fs::metadata(dir.path("x")).unwrap().ino();
+        fs::remove_file(dir.path("x")).unwrap();
+        nix::unistd::mkfifo(&dir.path("x"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_ne!(fs::metadata(dir.path("x")).unwrap().ino(), old);
+        expect_text(run(&mut aqueduct(&["send", "-q", &fifo, "two"])), 0);
+        reader.printed("onetwo".len());
+        reader.signal(Signal::SIGTERM);
+        let (stdout, _) = expect(reader.finish(), 0);
+        let stdout = String::from_utf8(stdout).unwrap();
+        // A program prints its message, which has no newline.
+        assert_eq!(stdout.replace('\n', ""), "onetwo", "{args:?}");
+        fs::remove_file(dir.path("x")).unwrap();
+    }
+}
+
+#[test]
+fn a_reader_of_a_removed_fifo_ends_with_an_error() {
+    let dir = Dir::new();
+    let fifo = dir.fifo("x");
+    for args in [&["recv", &fifo][..], &["relay", &fifo, "stdio:"]] {
+        let reader = start(&mut aqueduct(args));
+        until_open(reader.pid(), &dir.path("x"));
+        fs::remove_file(dir.path("x")).unwrap();
+        let (stdout, stderr) = expect(reader.finish(), 1);
+        assert_eq!(stdout, b"");
+        assert!(stderr.contains("it was removed; open it again"), "{stderr}");
+    }
 }
