@@ -23,6 +23,9 @@ use crate::stdout;
 
 /// How many bytes of output are gathered, as long as there are messages without waiting.
 const BATCH: usize = 64 * 1024;
+/// How many messages of a queue are gathered. They would stay there if this process was killed, and
+/// are lost with it once they are taken.
+const FROM_A_QUEUE: u32 = 8;
 /// How long after a signal the rest of a message that was begun is waited for.
 const GRACE: Duration = Duration::from_millis(500);
 /// How long after a signal the output is waited for.
@@ -165,7 +168,7 @@ impl Recv {
         incoming: &mut MessageReceiver,
         config: &RecvConfig,
     ) -> anyhow::Result<bool> {
-        let mut item = first;
+        let (mut item, mut from_a_queue) = (first, 0);
         loop {
             match item {
                 None => {
@@ -174,12 +177,14 @@ impl Recv {
                     return Ok(false);
                 }
                 Some(Ok(message)) => {
+                    // Nothing else has priorities.
+                    from_a_queue += u32::from(message.priority().is_some());
                     self.printer.print(&message);
                     self.progress.add(1, message.body().len());
                 }
                 Some(Err(error)) => return Err(broken(error, &config.endpoint)),
             }
-            if self.printer.buf.len() >= BATCH {
+            if self.printer.buf.len() >= BATCH || from_a_queue >= FROM_A_QUEUE {
                 return Ok(true);
             }
             match incoming.next().now_or_never() {

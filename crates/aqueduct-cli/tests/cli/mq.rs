@@ -260,3 +260,26 @@ fn what_a_queue_cannot_take_is_an_error_that_names_the_limit() {
     );
     assert!(stderr.contains("--priority is for queues"), "{stderr}");
 }
+
+/// What is taken and not printed is lost with a process that is killed.
+#[test]
+fn recv_takes_a_handful_from_a_queue_at_a_time() {
+    use std::process::Stdio;
+
+    let queue = Queue::new();
+    let address = format!("mq:{}?capacity=10&max-message=64", queue.name);
+    let messages: Vec<String> = (0..10).map(|it| it.to_string()).collect();
+    let mut send = aqueduct(&["send", &address]);
+    expect_text(run(send.args(&messages)), 0);
+    // Full, so that nothing can be printed.
+    let (_reader, writer) = nix::unistd::pipe().unwrap();
+    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let filled = nix::unistd::write(&writer, &[b'.'; 4096]).unwrap();
+    assert_eq!(filled, 4096);
+    let mut recv = aqueduct(&["recv", &address]);
+    let mut recv = recv.stdout(Stdio::from(writer)).spawn().unwrap();
+    until("it has taken what it takes", || queue.depth() <= 2);
+    recv.kill().unwrap();
+    recv.wait().unwrap();
+    assert_eq!(queue.depth(), 2, "more than 8 are lost");
+}
