@@ -5,20 +5,24 @@ mod entry;
 mod limits;
 mod unlink;
 
-use aqueduct::Endpoint;
+use aqueduct::{Endpoint, OpenError, OpenErrorKind};
 
 use crate::cli::{MqArgs, MqCommand};
 use crate::exit::{Exit, Failure};
 use crate::report::Report;
 
 pub(crate) fn run(args: MqArgs, report: &Report) -> anyhow::Result<Exit> {
-    match args.command {
+    let done = match args.command {
         MqCommand::List(args) => entry::list(args),
         MqCommand::Info(args) => entry::info(args),
         MqCommand::Create(args) => create::run(args, report),
         MqCommand::Unlink(args) => unlink::run(args, report),
         MqCommand::Limits(args) => limits::run(args, report),
-    }
+    };
+    done.map_err(|error| match error.downcast_ref().map(OpenError::kind) {
+        Some(OpenErrorKind::InvalidName) => Failure::wrong_use(error.to_string()),
+        _ => error,
+    })
 }
 
 /// A queue as it was named, with the options of its address.

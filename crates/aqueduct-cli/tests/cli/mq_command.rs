@@ -188,3 +188,31 @@ fn a_closed_output_ends_quietly_and_a_full_one_does_not() {
         "{stderr}"
     );
 }
+
+/// Other programs may call their queues what they like.
+#[test]
+fn queues_with_odd_names_are_looked_at_and_removed() {
+    use nix::mqueue::{MQ_OFlag, MqAttr, mq_close, mq_open};
+
+    for odd in [":b", "@1", " queue"] {
+        let mut queue = Queue::new();
+        queue.name += odd;
+        let flags = MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_RDONLY;
+        let attributes = MqAttr::new(0, 2, 8, 0);
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        mq_close(mq_open(queue.name.as_str(), flags, mode, Some(&attributes)).unwrap()).unwrap();
+        let info = expect_text(run(&mut aqueduct(&["mq", "info", &queue.name])), 0);
+        assert!(info.contains(&queue.name), "{info}");
+        expect(run(&mut aqueduct(&["mq", "unlink", &queue.name])), 0);
+        let output = run(&mut aqueduct(&["mq", "info", &queue.name]));
+        let (_, complaint) = expect(output, 1);
+        assert!(complaint.contains("there is none"), "{complaint}");
+        // Not made by us.
+        let create = ["mq", "create", &queue.name, "--capacity", "2"];
+        let (_, complaint) = expect(run(&mut aqueduct(&create)), 2);
+        assert!(
+            complaint.contains("a new name cannot contain"),
+            "{complaint}"
+        );
+    }
+}
