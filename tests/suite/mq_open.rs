@@ -2,12 +2,13 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use crate::support::MARK;
-use aqueduct::OpenErrorKind;
 use aqueduct::mq::{self, Driver, OpenOptions};
+use aqueduct::{Endpoint, OpenErrorKind};
+use futures_util::StreamExt;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -219,6 +220,98 @@ fn names_are_checked_by_every_entry() {
     options.open(&longest).unwrap();
 }
 
+/// Linux takes any byte but a slash in a name; this library makes only plain ones.
+#[tokio::test]
+async fn queues_of_other_programs_open_under_any_name() {
+    use nix::mqueue::{MQ_OFlag, MqAttr, mq_close, mq_open};
+
+    for odd in [":b", "@1", " queue", "50%", "?create=x", "\ttab", "\u{e9}"] {
+        let name = QueueName(format!("{}{odd}", QueueName::new().0));
+        let made = MqAttr::new(0, 2, 8, 0);
+        let flags = MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_RDONLY;
+        let theirs = mq_open(name.0.as_str(), flags, Mode::S_IRWXU, Some(&made)).unwrap();
+        let queue = OpenOptions::new().open(&name.0).unwrap();
+        assert_eq!(queue.name(), name.0);
+        OpenOptions::new().create(true).open(&name.0).unwrap();
+        assert_eq!(mq::info(&name.0).unwrap().name, name.0);
+
+        // Every byte escaped; it is printed with as few escapes as needed.
+        let escaped: String = name.0.bytes().map(|it| format!("%{it:02x}")).collect();
+        let address: Endpoint = format!("mq:{escaped}").parse().unwrap();
+        assert_eq!(address.to_string().parse::<Endpoint>().unwrap(), address);
+        let mut receiver = address.open_receiver().await.unwrap();
+        queue.try_send(0, b"x").unwrap();
+        let got = receiver.next().await.unwrap().unwrap();
+        assert_eq!(got.body(), "x", "{address}");
+
+        mq_close(theirs).unwrap();
+        mq::unlink(&name.0).unwrap();
+        let created = OpenOptions::new().create(true).open(&name.0);
+        assert!(refused(created, OpenErrorKind::InvalidName), "{odd:?}");
+        assert!(refused(mq::info(&name.0), OpenErrorKind::NotFound));
+        let error = OpenOptions::new().open(&name.0).unwrap_err().to_string();
+        assert!(!error.contains('\t'), "escaped for a terminal: {error:?}");
+    }
+}
+
+/// All users outside a user namespace are one number in it, of which no advice can be given.
+#[test]
+fn an_owner_outside_the_user_namespace_is_named_so() {
+    const ROLE: &str = "mq_open::an_owner_outside_the_user_namespace_is_named_so";
+    if !is_peer(ROLE) {
+        return run_alone(ROLE);
+    }
+    if !geteuid().is_root() {
+        println!("SKIPPED: {ROLE} needs root");
+        return;
+    }
+    let name = QueueName::new();
+    seteuid(Uid::from_raw(54_321)).unwrap();
+    let mut options = OpenOptions::new();
+    options.create_new(true).capacity(1).max_message(8);
+    options.mode(0o666).open(&name.0).unwrap();
+    seteuid(Uid::from_raw(0)).unwrap();
+    for mapped in [&["--map-root-user"][..], &[]] {
+        let role = peer_command("mq_open::role_in_a_user_namespace");
+        let mut command = Command::new("unshare");
+        command.arg("--user").args(mapped).arg("--");
+        command.arg(role.get_program()).args(role.get_args());
+        for (variable, value) in role.get_envs() {
+            command.env(variable, value.unwrap_or_default());
+        }
+        let output = command.env("AQUEDUCT_TEST_QUEUE", &name.0).output();
+        let output = match output {
+            Ok(output) => output,
+            Err(error) => {
+                println!("SKIPPED: {ROLE} has no unshare(1): {error}");
+                return;
+            }
+        };
+        let text = String::from_utf8_lossy(&output.stderr);
+        if text.contains("unshare failed") {
+            println!("SKIPPED: {ROLE} may not make a user namespace: {text}");
+            return;
+        }
+        assert!(output.status.success(), "{mapped:?}: {text}");
+    }
+}
+
+#[test]
+fn role_in_a_user_namespace() {
+    if !is_peer("mq_open::role_in_a_user_namespace") {
+        return;
+    }
+    let name = std::env::var("AQUEDUCT_TEST_QUEUE").unwrap();
+    let mut options = OpenOptions::new();
+    let error = options.mode(0o666).open(&name).unwrap_err();
+    let owner = 65_534;
+    assert_eq!(error.kind(), &OpenErrorKind::ForeignOwner { owner });
+    let text = error.to_string();
+    let cause = "it belongs to a user outside this user namespace;";
+    assert!(text.contains(cause), "{text}");
+    options.allow_foreign_owner(true).open(&name).unwrap();
+}
+
 /// Close-on-exec always; and the descriptor is the non-blocking one of this library.
 #[test]
 fn descriptors_are_close_on_exec_and_non_blocking() {
@@ -315,7 +408,7 @@ fn queue_of_another_user_is_refused_unless_allowed() {
     let owner = 65_534;
     assert_eq!(error.kind(), &OpenErrorKind::ForeignOwner { owner });
     let text = error.to_string();
-    assert!(text.contains("user 65534, not to user 0"), "{text}");
+    assert!(text.contains("user 65534, and this process"), "{text}");
     options.allow_foreign_owner(true).open(&open.0).unwrap();
     assert!(refused(
         options.strict(true).open(&open.0),

@@ -8,6 +8,7 @@ pub(crate) mod blocking;
 pub(crate) mod drain;
 pub(crate) mod fd;
 pub(crate) mod mark;
+pub(crate) mod owner;
 mod polled;
 pub(crate) mod polling;
 pub(crate) mod source;

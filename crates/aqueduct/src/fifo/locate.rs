@@ -18,6 +18,7 @@ use crate::connect::group::{OWNER_BITS, find_group, give_to_group};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::{self, Access, Kind};
 use crate::io::mark::MARK;
+use crate::io::owner::said;
 use crate::io::watch::proc_path;
 
 /// The nine permission bits.
@@ -159,7 +160,7 @@ impl Located {
         let euid = Uid::effective().as_raw();
         // Root could read and write it in any case, so a FIFO of root's is no more of a risk.
         if owner != euid && owner != 0 && !wanted.allow_foreign_owner {
-            let cause = format!("it belongs to user {owner}, and this process runs as user {euid}");
+            let cause = said(owner, euid);
             return Err(failed(path, OpenErrorKind::ForeignOwner { owner }, cause)
                 .with_cure("if that user is not to be trusted, use another path; otherwise allow foreign owners"));
         }

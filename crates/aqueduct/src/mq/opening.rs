@@ -1,6 +1,5 @@
 //! Opening and making queues, and checking what was opened.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use nix::unistd::geteuid;
 use crate::connect::group::{OWNER_BITS, find_group, give_to_group};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::mark::MARK;
+use crate::io::owner::{is_outside, said};
 use crate::io::sys::QueueFd;
 use crate::mq::driver::Driver;
 use crate::mq::error::{TARGET, shown};
@@ -180,7 +180,9 @@ impl Choices {
 
     fn check_existing(&self, name: &str, stat: &FileStat) -> Result<(), OpenError> {
         let (owner, euid) = (stat.st_uid, geteuid().as_raw());
-        if owner != euid && owner != 0 && !self.allow_foreign_owner {
+        // Outside the user namespace they are all one number, also where this process has it.
+        let own = owner == euid && !is_outside(owner);
+        if !own && owner != 0 && !self.allow_foreign_owner {
             return Err(foreign(name, owner, euid));
         }
         let (mode, allowed) = (stat.st_mode & 0o777, self.mode);
@@ -266,35 +268,7 @@ fn mismatch(name: &str, cause: String, cure: &str) -> OpenError {
 }
 
 fn foreign(name: &str, owner: u32, euid: u32) -> OpenError {
-    let cause = match is_unmapped(owner) {
-        // The number is what the kernel shows for any such user.
-        true => "it belongs to a user outside this user namespace".to_owned(),
-        false => format!("it belongs to user {owner}, not to user {euid}"),
-    };
+    let kind = OpenErrorKind::ForeignOwner { owner };
     let cure = "use another name, run as its owner, or allow foreign owners if that one is trusted";
-    OpenError::new(
-        OPEN,
-        shown(name),
-        OpenErrorKind::ForeignOwner { owner },
-        cause,
-    )
-    .with_cure(cure)
-}
-
-/// Whether this is the number that the kernel shows for all users that have none in this user
-/// namespace.
-fn is_unmapped(uid: u32) -> bool {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let overflow = read("/proc/sys/kernel/overflowuid").trim().parse() == Ok(uid);
-    let map = read("/proc/self/uid_map");
-    let mapped = map.lines().any(|line| {
-        let mut numbers = line.split_whitespace().map(str::parse::<u64>);
-        let (Some(Ok(first)), _, Some(Ok(count))) =
-            (numbers.next(), numbers.next(), numbers.next())
-        else {
-            return false;
-        };
-        (first..first.saturating_add(count)).contains(&uid.into())
-    });
-    overflow && !mapped
+    OpenError::new(OPEN, shown(name), kind, said(owner, euid)).with_cure(cure)
 }
