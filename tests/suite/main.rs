@@ -32,6 +32,7 @@ mod mq_events;
 mod mq_examples;
 mod mq_limits;
 mod mq_open;
+mod mq_posix;
 mod mq_processes;
 mod mq_replaced;
 mod mq_runtime;

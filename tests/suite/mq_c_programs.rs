@@ -11,7 +11,7 @@ use crate::support::{Peer, compile_c, deadline};
 over_both_drivers!(
     a_c_program_sends_structs_and_priorities,
     a_c_program_receives_them,
-    a_program_that_asks_to_be_notified_is_seen_and_left_in_peace,
+    a_request_to_be_notified_is_used_up_by_a_receiver,
 );
 
 const C_SENDER: &str = r#"
@@ -133,9 +133,11 @@ int main(int argc, char **argv) {
 }
 "#;
 
-/// One process at a time may ask the kernel to be told of the next message. That this library looks
-/// at the queue, waits for it and receives from it takes nothing away from another process.
-async fn a_program_that_asks_to_be_notified_is_seen_and_left_in_peace(driver: Driver) {
+/// One process at a time may ask the kernel to be told of the next message. Looking at the queue and
+/// waiting for it take nothing away from that. A message that a waiting receiver takes uses the
+/// request up, though: this library waits by `epoll`, and the kernel spares the request only for
+/// processes that block in `mq_receive`.
+async fn a_request_to_be_notified_is_used_up_by_a_receiver(driver: Driver) {
     let name = QueueName::new();
     let queue = name.create(driver, 2, 8);
     let directory = tempfile::tempdir().unwrap();
