@@ -21,7 +21,7 @@
 //!
 //! The child's side of descriptors from 3 on is in [`inherited`](crate::inherited).
 //!
-//! Everything here needs a Tokio runtime with I/O and time.
+//! Everything here needs a Tokio runtime with its I/O driver.
 //!
 //! # Examples
 //!

@@ -378,6 +378,18 @@ mod tests {
         assert!(errors > 0, "there was one to be lost to");
     }
 
+    #[test]
+    fn the_grace_needs_no_timer_of_the_runtime() {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_io().build().unwrap();
+        runtime.block_on(async {
+            let (mut receiver, _tx) = left_behind().await;
+            receiver.set_grace(Some(Duration::from_millis(20)));
+            assert_eq!(receiver.read(&mut [0; 16]).await.unwrap(), 0);
+            assert_eq!(receiver.end(), Some(StreamEnd::Abandoned));
+        });
+    }
+
     #[tokio::test]
     async fn once_ended_it_stays_ended() {
         let (mut receiver, mut tx) = left_behind().await;
