@@ -283,13 +283,13 @@ fn input_over_the_limit_is_refused_and_what_came_before_it_is_sent() {
 fn a_stream_that_ends_inside_a_message_is_an_error() {
     let dir = Dir::new();
     let fifo = dir.fifo("x");
-    let recv = start(&mut aqueduct(&["recv", &fifo, "--frame", "nul"]));
+    let recv = start(&mut aqueduct(&["recv", &fifo, "--frame", "length"]));
     until("the FIFO is made", || dir.path("x").exists());
-    fs::write(dir.path("x"), "whole\0half").unwrap();
+    fs::write(dir.path("x"), b"\0\0\0\x05whole\0\0\0\x05half").unwrap();
     let (stdout, stderr) = expect(recv.finish(), 1);
     assert_eq!(stdout, b"whole\n");
     assert!(
-        stderr.contains("ended inside a frame: 4 bytes came"),
+        stderr.contains("ended inside a frame: 8 bytes came"),
         "{stderr}"
     );
 }
