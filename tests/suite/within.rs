@@ -115,8 +115,6 @@ async fn a_channel_has_its_halves_and_tells_that_it_has_ended() {
     assert!(deadline(there.recv()).await.is_none());
     assert!(there.is_terminated());
     assert_eq!(there.size_hint(), (0, Some(0)));
-    let receiver: Receiver<String> = Receiver::new(items(), Text);
-    assert_eq!(receiver.size_hint(), (3, Some(3)));
 }
 
 /// Logs are read by others than messages are.
