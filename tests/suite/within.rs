@@ -6,7 +6,7 @@ use aqueduct::Polled;
 use aqueduct::codec::Text;
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::service::{CancellationToken, Context, serve};
-use aqueduct::{Channel, Receiver, pipe, stdio};
+use aqueduct::{Channel, pipe, stdio};
 use bytes::Bytes;
 use futures_util::stream::{self, FusedStream};
 use futures_util::{SinkExt, Stream, StreamExt};
@@ -69,10 +69,6 @@ async fn a_polled_stream_is_the_stream() {
     drop(polled.into_inner());
     let end = deadline(there.read(&mut [0])).await;
     assert_eq!(end.expect("it is closed"), 0);
-}
-
-fn items() -> impl Stream<Item = std::io::Result<Bytes>> + Unpin {
-    stream::iter(["one", "two", "three"].map(|it| Ok(it.into())))
 }
 
 async fn next<S>(stream: &mut S) -> Bytes
