@@ -6,7 +6,7 @@ use aqueduct::Polled;
 use aqueduct::codec::Text;
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::service::{CancellationToken, Context, serve};
-use aqueduct::{Channel, Receiver, pipe, stdio};
+use aqueduct::{Channel, pipe, stdio};
 use bytes::Bytes;
 use futures_util::stream::{self, FusedStream};
 use futures_util::{SinkExt, Stream, StreamExt};
@@ -71,10 +71,6 @@ async fn a_polled_stream_is_the_stream() {
     assert_eq!(end.expect("it is closed"), 0);
 }
 
-fn items() -> impl Stream<Item = std::io::Result<Bytes>> + Unpin {
-    stream::iter(["one", "two", "three"].map(|it| Ok(it.into())))
-}
-
 async fn next<S>(stream: &mut S) -> Bytes
 where
     S: Stream<Item = std::io::Result<Bytes>> + Unpin,
@@ -115,8 +111,6 @@ async fn a_channel_has_its_halves_and_tells_that_it_has_ended() {
     assert!(deadline(there.recv()).await.is_none());
     assert!(there.is_terminated());
     assert_eq!(there.size_hint(), (0, Some(0)));
-    let receiver: Receiver<String> = Receiver::new(items(), Text);
-    assert_eq!(receiver.size_hint(), (3, Some(3)));
 }
 
 /// Logs are read by others than messages are.

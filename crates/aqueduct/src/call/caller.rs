@@ -91,7 +91,8 @@ where
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let (sender, receiver) = wire::open::<Q, R, C>(connection, codec).ok_or(Error::Framing)?;
         let shared = Arc::new(Shared {
-            sender: sender.shared(),
+            // Requests that are made at the same time go together.
+            sender: sender.coalesced().shared(),
             open: Mutex::new(Open {
                 next: 1,
                 calls: HashMap::new(),

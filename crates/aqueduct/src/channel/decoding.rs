@@ -129,8 +129,9 @@ fn not_decoded<T>(codec: &impl Decode<T>, len: usize, source: BoxError) -> Error
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::Receiver;
     use crate::codec::Text;
-    use crate::frame::{COPY_BELOW, Framing};
+    use crate::frame::{COPY_BELOW, FramedRead, Framing};
 
     /// A small frame, a large one, one that does not parse, and two more.
     fn wire(framing: &Framing) -> Vec<u8> {

@@ -112,12 +112,7 @@ impl<T> SenderHandle<T> {
     /// Queues one item. Dropping the future drops the item, which is then not sent.
     pub(crate) async fn queue(&self, item: T) -> Result<Queued<'_, T>, Error> {
         let mut state = self.state.lock().await;
-        if state.sender.is_coalesced() {
-            state.sender.send(item).await?;
-            state.flushed = state.queued + 1;
-        } else {
-            state.sender.reserve().await?.send(item)?;
-        }
+        state.sender.reserve().await?.send(item)?;
         state.queued += 1;
         Ok(Queued {
             state: &self.state,
@@ -141,8 +136,9 @@ impl<T> Queued<'_, T> {
         let mut state = self.state.lock().await;
         if state.flushed < self.number {
             let queued = state.queued;
-            state.sender.flush().await?;
-            state.flushed = queued;
+            if state.sender.flush_burst().await? {
+                state.flushed = queued;
+            }
         }
         Ok(())
     }

@@ -284,8 +284,14 @@ impl<T> Sender<T> {
         }
     }
 
-    pub(super) fn is_coalesced(&self) -> bool {
-        self.coalesced.is_some()
+    /// Hands all queued items to the system, as the end of a `send`: of a coalesced sender another task
+    /// may be about to do it. Whether it is done.
+    pub(super) async fn flush_burst(&mut self) -> Result<bool, Error> {
+        let Some(shared) = &self.coalesced else {
+            return self.flush().await.map(|()| true);
+        };
+        poll_fn(|cx| shared.poll_send(cx, &mut None)).await?;
+        Ok(false)
     }
 
     /// Whether [`close`](Self::close) was called: no new items are taken.

@@ -19,6 +19,7 @@ use super::returning::Returning;
 use super::sender::{Again, Sender};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::Access;
+use crate::io::timer::sleep;
 use crate::io::watch::{FIRST_TICK, LAST_TICK, Watch};
 
 /// How long a FIFO may be missing from its path before that is taken for more than a program that
@@ -461,7 +462,7 @@ pub(super) async fn settled(path: &Path) {
     let since = Instant::now();
     let mut tick = FIRST_TICK;
     while path.symlink_metadata().is_err() && since.elapsed() < VANISH_GRACE {
-        tokio::time::sleep(tick).await;
+        sleep(tick).await;
         tick = (tick * 2).min(LAST_TICK);
     }
 }

@@ -6,7 +6,7 @@ use tokio::io::AsyncWrite;
 
 use super::*;
 use crate::codec::{Format, Text};
-use crate::frame::{FramedRead, Framing};
+use crate::frame::{FramedRead, FramedWrite, Framing};
 
 /// Writes `x` so many times, or fails or panics in the middle of it.
 #[derive(Clone, Copy)]

@@ -10,10 +10,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use tokio::time::Sleep;
 
 use crate::fifo::TARGET;
 use crate::io::sys;
+use crate::io::timer::{Sleep, sleep};
 
 /// How soon the room is checked again, at first and while nobody reads. The kernel wakes a writer
 /// as soon as one page is free, not when there is enough room.
@@ -75,7 +75,7 @@ impl Room {
             }
             let doubled = 2u32.saturating_pow(self.checks - YIELDS - 1);
             let wait = FIRST_CHECK.saturating_mul(doubled).min(LAST_CHECK);
-            self.pause = Some(Box::pin(tokio::time::sleep(wait)));
+            self.pause = Some(Box::pin(sleep(wait)));
         }
     }
 
