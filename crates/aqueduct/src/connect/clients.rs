@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_util::stream::SelectAll;
 use tokio::task::coop;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::accept::Bound;
 use super::connection::Connection;
@@ -18,6 +18,7 @@ use super::message::Message;
 use super::options::ClientLimits;
 use super::peer::Peer;
 use super::receiver::{Inlet, MessageReceiver};
+use crate::io::timer::{Sleep, sleep};
 
 /// How many warnings about clients are given in [`WINDOW`]; the others are counted.
 const WARNINGS: u32 = 10;
