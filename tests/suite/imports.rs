@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["inherited"],
     &["endpoint"],
     &["handshake", "record", "service"],
-    &["reconnect", "relay"],
+    &["relay"],
     &["contract", "fuzzing"],
 ];
 

@@ -195,6 +195,9 @@ pub(crate) struct RecvArgs {
     /// Connect to a socket, rather than bind it and print what all clients send.
     #[arg(long)]
     pub(crate) connect: bool,
+    /// When the server goes, connect to the next one, waited for as --wait says.
+    #[arg(long, requires = "connect")]
+    pub(crate) reconnect: bool,
     #[command(flatten)]
     pub(crate) link: Link,
 }

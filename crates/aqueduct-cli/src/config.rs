@@ -43,6 +43,7 @@ pub(crate) struct RecvConfig {
     pub(crate) side: Side,
     pub(crate) output: Output,
     pub(crate) count: Option<u64>,
+    pub(crate) lasting: Lasting,
     pub(crate) link: LinkConfig,
 }
 
@@ -94,10 +95,7 @@ impl SendArgs {
                 file,
                 pace: self.pace,
             }),
-            lasting: match self.reconnect {
-                true => Lasting::Yes,
-                false => Lasting::No,
-            },
+            lasting: Lasting::from(self.reconnect),
             link,
         })
     }
@@ -111,6 +109,7 @@ impl RecvArgs {
             link: self.link.resolve(&endpoint),
             output: self.output,
             count: self.count,
+            lasting: Lasting::from(self.reconnect),
             endpoint,
         })
     }

@@ -86,10 +86,15 @@ pub(crate) async fn receiver(
     endpoint: &Endpoint,
     link: &LinkConfig,
     side: Side,
+    lasting: Lasting,
     report: &Report,
 ) -> anyhow::Result<(MessageReceiver, Option<SoleReader>)> {
     let incoming = match (side, endpoint.capabilities().listens) {
-        (Side::Connect, _) => open(endpoint, link, side, report).await?.into_receiver(),
+        (Side::Connect, _) => {
+            let mut options = link.options();
+            let options = options.reconnect((lasting == Lasting::Yes).then(Reconnect::new));
+            options.connect(endpoint).await?.into_receiver()
+        }
         (Side::Bind, Some(true)) => bind(endpoint, link, report).await?.into_receiver(),
         (Side::Bind, _) => {
             let options = link.options();

@@ -36,7 +36,7 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
     let opened = tokio::select! {
         biased;
         () = signals.recv() => return Ok(Exit::Done),
-        opened = link::receiver(&config.endpoint, &config.link, config.side, report) => opened,
+        opened = link::receiver(&config.endpoint, &config.link, config.side, config.lasting, report) => opened,
     };
     let (mut incoming, sole) = opened?;
     let child = incoming.take_child();

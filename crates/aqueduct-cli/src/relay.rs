@@ -44,7 +44,7 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
     let Some(mut outgoing) = opened.await? else {
         return Ok(Exit::Done);
     };
-    let opening = link::receiver(&from.endpoint, &from.link, from.side, report);
+    let opening = link::receiver(&from.endpoint, &from.link, from.side, Lasting::No, report);
     let opened = link::opened(
         opening,
         &from.endpoint,

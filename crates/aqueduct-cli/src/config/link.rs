@@ -28,11 +28,20 @@ pub(crate) enum Side {
     Bind,
 }
 
-/// Whether a sending end outlives its peers.
+/// Whether an end outlives its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lasting {
     No,
     Yes,
+}
+
+impl From<bool> for Lasting {
+    fn from(reconnect: bool) -> Self {
+        match reconnect {
+            true => Self::Yes,
+            false => Self::No,
+        }
+    }
 }
 
 pub(crate) struct LinkConfig {

@@ -225,3 +225,18 @@ fn a_peer_that_leaves_is_an_error_for_the_sender() {
     let (_, stderr) = expect(send.finish(), 1);
     assert!(stderr.contains("the reader has gone"), "{stderr}");
 }
+
+/// It ended with the first server.
+#[test]
+fn recv_reconnect_goes_on_with_the_next_server() {
+    let dir = Dir::new();
+    for address in addresses(&dir) {
+        let args = ["recv", &address, "--connect", "--reconnect", "-n", "2"];
+        let recv = start(aqueduct(&args).args(["--wait", "30s"]));
+        for (line, printed) in [("one", 4), ("two", 8)] {
+            expect(run(&mut aqueduct(&["send", &address, "--bind", line])), 0);
+            recv.printed(printed);
+        }
+        assert_eq!(expect(recv.finish(), 0).0, b"one\ntwo\n", "{address}");
+    }
+}

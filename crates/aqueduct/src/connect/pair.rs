@@ -41,7 +41,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// Those of [`Error`].
+    /// [`OpenError`].
     ///
     /// # Cancel safety
     ///
@@ -114,7 +114,7 @@ impl Options {
     /// The stream ends after one client where an endpoint cannot be opened once more: `fd:`,
     /// `stdio:`, `exec:`. A client that has sent a request and does not open its end for the replies,
     /// which [`connect_pair`](Self::connect_pair) opens first, is waited for as long as
-    /// [`wait`](Self::wait) says, or for [`REPLIES_WAIT`]; then it has gone, and costs itself
+    /// [`wait`](Self::wait) says, or for one second; then it has gone, and costs itself
     /// only, told of by a `tracing` warning. Any other error is an item, and the stream's last.
     ///
     /// # Cancel safety
