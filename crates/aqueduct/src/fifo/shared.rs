@@ -173,7 +173,8 @@ impl SharedSender {
             }
         };
         // Kept only for the rest of a frame, or until there is room for one.
-        if !self.unsent.is_inside_frame() && !(result.is_pending() && self.room.is_waited_for()) {
+        let waits_for_room = result.is_pending() && self.room.is_waited_for();
+        if !self.unsent.is_inside_frame() && !waits_for_room {
             self.release();
         }
         result
