@@ -101,7 +101,7 @@ async fn an_owner_from_outside_a_user_namespace_is_named_so() {
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stdout);
             assert!(
-                text.contains("it belongs to a user that this user namespace does not know"),
+                text.contains("it belongs to a user outside this user namespace"),
                 "{text}"
             );
             assert!(!text.contains("user 65534"), "{text}");

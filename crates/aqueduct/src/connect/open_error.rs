@@ -4,9 +4,10 @@ use std::fmt::{self, Display, Formatter, Write as _};
 use std::io;
 use std::time::Duration;
 
-use super::peer::User;
+use nix::unistd::geteuid;
 
 use crate::address::escape::Escaping;
+use crate::io::owner::said;
 
 /// Why something could not be opened: what was tried, on what, the cause and the cure.
 ///
@@ -157,7 +158,10 @@ impl OpenError {
         object: impl Display,
         owner: u32,
     ) -> Self {
-        let cause = format!("it belongs to {}, who may have planted it", User::of(owner));
+        let cause = format!(
+            "{}, so it may have been planted",
+            said(owner, geteuid().as_raw())
+        );
         let kind = OpenErrorKind::ForeignOwner { owner };
         Self::new(action, object, kind, cause).with_cure(
             "if that user is to be trusted, allow a foreign owner (--allow-foreign-owner)",

@@ -3,6 +3,8 @@ use std::net::SocketAddr;
 
 use nix::unistd::geteuid;
 
+use crate::io::owner::is_outside;
+
 /// Who is at the other end of a [`Connection`](super::Connection), as far as the mechanism tells.
 ///
 /// It prints as a few words for a log.
@@ -38,10 +40,16 @@ impl Display for Peer {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
-            Self::Process(Credentials { uid, pid, .. }) => match pid {
-                Some(pid) => write!(f, "process {pid} of {}", User::of(*uid)),
-                None => write!(f, "a process of {}", User::of(*uid)),
-            },
+            Self::Process(Credentials { uid, pid, .. }) => {
+                match pid {
+                    Some(pid) => write!(f, "process {pid} of ")?,
+                    None => f.write_str("a process of ")?,
+                }
+                match is_outside(*uid) {
+                    true => f.write_str("a user outside this user namespace"),
+                    false => write!(f, "user {uid}"),
+                }
+            }
             Self::Child { pid: Some(pid) } => write!(f, "child process {pid}"),
             Self::Child { pid: None } => f.write_str("a child process"),
             Self::Stdio => f.write_str("standard input and output"),
@@ -85,50 +93,6 @@ impl Credentials {
     /// # Ok(()) }
     /// ```
     pub fn is_current_user(&self) -> bool {
-        self.uid == geteuid().as_raw() && !User::of(self.uid).is_unknown()
+        self.uid == geteuid().as_raw() && !is_outside(self.uid)
     }
-}
-
-/// A user, printed so that one from outside this user namespace does not look like `nobody`.
-#[derive(Clone, Copy)]
-pub(crate) struct User {
-    uid: u32,
-    unknown: bool,
-}
-
-impl User {
-    pub(crate) fn of(uid: u32) -> Self {
-        Self {
-            uid,
-            unknown: uid == overflow_user() && !knows_all_users(),
-        }
-    }
-
-    fn is_unknown(self) -> bool {
-        self.unknown
-    }
-}
-
-impl Display for User {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.unknown {
-            true => f.write_str("a user that this user namespace does not know"),
-            false => write!(f, "user {}", self.uid),
-        }
-    }
-}
-
-/// The number that stands for users from outside the user namespace (user_namespaces(7)).
-fn overflow_user() -> u32 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
-    text.trim().parse().unwrap_or(65_534)
-}
-
-/// Whether every user has a number here, as in the first user namespace.
-fn knows_all_users() -> bool {
-    let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else {
-        return true;
-    };
-    let count = |line: &str| line.split_whitespace().nth(2)?.parse::<u64>().ok();
-    map.lines().filter_map(count).sum::<u64>() >= u64::from(u32::MAX)
 }
