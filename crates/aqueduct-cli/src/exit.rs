@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use aqueduct::connect::GaveUp;
 use aqueduct::{AddressError, OpenError, OpenErrorKind};
 
 use crate::printable::Lines;
@@ -68,6 +69,10 @@ impl Exit {
                 Some(OpenErrorKind::Unsupported) => return Self::WrongUse,
                 Some(OpenErrorKind::TimedOut { .. }) => return Self::TimedOut,
                 _ => {}
+            }
+            let gave_up = io.filter(|it| GaveUp::of(it).is_some());
+            if gave_up.is_some_and(|it| it.kind() == io::ErrorKind::TimedOut) {
+                return Self::TimedOut;
             }
         }
         Self::Failed

@@ -43,6 +43,11 @@ fn queue(text: &str) -> anyhow::Result<Named> {
             ..Named::default()
         });
     }
+    if !text.contains(':') {
+        return Err(Failure::wrong_use(format!(
+            "{text:?} is no queue: its name begins with a slash, as in \"/{text}\""
+        )));
+    }
     let endpoint: Endpoint = text.parse()?;
     match endpoint.to_string().strip_prefix("mq:") {
         Some(queue) => Ok(Named::parse(queue)),

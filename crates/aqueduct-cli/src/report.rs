@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
-use aqueduct::Endpoint;
+use aqueduct::{Endpoint, OpenError, OpenErrorKind};
 
 use crate::cli::Globals;
 use crate::limiter::Limiter;
@@ -67,6 +67,9 @@ impl Report {
     /// Why the command fails.
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let mut sentence = format!("{error:#}");
+        if is_foreign(error) {
+            sentence.push_str("; --allow-foreign-owner uses it all the same");
+        }
         if let Some(cure) = shortage(error).filter(|_| !sentence.contains("ulimit")) {
             sentence = format!("{sentence}; {cure}");
         }
@@ -92,4 +95,16 @@ pub(crate) fn about(address: &Endpoint) -> String {
 /// Whether colours may be used where there is a terminal; see no-color.org.
 pub(crate) fn colors_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}
+
+/// Whether a file or queue is refused because it belongs to another user.
+fn is_foreign(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>().and_then(OpenError::of);
+        let opening = cause.downcast_ref::<OpenError>().or(io);
+        matches!(
+            opening.map(OpenError::kind),
+            Some(OpenErrorKind::ForeignOwner { .. })
+        )
+    })
 }

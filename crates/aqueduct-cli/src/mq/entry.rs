@@ -12,7 +12,9 @@ use crate::stdout;
 use crate::table::{Table, cell};
 
 pub(super) fn list(args: ListArgs) -> anyhow::Result<Exit> {
-    let entries: Vec<Entry> = mq::list()?.into_iter().map(Entry::from).collect();
+    // Where it cannot be listed nothing was used wrongly.
+    let queues = mq::list().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let entries: Vec<Entry> = queues.into_iter().map(Entry::from).collect();
     if args.format.json {
         return stdout::write_json(&entries);
     }

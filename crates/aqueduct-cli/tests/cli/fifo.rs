@@ -280,18 +280,20 @@ fn input_over_the_limit_is_refused_and_what_came_before_it_is_sent() {
 }
 
 #[test]
-fn a_stream_that_ends_inside_a_message_is_an_error() {
+fn a_stream_that_ends_inside_a_message_keeps_text_and_refuses_the_rest() {
     let dir = Dir::new();
     let fifo = dir.fifo("x");
-    let recv = start(&mut aqueduct(&["recv", &fifo, "--frame", "length"]));
-    until("the FIFO is made", || dir.path("x").exists());
-    fs::write(dir.path("x"), b"\0\0\0\x05whole\0\0\0\x05half").unwrap();
-    let (stdout, stderr) = expect(recv.finish(), 1);
-    assert_eq!(stdout, b"whole\n");
-    assert!(
-        stderr.contains("ended inside a frame: 8 bytes came"),
-        "{stderr}"
-    );
+    for (frame, sent, printed, code) in [
+        ("nul", &b"whole\0half"[..], &b"whole\nhalf\n"[..], 0),
+        ("length", b"\0\0\0\x05whole\0\0\0\x05half", b"whole\n", 1),
+    ] {
+        let recv = start(&mut aqueduct(&["recv", &fifo, "--frame", frame]));
+        until_open(recv.pid(), &dir.path("x"));
+        fs::write(dir.path("x"), sent).unwrap();
+        let (stdout, stderr) = expect(recv.finish(), code);
+        assert_eq!(stdout, printed, "{frame}: {stderr}");
+        assert_eq!(stderr.contains("ended inside"), code == 1, "{stderr}");
+    }
 }
 
 #[test]

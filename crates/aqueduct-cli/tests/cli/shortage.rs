@@ -143,13 +143,14 @@ fn lines_about_bad_clients_are_limited_and_counted() {
         ("recv", "a client broke off"),
     ] {
         let mut command = aqueduct(&[command, &address, "--max-frame", "10"]);
-        let running = start(command.stdin(Stdio::null()));
+        command.args(["--frame", "length"]).stdin(Stdio::null());
+        let running = start(&mut command);
         until("it is bound", || path.exists());
         until_ready(running.pid());
         for _ in 0..MANY {
             let mut client = UnixStream::connect(&path).unwrap();
             client.set_read_timeout(Some(DEADLINE)).unwrap();
-            client.write_all(b"twenty bytes of text\n").unwrap();
+            client.write_all(b"a length that is too large").unwrap();
             // It is cut off, and told of before that.
             assert!(!matches!(client.read(&mut [0]), Ok(1..)));
         }

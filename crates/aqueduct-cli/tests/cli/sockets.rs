@@ -77,8 +77,9 @@ fn all_clients_are_received_from_at_the_same_time() {
 fn a_client_that_breaks_off_costs_the_others_nothing() {
     let dir = Dir::new();
     let address = &addresses(&dir)[0];
+    let frame = ["--frame", "length"];
     let mut recv = aqueduct(&["recv", address, "--max-frame", "5", "-n", "1"]);
-    let recv = start(&mut recv);
+    let recv = start(recv.args(frame));
     // Its file is there a moment before it listens.
     let mut bad = None;
     until("it listens", || {
@@ -86,10 +87,11 @@ fn a_client_that_breaks_off_costs_the_others_nothing() {
         bad.is_some()
     });
     let mut bad = bad.unwrap();
+    // Where the next message begins after this length is a guess.
     bad.write_all(b"far too long").unwrap();
-    // It is shown the door.
+    // It is disconnected.
     let _ = bad.read(&mut [0; 10]);
-    expect_text(run(&mut aqueduct(&["send", address, "fine"])), 0);
+    expect_text(run(aqueduct(&["send", address, "fine"]).args(frame)), 0);
     let (stdout, stderr) = expect(recv.finish(), 0);
     assert_eq!(stdout, b"fine\n");
     assert!(stderr.contains("a client broke off"), "{stderr}");
