@@ -6,7 +6,7 @@ use aqueduct::OpenErrorKind;
 
 use super::entry::Entry;
 use crate::cli::CreateArgs;
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::report::Report;
 use crate::stdout;
 
@@ -32,6 +32,7 @@ pub(super) fn run(args: CreateArgs, report: &Report) -> anyhow::Result<Exit> {
             "there is a queue {name} already: take another name, or remove it first \
              (aqueduct mq unlink {name})"
         ),
+        OpenErrorKind::InvalidName => Failure::wrong_use(error.to_string()),
         _ => error.into(),
     })?;
     if args.format.json {

@@ -166,7 +166,11 @@ impl ConnectOptions {
         }
         let failed = |e| attempt.failed(e);
         let (trust, foreign) = match attempt.path() {
-            Some(path) => Trust::of_path(path).map_err(failed)?,
+            Some(path) => match Trust::of_path(path) {
+                // A server of one client may have removed it since: who serves counts alone.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => (Trust::new(), None),
+                found => found.map_err(failed)?,
+            },
             None => (Trust::new(), None),
         };
         let peer = peer_credentials(socket).map_err(failed)?.uid;
@@ -200,4 +204,24 @@ fn connect(kernel: &SockAddr, kind: Type) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::UNIX, kind.nonblocking(), None)?;
     socket.connect(kernel)?;
     Ok(socket.into())
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    /// A server of one client removes its path as soon as that has connected.
+    #[tokio::test]
+    async fn a_path_removed_after_connecting_does_not_refuse_the_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("once");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let kind = Type::STREAM;
+        let attempt = Attempt::new("connect to", kind, Address::Path(path.clone())).unwrap();
+        let socket = connect(&attempt.kernel, kind).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        ConnectOptions::new()
+            .check_owner(&attempt, &socket)
+            .unwrap();
+    }
 }
