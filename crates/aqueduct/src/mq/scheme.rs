@@ -58,7 +58,7 @@ struct Mq {
 impl Mq {
     fn parse(rest: &[u8], query: &Query) -> Result<Self, AddressProblem> {
         Ok(Self {
-            name: name(escape::decode(rest)?.into())?,
+            name: name(escape::decode(rest)?)?,
             capacity: query.number("capacity", 1..=HARD_MSG_MAX, false, CAPACITY)?,
             create: query.boolean("create")?,
             driver: query.choice("driver", &DRIVERS, "pool or asyncfd")?,
