@@ -2,7 +2,7 @@ use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
 use sync_wrapper::SyncWrapper;
@@ -47,8 +47,10 @@ pub struct Connection {
     attached: Attached,
     /// Whether what comes may be thrown away where only sending is wanted. Standard input may not.
     discards: bool,
-    /// The limit of latency mode, for whoever wants what comes.
+    /// The limit of latency mode, for the receiving direction.
     poll_for: Duration,
+    /// What was read of the bytes before.
+    read: BytesMut,
 }
 
 enum Body {
@@ -111,6 +113,7 @@ impl Connection {
             attached: Attached::default(),
             discards: true,
             poll_for: Duration::ZERO,
+            read: BytesMut::new(),
         }
     }
 
@@ -127,8 +130,10 @@ impl Connection {
         Some(std::mem::replace(bytes.get_mut(), none))
     }
 
-    pub(crate) fn put_bytes(&mut self, bytes: ByteStream, max_frame: usize) {
+    /// `read` has been read of it.
+    pub(crate) fn put_bytes(&mut self, bytes: ByteStream, read: BytesMut, max_frame: usize) {
         self.body = Body::Bytes(SyncWrapper::new(bytes));
+        self.read = read;
         self.framing = self.framing.clone().max_frame(max_frame);
     }
 
@@ -302,7 +307,8 @@ impl Connection {
                 let (reader, writer) = bytes.into_inner().polled(self.poll_for).halves();
                 let frames =
                     FramedWrite::new(writer, self.framing.clone()).with_pace(self.pace.clone());
-                let incoming = MessageReceiver::bytes(reader, self.framing, self.pace);
+                let (read, framing) = (self.read, self.framing);
+                let incoming = MessageReceiver::bytes_behind(read, reader, framing, self.pace);
                 (MessageSender::bytes(frames), incoming)
             }
             Body::Messages(link) => link.split(),
@@ -377,7 +383,8 @@ impl Connection {
         match self.body {
             Body::Bytes(bytes) => {
                 let (reader, writer) = bytes.into_inner().polled(self.poll_for).halves();
-                MessageReceiver::bytes(Held::new(reader, writer), self.framing, self.pace)
+                let held = Held::new(reader, writer);
+                MessageReceiver::bytes_behind(self.read, held, self.framing, self.pace)
             }
             Body::Messages(link) => link.into_receiver(),
         }
@@ -395,7 +402,10 @@ impl Connection {
     )]
     pub fn into_bytes(self) -> Result<ByteStream, Self> {
         match self.body {
-            Body::Bytes(bytes) => Ok(bytes.into_inner().polled(self.poll_for)),
+            Body::Bytes(bytes) => {
+                let (reader, writer) = bytes.into_inner().polled(self.poll_for).halves();
+                Ok(ByteStream::behind(self.read, reader, writer))
+            }
             body => Err(Self { body, ..self }),
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use futures_core::Stream;
 
 use super::half::{Half, Rest};
@@ -19,8 +20,22 @@ impl MessageReceiver {
         framing: Framing,
         pace: Pace,
     ) -> Self {
+        Self::bytes_behind(BytesMut::new(), io, framing, pace)
+    }
+
+    /// As [`bytes`](Self::bytes), where `read` was read before.
+    pub(crate) fn bytes_behind(
+        read: BytesMut,
+        io: impl Half + Send + Unpin + 'static,
+        framing: Framing,
+        pace: Pace,
+    ) -> Self {
+        let mut frames = FramedRead::new(io, framing).with_pace(pace);
+        if !read.is_empty() {
+            frames = frames.with_read_buffer(read);
+        }
         Self::new(Cut {
-            frames: FramedRead::new(io, framing).with_pace(pace),
+            frames,
             left: None,
             stopped: None,
         })
@@ -156,7 +171,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use bytes::{Bytes, BytesMut};
+    use bytes::Bytes;
     use futures_util::{StreamExt, TryStreamExt};
     use tokio::io::{AsyncRead, ReadBuf};
     use tokio_test::{assert_pending, assert_ready};
