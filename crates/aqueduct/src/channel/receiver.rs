@@ -24,6 +24,12 @@ use crate::frame::{BoxFrameStream, FramedRead, Lend};
 /// arrives. An error of the transport or the framing ([`Error::Io`]) comes once, after all items
 /// that came whole before it; then the stream has ended and stays so.
 ///
+/// # Ending early
+///
+/// Leaving a loop by `break` and dropping the receiver loses the messages that were read together with
+/// the last one: [`stop`](Self::stop) first, or let [`until`](Self::until) do it on a signal, and receive
+/// until `None`.
+///
 /// # Examples
 ///
 /// ```
