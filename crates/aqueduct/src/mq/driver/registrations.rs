@@ -23,8 +23,8 @@ use crate::mq::error::no_runtime;
 pub enum Driver {
     /// One thread of the runtime's blocking pool, for all queues of that runtime together.
     ///
-    /// Works wherever a queue can be waited for by `epoll`, in every runtime that has its timer
-    /// (`enable_time`), with or without its I/O driver. The thread exists while any queue has been
+    /// Works wherever a queue can be waited for by `epoll`, in every runtime, with or without its I/O
+    /// driver and its timer. The thread exists while any queue has been
     /// waited for and still lives. As long as a thread of the pool is busy, Tokio's paused clock
     /// (`tokio::time::pause`, in tests) does not advance by itself: take `AsyncFd` there.
     #[default]
