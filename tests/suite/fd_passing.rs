@@ -42,7 +42,9 @@ fn is_close_on_exec(fd: &OwnedFd) -> bool {
 async fn another_process_writes_into_a_file_it_was_given() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("socket");
-    let listener = seqpacket::bind(&path).expect("bound");
+    let listener = aqueduct::unix::BindOptions::new()
+        .bind_seqpacket(&path)
+        .expect("bound");
     let mut actor = Actor::spawn("fd_passing::role_writer");
     actor.tell(path.to_str().expect("it is text"));
     let server = deadline(listener.accept()).await.expect("accepted");
@@ -74,7 +76,10 @@ fn role_writer() {
     }
     let path = told().expect("a path");
     let messages = runtime().block_on(async {
-        let socket = seqpacket::connect(path).await.expect("connected");
+        let socket = aqueduct::unix::ConnectOptions::new()
+            .connect_seqpacket(path)
+            .await
+            .expect("connected");
         let mut messages = Vec::new();
         for _ in 0..3 {
             let message = deadline(socket.recv_with_fds(DEFAULT_MAX_FDS)).await;

@@ -340,7 +340,8 @@ async fn only_a_connected_descriptor_is_taken_over() {
     let listener = seqpacket::Listener::try_from(duplicate()).expect("it listens");
     let mut accepting = tokio_test::task::spawn(listener.accept());
     assert_pending!(accepting.poll());
-    let client = seqpacket::connect(dir.path().join("socket"))
+    let client = aqueduct::unix::ConnectOptions::new()
+        .connect_seqpacket(dir.path().join("socket"))
         .await
         .expect("connected");
     let server = deadline(accepting).await.expect("accepted");
@@ -360,11 +361,16 @@ async fn only_a_connected_descriptor_is_taken_over() {
 async fn a_dropped_accept_loses_no_connection() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("socket");
-    let mut listener = seqpacket::bind(&path).expect("bound");
+    let mut listener = aqueduct::unix::BindOptions::new()
+        .bind_seqpacket(&path)
+        .expect("bound");
     for i in 0..20_u8 {
         let mut accepting = tokio_test::task::spawn(listener.accept());
         assert_pending!(accepting.poll());
-        let client = seqpacket::connect(&path).await.expect("connected");
+        let client = aqueduct::unix::ConnectOptions::new()
+            .connect_seqpacket(&path)
+            .await
+            .expect("connected");
         client.send(&[i]).await.expect("sent");
         drop(accepting);
         let server = deadline(listener.accept()).await.expect("accepted");
@@ -372,7 +378,10 @@ async fn a_dropped_accept_loses_no_connection() {
 
         let mut coming = tokio_test::task::spawn(listener.next());
         assert_pending!(coming.poll());
-        let client = seqpacket::connect(&path).await.expect("connected");
+        let client = aqueduct::unix::ConnectOptions::new()
+            .connect_seqpacket(&path)
+            .await
+            .expect("connected");
         client.send(&[i]).await.expect("sent");
         drop(coming);
         let server = deadline(listener.next())

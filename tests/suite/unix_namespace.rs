@@ -21,7 +21,9 @@ fn name_of(process: u32) -> String {
 async fn an_abstract_name_is_seen_only_in_its_own_network_namespace() {
     let name = name_of(std::process::id());
     let streams = unix::bind(&name).expect("bound");
-    let packets = seqpacket::bind(&name).expect("bound");
+    let packets = aqueduct::unix::BindOptions::new()
+        .bind_seqpacket(&name)
+        .expect("bound");
     let mut other = Actor::spawn("unix_namespace::role_elsewhere");
     other.tell(&std::process::id().to_string());
     // In the same namespace another process does reach it: what follows is the namespace's doing.
@@ -49,7 +51,10 @@ fn role_elsewhere() {
     let name = name_of(told().expect("who").parse().expect("a process"));
     runtime().block_on(async {
         unix::connect(&name).await.expect("the same namespace");
-        seqpacket::connect(&name).await.expect("the same namespace");
+        aqueduct::unix::ConnectOptions::new()
+            .connect_seqpacket(&name)
+            .await
+            .expect("the same namespace");
     });
     say("both reached here");
     match unshare(CloneFlags::CLONE_NEWNET) {
@@ -61,7 +66,10 @@ fn role_elsewhere() {
     runtime().block_on(async {
         let error = unix::connect(&name).await.expect_err("nobody here");
         assert_eq!(error.kind(), &Kind::Refused, "{error}");
-        let error = seqpacket::connect(&name).await.expect_err("nobody here");
+        let error = aqueduct::unix::ConnectOptions::new()
+            .connect_seqpacket(&name)
+            .await
+            .expect_err("nobody here");
         assert_eq!(error.kind(), &Kind::Refused, "{error}");
         // The name is free here, and what is bound to it is another socket.
         let ours = unix::bind(&name).expect("free here");

@@ -15,7 +15,6 @@ mod turn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
@@ -74,12 +73,6 @@ impl<Out, In> Channel<Out, In> {
         (self.sender, self.receiver)
     }
 
-    /// Lets each burst of [`send`](Self::send)s go together: [`Sender::coalesced`].
-    pub fn coalesced(mut self) -> Self {
-        self.sender = self.sender.coalesced();
-        self
-    }
-
     /// Borrows both halves at once, to wait for both in one task.
     ///
     /// (`split` is the `StreamExt` method, which puts a lock between the halves; see
@@ -114,19 +107,6 @@ impl<Out, In> Channel<Out, In> {
         self.sender.feed(item).await
     }
 
-    /// Sends all items of an iterator and flushes: [`Sender::send_all`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    ///
-    /// # Cancel safety
-    ///
-    /// As there.
-    pub async fn send_all(&mut self, items: impl IntoIterator<Item = Out>) -> Result<(), Error> {
-        self.sender.send_all(items).await
-    }
-
     /// Writes out all queued items: [`Sender::flush`].
     ///
     /// # Errors
@@ -140,19 +120,6 @@ impl<Out, In> Channel<Out, In> {
         self.sender.flush().await
     }
 
-    /// Waits for room for one item: [`Sender::reserve`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
-    pub async fn reserve(&mut self) -> Result<Permit<'_, Out>, Error> {
-        self.sender.reserve().await
-    }
-
     /// Closes the sending half: [`Sender::close`]. Receiving goes on.
     ///
     /// # Errors
@@ -164,19 +131,6 @@ impl<Out, In> Channel<Out, In> {
     /// Cancel safe: call it again to go on.
     pub async fn close(&mut self) -> Result<(), Error> {
         self.sender.close().await
-    }
-
-    /// Closes the sending half with a deadline of your own: [`Sender::close_timeout`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: call it again to go on.
-    pub async fn close_timeout(&mut self, timeout: Duration) -> Result<(), Error> {
-        self.sender.close_timeout(timeout).await
     }
 
     /// Sends one item and waits for the next one to come: a request and its reply, in strict turns.
@@ -211,7 +165,7 @@ impl<Out, In> Channel<Out, In> {
     /// # Ok(()) }
     /// ```
     pub async fn call(&mut self, item: Out) -> Result<In, Error> {
-        self.reserve().await?.send(item)?;
+        self.sender.reserve().await?.send(item)?;
         let before = self.owed;
         self.owed += 1;
         self.flush().await?;
@@ -233,17 +187,6 @@ impl<Out, In> Channel<Out, In> {
         let item = self.receiver.recv().await;
         self.owed = self.owed.saturating_sub(1);
         item
-    }
-
-    /// Receives what is there, at most `max` items: [`Receiver::recv_many`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
-    pub async fn recv_many(&mut self, buf: &mut Vec<Result<In, Error>>, max: usize) -> usize {
-        let taken = self.receiver.recv_many(buf, max).await;
-        self.owed = self.owed.saturating_sub(taken as u64);
-        taken
     }
 }
 

@@ -69,9 +69,21 @@ async fn accepting_loses_no_connection() {
     .await;
     accepting(
         "unix::seqpacket::Listener::accept",
-        async || at_path(async |path| seqpacket::bind(path).expect("bound")).await,
+        async || {
+            at_path(async |path| {
+                aqueduct::unix::BindOptions::new()
+                    .bind_seqpacket(path)
+                    .expect("bound")
+            })
+            .await
+        },
         async |listener: &mut seqpacket::Listener| listener.accept().await,
-        async |(path, _)| seqpacket::connect(path).await.expect("it listens"),
+        async |(path, _)| {
+            aqueduct::unix::ConnectOptions::new()
+                .connect_seqpacket(path)
+                .await
+                .expect("it listens")
+        },
         async |client, server| {
             client.send(b"x").await.expect("it is sent");
             let came = server.recv().await.expect("the same one");

@@ -59,7 +59,11 @@ async fn connecting_leaves_nothing_open() {
             let mut options = ConnectOptions::new();
             options.wait(None).connect_seqpacket(&*path).await
         },
-        async |path| seqpacket::bind(path).expect("bound"),
+        async |path| {
+            aqueduct::unix::BindOptions::new()
+                .bind_seqpacket(path)
+                .expect("bound")
+        },
         async |listener| listener.accept().await.expect("it is there"),
     )
     .await;

@@ -112,7 +112,10 @@ async fn a_packet_socket_delivers_all_that_the_kernel_took() {
         .parse()
         .unwrap();
     let mut incoming = Options::new().open_receiver(&address).await.unwrap();
-    let sender = seqpacket::connect(path_of(&address)).await.unwrap();
+    let sender = aqueduct::unix::ConnectOptions::new()
+        .connect_seqpacket(path_of(&address))
+        .await
+        .unwrap();
     sender.send(b"first").await.unwrap();
     assert_eq!(next(&mut incoming).await, "first");
     let mut taken = 0;
@@ -137,14 +140,20 @@ async fn those_who_wait_at_a_packet_socket_are_heard_and_those_who_come_later_ar
     assert_pending!(tokio_test::task::spawn(incoming.next()).poll());
     let mut waiting = Vec::new();
     for _ in 0..3 {
-        let sender = seqpacket::connect(path_of(&address)).await.unwrap();
+        let sender = aqueduct::unix::ConnectOptions::new()
+            .connect_seqpacket(path_of(&address))
+            .await
+            .unwrap();
         for message in ["one", "two"] {
             sender.send(message.as_bytes()).await.unwrap();
         }
         waiting.push(sender);
     }
     incoming.stop();
-    let error = seqpacket::connect(path_of(&address)).await.unwrap_err();
+    let error = aqueduct::unix::ConnectOptions::new()
+        .connect_seqpacket(path_of(&address))
+        .await
+        .unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
     let mut all = rest(incoming).await;
     all.sort();

@@ -71,13 +71,22 @@ async fn typed_ends_carry_priorities() {
             .unwrap()
             .prioritized::<String>(Text);
         for (priority, item) in [(1, "low"), (32_767, "first"), (9, "8 bytes!"), (1, "")] {
-            tx.send(Prioritized::new(priority, item)).await.unwrap();
+            tx.send(Prioritized { priority, item }).await.unwrap();
         }
         for (priority, item) in [(32_767, "first"), (9, "8 bytes!"), (1, "low"), (1, "")] {
-            let expected = Prioritized::new(priority, item.to_owned());
+            let expected = Prioritized {
+                priority,
+                item: item.to_owned(),
+            };
             assert_eq!(rx.recv().await.unwrap().unwrap(), expected);
         }
-        let error = tx.send(Prioritized::new(32_768, "")).await.unwrap_err();
+        let error = tx
+            .send(Prioritized {
+                priority: 32_768,
+                item: "",
+            })
+            .await
+            .unwrap_err();
         let aqueduct::Error::Io(error) = error else {
             panic!("{error:?}");
         };
@@ -86,7 +95,12 @@ async fn typed_ends_carry_priorities() {
         assert_eq!(FrameError::of(&error), Some(&refusal));
         let mut tx = tx.coalesced();
         for priority in [2, 3] {
-            tx.send(Prioritized::new(priority, "burst")).await.unwrap();
+            tx.send(Prioritized {
+                priority,
+                item: "burst",
+            })
+            .await
+            .unwrap();
         }
         tx.flush().await.unwrap();
         for priority in [3, 2] {

@@ -104,7 +104,9 @@ async fn what_was_sent_before_a_reset_arrives_before_it() {
 async fn what_a_killed_process_had_sent_arrives_and_then_the_end() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("socket");
-    let mut listener = seqpacket::bind(&path).expect("bound");
+    let mut listener = aqueduct::unix::BindOptions::new()
+        .bind_seqpacket(&path)
+        .expect("bound");
     let mut actor = Actor::spawn("seqpacket::ends::role_sender");
     actor.tell(path.to_str().expect("it is text"));
     let server = deadline(listener.next())
@@ -131,7 +133,10 @@ fn role_sender() {
     let path = told().expect("a path");
     let runtime = runtime();
     let _socket = runtime.block_on(async {
-        let socket = seqpacket::connect(path).await.expect("connected");
+        let socket = aqueduct::unix::ConnectOptions::new()
+            .connect_seqpacket(path)
+            .await
+            .expect("connected");
         for i in 0..10_u8 {
             socket.send(&[i; 100]).await.expect("sent");
         }

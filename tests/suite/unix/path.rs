@@ -44,7 +44,9 @@ async fn what_is_no_socket_is_refused_by_name_and_left_alone() {
             matches!(error.kind(), Kind::WrongType { found } if *found == kind),
             "{error}"
         );
-        let error = seqpacket::bind(&path).expect_err(kind);
+        let error = aqueduct::unix::BindOptions::new()
+            .bind_seqpacket(&path)
+            .expect_err(kind);
         assert!(error.to_string().contains(kind), "{error}");
         let after = std::fs::symlink_metadata(&path).expect("it is there").ino();
         assert_eq!(before, after);
@@ -72,7 +74,11 @@ async fn a_dead_servers_socket_is_replaced() {
     // Of whatever type it was.
     drop(UnixDatagram::bind(&path).expect("bound"));
     until_dead(&path);
-    drop(seqpacket::bind(&path).expect("bound"));
+    drop(
+        aqueduct::unix::BindOptions::new()
+            .bind_seqpacket(&path)
+            .expect("bound"),
+    );
     assert_eq!(names(&dir), [""; 0]);
 }
 
@@ -119,7 +125,10 @@ async fn a_living_servers_socket_is_never_replaced() {
         let before = std::fs::metadata(&path).expect("it is there").ino();
         for error in [
             unix::bind(&path).map(|_| ()).expect_err(what),
-            seqpacket::bind(&path).map(|_| ()).expect_err(what),
+            aqueduct::unix::BindOptions::new()
+                .bind_seqpacket(&path)
+                .map(|_| ())
+                .expect_err(what),
         ] {
             assert_eq!(error.kind(), &Kind::InUse, "{what}: {error}");
             assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);

@@ -102,7 +102,11 @@ fn role_full() {
     if kind == "stream" {
         bound.0 = Some(unix::bind(path).expect("bound"));
     } else {
-        bound.1 = Some(seqpacket::bind(path).expect("bound"));
+        bound.1 = Some(
+            aqueduct::unix::BindOptions::new()
+                .bind_seqpacket(path)
+                .expect("bound"),
+        );
     }
     drop(guard);
     let held = actor::take_all_descriptors();

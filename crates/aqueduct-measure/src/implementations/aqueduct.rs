@@ -451,9 +451,11 @@ fn packets(session: &Session) -> anyhow::Result<SideReport> {
     let first = session.is_first();
     let socket = session.exec().run(async move {
         if first {
-            return Ok(seqpacket::connect(path).await?);
+            return Ok(aqueduct::unix::ConnectOptions::new()
+                .connect_seqpacket(path)
+                .await?);
         }
-        let listener = seqpacket::bind(path)?;
+        let listener = aqueduct::unix::BindOptions::new().bind_seqpacket(path)?;
         ready("")?;
         Ok(listener.accept().await?)
     })?;

@@ -159,7 +159,7 @@ impl<T> Receiver<T> {
 
     /// Whether the stream has ended: every further call gives `None`.
     #[must_use]
-    pub fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.ended
     }
 

@@ -296,7 +296,7 @@ impl<T> Sender<T> {
 
     /// Whether [`close`](Self::close) was called: no new items are taken.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.closing
     }
 

@@ -97,7 +97,10 @@ impl Child {
     /// # Errors
     ///
     /// [`NotFound`](OpenErrorKind::NotFound), as for [`take_receiver`](Self::take_receiver).
-    pub fn take_unbounded_receiver(&mut self, number: RawFd) -> Result<pipe::Receiver, OpenError> {
+    pub(crate) fn take_unbounded_receiver(
+        &mut self,
+        number: RawFd,
+    ) -> Result<pipe::Receiver, OpenError> {
         let receiver = self.receivers.remove(&number);
         receiver.ok_or_else(|| no_pipe(number, "from"))
     }

@@ -31,8 +31,8 @@ use crate::codec::{BoxError, Decode, Encode, Format};
 /// let mut rx: Receiver<Prioritized<String>> = jobs.open_receiver().await?.prioritized(Text);
 /// let mut tx: Sender<Prioritized<&str>> = jobs.open_sender().await?.prioritized(Text);
 ///
-/// tx.send(Prioritized::new(0, "when you have time")).await?;
-/// tx.send(Prioritized::new(9, "now")).await?;
+/// tx.send(Prioritized { priority: 0, item: "when you have time" }).await?;
+/// tx.send(Prioritized { priority: 9, item: "now" }).await?;
 /// let first = rx.recv().await.ok_or("no item")??;
 /// assert_eq!((first.priority, &*first.item), (9, "now"));
 /// # aqueduct::mq::unlink(&name)?;
@@ -44,13 +44,6 @@ pub struct Prioritized<T> {
     pub priority: u32,
     /// The item itself.
     pub item: T,
-}
-
-impl<T> Prioritized<T> {
-    /// Gives an item a priority.
-    pub fn new(priority: u32, item: T) -> Self {
-        Self { priority, item }
-    }
 }
 
 /// The size of the priority in front of each body, on its way from the codec to the sink: a typed
@@ -154,6 +147,9 @@ impl<C: Format> Format for Reads<C> {
 impl<T, C: Decode<T>> Decode<Prioritized<T>> for Reads<C> {
     fn decode(&self, body: Bytes) -> Result<Prioritized<T>, BoxError> {
         let priority = self.priority.load(Ordering::Relaxed);
-        Ok(Prioritized::new(priority, self.codec.decode(body)?))
+        Ok(Prioritized {
+            priority,
+            item: self.codec.decode(body)?,
+        })
     }
 }

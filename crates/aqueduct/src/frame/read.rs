@@ -109,7 +109,7 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
     }
 
     /// Starts with bytes that were read before.
-    pub fn with_read_buffer(mut self, bytes: BytesMut) -> Self {
+    pub(crate) fn with_read_buffer(mut self, bytes: BytesMut) -> Self {
         self.inbox = D::inbox(&bytes);
         self.state = match bytes.is_empty() {
             true => State::Reading,

@@ -54,18 +54,13 @@ impl<S> Polled<S> {
     }
 
     /// The stream.
-    pub fn get_ref(&self) -> &S {
+    pub(crate) fn get_ref(&self) -> &S {
         &self.stream
     }
 
     /// The stream.
-    pub fn get_mut(&mut self) -> &mut S {
+    pub(crate) fn get_mut(&mut self) -> &mut S {
         &mut self.stream
-    }
-
-    /// The stream.
-    pub fn into_inner(self) -> S {
-        self.stream
     }
 }
 

@@ -236,10 +236,10 @@ impl OpenOptions {
     /// let mut jobs = options.open_receiver(&name)?.prioritized::<String>(Text);
     /// let mut to_do = options.open_sender(&name)?.prioritized::<&str>(Text);
     ///
-    /// to_do.send(Prioritized::new(1, "tidy up")).await?;
-    /// to_do.send(Prioritized::new(9, "put out the fire")).await?;
+    /// to_do.send(Prioritized { priority: 1, item: "tidy up" }).await?;
+    /// to_do.send(Prioritized { priority: 9, item: "put out the fire" }).await?;
     /// let first = jobs.recv().await.transpose()?;
-    /// assert_eq!(first, Some(Prioritized::new(9, "put out the fire".to_owned())));
+    /// assert_eq!(first, Some(Prioritized { priority: 9, item: "put out the fire".to_owned() }));
     /// # Ok(())
     /// # }
     /// ```

@@ -66,7 +66,7 @@ impl Context {
     }
 
     /// Whether the service shuts down.
-    pub fn is_shutting_down(&self) -> bool {
+    pub(super) fn is_shutting_down(&self) -> bool {
         self.shared.stop.is_cancelled()
     }
 

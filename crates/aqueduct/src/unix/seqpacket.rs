@@ -1,6 +1,6 @@
 //! `SOCK_SEQPACKET` sockets: connections that keep message boundaries.
 //!
-//! [`bind`] gives a [`Listener`], a `Stream` of [`Socket`]s; [`connect`] and [`pair`] give a
+//! [`BindOptions::bind_seqpacket`](super::BindOptions::bind_seqpacket) gives a [`Listener`], a `Stream` of [`Socket`]s; [`ConnectOptions::connect_seqpacket`](super::ConnectOptions::connect_seqpacket) and [`pair`] give a
 //! `Socket`. It sends and receives through `&self`, and [`Socket::into_split`] makes of it a
 //! [`Sender`], a `Sink` of messages, and a [`Receiver`], a `Stream` of them. Files, modes and locks
 //! are as for [streams](super).
@@ -24,54 +24,7 @@ mod messages;
 mod socket;
 mod split;
 
-use std::path::Path;
-
-use super::bind::BindOptions;
-use super::connect::ConnectOptions;
-use crate::connect::OpenError;
-
 pub use self::listener::Listener;
 pub(crate) use self::messages::connection;
 pub use self::socket::{Socket, pair};
 pub use self::split::{Receiver, Sender};
-
-/// Binds and listens with the default [`BindOptions`].
-///
-/// # Errors
-///
-/// See [`BindOptions::bind`].
-///
-/// # Examples
-///
-/// ```
-/// use aqueduct::unix::seqpacket;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let dir = tempfile::tempdir()?;
-/// let path = dir.path().join("service.sock");
-/// let listener = seqpacket::bind(&path)?;
-/// let client = seqpacket::connect(&path).await?;
-/// let server = listener.accept().await?;
-/// client.send(b"one").await?;
-/// client.send(b"two").await?;
-/// assert_eq!(server.recv().await?.as_deref(), Some(&b"one"[..]));
-/// # Ok(())
-/// # }
-/// ```
-pub fn bind(address: impl AsRef<Path>) -> Result<Listener, OpenError> {
-    BindOptions::new().bind_seqpacket(address)
-}
-
-/// Connects with the default [`ConnectOptions`].
-///
-/// # Errors
-///
-/// See [`ConnectOptions::connect`].
-///
-/// # Cancel safety
-///
-/// Cancel safe: nothing is left open.
-pub async fn connect(address: impl AsRef<Path>) -> Result<Socket, OpenError> {
-    ConnectOptions::new().connect_seqpacket(address).await
-}
