@@ -97,7 +97,7 @@ fn what_cannot_be_made_says_which_limit_and_how_to_raise_it() {
 fn wrong_use_is_told_and_does_nothing() {
     for (args, part) in [
         (&["mq", "info", "jobs"][..], "as in \"/jobs\""),
-        (&["mq", "create", "/a/b"], "queues have no directories"),
+        (&["mq", "create", "/a/b"], "one slash only"),
         (&["mq", "unlink", "fifo:/tmp/x"], "write /name or mq:/name"),
         (&["mq", "info", "mq:/x?capasity=3"], "\"capacity\""),
         (&["mq", "create", "/x", "--capacity", "0"], "from 1 on"),

@@ -30,7 +30,7 @@ use crate::io::owner::said;
 /// # let _ = r#"
 /// let server: Endpoint = "unix:/run/app/none".parse()?;
 /// # "#;
-/// let error = Options::new().wait(Duration::ZERO).connect(&server).await.unwrap_err();
+/// let error = Options::new().wait(Some(Duration::ZERO)).connect(&server).await.unwrap_err();
 /// assert!(matches!(error.kind(), OpenErrorKind::NotFound | OpenErrorKind::TimedOut { .. }));
 /// # Ok(()) }
 /// ```

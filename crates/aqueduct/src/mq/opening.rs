@@ -55,7 +55,7 @@ pub(super) struct Choices {
 
 impl Choices {
     pub(super) fn open(&self, name: &str) -> Result<Queue, OpenError> {
-        check(OPEN, name)?;
+        check(if self.create_new { CREATE } else { OPEN }, name)?;
         let (fd, created) = self.acquire(name)?;
         let queue = match self.adopt(name, fd, created) {
             Ok(queue) => queue,

@@ -131,7 +131,7 @@ impl Mechanism for Mq {
     }
 
     fn remove<'a>(&'a self, _: Asked<'a>) -> Opening<'a, ()> {
-        Box::pin(async move { Ok(unlink(&self.name)?) })
+        Box::pin(async move { unlink(&self.name) })
     }
 
     fn open_sender<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageSender> {
