@@ -114,8 +114,9 @@ async fn two_one_way_pipes_make_a_channel() {
 
 #[tokio::test]
 async fn a_body_that_does_not_parse_costs_one_item() {
-    let (mut sender, receiver) = over_pipe::<&str, _>(Framing::lines(), OneWay);
-    let mut receiver = Receiver::<Message>::new(receiver.into_inner(), Json);
+    let (tx, rx) = pipe::pipe().unwrap();
+    let mut sender = Sender::new(tx.framed(Framing::lines()), OneWay);
+    let mut receiver = Receiver::<Message>::new(rx.framed(Framing::lines()), Json);
     let good = r#"{"number":1,"text":"","more":null}"#;
     for line in [good, "garbage", "", good] {
         sender.feed(line).await.unwrap();

@@ -240,7 +240,6 @@ async fn only_what_this_very_call_made_is_removed() {
     // So it is with a sender that needs no reader, and so makes it.
     options.on_reader_gone(ReaderGone::Keep);
     let sender = options.try_open_sender(&path).unwrap();
-    assert_eq!(sender.path(), path);
     drop(sender);
     assert!(!path.exists());
 }
@@ -308,7 +307,6 @@ fn peer_changing_directory() {
         options.create(true).unlink_on_drop(true);
         let receiver = options.open_receiver("fifo").unwrap();
         std::env::set_current_dir("sub").unwrap();
-        assert_eq!(receiver.path(), Path::new("fifo"));
         drop(receiver);
         assert!(!Path::new("../fifo").exists());
     });

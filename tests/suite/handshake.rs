@@ -7,7 +7,7 @@ use aqueduct::Channel;
 use aqueduct::codec::{Json, Postcard, Raw, Text};
 use aqueduct::connect::Connection;
 use aqueduct::frame::{FrameError, FramedRead, FramedWrite, Framing};
-use aqueduct::handshake::{Error, Handshake, What, fingerprint};
+use aqueduct::handshake::{Error, Handshake, What};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -383,12 +383,4 @@ async fn a_channel_over_ends_of_ones_own_has_the_codec_and_the_largest_frame_agr
     let b = b.unwrap_err();
     assert_eq!(mismatch(&a), (What::Codec, "text", "json"));
     assert_eq!(mismatch(&b), (What::Codec, "json", "text"));
-}
-
-#[test]
-fn a_fingerprint_is_of_each_byte_of_its_text() {
-    // FNV-1a, 64 bits: what programs in other languages compute.
-    assert_eq!(fingerprint(""), "cbf29ce484222325");
-    assert_eq!(fingerprint("a"), "af63dc4c8601ec8c");
-    assert_eq!(fingerprint("foobar"), "85944171f73967e8");
 }

@@ -184,13 +184,16 @@ async fn a_panic_costs_its_connection_only_and_its_message_is_told() {
     let (told, _recording) = Log::start();
 
     let (sockets, listener) = Sockets::bind().await;
-    let handler = async |conn, cx: Context| {
-        assert!(
-            !cx.id().is_multiple_of(3),
-            "number {} was one too many",
-            cx.id()
-        );
-        echo(conn, cx).await
+    let served = std::sync::atomic::AtomicU64::new(1);
+    let handler = move |conn, cx: Context| {
+        let number = served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async move {
+            assert!(
+                !number.is_multiple_of(3),
+                "number {number} was one too many"
+            );
+            echo(conn, cx).await
+        }
     };
     let shutdown = CancellationToken::new();
     let service = tokio::spawn(service::serve(

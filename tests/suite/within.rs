@@ -99,7 +99,8 @@ async fn context() -> (Context, tokio::task::JoinHandle<()>) {
 #[tokio::test]
 async fn a_channel_has_its_halves_and_tells_that_it_has_ended() {
     let (here, mut there) = Channel::<String, String>::pair(Text);
-    let mut here = here.coalesced();
+    let (sender, receiver) = here.into_split();
+    let mut here = Channel::new(sender.coalesced(), receiver);
     let sent = here.send_all(["one".to_owned(), "two".to_owned()]).await;
     sent.expect("there is room");
     for expected in ["one", "two"] {

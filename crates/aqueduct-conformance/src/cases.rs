@@ -302,7 +302,7 @@ pub(crate) async fn fill(channel: &mut Frames, size: usize) -> usize {
     let mut stuck = false;
     for number in 0.. {
         assert!(number * size < 64 << 20, "nothing ever makes it wait");
-        match tokio::time::timeout(moment, channel.reserve()).await {
+        match tokio::time::timeout(moment, channel.split_mut().0.reserve()).await {
             Ok(permit) => permit.expect("there is room").send(message(number, size)),
             Err(_) => return number,
         }

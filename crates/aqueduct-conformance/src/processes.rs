@@ -251,7 +251,8 @@ async fn fill(channel: &mut Client, size: usize) -> u64 {
     let mut number = 0;
     loop {
         // The peer is stopped: once it is full, it stays so.
-        let room = tokio::time::timeout(Duration::from_millis(200), channel.reserve()).await;
+        let room =
+            tokio::time::timeout(Duration::from_millis(200), channel.split_mut().0.reserve()).await;
         let Ok(permit) = room else {
             return number;
         };
@@ -338,7 +339,7 @@ pub async fn cancel(link: &impl Link, module: &str) {
         while came < MESSAGES {
             let times = (dropped % 3) as usize + 1;
             if sent < MESSAGES {
-                match polled(channel.reserve(), times).await {
+                match polled(channel.split_mut().0.reserve(), times).await {
                     Some(permit) => {
                         let body = body(sent, size(sent, most));
                         let ask = Ask::Echo { number: sent, body };

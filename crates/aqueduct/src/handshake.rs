@@ -82,6 +82,5 @@ mod limited;
 
 pub use self::error::{Error, What};
 pub use self::exchange::Handshake;
-pub use self::hello::fingerprint;
 #[cfg(fuzzing)]
 pub(crate) use self::hello::{Hello, Verdict};

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aqueduct::codec::Raw;
@@ -36,11 +37,13 @@ struct Clients {
 type Serving = Pin<Box<dyn Future<Output = Result<Stats, Error>>>>;
 
 fn serve(listener: unix::Listener, stop: CancellationToken, at_work: Arc<()>) -> Serving {
+    let served = AtomicBool::new(false);
     let handler = move |stream: UnixStream, cx: Context| {
         let at_work = Arc::clone(&at_work);
+        let is_first = !served.swap(true, Ordering::Relaxed);
         async move {
             let _at_work = at_work;
-            if cx.id() == 1 {
+            if is_first {
                 return std::future::pending().await;
             }
             let connection = Connection::from_io(stream, Framing::length());

@@ -15,11 +15,10 @@ use crate::support::{deadline, is_peer};
 
 #[tokio::test]
 async fn a_full_backlog_is_a_timeout_that_says_so_and_not_a_refusal() {
-    let listener = BindOptions::new()
-        .backlog(1)
-        .bind(":0")
-        .await
-        .expect("a port");
+    let listener = tokio::net::TcpSocket::new_v4().expect("a socket");
+    let anywhere = "127.0.0.1:0".parse().expect("an address");
+    listener.bind(anywhere).expect("a port");
+    let listener = listener.listen(1).expect("it listens");
     let at = listener.local_addr().expect("bound");
     let mut options = ConnectOptions::new();
     options.wait(Duration::from_millis(300));

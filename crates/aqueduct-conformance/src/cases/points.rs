@@ -41,7 +41,7 @@ async fn one(channel: &mut Frames) -> Item {
 /// What it has taken when it is dropped is lost with its buffer, and so would be missed.
 async fn many(channel: &mut Frames) -> Item {
     let mut items = Vec::new();
-    let taken = channel.recv_many(&mut items, 10).await;
+    let taken = channel.split_mut().1.recv_many(&mut items, 10).await;
     assert_eq!(taken, items.len());
     assert!(taken < 2, "one was sent");
     items.pop()
@@ -132,12 +132,12 @@ const OPERATIONS: [(&str, Operation); 6] = [
 impl Operation {
     async fn perform(self, channel: &mut Frames, item: Bytes) -> Result<(), Error> {
         match self {
-            Self::Reserve => channel.reserve().await?.send(item),
+            Self::Reserve => channel.split_mut().0.reserve().await?.send(item),
             Self::Feed => channel.feed(item).await,
             Self::Send => channel.send(item).await,
             Self::Flush => channel.flush().await,
             Self::Close => channel.close().await,
-            Self::CloseTimeout => channel.close_timeout(DEADLINE).await,
+            Self::CloseTimeout => channel.split_mut().0.close_timeout(DEADLINE).await,
         }
     }
 

@@ -36,8 +36,6 @@ pub(super) trait Encoding<T>: Send {
     fn encode(&mut self, item: T) -> Result<Bytes, Error>;
 
     fn coalesced(self: Box<Self>) -> (Box<dyn Encoding<T>>, Arc<Shared>);
-
-    fn into_frames(self: Box<Self>) -> BoxFrameSink;
 }
 
 /// Over any sink of frames: each item becomes one in memory that is used again.
@@ -95,10 +93,6 @@ impl<T, C: Encode<T> + 'static> Encoding<T> for Framed<C> {
         let (sink, shared) = Coalesced::new(self.sink);
         (Box::new(Self::new(Box::pin(sink), self.codec)), shared)
     }
-
-    fn into_frames(self: Box<Self>) -> BoxFrameSink {
-        self.sink
-    }
 }
 
 /// Over a sink whose buffer items are serialised into.
@@ -142,10 +136,6 @@ where
 
     fn coalesced(self: Box<Self>) -> (Box<dyn Encoding<T>>, Arc<Shared>) {
         Encoding::<T>::coalesced(Box::new(Framed::new(Box::pin(self.sink), self.codec)))
-    }
-
-    fn into_frames(self: Box<Self>) -> BoxFrameSink {
-        Box::pin(self.sink)
     }
 }
 

@@ -14,7 +14,7 @@ use super::decoding::{Decoding, Framed, Lent};
 use super::turn::Turn;
 use crate::channel::Error;
 use crate::codec::Decode;
-use crate::frame::{BoxFrameStream, FramedRead, Lend};
+use crate::frame::{FramedRead, Lend};
 
 /// Receives items of type `T`, from any stream of frames, by any codec.
 ///
@@ -161,12 +161,6 @@ impl<T> Receiver<T> {
     #[must_use]
     pub(crate) fn is_ended(&self) -> bool {
         self.ended
-    }
-
-    /// Takes the stream of frames out. Nothing that has been received is lost.
-    #[must_use = "the stream ends when it is dropped"]
-    pub fn into_inner(self) -> BoxFrameStream {
-        self.stream.into_inner().into_frames()
     }
 
     #[inline]

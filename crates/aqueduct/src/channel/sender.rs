@@ -17,7 +17,7 @@ use super::encoding::{Encoding, Framed, Straight};
 use super::turn::Turn;
 use crate::channel::Error;
 use crate::codec::Encode;
-use crate::frame::{BoxFrameSink, FramedWrite, QueueWith};
+use crate::frame::{FramedWrite, QueueWith};
 use crate::io::timer::timeout as limited;
 
 /// Sends items of type `T`, to any sink of frames, by any codec.
@@ -292,18 +292,6 @@ impl<T> Sender<T> {
         };
         poll_fn(|cx| shared.poll_send(cx, &mut None)).await?;
         Ok(false)
-    }
-
-    /// Whether [`close`](Self::close) was called: no new items are taken.
-    #[must_use]
-    pub(super) fn is_closed(&self) -> bool {
-        self.closing
-    }
-
-    /// Takes the sink of frames out, with what is queued in it. `None` once it has been closed.
-    #[must_use = "what is queued is lost when the sink is dropped"]
-    pub fn into_inner(self) -> Option<BoxFrameSink> {
-        self.sink.map(|it| it.into_inner().into_frames())
     }
 
     #[inline]

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,11 +82,6 @@ impl Receiver {
             lost: None,
             span,
         })
-    }
-
-    /// The path it was opened by.
-    pub fn path(&self) -> &Path {
-        self.name.path()
     }
 
     /// Cuts the stream into frames, reading in steps that suit a pipe.

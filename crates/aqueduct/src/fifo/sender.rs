@@ -58,6 +58,10 @@ pub struct Sender {
 }
 
 impl Sender {
+    pub(super) fn path(&self) -> &Path {
+        self.name.path()
+    }
+
     pub(super) fn new(name: Name, fd: OwnedFd) -> io::Result<Self> {
         let span = tracing::debug_span!(target: TARGET, "fifo sender", path = ?name.path());
         let inner = pipe::Sender::within(fd)?;
@@ -88,11 +92,6 @@ impl Sender {
     /// Opens the FIFO that has taken the place of this one, if this end is to go on then.
     pub(super) fn open_again(&self) -> Option<Opening> {
         self.again.as_ref().map(|again| again())
-    }
-
-    /// The path it was opened by.
-    pub fn path(&self) -> &Path {
-        self.name.path()
     }
 
     /// Sends frames, writing in steps that suit a pipe. For a FIFO with one writer.

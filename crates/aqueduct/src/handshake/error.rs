@@ -86,7 +86,7 @@ impl Error {
     }
 
     /// Whether another attempt with the same peer can end no better: the two programs do not match.
-    pub(crate) fn is_final(&self) -> bool {
+    pub fn is_final(&self) -> bool {
         matches!(
             self,
             Self::Mismatch { .. } | Self::NotSpoken { .. } | Self::BadName(_)

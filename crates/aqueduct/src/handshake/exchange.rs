@@ -30,8 +30,8 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// A handshake for `messages`: a name with a version such as `chat/2`, or a
-    /// [`fingerprint`](super::fingerprint) of the types. Both sides must give the same.
+    /// A handshake for `messages`: a name with a version such as `chat/2`, or a hash of the types' source.
+    /// Both sides must give the same.
     pub fn new(messages: impl Into<String>) -> Self {
         Self {
             messages: messages.into(),

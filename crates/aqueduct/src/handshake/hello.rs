@@ -233,29 +233,6 @@ pub(crate) enum ParseError {
     Verdict,
 }
 
-/// The 16 hexadecimal digits of the FNV-1a hash of `schema`: a name for message types.
-///
-/// Anything that changes when the types do will do as the schema, such as their source:
-/// `fingerprint(include_str!("messages.rs"))`. It is stable for ever, on all machines and with all
-/// compilers, which hashes of `std` are not. It is no protection against forgery.
-///
-/// # Examples
-///
-/// ```
-/// use aqueduct::handshake::{Handshake, fingerprint};
-///
-/// let schema = "struct Job { id: u64, name: String }";
-/// assert_eq!(fingerprint(schema), "5024bff612d01d81");
-/// let handshake = Handshake::new(fingerprint(schema));
-/// ```
-pub fn fingerprint(schema: &str) -> String {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in schema.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    format!("{hash:016x}")
-}
-
 /// What follows the magic, the version and a space.
 fn prefix(frame: &[u8]) -> Result<(u16, &[u8]), ParseError> {
     if frame.len() > MAX_HELLO {

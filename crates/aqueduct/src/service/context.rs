@@ -52,7 +52,7 @@ impl Context {
     }
 
     /// The number of this connection in its service, from 1.
-    pub fn id(&self) -> u64 {
+    pub(super) fn id(&self) -> u64 {
         self.shared.id
     }
 
@@ -66,7 +66,7 @@ impl Context {
     }
 
     /// Whether the service shuts down.
-    pub(super) fn is_shutting_down(&self) -> bool {
+    pub fn is_shutting_down(&self) -> bool {
         self.shared.stop.is_cancelled()
     }
 

@@ -20,7 +20,7 @@ use crate::io::accept::{Accepting, accept};
 use crate::io::backoff::{Backoff, Retry};
 
 /// How many connections may wait to be accepted, unless set.
-const DEFAULT_BACKLOG: u32 = 1024;
+const BACKLOG: u32 = 1024;
 
 /// Between attempts to bind a port that is about to become free.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(500));
@@ -37,13 +37,12 @@ const PROBES: u32 = 6;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), aqueduct::OpenError> {
-/// let listener = BindOptions::new().backlog(16).bind("localhost:0").await?;
+/// let listener = BindOptions::new().bind("localhost:0").await?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct BindOptions {
-    backlog: u32,
     wait: Option<Duration>,
     accepted: StreamOptions,
 }
@@ -52,18 +51,9 @@ impl BindOptions {
     /// The defaults: a backlog of 1,024 connections, accepted streams without keep-alive.
     pub fn new() -> Self {
         Self {
-            backlog: DEFAULT_BACKLOG,
             wait: Some(Duration::ZERO),
             accepted: StreamOptions::default(),
         }
-    }
-
-    /// Sets how many connections may wait to be accepted; the kernel's own limit is
-    /// `net.core.somaxconn`. Beyond that further clients hang until their own time limit; they are
-    /// not refused.
-    pub fn backlog(&mut self, backlog: u32) -> &mut Self {
-        self.backlog = backlog;
-        self
     }
 
     /// Sets how long to wait for a port that only closed connections of an ended server hold
@@ -149,7 +139,7 @@ impl BindOptions {
         // TIME_WAIT, which lasts a minute. Both the former and the new listener need it.
         socket.set_reuseaddr(true)?;
         socket.bind(at)?;
-        let inner = socket.listen(self.backlog)?;
+        let inner = socket.listen(BACKLOG)?;
         tracing::debug!(at = ?inner.local_addr(), "listening");
         Ok(Listener::new(inner, self.accepted))
     }

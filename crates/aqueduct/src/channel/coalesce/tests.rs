@@ -2,7 +2,6 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -241,16 +240,4 @@ async fn all_arrive_in_order_on_one_thread() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_arrive_in_order_on_several_threads() {
     deadline(tokio::spawn(all_arrive_in_order())).await.unwrap();
-}
-
-#[tokio::test]
-async fn the_sink_beneath_can_be_taken_out_with_what_is_queued() {
-    let (gate, mut sender) = sender();
-    sender.send("a").await.unwrap();
-    sender.send("b").await.unwrap();
-    let mut sink = sender.into_inner().unwrap();
-    futures_util::SinkExt::send(&mut sink, Bytes::from("c"))
-        .await
-        .unwrap();
-    assert_eq!(gate.state().sent, ["a", "b", "c"]);
 }
