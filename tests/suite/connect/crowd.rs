@@ -183,7 +183,7 @@ async fn warnings_about_many_bad_clients_are_limited_and_counted() {
     hears(&mut incoming, "hi").await;
     // Those whose turn has not come yet.
     let all = async {
-        while log.text().matches("closed the connection of").count() < 100 {
+        while log.text().matches("a client broke off").count() < 100 {
             assert!(incoming.next().now_or_never().is_none());
             tokio::task::yield_now().await;
         }

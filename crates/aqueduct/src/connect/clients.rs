@@ -195,7 +195,7 @@ impl Stream for Clients {
                     return Poll::Ready(Some(Ok(message)));
                 }
                 Poll::Ready(Some(Err((peer, error)))) => this.warn(format_args!(
-                    "closed the connection of {peer}: {}",
+                    "a client broke off, and its connection was closed: {peer}: {}",
                     Reason(&error)
                 )),
                 Poll::Ready(None) if this.listener.is_none() => return Poll::Ready(None),

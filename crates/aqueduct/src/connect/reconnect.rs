@@ -182,7 +182,7 @@ impl Reconnect {
     pub(super) fn tell(&self, address: &str, event: &ReconnectEvent) {
         use ReconnectEvent as Event;
         match event {
-            Event::Unread | Event::GaveUp(_) | Event::Lost { at_risk: 1.., .. } => {
+            Event::Unread | Event::Lost { at_risk: 1.., .. } => {
                 tracing::warn!(target: "aqueduct::connect", address, "{event}");
             }
             _ => tracing::debug!(target: "aqueduct::connect", address, "{event}"),
