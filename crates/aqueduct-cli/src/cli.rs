@@ -105,7 +105,7 @@ pub(crate) struct Globals {
         conflicts_with = "verbose"
     )]
     pub(crate) quiet: bool,
-    /// Say what is done; twice: in detail. RUST_LOG chooses finer.
+    /// Log what is done, twice in detail; RUST_LOG selects more finely.
     #[arg(short, long, global = true, display_order = 101, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
@@ -174,7 +174,7 @@ pub(crate) struct SendArgs {
     /// How fast a recording is sent.
     #[arg(long, value_enum, default_value_t, requires = "replay")]
     pub(crate) pace: Pace,
-    /// When the reader goes, send the rest to the next one, waited for as --wait says.
+    /// When the reader goes, wait for the next one as --wait says, and send it the rest.
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]
@@ -189,7 +189,7 @@ pub(crate) struct RecvArgs {
     /// How messages are printed.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,
-    /// End after so many messages; what follows them is left to the next reader.
+    /// End after N messages, and leave the rest to the next reader.
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) count: Option<u64>,
     /// Connect to a socket, rather than bind it and print what all clients send.
@@ -209,7 +209,7 @@ pub(crate) struct CallArgs {
     pub(crate) address: OsString,
     /// The message; without one it comes from standard input.
     pub(crate) message: Option<OsString>,
-    /// How standard input is cut; it has to be one message
+    /// How standard input is cut; it must be one message
     /// [default: lines with --frame lines, else whole].
     #[arg(long, value_enum)]
     pub(crate) input: Option<Input>,

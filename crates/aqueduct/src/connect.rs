@@ -18,7 +18,7 @@
 //! | `fd:` pipe, FIFO, queue, file | | | if open for writing | if open for reading |
 //! | `fd:` terminal, device | if open for both | one connection, as `connect` | if open for writing | if open for reading |
 //!
-//! An empty cell is [`Error::Unsupported`], which says why, before anything happens: a mechanism
+//! An empty cell is [`Unsupported`](OpenErrorKind::Unsupported), which says why, before anything happens: a mechanism
 //! whose [direction](crate::endpoint::Capabilities::direction) is one-way cannot be connected. Two
 //! one-way endpoints, such as two queues, are one connection by [`connect_pair`] on one side and
 //! [`accept_pairs`] on the other.

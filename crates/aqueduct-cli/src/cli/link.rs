@@ -9,17 +9,17 @@ use crate::quantity::{self, Wait};
 /// How to open an address and move messages.
 #[derive(Debug, Args)]
 pub(crate) struct Link {
-    /// How messages are cut on a byte stream; both sides must agree. Queues ignore it.
+    /// How a byte stream is cut into messages; both sides must agree. Queues ignore it.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) frame: Frame,
     /// The largest message, such as 64KiB.
     #[arg(long, value_name = "SIZE", value_parser = quantity::size, default_value = "1MiB")]
     pub(crate) max_frame: usize,
-    /// How long to wait for the other side to appear: a duration, or forever
+    /// How long to wait for the peer to appear: a duration, or forever
     /// [default: forever for a FIFO, 5s for the rest].
     #[arg(long, value_name = "DURATION", value_parser = quantity::wait)]
     pub(crate) wait: Option<Wait>,
-    /// Give up when nothing has come or gone for so long, such as 5s.
+    /// Give up after nothing was moved for this long, such as 5s.
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) timeout: Option<Duration>,
     /// Use a FIFO, queue or socket of another user; by default it must be this user's or root's.

@@ -115,10 +115,9 @@ impl Room {
         }
         if uncertain {
             report.note(format_args!(
-                "no queue file system is on {0}, so queues that no process has open were not \
-                 seen: be exact with --measure, or mount one, as root (mkdir -p {0} && mount -t \
-                 mqueue none {0})",
-                MOUNT_POINT
+                "no queue file system is on {MOUNT_POINT}, so queues that no process has open \
+                 were not seen: be exact with --measure, or mount one, as root (mkdir -p \
+                 {MOUNT_POINT} && mount -t mqueue none {MOUNT_POINT})"
             ));
         }
     }

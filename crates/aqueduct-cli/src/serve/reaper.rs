@@ -32,7 +32,7 @@ pub(super) async fn reap() {
             }
         }
     }
-    pending().await
+    pending::<()>().await;
 }
 
 /// The children of this process that have ended, by what `/proc` says.

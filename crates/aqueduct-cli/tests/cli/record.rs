@@ -31,7 +31,7 @@ fn recorded(path: &Path) -> (String, Result<(), Error>) {
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
             Ok(Some(record)) => {
-                lines.extend_from_slice(&record.message.body());
+                lines.extend_from_slice(record.message.body());
                 lines.push(b'\n');
             }
         }

@@ -145,25 +145,25 @@ impl Clients {
 
     fn warn(&mut self, sentence: std::fmt::Arguments<'_>) {
         let address = &self.local;
-        match self.warnings.next() {
-            Some(0) => tracing::warn!(target: TARGET, %address, "{sentence}"),
-            Some(more) => tracing::warn!(
-                target: TARGET, %address, "{sentence} (and {more} more warnings of this kind before)"
-            ),
-            None => tracing::debug!(target: TARGET, %address, "{sentence}"),
+        let Some(before) = self.warnings.next() else {
+            tracing::debug!(target: TARGET, %address, "{sentence}");
+            return;
+        };
+        self.tell_left_out(before);
+        tracing::warn!(target: TARGET, address = %self.local, "{sentence}");
+    }
+
+    fn tell_left_out(&self, warnings: u64) {
+        if warnings > 0 {
+            let address = &self.local;
+            tracing::warn!(target: TARGET, %address, "{warnings} more like this: a client broke off");
         }
     }
 }
 
 impl Drop for Clients {
     fn drop(&mut self) {
-        let more = self.warnings.left_out;
-        if more > 0 {
-            tracing::warn!(
-                target: TARGET, address = %self.local,
-                "{more} more warnings about clients were left out"
-            );
-        }
+        self.tell_left_out(self.warnings.left_out);
     }
 }
 
@@ -195,7 +195,7 @@ impl Stream for Clients {
                     return Poll::Ready(Some(Ok(message)));
                 }
                 Poll::Ready(Some(Err((peer, error)))) => this.warn(format_args!(
-                    "closed the connection of {peer}: {}",
+                    "a client broke off, and its connection was closed: {peer}: {}",
                     Reason(&error)
                 )),
                 Poll::Ready(None) if this.listener.is_none() => return Poll::Ready(None),

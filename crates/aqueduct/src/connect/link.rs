@@ -62,6 +62,9 @@ const TICK: Duration = Duration::from_millis(2);
 pub(crate) trait MessageSink: Sink<Bytes, Error = io::Error> + Send {
     /// Forgets what it has not sent.
     fn abandon(self: Pin<&mut Self>);
+
+    /// Whether the peer has closed with messages unread, which the receiving direction is yet to tell.
+    fn was_reset(&self) -> bool;
 }
 
 enum Incoming {
@@ -203,7 +206,9 @@ impl Link {
                 // A peer that is closed with something unread says so in its own direction.
                 let mut cx = Context::from_waker(Waker::noop());
                 let unread = unwanted.poll_discard(&mut cx);
-                reset(error) || matches!(unread, Poll::Ready(Err(e)) if reset(&e))
+                reset(error)
+                    || matches!(unread, Poll::Ready(Err(e)) if reset(&e))
+                    || matches!(&self.outlet, Outlet::Messages { sender, .. } if sender.was_reset())
             }
         }
     }

@@ -174,7 +174,7 @@ impl Options {
     }
 
     /// Latency mode: before each wait for a message, looks again for this long. Zero, the default, is
-    /// not at all (a handful of tries, for queues). See [`latency`](crate::io::polling) for when to take
+    /// not at all (a handful of tries, for queues). See `Polled` for when to take
     /// it and what it costs.
     ///
     /// It is for pipes, FIFOs, stream sockets and queues; `unixpacket:` sleeps at once.

@@ -55,7 +55,7 @@ impl Options {
     /// use aqueduct::Endpoint;
     /// use aqueduct::codec::Text;
     /// use aqueduct::connect::Options;
-    /// use aqueduct::serve::{self, CancellationToken};
+    /// use aqueduct::service::{self, CancellationToken};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = tempfile::tempdir()?;
@@ -68,8 +68,8 @@ impl Options {
     /// let clients = Options::new().accept_pairs(requests.clone(), replies.clone());
     /// let stop = CancellationToken::new();
     /// let service = aqueduct::serve(clients, stop.clone(), |client, cx| async move {
-    ///     let client = client.channel_within::<String, String>(&cx, Text);
-    ///     serve::respond(client, &cx, |text| async move { text.to_uppercase() }).await
+    ///     let client = cx.channel::<String, String>(client, Text);
+    ///     service::respond(client, &cx, |text| async move { text.to_uppercase() }).await
     /// });
     /// let service = tokio::spawn(service);
     ///

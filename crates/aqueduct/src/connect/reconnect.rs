@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::io::backoff::Backoff;
 
+type Observer = dyn Fn(&ReconnectEvent) + Send + Sync;
+
 /// Makes a connection again when it breaks or ends, without a change for its user.
 ///
 /// Give it to [`Options::reconnect`](super::Options::reconnect) for an address, or to
@@ -104,7 +106,7 @@ pub struct Reconnect {
     pub(super) attempts: Option<u32>,
     pub(super) give_up_after: Option<Duration>,
     retry_if: Arc<dyn Fn(&io::Error) -> bool + Send + Sync>,
-    on_event: Option<Arc<dyn Fn(&ReconnectEvent) + Send + Sync>>,
+    on_event: Option<Arc<Observer>>,
 }
 
 impl Reconnect {
@@ -182,7 +184,7 @@ impl Reconnect {
     pub(super) fn tell(&self, address: &str, event: &ReconnectEvent) {
         use ReconnectEvent as Event;
         match event {
-            Event::Unread | Event::GaveUp(_) | Event::Lost { at_risk: 1.., .. } => {
+            Event::Unread | Event::Lost { at_risk: 1.., .. } => {
                 tracing::warn!(target: "aqueduct::connect", address, "{event}");
             }
             _ => tracing::debug!(target: "aqueduct::connect", address, "{event}"),

@@ -25,7 +25,7 @@ impl Reconnect {
     /// used.
     ///
     /// `connect` makes one connection each time it is called: to an
-    /// [endpoint](super::Options::connect), or with [`Connection::from_io`] or
+    /// [endpoint](crate::connect::Options::connect), or with [`Connection::from_io`] or
     /// [`Connection::from_frames`]. A [handshake](crate::handshake) belongs in there too.
     ///
     /// # Cancel safety

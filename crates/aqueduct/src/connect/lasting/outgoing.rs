@@ -69,8 +69,16 @@ impl Lasting {
                 _ => {}
             }
             // Also to see that the peer wants to be left.
-            if self.poll_up(cx)?.is_pending() && !self.kept.is_empty() {
-                return Poll::Pending;
+            match self.poll_up(cx) {
+                Poll::Pending if !self.kept.is_empty() => return Poll::Pending,
+                // It was left, and no other one is needed.
+                Poll::Ready(Err(_))
+                    if self.kept.is_empty() && matches!(self.state, State::Closed) =>
+                {
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                _ => {}
             }
             let State::Up(link) = &mut self.state else {
                 return Poll::Ready(Ok(()));

@@ -389,3 +389,15 @@ async fn two_tasks_with_a_half_each_are_both_woken() {
     assert!(received.unwrap() > 0);
     serving.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn closing_is_no_error_where_the_peer_has_left_in_order() {
+    let script = Script::default();
+    let mut peer = script.peer();
+    let mut sink = script.connection(Reconnect::new()).into_sender();
+    sink.send("all".into()).await.unwrap();
+    assert_eq!(line(&mut peer).await, "all");
+    drop(peer);
+    sink.close().await.unwrap();
+    assert_eq!(script.begun(), 1);
+}

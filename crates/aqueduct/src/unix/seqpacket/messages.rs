@@ -54,6 +54,10 @@ impl MessageSink for Sender {
     fn abandon(self: Pin<&mut Self>) {
         Self::abandon(self.get_mut());
     }
+
+    fn was_reset(&self) -> bool {
+        self.socket().was_reset()
+    }
 }
 
 /// Messages from a `SOCK_SEQPACKET` socket.

@@ -268,6 +268,11 @@ impl Socket {
         }
     }
 
+    /// Whether the kernel has reported a reset that the receiver is yet to tell.
+    pub(super) fn was_reset(&self) -> bool {
+        self.reset.load(Ordering::Relaxed)
+    }
+
     fn send_raw(&self, message: &[u8], fds: &[RawFd]) -> io::Result<()> {
         let too_large = |limit| FrameError::TooLarge {
             len: message.len(),

@@ -49,6 +49,10 @@ impl Sender {
         }
     }
 
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// Drops the message that waits, which is sent elsewhere.
     pub(crate) fn abandon(&mut self) {
         self.waiting = None;
