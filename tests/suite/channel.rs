@@ -69,8 +69,9 @@ async fn all_arrive_in_order<C: Codec<Message> + Clone + 'static>(codec: C) {
     }
     assert_eq!(next, COUNT);
     // It still lives, and still the end of the stream was seen.
-    let sender = sending.await.unwrap();
-    assert!(sender.is_closed());
+    let mut sender = sending.await.unwrap();
+    let late = sender.send(Message::new(next)).await;
+    assert!(matches!(late, Err(Error::Closed)));
 }
 
 #[tokio::test]
@@ -308,7 +309,7 @@ async fn a_stopped_receiver_delivers_what_it_took_and_no_more() {
     sender.send("left in the pipe").await.unwrap();
     receiver.stop();
     assert_eq!(rest(&mut receiver).await, ["two", "three"]);
-    assert!(receiver.is_ended());
+    assert!(deadline(receiver.recv()).await.is_none());
 }
 
 #[tokio::test]

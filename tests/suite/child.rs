@@ -232,7 +232,7 @@ async fn a_killed_child_is_reaped_and_its_last_words_are_read() {
     assert!(!status.success());
     assert!(!exists(pid));
     // It has gone: there is nothing left to kill, which is no error.
-    child.start_kill().unwrap();
+    child.as_tokio_mut().start_kill().unwrap();
     assert_eq!(deadline(child.kill()).await.unwrap(), status);
     let mut text = String::new();
     deadline(output.read_to_string(&mut text)).await.unwrap();

@@ -42,7 +42,7 @@ fn is_close_on_exec(fd: &OwnedFd) -> bool {
 async fn another_process_writes_into_a_file_it_was_given() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("socket");
-    let listener = aqueduct::unix::BindOptions::new()
+    let listener = unix::BindOptions::new()
         .bind_seqpacket(&path)
         .expect("bound");
     let mut actor = Actor::spawn("fd_passing::role_writer");
@@ -76,7 +76,7 @@ fn role_writer() {
     }
     let path = told().expect("a path");
     let messages = runtime().block_on(async {
-        let socket = aqueduct::unix::ConnectOptions::new()
+        let socket = unix::ConnectOptions::new()
             .connect_seqpacket(path)
             .await
             .expect("connected");

@@ -340,7 +340,7 @@ async fn only_a_connected_descriptor_is_taken_over() {
     let listener = seqpacket::Listener::try_from(duplicate()).expect("it listens");
     let mut accepting = tokio_test::task::spawn(listener.accept());
     assert_pending!(accepting.poll());
-    let client = aqueduct::unix::ConnectOptions::new()
+    let client = ConnectOptions::new()
         .connect_seqpacket(dir.path().join("socket"))
         .await
         .expect("connected");
@@ -361,13 +361,11 @@ async fn only_a_connected_descriptor_is_taken_over() {
 async fn a_dropped_accept_loses_no_connection() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("socket");
-    let mut listener = aqueduct::unix::BindOptions::new()
-        .bind_seqpacket(&path)
-        .expect("bound");
+    let mut listener = BindOptions::new().bind_seqpacket(&path).expect("bound");
     for i in 0..20_u8 {
         let mut accepting = tokio_test::task::spawn(listener.accept());
         assert_pending!(accepting.poll());
-        let client = aqueduct::unix::ConnectOptions::new()
+        let client = ConnectOptions::new()
             .connect_seqpacket(&path)
             .await
             .expect("connected");
@@ -378,7 +376,7 @@ async fn a_dropped_accept_loses_no_connection() {
 
         let mut coming = tokio_test::task::spawn(listener.next());
         assert_pending!(coming.poll());
-        let client = aqueduct::unix::ConnectOptions::new()
+        let client = ConnectOptions::new()
             .connect_seqpacket(&path)
             .await
             .expect("connected");

@@ -184,9 +184,9 @@ async fn a_panic_costs_its_connection_only_and_its_message_is_told() {
     let (told, _recording) = Log::start();
 
     let (sockets, listener) = Sockets::bind().await;
-    let served = std::sync::atomic::AtomicU64::new(1);
+    let served = AtomicU64::new(1);
     let handler = move |conn, cx: Context| {
-        let number = served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = served.fetch_add(1, Ordering::Relaxed);
         async move {
             assert!(
                 !number.is_multiple_of(3),
@@ -196,11 +196,7 @@ async fn a_panic_costs_its_connection_only_and_its_message_is_told() {
         }
     };
     let shutdown = CancellationToken::new();
-    let service = tokio::spawn(service::serve(
-        listener,
-        shutdown.clone(),
-        move |conn, cx| handler(conn, cx),
-    ));
+    let service = tokio::spawn(service::serve(listener, shutdown.clone(), handler));
     for n in 1..=9 {
         let conn = sockets.connect(n).await;
         if n % 3 == 0 {

@@ -48,7 +48,7 @@ async fn bind_soon(at: SocketAddr) -> tcp::Listener {
             match tcp::bind(at).await {
                 Ok(listener) => break listener,
                 Err(error) if error.kind() == &Kind::InUse => {
-                    tokio::time::sleep(Duration::from_millis(1)).await
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 Err(other) => panic!("{other}"),
             }

@@ -111,16 +111,14 @@ async fn a_path_of_107_bytes_is_the_longest() {
 async fn the_wrong_type_of_socket_is_named() {
     let (_dir, path) = place();
     let stream = unix::bind(&path).expect("bound");
-    let error = aqueduct::unix::ConnectOptions::new()
+    let error = unix::ConnectOptions::new()
         .connect_seqpacket(&path)
         .await
         .expect_err("a stream");
     assert!(matches!(error.kind(), Kind::WrongType { .. }), "{error}");
     assert_eq!(error.raw_os_error(), Some(libc::EPROTOTYPE));
     drop(stream);
-    let _packets = aqueduct::unix::BindOptions::new()
-        .bind_seqpacket(&path)
-        .expect("bound");
+    let _packets = BindOptions::new().bind_seqpacket(&path).expect("bound");
     let error = unix::connect(&path).await.expect_err("no stream");
     assert!(matches!(error.kind(), Kind::WrongType { .. }), "{error}");
     assert_eq!(error.raw_os_error(), Some(libc::EPROTOTYPE));
@@ -144,11 +142,7 @@ async fn an_abstract_name_needs_no_file_and_has_no_mode() {
         .await
         .expect_err("gone with its socket");
     assert_eq!(error.kind(), &Kind::Refused, "{error}");
-    drop(
-        aqueduct::unix::BindOptions::new()
-            .bind_seqpacket(&name)
-            .expect("bound"),
-    );
+    drop(BindOptions::new().bind_seqpacket(&name).expect("bound"));
 
     let error = BindOptions::new()
         .mode(0o600)
@@ -251,9 +245,7 @@ fn without_a_runtime_opening_is_an_error_and_no_panic() {
     let (dir, path) = place();
     for result in [
         unix::bind(&path).map(drop),
-        aqueduct::unix::BindOptions::new()
-            .bind_seqpacket(&path)
-            .map(drop),
+        BindOptions::new().bind_seqpacket(&path).map(drop),
         assert_ready!(tokio_test::task::spawn(unix::connect(&path)).poll()).map(drop),
     ] {
         assert_eq!(result.expect_err("no runtime").kind(), &Kind::NoRuntime);

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use aqueduct::OpenErrorKind as Kind;
-use aqueduct::unix::{self, seqpacket};
+use aqueduct::unix::{self};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Uid, chown};
@@ -21,7 +21,7 @@ fn name_of(process: u32) -> String {
 async fn an_abstract_name_is_seen_only_in_its_own_network_namespace() {
     let name = name_of(std::process::id());
     let streams = unix::bind(&name).expect("bound");
-    let packets = aqueduct::unix::BindOptions::new()
+    let packets = unix::BindOptions::new()
         .bind_seqpacket(&name)
         .expect("bound");
     let mut other = Actor::spawn("unix_namespace::role_elsewhere");
@@ -51,7 +51,7 @@ fn role_elsewhere() {
     let name = name_of(told().expect("who").parse().expect("a process"));
     runtime().block_on(async {
         unix::connect(&name).await.expect("the same namespace");
-        aqueduct::unix::ConnectOptions::new()
+        unix::ConnectOptions::new()
             .connect_seqpacket(&name)
             .await
             .expect("the same namespace");
@@ -66,7 +66,7 @@ fn role_elsewhere() {
     runtime().block_on(async {
         let error = unix::connect(&name).await.expect_err("nobody here");
         assert_eq!(error.kind(), &Kind::Refused, "{error}");
-        let error = aqueduct::unix::ConnectOptions::new()
+        let error = unix::ConnectOptions::new()
             .connect_seqpacket(&name)
             .await
             .expect_err("nobody here");

@@ -1,8 +1,5 @@
 //! What wraps a transport, a stream or a sink gives it back, and lends it.
 
-use std::time::Duration;
-
-use aqueduct::Polled;
 use aqueduct::codec::Text;
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::service::{CancellationToken, Context, serve};
@@ -54,23 +51,6 @@ async fn bytes_of_the_users_own_go_between_frames() {
     assert_eq!(all, "magicone\n+two\n");
 }
 
-#[tokio::test]
-async fn a_polled_stream_is_the_stream() {
-    let (here, mut there) = UnixStream::pair().expect("a pair");
-    let mut polled = Polled::new(here, Duration::from_micros(10));
-    let credentials = polled.get_ref().peer_cred().expect("it has a peer");
-    assert_eq!(credentials.pid(), Some(std::process::id() as i32));
-    polled
-        .get_mut()
-        .write_all(b"x")
-        .await
-        .expect("there is room");
-    assert_eq!(deadline(there.read_u8()).await.expect("it comes"), b'x');
-    drop(polled.into_inner());
-    let end = deadline(there.read(&mut [0])).await;
-    assert_eq!(end.expect("it is closed"), 0);
-}
-
 async fn next<S>(stream: &mut S) -> Bytes
 where
     S: Stream<Item = std::io::Result<Bytes>> + Unpin,
@@ -101,8 +81,9 @@ async fn a_channel_has_its_halves_and_tells_that_it_has_ended() {
     let (here, mut there) = Channel::<String, String>::pair(Text);
     let (sender, receiver) = here.into_split();
     let mut here = Channel::new(sender.coalesced(), receiver);
-    let sent = here.send_all(["one".to_owned(), "two".to_owned()]).await;
-    sent.expect("there is room");
+    for item in ["one", "two"] {
+        here.send(item.to_owned()).await.expect("there is room");
+    }
     for expected in ["one", "two"] {
         let came = deadline(there.recv()).await.expect("no end");
         assert_eq!(came.expect("it is whole"), expected);

@@ -91,6 +91,6 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.start_kill();
+        let _ = self.0.as_tokio_mut().start_kill();
     }
 }

@@ -89,7 +89,7 @@ impl<Out, In> Channel<Out, In> {
     ///
     /// # Cancel safety
     ///
-    /// As there: not safe in that the item may or may not be sent; use [`reserve`](Self::reserve).
+    /// As there: not safe in that the item may or may not be sent; use [`Sender::reserve`].
     pub async fn send(&mut self, item: Out) -> Result<(), Error> {
         self.sender.send(item).await
     }

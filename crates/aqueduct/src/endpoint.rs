@@ -32,7 +32,6 @@
 //! - Printing an address and parsing it again gives the same [`Endpoint`].
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::{self, Formatter};
 use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
@@ -158,7 +157,7 @@ impl<'de> serde::Deserialize<'de> for Endpoint {
         impl serde::de::Visitor<'_> for Address {
             type Value = Endpoint;
 
-            fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an address such as fifo:/run/app/jobs")
             }
 

@@ -71,7 +71,7 @@ async fn accepting_loses_no_connection() {
         "unix::seqpacket::Listener::accept",
         async || {
             at_path(async |path| {
-                aqueduct::unix::BindOptions::new()
+                unix::BindOptions::new()
                     .bind_seqpacket(path)
                     .expect("bound")
             })
@@ -79,7 +79,7 @@ async fn accepting_loses_no_connection() {
         },
         async |listener: &mut seqpacket::Listener| listener.accept().await,
         async |(path, _)| {
-            aqueduct::unix::ConnectOptions::new()
+            unix::ConnectOptions::new()
                 .connect_seqpacket(path)
                 .await
                 .expect("it listens")

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use aqueduct::codec::Text;
-use aqueduct::unix::{self, ConnectOptions, seqpacket};
+use aqueduct::unix::{self, ConnectOptions};
 use aqueduct::{connect, tcp};
 use aqueduct_conformance::every_point;
 use tokio::io::AsyncReadExt;
@@ -60,7 +60,7 @@ async fn connecting_leaves_nothing_open() {
             options.wait(None).connect_seqpacket(&*path).await
         },
         async |path| {
-            aqueduct::unix::BindOptions::new()
+            unix::BindOptions::new()
                 .bind_seqpacket(path)
                 .expect("bound")
         },

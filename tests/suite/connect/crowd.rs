@@ -93,10 +93,13 @@ async fn clients_that_have_sent_a_message_keep_their_places() {
     hears(&mut incoming, "three").await;
 }
 
+/// Sets a limit on an end.
+type SetLimit = fn(&mut Options, Duration) -> &mut Options;
+
 #[tokio::test]
 async fn slow_clients_lose_their_connections() {
     let limit = Duration::from_millis(20);
-    let cases: [(fn(&mut Options, Duration) -> &mut Options, &str, &str); 3] = [
+    let cases: [(SetLimit, &str, &str); 3] = [
         (
             |it, limit| it.first_timeout(limit),
             "",
@@ -195,5 +198,8 @@ async fn warnings_about_many_bad_clients_are_limited_and_counted() {
         .lines()
         .filter(|it| it.contains("WARN aqueduct::connect"));
     assert_eq!(warnings.count(), 11, "ten, and how many were left out");
-    assert!(text.contains("90 more like this: a client broke off"), "{text}");
+    assert!(
+        text.contains("90 more like this: a client broke off"),
+        "{text}"
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
-use aqueduct::unix::{self, seqpacket};
+use aqueduct::unix::{self};
 use futures_util::{SinkExt, StreamExt};
 
 use super::{next, pair};
@@ -104,7 +104,7 @@ async fn what_was_sent_before_a_reset_arrives_before_it() {
 async fn what_a_killed_process_had_sent_arrives_and_then_the_end() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("socket");
-    let mut listener = aqueduct::unix::BindOptions::new()
+    let mut listener = unix::BindOptions::new()
         .bind_seqpacket(&path)
         .expect("bound");
     let mut actor = Actor::spawn("seqpacket::ends::role_sender");
@@ -133,7 +133,7 @@ fn role_sender() {
     let path = told().expect("a path");
     let runtime = runtime();
     let _socket = runtime.block_on(async {
-        let socket = aqueduct::unix::ConnectOptions::new()
+        let socket = unix::ConnectOptions::new()
             .connect_seqpacket(path)
             .await
             .expect("connected");

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream as StdStream};
 use std::time::Duration;
 
 use aqueduct::OpenErrorKind as Kind;
-use aqueduct::tcp::{self, BindOptions, ConnectOptions};
+use aqueduct::tcp::{self, ConnectOptions};
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_test::assert_pending;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use aqueduct::OpenErrorKind as Kind;
 use aqueduct::fifo;
-use aqueduct::unix::{self, seqpacket};
+use aqueduct::unix::{self};
 use nix::sys::stat::Mode;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -44,7 +44,7 @@ async fn what_is_no_socket_is_refused_by_name_and_left_alone() {
             matches!(error.kind(), Kind::WrongType { found } if *found == kind),
             "{error}"
         );
-        let error = aqueduct::unix::BindOptions::new()
+        let error = unix::BindOptions::new()
             .bind_seqpacket(&path)
             .expect_err(kind);
         assert!(error.to_string().contains(kind), "{error}");
@@ -75,7 +75,7 @@ async fn a_dead_servers_socket_is_replaced() {
     drop(UnixDatagram::bind(&path).expect("bound"));
     until_dead(&path);
     drop(
-        aqueduct::unix::BindOptions::new()
+        unix::BindOptions::new()
             .bind_seqpacket(&path)
             .expect("bound"),
     );
@@ -125,7 +125,7 @@ async fn a_living_servers_socket_is_never_replaced() {
         let before = std::fs::metadata(&path).expect("it is there").ino();
         for error in [
             unix::bind(&path).map(|_| ()).expect_err(what),
-            aqueduct::unix::BindOptions::new()
+            unix::BindOptions::new()
                 .bind_seqpacket(&path)
                 .map(|_| ())
                 .expect_err(what),

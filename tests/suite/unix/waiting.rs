@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::time::Duration;
 
 use aqueduct::OpenErrorKind as Kind;
-use aqueduct::unix::{self, BindOptions, ConnectOptions, seqpacket};
+use aqueduct::unix::{self, BindOptions, ConnectOptions};
 use futures_util::StreamExt;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::AsyncReadExt;
@@ -102,11 +102,7 @@ fn role_full() {
     if kind == "stream" {
         bound.0 = Some(unix::bind(path).expect("bound"));
     } else {
-        bound.1 = Some(
-            aqueduct::unix::BindOptions::new()
-                .bind_seqpacket(path)
-                .expect("bound"),
-        );
+        bound.1 = Some(BindOptions::new().bind_seqpacket(path).expect("bound"));
     }
     drop(guard);
     let held = actor::take_all_descriptors();

@@ -39,7 +39,7 @@ pub(crate) enum Over {
 /// What holds the link open between sessions' processes.
 enum Held {
     Packets(OwnedFd, OwnedFd),
-    Fifo(fifo::Sender),
+    Fifo(Box<fifo::Sender>),
     Queue(Queue),
 }
 
@@ -75,7 +75,7 @@ impl Shared {
                 // The stream ends when the last writer leaves: this one stays until all others have.
                 let mut options = fifo::OpenOptions::new();
                 options.create(false).wait(Some(Duration::from_secs(30)));
-                Held::Fifo(wait_for_fifo(&options, &self.place.path()).await?)
+                Held::Fifo(Box::new(wait_for_fifo(&options, &self.place.path()).await?))
             }
         };
         if self.over != Over::Fifo {

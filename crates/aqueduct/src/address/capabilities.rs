@@ -3,7 +3,7 @@
 /// The most bytes that one write to a pipe or FIFO puts there in one piece (`pipe(7)`).
 pub(crate) const PIPE_BUF: usize = 4096;
 
-/// What the mechanism behind an [`Endpoint`] can do.
+/// What the mechanism behind an [`Endpoint`](crate::connect::Endpoint) can do.
 ///
 /// Nothing is opened to find out, so what only the system knows says so
 /// ([`Direction::AsOpened`] and its likes): an inherited descriptor is whatever it is, and a queue

@@ -97,10 +97,7 @@ impl Child {
     /// # Errors
     ///
     /// [`NotFound`](OpenErrorKind::NotFound), as for [`take_receiver`](Self::take_receiver).
-    pub(crate) fn take_unbounded_receiver(
-        &mut self,
-        number: RawFd,
-    ) -> Result<pipe::Receiver, OpenError> {
+    pub fn take_unbounded_receiver(&mut self, number: RawFd) -> Result<pipe::Receiver, OpenError> {
         let receiver = self.receivers.remove(&number);
         receiver.ok_or_else(|| no_pipe(number, "from"))
     }
@@ -232,30 +229,19 @@ impl Child {
         Ok(status)
     }
 
-    /// Sends `SIGKILL`, without waiting for the exit.
-    ///
-    /// What the child had written can still be read. A process that was reaped already is left alone,
-    /// which is no error.
-    ///
-    /// # Errors
-    ///
-    /// `EPERM`: it has changed its user since it was started, `kill(2)`.
-    pub fn start_kill(&mut self) -> io::Result<()> {
-        self.process.start_kill()
-    }
-
-    /// Sends `SIGKILL` and waits for the exit. If the process has exited already this returns its
+    /// Sends `SIGKILL` and waits for the exit; what the child had written can still be read. If the process has exited already this returns its
     /// status.
     ///
     /// # Errors
     ///
-    /// As for [`start_kill`](Self::start_kill) and [`wait`](Self::wait).
+    /// `EPERM`: it has changed its user since it was started, `kill(2)`. And as for
+    /// [`wait`](Self::wait).
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: the signal is sent at the first poll; go on with [`wait`](Self::wait).
     pub async fn kill(&mut self) -> io::Result<ExitStatus> {
-        self.start_kill()?;
+        self.process.start_kill()?;
         self.wait().await
     }
 

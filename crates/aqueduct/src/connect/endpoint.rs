@@ -147,6 +147,9 @@ impl Debug for Endpoint {
     }
 }
 
+/// Makes a mechanism of what stands behind its scheme in an address.
+type Parse = fn(&[u8], &Query) -> Result<Arc<dyn Mechanism>, AddressProblem>;
+
 /// A kind of address: its name, its options, and how its rest is parsed.
 ///
 /// [`Endpoint::schemes`](crate::connect::Endpoint::schemes) lists them, for help texts and completions.
@@ -164,7 +167,7 @@ pub struct Scheme {
     /// What people call it elsewhere.
     pub(crate) synonyms: &'static [&'static str],
     /// Parses what follows the colon, without the options.
-    pub(crate) parse: fn(&[u8], &Query) -> Result<Arc<dyn Mechanism>, AddressProblem>,
+    pub(crate) parse: Parse,
 }
 
 /// What opening gives.

@@ -174,8 +174,8 @@ impl Options {
     }
 
     /// Latency mode: before each wait for a message, looks again for this long. Zero, the default, is
-    /// not at all (a handful of tries, for queues). See `Polled` for when to take
-    /// it and what it costs.
+    /// not at all (a handful of tries, for queues). See [`Polled`](crate::Polled) for when
+    /// to take it and what it costs.
     ///
     /// It is for pipes, FIFOs, stream sockets and queues; `unixpacket:` sleeps at once.
     pub fn poll_for(&mut self, limit: Duration) -> &mut Self {

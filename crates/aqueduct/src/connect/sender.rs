@@ -96,7 +96,7 @@ impl MessageSender {
 
     /// How many connections of an end that [connects again](super::Options::reconnect) broke so that
     /// messages given to them may be lost. Each is told of by a `tracing` warning.
-    pub(crate) fn broken_connections(&self) -> u64 {
+    pub fn broken_connections(&self) -> u64 {
         let broken = self.broken.as_ref();
         broken.map_or(0, |it| it.load(Ordering::Relaxed))
     }

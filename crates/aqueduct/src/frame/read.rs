@@ -109,7 +109,7 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
     }
 
     /// Starts with bytes that were read before.
-    pub(crate) fn with_read_buffer(mut self, bytes: BytesMut) -> Self {
+    pub fn with_read_buffer(mut self, bytes: BytesMut) -> Self {
         self.inbox = D::inbox(&bytes);
         self.state = match bytes.is_empty() {
             true => State::Reading,
@@ -131,11 +131,6 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
     /// The decoder: the [`Framing`], or a [`UserCodec`] around yours.
     pub fn decoder(&self) -> &D {
         &self.decoder
-    }
-
-    /// The decoder, to change it between two frames.
-    pub fn decoder_mut(&mut self) -> &mut D {
-        &mut self.decoder
     }
 
     /// What has been read and not yet been decoded.

@@ -84,14 +84,6 @@ impl Error {
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
-
-    /// Whether another attempt with the same peer can end no better: the two programs do not match.
-    pub fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Mismatch { .. } | Self::NotSpoken { .. } | Self::BadName(_)
-        )
-    }
 }
 
 impl From<Error> for io::Error {

@@ -23,7 +23,7 @@ use crate::pipe;
 ///
 /// # Examples
 ///
-/// See the [module](self), which has both sides.
+/// See the [module](crate::inherited), which has both sides.
 pub fn channel<Out, In, C>(
     to: RawFd,
     from: RawFd,

@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 /// The bit in the mode of what this library has made: `S_ISVTX`.
 pub(crate) const MARK: u32 = 0o1000;
 
-/// Whether a FIFO, a socket file or a queue in `/dev/mqueue` carries the [`MARK`].
+/// Whether a FIFO, a socket file or a queue in `/dev/mqueue` carries the mark: its sticky bit, octal 1000.
 ///
 /// # Examples
 ///

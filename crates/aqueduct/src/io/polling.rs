@@ -1,33 +1,6 @@
 //! Latency mode: looking again for a moment before going to sleep.
 //!
-//! To put a process to sleep and to wake it takes 3 to 6 us where its processor is busy with others,
-//! and 60 to 100 us on an idle one of a virtual machine: far longer than a message takes to cross. An
-//! end in latency mode looks again for a limited time before it sleeps, and offers its processor to
-//! other processes before each look, and its thread to the other tasks of its runtime.
-//!
-//! It is off by default: an end then tries again four times at most, which takes some microseconds, and
-//! on a multi-thread runtime not at all (queues do). Take it, with some 50 us, where answers come soon
-//! after questions and a processor can be spared:
-//!
-//! | for | by |
-//! |---|---|
-//! | an address | [`connect::Options::poll_for`](crate::connect::Options::poll_for) |
-//! | a pipe, a FIFO, a socket | [`Polled`] |
-//! | a queue | [`mq::OpenOptions::poll_for`](crate::mq::OpenOptions::poll_for) |
-//!
-//! # What it costs
-//!
-//! While it polls its thread is never idle. It polls only while that pays: where nothing comes
-//! within the limit the next waits sleep at once, twice as many each time, so that polling in vain
-//! costs some 3 us for each wait on average. With pipes and sockets a wait that turns out longer than the
-//! limit by half a millisecond counts a sixteenth: what comes slowly is hardly ever polled for. A stream
-//! that is never empty costs nothing, and one on which nothing comes at all costs the limit once.
-//!
-//! With 50 us, 64-byte round trips between two processes on the two processors of a busy virtual machine
-//! (medians): a pipe 3.3 instead of 41 us, a Unix socket 5.4 instead of 41, TCP 7.4 instead of 47; the
-//! processor time of each was a seventh to a quarter, since sleeping costs time as well. The cases
-//! `…/feed` and `…/feed/latency` of the benchmark (`cargo run --release -p aqueduct-bench`) show it for
-//! any machine.
+//! When to take it and what it costs stands at [`Polled`](crate::Polled).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;

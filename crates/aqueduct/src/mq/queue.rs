@@ -285,7 +285,7 @@ impl Queue {
     ///
     /// An [`OpenError`] of kind [`Replaced`](OpenErrorKind::Replaced) (`ESTALE`) if not. Those of `fstat(2)` and `mq_open(3)` if that could not be
     /// found out.
-    pub(crate) fn check_name(&self) -> io::Result<()> {
+    pub fn check_name(&self) -> io::Result<()> {
         self.about.link.check()
     }
 

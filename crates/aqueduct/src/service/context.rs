@@ -72,7 +72,7 @@ impl Context {
 
     /// Makes `stream` end at shutdown; see [`UntilShutdown`].
     ///
-    /// Any stream that ends in this connection's [`frames`](Self::frames) will do: of frames, a
+    /// Any stream that ends in this connection's [`channel`](Self::channel) will do: of frames, a
     /// [`Receiver`], a [`Channel`].
     pub fn until_shutdown<S: Stream>(&self, stream: S) -> UntilShutdown<S> {
         UntilShutdown::new(
@@ -130,7 +130,7 @@ impl Context {
 
     /// Ends a conversation so that the peer gets all that was sent: sends what is queued, closes
     /// this side, and throws away what the peer still sends until it closes too, for
-    /// [`DEFAULT_LINGER`](super::DEFAULT_LINGER) at most.
+    /// 1 s at most.
     ///
     /// A socket closed with unread input would destroy messages that the peer has not read yet
     /// (RFC 1122, 4.2.2.13). [`respond`](super::respond) ends with this; a handler of your own

@@ -19,7 +19,7 @@ pub struct Stats {
     /// Handlers that returned an error, if no limit had been exceeded.
     pub failed: u64,
     /// Handlers that returned, with or without an error, after their peer had exceeded one of the
-    /// [`Timeouts`](super::Timeouts).
+    /// time limits of [`Options`](super::Options).
     pub timed_out: u64,
     /// Handlers that panicked.
     pub panicked: u64,

@@ -13,12 +13,12 @@ use super::conduct::Conduct;
 /// A stream that ends when the service shuts down, at the boundary of a message.
 ///
 /// At shutdown it still gives what has arrived, and waits for the rest of a message that has begun
-/// to arrive on the connection's [`frames`](Context::frames); it ends where it would have to wait
+/// to arrive on the connection's channel; it ends where it would have to wait
 /// for a new one. At half of the service's grace period it ends in any case, before the next
 /// item. So a handler that takes items until `None` and answers each has, at its end, answered all
 /// it took.
 ///
-/// Made by [`Context::until_shutdown`]. The stream within is still there after the end, in
+/// Made by [`Context::until_shutdown`](super::Context::until_shutdown). The stream within is still there after the end, in
 /// [`into_inner`](Self::into_inner).
 ///
 /// Of something that is a [`Sink`] too, such as a [`Channel`](crate::Channel), it is the sink, and

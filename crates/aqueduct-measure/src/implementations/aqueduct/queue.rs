@@ -21,7 +21,7 @@ impl Sends for End {
 
 impl Receives for End {
     async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
-        check.frame(&self.0.recv().await?.body())
+        check.frame(self.0.recv().await?.body())
     }
 }
 

@@ -24,7 +24,7 @@ use crate::unix::watch::NameWatch;
 /// A `SOCK_SEQPACKET` socket that listens: a `Stream` of [`Socket`]s.
 ///
 /// It treats failing accepts, its file and a foreign descriptor as [`unix::Listener`] does. See
-/// [`bind`](super::bind) for an example.
+/// [`BindOptions::bind_seqpacket`](crate::unix::BindOptions::bind_seqpacket) for an example.
 ///
 /// [`unix::Listener`]: crate::unix::Listener
 #[derive(Debug)]
