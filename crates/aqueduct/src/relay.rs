@@ -43,7 +43,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// use aqueduct::Endpoint;
 /// use aqueduct::connect::{Options, Reconnect};
 /// use aqueduct::relay::Relay;
-/// use aqueduct::serve::CancellationToken;
+/// use aqueduct::service::CancellationToken;
 /// use futures_util::{SinkExt, StreamExt};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

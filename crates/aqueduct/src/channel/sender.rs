@@ -193,10 +193,11 @@ impl<T> Sender<T> {
     /// use aqueduct::{Channel, codec::Text};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
-    /// let (mut here, mut there) = Channel::<String, String>::pair(Text);
-    /// here.send_all(["one".into(), "two".into()]).await?;
+    /// let (here, there) = Channel::<String, String>::pair(Text);
+    /// let ((mut sender, _), (_, mut receiver)) = (here.into_split(), there.into_split());
+    /// sender.send_all(["one".into(), "two".into()]).await?;
     /// let mut items = Vec::new();
-    /// assert_eq!(there.recv_many(&mut items, 10).await, 2);
+    /// assert_eq!(receiver.recv_many(&mut items, 10).await, 2);
     /// # Ok(()) }
     /// ```
     pub async fn send_all(&mut self, items: impl IntoIterator<Item = T>) -> Result<(), Error> {

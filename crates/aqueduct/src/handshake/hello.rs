@@ -19,17 +19,6 @@ pub(crate) const MAX_NAME: usize = 64;
 const MAGIC: &[u8] = b"aqueduct/";
 
 /// What one side says of itself.
-///
-/// # Examples
-///
-/// ```
-/// use aqueduct::handshake::Hello;
-///
-/// let hello = Hello::new("json", 65536, "chat/2")?;
-/// assert_eq!(hello.to_string(), "aqueduct/1 json 65536 chat/2");
-/// assert_eq!(Hello::parse(b"aqueduct/1 json 65536 chat/2")?, hello);
-/// # Ok::<(), aqueduct::handshake::ParseError>(())
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     version: u16,
@@ -153,15 +142,6 @@ impl fmt::Display for Hello {
 }
 
 /// What one side thinks of the other's hello.
-///
-/// # Examples
-///
-/// ```
-/// use aqueduct::handshake::{Verdict, What};
-///
-/// assert_eq!(Verdict::parse(b"aqueduct/1 no codec")?, Verdict::No(What::Codec));
-/// # Ok::<(), aqueduct::handshake::ParseError>(())
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// We understand each other.

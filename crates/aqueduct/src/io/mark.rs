@@ -25,7 +25,7 @@ pub(crate) const MARK: u32 = 0o1000;
 /// # let dir = tempfile::tempdir()?;
 /// let path = dir.path().join("jobs");
 /// let jobs = aqueduct::fifo::OpenOptions::new().create(true).open_receiver(&path)?;
-/// assert!(aqueduct::mark::is_marked(&std::fs::metadata(&path)?));
+/// assert!(aqueduct::is_marked(&std::fs::metadata(&path)?));
 /// # Ok(())
 /// # }
 /// ```

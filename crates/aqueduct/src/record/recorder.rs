@@ -33,7 +33,7 @@ use crate::io::sys;
 ///
 /// let mut recording = Recording::open(&path)?;
 /// let record = recording.next().await.ok_or("it is empty")??;
-/// assert_eq!(record.message().body(), "sort the attic");
+/// assert_eq!(record.message.body(), "sort the attic");
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]

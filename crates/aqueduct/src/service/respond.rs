@@ -74,7 +74,7 @@ where
 /// let (mut client, server) = tokio::net::UnixStream::pair()?;
 /// let handler = |connection: Connection, cx: Context| async move {
 ///     let client = cx.channel::<String, u32>(connection, Json);
-///     let double = |n| async move { (2 * n).to_string() };
+///     let double = |n: u32| async move { (2 * n).to_string() };
 ///     let refuse = |error: aqueduct::Error| Ok(format!("bad request: {error}"));
 ///     service::respond_or(client, &cx, double, refuse).await
 /// };

@@ -34,9 +34,9 @@ use crate::io::sys;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let address: Endpoint = "unix:/run/app/shout".parse()?;
-/// let stop = serve::shutdown_on_signal()?;
+/// let stop = service::shutdown_on_signal()?;
 /// aqueduct::serve(address.bind().await?, stop, |connection: Connection, cx: Context| async move {
-///     let client = connection.channel_within::<String, String>(&cx, Text);
+///     let client = cx.channel::<String, String>(connection, Text);
 ///     service::respond(client, &cx, |text| async move { text.to_uppercase() }).await
 /// })
 /// .await?;

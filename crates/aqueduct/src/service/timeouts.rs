@@ -95,18 +95,29 @@ impl TimedOut {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use aqueduct::frame::{FramedRead, Framing};
-    /// use aqueduct::service::{Limit, TimedOut, TimedStream, Timeouts};
-    /// use futures_util::StreamExt;
+    /// use aqueduct::codec::Text;
+    /// use aqueduct::connect::Connection;
+    /// use aqueduct::service::{CancellationToken, Context, Limit, Options, TimedOut};
+    /// use aqueduct::frame::Framing;
+    /// use futures_util::stream;
     ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
-    /// let (_silent, io) = tokio::io::duplex(64);
-    /// let frames = FramedRead::new(io, Framing::length());
-    /// let timeouts = Timeouts::new().first(Duration::from_millis(1));
-    /// let mut frames = TimedStream::framed(frames, timeouts);
-    /// if let Some(Err(error)) = frames.next().await {
-    ///     assert_eq!(TimedOut::of(&error).map(|it| it.limit), Some(Limit::First));
-    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (_silent, io) = tokio::net::UnixStream::pair()?;
+    /// let one = stream::iter([Ok(Connection::from_io(io, Framing::lines()))]);
+    /// let handler = |connection: Connection, cx: Context| async move {
+    ///     let mut client = cx.channel::<String, String>(connection, Text);
+    ///     match client.recv().await {
+    ///         Some(Err(aqueduct::Error::Io(error))) => {
+    ///             assert_eq!(TimedOut::of(&error).map(|it| it.limit), Some(Limit::First));
+    ///             Ok(())
+    ///         }
+    ///         other => panic!("{other:?}"),
+    ///     }
+    /// };
+    /// let mut options = Options::new();
+    /// options.first_timeout(Duration::from_millis(1));
+    /// let stats = options.serve(one, CancellationToken::new(), handler).await?;
+    /// assert_eq!(stats.timed_out, 1);
     /// # Ok(()) }
     /// ```
     pub fn of(error: &io::Error) -> Option<&Self> {
