@@ -109,7 +109,7 @@ impl TimedOut {
     ///     match client.recv().await {
     ///         Some(Err(aqueduct::Error::Io(error))) => {
     ///             assert_eq!(TimedOut::of(&error).map(|it| it.limit), Some(Limit::First));
-    ///             Ok(())
+    ///             Ok::<(), aqueduct::Error>(())
     ///         }
     ///         other => panic!("{other:?}"),
     ///     }
