@@ -4,10 +4,13 @@ use std::fmt::Debug;
 use std::rc::Rc;
 
 use aqueduct::{
-    Caller, Channel, Error, Permit, Polled, Receiver, Sender, SenderHandle, call, child, codec,
-    connect, endpoint, fifo, frame, handshake, mq, pipe, record, relay, service, stdio, tcp, unix,
+    Channel, Error, Permit, Polled, Receiver, Sender, SenderHandle, call, child, codec, connect,
+    endpoint, fifo, frame, handshake, mq, pipe, record, relay, service, stdio, tcp, unix,
 };
 use bytes::Bytes;
+
+/// The public API, a line an item; `.ci/api` keeps it true.
+const API: &str = include_str!("../../crates/aqueduct/API.txt");
 
 fn all<T: Send + Sync + Unpin + Debug>() {}
 
@@ -22,7 +25,7 @@ type Io = tokio::net::UnixStream;
 fn channels_are_send_sync_and_debug_for_any_item() {
     // No item stays inside, so its type does not matter.
     all![
-        Caller<String, Vec<u8>>,
+        call::Caller<String, Vec<u8>>,
         Channel<Rc<u8>, Rc<u8>>,
         Sender<Rc<u8>>,
         SenderHandle<Rc<u8>>,
@@ -42,6 +45,7 @@ fn connections_and_addresses_are_send_sync_and_debug() {
         connect::Connection,
         connect::Credentials,
         connect::Endpoint,
+        connect::GaveUp,
         connect::Listener,
         connect::Message,
         connect::MessageReceiver,
@@ -50,9 +54,13 @@ fn connections_and_addresses_are_send_sync_and_debug() {
         connect::OpenErrorKind,
         connect::Options,
         connect::Peer,
+        connect::Prioritized<u8>,
+        connect::Reconnect,
+        connect::ReconnectEvent,
         connect::Scheme,
         endpoint::AddressError,
         endpoint::AddressProblem,
+        endpoint::Awaited,
         endpoint::Capabilities,
         endpoint::Direction,
         endpoint::EndOfStream,
@@ -68,6 +76,7 @@ fn transports_are_send_sync_and_debug() {
         child::Child,
         child::Command,
         child::Receiver,
+        child::StreamEnd,
         fifo::OpenOptions,
         fifo::ReaderGone,
         fifo::Receiver,
@@ -79,6 +88,8 @@ fn transports_are_send_sync_and_debug() {
         mq::Limits,
         mq::OpenOptions,
         mq::Queue,
+        mq::Room,
+        mq::RoomEnd,
         mq::Usage,
         pipe::OpenOptions,
         pipe::Receiver,
@@ -112,9 +123,13 @@ fn what_is_built_on_ends_is_send_sync_and_debug() {
         frame::FramedRead<Io>,
         frame::FramedWrite<Io>,
         frame::Framing,
+        frame::Partial,
+        frame::TooLong,
         frame::UserCodec<tokio_util::codec::BytesCodec>,
         handshake::Error,
         handshake::Handshake,
+        handshake::What,
+        record::Error,
         record::Record,
         record::RecordDecoder,
         record::Recorder,
@@ -122,12 +137,29 @@ fn what_is_built_on_ends_is_send_sync_and_debug() {
         relay::Error,
         relay::Relay<'static>,
         service::Context,
+        service::Error,
         service::Limit,
         service::Options,
         service::Stats,
         service::TimedOut,
         service::UntilShutdown<Receiver<Bytes>>,
     ];
+}
+
+/// No type of the library is missing above.
+#[test]
+fn every_public_type_is_asked() {
+    let asked = include_str!("auto_traits.rs");
+    let mut count = 0;
+    for line in API.lines() {
+        let (name, kind) = line.split_once("  ").expect("a name and its kind");
+        if ["[struct]", "[enum]"].contains(&kind) {
+            count += 1;
+            let is_asked = |end| asked.contains(&format!("        {name}{end}"));
+            assert!(is_asked(',') || is_asked('<'), "{name}");
+        }
+    }
+    assert!(count > 50, "{count}");
 }
 
 #[tokio::test]
