@@ -48,7 +48,12 @@ impl Diag {
         request.extend([0xff; 8]);
         self.0.write_all(&request)?;
         let mut answer = [0; 1024];
-        let len = self.0.read(&mut answer)?;
+        let len = loop {
+            match self.0.read(&mut answer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
         let answer = &answer[..len];
         let kind = u16_at(answer, 4).unwrap_or_default();
         if kind != BY_FAMILY {
