@@ -17,8 +17,8 @@ pub trait MapDecoder<R, D> {
 }
 
 impl<R, D: Decoder> MapDecoder<R, D> for FramedRead<R, UserCodec<D>> {
-    fn map_decoder<E: Decoder>(self, map: impl FnOnce(&D) -> E) -> FramedRead<R, UserCodec<E>> {
-        let decoder = map(self.decoder());
+    fn map_decoder<E: Decoder>(mut self, map: impl FnOnce(&D) -> E) -> FramedRead<R, UserCodec<E>> {
+        let decoder = map(self.decoder_mut());
         let (io, read) = self.into_parts();
         FramedRead::with_codec(io, decoder).with_read_buffer(read)
     }
@@ -89,8 +89,8 @@ impl<R, D: Decoder> Framed<R, D> {
         }
     }
 
-    pub fn codec(&self) -> &D {
-        self.0.decoder()
+    pub fn codec(&mut self) -> &D {
+        self.0.decoder_mut()
     }
 
     pub fn map_codec<E: Decoder>(self, map: impl FnOnce(&D) -> E) -> Framed<R, E> {

@@ -20,7 +20,7 @@ use aqueduct::connect::{Connection, Options};
 use aqueduct::frame::{FramedRead, Framing};
 use aqueduct::service;
 use aqueduct::{Channel, Endpoint, stdio};
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -133,7 +133,7 @@ async fn attend(
     };
     room.send(Event::Left(who)).ok();
     result?;
-    if cx.is_shutting_down() {
+    if cx.shutdown().now_or_never().is_some() {
         // What was said before, then the end.
         while let Ok(event) = news.try_recv() {
             sender.feed(event).await?;

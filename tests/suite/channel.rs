@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use aqueduct::codec::{Codec, Json, MessagePack, Postcard, Raw, Text};
+use aqueduct::connect::Prioritized;
 use aqueduct::frame::{FrameError, Framing};
 use aqueduct::{Channel, Error, Receiver, Sender, pipe};
 use bytes::Bytes;
@@ -329,6 +330,27 @@ async fn a_stopped_end_of_an_address_leaves_the_rest_there() {
     assert_eq!(rest(&mut receiver).await, ["two"]);
     drop((receiver, writer));
     assert_eq!(io::read_to_string(again).unwrap(), "three\n");
+}
+
+/// Priorities change nothing about stopping.
+#[tokio::test]
+async fn a_stopped_end_with_priorities_leaves_the_rest_there() {
+    let name = crate::mq::QueueName::new();
+    let queue = format!("mq:{}?capacity=8&max-message=8", name.0);
+    let queue: aqueduct::Endpoint = queue.parse().unwrap();
+    let receiver = queue.open_receiver().await.unwrap();
+    let mut receiver: Receiver<Prioritized<String>> = receiver.prioritized(Text);
+    let mut sender: Sender<Prioritized<&str>> =
+        queue.open_sender().await.unwrap().prioritized(Text);
+    for (priority, item) in [(3, "one"), (2, "two"), (1, "three")] {
+        sender.send(Prioritized { priority, item }).await.unwrap();
+    }
+    let first = deadline(receiver.recv()).await.unwrap().unwrap();
+    assert_eq!((first.priority, &*first.item), (3, "one"));
+    receiver.stop();
+    assert!(deadline(receiver.recv()).await.is_none());
+    let mut next: Receiver<String> = queue.open_receiver().await.unwrap().typed(Text);
+    assert_eq!(deadline(next.recv()).await.unwrap().unwrap(), "two");
 }
 
 #[tokio::test]

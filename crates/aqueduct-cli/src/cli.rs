@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use self::address::Address;
-pub(crate) use self::link::{Frame, Input, Link, Output, Pace};
+pub(crate) use self::link::{Frame, Input, Link, Output, Pace, Partial, TooLong, Unfit};
 pub(crate) use self::look::{CleanArgs, DoctorArgs, LookArgs};
 pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, NameArgs};
 pub(crate) use self::relay::RelayArgs;
@@ -198,6 +198,8 @@ pub(crate) struct RecvArgs {
     /// When the server goes, connect to the next one, waited for as --wait says.
     #[arg(long, requires = "connect")]
     pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) unfit: Unfit,
     #[command(flatten)]
     pub(crate) link: Link,
 }

@@ -106,7 +106,7 @@ impl RecvArgs {
         let endpoint = Endpoint::try_from(self.address)?;
         Ok(RecvConfig {
             side: side(&endpoint, self.connect.then_some(Side::Connect), Side::Bind)?,
-            link: self.link.resolve(&endpoint),
+            link: self.unfit.apply(self.link.resolve(&endpoint)),
             output: self.output,
             count: self.count,
             lasting: Lasting::from(self.reconnect),

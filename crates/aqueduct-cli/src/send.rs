@@ -276,10 +276,10 @@ impl Send<'_> {
 /// buffer.
 fn in_hand(
     first: Option<Bytes>,
-    messages: Messages,
+    mut messages: Messages,
     report: &Report,
 ) -> anyhow::Result<Vec<Bytes>> {
-    let mut cutter = messages.decoder().0.clone();
+    let mut cutter = messages.decoder_mut().0.clone();
     let (_, mut buf) = messages.into_parts();
     let mut rest: Vec<Bytes> = first.into_iter().collect();
     while let Some(message) = cutter.decode(&mut buf)? {

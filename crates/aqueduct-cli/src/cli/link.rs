@@ -27,6 +27,38 @@ pub(crate) struct Link {
     pub(crate) allow_foreign_owner: bool,
 }
 
+/// What becomes of received messages that are not as they should be, with --frame lines and nul.
+#[derive(Debug, Args)]
+pub(crate) struct Unfit {
+    /// What a last message without its delimiter is: a message, or what a killed sender left
+    /// [default: drop by serve and relay, and from listening sockets and persistent FIFOs; keep from
+    /// one finite input, such as exec: and stdio:].
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) partial: Option<Partial>,
+    /// What becomes of a message over --max-frame
+    /// [default: skip from persistent FIFOs and from the senders of a listening socket, else fail].
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) too_long: Option<TooLong>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Partial {
+    /// It is the last message.
+    Keep,
+    /// It is dropped, with a warning that tells its size.
+    Drop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TooLong {
+    /// The connection, or the command, ends with an error.
+    Fail,
+    /// It is dropped, with a warning.
+    Skip,
+    /// It is cut off at the limit, with a warning.
+    Truncate,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Frame {
     /// A newline after each message.

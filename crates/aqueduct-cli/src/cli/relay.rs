@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::address::Address;
-use super::link::Link;
+use super::link::{Link, Unfit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,6 +54,8 @@ pub(crate) struct RelayArgs {
     /// Record every message with its time to a file, for send --replay.
     #[arg(long, value_name = "FILE")]
     pub(crate) tee: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unfit: Unfit,
     #[command(flatten)]
     pub(crate) link: Link,
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::address::Address;
-use super::link::Link;
+use super::link::{Link, Unfit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,6 +72,8 @@ pub(crate) struct ServeArgs {
     /// Connect to a socket and serve who is there, rather than bind it.
     #[arg(long)]
     pub(crate) connect: bool,
+    #[command(flatten)]
+    pub(crate) unfit: Unfit,
     #[command(flatten)]
     pub(crate) link: Link,
 }

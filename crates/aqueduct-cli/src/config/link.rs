@@ -7,10 +7,10 @@ use aqueduct::Endpoint;
 use aqueduct::bytes::{Bytes, BytesMut};
 use aqueduct::connect::Options;
 use aqueduct::endpoint::Awaited;
-use aqueduct::frame::{FrameError, Framing};
+use aqueduct::frame::{self, FrameError, Framing};
 use tokio_util::codec::Encoder;
 
-use crate::cli::{Frame, Link};
+use crate::cli::{Frame, Link, Partial, TooLong, Unfit};
 use crate::exit::Failure;
 use crate::quantity::Wait;
 
@@ -114,6 +114,36 @@ impl Link {
             timeout: self.timeout,
             allow_foreign_owner: self.allow_foreign_owner,
         }
+    }
+}
+
+impl Unfit {
+    /// What was asked for; without a word of it, what is usual for the endpoint.
+    pub(super) fn apply(&self, mut link: LinkConfig) -> LinkConfig {
+        if let Some(partial) = self.partial {
+            link.framing = link.framing.partial(match partial {
+                Partial::Keep => frame::Partial::Keep,
+                Partial::Drop => frame::Partial::Drop,
+            });
+        }
+        if let Some(too_long) = self.too_long {
+            link.framing = link.framing.too_long(match too_long {
+                TooLong::Fail => frame::TooLong::Fail,
+                TooLong::Skip => frame::TooLong::Skip,
+                TooLong::Truncate => frame::TooLong::Truncate,
+            });
+        }
+        link
+    }
+
+    /// As [`apply`](Self::apply), for what works on from message to message: what a peer that was
+    /// killed left behind is none, unless all comes from one finite input.
+    pub(super) fn apply_to_work(&self, mut link: LinkConfig, from: &Endpoint) -> LinkConfig {
+        let of = from.capabilities();
+        if !of.private && !of.stdio {
+            link.framing = link.framing.partial(frame::Partial::Drop);
+        }
+        self.apply(link)
     }
 }
 

@@ -39,7 +39,7 @@ impl RelayArgs {
             tee: self.tee,
             from: EndConfig {
                 side: from_side,
-                link: self.link.resolve(&from),
+                link: self.unfit.apply_to_work(self.link.resolve(&from), &from),
                 endpoint: from,
             },
             to: EndConfig {

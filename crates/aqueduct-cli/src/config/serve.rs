@@ -37,7 +37,9 @@ impl ServeArgs {
             || std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             |jobs| jobs as usize,
         );
-        let link = self.link.resolve(&endpoint);
+        let link = self
+            .unfit
+            .apply_to_work(self.link.resolve(&endpoint), &endpoint);
         if self.command.is_empty() && (self.retry > 0 || self.on_fail.is_some()) {
             return Err(Failure::wrong_use(
                 "--retry and --on-fail are for a CMD that may fail, and there is none: put it \

@@ -1,10 +1,10 @@
 //! `send` and `recv` on sockets, programs and inherited descriptors.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -240,5 +240,73 @@ fn recv_reconnect_goes_on_with_the_next_server() {
             recv.printed(printed);
         }
         assert_eq!(expect(recv.finish(), 0).0, b"one\ntwo\n", "{address}");
+    }
+}
+
+/// What a client that was killed left behind is no message, unless it is asked for.
+#[test]
+fn a_torn_line_is_dropped_by_what_works_on_and_kept_when_asked() {
+    for (command, flag, torn) in [
+        ("recv", None, false),
+        ("recv", Some("keep"), true),
+        ("serve", None, false),
+        ("serve", Some("keep"), true),
+    ] {
+        let dir = Dir::new();
+        let address = &addresses(&dir)[0];
+        let mut ours = aqueduct(&[command, address]);
+        if let Some(flag) = flag {
+            ours.args(["--partial", flag]);
+        }
+        if command == "serve" {
+            let out = dir.path("out").display().to_string();
+            ours.args(["--", "sh", "-c", "cat >> $0", &out]);
+        }
+        let ours = start(&mut ours);
+        // Its file is there a moment before it listens.
+        let mut client = None;
+        until("it listens", || {
+            client = UnixStream::connect(dir.path("x")).ok();
+            client.is_some()
+        });
+        let mut client = client.unwrap();
+        client.write_all(b"whole\ntorn").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        // It is done with once it has closed its side.
+        let _ = client.read_to_end(&mut Vec::new());
+        ours.signal(Signal::SIGTERM);
+        let Output { stdout, stderr, .. } = ours.finish();
+        let stderr = String::from_utf8_lossy(&stderr);
+        let out = match command {
+            "serve" => std::fs::read(dir.path("out")).unwrap(),
+            _ => stdout,
+        };
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(
+            out.contains("torn"),
+            torn,
+            "{command} {flag:?}: {out}{stderr}"
+        );
+        assert!(out.contains("whole"), "{command}: {out}{stderr}");
+    }
+}
+
+/// A line over the limit costs a collector that line.
+#[test]
+fn what_becomes_of_a_line_that_is_too_long_can_be_chosen() {
+    for (how, expected) in [
+        ("skip", "one\ntwo\n"),
+        ("truncate", "one\nfar \ntwo\n"),
+        ("fail", "one\n"),
+    ] {
+        let flags = ["--max-frame", "4", "--too-long", how];
+        let mut recv = aqueduct(&["recv", "stdio:"]);
+        let recv = start_with_input(recv.args(flags), "one\nfar too long\ntwo\n");
+        let (stdout, stderr) = expect(recv.finish(), i32::from(how == "fail"));
+        assert_eq!(String::from_utf8(stdout).unwrap(), expected, "{how}");
+        assert!(
+            stderr.contains("12 bytes") || how == "fail",
+            "{how}: {stderr}"
+        );
     }
 }

@@ -11,8 +11,9 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{Message, MessageReceiver, MessageSender};
-use crate::channel::{Receiver, Sender};
+use crate::channel::{Receiver, Sender, lent};
 use crate::codec::{BoxError, Decode, Encode, Format};
+use crate::frame::{Lend, Lent};
 
 /// An item and its priority, for typed ends of a message queue.
 ///
@@ -107,7 +108,7 @@ impl MessageReceiver {
             receiver: self,
             priority: Arc::clone(&priority),
         };
-        Receiver::new(bodies, Reads { codec, priority })
+        lent(bodies, Reads { codec, priority })
     }
 }
 
@@ -128,6 +129,17 @@ impl Stream for Bodies {
             self.priority.store(priority, Ordering::Relaxed);
             Ok(message.into_body())
         }))
+    }
+}
+
+impl Lend for Bodies {
+    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
+        let body = ready!(Pin::new(self).poll_next(cx));
+        Poll::Ready(body.map(|body| body.map(Lent::Kept)))
+    }
+
+    fn stop(&mut self) {
+        self.receiver.stop();
     }
 }
 

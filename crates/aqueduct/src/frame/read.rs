@@ -129,8 +129,14 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
     }
 
     /// The decoder: the [`Framing`], or a [`UserCodec`] around yours.
-    pub fn decoder(&self) -> &D {
+    pub(crate) fn decoder(&self) -> &D {
         &self.decoder
+    }
+
+    /// The decoder, to change it between two frames: the [`Framing`], or a [`UserCodec`] around
+    /// yours.
+    pub fn decoder_mut(&mut self) -> &mut D {
+        &mut self.decoder
     }
 
     /// What has been read and not yet been decoded.

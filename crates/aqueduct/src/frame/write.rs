@@ -200,6 +200,12 @@ impl<W, E> FramedWrite<W, E> {
         &mut self.io
     }
 
+    /// The encoder, to change it between two frames: the [`Framing`], or a [`UserCodec`] around
+    /// yours.
+    pub fn encoder_mut(&mut self) -> &mut E {
+        &mut self.encoder
+    }
+
     /// The transport and the bytes that wait to be written.
     pub fn into_parts(mut self) -> (W, BytesMut) {
         let bytes = self.unsent.buf.take();

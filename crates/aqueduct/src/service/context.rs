@@ -65,11 +65,6 @@ impl Context {
         self.shared.stop.clone().cancelled_owned()
     }
 
-    /// Whether the service shuts down.
-    pub fn is_shutting_down(&self) -> bool {
-        self.shared.stop.is_cancelled()
-    }
-
     /// Makes `stream` end at shutdown; see [`UntilShutdown`].
     ///
     /// Any stream that ends in this connection's [`channel`](Self::channel) will do: of frames, a
@@ -164,7 +159,7 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("id", &self.id())
-            .field("shutting_down", &self.is_shutting_down())
+            .field("shutting_down", &self.shared.stop.is_cancelled())
             .finish_non_exhaustive()
     }
 }
