@@ -4,12 +4,12 @@ use std::os::fd::RawFd;
 
 use crate::connect::activation;
 use crate::handshake::{Hello, Verdict};
-use crate::mq::list;
+use crate::mq;
 
 /// How many bytes wait and which process is notified, by the text in a queue's file.
 #[must_use]
 pub fn queue_status(text: &str) -> (Option<u64>, Option<u32>) {
-    (list::field(text, "QSIZE"), list::notified(text))
+    (mq::field(text, "QSIZE"), mq::notified(text))
 }
 
 /// How many descriptors these values of `LISTEN_PID` and `LISTEN_FDS` hand down to process `own`.

@@ -119,6 +119,8 @@ mod usage;
 
 pub use driver::Driver;
 pub use list::{Entry, info, list};
+#[cfg(fuzzing)]
+pub(crate) use mount::{field, notified};
 pub use name::unlink;
 pub use open::OpenOptions;
 pub use queue::{Attributes, Queue};

@@ -31,14 +31,14 @@ pub(super) fn attributes(path: &Path) -> Option<posixmq::Attributes> {
 }
 
 /// The process to be notified, in the text that [`field`] reads.
-pub(super) fn notified(status: &str) -> Option<u32> {
+pub(crate) fn notified(status: &str) -> Option<u32> {
     let pid = u32::try_from(field(status, "NOTIFY_PID")?).ok()?;
     (pid != 0).then_some(pid)
 }
 
 /// A number in the text that reading a queue's file gives: `QSIZE:10 NOTIFY:0 SIGNO:0
 /// NOTIFY_PID:0`, separated by any number of spaces.
-pub(super) fn field(status: &str, name: &str) -> Option<u64> {
+pub(crate) fn field(status: &str, name: &str) -> Option<u64> {
     let of_name = |it: &str| Some(it.strip_prefix(name)?.strip_prefix(':')?.parse());
     status.split_whitespace().find_map(of_name)?.ok()
 }
