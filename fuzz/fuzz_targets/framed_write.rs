@@ -33,7 +33,7 @@ fuzz_target!(|input: Input| {
     };
     let max = usize::from(input.max_frame);
     let framing = framing.max_frame(max);
-    let mut io = Pieces::new(&[], &input.steps);
+    let mut io = Pieces::new(b"", &input.steps);
     let mut sent = Vec::new();
     let mut wire = Vec::new();
     let calls = input.calls.iter().take(64);

@@ -2,10 +2,10 @@
 //! agreement, without waiting and within the memory of a hello.
 #![no_main]
 
-use aqueduct::frame::{FramedWrite, Framing};
 use aqueduct::Channel;
 use aqueduct::codec::Text;
 use aqueduct::connect::Connection;
+use aqueduct::frame::{FramedWrite, Framing};
 use aqueduct::handshake::Handshake;
 use aqueduct_fuzz::{Meter, Pieces, drive, most};
 use arbitrary::Arbitrary;
@@ -54,12 +54,14 @@ fuzz_target!(|input: Input<'_>| {
         // Its timer is never waited for: the other side has always said something, or ended.
         let _inside = runtime.enter();
         let (result, used) = most(|| {
-            let io = Pieces::new(&said, &input.steps);
+            let io = Pieces::new(said, input.steps);
             let framing = framing.max_frame(offered);
             let handshake = Handshake::new("fuzz/1");
             drive(
                 async {
-                    let talk = handshake.channel(Connection::from_io(io, framing), Text).await;
+                    let talk = handshake
+                        .channel(Connection::from_io(io, framing), Text)
+                        .await;
                     talk.map(|it: Channel<String, String>| drop(it))
                 },
                 polls,

@@ -8,28 +8,36 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A byte stream that gives and takes a few bytes at a time, as `steps` say over and over: one of 0
 /// makes the other side wait once.
 #[derive(Debug)]
-pub struct Pieces<'a> {
-    input: &'a [u8],
+pub struct Pieces<I, S> {
+    input: I,
+    read: usize,
     /// What was written.
     pub output: Vec<u8>,
-    steps: std::iter::Cycle<std::slice::Iter<'a, u8>>,
+    steps: S,
+    stepped: usize,
     waited: bool,
 }
 
-impl<'a> Pieces<'a> {
+impl<I: AsRef<[u8]>, S: AsRef<[u8]>> Pieces<I, S> {
     /// Gives `input` to whoever reads, then the end of the stream.
-    pub fn new(input: &'a [u8], steps: &'a [u8]) -> Self {
-        let steps = if steps.is_empty() { &[255][..] } else { steps };
+    pub fn new(input: I, steps: S) -> Self {
         Self {
             input,
+            read: 0,
             output: Vec::new(),
-            steps: steps.iter().cycle(),
+            steps,
+            stepped: 0,
             waited: false,
         }
     }
 
     fn step(&mut self, cx: &Context<'_>, most: usize) -> Poll<usize> {
-        let step = usize::from(self.steps.next().copied().unwrap_or(1));
+        let steps = self.steps.as_ref();
+        let step = match steps.len() {
+            0 => 255,
+            len => usize::from(steps[self.stepped % len]),
+        };
+        self.stepped += 1;
         if step == 0 && !self.waited {
             self.waited = true;
             cx.waker().wake_by_ref();
@@ -40,23 +48,22 @@ impl<'a> Pieces<'a> {
     }
 }
 
-impl AsyncRead for Pieces<'_> {
+impl<I: AsRef<[u8]> + Unpin, S: AsRef<[u8]> + Unpin> AsyncRead for Pieces<I, S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let most = this.input.len().min(buf.remaining());
-        let n = std::task::ready!(this.step(cx, most));
-        let (now, later) = this.input.split_at(n);
-        buf.put_slice(now);
-        this.input = later;
+        let left = this.input.as_ref().len() - this.read;
+        let n = std::task::ready!(this.step(cx, left.min(buf.remaining())));
+        buf.put_slice(&this.input.as_ref()[this.read..this.read + n]);
+        this.read += n;
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Pieces<'_> {
+impl<I: AsRef<[u8]> + Unpin, S: AsRef<[u8]> + Unpin> AsyncWrite for Pieces<I, S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
