@@ -12,6 +12,7 @@
 //! | a program to start and talk to | [`child`] |
 //! | bytes to cut into messages | [`frame`] |
 //! | messages of a type of yours | [`Sender`], [`Receiver`], [`Channel`] with a [`codec`] |
+//! | several tasks that send at one end | [`Sender::shared`] |
 //! | requests that wait for their replies | [`Caller`], [`Channel::call`] |
 //! | a service to run | [`service`], [`handshake`] |
 //! | a server that comes and goes | [`connect::Reconnect`] |

@@ -31,6 +31,26 @@
 //! but arrived; set [`max_connections`] and [`Framing::max_frame`] to what the machine can bear. An
 //! idle connection has room of 64 KiB to read into, of which the kernel backs what was touched.
 //!
+//! # Who may connect
+//!
+//! A Unix socket of ours has mode 0600. With a wider mode the handler asks, and says so before it
+//! closes:
+//!
+//! ```
+//! # use aqueduct::codec::Text;
+//! # use aqueduct::connect::Connection;
+//! # use aqueduct::service::{self, Context};
+//! async fn handle(connection: Connection, cx: Context) -> Result<(), aqueduct::Error> {
+//!     let known = connection.peer().credentials().is_some_and(|it| it.is_current_user());
+//!     let mut client = cx.channel::<String, String>(connection, Text);
+//!     if !known {
+//!         client.send("this service is for its own user".into()).await?;
+//!         return cx.close(client).await;
+//!     }
+//!     service::respond(client, &cx, |text| async move { text.to_uppercase() }).await
+//! }
+//! ```
+//!
 //! # Shutdown
 //!
 //! When the token is cancelled ([`shutdown_on_signal`] cancels it on Ctrl-C, `SIGTERM` and `SIGHUP`), or the

@@ -127,23 +127,45 @@ impl<T> Receiver<T> {
     ///
     /// # Examples
     ///
-    /// A collector that ends on Ctrl-C and loses nothing:
+    /// A collector of lines that ends on Ctrl-C, `SIGTERM` and `SIGHUP` and loses nothing. A client of
+    /// a TCP socket that sends nothing and stays is waited for (see [`MessageReceiver::stop`]), so
+    /// the end has a time limit:
+    ///
+    /// [`MessageReceiver::stop`]: crate::connect::MessageReceiver::stop
     ///
     /// ```
+    /// use std::time::Duration;
     /// use aqueduct::Endpoint;
     /// use aqueduct::codec::Text;
+    /// use aqueduct::connect::Options;
+    /// use aqueduct::frame::Framing;
+    /// use aqueduct::service::shutdown_on_signal;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = tempfile::tempdir()?;
     /// # let log: Endpoint = format!("fifo:{}/log?persist=true", dir.path().display()).parse()?;
-    /// # let ctrl_c = async { };
     /// # let _ = r#"
     /// let log: Endpoint = "fifo:/run/app/log?persist=true".parse()?;
-    /// let ctrl_c = async { tokio::signal::ctrl_c().await.expect("signals can be received") };
     /// # "#;
-    /// let mut lines = log.open_receiver().await?.typed::<String>(Text).until(ctrl_c);
-    /// while let Some(line) = lines.recv().await {
-    ///     println!("{}", line?);
+    /// let stop = shutdown_on_signal()?;
+    /// # stop.cancel();
+    /// let mut options = Options::new();
+    /// options.framing(Framing::lines());
+    /// let lines = options.open_receiver(&log).await?.typed::<String>(Text);
+    /// let mut lines = lines.until(stop.clone().cancelled_owned());
+    /// let late = async {
+    ///     stop.cancelled().await;
+    ///     tokio::time::sleep(Duration::from_secs(5)).await;
+    /// };
+    /// tokio::pin!(late);
+    /// loop {
+    ///     tokio::select! {
+    ///         line = lines.recv() => match line {
+    ///             Some(line) => println!("{}", line?),
+    ///             None => break,
+    ///         },
+    ///         () = &mut late => break,
+    ///     }
     /// }
     /// # Ok(()) }
     /// ```

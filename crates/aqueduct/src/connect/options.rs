@@ -50,6 +50,9 @@ impl Options {
 
     /// Sets how a byte stream is cut into messages, and the largest message.
     ///
+    /// The default is [`Framing::length`], which carries any bytes; the command's is lines, and so is
+    /// that of many programs: [`Framing::lines`] talks to them.
+    ///
     /// Mechanisms that keep boundaries themselves ignore the cut. The largest message holds for
     /// `unixpacket:` too; that of a queue is the queue's own.
     pub fn framing(&mut self, framing: Framing) -> &mut Self {
@@ -67,7 +70,10 @@ impl Options {
     /// Sets whether the receiving end of a FIFO goes on when its last sender has gone, rather than
     /// end, and whether a Unix socket whose path is lost is bound again (see
     /// [`watch_name`](Self::watch_name)). Off by default. The address option `persist` takes
-    /// precedence.
+    /// precedence; schemes that have no such option ignore this one.
+    ///
+    /// A line that a killed writer of a FIFO left unfinished becomes the beginning of the next writer's:
+    /// nothing tells a receiver that goes on where the one ended and the other began.
     pub fn persist(&mut self, persist: bool) -> &mut Self {
         self.persist = persist;
         self
@@ -144,6 +150,9 @@ impl Options {
     /// When there are that many, a client that connects takes the place of the one that has been silent
     /// longest without having sent a message. If all have sent one it waits in the kernel's backlog
     /// until another one leaves. Stay below the process's limit of descriptors (`RLIMIT_NOFILE`).
+    ///
+    /// For a service, which has a connection each, see
+    /// [`service::Options::max_connections`](crate::service::Options::max_connections).
     pub fn max_connections(&mut self, connections: usize) -> &mut Self {
         self.clients.connections = connections.max(1);
         self
@@ -154,6 +163,9 @@ impl Options {
     ///
     /// A client that takes longer loses its connection. What it had just sent over TCP may be lost, so
     /// do not cut off clients that connect early and speak rarely.
+    ///
+    /// For a service, which has a connection each, see
+    /// [`service::Options::first_timeout`](crate::service::Options::first_timeout).
     pub fn first_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         self.clients.first = limit.into();
         self
@@ -161,6 +173,9 @@ impl Options {
 
     /// Sets how long such a client may take for a message that has begun: 30 s by default, `None` for
     /// no limit. Time in which nobody asks for the next message does not count.
+    ///
+    /// For a service, which has a connection each, see
+    /// [`service::Options::message_timeout`](crate::service::Options::message_timeout).
     pub fn message_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         self.clients.message = limit.into();
         self
@@ -168,6 +183,9 @@ impl Options {
 
     /// Sets how long such a client may be silent between two messages; `None`, the default, is no
     /// limit.
+    ///
+    /// For a service, which has a connection each, see
+    /// [`service::Options::idle_timeout`](crate::service::Options::idle_timeout).
     pub fn idle_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         self.clients.idle = limit.into();
         self

@@ -18,7 +18,7 @@ use crate::frame::{Lend, Lent};
 /// An item and its priority, for typed ends of a message queue.
 ///
 /// The highest priority is received first. Only queues have priorities; elsewhere it is ignored when
-/// sending and 0 when receiving. The codec sees the item alone, so peers may use plain typed ends,
+/// sending and 0 when receiving ([`Message::priority`] is `None` there). The codec sees the item alone, so peers may use plain typed ends,
 /// or be programs in other languages.
 ///
 /// # Examples

@@ -134,6 +134,9 @@ async fn announced<T>(
 impl Endpoint {
     /// Connects a two-way endpoint: [`Options::connect`].
     ///
+    /// It waits for ever for a server that is not there yet;
+    /// [`Options::wait`]`(Some(Duration::ZERO))` tries once.
+    ///
     /// # Errors
     ///
     /// As there.

@@ -62,7 +62,8 @@ pub enum Partial {
     /// They are the last message. The default for a single input.
     Keep,
     /// They are dropped, with a warning that tells their size. The default for a receiver of a
-    /// listening socket and of a persistent FIFO, where they are what a killed sender left.
+    /// listening socket, where they are what a killed sender left, and of a persistent FIFO when it
+    /// stops. (While that goes on a rest is no end: the next writer's bytes follow it directly.)
     Drop,
     /// They are an error: [`FrameError::Truncated`](super::FrameError::Truncated).
     Fail,
@@ -95,8 +96,13 @@ impl Framing {
     /// A newline after each body.
     ///
     /// Only `\n` counts; a `\r` before it stays part of the message. An unterminated last line is a
-    /// message by default. It looks the same as one whose sender was killed:
-    /// [`partial`](Self::partial) drops or refuses it.
+    /// message by default, except for a receiver of a listening socket, which drops it with a
+    /// `tracing` warning: it looks the same as one whose sender was killed.
+    /// [`partial`](Self::partial) keeps, drops or refuses it everywhere.
+    ///
+    /// With [`Json`](crate::codec::Json) this is, byte for byte, what tokio-util's `LinesCodec` with
+    /// `serde_json` writes, and any line of it is read; `LinesCodec` takes a `\r` before the newline
+    /// away.
     pub const fn lines() -> Self {
         Self::new(Cut::Delimiter(b'\n'))
     }

@@ -13,7 +13,8 @@ use crate::io::sys;
 /// nothing if the process ignores it, as under `nohup(1)`.
 ///
 /// From this call on none of them ends the process by itself ([`tokio::signal::unix`]). A second
-/// signal changes nothing: the shutdown has its own deadline. The wait is a task on the runtime that
+/// signal changes nothing: `serve` has a deadline of its own, [`Options::grace`](super::Options::grace).
+/// Elsewhere, as with [`Receiver::until`](crate::Receiver::until), the program sets one. The wait is a task on the runtime that
 /// ends with the first signal.
 ///
 /// # Errors
