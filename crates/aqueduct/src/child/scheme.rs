@@ -18,7 +18,7 @@ const COMMAND: &str = "a program and its arguments, split at spaces; '…' and \
 
 pub(crate) static SCHEME: Scheme = Scheme {
     name: "exec",
-    form: "exec:program arg …",
+    form: "exec:program arg...",
     summary: "child process, over its standard input and output",
     options: &[],
     synonyms: &["cmd", "process"],
