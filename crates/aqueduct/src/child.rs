@@ -19,6 +19,10 @@
 //!
 //! A child is not killed when its handle is dropped, unless [`Command::kill_on_drop`] says so.
 //!
+//! **A pool of workers** is a task for each child that takes a job and waits for
+//! [`Channel::call`](crate::Channel::call): an error says that this job has no reply, so it goes to
+//! another worker. It may have been worked on.
+//!
 //! The child's side of descriptors from 3 on is in [`inherited`](crate::inherited).
 //!
 //! Everything here needs a Tokio runtime with its I/O driver.

@@ -35,11 +35,12 @@
 //!   then end in errors.
 //! - **Cancel safety**: each `async fn` says what dropping its future does. None of them tears a
 //!   message.
-//! - **Limits**: every buffer, frame and number of connections has one, with a constant for its
-//!   default. What waits takes a time limit; where it has none of its own, `tokio::time::timeout`
+//! - **Limits**: every buffer, frame and number of connections has one, whose default its page
+//!   names. What waits takes a time limit; where it has none of its own, `tokio::time::timeout`
 //!   is safe, see above.
-//! - **Errors**: the data path gives [`std::io::Error`] with its errno; opening gives an enum for
-//!   each module, which turns into an `io::Error`.
+//! - **Errors**: the data path gives [`std::io::Error`] with its errno; opening gives a
+//!   [`connect::OpenError`]: what was tried, on what, why it failed and what helps, in one sentence. It
+//!   turns into an `io::Error`.
 //! - **Logs**: through `tracing`, targets `aqueduct::…`: what was opened, who came and went. Data that
 //!   is dropped before it was sent is a warning with the target `aqueduct::unsent`. Nothing is logged
 //!   for each message.

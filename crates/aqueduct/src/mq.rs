@@ -12,6 +12,22 @@
 //!   make a channel.
 //! - [`list`], [`info`], [`limits`], [`measure_room`] and [`unlink`] manage the system's queues.
 //!
+//! A consumer of what any program puts there, in C or otherwise, until it is told to stop:
+//!
+//! ```no_run
+//! use aqueduct::codec::Text;
+//! use aqueduct::{Endpoint, service};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let jobs: Endpoint = "mq:/jobs".parse()?;
+//! let stop = service::shutdown_on_signal()?.cancelled_owned();
+//! let mut jobs = jobs.open_receiver().await?.prioritized::<String>(Text).until(stop);
+//! while let Some(job) = jobs.recv().await.transpose()? {
+//!     println!("{} (priority {})", job.item, job.priority);
+//! }
+//! # Ok(()) }
+//! ```
+//!
 //! Opening and the `try_` methods need no runtime. Waiting needs a Tokio runtime, and its I/O driver for
 //! [`Driver::AsyncFd`], without which Tokio panics as it does in `tokio::net`.
 //!

@@ -11,7 +11,8 @@ use crate::codec::BoxError;
 /// An [`Encode`](Self::Encode) or [`Decode`](Self::Decode) error costs one message: the channel
 /// goes on with the next. After an [`Io`](Self::Io) error a receiver has ended; whether a sender
 /// can go on depends on its transport. [`Display`](std::fmt::Display) describes this level only,
-/// [`source`](std::error::Error::source) has the cause.
+/// [`source`](std::error::Error::source) has the cause; both in one line is what `anyhow` prints with
+/// `{:#}`.
 ///
 /// It converts into [`io::Error`] and keeps the kind, and for `Io` the error itself, so the OS
 /// error code stays readable.
