@@ -237,8 +237,9 @@ impl Recv {
 /// Why nothing more comes from `address`, with the flag that helps.
 pub(crate) fn broken(error: io::Error, address: &Endpoint) -> anyhow::Error {
     match FrameError::of(&error) {
-        Some(FrameError::TooLarge { .. }) => anyhow::anyhow!(
-            "{}: {error}; raise --max-frame, or check that both sides use the same --frame",
+        Some(FrameError::TooLarge { len, max }) => anyhow::anyhow!(
+            "{}: a message has {len} bytes or more, over the limit of {max}: raise \
+             --max-frame, or check that both sides use the same --frame",
             about(address)
         ),
         _ => anyhow::Error::new(error).context(about(address)),
