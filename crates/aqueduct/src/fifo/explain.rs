@@ -151,7 +151,8 @@ fn directories(path: &Path) -> Vec<PathBuf> {
     directories
 }
 
-fn failed(
+/// It could not be opened, for this reason.
+pub(super) fn failed(
     path: &Path,
     kind: OpenErrorKind,
     cause: impl Into<std::borrow::Cow<'static, str>>,

@@ -12,7 +12,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::{Uid, mkfifo};
 
 use super::TARGET;
-use super::explain::{Failure, check_path, explain};
+use super::explain::{Failure, check_path, explain, failed};
 use super::name::{Name, PathState, shown};
 use crate::connect::group::{OWNER_BITS, find_group, give_to_group};
 use crate::connect::{OpenError, OpenErrorKind};
@@ -266,10 +266,6 @@ fn remove_made(wanted: &Wanted, path: &Path) {
 fn open_path(path: &Path) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     open(path, flags, Mode::empty())
-}
-
-fn failed(path: &Path, kind: OpenErrorKind, cause: String) -> OpenError {
-    OpenError::new("open fifo", shown(path), kind, cause)
 }
 
 fn system(path: &Path, errno: Errno) -> OpenError {

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::TARGET;
+use super::explain::failed;
 use super::locate::{Located, Wanted};
 use super::name::{Name, NameWatch, PathState, shown};
 use super::receiver::Receiver;
@@ -524,12 +525,4 @@ fn unregistered(path: &Path, source: io::Error) -> OpenError {
 fn unstable(path: &Path) -> OpenError {
     let cause = format!("it was replaced {MAX_RACES} times while it was being opened");
     failed(path, OpenErrorKind::Replaced, cause).with_cure("find out which program replaces it")
-}
-
-fn failed(
-    path: &Path,
-    kind: OpenErrorKind,
-    cause: impl Into<std::borrow::Cow<'static, str>>,
-) -> OpenError {
-    OpenError::new("open fifo", shown(path), kind, cause)
 }
