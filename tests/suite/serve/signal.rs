@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use aqueduct::codec::Text;
 use aqueduct::connect::Connection;
@@ -14,21 +14,27 @@ use nix::unistd::Pid;
 
 use crate::support::{Peer, is_peer, peer_command};
 
+/// The process, its number, and what waits for a line that holds these words: the rest of it.
+fn started(command: &mut Command) -> (Peer, Pid, impl FnMut(&str) -> String) {
+    let mut service = Peer::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()));
+    let pid = Pid::from_raw(service.0.id() as i32);
+    let mut printed = BufReader::new(service.0.stdout.take().expect("it is piped")).lines();
+    let said = move |what: &str| {
+        let line = printed.find_map(|line| {
+            let line = line.expect("it can be read");
+            line.split_once(what).map(|(_, rest)| rest.to_owned())
+        });
+        line.unwrap_or_else(|| panic!("it ended without saying {what:?}"))
+    };
+    (service, pid, said)
+}
+
 /// In a process of its own, since signals are for all of it.
 #[tokio::test]
 async fn ctrl_c_sigterm_and_sighup_end_a_service_in_order() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let mut command = peer_command("serve::signal::role_service");
-        let mut service = Peer::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()));
-        let pid = Pid::from_raw(service.0.id() as i32);
-        let mut printed = BufReader::new(service.0.stdout.take().expect("it is piped")).lines();
-        let mut said = |what: &str| {
-            let line = printed.find_map(|line| {
-                let line = line.expect("it can be read");
-                line.split_once(what).map(|(_, rest)| rest.to_owned())
-            });
-            line.unwrap_or_else(|| panic!("it ended without saying {what:?}"))
-        };
+        let (mut service, pid, mut said) = started(&mut command);
         let mut client = TcpStream::connect(said("listening on ")).expect("it listens");
         client.write_all(b"slow\n").expect("sent");
         said("asked");
@@ -47,23 +53,14 @@ async fn ctrl_c_sigterm_and_sighup_end_a_service_in_order() {
 #[tokio::test]
 async fn sighup_ignored_at_the_start_does_not_end_a_service() {
     let mut command = peer_command("serve::signal::role_service");
-    let mut nohup = std::process::Command::new("sh");
+    let mut nohup = Command::new("sh");
     nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
     nohup.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         nohup.env(name, value.expect("it is set"));
     }
     command = nohup;
-    let mut service = Peer::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()));
-    let pid = Pid::from_raw(service.0.id() as i32);
-    let mut printed = BufReader::new(service.0.stdout.take().expect("it is piped")).lines();
-    let mut said = |what: &str| {
-        let line = printed.find_map(|line| {
-            let line = line.expect("it can be read");
-            line.split_once(what).map(|(_, rest)| rest.to_owned())
-        });
-        line.unwrap_or_else(|| panic!("it ended without saying {what:?}"))
-    };
+    let (mut service, pid, mut said) = started(&mut command);
     let address = said("listening on ");
     kill(pid, Signal::SIGHUP).expect("it lives");
     let mut client = TcpStream::connect(address).expect("it listens");

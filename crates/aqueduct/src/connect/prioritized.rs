@@ -83,7 +83,7 @@ impl Sink<Bytes> for Tagged {
     }
 
     fn start_send(mut self: Pin<&mut Self>, mut frame: Bytes) -> io::Result<()> {
-        // Shorter ones come from nobody but a caller of `into_inner`.
+        // `Tags` has put it there: shorter ones do not come.
         if frame.len() < HEADER {
             return Err(io::ErrorKind::InvalidInput.into());
         }
