@@ -172,9 +172,11 @@ impl SharedSender {
                 Poll::Pending => break Poll::Pending,
             }
         };
-        // Kept only for the rest of a frame, or until there is room for one.
-        let waits_for_room = result.is_pending() && self.room.is_waited_for();
-        if !self.unsent.is_inside_frame() && !waits_for_room {
+        // Kept only for the rest of a frame, or until there is room for one. Who still waits for the
+        // lock leaves the sign up.
+        let is_held = self.lock.as_ref().is_some_and(Lock::is_held);
+        let waits = result.is_pending() && (!is_held || self.room.is_waited_for());
+        if !self.unsent.is_inside_frame() && !waits {
             self.release();
         }
         result

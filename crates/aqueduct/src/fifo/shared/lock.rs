@@ -63,6 +63,10 @@ impl Lock {
         Poll::Ready(Ok(()))
     }
 
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Counts what was written. At the end of a frame the lock is then left to others if it is
     /// their turn.
     pub(super) fn wrote(&mut self, bytes: usize, frame_ends: bool, fd: impl AsFd) {
