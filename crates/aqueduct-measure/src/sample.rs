@@ -97,3 +97,22 @@ impl Sample {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A figure one unit in the last place off is now and then rounded differently in a report.
+    #[test]
+    fn figures_read_back_are_those_written() {
+        let at = 31.245270191439438;
+        let latency = Latency {
+            p50: at,
+            p99: at,
+            p999: at,
+            max: at,
+        };
+        let text = serde_json::to_string(&latency).unwrap();
+        assert_eq!(serde_json::from_str::<Latency>(&text).unwrap(), latency);
+    }
+}
