@@ -9,6 +9,7 @@ mod markdown;
 mod number;
 mod one;
 mod page;
+mod plot;
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -61,6 +62,9 @@ enum Action {
         /// short between `<!-- in short -->`, and `<!-- end -->`; may be given several times.
         #[arg(long)]
         into: Vec<PathBuf>,
+        /// A directory for the picture of the README: `speed-light.svg` and `speed-dark.svg`.
+        #[arg(long)]
+        pictures: Option<PathBuf>,
     },
     /// Measure only what ends cost besides messages: memory, opening and closing, being many.
     Costs {
@@ -138,7 +142,11 @@ pub fn run(peers: &[Case], absent: &[Missing], built: Built<'_>) -> anyhow::Resu
             println!("{}", serde_json::to_string(&figures)?);
             Ok(())
         }
-        Some(Action::Render { results, into }) => {
+        Some(Action::Render {
+            results,
+            into,
+            pictures,
+        }) => {
             let dir = results.parent().unwrap_or(Path::new(""));
             let results = read(&results)?;
             write(dir, &results)?;
@@ -148,6 +156,12 @@ pub fn run(peers: &[Case], absent: &[Missing], built: Built<'_>) -> anyhow::Resu
                 let text = markdown::put_into(&text, &results)
                     .with_context(|| format!("{} has no place for it", path.display()))?;
                 fs::write(&path, text)?;
+            }
+            for (name, colours) in [("light", plot::LIGHT), ("dark", plot::DARK)] {
+                let Some(dir) = &pictures else { break };
+                let svg =
+                    plot::svg(&results, &colours).context("the picture's cases are missing")?;
+                fs::write(dir.join(format!("speed-{name}.svg")), svg)?;
             }
             Ok(())
         }

@@ -81,7 +81,7 @@ fn column(cost: &Cost) -> String {
 pub(crate) fn put_into(text: &str, results: &Results) -> Option<String> {
     let mut text = text.to_owned();
     let mut places = 0;
-    for (name, new) in [("report", report(results)), ("in short", summary(results))] {
+    for (name, new) in [("report", report(results)), ("in short", few(results))] {
         let begin = format!("<!-- {name} -->\n");
         let Some(from) = text.find(&begin).map(|it| it + begin.len()) else {
             continue;
@@ -108,6 +108,46 @@ pub(crate) fn missing(results: &Results) -> Vec<(String, &str)> {
     reasons
 }
 
+/// A few medians, narrow enough for a small screen.
+fn few(results: &Results) -> String {
+    let mut text = String::from(
+        "| 64 B | one way, million/s | tokio-util | round trip, \u{b5}s | tokio-util |\n\
+         |---|---|---|---|---|\n",
+    );
+    for (mechanism, name) in [
+        ("pipe", "pipe"),
+        ("fifo", "FIFO"),
+        ("unix", "Unix socket"),
+        ("tcp", "TCP"),
+    ] {
+        let median = |case: String, step, by| {
+            let value = results.figure(&case, step).and_then(|it| it.main());
+            value.map_or("-".to_owned(), |it| format!("{:.1}", it.median * by))
+        };
+        let [ours, theirs] = ["aqueduct", "tokio"].map(|it| format!("{it}/{mechanism}/feed"));
+        let one_way = small(Work::OneWay, Placement::Free);
+        let round_trip = small(Work::RoundTrip, Placement::OneCpu);
+        let _ = writeln!(
+            text,
+            "| {name} | {} | {} | {} | {} |",
+            median(ours.clone(), one_way, 1e-6),
+            median(theirs.clone(), one_way, 1e-6),
+            median(ours, round_trip, 1.0),
+            median(theirs, round_trip, 1.0),
+        );
+    }
+    text
+}
+
+/// Messages of 64 B.
+fn small(work: Work, placement: Placement) -> Step {
+    Step {
+        work,
+        size: 64,
+        placement,
+    }
+}
+
 /// Messages of 64 B: a row for each mechanism.
 pub(crate) fn summary(results: &Results) -> String {
     let mut text = String::from(
@@ -116,13 +156,8 @@ pub(crate) fn summary(results: &Results) -> String {
          | mechanism | system calls | batched by hand | tokio-util | Aqueduct | Aqueduct, borrowed \
          | round trip: system calls | tokio-util | Aqueduct |\n|---|---|---|---|---|---|---|---|---|\n",
     );
-    let step = |work, placement| Step {
-        work,
-        size: 64,
-        placement,
-    };
-    let one_way = step(Work::OneWay, Placement::Free);
-    let round_trip = step(Work::RoundTrip, Placement::OneCpu);
+    let one_way = small(Work::OneWay, Placement::Free);
+    let round_trip = small(Work::RoundTrip, Placement::OneCpu);
     for (mechanism, ours) in [
         ("pipe", "feed"),
         ("fifo", "feed"),

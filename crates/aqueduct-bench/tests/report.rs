@@ -42,10 +42,15 @@ fn every_case_moves_messages_and_is_in_the_report() {
     let document = path("DOCUMENT.md");
     let places = "a\n<!-- in short -->\nold\n<!-- end -->\nb\n<!-- report -->\n<!-- end -->\nc\n";
     std::fs::write(&document, places).unwrap();
-    run(&["render", &json, "--into", &document]);
+    run(&["render", &json, "--into", &document, "--pictures", out]);
+    for name in ["speed-light.svg", "speed-dark.svg"] {
+        let svg = std::fs::read_to_string(path(name)).unwrap();
+        assert!(svg.contains(">Unix socket</text>"), "{svg}");
+        assert_eq!(svg.matches("<rect ").count(), 4 + 4 * 4);
+    }
     let text = std::fs::read_to_string(&document).unwrap();
     let (short, whole) = text.split_once("\nb\n<!-- report -->\n").unwrap();
-    assert!(short.starts_with("a\n<!-- in short -->\nMessages of 64 B.") && !short.contains("old"));
+    assert!(short.starts_with("a\n<!-- in short -->\n| 64 B |") && !short.contains("old"));
     assert_eq!(whole, format!("{markdown}<!-- end -->\nc\n"));
     let costs = [
         "| mq | ",

@@ -1,10 +1,10 @@
-//! What the README says of the command is run as it stands there, with names of the test's own.
+//! What the README says is run as it stands there, with names of the test's own.
 
 use std::process::{Command, Stdio};
 
 use crate::support::{Dir, Running, start};
 
-pub(crate) const README: &str = include_str!("../../../../README.md");
+pub(crate) const README: &str = include_str!("../../README.md");
 
 /// A place where the README's commands can run beside other tests, and what it has for what.
 pub(crate) struct Place {
@@ -13,7 +13,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// `names`: what of the README's is replaced by what; its files are in the test's directory.
+    /// `names`: what of the README is replaced by what; its files are in the test's directory.
     pub(crate) fn new(names: &[(&str, &str)]) -> Self {
         let dir = Dir::new();
         let tmp = dir.path("").display().to_string();
