@@ -34,14 +34,13 @@ const OF_ALL: [&str; 9] = [
     "Flood",
 ];
 
-const MECHANISMS: [&str; 12] = [
+const MECHANISMS: [&str; 11] = [
     "Pipe",
     "Pipe in packet mode",
     "FIFO",
     "FIFO, shared by writers",
     "FIFO, shared under a lock",
-    "Message queue, blocking-pool driver",
-    "Message queue, `AsyncFd` driver",
+    "Message queue",
     "Unix stream socket",
     "Unix `SOCK_SEQPACKET` socket",
     "TCP",
@@ -80,7 +79,7 @@ fn cell<'a>(section: &'a str, start: &str) -> Option<&'a str> {
 fn faults(contract: &str, tests: &[String]) -> Vec<String> {
     let mut faults = Vec::new();
     let each = MECHANISMS.map(|it| (it, &PROMISES[..]));
-    let all = ("On all of them", &OF_ALL[..]);
+    let all = ("All mechanisms", &OF_ALL[..]);
     for (mechanism, promises) in each.into_iter().chain([all]) {
         let Some((_, section)) = contract.split_once(&format!("\n# {mechanism}\n")) else {
             faults.push(format!("{mechanism} has no table"));
@@ -136,7 +135,7 @@ fn a_promise_without_a_test_or_with_one_that_is_not_there_is_found() {
     let less = CONTRACT.replacen(line("- Order: "), "", 1);
     assert_eq!(faults(&less, &tests), [none]);
     let less = CONTRACT.replacen(line("| Idle |"), "", 1);
-    let none = "On all of them: Idle: no promise, or no test";
+    let none = "All mechanisms: Idle: no promise, or no test";
     assert_eq!(faults(&less, &tests), [none]);
     let none = CONTRACT.replace("# TCP\n", "# UDP\n");
     assert_eq!(faults(&none, &tests), ["TCP has no table"]);
