@@ -163,7 +163,7 @@ impl aqueduct::codec::Decode<&'static str> for OneWay {
 }
 
 #[tokio::test]
-async fn a_truncated_frame_is_unexpected_eof_after_all_that_came_whole() {
+async fn a_truncated_frame_is_unexpected_eof_after_whole_ones() {
     let (mut tx, rx) = pipe::pipe().unwrap();
     let frames = rx.framed(Framing::length());
     let mut receiver = Receiver::<String>::new(frames, Text);
@@ -179,8 +179,9 @@ async fn a_truncated_frame_is_unexpected_eof_after_all_that_came_whole() {
     assert!(deadline(receiver.recv()).await.is_none());
 }
 
+/// The error names the size and the limit.
 #[tokio::test]
-async fn a_message_over_the_limit_is_refused_with_size_and_limit_and_the_next_goes() {
+async fn a_message_over_the_limit_is_refused_and_the_next_goes() {
     let framing = Framing::length().max_frame(100);
     let (mut sender, mut receiver) = over_pipe::<String, _>(framing, Text);
     let error = sender.send("x".repeat(101)).await.unwrap_err();
@@ -202,7 +203,7 @@ async fn sending_to_a_reader_that_has_gone_is_epipe() {
 }
 
 #[tokio::test]
-async fn close_drains_and_gives_up_at_its_deadline_without_losing_anything() {
+async fn close_drains_and_gives_up_at_its_deadline_without_loss() {
     let (mut sender, mut receiver) = over_pipe::<Bytes, _>(Framing::length(), Raw);
     // Far more than any pipe holds by default, and below the largest frame.
     let big = Bytes::from(vec![7; 1 << 20]);
@@ -220,8 +221,9 @@ async fn close_drains_and_gives_up_at_its_deadline_without_losing_anything() {
     assert_eq!(deadline(reading).await.unwrap(), big);
 }
 
+/// Nothing is doubled either.
 #[tokio::test]
-async fn dropping_every_future_at_every_poll_loses_and_doubles_nothing() {
+async fn dropping_every_future_at_every_poll_loses_nothing() {
     const COUNT: u64 = 2000;
     let (mut sender, mut receiver) = over_pipe::<Bytes, _>(Framing::length(), Raw);
     let item = |number: u64| {

@@ -127,7 +127,7 @@ async fn numbers_that_are_in_use_in_the_parent_are_mapped_right_too() {
 }
 
 #[tokio::test]
-async fn the_child_has_what_was_mapped_and_nothing_else_and_all_of_it_blocking() {
+async fn a_child_has_only_mapped_descriptors_all_of_them_blocking() {
     // Open in this process without close-on-exec, as careless code leaves them.
     let leaky: Vec<OwnedFd> = (0..3)
         .map(|_| nix::unistd::dup(io::stderr()).unwrap())

@@ -348,7 +348,7 @@ async fn as_many_may_read_and_write_as_the_capabilities_say() {
 /// Boundaries as the capabilities have them: without any framing, two writes are two messages where
 /// they are kept.
 #[tokio::test]
-async fn boundaries_are_kept_without_framing_where_the_capabilities_say_so() {
+async fn capabilities_say_which_addresses_keep_boundaries() {
     for scheme in SOCKETS {
         let dir = dir();
         let address = Sockets::new(scheme).address(&dir);

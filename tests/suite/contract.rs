@@ -114,7 +114,7 @@ fn every_promise_has_a_test() {
 }
 
 #[test]
-fn a_promise_without_a_test_or_with_one_that_is_not_there_is_found() {
+fn a_promise_without_a_test_is_found() {
     let tests = tests();
     let one = "`pipe::packet_sends`";
     assert!(CONTRACT.contains(one));
@@ -152,7 +152,7 @@ fn a_name_may_leave_out_modules_between() {
 /// A connected socket whose runtime goes: its waits end in errors, on whatever runtime they are
 /// polled then.
 #[test]
-fn a_stream_socket_that_outlives_its_runtime_ends_its_waits_with_an_error() {
+fn a_stream_socket_that_outlives_its_runtime_fails_its_waits() {
     use aqueduct::{Channel, Endpoint, codec::Text};
     use tokio_test::{assert_pending, task};
 

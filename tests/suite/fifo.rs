@@ -88,7 +88,7 @@ async fn before_the_first_writer_a_read_waits() {
 }
 
 #[tokio::test]
-async fn the_stream_ends_after_the_last_writer_and_goes_on_with_the_next() {
+async fn the_stream_ends_after_the_last_writer_and_can_start_again() {
     let (_dir, path) = with_fifo();
     let mut receiver = receiver(&path);
     let mut first = plain_writer(&path);
@@ -113,7 +113,7 @@ async fn the_stream_ends_after_the_last_writer_and_goes_on_with_the_next() {
 }
 
 #[tokio::test]
-async fn a_writer_that_comes_and_goes_without_a_word_is_an_end_of_stream() {
+async fn a_writer_that_leaves_without_writing_is_an_end_of_stream() {
     let (_dir, path) = with_fifo();
     let mut receiver = receiver(&path);
     drop(plain_writer(&path));
@@ -160,7 +160,7 @@ async fn a_persistent_receiver_outlives_its_writers() {
 }
 
 #[tokio::test]
-async fn when_the_last_reader_has_gone_writes_fail_until_another_has_come() {
+async fn writes_without_a_reader_fail_until_another_has_come() {
     let (_dir, path) = with_fifo();
     let first = receiver(&path);
     let mut sender = sender(&path);
@@ -197,7 +197,7 @@ async fn a_full_fifo_after_an_earlier_readers_exit_costs_no_cpu() {
 }
 
 #[tokio::test]
-async fn a_program_with_default_signals_is_killed_when_its_reader_goes() {
+async fn default_signals_kill_a_program_when_its_reader_goes() {
     let (dir, path) = with_fifo();
     let program = compile_c(
         dir.path(),
@@ -307,7 +307,7 @@ async fn a_reader_that_died_inside_a_frame_leaves_the_rest_of_it() {
 }
 
 #[tokio::test]
-async fn a_writer_killed_inside_a_frame_is_a_truncated_frame_at_the_end() {
+async fn a_writer_killed_inside_a_frame_truncates_the_last_frame() {
     let (_dir, path) = with_fifo();
     let mut frames = receiver(&path).framed(Framing::length());
     plain_writer(&path)
@@ -395,7 +395,7 @@ async fn dropping_a_write_at_its_await_point_writes_nothing() {
 }
 
 #[test]
-fn an_end_says_when_it_opens_when_its_peer_goes_and_when_it_closes() {
+fn an_end_logs_its_opening_its_lost_peer_and_its_closing() {
     let (_dir, path) = with_fifo();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

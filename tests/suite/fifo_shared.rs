@@ -73,8 +73,9 @@ async fn check_writes(receiver: &mut Receiver) {
     }
 }
 
+/// The error names the size and the limit.
 #[tokio::test]
-async fn a_frame_that_does_not_fit_one_write_is_refused_with_size_and_limit() {
+async fn a_frame_that_does_not_fit_one_write_is_refused() {
     let (_dir, path) = with_fifo();
     for (framing, max) in [
         (small(Framing::length()), 4092),
@@ -153,7 +154,7 @@ async fn what_is_dropped_unsent_is_told_unless_an_error_has_told_it() {
 }
 
 #[tokio::test]
-async fn dropping_send_at_every_await_point_tears_and_doubles_nothing() {
+async fn send_dropped_at_any_await_point_tears_and_doubles_nothing() {
     let (_dir, path) = with_fifo();
     for large in [false, true] {
         let mut frames = Receiver::open(&path).unwrap().framed(Framing::length());
@@ -296,7 +297,7 @@ impl Seen {
 /// Eight writer processes at once; three are killed by SIGKILL when the receiver has seen some
 /// number of their messages, drawn anew in each run, and the others send to the end.
 #[tokio::test]
-async fn a_hundred_thousand_messages_of_eight_writers_some_of_them_killed() {
+async fn eight_writers_some_killed_move_a_hundred_thousand_messages() {
     const WRITERS: u32 = 8;
     const KILLED: u32 = 3;
     const EACH: u64 = 20_000;

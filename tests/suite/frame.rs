@@ -258,7 +258,7 @@ async fn dropping_send_and_flush_at_every_await_point_tears_nothing() {
 }
 
 #[tokio::test]
-async fn a_sink_dropped_inside_a_frame_is_a_truncated_frame_for_its_peer() {
+async fn a_sink_dropped_inside_a_frame_truncates_it_for_its_peer() {
     let (tx, rx) = aqueduct::pipe::pipe().unwrap();
     let mut tx = tx.framed(Framing::length());
     let mut rx = rx.framed(Framing::length());

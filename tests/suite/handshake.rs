@@ -23,8 +23,9 @@ fn chat() -> Handshake {
     Handshake::new("chat/2")
 }
 
+/// It holds for both directions.
 #[tokio::test]
-async fn two_sides_that_match_talk_and_the_smaller_largest_frame_counts_both_ways() {
+async fn matching_sides_agree_on_the_smaller_largest_frame() {
     for framing in [Framing::length(), Framing::lines(), Framing::nul()] {
         let (here, there) = UnixStream::pair().unwrap();
         let (small, large) = (framing.clone().max_frame(50), framing.max_frame(5000));
@@ -127,7 +128,7 @@ async fn a_mismatch_is_one_error_on_both_sides_naming_both_values() {
 
 /// Closing with the other side's verdict unread would reset a TCP connection and might destroy ours.
 #[tokio::test]
-async fn a_side_that_refuses_waits_for_the_verdict_of_the_other_before_it_closes() {
+async fn a_side_that_refuses_waits_for_the_other_verdict() {
     let (here, mut there) = tokio::io::duplex(1000);
     let chat = chat();
     let ours = chat.channel::<String, String>(Connection::from_io(here, Framing::lines()), Text);
@@ -150,7 +151,7 @@ async fn a_side_that_refuses_waits_for_the_verdict_of_the_other_before_it_closes
 }
 
 #[tokio::test]
-async fn a_later_version_of_the_handshake_is_a_mismatch_and_is_told_so() {
+async fn a_later_version_is_a_mismatch_and_is_told_so() {
     let (here, mut there) = UnixStream::pair().unwrap();
     there
         .write_all(b"aqueduct/7 something else\naqueduct/7 no version\n")
@@ -289,7 +290,7 @@ fn one_way() -> (
 }
 
 #[tokio::test]
-async fn message_transports_without_any_room_do_it_too_and_keep_the_limit() {
+async fn message_transports_without_room_shake_hands_within_limits() {
     let ((to_there, from_here), (to_here, from_there)) = (one_way(), one_way());
     let (a, b) = (chat(), chat());
     let (a, b) = tokio::join!(
@@ -349,7 +350,7 @@ async fn a_peer_cannot_make_it_read_more_than_a_hello() {
 
 /// Two pipes, one for each direction.
 #[tokio::test]
-async fn a_channel_over_ends_of_ones_own_has_the_codec_and_the_largest_frame_agreed() {
+async fn a_channel_over_ends_of_others_has_what_was_agreed() {
     use aqueduct::pipe::pipe;
 
     let ends = || {

@@ -83,7 +83,7 @@ fn depth(name: &QueueName) -> usize {
 }
 
 #[test]
-fn the_producer_and_the_consumer_move_messages_most_urgent_first() {
+fn producer_and_consumer_move_messages_most_urgent_first() {
     let queue = QueueName::new();
     let messages = ["0:tidy", "9:fire", "5:lunch", "9:flood"];
     let said = run(

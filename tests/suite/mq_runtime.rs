@@ -382,9 +382,8 @@ fn epolls() -> Vec<i32> {
 }
 
 #[test]
-fn a_driver_that_fails_is_begun_again_and_one_that_keeps_failing_says_why() {
-    const ROLE: &str =
-        "mq_runtime::a_driver_that_fails_is_begun_again_and_one_that_keeps_failing_says_why";
+fn a_failed_driver_restarts_and_a_failing_one_says_why() {
+    const ROLE: &str = "mq_runtime::a_failed_driver_restarts_and_a_failing_one_says_why";
     if !is_peer(ROLE) {
         return run_alone(ROLE);
     }

@@ -99,7 +99,7 @@ async fn a_client_goes_on_through_restarts_of_its_server() {
 
 /// The server, a process, is killed again and again while numbered frames flow both ways.
 #[tokio::test]
-async fn no_frame_comes_twice_or_torn_when_servers_are_killed_and_the_lost_ones_are_counted() {
+async fn killed_servers_tear_and_double_nothing_and_losses_are_known() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let (events, mut lost) = mpsc::unbounded_channel();
@@ -235,7 +235,7 @@ async fn a_handshake_that_does_not_match_ends_it_with_that_error() {
 }
 
 #[tokio::test]
-async fn there_is_another_attempt_after_the_errors_that_are_said_and_no_others() {
+async fn only_the_errors_that_are_named_are_retried() {
     let mut attempts = 0;
     // By default it is the other way round.
     let options = quick().retry_if(|error| error.kind() == io::ErrorKind::PermissionDenied);

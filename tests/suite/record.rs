@@ -66,8 +66,9 @@ fn check(records: &[Record]) {
     }
 }
 
+/// Time and priority are kept too.
 #[tokio::test]
-async fn a_hundred_thousand_messages_come_back_byte_for_byte_with_time_and_priority() {
+async fn a_hundred_thousand_messages_are_read_back_byte_for_byte() {
     const MESSAGES: usize = 100_000;
     let dir = dir();
     let path = dir.path().join("x");
@@ -106,8 +107,9 @@ fn the_format_is_the_documented_one() {
     assert_eq!(mode & 0o777, 0o600, "for its owner alone");
 }
 
+/// What is missing is reported.
 #[test]
-fn cut_off_at_any_byte_it_gives_all_whole_messages_and_says_what_is_missing() {
+fn a_recording_cut_at_any_byte_gives_all_whole_messages() {
     let dir = dir();
     let path = dir.path().join("x");
     record(&path, 40);
@@ -145,7 +147,7 @@ fn cut_off_at_any_byte_it_gives_all_whole_messages_and_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn a_large_recording_cut_off_anywhere_gives_all_whole_messages_and_can_be_appended_to() {
+async fn a_large_cut_recording_is_read_and_can_be_appended_to() {
     const MESSAGES: usize = 20_000;
     let dir = dir();
     let path = dir.path().join("x");
@@ -199,7 +201,7 @@ async fn a_large_recording_cut_off_anywhere_gives_all_whole_messages_and_can_be_
 }
 
 #[test]
-fn a_byte_that_was_changed_anywhere_is_noticed_and_nothing_behind_it_is_believed() {
+fn a_changed_byte_is_noticed_and_ends_the_reading() {
     let dir = dir();
     let path = dir.path().join("x");
     record(&path, 20);
@@ -259,7 +261,7 @@ fn one_recorder_at_a_time_and_only_to_a_file() {
 }
 
 #[test]
-fn a_full_disk_is_an_error_and_what_was_recorded_before_is_whole() {
+fn a_full_disk_is_an_error_and_keeps_earlier_messages() {
     let full = Recorder::open("/dev/full").map(drop).unwrap_err();
     let error = io::Error::from(full);
     assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
@@ -270,9 +272,10 @@ fn a_full_disk_is_an_error_and_what_was_recorded_before_is_whole() {
 }
 
 /// In a process of its own, which may write files of a certain size only, as if the disk were full.
+/// The next message takes the place of the one without room.
 #[test]
-fn a_message_for_which_there_was_no_room_leaves_nothing_and_the_next_one_has_its_place() {
-    let name = "record::a_message_for_which_there_was_no_room_leaves_nothing_and_the_next_one_has_its_place";
+fn a_message_without_room_leaves_nothing_behind() {
+    let name = "record::a_message_without_room_leaves_nothing_behind";
     alone(name, || {
         use nix::sys::resource::{Resource, getrlimit, setrlimit};
         use nix::sys::signal::{SigSet, Signal};

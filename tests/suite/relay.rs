@@ -45,7 +45,7 @@ async fn next(incoming: &mut MessageReceiver) -> Option<String> {
 }
 
 #[tokio::test]
-async fn when_the_tap_fails_nothing_more_is_taken_and_what_was_taken_is_delivered() {
+async fn a_failed_tap_stops_receiving_and_delivers_what_was_taken() {
     let dir = tempfile::tempdir().expect("a directory");
     let (outgoing, mut receiver) = way_out(&dir).await;
     let name = QueueName::new();
@@ -78,7 +78,7 @@ async fn when_the_tap_fails_nothing_more_is_taken_and_what_was_taken_is_delivere
 }
 
 #[tokio::test]
-async fn when_nothing_more_can_be_received_what_came_before_is_delivered() {
+async fn a_failed_source_stops_after_delivering_what_came_before() {
     let dir = tempfile::tempdir().expect("a directory");
     let (outgoing, mut receiver) = way_out(&dir).await;
     let (mut writer, incoming) = way_in(&dir).await;
@@ -98,7 +98,7 @@ async fn when_nothing_more_can_be_received_what_came_before_is_delivered() {
 
 /// For half of the grace period it waits for the rest of a message.
 #[tokio::test]
-async fn a_relay_that_stops_does_not_wait_for_ever_for_the_rest_of_a_message() {
+async fn a_stopping_relay_does_not_wait_for_ever_for_a_message() {
     let (log, _recording) = Log::start();
     let dir = tempfile::tempdir().expect("a directory");
     let (outgoing, mut receiver) = way_out(&dir).await;

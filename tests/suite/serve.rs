@@ -89,7 +89,7 @@ async fn until_closed(mut conn: Conn) {
 }
 
 #[tokio::test]
-async fn hostile_peers_are_cut_by_the_limit_they_meet_and_others_are_served() {
+async fn hostile_peers_meet_their_limit_and_others_are_served() {
     let (sockets, listener) = Sockets::bind().await;
     let (errors, mut seen) = mpsc::unbounded_channel();
     let handler = move |conn, cx| {
@@ -213,7 +213,7 @@ async fn a_panic_costs_its_connection_only_and_its_message_is_told() {
 }
 
 #[tokio::test]
-async fn over_the_limit_of_connections_clients_wait_and_are_served_later() {
+async fn clients_over_the_connection_limit_wait_and_are_served() {
     let (sockets, listener) = Sockets::bind().await;
     let live = Arc::new(AtomicU64::new(0));
     let most = Arc::new(AtomicU64::new(0));
@@ -244,7 +244,7 @@ async fn over_the_limit_of_connections_clients_wait_and_are_served_later() {
 }
 
 #[tokio::test]
-async fn after_shutdown_nobody_is_accepted_and_the_socket_file_is_gone() {
+async fn after_shutdown_nobody_is_accepted_and_the_file_is_gone() {
     let (sockets, listener) = Sockets::bind().await;
     let shutdown = CancellationToken::new();
     let service = tokio::spawn(service::serve(listener, shutdown.clone(), echo));
@@ -269,7 +269,7 @@ async fn after_shutdown_nobody_is_accepted_and_the_socket_file_is_gone() {
 /// that take their time. Requests that were given to a handler are counted on one side, replies on
 /// the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_shutdown_under_load_every_accepted_request_is_answered_and_the_deadline_kept() {
+async fn shutdown_under_load_answers_every_accepted_request() {
     let (sockets, listener) = Sockets::bind().await;
     let accepted = Arc::new(AtomicU64::new(0));
     let handler = {

@@ -15,7 +15,7 @@ use crate::support::deadline;
 
 /// A protocol that changes inside a connection: lines, and behind them what is no line.
 #[tokio::test]
-async fn a_reader_goes_on_with_what_another_has_read_and_gives_its_transport_back() {
+async fn a_reader_takes_over_read_ahead_and_gives_its_transport_back() {
     let (mut here, there) = UnixStream::pair().expect("a pair");
     here.write_all(b"one\ntwo\nrest")
         .await

@@ -294,7 +294,7 @@ mod tests {
     /// What the documentation says of both. Other libraries, which are not in this program, take about a
     /// fifth more, and building them some minutes.
     #[test]
-    fn the_short_form_takes_under_two_minutes_and_the_whole_under_fifteen() {
+    fn a_quick_run_is_under_two_minutes_and_a_full_one_under_15() {
         let cases = &implementations::all();
         let quick = expected(&Plan::quick(), cases, true, true);
         assert!(quick.as_secs() < 95, "{quick:?}");

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_gets_fields_between_tabs_and_no_control_characters() {
+    fn fields_for_a_program_have_tabs_and_no_control_characters() {
         let expected = "name\tmessages\n/a\\tb\\u{1b}[31m\t3\n/c\t-\n";
         assert_eq!(table().plain(), expected);
     }

@@ -46,7 +46,7 @@ macro_rules! between_processes {
 macro_rules! __in_one_process {
     ($transport:expr) => {
         #[test]
-        fn messages_keep_their_boundaries_and_their_order_both_ways_at_once() {
+        fn messages_keep_order_and_boundaries_both_ways_at_once() {
             $crate::run($crate::cases::order(&$transport));
         }
 
@@ -55,8 +55,9 @@ macro_rules! __in_one_process {
             $crate::run($crate::cases::empty(&$transport));
         }
 
+        /// The error names both numbers.
         #[test]
-        fn the_largest_message_passes_and_one_byte_more_is_refused_with_both_numbers() {
+        fn a_message_at_the_limit_passes_and_one_byte_more_is_refused() {
             $crate::run($crate::cases::largest(&$transport));
         }
 
@@ -65,8 +66,9 @@ macro_rules! __in_one_process {
             $crate::run($crate::cases::end(&$transport));
         }
 
+        /// The other direction goes on.
         #[test]
-        fn dropping_the_sending_half_leaves_what_was_flushed_and_the_other_way() {
+        fn dropping_the_sending_half_keeps_what_was_flushed() {
             $crate::run($crate::cases::drop_sender(&$transport));
         }
 
@@ -86,7 +88,7 @@ macro_rules! __in_one_process {
         }
 
         #[test]
-        fn every_operation_dropped_at_every_await_point_loses_and_doubles_nothing() {
+        fn dropping_at_every_await_point_loses_and_doubles_nothing() {
             $crate::run($crate::cases::await_points(&$transport));
         }
 
@@ -146,7 +148,7 @@ macro_rules! __between_processes {
         }
 
         #[test]
-        fn the_end_of_the_stream_comes_after_all_messages_where_there_is_one() {
+        fn the_stream_ends_after_all_messages() {
             $crate::run($crate::processes::end(&$link, module_path!()));
         }
 
@@ -175,8 +177,9 @@ macro_rules! __between_processes {
             $crate::run($crate::processes::cancel(&$link, module_path!()));
         }
 
+        /// The larger one is refused at either end.
         #[test]
-        fn the_largest_message_passes_and_a_larger_one_is_refused_at_either_end() {
+        fn a_message_at_the_limit_passes_and_a_larger_is_refused() {
             $crate::run($crate::processes::largest(&$link, module_path!()));
         }
 

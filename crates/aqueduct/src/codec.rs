@@ -226,7 +226,7 @@ mod tests {
 
         proptest! {
             #[test]
-            fn what_goes_in_comes_out_and_a_cut_or_longer_body_does_not_parse(
+            fn items_round_trip_and_cut_or_longer_bodies_do_not_parse(
                 item in shape(), noise in any::<Vec<u8>>(),
             ) {
                 check(&Json, &item, &noise);
@@ -308,7 +308,7 @@ mod tests {
 
         #[cfg(feature = "messagepack")]
         #[test]
-        fn messagepack_writes_named_fields_and_reads_positional_ones_too() {
+        fn messagepack_writes_named_fields_and_reads_positional_ones() {
             let job = || Job {
                 id: 7,
                 name: String::from("x"),

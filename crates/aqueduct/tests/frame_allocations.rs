@@ -44,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 #[tokio::test]
-async fn sending_and_receiving_frames_allocates_nothing_in_the_steady_state() {
+async fn frames_allocate_nothing_in_the_steady_state() {
     for size in [1, 64, 1024, 10_000, 65_536, 1 << 20] {
         let (tx, rx) = aqueduct::pipe::pipe().unwrap();
         let (mut tx, mut rx) = (tx.framed(Framing::length()), rx.framed(Framing::length()));

@@ -15,7 +15,7 @@ use super::{read_all, sh, succeeds};
 use crate::support::deadline;
 
 #[tokio::test]
-async fn each_side_sees_the_other_close_because_nobody_else_holds_the_ends() {
+async fn each_side_sees_the_other_close() {
     // The child closes its ends and lives on.
     let mut command = sh("exec 3>&- 4<&-; read line");
     command.pipe_to_child(0).pipe_from_child(3).pipe_to_child(4);
@@ -37,8 +37,9 @@ async fn each_side_sees_the_other_close_because_nobody_else_holds_the_ends() {
     assert_eq!(status.code(), Some(1), "`read` met the end of its input");
 }
 
+/// All earlier frames arrive first.
 #[tokio::test]
-async fn a_child_killed_inside_a_frame_gives_all_earlier_frames_then_unexpected_eof() {
+async fn a_child_killed_inside_a_frame_is_unexpected_eof() {
     let mut command = sh(r#"printf '\0\0\0\002hi\0\0\0\003you\0\0\0\011part'; kill -9 $$"#);
     command.pipe_from_child(1);
     let mut child = command.spawn().unwrap();
@@ -91,7 +92,7 @@ async fn a_typed_channel_ends_too_when_a_grandchild_holds_the_pipe() {
 }
 
 #[tokio::test]
-async fn without_a_bound_the_stream_goes_on_until_the_grandchild_is_done() {
+async fn without_a_bound_the_stream_lasts_as_long_as_the_grandchild() {
     for unbounded in [true, false] {
         let mut child = leaves_one_behind("first");
         let mut holder = child.take_sender(3).unwrap();
@@ -119,7 +120,7 @@ async fn without_a_bound_the_stream_goes_on_until_the_grandchild_is_done() {
 }
 
 #[tokio::test]
-async fn what_the_child_wrote_is_never_cut_off_however_slowly_it_is_read() {
+async fn output_of_a_child_is_never_cut_off_by_a_slow_reader() {
     // More than fits one small pipe, so that the child may still be writing when reading begins;
     // and a grandchild holds the pipe, so that there is no true end.
     let mut command = sh("cat <&3 & head -c 20000 /dev/zero");
@@ -145,7 +146,7 @@ async fn what_the_child_wrote_is_never_cut_off_however_slowly_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_grandchild_that_never_stops_writing_cannot_keep_the_reader() {
+async fn a_grandchild_that_never_stops_cannot_keep_the_reader() {
     let mut command = sh("yes & echo $!");
     command.pipe_from_child(1);
     let mut child = command.spawn().unwrap();

@@ -210,7 +210,7 @@ fn role_offers_and_claims() {
 /// The close-on-exec flag alone does not tell: a descriptor without it could be taken from the part of
 /// the program that owned it, and then was closed twice.
 #[tokio::test]
-async fn one_that_the_program_opened_itself_stays_its_own_whatever_its_flags() {
+async fn a_descriptor_opened_by_the_program_stays_its_own() {
     let own = nix::unistd::dup(io::stderr()).unwrap();
     let number = own.as_raw_fd();
     // `Taken` where another test had one of this number.

@@ -84,7 +84,7 @@ async fn a_failed_start_is_noticed_whatever_numbers_are_mapped() {
 
 /// As above, where another thread gives the number up in the very moment: std's own pipe may get it.
 #[tokio::test]
-async fn a_failed_start_is_noticed_while_other_threads_open_and_close() {
+async fn a_failed_start_is_noticed_while_other_threads_open_files() {
     let mut child = role("child::refused::role_starts_in_a_crowd")
         .spawn()
         .unwrap();

@@ -42,7 +42,7 @@ fn problem(error: &OpenError) -> String {
 }
 
 #[tokio::test]
-async fn a_descriptor_that_cannot_do_what_is_asked_is_refused_and_left_alone() {
+async fn a_descriptor_of_the_wrong_kind_is_refused_and_left_alone() {
     let options = Options::new();
     let (reader, mut writer) = std::io::pipe().expect("a pipe can be made");
     let reader = offered(reader);
@@ -308,7 +308,7 @@ async fn listeners_of_every_kind_are_found_out_and_served() {
 
 /// What the next one to read from it finds.
 #[tokio::test]
-async fn a_packet_socket_that_others_share_is_left_what_was_not_taken() {
+async fn a_shared_packet_socket_keeps_what_was_not_taken() {
     let (here, there) = aqueduct::unix::seqpacket::pair().expect("a pair");
     for message in ["one", "two", "three", "four"] {
         there.send(message.as_bytes()).await.expect("there is room");

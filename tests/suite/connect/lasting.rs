@@ -79,7 +79,7 @@ async fn send_all(mut outgoing: MessageSender, messages: u64, size: u64) -> u64 
 }
 
 #[tokio::test]
-async fn nothing_is_lost_or_doubled_when_the_receiver_stops_and_comes_again() {
+async fn a_receiver_that_restarts_loses_and_doubles_nothing() {
     let dir = dir();
     for address in addresses(&dir) {
         let options = reconnecting(Framing::lines());
@@ -119,8 +119,9 @@ async fn nothing_is_lost_or_doubled_when_the_receiver_stops_and_comes_again() {
     }
 }
 
+/// None comes twice.
 #[tokio::test]
-async fn what_a_peer_that_is_killed_had_not_read_is_told_of_and_nothing_comes_twice() {
+async fn messages_that_a_killed_peer_had_not_read_are_reported() {
     let dir = dir();
     for scheme in ["unix", "unixpacket", "tcp"] {
         let address = unserved(scheme, &dir);
@@ -182,7 +183,7 @@ async fn closing_waits_until_the_peer_has_read_all() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_come_again_is_waited_for_as_long_as_told() {
+async fn a_lost_peer_is_waited_for_as_long_as_told() {
     let dir = dir();
     for address in addresses(&dir) {
         let mut options = reconnecting(Framing::lines());
@@ -307,7 +308,7 @@ async fn a_message_let_in_between_two_connections_is_refused_alone() {
 
 /// More than its buffers hold, and less than makes a sender wait.
 #[tokio::test]
-async fn packets_let_in_between_two_connections_come_once_each_though_there_is_room_for_few() {
+async fn packets_accepted_between_connections_arrive_once() {
     const PACKETS: u32 = 8000;
     let dir = dir();
     let address = unserved("unixpacket", &dir);
@@ -346,7 +347,7 @@ async fn packets_let_in_between_two_connections_come_once_each_though_there_is_r
 
 /// Such that a write takes a part of one, and more than one.
 #[tokio::test]
-async fn messages_larger_than_a_write_go_to_the_next_connection_whole_or_not_at_all() {
+async fn large_messages_reach_the_next_connection_whole_or_not() {
     const MESSAGES: u64 = 12;
     let body = |n: u64| Bytes::from(vec![n as u8; 300_000]);
     let dir = dir();

@@ -7,8 +7,9 @@ use super::dir;
 use crate::conformance::links::endpoint;
 use crate::mq::QueueName;
 
+/// Nothing is created.
 #[tokio::test]
-async fn a_one_way_endpoint_cannot_be_connected_or_bound_and_nothing_is_made() {
+async fn a_one_way_endpoint_refuses_connect_and_bind() {
     let dir = dir();
     let path = dir.path().join("fifo");
     let name = QueueName::new();

@@ -109,7 +109,7 @@ async fn one_client_after_the_other_is_answered_and_sees_the_end() {
 }
 
 #[tokio::test]
-async fn at_shutdown_a_request_that_was_received_is_answered_and_the_end_told() {
+async fn shutdown_answers_a_received_request_and_reports_the_end() {
     for pair in Pair::all() {
         let stop = CancellationToken::new();
         let client = async {
@@ -148,7 +148,7 @@ async fn an_end_that_is_dropped_tells_its_peer_as_one_that_is_closed() {
 
 /// A reply that nobody took, and the end behind it, are not for the next client.
 #[tokio::test]
-async fn what_an_earlier_conversation_left_in_a_queue_is_not_taken_for_a_reply() {
+async fn replies_left_by_an_earlier_conversation_are_not_taken() {
     let pair = Pair::new(["mq", "mq"]);
     let mut old = options(Framing::length())
         .open_sender(&pair.replies)
@@ -203,7 +203,7 @@ async fn the_next_client_waits_until_the_one_before_has_gone() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_finish_its_message_meets_the_limit_for_that() {
+async fn a_client_with_an_unfinished_message_meets_its_limit() {
     let pair = Pair::new(["fifo", "fifo"]);
     let mut service = service::Options::new();
     service
@@ -278,7 +278,7 @@ async fn one_direction_alone_has_the_other_looked_after() {
 
 /// Of which the first message was taken to know that there is one.
 #[tokio::test]
-async fn a_conversation_that_is_limited_or_stopped_leaves_the_rest_to_the_next_one() {
+async fn a_stopped_conversation_leaves_the_rest_to_the_next() {
     for (limit, expected) in [
         (None, &["a"][..]),
         (Some(1), &["a"]),
@@ -319,7 +319,7 @@ async fn a_conversation_that_is_limited_or_stopped_leaves_the_rest_to_the_next_o
 
 /// Its server waited for it, and then answered the next client with its replies.
 #[tokio::test]
-async fn a_client_that_has_gone_before_its_replies_can_be_sent_costs_itself_alone() {
+async fn a_client_that_left_before_its_replies_costs_only_itself() {
     let (log, _recording) = Log::start();
     let pair = Pair::new(["fifo", "fifo"]);
     let mut options = Options::new();

@@ -47,7 +47,7 @@ async fn in_latency_mode_a_wait_tries_again_before_it_sleeps() {
 }
 
 #[tokio::test]
-async fn a_queue_that_was_removed_is_an_error_where_its_name_is_looked_at() {
+async fn a_removed_queue_is_an_error_if_its_name_is_watched() {
     let name = QueueName::new();
     let mut options = Options::new();
     options.watch_name(Some(Duration::from_millis(10)));

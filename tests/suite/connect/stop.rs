@@ -36,8 +36,9 @@ fn path_of(address: &Endpoint) -> String {
     address.to_string().split_once(':').unwrap().1.to_owned()
 }
 
+/// Its sender learns what that was.
 #[tokio::test]
-async fn a_unix_socket_delivers_all_that_the_kernel_took_and_its_sender_knows_what_that_was() {
+async fn a_stopped_unix_socket_delivers_all_that_the_kernel_took() {
     for framing in [Framing::lines(), Framing::nul(), Framing::length()] {
         let dir = dir();
         let address: Endpoint = format!("unix:{}", dir.path().join("x").display())
@@ -76,8 +77,9 @@ async fn a_unix_socket_delivers_all_that_the_kernel_took_and_its_sender_knows_wh
     }
 }
 
+/// Those that come later are refused.
 #[tokio::test]
-async fn those_who_wait_at_a_unix_socket_are_heard_and_those_who_come_later_are_refused() {
+async fn clients_waiting_at_a_stopped_unix_socket_are_heard() {
     let dir = dir();
     let address: Endpoint = format!("unix:{}", dir.path().join("x").display())
         .parse()
@@ -130,8 +132,9 @@ async fn a_packet_socket_delivers_all_that_the_kernel_took() {
     drop::<seqpacket::Socket>(sender);
 }
 
+/// Those that come later are refused.
 #[tokio::test]
-async fn those_who_wait_at_a_packet_socket_are_heard_and_those_who_come_later_are_refused() {
+async fn clients_waiting_at_a_stopped_packet_socket_are_heard() {
     let dir = dir();
     let address: Endpoint = format!("unixpacket:{}", dir.path().join("x").display())
         .parse()
@@ -161,7 +164,7 @@ async fn those_who_wait_at_a_packet_socket_are_heard_and_those_who_come_later_ar
 }
 
 #[tokio::test]
-async fn a_tcp_peer_is_told_by_an_end_and_heard_until_it_makes_its_own() {
+async fn a_tcp_peer_is_told_to_end_and_heard_until_it_does() {
     let address: Endpoint = "tcp://127.0.0.1:0".parse().unwrap();
     let options = options(Framing::lines());
     let listener = options.bind(&address).await.unwrap();
@@ -188,7 +191,7 @@ async fn a_tcp_peer_is_told_by_an_end_and_heard_until_it_makes_its_own() {
 }
 
 #[tokio::test]
-async fn a_fifo_is_left_to_the_next_reader_as_long_as_a_writer_holds_it() {
+async fn a_stopped_fifo_is_left_to_the_next_reader() {
     for (persist, micros) in [("", 0), ("?persist=true", 0), ("", 50)] {
         let dir = dir();
         let path = dir.path().join("x");

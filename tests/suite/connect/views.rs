@@ -29,7 +29,7 @@ async fn next(incoming: &mut MessageReceiver) -> Bytes {
 }
 
 #[tokio::test]
-async fn messages_come_from_all_clients_at_the_same_time_each_in_order() {
+async fn messages_come_from_all_clients_at_once_each_in_order() {
     const EACH: usize = 100;
     for scheme in SOCKETS {
         let dir = dir();
@@ -79,7 +79,7 @@ async fn messages_come_from_all_clients_at_the_same_time_each_in_order() {
 }
 
 #[tokio::test]
-async fn a_client_that_breaks_off_or_sends_garbage_costs_itself_alone() {
+async fn a_client_that_breaks_off_or_sends_garbage_costs_only_itself() {
     let dir = dir();
     let options = options(Framing::length().max_frame(100));
     let listener = bound("unix", &dir, &options).await;
@@ -217,7 +217,7 @@ async fn closing_a_sending_end_does_not_wait_for_a_silent_peer() {
 
 /// Though nothing is to be sent: what it had given to the connection before may be lost.
 #[tokio::test]
-async fn who_only_sends_learns_at_a_flush_that_its_peer_has_gone_without_reading() {
+async fn a_send_only_end_learns_at_a_flush_that_its_peer_has_gone() {
     let dir = dir();
     let options = Options::new();
     let mut listener = bound("unix", &dir, &options).await;

@@ -13,7 +13,7 @@ async fn reads(clients: &mut [&mut Program], line: &str) {
 }
 
 #[tokio::test]
-async fn what_one_says_over_a_unix_socket_or_tcp_all_read_until_the_service_closes() {
+async fn what_one_member_says_all_read_until_the_service_closes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("chat.sock");
     let unix = format!("unix:{}", path.display());

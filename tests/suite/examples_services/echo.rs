@@ -48,7 +48,7 @@ async fn every_two_way_address_echoes_to_clients_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn a_pair_of_one_way_addresses_echoes_to_one_client_after_the_other() {
+async fn a_pair_of_one_way_addresses_serves_one_client_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let (there, back) = (QueueName::new(), QueueName::new());
     let fifo = |name| format!("fifo:{}/{name}", dir.path().display());
@@ -67,7 +67,7 @@ async fn a_pair_of_one_way_addresses_echoes_to_one_client_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_client_whose_server_comes_later_or_is_its_child_is_echoed_to() {
+async fn a_client_echoes_with_a_later_server_and_with_a_child() {
     let dir = tempfile::tempdir().unwrap();
     let address = format!("unix:{}/late.sock", dir.path().display());
     let mut client = Program::start("echo_client", [&address]);

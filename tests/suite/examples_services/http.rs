@@ -34,7 +34,7 @@ async fn gets(address: &str) {
 }
 
 #[tokio::test]
-async fn hyper_serves_http_on_every_byte_address_to_its_own_and_other_clients() {
+async fn hyper_serves_http_on_every_byte_stream_address() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("http.sock");
     for address in [
@@ -60,7 +60,7 @@ async fn hyper_serves_http_on_every_byte_address_to_its_own_and_other_clients() 
 }
 
 #[tokio::test]
-async fn sigterm_lets_a_request_that_has_begun_be_answered_and_closes_idle_connections() {
+async fn sigterm_lets_a_begun_request_finish_and_closes_idle_ones() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("http.sock");
     let address = format!("unix:{}", path.display());

@@ -102,7 +102,7 @@ async fn at_the_end_of_the_input_all_jobs_are_finished() {
 }
 
 #[tokio::test]
-async fn sigterm_ends_supervisor_and_workers_and_one_that_hangs_is_killed() {
+async fn sigterm_ends_supervisor_and_workers_and_kills_a_hung_one() {
     let mut supervisor = Program::start("supervisor", ["2"]);
     let workers = [
         started(&mut supervisor, 1).await,

@@ -154,7 +154,7 @@ async fn small_and_large_frames_cross_cut_anywhere_and_kept_or_not() {
 /// Very small frames are copied several at once: what a read then brings to their place must not
 /// come to be theirs.
 #[tokio::test]
-async fn very_small_frames_are_kept_as_they_were_however_reads_cut_them() {
+async fn very_small_frames_survive_any_cut_of_the_reads() {
     let body = |i: usize| Bytes::from(vec![(i % 251) as u8; i * 7 % 150]);
     let bodies: Vec<_> = (0..2000).map(body).collect();
     let wire = encoded(&Framing::length(), &bodies);
@@ -180,8 +180,9 @@ async fn a_large_frame_cut_off_is_truncated_whether_lent_or_kept() {
     }
 }
 
+/// The place is the beginning of a page, or of the second cache line in it.
 #[tokio::test]
-async fn a_large_frame_is_read_to_the_beginning_of_a_page_or_of_its_second_line() {
+async fn a_large_frame_is_read_to_an_aligned_place() {
     for (len, begins) in [
         (70_000, 0),
         (65_536, 0),
@@ -229,7 +230,7 @@ impl AsyncRead for WaitsForHeader<'_> {
 
 /// Else the body that came with it would be copied.
 #[tokio::test]
-async fn after_a_large_frame_a_header_is_read_alone_also_after_a_wait() {
+async fn after_a_large_frame_a_header_is_read_alone() {
     let bodies = [Bytes::from(vec![1; 70_000]), Bytes::from(vec![2; 70_000])];
     let wire = encoded(&Framing::length(), &bodies);
     let rooms = Mutex::new(Vec::new());

@@ -105,7 +105,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn any_bytes_cut_anywhere_give_the_same_frames_and_the_same_error(
+    fn bytes_cut_anywhere_give_the_same_frames_and_error(
         framing in all_framings(),
         wire in prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..600),

@@ -37,7 +37,7 @@ fn number(name: &str, flags: MQ_OFlag) -> Errno {
 }
 
 #[test]
-fn a_refusal_before_the_system_call_has_the_number_that_the_call_would_have_had() {
+fn an_early_refusal_has_the_errno_of_the_system_call() {
     let name = QueueName::new();
     let queue = name.create(Driver::Pool, 1, 8);
     let (read, write) = (MQ_OFlag::O_RDONLY, MQ_OFlag::O_WRONLY);
@@ -106,9 +106,9 @@ fn a_refusal_before_the_system_call_has_the_number_that_the_call_would_have_had(
 
 /// Where the name cannot be looked up the queue stays, and the log says so.
 #[test]
-fn a_queue_that_cannot_be_unlinked_when_it_is_dropped_is_told_of() {
+fn a_queue_that_cannot_be_unlinked_on_drop_is_reported() {
     alone(
-        "mq::errors::a_queue_that_cannot_be_unlinked_when_it_is_dropped_is_told_of",
+        "mq::errors::a_queue_that_cannot_be_unlinked_on_drop_is_reported",
         || {
             let name = QueueName::new();
             let mut options = OpenOptions::new();
@@ -196,7 +196,7 @@ fn a_name_that_cannot_be_looked_at_now_stops_nobody() {
 
 /// A queue that even its owner may not open is still the one of its name, until it is unlinked.
 #[tokio::test]
-async fn the_name_of_a_queue_that_nobody_may_open_is_looked_up_all_the_same() {
+async fn the_name_of_an_inaccessible_queue_is_still_looked_up() {
     Actor::spawn("mq::errors::role_nobody_may_open")
         .succeed()
         .await;

@@ -18,11 +18,11 @@ over_both_drivers!(
     empty_message_is_a_message,
     message_of_any_size_arrives_whole,
     message_too_large_is_refused_before_the_system_call,
-    receiving_needs_a_buffer_of_the_queues_size_not_of_the_message,
+    receiving_needs_a_buffer_of_the_queues_message_size,
     wrong_direction_is_a_typed_error,
     full_and_empty_queues_would_block,
     all_senders_closed_is_no_end,
-    timeouts_take_what_is_there_and_give_up_when_there_is_nothing,
+    timeouts_take_what_is_there_and_give_up_on_nothing,
     attributes_tell_the_depth,
     drain_empties_once,
 );
@@ -93,7 +93,7 @@ async fn message_too_large_is_refused_before_the_system_call(driver: Driver) {
 }
 
 /// A receive buffer smaller than the queue's largest message fails even for 4 bytes.
-async fn receiving_needs_a_buffer_of_the_queues_size_not_of_the_message(driver: Driver) {
+async fn receiving_needs_a_buffer_of_the_queues_message_size(driver: Driver) {
     let name = QueueName::new();
     let made = name.create(driver, 2, 4096);
     // Opened by one who asks for less: what counts is what the queue has.
@@ -176,7 +176,7 @@ async fn all_senders_closed_is_no_end(driver: Driver) {
 }
 
 /// Past deadline and empty is a timeout, past deadline and a message is the message.
-async fn timeouts_take_what_is_there_and_give_up_when_there_is_nothing(driver: Driver) {
+async fn timeouts_take_what_is_there_and_give_up_on_nothing(driver: Driver) {
     let name = QueueName::new();
     let queue = name.create(driver, 1, 8);
     let timed_out = std::io::ErrorKind::TimedOut;

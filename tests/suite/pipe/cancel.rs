@@ -181,7 +181,7 @@ fn empty(rx: &packet::Receiver) {
 
 /// Random cancellation under load: numbers stay complete and in order.
 #[tokio::test]
-async fn ten_thousand_messages_with_both_sides_cancelled_all_the_time() {
+async fn ten_thousand_messages_survive_cancelling_both_sides() {
     const COUNT: u32 = 10_000;
     let (tx, rx) = packet::pipe().unwrap();
     let sending = tokio::spawn(async move {

@@ -20,7 +20,7 @@ fn page() -> usize {
 }
 
 #[tokio::test]
-async fn a_capacity_is_rounded_up_to_a_power_of_two_of_pages_and_reported() {
+async fn a_capacity_is_rounded_up_to_a_power_of_two_of_pages() {
     let (tx, rx) = pipe::pipe().unwrap();
     assert_eq!(rx.set_capacity(1).unwrap(), page());
     assert_eq!(tx.capacity().unwrap(), page());
@@ -28,8 +28,9 @@ async fn a_capacity_is_rounded_up_to_a_power_of_two_of_pages_and_reported() {
     assert_eq!(rx.capacity().unwrap(), 2 * page());
 }
 
+/// The error names both numbers.
 #[tokio::test]
-async fn more_than_the_systems_largest_pipe_is_refused_with_both_numbers() {
+async fn a_capacity_over_the_system_limit_is_refused() {
     let max = limit("pipe-max-size");
     let (tx, _rx) = pipe::pipe().unwrap();
     match tx.set_capacity(2 * max) {

@@ -27,8 +27,9 @@ fn events(epoll: &Epoll) -> usize {
     epoll.wait(&mut events, EpollTimeout::ZERO).unwrap()
 }
 
+/// Also when nothing was read.
 #[test]
-fn every_write_is_an_edge_for_the_reader_also_when_nothing_was_read() {
+fn every_write_is_an_edge_for_the_reader() {
     let (reader, mut writer) = pipe().unwrap();
     let epoll = epoll();
     watch(&epoll, &reader, EpollFlags::EPOLLIN).unwrap();
@@ -41,7 +42,7 @@ fn every_write_is_an_edge_for_the_reader_also_when_nothing_was_read() {
 }
 
 #[test]
-fn a_read_is_an_edge_for_the_writer_only_when_the_pipe_was_full() {
+fn a_read_is_an_edge_for_the_writer_only_if_the_pipe_was_full() {
     let (mut reader, mut writer) = pipe().unwrap();
     four_pages_of(&writer);
     let epoll = epoll();

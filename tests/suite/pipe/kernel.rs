@@ -31,7 +31,7 @@ async fn a_fifo_without_a_reader_cannot_be_opened_for_writing() {
 }
 
 #[tokio::test]
-async fn a_reader_that_is_first_waits_although_read_would_say_end_of_stream() {
+async fn the_first_reader_waits_though_read_would_return_zero() {
     let fifo = Fifo::new();
     let mut rx = OpenOptions::new().open_receiver(&fifo).unwrap();
     assert_eq!(nix::unistd::read(&rx, &mut [0; 8]), Ok(0));
@@ -46,7 +46,7 @@ async fn a_reader_that_is_first_waits_although_read_would_say_end_of_stream() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_stream_is_seen_and_a_new_writer_starts_it_again() {
+async fn the_end_of_the_stream_is_seen_and_a_new_writer_restarts_it() {
     let fifo = Fifo::new();
     let mut rx = OpenOptions::new().open_receiver(&fifo).unwrap();
     raw_writer(&fifo).write_all(b"abc").unwrap();
@@ -91,7 +91,7 @@ async fn a_receiver_opened_for_both_never_sees_the_end() {
 }
 
 #[tokio::test]
-async fn a_writer_whose_reader_left_gets_epipe_and_works_again_for_the_next() {
+async fn a_writer_without_a_reader_gets_epipe_and_works_for_the_next() {
     let fifo = Fifo::new();
     let first = raw_reader(&fifo);
     let mut tx = OpenOptions::new().open_sender(&fifo).unwrap();
@@ -163,7 +163,7 @@ async fn what_a_short_read_leaves_is_seen() {
 /// A writer in packet mode makes every read short of its buffer; there is more all the same. Taking
 /// a short read for "empty", as is done for sockets, leaves the reader asleep on a full pipe.
 #[tokio::test]
-async fn short_reads_from_a_packet_writer_are_not_taken_for_an_empty_pipe() {
+async fn short_reads_from_a_packet_writer_do_not_mean_empty() {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_DIRECT | OFlag::O_CLOEXEC).unwrap();
     for packet in [b"one", b"two", b"six"] {
         nix::unistd::write(&writer, packet).unwrap();
@@ -193,8 +193,9 @@ async fn only_the_last_poller_is_woken_but_every_awaiting_task_is() {
     assert!(!polling[0].is_woken());
 }
 
+/// It does not stop the runtime.
 #[tokio::test]
-async fn a_blocking_descriptor_is_made_non_blocking_and_does_not_stop_the_runtime() {
+async fn a_blocking_descriptor_is_made_non_blocking() {
     let (reader, _writer) = std::io::pipe().unwrap();
     assert!(!crate::support::is_nonblocking(&reader).unwrap());
     let rx = Receiver::from_owned_fd(reader.into()).unwrap();

@@ -79,7 +79,7 @@ fn a_descriptor_outlives_its_runtime_and_moves_to_another() {
 }
 
 #[test]
-fn a_peer_that_comes_back_after_the_runtime_has_gone_is_an_error_and_no_panic() {
+fn a_peer_that_comes_after_the_runtime_has_gone_is_an_error() {
     let first = runtime();
     let fifo = Fifo::new();
     let mut rx = {

@@ -21,7 +21,7 @@ fn count(lines: &[String], part: &str) -> usize {
 }
 
 #[test]
-fn an_end_says_when_it_opens_when_its_peer_goes_and_when_it_closes() {
+fn an_end_logs_its_opening_its_lost_peer_and_its_closing() {
     let lines = record(async {
         let (tx, mut rx) = pipe::pipe().unwrap();
         drop(tx);

@@ -99,7 +99,7 @@ async fn a_reader_with_a_silent_second_writer_sleeps_in_readable() {
 }
 
 #[tokio::test]
-async fn a_writer_with_an_idle_second_reader_of_a_full_fifo_sleeps_in_write() {
+async fn a_writer_beside_an_idle_reader_of_a_full_fifo_sleeps() {
     let fifo = Fifo::new();
     let first = raw_reader(&fifo);
     let mut sender = OpenOptions::new().open_sender(&fifo).unwrap();
@@ -119,7 +119,7 @@ async fn a_writer_with_an_idle_second_reader_of_a_full_fifo_sleeps_in_write() {
 }
 
 #[tokio::test]
-async fn a_writer_with_an_idle_second_reader_of_a_full_fifo_sleeps_in_writable() {
+async fn a_writer_beside_an_idle_reader_sleeps_in_writable() {
     let fifo = Fifo::new();
     let first = raw_reader(&fifo);
     let sender = OpenOptions::new().open_sender(&fifo).unwrap();
@@ -207,7 +207,7 @@ async fn tokios_own_ends_spin_in_these_scenes() {
 
 /// One registration is replaced for all of them, whoever notices first.
 #[tokio::test]
-async fn every_one_of_several_waiting_tasks_is_woken_across_the_peers_return() {
+async fn every_waiting_task_is_woken_across_the_peers_return() {
     let fifo = Fifo::new();
     let mut receiver = OpenOptions::new().open_receiver(&fifo).unwrap();
     for _ in 0..20 {
@@ -242,7 +242,7 @@ async fn every_one_of_several_waiting_tasks_is_woken_across_the_peers_return() {
 /// Once a fresh registration was made with the runtime of whoever polled, and panicked or failed
 /// where that was none: a waiter on an executor of another kind.
 #[test]
-fn a_peer_that_comes_back_is_noticed_by_a_waiter_outside_the_runtime() {
+fn a_returning_peer_is_noticed_by_a_waiter_off_the_runtime() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

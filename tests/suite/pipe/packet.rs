@@ -48,7 +48,7 @@ async fn messages_keep_their_boundaries_up_to_the_largest() {
 }
 
 #[tokio::test]
-async fn too_large_and_empty_are_refused_at_the_sender_and_harm_nothing() {
+async fn too_large_and_empty_messages_are_refused_and_harm_nothing() {
     let (mut tx, rx) = packet::pipe().unwrap();
     let large = vec![0; LARGEST + 1];
     let sunk = tx.feed(Bytes::from(large.clone())).await.unwrap_err();
@@ -158,7 +158,7 @@ async fn what_the_sink_holds_back_is_not_overtaken() {
 }
 
 #[tokio::test]
-async fn a_sender_without_a_receiver_fails_each_message_and_stays_usable() {
+async fn a_sender_without_a_receiver_fails_each_message_and_goes_on() {
     let (mut tx, rx) = packet::pipe().unwrap();
     drop(rx);
     for _ in 0..3 {
@@ -187,7 +187,7 @@ async fn an_unsent_message_whose_receiver_leaves_is_one_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn several_senders_and_receivers_share_one_pipe_each_message_once() {
+async fn senders_and_receivers_share_one_pipe_each_message_once() {
     const EACH: u32 = 2_000;
     let (tx, rx) = packet::pipe().unwrap();
     let (tx, rx) = (Arc::new(tx), Arc::new(rx));

@@ -28,7 +28,7 @@ fn peer_writes_whole_frames_without_end() {
 }
 
 #[tokio::test]
-async fn a_killed_writer_leaves_whole_writes_and_the_end_of_the_stream() {
+async fn a_killed_writer_leaves_whole_writes_and_the_end() {
     let fifo = Fifo::new();
     for round in 0..5 {
         // Opened anew, so that it waits for this round's writer.
@@ -94,7 +94,7 @@ async fn a_c_writer_without_a_reader_dies_of_sigpipe() {
 }
 
 #[tokio::test]
-async fn a_child_gets_blocking_descriptors_that_work_as_standard_streams() {
+async fn a_child_gets_blocking_descriptors_as_standard_streams() {
     let (mut to_child, child_in) = pipe::pipe().unwrap();
     let (child_out, mut from_child) = pipe::pipe().unwrap();
     let mut peer = Peer::spawn(
@@ -112,7 +112,7 @@ async fn a_child_gets_blocking_descriptors_that_work_as_standard_streams() {
 }
 
 #[tokio::test]
-async fn each_write_of_an_unrelated_program_is_one_message_of_a_packet_pipe() {
+async fn a_write_of_another_program_is_one_message_of_a_packet_pipe() {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_DIRECT).unwrap();
     let rx = packet::Receiver::from_owned_fd(reader).unwrap();
     let mut peer = Peer::spawn(

@@ -104,7 +104,7 @@ impl Tasks {
 
 /// It has found room on a connection that then ended, and the next one breaks before it takes it.
 #[tokio::test]
-async fn a_frame_that_no_connection_has_taken_yet_goes_to_the_one_that_does() {
+async fn a_frame_that_no_connection_took_goes_to_the_next() {
     let tasks = Tasks::default();
     let first = tasks.add();
     let (mut sink, mut stream) = tasks.client().0.into_frames();
@@ -125,8 +125,9 @@ async fn a_frame_that_no_connection_has_taken_yet_goes_to_the_one_that_does() {
     assert!(second.frames.recv().await.is_none());
 }
 
+/// It is reported instead.
 #[tokio::test]
-async fn a_frame_given_to_a_connection_that_fails_is_told_of_and_not_sent_again() {
+async fn a_frame_given_to_a_failing_connection_is_not_sent_again() {
     let tasks = Tasks::default();
     let mut first = tasks.add();
     let (client, mut lost) = tasks.client();

@@ -9,7 +9,7 @@ use futures_util::stream;
 use crate::support::{Log, deadline};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handler_that_blocks_its_thread_does_not_keep_the_service_from_ending() {
+async fn a_blocked_handler_does_not_keep_the_service_from_ending() {
     let (log, _recording) = Log::start();
     let (begun, mut at_work) = tokio::sync::mpsc::unbounded_channel();
     // It blocks until this is dropped.

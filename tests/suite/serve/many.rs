@@ -30,8 +30,9 @@ const MAX_FRAME: usize = 16 * 1024;
 /// task and socket.
 const PER_CONNECTION: usize = 2 * (2 * MAX_FRAME + 128 * 1024) + 16 * 1024;
 
+/// Memory is bounded.
 #[test]
-fn a_thousand_clients_are_served_though_a_hundred_are_hostile_and_memory_is_bounded() {
+fn a_thousand_clients_are_served_beside_a_hundred_hostile() {
     let mut server = peer_command("serve::many::server");
     server.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut server = Peer::spawn(&mut server);

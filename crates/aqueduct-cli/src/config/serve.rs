@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_are_looked_for_in_the_path_unless_they_have_a_slash() {
+    fn programs_without_a_slash_are_searched_in_the_path() {
         for found in ["sh", "/bin/sh"] {
             assert!(find(OsStr::new(found)).is_ok());
         }

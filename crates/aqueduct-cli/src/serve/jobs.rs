@@ -388,7 +388,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_pause_is_twice_as_long_as_the_one_before_and_none_longer_than_ten_seconds() {
+    fn each_retry_pause_doubles_up_to_ten_seconds() {
         let millis = |failures| pause(failures).as_millis();
         assert_eq!([1, 2, 3, 7].map(millis), [100, 200, 400, 6400]);
         assert_eq!([8, 33, u32::MAX].map(millis), [10_000; 3]);

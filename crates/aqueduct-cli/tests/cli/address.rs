@@ -10,7 +10,7 @@ fn complaint(args: &[&str]) -> String {
 }
 
 #[test]
-fn a_bad_address_is_explained_in_one_line_with_the_nearest_right_one() {
+fn a_bad_address_is_one_line_with_the_nearest_right_one() {
     for (address, part) in [
         ("fifi:/x", "did you mean \"fifo\"?"),
         ("/tmp/x", "did you mean \"fifo:/tmp/x\"?"),
@@ -47,8 +47,9 @@ fn an_unknown_flag_or_command_names_the_nearest_right_one() {
     assert!(complaint(&[]).contains("Usage"));
 }
 
+/// The message is refused before anything is created.
 #[test]
-fn a_message_that_the_framing_cannot_carry_is_refused_before_anything_is_made() {
+fn a_message_the_framing_cannot_carry_is_refused_early() {
     let dir = Dir::new();
     let fifo = dir.fifo("x");
     let stderr = complaint(&["send", &fifo, "fine", "two\nlines"]);

@@ -24,7 +24,7 @@ fn redirected(how: &str, args: &[&str]) -> Output {
 }
 
 #[test]
-fn a_standard_output_that_nobody_reads_is_no_failure_whatever_is_printed() {
+fn a_closed_stdout_is_no_failure_whatever_is_printed() {
     let dir = Dir::new();
     let here = dir.path("").display().to_string();
     for args in [
@@ -149,7 +149,7 @@ fn on_a_terminal(args: &[&str], no_color: &str) -> String {
 }
 
 #[test]
-fn there_are_colours_on_a_terminal_only_unless_they_are_not_wanted() {
+fn colours_appear_only_on_a_terminal_and_can_be_turned_off() {
     let dir = Dir::new();
     let (here, fifo) = (dir.path("").display().to_string(), dir.fifo("x"));
     for args in [
@@ -172,7 +172,7 @@ fn there_are_colours_on_a_terminal_only_unless_they_are_not_wanted() {
 }
 
 #[test]
-fn ctrl_c_at_any_moment_ends_it_well_and_tears_and_doubles_nothing() {
+fn ctrl_c_at_any_moment_tears_and_doubles_nothing() {
     let queue = Queue::new();
     let address = queue.address();
     let messages: Vec<String> = (0..200).map(|i| i.to_string()).collect();

@@ -48,8 +48,10 @@ fn a_fifo_that_was_there_stays_and_json_has_every_sample() {
     assert!(fifo.exists());
 }
 
+/// An address that two processes cannot open is wrong use (exit code 2). One that cannot be bound is
+/// a failure (1).
 #[test]
-fn what_two_processes_cannot_open_is_wrong_use_and_what_cannot_be_bound_a_failure() {
+fn unusable_addresses_are_wrong_use_and_failed_binds_failures() {
     let (_, stderr) = expect(run(&mut aqueduct(&["bench", "stdio:"])), 2);
     assert!(stderr.contains("two processes"), "{stderr}");
     let (_, stderr) = expect(run(&mut aqueduct(&["bench", "unix:/no/where/socket"])), 1);

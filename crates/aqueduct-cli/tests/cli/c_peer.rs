@@ -39,7 +39,7 @@ fn c_program(dir: &Dir, source: &str, args: &[&str]) -> Command {
 }
 
 #[test]
-fn what_a_c_program_writes_is_printed_when_the_receiver_is_first() {
+fn a_c_program_is_received_when_the_receiver_is_first() {
     let dir = Dir::new();
     let mut writer = c_program(&dir, WRITER, &["the text\nof C"]);
     let fifo = dir.fifo("x");
@@ -62,7 +62,7 @@ fn what_a_c_program_writes_is_printed_when_the_writer_is_first() {
 }
 
 #[test]
-fn a_c_program_reads_the_message_whole_when_the_reader_is_first() {
+fn a_c_program_reads_a_whole_message_when_the_reader_is_first() {
     let dir = Dir::new();
     let mkfifo = Command::new("mkfifo").arg(dir.path("x")).status().unwrap();
     assert!(mkfifo.success());
@@ -73,7 +73,7 @@ fn a_c_program_reads_the_message_whole_when_the_reader_is_first() {
 }
 
 #[test]
-fn a_c_program_reads_the_message_whole_when_the_sender_is_first() {
+fn a_c_program_reads_a_whole_message_when_the_sender_is_first() {
     let dir = Dir::new();
     let mut reader = c_program(&dir, READER, &[]);
     let send = start(&mut aqueduct(&[

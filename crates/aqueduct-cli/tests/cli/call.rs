@@ -56,7 +56,7 @@ fn line(stream: &mut TcpStream) -> String {
 }
 
 #[test]
-fn a_c_server_that_replies_without_a_newline_and_closes_is_called_raw() {
+fn raw_call_reads_a_c_server_that_closes_without_a_newline() {
     let dir = Dir::new();
     let program = compile_c(&dir, "server", SERVER);
     for output in ["text", "raw"] {
@@ -76,7 +76,7 @@ fn a_c_server_that_replies_without_a_newline_and_closes_is_called_raw() {
 }
 
 #[test]
-fn without_framing_the_reply_is_all_that_comes_however_it_is_cut() {
+fn a_raw_reply_is_everything_until_the_end_however_it_is_cut() {
     let (first, second) = (vec![b'a'; 300_000], vec![b'b'; 300_000]);
     let whole = [&first[..], &second[..]].concat();
     for output in ["raw", "json"] {
@@ -105,7 +105,7 @@ fn without_framing_the_reply_is_all_that_comes_however_it_is_cut() {
 }
 
 #[test]
-fn a_framed_reply_is_printed_and_the_connection_stays_open_until_then() {
+fn a_framed_reply_keeps_the_connection_open_until_it_arrives() {
     let (address, server) = server(|mut stream| {
         assert_eq!(line(&mut stream), "hello");
         stream.write_all(b"good day\nand more\n").unwrap();

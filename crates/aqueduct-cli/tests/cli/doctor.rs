@@ -92,9 +92,10 @@ fn every_limit_is_told_with_what_to_do_about_it() {
     );
 }
 
+/// The advice is the command that mounts it.
 #[test]
-fn a_queue_file_system_that_is_not_mounted_is_told_with_the_command_that_mounts_it() {
-    let test = "a_queue_file_system_that_is_not_mounted_is_told_with_the_command_that_mounts_it";
+fn an_unmounted_queue_file_system_is_told_with_its_command() {
+    let test = "an_unmounted_queue_file_system_is_told_with_its_command";
     if !alone(&format!("doctor::{test}"), false) {
         return;
     }

@@ -26,8 +26,9 @@ fn lines_arrive_when_the_receiver_is_first() {
     expect_text(send.finish(), 0);
 }
 
+/// The notice that the sender waits is printed once.
 #[test]
-fn lines_arrive_when_the_sender_is_first_and_waiting_is_told_once() {
+fn lines_arrive_when_the_sender_is_first_and_waits_once_told() {
     let dir = Dir::new();
     let fifo = dir.fifo("x");
     let mut send = aqueduct(&["send", &fifo, "a", "b"]);
@@ -47,7 +48,7 @@ fn lines_arrive_when_the_sender_is_first_and_waiting_is_told_once() {
 }
 
 #[test]
-fn a_fifo_that_is_made_is_for_its_owner_alone_unless_the_address_says_more() {
+fn a_new_fifo_is_private_unless_the_address_says_otherwise() {
     let dir = Dir::new();
     for (query, mode) in [("", 0o600), ("?mode=640", 0o640)] {
         let name = format!("x{mode:o}");
@@ -127,7 +128,7 @@ fn has_reader(path: &Path) -> bool {
 }
 
 #[test]
-fn a_second_reader_of_a_fifo_is_refused_before_it_takes_anything() {
+fn a_second_reader_of_a_fifo_is_refused_and_takes_nothing() {
     let dir = Dir::new();
     let fifo = dir.fifo("x");
     let persist = format!("{fifo}?persist=true");
@@ -193,7 +194,7 @@ fn a_receiver_that_gets_nothing_gives_up_in_time_with_3() {
 }
 
 #[test]
-fn a_message_that_comes_slowly_is_waited_for_as_long_as_something_comes() {
+fn a_slow_message_is_waited_for_while_bytes_keep_coming() {
     let dir = Dir::new();
     let fifo = dir.fifo("x");
     let limit = Duration::from_millis(1000);
@@ -264,8 +265,9 @@ fn a_message_over_the_limit_is_an_error_with_size_and_limit() {
     expect(send.finish(), 0);
 }
 
+/// The oversized input is refused.
 #[test]
-fn input_over_the_limit_is_refused_and_what_came_before_it_is_sent() {
+fn messages_before_input_over_the_limit_are_sent() {
     let dir = Dir::new();
     let fifo = dir.fifo("x");
     let recv = start(&mut aqueduct(&["recv", &fifo]));
@@ -280,7 +282,7 @@ fn input_over_the_limit_is_refused_and_what_came_before_it_is_sent() {
 }
 
 #[test]
-fn a_stream_that_ends_inside_a_message_keeps_text_and_refuses_the_rest() {
+fn an_unterminated_message_is_kept_for_text_refused_otherwise() {
     let dir = Dir::new();
     let fifo = dir.fifo("x");
     for (frame, sent, printed, code) in [

@@ -196,8 +196,9 @@ fn a_plain_mkfifo_works_with_a_warning_of_its_mode() {
     has(&stderr, &["0o644"]);
 }
 
+/// The error names the length and the limit.
 #[test]
-fn a_length_that_is_none_is_an_error_with_size_and_limit_after_what_was_whole() {
+fn an_impossible_length_is_an_error_after_whole_messages() {
     let dir = Dir::new();
     let recv = start(&mut aqueduct(&[
         "recv",
@@ -224,7 +225,7 @@ fn with_three(args: &[&str], redirection: &str) -> Command {
 }
 
 #[test]
-fn a_descriptor_of_the_wrong_direction_or_kind_is_refused_by_what_it_is() {
+fn a_descriptor_of_the_wrong_direction_or_kind_is_refused() {
     for (code, args, redirection, words) in [
         (
             2,
@@ -254,7 +255,7 @@ fn a_descriptor_of_the_wrong_direction_or_kind_is_refused_by_what_it_is() {
 }
 
 #[test]
-fn a_descriptor_that_a_shell_opened_is_received_from_and_sent_to() {
+fn a_descriptor_opened_by_a_shell_can_be_received_and_sent_to() {
     let dir = Dir::new();
     fs::write(dir.path("in"), "one\ntwo\n").unwrap();
     let redirection = format!("3<{}", dir.path("in").display());

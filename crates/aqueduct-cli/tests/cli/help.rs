@@ -87,7 +87,7 @@ fn every_command_has_help_with_examples_that_fits_80_columns() {
 }
 
 #[test]
-fn every_command_has_a_manual_page_that_tells_what_its_help_does() {
+fn every_command_has_a_manual_page_that_matches_its_help() {
     let dir = Dir::new();
     let commands = commands();
     let all = run(&mut aqueduct(&[
@@ -134,8 +134,9 @@ fn every_command_has_a_manual_page_that_tells_what_its_help_does() {
     }
 }
 
+/// A directory that does not exist is a failure instead.
 #[test]
-fn a_page_of_no_command_is_wrong_use_and_a_directory_that_is_not_there_a_failure() {
+fn manual_of_an_unknown_command_is_wrong_use() {
     let (_, stderr) = expect(run(&mut aqueduct(&["man", "mq", "lst"])), 2);
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(
@@ -195,7 +196,7 @@ fn bash_completes_commands_flags_and_values() {
 }
 
 #[test]
-fn the_completions_of_every_shell_know_every_command_and_nothing_hidden() {
+fn completions_of_every_shell_list_every_visible_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = expect_text(run(&mut aqueduct(&["completions", shell])), 0);
         for name in commands().iter().filter_map(|it| it.last()) {

@@ -124,7 +124,7 @@ fn a_service_answers_the_others_though_a_hundred_do_harm() {
 }
 
 #[test]
-fn a_receiver_prints_what_the_others_say_though_a_hundred_do_harm() {
+fn a_receiver_serves_honest_clients_beside_a_hundred_hostile() {
     let dir = Dir::new();
     let (_reserved, port) = reserved_port();
     for address in [

@@ -154,7 +154,7 @@ fn a_failed_message_goes_to_where_it_is_told_with_its_priority() {
 }
 
 #[test]
-fn a_failed_request_goes_there_too_and_is_answered_all_the_same() {
+fn a_failed_request_is_kept_and_still_answered() {
     let dir = Dir::new();
     let (address, failed) = (
         format!("unix:{}", dir.path("x").display()),
@@ -169,7 +169,7 @@ fn a_failed_request_goes_there_too_and_is_answered_all_the_same() {
 }
 
 #[test]
-fn failed_messages_wait_for_their_reader_and_nothing_is_taken_meanwhile() {
+fn failed_messages_wait_for_a_reader_and_pause_receiving() {
     let (dir, queue) = (Dir::new(), Queue::new());
     let failed = dir.fifo("failed");
     let flags = ["--on-fail", &failed, "--jobs", "2"];
@@ -214,8 +214,9 @@ fn a_full_queue_for_failed_messages_is_waited_for() {
     );
 }
 
+/// The error comes before any message is taken.
 #[test]
-fn a_queue_for_failed_messages_that_cannot_be_had_is_an_error_before_anything_is_taken() {
+fn an_unusable_queue_for_failed_messages_is_an_early_error() {
     let (queue, failed) = (Queue::new(), Queue::new());
     send(&queue.address(), &["a"]);
     let missing = format!("mq:{}?create=false", failed.name);
@@ -297,7 +298,7 @@ fn a_long_job_keeps_nobody_from_working_on_the_next_ones() {
 }
 
 #[test]
-fn a_closed_standard_output_ends_the_service_when_what_was_taken_is_done() {
+fn a_closed_stdout_ends_the_service_after_messages_in_hand() {
     let (dir, queue) = (Dir::new(), Queue::new());
     let done = dir.path("done");
     let script = format!("read x; sleep 0.1; echo $x; echo $x >> {}", done.display());
@@ -353,8 +354,9 @@ const JOBS: &str = "AQUEDUCT_TEST_JOBS";
 /// How long a fifth of them may take.
 const WORK: Duration = Duration::from_secs(120);
 
+/// The service is stopped and started meanwhile.
 #[test]
-fn every_job_is_done_or_kept_as_failed_once_whenever_the_service_is_stopped() {
+fn every_job_is_done_or_kept_as_failed_exactly_once() {
     let (dir, queue, failed) = (Dir::new(), Queue::new(), Queue::new());
     let jobs: usize = std::env::var(JOBS).map_or(1000, |it| it.parse().unwrap());
     let done = dir.path("done");

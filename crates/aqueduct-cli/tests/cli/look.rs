@@ -144,7 +144,7 @@ fn fifos_are_listed_with_those_who_read_write_and_wait() {
 }
 
 #[test]
-fn sockets_are_listed_with_their_servers_and_clients_and_dead_ones() {
+fn sockets_are_listed_with_servers_clients_and_dead_ones() {
     let dir = Dir::new();
     let address = |scheme: &str, name: &str| format!("{scheme}:{}", dir.path(name).display());
     let (stream, packets, dead) = (
@@ -203,7 +203,7 @@ fn clean(dir: &Dir, flags: &[&str], code: i32) -> (Vec<Value>, String) {
 }
 
 #[test]
-fn only_orphans_that_aqueduct_made_are_removed_and_only_if_told_so() {
+fn clean_removes_only_orphans_made_by_aqueduct_when_told_to() {
     let dir = Dir::new();
     let unix = |name: &str| format!("unix:{}", dir.path(name).display());
     // Ours and orphaned, ours and in use, theirs.
@@ -313,9 +313,9 @@ fn a_directory_that_is_not_there_is_a_failure() {
 }
 
 #[test]
-fn queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed() {
+fn clean_removes_only_empty_queues_made_by_aqueduct() {
     if !alone(
-        "look::queues_are_listed_and_only_empty_ones_that_aqueduct_made_are_removed",
+        "look::clean_removes_only_empty_queues_made_by_aqueduct",
         true,
     ) {
         return;
@@ -420,9 +420,9 @@ fn posix_queue(name: &str) {
 }
 
 #[test]
-fn without_the_queue_file_system_the_rest_is_listed_and_it_is_told() {
+fn without_the_queue_file_system_the_rest_is_listed() {
     if !alone(
-        "look::without_the_queue_file_system_the_rest_is_listed_and_it_is_told",
+        "look::without_the_queue_file_system_the_rest_is_listed",
         false,
     ) {
         return;

@@ -127,8 +127,9 @@ fn a_count_takes_no_message_more() {
     );
 }
 
+/// A queue has no end of stream.
 #[test]
-fn a_queue_has_no_end_so_only_a_signal_or_a_timeout_ends_the_receiver() {
+fn a_queue_receiver_ends_only_by_signal_or_timeout() {
     let queue = Queue::new();
     let address = queue.address();
     expect_text(run(&mut aqueduct(&["send", &address, "1"])), 0);

@@ -64,8 +64,9 @@ int main(int argc, char **argv) {
 }
 "#;
 
+/// Either side may start first.
 #[test]
-fn a_c_struct_is_received_byte_for_byte_whichever_side_is_first() {
+fn a_c_struct_is_received_byte_for_byte_in_either_order() {
     let dir = Dir::new();
     let sender = compile_c(&dir, "sender", SENDER);
     let queue = Queue::new();

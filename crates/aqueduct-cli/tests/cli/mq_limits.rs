@@ -36,10 +36,11 @@ fn fill() -> (u64, String) {
     unreachable!("there is always a limit")
 }
 
+/// Making one more fails with the predicted error.
 #[test]
-fn limits_predict_how_many_more_queues_can_be_made_and_the_next_is_that_error() {
+fn limits_predict_how_many_more_queues_can_be_made() {
     if !alone(
-        "mq_limits::limits_predict_how_many_more_queues_can_be_made_and_the_next_is_that_error",
+        "mq_limits::limits_predict_how_many_more_queues_can_be_made",
         true,
     ) {
         return;
@@ -92,10 +93,11 @@ fn limits_predict_how_many_more_queues_can_be_made_and_the_next_is_that_error() 
     assert!(stderr.contains("; 0 more like it can be made"), "{stderr}");
 }
 
+/// Where queues cannot be listed, each command names what it does not know.
 #[test]
-fn where_queues_cannot_be_listed_all_else_works_and_says_what_it_does_not_know() {
+fn without_a_queue_list_other_commands_work_and_say_so() {
     if !alone(
-        "mq_limits::where_queues_cannot_be_listed_all_else_works_and_says_what_it_does_not_know",
+        "mq_limits::without_a_queue_list_other_commands_work_and_say_so",
         false,
     ) {
         return;
@@ -128,9 +130,9 @@ fn where_queues_cannot_be_listed_all_else_works_and_says_what_it_does_not_know()
 }
 
 #[test]
-fn a_list_has_a_line_for_each_queue_and_takes_names_of_any_kind() {
+fn mq_list_has_a_line_for_each_queue_of_any_name() {
     if !alone(
-        "mq_limits::a_list_has_a_line_for_each_queue_and_takes_names_of_any_kind",
+        "mq_limits::mq_list_has_a_line_for_each_queue_of_any_name",
         true,
     ) {
         return;

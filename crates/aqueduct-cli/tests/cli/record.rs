@@ -48,7 +48,7 @@ fn replay(file: &str) -> Command {
 }
 
 #[test]
-fn a_hundred_thousand_messages_are_recorded_and_replayed_byte_for_byte() {
+fn a_hundred_thousand_messages_are_recorded_and_replayed() {
     let dir = Dir::new();
     let path = dir.path("x");
     let file = path.to_str().unwrap();
@@ -108,8 +108,9 @@ fn what_was_relayed_before_a_sigkill_is_recorded_and_replays() {
     assert!(String::from_utf8(output.stdout).unwrap() == before);
 }
 
+/// What is missing is reported.
 #[test]
-fn a_recording_that_is_cut_short_sends_all_whole_messages_and_says_what_is_missing() {
+fn a_truncated_recording_replays_whole_messages_and_says_so() {
     let dir = Dir::new();
     let path = dir.path("x");
     let file = path.to_str().unwrap();
@@ -134,7 +135,7 @@ fn a_recording_that_is_cut_short_sends_all_whole_messages_and_says_what_is_missi
 }
 
 #[test]
-fn a_full_disk_ends_the_relay_with_1_and_what_it_had_taken_is_delivered() {
+fn a_full_disk_ends_the_relay_after_delivering_what_it_took() {
     let (stdout, stderr) = expect(start_with_input(&mut relay("/dev/full"), "a\n").finish(), 1);
     assert!(stdout.is_empty(), "it was not begun with");
     assert!(stderr.contains("/dev/full: No space left"), "{stderr}");

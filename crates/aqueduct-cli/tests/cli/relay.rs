@@ -155,7 +155,7 @@ fn the_frame_flag_says_how_byte_streams_are_cut() {
 }
 
 #[test]
-fn a_reader_that_does_not_read_slows_the_sender_down_and_nothing_is_lost() {
+fn a_slow_reader_holds_up_the_sender_and_loses_nothing() {
     let dir = Dir::new();
     let queue = Queue::new();
     let (from, to) = (dir.fifo("x"), queue.address());
@@ -220,7 +220,7 @@ fn who_does_not_come_in_time_is_told_with_3() {
 }
 
 #[test]
-fn a_relay_goes_on_with_the_next_reader_and_gives_up_with_3_if_none_comes() {
+fn a_relay_goes_on_with_the_next_reader_or_gives_up_with_3() {
     let dir = Dir::new();
     let from = format!("unix:{}", dir.path("a").display());
     let to = format!("unix:{}", dir.path("b").display());
@@ -248,7 +248,7 @@ fn a_relay_goes_on_with_the_next_reader_and_gives_up_with_3_if_none_comes() {
 }
 
 #[test]
-fn a_message_that_the_target_cannot_carry_is_an_error_that_says_that_it_is_lost() {
+fn a_message_the_target_cannot_carry_is_reported_as_lost() {
     let dir = Dir::new();
     let queue = Queue::new();
     let (from, to) = (dir.fifo("x"), queue.address());
@@ -336,7 +336,7 @@ fn a_closed_standard_output_ends_it_quietly() {
 }
 
 #[test]
-fn a_closed_standard_output_ends_it_before_it_takes_what_nobody_wants() {
+fn a_closed_stdout_ends_the_relay_before_it_takes_more() {
     let queue = Queue::new();
     let from = queue.address();
     let (reader, out) = std::io::pipe().unwrap();

@@ -104,8 +104,9 @@ fn a_c_client_without_framing_is_answered_raw() {
     end(serve, Signal::SIGTERM, "");
 }
 
+/// Without a program the service echoes.
 #[test]
-fn a_program_answers_over_every_socket_and_without_one_it_is_an_echo() {
+fn a_program_answers_over_every_socket_and_none_is_an_echo() {
     let dir = Dir::new();
     let path = dir.path("x");
     for address in [
@@ -150,7 +151,7 @@ fn a_program_that_fails_is_told_of_and_the_service_goes_on() {
 }
 
 #[test]
-fn a_program_that_is_gone_is_told_of_and_no_raw_client_waits_for_it() {
+fn a_missing_program_is_reported_and_raw_clients_do_not_wait() {
     let dir = Dir::new();
     let program = dir.path("program");
     std::os::unix::fs::symlink("/bin/true", &program).unwrap();
@@ -167,7 +168,7 @@ fn a_program_that_is_gone_is_told_of_and_no_raw_client_waits_for_it() {
 }
 
 #[test]
-fn a_reply_that_the_framing_cannot_carry_ends_its_connection_alone() {
+fn a_reply_the_framing_cannot_carry_ends_its_connection_only() {
     let dir = Dir::new();
     let script = "read x; echo $x | tr , '\\n'";
     let (serve, address) = serving(&[&unix(&dir), "--", "sh", "-c", script]);
@@ -280,7 +281,7 @@ fn a_second_signal_does_not_wait() {
 }
 
 #[test]
-fn what_programs_print_for_one_way_messages_is_printed_in_their_order() {
+fn output_for_one_way_messages_is_printed_in_their_order() {
     let dir = Dir::new();
     // The first one takes longest.
     let (begun, go) = (dir.path("begun"), dir.path("go"));

@@ -88,7 +88,7 @@ fn a_service_short_of_descriptors_keeps_its_messages() {
 }
 
 #[test]
-fn a_request_waits_for_descriptors_rather_than_get_an_empty_reply() {
+fn a_request_waits_for_descriptors_instead_of_an_empty_reply() {
     let dir = Dir::new();
     let path = dir.path("x");
     let address = format!("unix:{}", path.display());

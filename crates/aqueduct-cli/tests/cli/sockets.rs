@@ -112,8 +112,9 @@ fn a_receiver_ends_with_0_on_a_signal_and_unlinks_its_socket() {
     }
 }
 
+/// The wait is 5 seconds unless told otherwise.
 #[test]
-fn without_a_server_the_sender_gives_up_with_3_after_5_seconds_or_as_told() {
+fn a_sender_without_a_server_gives_up_with_3_after_its_wait() {
     let dir = Dir::new();
     for address in addresses(&dir) {
         let output = run(&mut aqueduct(&["send", &address, "hi", "--wait", "50ms"]));

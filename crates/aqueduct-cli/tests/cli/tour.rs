@@ -130,7 +130,7 @@ impl Drop for Group {
 
 /// It is killed after as many lines as go into 80 so many times: 5, or the number in AQUEDUCT_TEST_KILLS.
 #[test]
-fn a_tour_that_is_killed_leaves_no_process_and_its_files_to_clean() {
+fn a_tour_that_is_killed_leaves_no_process_but_files_to_clean() {
     let kills = std::env::var("AQUEDUCT_TEST_KILLS").map_or(5, |it| it.parse().unwrap());
     for moment in 1..=kills {
         let lines = 80 * moment / kills;
@@ -177,7 +177,7 @@ fn a_tour_that_is_killed_leaves_no_process_and_its_files_to_clean() {
 }
 
 #[test]
-fn a_tour_that_nobody_looks_at_is_quietly_verified_to_its_end_all_the_same() {
+fn a_tour_with_a_closed_stdout_still_verifies_to_its_end() {
     let dir = Dir::new();
     for broken in [false, true] {
         let (reader, out) = io::pipe().unwrap();

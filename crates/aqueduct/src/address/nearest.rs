@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_finds_typing_mistakes_and_beginnings_but_no_strangers() {
+    fn nearest_finds_typing_mistakes_and_prefixes_but_no_strangers() {
         let allowed = ["capacity", "max-message", "mode", "priority", "driver"];
         assert_eq!(nearest("capactiy", allowed), Some("capacity"));
         assert_eq!(nearest("MODE", allowed), Some("mode"));

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn items_are_made_of_frames_on_loan_and_a_bad_one_costs_one_item() {
+    async fn a_bad_borrowed_frame_costs_one_item() {
         for framing in [Framing::length(), Framing::lines(), Framing::nul()] {
             let wire = wire(&framing);
             for chunk in [97, 64 * 1024] {

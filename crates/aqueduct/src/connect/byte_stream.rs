@@ -287,7 +287,7 @@ mod tests {
     /// Protocols such as HTTP shut their side down and go on reading; the peer has to see that, though
     /// the two pipes and this value live on.
     #[tokio::test]
-    async fn shutting_down_two_joined_pipes_ends_the_one_and_leaves_the_other() {
+    async fn shutting_down_two_joined_pipes_ends_only_the_written_one() {
         let (there, mut at_peer) = pipe::pipe().unwrap();
         let (mut from_peer, here) = pipe::pipe().unwrap();
         let mut joined = ByteStream::join(here, there);

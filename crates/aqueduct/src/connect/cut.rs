@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stopped_stream_delivers_what_was_taken_and_leaves_the_rest_where_it_is() {
+    async fn a_stopped_stream_delivers_what_it_took_and_leaves_the_rest() {
         let (reader, mut writer) = io::pipe().unwrap();
         let theirs = reader.try_clone().unwrap();
         let end = crate::pipe::Receiver::from_owned_fd(reader.into()).unwrap();

@@ -62,7 +62,7 @@ fn an_at_sign_makes_a_name_abstract_unless_it_is_escaped() {
 }
 
 #[test]
-fn an_unknown_scheme_option_or_value_names_the_nearest_right_one() {
+fn an_unknown_scheme_option_or_value_names_the_nearest() {
     let cases = [
         ("fifi:/x", "did you mean \"fifo\"?"),
         ("FIFO:/x", "did you mean \"fifo\"?"),
@@ -294,7 +294,7 @@ fn what_no_address_can_have_is_no_address_in_serde_either() {
 }
 
 #[test]
-fn a_queue_that_no_kernel_can_make_is_refused_where_it_is_described() {
+fn an_impossible_queue_is_refused_when_it_is_described() {
     for (option, value) in [
         ("capacity", "0"),
         ("capacity", "65537"),

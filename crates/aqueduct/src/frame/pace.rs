@@ -236,8 +236,9 @@ mod tests {
         }
     }
 
+    /// Small steps are tried less and less often.
     #[test]
-    fn sides_that_take_turns_come_to_large_steps_and_try_small_ones_less_and_less_often() {
+    fn sides_that_take_turns_settle_on_large_steps() {
         let mut pace = Pace::pipe();
         let steps = turns(&mut pace, 600, FULL);
         let changes: Vec<_> = (1..steps.len())
@@ -251,8 +252,9 @@ mod tests {
         assert_eq!(steps[8], LARGE);
     }
 
+    /// A second time they are noticed sooner.
     #[test]
-    fn sides_that_come_to_work_at_the_same_time_are_found_out_and_sooner_once_they_did() {
+    fn sides_that_start_to_work_at_the_same_time_are_noticed() {
         let mut pace = Pace::pipe();
         turns(&mut pace, 1000, FULL);
         // Large steps do not overlap, whatever they move: only a try can tell.

@@ -221,7 +221,7 @@ mod tests {
 
     /// A peer that never takes all of a stream of small and large pieces in turn.
     #[test]
-    fn what_is_written_is_in_order_and_holds_no_memory_though_something_is_always_left() {
+    fn a_buffer_that_never_empties_keeps_order_and_holds_no_memory() {
         let mut buf = WriteBuf::new(true);
         let mut bytes = (0_u8..251).cycle();
         let mut written = (0_u8..251).cycle();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_a_copied_frame_of_a_mebibyte_took_is_kept_and_more_is_not() {
+    fn memory_of_one_copied_mebibyte_is_kept_and_more_is_not() {
         for (body, is_kept) in [(1 << 20, true), (1 << 21, false)] {
             let mut buf = WriteBuf::new(true);
             buf.tail().extend_from_slice(&[0; 4]);

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn of_another_version_only_the_version_and_the_verdict_are_read() {
+    fn only_version_and_verdict_of_another_version_are_read() {
         let later = Hello::parse(b"aqueduct/2 and something \xff quite new").unwrap();
         assert_eq!((later.version, later.codec()), (2, None));
         let ours = Hello::new("json", 1, "x").unwrap();

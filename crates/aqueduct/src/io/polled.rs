@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_wakes_its_task_while_it_polls_and_sleeps_once_the_time_has_passed() {
+    async fn it_wakes_its_task_while_polling_and_then_sleeps() {
         let (mut tx, rx) = pipe::pipe().unwrap();
         // Long, since on a busy machine the processor that was given away comes back late.
         let limit = Duration::from_millis(500);

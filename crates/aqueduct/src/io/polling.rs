@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn in_latency_mode_it_yields_to_other_tasks_until_the_time_has_passed() {
+    fn latency_mode_yields_to_other_tasks_until_its_time_is_over() {
         // Long, since on a busy machine the processor that was given away comes back late.
         let limit = Duration::from_millis(500);
         let began = Instant::now();
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_that_are_far_longer_than_the_limit_are_hardly_ever_polled() {
+    fn waits_far_longer_than_the_limit_are_hardly_ever_polled() {
         let limit = Duration::from_micros(50);
         let far = polled(&Polling::new(limit), Duration::from_millis(2));
         assert_eq!(far, [0, 32, 96, 224, 480, 736, 992]);

@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duplicate_in_a_process_that_is_being_started_keeps_no_lock() {
+    fn a_duplicate_in_a_starting_process_keeps_no_lock() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         let recorder = Recorder::open(&path).unwrap();

@@ -89,7 +89,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_limit_ends_on_time_also_after_a_longer_and_after_a_shorter_one() {
+    async fn a_limit_ends_on_time_after_longer_and_shorter_ones() {
         let mut timer = Timer::default();
         for (first, then) in [(100, 10), (10, 100)] {
             timer.run(Limit::Idle, Some(first * MS));

@@ -70,7 +70,7 @@ async fn an_end_that_has_begun_to_close_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_peer_that_goes_without_reading_the_last_messages_is_told_of_by_closing() {
+async fn closing_reports_a_peer_that_left_messages_unread() {
     let dir = dir();
     let (address, listener) = plain(&dir);
     let (closing, peer) = parting(&address, &listener).await;
@@ -83,7 +83,7 @@ async fn a_peer_that_goes_without_reading_the_last_messages_is_told_of_by_closin
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_end_its_own_direction_is_not_waited_for_for_ever() {
+async fn closing_does_not_wait_for_ever_for_the_peers_end() {
     let (log, _recording) = Log::start();
     let dir = dir();
     let (address, listener) = plain(&dir);
@@ -99,7 +99,7 @@ async fn a_peer_that_does_not_end_its_own_direction_is_not_waited_for_for_ever()
 
 /// Nothing is lost with a connection that nothing was given to, however it ends.
 #[tokio::test]
-async fn a_connection_that_is_reset_before_anything_was_sent_closes_in_order() {
+async fn an_unused_connection_that_is_reset_closes_in_order() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let at = listener.local_addr().expect("it is bound");
     let address: Endpoint = format!("tcp://{at}").parse().expect("it is one");

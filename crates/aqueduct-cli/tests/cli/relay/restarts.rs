@@ -138,7 +138,7 @@ fn numbered_lines_arrive(lines: u64, restarts: u64) {
 }
 
 #[test]
-fn nothing_is_lost_or_doubled_when_relays_are_stopped_and_started_again() {
+fn relays_stopped_and_started_again_lose_and_double_nothing() {
     let lines = std::env::var("AQUEDUCT_TEST_LINES").ok();
     let lines = lines.map_or(20_000, |it| it.parse().expect("it is a number"));
     numbered_lines_arrive(lines, if lines < 1_000_000 { 8 } else { 20 });

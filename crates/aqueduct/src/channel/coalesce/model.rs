@@ -174,7 +174,7 @@ fn what_was_gathered_is_written_after_the_sender_has_gone() {
 }
 
 #[test]
-fn a_flusher_that_is_dropped_leaves_nobody_asleep_and_nothing_unsent() {
+fn a_dropped_flusher_leaves_nobody_asleep_and_nothing_unsent() {
     explore(|| {
         let system = System::new(0);
         let (sink, shared, mut flusher) = world(&system);

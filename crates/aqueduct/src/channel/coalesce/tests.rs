@@ -34,7 +34,7 @@ fn over_pipe() -> (Sender<String>, Receiver<String>) {
 }
 
 #[tokio::test]
-async fn the_first_of_a_burst_goes_at_once_and_the_others_when_the_task_yields() {
+async fn the_first_of_a_burst_goes_at_once_the_rest_at_a_yield() {
     let (gate, mut sender) = sender();
     for _ in 0..3 {
         gate.state().sent.clear();
@@ -59,7 +59,7 @@ async fn messages_with_pauses_between_them_are_never_held_back() {
 }
 
 #[tokio::test]
-async fn a_loop_that_never_waits_does_not_hold_back_more_than_its_turn_lets_it() {
+async fn a_loop_that_never_waits_holds_back_at_most_one_turn() {
     let (gate, mut sender) = sender();
     for n in 1..10_000 {
         sender.send("x").await.unwrap();
@@ -114,7 +114,7 @@ async fn a_burst_goes_on_when_a_send_has_waited_for_room() {
 }
 
 #[tokio::test]
-async fn a_send_that_waits_queues_its_item_once_however_often_it_is_polled() {
+async fn a_waiting_send_queues_its_item_once_however_often_polled() {
     let (gate, mut sender) = sender();
     gate.change(|state| {
         state.room = 0;
@@ -162,8 +162,9 @@ async fn an_error_of_the_burst_comes_with_the_next_call() {
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
 
+/// The buffer is full when the sender is dropped.
 #[tokio::test]
-async fn what_was_sent_is_written_though_the_sender_is_dropped_and_the_buffer_full() {
+async fn items_are_written_though_their_sender_is_dropped() {
     let (mut sender, mut receiver) = over_pipe();
     let mut sent = 0;
     // More than the pipe holds: the last sends do not find room.

@@ -65,8 +65,9 @@ impl AsyncWrite for Shut {
     }
 }
 
+/// The item fails to encode, panics, or is refused.
 #[tokio::test]
-async fn an_item_that_fails_panics_or_is_refused_leaves_nothing_in_the_buffer() {
+async fn a_failed_item_leaves_nothing_in_the_buffer() {
     for framing in [Framing::length(), Framing::lines(), Framing::nul()] {
         let sink = FramedWrite::new(Shut::default(), framing.clone().max_frame(100));
         let mut end = Straight { sink, codec: Xs };
@@ -97,7 +98,7 @@ async fn an_item_that_fails_panics_or_is_refused_leaves_nothing_in_the_buffer() 
 }
 
 #[test]
-fn a_delimiter_in_an_item_is_refused_and_leaves_nothing_in_the_buffer() {
+fn an_item_with_a_delimiter_is_refused_and_leaves_nothing() {
     let sink = FramedWrite::new(Shut::default(), Framing::lines());
     let mut end = Straight { sink, codec: Text };
     end.start("one").unwrap();

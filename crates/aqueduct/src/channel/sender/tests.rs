@@ -77,7 +77,7 @@ fn send_dropped_while_it_waits_for_room_sends_nothing() {
 }
 
 #[test]
-fn send_dropped_while_it_flushes_is_sent_once_by_the_next_flush() {
+fn a_send_dropped_while_flushing_is_sent_once_by_the_next() {
     let (gate, sink) = mock::sink();
     gate.change(|state| state.room = 2);
     let mut sender = Sender::new(sink, Text);
@@ -92,7 +92,7 @@ fn send_dropped_while_it_flushes_is_sent_once_by_the_next_flush() {
 }
 
 #[test]
-fn reserve_permit_flush_loses_and_doubles_nothing_wherever_it_is_dropped() {
+fn reserve_dropped_anywhere_loses_and_doubles_nothing() {
     let (gate, sink) = mock::sink();
     let mut sender = Sender::<Bytes>::new(sink, Raw);
     for n in 0..100_u8 {
@@ -279,7 +279,7 @@ fn memory_is_used_again_once_the_sink_has_let_go() {
 /// A transport that takes thousands of small items before it writes would else let one task run for
 /// half a million of them.
 #[tokio::test]
-async fn items_that_there_is_room_for_are_taken_in_turns_with_other_tasks() {
+async fn items_that_fit_are_taken_in_turns_with_other_tasks() {
     use futures_util::{SinkExt, sink};
 
     let frames = sink::drain::<Bytes>().sink_map_err(io::Error::other);

@@ -127,7 +127,7 @@ async fn frames_pass_over_one_connection_after_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_pause_longer_each_time_and_start_anew_after_a_connection_that_proved_itself() {
+async fn pauses_grow_and_start_anew_after_a_lasting_connection() {
     let script = Script::default();
     for _ in 0..4 {
         script.fails(libc::ECONNREFUSED);
@@ -167,7 +167,7 @@ async fn attempts_pause_longer_each_time_and_start_anew_after_a_connection_that_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_takes_connections_and_drops_them_is_not_hammered() {
+async fn a_server_that_drops_every_connection_is_not_hammered() {
     let script = Script::default();
     for _ in 0..100 {
         drop(script.peer());
@@ -178,7 +178,7 @@ async fn a_server_that_takes_connections_and_drops_them_is_not_hammered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_gives_up_after_so_many_attempts_and_says_so_on_both_halves() {
+async fn both_halves_say_that_the_attempts_are_used_up() {
     let script = Script::default();
     let (mut sink, mut stream) = script.connect(Reconnect::new().attempts(3));
     let error = stream.next().await.unwrap().unwrap_err();
@@ -237,7 +237,7 @@ async fn an_error_that_no_time_cures_ends_it_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_sends_all_ends_the_stream_with_the_connection_and_connects_no_more() {
+async fn closing_sends_everything_and_does_not_connect_again() {
     let script = Script::default();
     let mut peer = script.peer();
     let (mut sink, mut stream) = script.connect(Reconnect::new());

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partly_written_frame_is_never_extended_and_can_begin_again() {
+    fn a_partly_written_frame_is_never_extended_and_can_restart() {
         let mut unsent = Unsent::new(Span::none());
         unsent.buf.extend_from_slice(&[0; 5000]);
         unsent.extend_by(5000);

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unmarked_descriptor_does_not_reach_the_child_on_old_kernels_either() {
+    async fn unmarked_descriptors_do_not_reach_a_child_on_old_kernels() {
         for seal_with in [Seal::each, || Ok(Seal::Range), Seal::new] {
             let (open, unmarked) = shell_has(seal_with).await;
             assert!(open.contains("/fd/2"), "{open}");

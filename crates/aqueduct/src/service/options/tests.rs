@@ -48,7 +48,7 @@ async fn every_connection_is_counted_once_by_how_it_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_connections_at_once_than_allowed_and_the_others_wait() {
+async fn connections_over_the_limit_wait() {
     let live = Arc::new(AtomicU64::new(0));
     let handler = move |_, _| {
         let live = Arc::clone(&live);
@@ -91,7 +91,7 @@ async fn the_deadline_of_the_shutdown_is_kept_and_the_rest_aborted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_breaks_ends_the_service_after_its_handlers_were_told() {
+async fn a_broken_listener_ends_the_service_after_its_handlers() {
     let broken = Err(io::Error::from_raw_os_error(libc::EINVAL));
     let listener = connections(2).chain(stream::iter([broken]));
     let user = CancellationToken::new();

@@ -86,7 +86,7 @@ async fn at_shutdown_a_begun_request_is_waited_for_and_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_shutdown_requests_that_are_there_are_answered_and_an_idle_peer_is_left() {
+async fn shutdown_answers_present_requests_and_leaves_idle_peers() {
     let mut it = service();
     it.peer.write_all(b"one\ntwo\nthree\n").await.unwrap();
     it.stop.cancel();
@@ -100,9 +100,10 @@ async fn at_shutdown_requests_that_are_there_are_answered_and_an_idle_peer_is_le
     assert_eq!(replies, "one\ntwo\nthree\n");
 }
 
-// Not with the time paused: it stands still while there is something to do.
+// Requests that were taken are answered. Time is not paused: paused time stands still while there is
+// something to do.
 #[tokio::test]
-async fn a_peer_that_never_stops_sending_is_ended_at_a_boundary_and_what_was_taken_is_answered() {
+async fn a_peer_that_never_stops_sending_is_ended_at_a_boundary() {
     let it = service();
     let (mut reading, mut writing) = tokio::io::split(it.peer);
     let flood = tokio::spawn(async move { while writing.write_all(b"more\n").await.is_ok() {} });
@@ -133,7 +134,7 @@ async fn a_peer_that_never_stops_sending_is_ended_at_a_boundary_and_what_was_tak
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_sent_request_that_stays_so_is_given_up_when_streams_end() {
+async fn a_half_sent_request_is_given_up_when_streams_end() {
     let mut it = service();
     it.peer.write_all(b"one\nnever").await.unwrap();
     let answer = |request| async move { request };
@@ -176,7 +177,7 @@ async fn no_reply_waits_for_the_answer_to_a_later_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_does_not_parse_ends_the_conversation_after_the_replies_before_it() {
+async fn a_bad_request_ends_the_conversation_after_earlier_replies() {
     let mut it = service();
     it.peer.write_all(b"one\n\xff\nthree\n").await.unwrap();
     let answer = |request| async move { request };

@@ -115,7 +115,7 @@ async fn the_time_of_the_handler_is_not_the_peers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_is_there_is_given_however_late_it_is_asked_for() {
+async fn a_message_that_has_arrived_is_given_however_late() {
     let (mut peer, mut frames) = pair();
     assert!(frames.next().now_or_never().is_none());
     peer.write_all(b"one\ntw").await.unwrap();
@@ -130,7 +130,7 @@ async fn a_message_that_is_there_is_given_however_late_it_is_asked_for() {
 
 /// tokio-util's decoder takes the length out of the buffer when it has it.
 #[tokio::test(start_paused = true)]
-async fn a_message_has_begun_for_good_also_when_the_decoder_keeps_its_beginning() {
+async fn a_message_has_begun_even_if_the_decoder_keeps_its_start() {
     let (mut peer, io) = duplex(1 << 16);
     let frames = FramedRead::with_codec(io, tokio_util::codec::LengthDelimitedCodec::new());
     let timeouts = Timeouts {
@@ -177,8 +177,9 @@ async fn whole_messages_have_a_first_and_an_idle_limit() {
     assert_eq!(start.elapsed(), 30 * S);
 }
 
+/// The sink stays failed.
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_read_meets_the_send_limit_and_the_sink_stays_failed() {
+async fn a_peer_that_does_not_read_meets_the_send_limit() {
     let (peer, io) = duplex(16);
     let frames = FramedWrite::new(io, Framing::length());
     let mut sink = TimedSink::new(frames, seven_seconds_to_send());

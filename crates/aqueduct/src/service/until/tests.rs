@@ -31,7 +31,7 @@ async fn having_to_wait_for_its_turn_is_no_reason_to_end() {
 }
 
 #[tokio::test]
-async fn it_gives_items_until_shutdown_wakes_it_and_the_stream_within_lives_on() {
+async fn it_gives_items_until_shutdown_and_keeps_the_inner_stream() {
     let (context, stop, _end) = context();
     let (tx, mut rx) = mpsc::unbounded_channel();
     let mut items = context.until_shutdown(stream::poll_fn(|cx| rx.poll_recv(cx)));
@@ -50,7 +50,7 @@ async fn it_gives_items_until_shutdown_wakes_it_and_the_stream_within_lives_on()
 }
 
 #[tokio::test]
-async fn the_end_of_streams_wakes_one_that_waits_for_the_rest_of_a_message() {
+async fn the_end_of_streams_wakes_one_that_waits_inside_a_message() {
     let (context, stop, end) = context();
     context.conduct().set_receiving(true);
     let mut items = context.until_shutdown(stream::pending::<()>());
@@ -81,7 +81,7 @@ async fn a_channel_that_has_ended_for_its_reader_still_sends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_a_conversation_takes_what_the_peer_still_sends_and_waits_no_longer_than_it_may() {
+async fn closing_a_conversation_drains_the_peer_for_a_limited_time() {
     let (context, ..) = context();
     let (here, mut there) = Channel::<String, String>::pair(Text);
     let begun = tokio::time::Instant::now();

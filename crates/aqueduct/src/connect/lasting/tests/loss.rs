@@ -56,7 +56,7 @@ async fn a_sender_alone_tries_again_after_it_gave_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_let_in_just_when_its_connection_broke_is_kept_for_the_next_one() {
+async fn a_frame_accepted_as_the_connection_broke_goes_to_the_next() {
     let script = Script::default();
     let peer = script.peer();
     let (mut sink, mut stream) = script.connect(Reconnect::new());
@@ -86,7 +86,7 @@ async fn broken_with_a_frame_each(script: &Script, sink: &mut BoxFrameSink, conn
 
 /// They were dropped in silence.
 #[tokio::test(start_paused = true)]
-async fn frames_that_nobody_takes_are_dropped_beyond_a_limit_which_is_told() {
+async fn frames_dropped_beyond_the_limit_are_reported() {
     let script = Script::default();
     let (mut sink, mut stream) = script.connect(Reconnect::new());
     broken_with_a_frame_each(&script, &mut sink, MAX_UNREAD + 2).await;
@@ -107,7 +107,7 @@ async fn nothing_is_kept_for_a_stream_that_was_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_had_arrived_is_given_out_although_the_sink_found_the_connection_broken() {
+async fn arrived_messages_are_delivered_after_the_sink_failed() {
     let script = Script::default();
     let mut peer = script.peer();
     let (mut sink, mut stream) = script.connect(Reconnect::new());
