@@ -1,29 +1,28 @@
-//! `aqueduct call`: send one message and print the reply.
+//! `aqueduct call`: send a message and print the reply.
 
+mod reply;
+mod request;
+
+use std::cell::Cell;
 use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Context;
-use aqueduct::Endpoint;
-use aqueduct::bytes::Bytes;
 use aqueduct::child::Child;
 use aqueduct::connect::{Connection, Message, MessageReceiver};
-use aqueduct::frame::FrameError;
-use aqueduct::stdio::Stdout;
-use futures_util::{SinkExt, StreamExt};
-use tokio::io::AsyncWriteExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::cli::{Frame, Output};
-use crate::config::CallConfig;
+use crate::config::{CallConfig, Ending};
 use crate::exit::{Exit, Failure};
-use crate::input;
 use crate::link;
-use crate::output::Printer;
 use crate::recv;
-use crate::report::Report;
+use crate::report::{Report, about};
 use crate::signals::Signals;
-use crate::stdout;
+
+use self::reply::{OutputClosed, Reply};
+use self::request::{Failed, Outgoing, Requests};
 
 /// Who has to be waited for longer than this is told of.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -31,6 +30,10 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a program that ended its output without a reply has to say how it ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long after the last reply it is looked for what was not asked for.
+const LOOK: Duration = Duration::from_millis(50);
+/// How many bytes of a reply are gathered, as long as more is there.
+const BATCH: usize = 64 * 1024;
 
 pub(crate) async fn run(config: CallConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
@@ -42,32 +45,71 @@ pub(crate) async fn run(config: CallConfig, report: &Report) -> anyhow::Result<E
             return Ok(Exit::Done);
         }
     };
-    let (message, mut connection) = opened;
-    let mut child = connection.take_child();
+    let (mut requests, mut connection) = opened;
+    let child = connection.take_child();
+    let (sender, incoming) = connection.into_split();
+    let sent_at = Rc::new(Cell::new(Instant::now()));
+    let mut outgoing = Outgoing {
+        sender,
+        // A program at the other end of a pipe often answers only then. Of those behind sockets
+        // some take it for a farewell.
+        ends: !config.keep_open && (config.ending == Ending::Stream || child.is_some()),
+        sent_at: Rc::clone(&sent_at),
+    };
     let mut call = Call {
-        reply: Reply::new(&config)?,
+        unasked: 0,
+        ended: false,
         config: &config,
+        incoming,
+        child,
+        reply: Reply::new(&config)?,
         signals,
+        stopped: None,
+        sent_at,
     };
-    let result = match call.exchange(connection, message, &mut child).await {
-        Ok(()) => call.reply.finish().await,
-        Err(error) => Err(error),
-    };
+    let mut result = call.all(&mut requests, &mut outgoing).await;
+    // What came before an error is printed before it is told.
+    if let Err(error) = call.reply.finish().await
+        && (result.is_ok() || error.is::<OutputClosed>())
+    {
+        result = Err(error);
+    }
     match result {
-        Ok(()) => {}
+        Ok(()) => call.look().await,
         Err(error) if error.is::<OutputClosed>() => return Ok(Exit::Done),
         Err(error) => return Err(error),
     }
-    link::ended_well(&config.endpoint, child, &mut call.signals).await?;
-    Ok(Exit::Done)
+    let Call {
+        incoming,
+        child,
+        unasked,
+        mut signals,
+        ..
+    } = call;
+    drop((outgoing, incoming));
+    if unasked > 0 {
+        report.failure(format_args!(
+            "{}: {unasked} bytes came that are no part of a reply: see --replies, --until, --idle, \
+             --all and --greeting",
+            about(&config.endpoint)
+        ));
+    }
+    // One that is cut off fails, and is not to blame.
+    let child = child.filter(|_| unasked == 0);
+    link::ended_well(&config.endpoint, child, &mut signals).await?;
+    Ok(if unasked == 0 {
+        Exit::Done
+    } else {
+        Exit::Failed
+    })
 }
 
-/// The message and who it is for.
-async fn begin(config: &CallConfig, report: &Report) -> anyhow::Result<(Bytes, Connection)> {
-    let message = match &config.message {
-        Some(message) => message.clone(),
-        None => from_input(config).await?,
-    };
+/// The requests and who they are for.
+async fn begin<'a>(
+    config: &'a CallConfig,
+    report: &Report,
+) -> anyhow::Result<(Requests<'a>, Connection)> {
+    let requests = Requests::open(config).await?;
     let opening = link::open(&config.endpoint, &config.link, config.side, report);
     tokio::pin!(opening);
     let connection = tokio::select! {
@@ -79,117 +121,307 @@ async fn begin(config: &CallConfig, report: &Report) -> anyhow::Result<(Bytes, C
             opening.await?
         }
     };
-    Ok((message, connection))
+    Ok((requests, connection))
 }
 
-/// The one message on standard input; nothing there is an empty message.
-async fn from_input(config: &CallConfig) -> anyhow::Result<Bytes> {
-    let failed = |error| input::failed("the message", error);
-    let largest = config.link.framing.get_max_frame();
-    let mut messages = input::messages(config.input, largest)?;
-    let message = messages.next().await.transpose().map_err(failed)?;
-    if messages.next().await.is_some() {
-        return Err(Failure::wrong_use(
-            "standard input has more than one message, and a call takes one: with --input whole \
-             and --frame length all of it is one",
-        ));
-    }
-    let message = message.unwrap_or_default();
-    config.link.check(&message).map_err(failed)?;
-    Ok(message)
-}
-
+/// A call that is under way.
 struct Call<'a> {
     config: &'a CallConfig,
-    reply: Reply,
+    incoming: MessageReceiver,
+    child: Option<Child>,
+    reply: Reply<'a>,
     signals: Signals,
+    /// Since when it is told to stop, until when the reply is waited for.
+    stopped: Option<Instant>,
+    sent_at: Rc<Cell<Instant>>,
+    /// The stream has ended.
+    ended: bool,
+    /// How many bytes have come that are no part of a reply.
+    unasked: usize,
+}
+
+/// What has become of a request.
+enum Sent<T> {
+    Sending,
+    Done(Result<T, Failed>),
+}
+
+/// What has come of a reply.
+enum Came {
+    /// There is more of it.
+    More,
+    /// All of it.
+    All,
+    /// The end of the stream.
+    End,
 }
 
 impl Call<'_> {
-    /// Sends and receives at the same time: the peer may answer before it has it all.
-    async fn exchange(
+    /// Sends all requests and prints their replies.
+    async fn all(
         &mut self,
-        connection: Connection,
-        message: Bytes,
-        child: &mut Option<Child>,
+        requests: &mut Requests<'_>,
+        outgoing: &mut Outgoing,
     ) -> anyhow::Result<()> {
-        let address = &self.config.endpoint;
-        let raw = self.config.link.frame == Some(Frame::Raw);
-        // A program at the other end of a pipe often answers only then. Of those behind sockets
-        // some take it for a farewell.
-        let ends = raw || child.is_some();
-        let (mut outgoing, mut incoming) = connection.into_split();
-        let sending = async move {
-            outgoing.send(Message::new(message)).await?;
-            if ends {
-                outgoing.close().await?;
-                return Ok(None);
-            }
-            Ok::<_, io::Error>(Some(outgoing))
-        };
-        tokio::pin!(sending);
-        let mut sent = None;
-        let mut stopped: Option<Instant> = None;
-        loop {
-            let timeout = self.config.link.timeout;
-            let deadline =
-                stopped.or_else(|| timeout.and_then(|limit| Instant::now().checked_add(limit)));
-            let expired = async {
-                match deadline {
-                    Some(deadline) => sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
+        if self.config.greeting {
+            self.greeting().await?;
+        }
+        if self.config.ending != Ending::Message {
+            let sending = requests.send_all(outgoing);
+            tokio::pin!(sending);
+            return match self.reply(sending.as_mut()).await? {
+                Sent::Done(sent) => self.taken(sent),
+                // It was answered before it was sent.
+                Sent::Sending => self.rest(sending).await.map(drop),
             };
+        }
+        let first = requests.next().await;
+        let mut next = self.taken(first)?;
+        while let Some(request) = next {
+            let sending = requests.send(request, outgoing);
+            tokio::pin!(sending);
+            next = match self.reply(sending.as_mut()).await? {
+                Sent::Done(sent) => self.taken(sent)?,
+                Sent::Sending => self.rest(sending).await?.flatten(),
+            };
+            if self.stopped.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the first word of the peer, and leaves it out.
+    async fn greeting(&mut self) -> anyhow::Result<()> {
+        let address = &self.config.endpoint;
+        tokio::select! {
+            biased;
+            item = self.incoming.next() => match item {
+                Some(Ok(_)) => Ok(()),
+                Some(Err(error)) => Err(recv::broken(error, address)),
+                None => anyhow::bail!("{address} closed before its greeting"),
+            },
+            () = self.reply.stdout.closed() => Err(OutputClosed.into()),
+            () = self.signals.recv() => anyhow::bail!("stopped before the greeting of {address}"),
+            () = link::expiry(self.config.link.timeout) => {
+                let limit = self.config.link.timeout.unwrap_or_default();
+                Err(Failure::timed_out(format!("no greeting came from {address} for {limit:?}")))
+            }
+        }
+    }
+
+    /// Prints one reply while its request is sent: the peer may answer before it has it all.
+    async fn reply<T>(
+        &mut self,
+        mut sending: Pin<&mut impl Future<Output = Result<T, Failed>>>,
+    ) -> anyhow::Result<Sent<T>> {
+        self.reply.begin();
+        let mut sent = Sent::Sending;
+        let mut moved = Instant::now();
+        let mut unfinished = self.incoming.unfinished();
+        loop {
+            let (deadline, pause) = self.deadline(moved);
             tokio::select! {
                 biased;
-                result = &mut sending, if sent.is_none() => sent = Some(result),
-                item = incoming.next() => match item {
-                    Some(Ok(reply)) => {
-                        self.reply.add(reply).await?;
-                        if !raw {
-                            break;
+                result = sending.as_mut(), if matches!(sent, Sent::Sending) => {
+                    moved = Instant::now();
+                    match result {
+                        // What is not whole may never be answered.
+                        Err(Failed::Input(error)) if self.config.ending != Ending::Message => {
+                            return Err(error);
+                        }
+                        result => sent = Sent::Done(result),
+                    }
+                }
+                item = self.incoming.next() => {
+                    moved = Instant::now();
+                    match self.batch(item).await? {
+                        Came::More => {}
+                        Came::All => return Ok(sent),
+                        Came::End => {
+                            self.ended(&sent).await?;
+                            return Ok(sent);
                         }
                     }
-                    Some(Err(error)) => return Err(recv::broken(error, address)),
-                    None => break,
-                },
+                }
                 () = self.reply.stdout.closed() => return Err(OutputClosed.into()),
                 () = self.signals.recv() => {
-                    if stopped.is_some() {
-                        anyhow::bail!("stopped before {address} replied");
+                    if self.stopped.is_some() {
+                        return Err(self.given_up());
                     }
-                    stopped = Some(Instant::now() + GRACE);
+                    self.stopped = Some(Instant::now() + GRACE);
                 }
-                () = expired => {
-                    if stopped.is_some() {
-                        anyhow::bail!("stopped before {address} replied");
+                () = reached(deadline) => {
+                    // A large message may take longer, as long as something of it moves.
+                    let now_unfinished = self.incoming.unfinished();
+                    if self.stopped.is_some() {
+                        return Err(self.given_up());
                     }
-                    return Err(self.timed_out(&mut incoming));
+                    if std::mem::replace(&mut unfinished, now_unfinished) != now_unfinished {
+                        moved = Instant::now();
+                    } else if self.sent_at.get() > moved {
+                        moved = self.sent_at.get();
+                    } else if pause {
+                        return Ok(sent);
+                    } else {
+                        return Err(self.timed_out());
+                    }
                 }
             }
         }
+    }
+
+    /// Until when it is waited, and whether that ends the reply.
+    fn deadline(&self, moved: Instant) -> (Option<Instant>, bool) {
+        if self.stopped.is_some() {
+            return (self.stopped, false);
+        }
+        // One beyond what the clock can hold is none.
+        match &self.config.ending {
+            Ending::Pause(pause) if self.reply.has_begun() => (moved.checked_add(*pause), true),
+            _ => {
+                let limit = self.config.link.timeout;
+                (limit.and_then(|limit| moved.checked_add(limit)), false)
+            }
+        }
+    }
+
+    /// Prints a message and those that come without waiting.
+    async fn batch(&mut self, first: Option<io::Result<Message>>) -> anyhow::Result<Came> {
+        let mut item = first;
+        let came = loop {
+            match item {
+                Some(Ok(message)) => {
+                    if self.reply.add(&message) {
+                        break Came::All;
+                    }
+                }
+                Some(Err(error)) => return Err(self.broken(error)),
+                None => {
+                    self.ended = true;
+                    break Came::End;
+                }
+            }
+            if self.reply.waiting() >= BATCH {
+                break Came::More;
+            }
+            match self.incoming.next().now_or_never() {
+                Some(next) => item = next,
+                None => break Came::More,
+            }
+        };
+        self.reply.write().await?;
+        Ok(came)
+    }
+
+    /// The stream has ended: whether that is the end of a reply.
+    async fn ended<T>(&mut self, sent: &Sent<T>) -> anyhow::Result<()> {
+        let address = &self.config.endpoint;
+        let begun = self.reply.has_begun();
         // How a program ended tells more than that it did not take what it was sent.
-        if !self.reply.came
-            && let Some(child) = child
+        if !begun
+            && let Some(child) = &mut self.child
             && let Ok(status) = tokio::time::timeout(LAST_WORDS, child.wait()).await
         {
             let status = status?;
             anyhow::bail!("{address} ended without a reply, with {status}");
         }
-        if let Some(Err(error)) = sent {
-            self.reply.finish().await?;
-            let sentence = format!("{address} has closed before it took the whole message");
-            return Err(anyhow::Error::new(error).context(sentence));
+        if matches!(sent, Sent::Done(Err(_))) {
+            return Ok(());
         }
-        anyhow::ensure!(self.reply.came, "{address} closed without a reply");
-        Ok(())
+        let missing = self.config.link.missing();
+        anyhow::ensure!(begun, "{address} closed without a reply{missing}");
+        match self.reply.missing() {
+            Some(missing) => Err(anyhow::Error::msg(missing)),
+            None => Ok(()),
+        }
     }
 
-    fn timed_out(&self, incoming: &mut MessageReceiver) -> anyhow::Error {
+    /// Whether the peer took the whole request.
+    fn taken<T>(&self, sent: Result<T, Failed>) -> anyhow::Result<T> {
+        sent.map_err(|failed| match failed {
+            Failed::Input(error) => error,
+            Failed::Peer(error) => {
+                let address = &self.config.endpoint;
+                let sentence = format!("{address} has closed before it took the whole message");
+                anyhow::Error::new(error).context(sentence)
+            }
+        })
+    }
+
+    /// Waits for the rest of a request that was answered already, or for the next one. `None`: told to
+    /// stop.
+    async fn rest<T>(
+        &mut self,
+        mut sending: Pin<&mut impl Future<Output = Result<T, Failed>>>,
+    ) -> anyhow::Result<Option<T>> {
+        let mut moved = Instant::now();
+        while self.stopped.is_none() {
+            let limit = self.config.link.timeout;
+            let deadline = limit.and_then(|limit| moved.checked_add(limit));
+            tokio::select! {
+                biased;
+                sent = sending.as_mut() => return self.taken(sent).map(Some),
+                item = self.incoming.next(), if !self.ended => self.count(item),
+                () = self.reply.stdout.closed() => return Err(OutputClosed.into()),
+                () = self.signals.recv() => break,
+                () = reached(deadline) => {
+                    let sent_at = self.sent_at.get();
+                    if sent_at <= moved {
+                        let limit = limit.unwrap_or_default();
+                        let address = &self.config.endpoint;
+                        return Err(Failure::timed_out(format!("nothing went to {address} for {limit:?}")));
+                    }
+                    moved = sent_at;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks for bytes that were not asked for.
+    async fn look(&mut self) {
+        let until = Instant::now() + LOOK;
+        while !self.ended {
+            tokio::select! {
+                biased;
+                () = sleep_until(until) => break,
+                () = self.signals.recv() => break,
+                item = self.incoming.next() => self.count(item),
+            }
+        }
+        self.unasked += self.incoming.unfinished();
+    }
+
+    /// Counts what is no part of a reply.
+    fn count(&mut self, item: Option<io::Result<Message>>) {
+        match item {
+            Some(Ok(message)) => {
+                self.unasked += reply::size(message, &self.config.link.framing);
+            }
+            Some(Err(_)) | None => self.ended = true,
+        }
+    }
+
+    /// Why nothing more comes.
+    fn broken(&self, error: io::Error) -> anyhow::Error {
+        let reset = error.kind() == io::ErrorKind::ConnectionReset;
+        let error = recv::broken(error, &self.config.endpoint);
+        match reset && !self.reply.has_begun() {
+            true => anyhow::anyhow!("{error:#}, without a reply{}", self.config.link.missing()),
+            false => error,
+        }
+    }
+
+    fn given_up(&self) -> anyhow::Error {
+        anyhow::anyhow!("stopped before {} replied", self.config.endpoint)
+    }
+
+    fn timed_out(&mut self) -> anyhow::Error {
         let limit = self.config.link.timeout.unwrap_or_default();
         let address = &self.config.endpoint;
-        let n = incoming.unfinished();
-        Failure::timed_out(match (n, self.reply.came) {
+        let n = self.incoming.unfinished();
+        Failure::timed_out(match (n, self.reply.has_begun()) {
             (0, false) => format!("no reply came from {address} for {limit:?}"),
             (0, true) => format!("{address} did not end its reply for {limit:?}"),
             _ => format!("the reply of {address} is unfinished after {n} bytes for {limit:?}"),
@@ -197,97 +429,9 @@ impl Call<'_> {
     }
 }
 
-/// The reply, printed.
-struct Reply {
-    printer: Printer,
-    output: Output,
-    stdout: Stdout,
-    /// Without framing all that comes is one reply.
-    raw: bool,
-    largest: usize,
-    address: Endpoint,
-    gathered: Vec<u8>,
-    came: bool,
-}
-
-impl Reply {
-    fn new(config: &CallConfig) -> anyhow::Result<Self> {
-        Ok(Self {
-            printer: Printer::new(config.output, &config.endpoint, &config.link),
-            output: config.output,
-            stdout: stdout::open()?,
-            raw: config.link.frame == Some(Frame::Raw),
-            largest: config.link.framing.get_max_frame(),
-            address: config.endpoint.clone(),
-            gathered: Vec::new(),
-            came: false,
-        })
-    }
-
-    /// Takes a message, or a piece of one where there is no framing. Pieces go out as they come,
-    /// where what is printed does not depend on what follows.
-    async fn add(&mut self, message: Message) -> anyhow::Result<()> {
-        self.came = true;
-        if !self.raw {
-            self.printer.print(&message);
-            return self.write().await;
-        }
-        match self.output {
-            Output::Text | Output::Raw => {
-                self.printer.print(&message);
-                self.write().await
-            }
-            Output::Json | Output::Hex => {
-                self.gathered.extend_from_slice(message.body());
-                let (len, max) = (self.gathered.len(), self.largest);
-                if len > max {
-                    let error = FrameError::TooLarge { len, max };
-                    return Err(recv::broken(error.into(), &self.address));
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Prints what belongs to the end of a reply.
-    async fn finish(&mut self) -> anyhow::Result<()> {
-        if self.raw && self.came {
-            match self.output {
-                Output::Raw => {}
-                Output::Text => {
-                    self.printer.end_of_text();
-                    self.printer.buf.push(b'\n');
-                }
-                Output::Json | Output::Hex => {
-                    let body = std::mem::take(&mut self.gathered);
-                    self.printer.print(&Message::new(body));
-                }
-            }
-        }
-        self.write().await
-    }
-
-    async fn write(&mut self) -> anyhow::Result<()> {
-        let buf = std::mem::take(&mut self.printer.buf);
-        let mut written = self.stdout.write_all(&buf).await;
-        if written.is_ok() {
-            written = self.stdout.flush().await;
-        }
-        match written {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(OutputClosed.into()),
-            result => result.context("cannot write to standard output"),
-        }
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
-
-/// Nobody wants the reply any more.
-#[derive(Debug)]
-struct OutputClosed;
-
-impl std::fmt::Display for OutputClosed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("standard output is closed")
-    }
-}
-
-impl std::error::Error for OutputClosed {}

@@ -1,6 +1,7 @@
 //! The command line: what can be typed. `config.rs` makes of it what is done.
 
 mod address;
+mod call;
 mod link;
 mod look;
 mod mq;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use self::address::Address;
+pub(crate) use self::call::CallArgs;
 pub(crate) use self::link::{Frame, Input, Link, Output, Pace, Partial, TooLong, Unfit};
 pub(crate) use self::look::{CleanArgs, DoctorArgs, LookArgs};
 pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, NameArgs};
@@ -41,16 +43,6 @@ Examples:
   aqueduct recv fifo:/tmp/x --frame nul -n 1        # a string from C
   aqueduct recv fifo:/tmp/x --frame length -n 1 --output raw > photo.jpg
   aqueduct recv mq:/jobs --output json --timeout 10s";
-
-const CALL_EXAMPLES: &str = "\
-Examples:
-  aqueduct call unix:/tmp/upper hello
-  echo hello | aqueduct call tcp://127.0.0.1:7000
-  aqueduct call tcp://127.0.0.1:7000 --frame raw hello   # no framing
-  aqueduct call 'exec:tr a-z A-Z' hello
-
-With --frame raw all of the message is sent and the sending half closed; what
-comes until the peer closes is the reply.";
 
 const TOUR_EXAMPLES: &str = "\
 Examples:
@@ -118,8 +110,7 @@ pub(crate) enum Command {
     /// Print messages as they come.
     #[command(after_help = RECV_EXAMPLES)]
     Recv(RecvArgs),
-    /// Send one message and print the reply.
-    #[command(after_help = CALL_EXAMPLES)]
+    /// Send a message and print the reply.
     Call(CallArgs),
     /// Answer each message with what a program makes of it, or with itself.
     Serve(ServeArgs),
@@ -159,9 +150,10 @@ pub(crate) struct SendArgs {
     /// The messages, one an argument; with none they come from standard input.
     #[arg(value_name = "MESSAGE")]
     pub(crate) messages: Vec<OsString>,
-    /// How standard input is cut into messages.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) input: Input,
+    /// How standard input is cut into messages
+    /// [default: lines; with --frame raw it is not cut].
+    #[arg(long, value_enum)]
+    pub(crate) input: Option<Input>,
     /// The priority of the messages, for a queue: 0 to 32767, highest received first.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=32_767))]
     pub(crate) priority: Option<u32>,
@@ -200,27 +192,6 @@ pub(crate) struct RecvArgs {
     pub(crate) reconnect: bool,
     #[command(flatten)]
     pub(crate) unfit: Unfit,
-    #[command(flatten)]
-    pub(crate) link: Link,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CallArgs {
-    /// Where to, such as unix:/tmp/upper.
-    #[arg(value_parser = Address, hide_possible_values = true)]
-    pub(crate) address: OsString,
-    /// The message; without one it comes from standard input.
-    pub(crate) message: Option<OsString>,
-    /// How standard input is cut; it must be one message
-    /// [default: lines with --frame lines, else whole].
-    #[arg(long, value_enum)]
-    pub(crate) input: Option<Input>,
-    /// How the reply is printed.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) output: Output,
-    /// Bind a socket and call the first who connects, rather than connect.
-    #[arg(long)]
-    pub(crate) bind: bool,
     #[command(flatten)]
     pub(crate) link: Link,
 }

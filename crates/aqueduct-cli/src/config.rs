@@ -1,5 +1,6 @@
 //! What to do, plain: the command line resolved.
 
+mod call;
 mod link;
 mod relay;
 mod serve;
@@ -12,9 +13,11 @@ use aqueduct::bytes::Bytes;
 use aqueduct::connect::Message;
 use aqueduct::endpoint::Ordering;
 
-use crate::cli::{CallArgs, Frame, Input, Output, Pace, RecvArgs, SendArgs};
+use crate::cli::{Input, Output, Pace, RecvArgs, SendArgs};
 use crate::exit::Failure;
+use crate::input::Cut;
 
+pub(crate) use self::call::{CallConfig, Ending};
 use self::link::side;
 pub(crate) use self::link::{Lasting, LinkConfig, Side, refusal, refused};
 pub(crate) use self::relay::{EndConfig, RelayConfig};
@@ -25,7 +28,7 @@ pub(crate) struct SendConfig {
     pub(crate) side: Side,
     /// Empty: they come from standard input.
     pub(crate) messages: Vec<Bytes>,
-    pub(crate) input: Input,
+    pub(crate) input: Cut,
     pub(crate) priority: Option<u32>,
     pub(crate) lasting: Lasting,
     pub(crate) replay: Option<ReplayConfig>,
@@ -44,16 +47,6 @@ pub(crate) struct RecvConfig {
     pub(crate) output: Output,
     pub(crate) count: Option<u64>,
     pub(crate) lasting: Lasting,
-    pub(crate) link: LinkConfig,
-}
-
-pub(crate) struct CallConfig {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) side: Side,
-    /// `None`: it comes from standard input.
-    pub(crate) message: Option<Bytes>,
-    pub(crate) input: Input,
-    pub(crate) output: Output,
     pub(crate) link: LinkConfig,
 }
 
@@ -86,10 +79,10 @@ impl SendArgs {
             }
         }
         Ok(SendConfig {
+            input: link.cut(self.input, Input::Lines)?,
             side: side(&endpoint, self.bind.then_some(Side::Bind), Side::Connect)?,
             endpoint,
             messages,
-            input: self.input,
             priority: self.priority,
             replay: self.replay.map(|file| ReplayConfig {
                 file,
@@ -111,31 +104,6 @@ impl RecvArgs {
             count: self.count,
             lasting: Lasting::from(self.reconnect),
             endpoint,
-        })
-    }
-}
-
-impl CallArgs {
-    pub(crate) fn resolve(self) -> anyhow::Result<CallConfig> {
-        let endpoint = Endpoint::try_from(self.address)?;
-        let link = self.link.resolve(&endpoint);
-        let message = self.message.map(|it| Bytes::from(it.into_vec()));
-        if let Some(message) = &message
-            && let Err(error) = link.check(message)
-        {
-            return Err(Failure::wrong_use(refused("the message", &error)));
-        }
-        let input = self.input.unwrap_or(match self.link.frame {
-            Frame::Lines => Input::Lines,
-            _ => Input::Whole,
-        });
-        Ok(CallConfig {
-            side: side(&endpoint, self.bind.then_some(Side::Bind), Side::Connect)?,
-            endpoint,
-            message,
-            input,
-            output: self.output,
-            link,
         })
     }
 }

@@ -15,9 +15,30 @@ use crate::config;
 /// Messages from standard input.
 pub(crate) type Messages = FramedRead<Stdin, UserCodec<Cutter>>;
 
-pub(crate) fn messages(input: Input, largest: usize) -> anyhow::Result<Messages> {
+pub(crate) fn messages(cut: Cut, largest: usize) -> anyhow::Result<Messages> {
     let stdin = stdio::stdin().context("cannot open standard input")?;
-    Ok(FramedRead::with_codec(stdin, Cutter::new(input, largest)))
+    Ok(FramedRead::with_codec(stdin, Cutter::new(cut, largest)))
+}
+
+/// How standard input is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    Lines,
+    Nul,
+    /// All of it is one message.
+    Whole,
+    /// Not at all: each read is a piece.
+    Pieces,
+}
+
+impl From<Input> for Cut {
+    fn from(input: Input) -> Self {
+        match input {
+            Input::Lines => Self::Lines,
+            Input::Nul => Self::Nul,
+            Input::Whole => Self::Whole,
+        }
+    }
 }
 
 /// Why `what` cannot be had from standard input, with the flag that helps.
@@ -49,15 +70,15 @@ enum Whole {
 }
 
 impl Cutter {
-    fn new(input: Input, largest: usize) -> Self {
-        let framing = match input {
-            Input::Lines => Framing::lines(),
-            Input::Nul => Framing::nul(),
-            Input::Whole => Framing::raw(),
+    fn new(cut: Cut, largest: usize) -> Self {
+        let framing = match cut {
+            Cut::Lines => Framing::lines(),
+            Cut::Nul => Framing::nul(),
+            Cut::Whole | Cut::Pieces => Framing::raw(),
         };
         Self {
             framing: framing.max_frame(largest),
-            whole: (input == Input::Whole).then_some(Whole::Coming),
+            whole: (cut == Cut::Whole).then_some(Whole::Coming),
             largest,
         }
     }
@@ -94,23 +115,30 @@ mod tests {
 
     use super::*;
 
-    fn cut(input: Input, text: &'static [u8]) -> io::Result<Vec<Bytes>> {
-        let messages = FramedRead::with_codec(text, Cutter::new(input, 8)).with_chunk(3);
+    fn cut(at: Cut, text: &'static [u8]) -> io::Result<Vec<Bytes>> {
+        let messages = FramedRead::with_codec(text, Cutter::new(at, 8)).with_chunk(3);
         messages.try_collect().now_or_never().unwrap()
     }
 
     #[test]
     fn the_last_delimiter_may_be_missing() {
-        assert_eq!(cut(Input::Lines, b"a\n\nb").unwrap(), ["a", "", "b"]);
-        assert_eq!(cut(Input::Nul, b"a\n\0\0b").unwrap(), ["a\n", "", "b"]);
-        assert_eq!(cut(Input::Nul, b"a\0").unwrap(), ["a"]);
+        assert_eq!(cut(Cut::Lines, b"a\n\nb").unwrap(), ["a", "", "b"]);
+        assert_eq!(cut(Cut::Nul, b"a\n\0\0b").unwrap(), ["a\n", "", "b"]);
+        assert_eq!(cut(Cut::Nul, b"a\0").unwrap(), ["a"]);
     }
 
     #[test]
     fn all_of_it_can_be_one_message_within_the_limit() {
-        assert_eq!(cut(Input::Whole, b"a\nb\0c").unwrap(), ["a\nb\0c"]);
-        assert_eq!(cut(Input::Whole, b"").unwrap(), [""]);
-        assert!(cut(Input::Whole, b"123456789").is_err());
-        assert!(cut(Input::Lines, b"123456789\n").is_err());
+        assert_eq!(cut(Cut::Whole, b"a\nb\0c").unwrap(), ["a\nb\0c"]);
+        assert_eq!(cut(Cut::Whole, b"").unwrap(), [""]);
+        assert!(cut(Cut::Whole, b"123456789").is_err());
+        assert!(cut(Cut::Lines, b"123456789\n").is_err());
+    }
+
+    #[test]
+    fn pieces_are_all_the_bytes() {
+        let pieces = cut(Cut::Pieces, b"a\n\n\0\xff and more than the limit\n").unwrap();
+        assert_eq!(pieces.concat(), b"a\n\n\0\xff and more than the limit\n");
+        assert!(cut(Cut::Pieces, b"").unwrap().is_empty());
     }
 }

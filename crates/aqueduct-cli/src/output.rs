@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::{Frame, Output};
+use crate::cli::Output;
 use crate::config::LinkConfig;
 use crate::printable::{push_hex, push_lines, to_json};
 
@@ -48,7 +48,7 @@ enum Body<'a> {
 
 impl Printer {
     pub(crate) fn new(output: Output, endpoint: &Endpoint, link: &LinkConfig) -> Self {
-        let (raw, escapes) = (link.frame == Some(Frame::Raw), io::stdout().is_terminal());
+        let (raw, escapes) = (link.is_raw(), io::stdout().is_terminal());
         Self::with(output, endpoint, raw, escapes)
     }
 

@@ -48,6 +48,10 @@ impl Progress {
         self.messages
     }
 
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     fn show(&mut self) {
         let now = Instant::now();
         if now < self.next {

@@ -19,7 +19,7 @@ use crate::signals::Signals;
 use crate::stdout;
 
 /// That of a queue, which may be far above the largest frame.
-const LARGEST_MESSAGE: usize = 16 << 20;
+pub(crate) const LARGEST_MESSAGE: usize = 16 << 20;
 
 pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;

@@ -43,6 +43,7 @@ pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<E
         signals,
         config: &config,
         unflushed: 0,
+        unflushed_bytes: 0,
     };
     let rest = if let Some(replay) = replay {
         send.replay(replay, report).await?
@@ -87,6 +88,8 @@ struct Send<'a> {
     config: &'a SendConfig,
     /// Messages that the sink has taken and not yet written.
     unflushed: u64,
+    /// Their bytes.
+    unflushed_bytes: u64,
 }
 
 /// Whether a signal has told to stop.
@@ -167,6 +170,7 @@ impl Send<'_> {
             });
         }
         self.unflushed += 1;
+        self.unflushed_bytes += size as u64;
         self.progress.add(1, size);
         Ok(Stopped::No)
     }
@@ -182,7 +186,7 @@ impl Send<'_> {
             () = expiry(self.config.link.timeout) => return Err(self.idle()),
         };
         flushed.map_err(|e| self.failed(e))?;
-        self.unflushed = 0;
+        (self.unflushed, self.unflushed_bytes) = (0, 0);
         Ok(Stopped::No)
     }
 
@@ -192,6 +196,7 @@ impl Send<'_> {
         let mut stopped = rest.is_some();
         let rest = rest.unwrap_or_default();
         self.unflushed += rest.len() as u64;
+        self.unflushed_bytes += rest.iter().map(|it| it.len() as u64).sum::<u64>();
         let limit = match (stopped, self.config.link.timeout) {
             (true, limit) => Some(limit.unwrap_or(GRACE).min(GRACE)),
             (false, limit) => limit,
@@ -232,8 +237,12 @@ impl Send<'_> {
 
     /// How much of what was taken may not have been sent.
     fn lost(&self) -> String {
-        let (n, sent) = (self.unflushed, self.progress.messages().max(self.unflushed));
-        format!("the last {n} of {sent} messages, or fewer, were not sent")
+        let (n, sent, what) = match self.config.link.is_raw() {
+            true => (self.unflushed_bytes, self.progress.bytes(), "bytes"),
+            false => (self.unflushed, self.progress.messages(), "messages"),
+        };
+        let sent = sent.max(n);
+        format!("the last {n} of {sent} {what}, or fewer, were not sent")
     }
 
     fn idle(&self) -> anyhow::Error {

@@ -5,6 +5,7 @@ mod group;
 mod jobs;
 mod on_fail;
 mod one_way;
+mod prints;
 mod reaper;
 mod start;
 mod two_way;

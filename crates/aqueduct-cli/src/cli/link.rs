@@ -12,7 +12,7 @@ pub(crate) struct Link {
     /// How a byte stream is cut into messages; both sides must agree. Queues ignore it.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) frame: Frame,
-    /// The largest message, such as 64KiB.
+    /// The largest message, such as 64KiB; with --frame raw there is no limit.
     #[arg(long, value_name = "SIZE", value_parser = quantity::size, default_value = "1MiB")]
     pub(crate) max_frame: usize,
     /// How long to wait for the peer to appear: a duration, or forever
@@ -72,10 +72,9 @@ pub(crate) enum Frame {
     Raw,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Input {
     /// Each line is a message.
-    #[default]
     Lines,
     /// Messages end at NUL bytes.
     Nul,

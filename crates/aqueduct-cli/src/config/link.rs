@@ -10,12 +10,16 @@ use aqueduct::endpoint::Awaited;
 use aqueduct::frame::{self, FrameError, Framing};
 use tokio_util::codec::Encoder;
 
-use crate::cli::{Frame, Link, Partial, TooLong, Unfit};
+use crate::cli::{Frame, Input, Link, Partial, TooLong, Unfit};
 use crate::exit::Failure;
+use crate::input::Cut;
 use crate::quantity::Wait;
 
 /// How long a peer is waited for, where it is not waited for without limit.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+
+/// The limit of a message where `--max-frame` means nothing.
+const DEFAULT_MAX_FRAME: usize = 1 << 20;
 
 /// How often it is looked whether a queue still has its name: who waits for one that another
 /// program has removed waits in vain.
@@ -54,6 +58,41 @@ pub(crate) struct LinkConfig {
 }
 
 impl LinkConfig {
+    /// Whether it moves bytes without boundaries.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.frame == Some(Frame::Raw)
+    }
+
+    /// How standard input is cut: as was asked for, or else as usual.
+    pub(super) fn cut(&self, input: Option<Input>, usual: Input) -> anyhow::Result<Cut> {
+        match input {
+            None | Some(Input::Whole) if self.is_raw() => Ok(Cut::Pieces),
+            Some(_) if self.is_raw() => Err(Failure::wrong_use(
+                "--frame raw sends standard input as it is, byte for byte: leave --input out, or \
+                 choose a framing that keeps messages apart",
+            )),
+            input => Ok(input.unwrap_or(usual).into()),
+        }
+    }
+
+    /// What a peer that knows another protocol may miss in a request.
+    pub(crate) fn missing(&self) -> &'static str {
+        match self.frame {
+            Some(Frame::Lines) => {
+                "; it may expect messages without a newline, or framed otherwise: see --frame"
+            }
+            Some(Frame::Nul) => {
+                "; it may expect a newline rather than a NUL byte behind a message: see --frame"
+            }
+            Some(Frame::Length) => "; it may not expect a length before a message: see --frame",
+            Some(Frame::Raw) => {
+                "; it may expect a newline, as --frame lines sends it, or hang up at the end of the \
+                 request, which --keep-open does not send"
+            }
+            None => "",
+        }
+    }
+
     /// The library's options for opening an address.
     pub(crate) fn options(&self) -> Options {
         let mut options = Options::new();
@@ -107,9 +146,16 @@ impl Link {
             Awaited::Reader => Wait::Forever,
             _ => Wait::For(DEFAULT_WAIT),
         };
+        let max_frame = match (self.frame, capabilities.keeps_boundaries) {
+            // Bytes have no size that could be limited.
+            (Frame::Raw, Some(false)) => usize::MAX,
+            // It may yet turn out to keep boundaries, with a buffer for the largest message.
+            (Frame::Raw, None) => self.max_frame.max(DEFAULT_MAX_FRAME),
+            _ => self.max_frame,
+        };
         LinkConfig {
             frame: (capabilities.keeps_boundaries != Some(true)).then_some(self.frame),
-            framing: framing.max_frame(self.max_frame),
+            framing: framing.max_frame(max_frame),
             wait: self.wait.unwrap_or(default).limit(),
             timeout: self.timeout,
             allow_foreign_owner: self.allow_foreign_owner,

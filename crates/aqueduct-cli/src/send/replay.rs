@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{Rest, Send, Stopped};
 use crate::cli::Pace;
 use crate::config::{ReplayConfig, SendConfig};
+use crate::relay::LARGEST_MESSAGE;
 use crate::report::Report;
 
 /// A recording that is there, to be sent.
@@ -22,7 +23,10 @@ pub(super) struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     pub(super) fn open(config: &'a ReplayConfig, send: &SendConfig) -> anyhow::Result<Self> {
-        let largest = send.link.framing.get_max_frame();
+        let largest = match send.link.is_raw() {
+            true => LARGEST_MESSAGE,
+            false => send.link.framing.get_max_frame(),
+        };
         let decoder = RecordDecoder::new().max_message(largest);
         let recording = Recording::open_with(&config.file, decoder);
         Ok(Self {
@@ -108,7 +112,9 @@ impl Send<'_> {
 
 fn failed(error: Error, file: &Path) -> anyhow::Error {
     let context = match error {
-        Error::TooLarge { .. } => format!("{}: see --max-frame", file.display()),
+        Error::TooLarge { max, .. } if max != LARGEST_MESSAGE => {
+            format!("{}: see --max-frame", file.display())
+        }
         _ => file.display().to_string(),
     };
     anyhow::Error::new(error).context(context)

@@ -10,12 +10,13 @@ use anyhow::Context;
 use aqueduct::bytes::Bytes;
 use aqueduct::connect::Message;
 use aqueduct::service::CancellationToken;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Notify, Semaphore};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::facts::Facts;
 use super::on_fail::OnFail;
+use super::prints::Prints;
 use super::start::{GivenUp, Started};
 use crate::cli::Frame;
 use crate::config::ServeConfig;
@@ -30,6 +31,9 @@ const LAST_PAUSE: Duration = Duration::from_secs(10);
 const SHORT_PAUSE: Duration = Duration::from_millis(250);
 /// How long after a signal a failed message may wait for its place to go to.
 const GRACE: Duration = Duration::from_secs(10);
+/// How much of what a program prints is kept until it is known whether it is to run again, where there
+/// is no largest message.
+const KEPT_TO_RETRY: usize = 16 << 20;
 /// How long in the end those that were not finished may.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
@@ -43,7 +47,8 @@ struct Shared {
     /// The program and its arguments; empty: echo.
     command: Vec<OsString>,
     frame: Option<Frame>,
-    largest: usize,
+    /// The largest reply; `None` where bytes go on as they are printed.
+    largest: Option<usize>,
     retry: u32,
     on_fail: Option<OnFail>,
     report: Report,
@@ -78,7 +83,7 @@ impl Jobs {
             shared: Arc::new(Shared {
                 command: config.command.clone(),
                 frame: config.link.frame,
-                largest: config.link.framing.get_max_frame(),
+                largest: (!config.link.is_raw()).then(|| config.link.framing.get_max_frame()),
                 retry: config.retry,
                 on_fail,
                 report,
@@ -96,6 +101,11 @@ impl Jobs {
     /// Whether there is a program to run.
     pub(super) fn runs(&self) -> bool {
         !self.shared.command.is_empty()
+    }
+
+    /// Whether what is printed goes on as it comes.
+    pub(super) fn pours(&self) -> bool {
+        self.shared.largest.is_none()
     }
 
     /// Takes a message in hand.
@@ -183,35 +193,70 @@ impl Jobs {
 }
 
 impl Job {
-    /// The reply to a message. `None`: its program failed, printed nothing, and there is no framing
-    /// by which that could be told.
-    pub(super) async fn answer(mut self) -> Option<Bytes> {
+    /// The reply to a message.
+    pub(super) async fn answer(mut self) -> Bytes {
         let shared = Arc::clone(&self.shared);
         if shared.command.is_empty() {
-            return self.message.take().map(Message::into_body);
+            return self
+                .message
+                .take()
+                .map(Message::into_body)
+                .unwrap_or_default();
         }
-        let (mut output, failed) = self.output().await;
+        let mut output = self.output().await;
         if shared.frame == Some(Frame::Lines) && output.last() == Some(&b'\n') {
             output.pop();
         }
-        let silent = failed && output.is_empty() && shared.frame == Some(Frame::Raw);
-        (!silent).then(|| output.into())
+        output.into()
     }
 
-    /// All that the program prints when it runs for the last time, as it is, and whether it failed.
-    pub(super) async fn output(mut self) -> (Vec<u8>, bool) {
+    /// All that the program prints when it runs for the last time, as it is.
+    pub(super) async fn output(self) -> Vec<u8> {
+        let largest = self.shared.largest.unwrap_or(usize::MAX);
+        let mut prints = Prints::gathered(largest, "see --max-frame");
+        self.work(&mut prints).await;
+        prints.take()
+    }
+
+    /// Passes on what the program prints as it comes; with --retry, when it runs for the last time.
+    /// Whether it failed.
+    pub(super) async fn pour(mut self, pieces: mpsc::Sender<Bytes>) -> bool {
+        if self.shared.command.is_empty() {
+            let echo = self
+                .message
+                .take()
+                .map(Message::into_body)
+                .unwrap_or_default();
+            // Nobody there to read it is no failure.
+            let _ = pieces.send(echo).await;
+            return false;
+        }
+        if self.shared.retry == 0 {
+            return self.work(&mut Prints::Poured(pieces)).await;
+        }
+        let mut prints = Prints::gathered(KEPT_TO_RETRY, "no more is kept with --retry");
+        let failed = self.work(&mut prints).await;
+        let output = Bytes::from(prints.take());
+        if !output.is_empty() {
+            let _ = pieces.send(output).await;
+        }
+        failed
+    }
+
+    /// Runs the program until it succeeds or was run often enough. Whether it failed.
+    async fn work(mut self, prints: &mut Prints) -> bool {
         let shared = Arc::clone(&self.shared);
         let program = shared.command.first().cloned().unwrap_or_default();
         let program = program.to_string_lossy();
         for attempt in 1.. {
-            let mut output = Vec::new();
-            let Err(error) = self.run(attempt, &mut output).await else {
+            prints.begin();
+            let Err(error) = self.run(attempt, prints).await else {
                 self.message = None;
-                return (output, false);
+                return false;
             };
             if error.is::<GivenUp>() {
                 self.abandon();
-                return (output, true);
+                return true;
             }
             let report = |then: &dyn std::fmt::Display| {
                 let report = &shared.report;
@@ -235,9 +280,9 @@ impl Job {
                 }
             }
             self.message = None;
-            return (output, true);
+            return true;
         }
-        (Vec::new(), true)
+        true
     }
 
     /// Sends the message to where failed ones go. After a signal it may wait for some seconds; it
@@ -255,7 +300,7 @@ impl Job {
         }
     }
 
-    async fn run(&self, attempt: u32, output: &mut Vec<u8>) -> anyhow::Result<()> {
+    async fn run(&self, attempt: u32, prints: &mut Prints) -> anyhow::Result<()> {
         let Some(message) = &self.message else {
             return Ok(());
         };
@@ -266,7 +311,6 @@ impl Job {
             mut input,
             stdout,
         } = self.start(message, attempt).await?;
-        let largest = self.shared.largest;
         let body = message.body();
         let write = async move {
             match input.write_all(body).await {
@@ -275,11 +319,7 @@ impl Job {
                 result => result,
             }
         };
-        let read = async {
-            // It is closed behind that: what prints without an end is ended.
-            let mut stdout = stdout.take(largest as u64 + 1);
-            stdout.read_to_end(output).await
-        };
+        let read = prints.read(stdout);
         let wait = async {
             let status = child.wait().await;
             group.has_ended();
@@ -287,10 +327,7 @@ impl Job {
         };
         let (written, read, status) = tokio::join!(write, read, wait);
         written.context("cannot give it the message")?;
-        if read.context("cannot read what it prints")? > largest {
-            output.truncate(largest);
-            anyhow::bail!("it printed more than {largest} bytes, and is cut off: see --max-frame");
-        }
+        read?;
         let status = status?;
         anyhow::ensure!(status.success(), "{status}");
         Ok(())

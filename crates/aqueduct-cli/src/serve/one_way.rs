@@ -1,22 +1,26 @@
 //! A service that only takes: what its programs print is printed.
 
 use std::cell::Cell;
-use std::io::{self, IsTerminal};
+use std::collections::VecDeque;
+use std::io;
 use std::time::Duration;
 
 use anyhow::Context;
-use aqueduct::bytes::{Buf, BytesMut};
+use aqueduct::bytes::{Buf, Bytes, BytesMut};
+use aqueduct::connect::Message;
 use aqueduct::stdio::Stdout;
 use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
+use futures_util::stream::FuturesUnordered;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::facts::Facts;
 use super::{Jobs, begun, idle};
+use crate::cli::Output;
 use crate::config::ServeConfig;
 use crate::exit::Exit;
-use crate::printable::{push_hex, push_lines};
+use crate::output::Printer;
 use crate::recv;
 use crate::report::Report;
 use crate::signals::Signals;
@@ -31,6 +35,8 @@ const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 const FINISHED: usize = 10_000;
 /// How many bytes that output may have. Jobs at work may exceed it by one output each.
 const FINISHED_BYTES: usize = 16 << 20;
+/// How many pieces a job without a largest message may have printed ahead of that.
+const AHEAD: usize = 4;
 /// How much output is gathered.
 const BATCH: usize = 64 * 1024;
 
@@ -40,7 +46,10 @@ pub(super) async fn run(
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Exit> {
-    let mut printed = Printed::new()?;
+    // What programs print is theirs; an echo must not steer the terminal.
+    let (runs, pours) = (jobs.runs(), jobs.pours());
+    let echo = (!runs).then(|| Printer::new(Output::Text, &config.endpoint, &config.link));
+    let mut printed = Printed::new(echo)?;
     let mut options = config.link.options();
     // A service does not end with its first client, unless its address says so.
     options.persist(true);
@@ -48,20 +57,20 @@ pub(super) async fn run(
     let (_sole, mut incoming) = SoleReader::before(&config.endpoint, opening).await?;
     begun(report, config, &config.endpoint);
     let facts = Facts::new(&config.endpoint);
-    let on_terminal = io::stdout().is_terminal();
     let finished_bytes = Cell::new(0);
     let finished_bytes = &finished_bytes;
-    // What they print comes in the order of the messages.
-    let mut running = FuturesOrdered::new();
+    let mut running = FuturesUnordered::new();
+    // What they print, in the order of the messages.
+    let mut outputs: VecDeque<mpsc::Receiver<Bytes>> = VecDeque::new();
     let mut failure = None;
     let mut open = true;
     let mut signalled = false;
     let mut stopped: Option<Instant> = None;
-    while open || !running.is_empty() || printed.is_behind() {
+    while open || !running.is_empty() || !outputs.is_empty() || printed.is_behind() {
         let changed = jobs.changed();
         let full = jobs.is_short()
             || jobs.in_hand() >= config.jobs
-            || running.len() >= FINISHED
+            || outputs.len() >= FINISHED
             || finished_bytes.get() >= FINISHED_BYTES;
         let until = |grace| async move {
             match stopped {
@@ -84,10 +93,16 @@ pub(super) async fn run(
                 jobs.stop();
                 incoming.stop();
             },
-            Some::<Vec<u8>>(output) = running.next(), if !running.is_empty() && printed.has_room() => {
-                finished_bytes.set(finished_bytes.get() - output.capacity());
-                printed.add(output);
-            }
+            Some(()) = running.next(), if !running.is_empty() => {}
+            piece = next(&mut outputs), if !outputs.is_empty() && printed.has_room() => match piece {
+                Some(piece) => {
+                    if !pours {
+                        finished_bytes.set(finished_bytes.get() - piece.len());
+                    }
+                    printed.add(piece);
+                }
+                None => drop(outputs.pop_front()),
+            },
             item = incoming.next(), if open && !full => match item {
                 None => open = false,
                 Some(Err(error)) => {
@@ -95,14 +110,21 @@ pub(super) async fn run(
                     open = false;
                 }
                 Some(Ok(message)) => {
-                    let (job, runs) = (jobs.take(message, &facts), jobs.runs());
-                    running.push_back(async move {
+                    let job = jobs.take(message, &facts);
+                    let (pieces, output) = mpsc::channel(AHEAD);
+                    outputs.push_back(output);
+                    running.push(async move {
+                        if pours {
+                            job.pour(pieces).await;
+                            return;
+                        }
                         let output = match runs {
-                            true => job.output().await.0,
-                            false => echoed(&job.answer().await.unwrap_or_default(), on_terminal),
+                            true => job.output().await.into(),
+                            false => job.answer().await,
                         };
-                        finished_bytes.set(finished_bytes.get() + output.capacity());
-                        output
+                        finished_bytes.set(finished_bytes.get() + output.len());
+                        // Nobody there to read it is no failure.
+                        let _ = pieces.send(output).await;
                     });
                 }
             },
@@ -129,41 +151,45 @@ pub(super) async fn run(
     }
 }
 
-/// A message as the output of a service without a CMD.
-fn echoed(message: &[u8], on_terminal: bool) -> Vec<u8> {
-    let mut line = Vec::with_capacity(message.len() + 1);
-    if on_terminal {
-        let cut = push_lines(message, &mut line);
-        push_hex(&message[message.len() - cut..], &mut line);
-    } else {
-        line.extend_from_slice(message);
+/// The next piece of the first output; `None` is its end.
+async fn next(outputs: &mut VecDeque<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+    match outputs.front_mut() {
+        Some(first) => first.recv().await,
+        None => None,
     }
-    line.push(b'\n');
-    line
 }
 
 /// Output on its way to standard output. Nobody there to read it is no failure.
 struct Printed {
     stdout: Stdout,
+    /// What prints an echo.
+    echo: Option<Printer>,
     buf: BytesMut,
     unflushed: bool,
     closed: bool,
 }
 
 impl Printed {
-    fn new() -> anyhow::Result<Self> {
+    fn new(echo: Option<Printer>) -> anyhow::Result<Self> {
         Ok(Self {
             stdout: stdout::open()?,
+            echo,
             buf: BytesMut::new(),
             unflushed: false,
             closed: false,
         })
     }
 
-    fn add(&mut self, output: Vec<u8>) {
-        if !self.closed {
-            self.buf.extend_from_slice(&output);
+    fn add(&mut self, output: Bytes) {
+        if self.closed {
+            return;
         }
+        let Some(echo) = &mut self.echo else {
+            return self.buf.extend_from_slice(&output);
+        };
+        echo.print(&Message::new(output));
+        self.buf.extend_from_slice(&echo.buf);
+        echo.buf.clear();
     }
 
     fn has_room(&self) -> bool {

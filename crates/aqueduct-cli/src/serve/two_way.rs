@@ -10,8 +10,10 @@ use aqueduct::service::{self, CancellationToken, Context, Stats};
 use aqueduct::{Channel, Error};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use tokio::sync::mpsc;
 
 use super::facts::Facts;
+use super::jobs::Job;
 use super::{Jobs, begun, idle};
 use crate::config::{self, ServeConfig, Side};
 use crate::exit::Exit;
@@ -19,6 +21,8 @@ use crate::link;
 use crate::report::Report;
 use crate::signals::Signals;
 
+/// How many pieces may wait for the client.
+const AHEAD: usize = 4;
 /// People at a terminal type slowly.
 const FIRST: Duration = Duration::from_secs(300);
 
@@ -95,17 +99,53 @@ async fn handle(
 ) -> Result<(), Error> {
     let peer = *connection.peer();
     let channel: Channel<Body, Body> = cx.channel(connection, Bodies);
-    let answer = |message: Body| {
-        let message = Message::new(message.unwrap_or_default());
-        jobs.take(message, &facts).answer()
+    let take = |message: Body| jobs.take(Message::new(message.unwrap_or_default()), &facts);
+    let result = if jobs.pours() {
+        pour(channel, &cx, take).await
+    } else {
+        let answer = |message| {
+            let job = take(message);
+            async move { Some(job.answer().await) }
+        };
+        service::respond(channel, &cx, answer).await
     };
-    let result = service::respond(channel, &cx, answer).await;
     match &result {
         // It was told of before.
         Err(Error::Encode { .. }) | Ok(()) => {}
         Err(error) => report.frequent_failure(format_args!("{peer}: {}", Reason(error))),
     }
     result
+}
+
+/// Answers with bytes, as they are printed. A program that failed and printed nothing cannot be told
+/// otherwise: it closes the connection.
+async fn pour(
+    channel: Channel<Body, Body>,
+    cx: &Context,
+    take: impl Fn(Body) -> Job,
+) -> Result<(), Error> {
+    let (mut outgoing, receiver) = channel.into_split();
+    let mut requests = cx.until_shutdown(receiver);
+    while let Some(request) = requests.next().await {
+        let (pieces, mut printed) = mpsc::channel(AHEAD);
+        let mut silent = true;
+        let (sender, silence) = (&mut outgoing, &mut silent);
+        // Where this fails the program sees that its output is closed, and is waited for.
+        let sending = async move {
+            while let Some(piece) = printed.recv().await {
+                *silence = false;
+                sender.send(Some(piece)).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let (failed, sent) = tokio::join!(take(request?).pour(pieces), sending);
+        sent?;
+        if failed && silent {
+            return outgoing.send(None).await;
+        }
+    }
+    cx.close(Channel::new(outgoing, requests.into_inner()))
+        .await
 }
 
 /// Why a connection was closed, with the flag that helps.

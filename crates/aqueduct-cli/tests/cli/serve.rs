@@ -100,7 +100,7 @@ fn a_c_client_without_framing_is_answered_raw() {
     assert_eq!(answers, "HELLO|TWO\nLINES|");
     // And both ends of our own.
     let call = ["call", &address, "--frame", "raw", "hi"];
-    assert_eq!(expect_text(run(&mut aqueduct(&call)), 0), "HI\n");
+    assert_eq!(expect_text(run(&mut aqueduct(&call)), 0), "HI");
     end(serve, Signal::SIGTERM, "");
 }
 
