@@ -75,7 +75,7 @@ fn raw_call_reads_a_c_server_that_closes_without_a_newline() {
 }
 
 #[test]
-fn a_raw_reply_is_everything_until_the_end_however_it_is_cut() {
+fn an_unframed_reply_is_printed_a_piece_a_line_in_json() {
     let (first, second) = (vec![b'a'; 300_000], vec![b'b'; 300_000]);
     let whole = [&first[..], &second[..]].concat();
     for output in ["raw", "json"] {
@@ -204,7 +204,7 @@ fn a_reply_that_is_on_its_way_is_waited_for_after_a_signal() {
 }
 
 #[test]
-fn a_message_that_cannot_be_sent_is_refused_before_anybody_is_waited_for() {
+fn a_bad_message_is_refused_before_the_peer_is_waited_for() {
     let call = ["call", "tcp://127.0.0.1:1", "--frame", "nul"];
     let output = start_with_input(&mut aqueduct(&call), "a\0b").finish();
     let (_, stderr) = expect(output, 1);

@@ -20,6 +20,7 @@ mod mq_command;
 mod mq_limits;
 mod namespace;
 mod output;
+mod raw;
 mod readme;
 mod record;
 mod refused;
