@@ -12,10 +12,10 @@ use crate::quantity;
 const EXAMPLES: &str = "\
 Examples:
   aqueduct call unix:/tmp/upper hello
-  printf 'one\\ntwo\\n' | aqueduct call unix:/tmp/upper   # two replies
+  aqueduct call unix:/tmp/upper < words.txt         # a reply to each line
   aqueduct call unix:/run/haproxy.sock --all 'show info'
-  printf 'stats\\r\\n' | aqueduct call tcp://127.0.0.1:11211 --until END
-  aqueduct call unix:/tmp/events --idle 300ms 'subscribe'
+  aqueduct call tcp://127.0.0.1:11211 --until END stats   # memcached
+  aqueduct call unix:/tmp/events --idle 300ms subscribe
   aqueduct call tcp://127.0.0.1:7000 --frame raw hello   # no framing
   aqueduct call 'exec:tr a-z A-Z' hello
 
