@@ -1,15 +1,15 @@
-//! From an [`Endpoint`] to its ends: whatever the address names, messages come in and go out.
+//! Opens an [`Endpoint`]: messages in and out of any address.
 //!
 //! # Which call
 //!
-//! A two-way mechanism is *connected* by one side and *bound* by the other; of a one-way mechanism
-//! one side opens the *sender* and the other the *receiver*. Two-way endpoints have these two calls
-//! as well, for who needs one direction alone.
+//! One side *connects* to a two-way mechanism and the other *binds* it. Of a one-way mechanism, one
+//! side opens the *sender* and the other the *receiver*. Two-way endpoints have these two calls as
+//! well, for callers that need only one direction.
 //!
 //! | endpoint | [`connect`] | [`bind`] | [`open_sender`] | [`open_receiver`] |
 //! |---|---|---|---|---|
-//! | `fifo:` | | | waits for a reader | makes the FIFO |
-//! | `mq:` | | | makes the queue | makes the queue |
+//! | `fifo:` | | | waits for a reader | creates the FIFO |
+//! | `mq:` | | | creates the queue | creates the queue |
 //! | `unix:` `unixpacket:` `tcp:` | waits for a server | a [`Listener`] | connects | binds: all clients at once |
 //! | `exec:` | starts the program, over its input and output | one connection, as `connect` | starts it, over its input | starts it, over its output |
 //! | `stdio:` | standard input and output | one connection, as `connect` | standard output | standard input |
@@ -18,14 +18,14 @@
 //! | `fd:` pipe, FIFO, queue, file | | | if open for writing | if open for reading |
 //! | `fd:` terminal, device | if open for both | one connection, as `connect` | if open for writing | if open for reading |
 //!
-//! An empty cell is [`Unsupported`](OpenErrorKind::Unsupported), which says why, before anything happens: a mechanism
-//! whose [direction](crate::endpoint::Capabilities::direction) is one-way cannot be connected. Two
-//! one-way endpoints, such as two queues, are one connection by [`connect_pair`] on one side and
-//! [`accept_pairs`] on the other.
+//! An empty cell returns [`Unsupported`](OpenErrorKind::Unsupported) with a reason, and does
+//! nothing. [`Capabilities::direction`](crate::endpoint::Capabilities::direction) tells beforehand.
+//! [`connect_pair`] and [`accept_pairs`] join two one-way endpoints, such as two queues, into one
+//! connection.
 //!
-//! All calls are on [`Options`]; [`Endpoint`] has them with the default options.
+//! [`Options`] has all calls. [`Endpoint`] has them with the default options.
 //!
-//! # What they give
+//! # Results
 //!
 //! ```text
 //!  connect        ──>  Connection ──┬── channel(codec)  ──>  Channel<Out, In>
@@ -36,61 +36,62 @@
 //!  open_receiver  ──>  MessageReceiver: Stream<Item = io::Result<Message>>      ── typed(codec) ──>  Receiver<T>
 //! ```
 //!
-//! A [`Message`] is a frame and what its mechanism tells of it, such as a queue's priority. Who
-//! needs frames alone turns an end into one half of the waist with [`MessageReceiver::into_frames`] and
-//! [`MessageSender::into_frames`].
+//! A [`Message`] is a frame with what its mechanism adds, such as the priority of a queue.
+//! [`MessageReceiver::into_frames`] and [`MessageSender::into_frames`] turn an end into a plain
+//! stream or sink of frames.
 //!
-//! # Who starts first
+//! # Which side starts first
 //!
-//! Either side may. A sender waits for the reader of a FIFO, and whoever connects for the server,
-//! for as long as [`Options::wait`] says: by default for ever. A queue needs nobody.
+//! Either side may start first. A sender waits for the reader of a FIFO and a client waits for its
+//! server, for as long as [`Options::wait`] says. The default is no limit. A queue needs no peer.
 //!
-//! # End, and the peer's death
+//! # End of stream
 //!
-//! - The receiving end of a FIFO ends when the last sender has gone (`?persist=true`: never); a
-//!   queue never ends, but as one direction of a pair; a connection ends when the peer has closed its sending half, or has died.
-//! - [`MessageSender`]'s `close` writes what was not written and ends that direction. So does dropping
-//!   it, but for what was not written.
-//! - A program in `exec:` ends its direction when it closes its output or has exited: a process
-//!   that it leaves behind does not hold up the end for longer than 1 s. Its exit status comes from the
-//!   [`Child`](crate::child::Child) that [`Connection::take_child`] gives.
+//! - The receiver of a FIFO ends when the last sender has closed it (with `?persist=true`, never).
+//!   A queue has no end, except as one direction of a pair. A connection ends when the peer closes
+//!   its sending half or dies.
+//! - Closing a [`MessageSender`] flushes it and ends that direction. Dropping it also ends the
+//!   direction but discards unflushed messages.
+//! - A program in `exec:` ends its direction when it closes its output or exits. A process that it
+//!   leaves behind delays the end by 1 s at most. [`Connection::take_child`] gives the
+//!   [`Child`](crate::child::Child) with the exit status.
 //!
 //! # Inherited descriptors
 //!
-//! `fd:N` finds out by `fstat(2)` and `fcntl(2)` what descriptor N is. From 3 on it has to be claimed
-//! by the program, [`inherited::claim`](crate::inherited::claim), or to be
-//! [offered](crate::inherited::offer), and is taken over: closed when the end is dropped, closed on
-//! `exec`, and not there for a second time. 0 to 2 belong to `std::io`, and are shared, any number of
-//! times. Everything else that the program has open is out of reach.
+//! `fd:N` finds out by `fstat(2)` and `fcntl(2)` what file descriptor N is. Numbers from 3 on must
+//! be claimed by the program ([`inherited::claim`](crate::inherited::claim)) or
+//! [offered](crate::inherited::offer). Opening takes the descriptor over: it is closed with the
+//! end, closed on `exec`, and cannot be opened twice. Numbers 0 to 2 belong to `std::io` and are
+//! shared any number of times. No address reaches any other descriptor of the program.
 //!
-//! The blocking mode, which a descriptor shares with other processes that have the same open file, is
-//! left as it is: a pipe or a queue is opened once more through `/proc`, a connected socket is
-//! used by calls that do not depend on it, a terminal or file gets a thread. Listening sockets
-//! are made non-blocking, since `accept(2)` depends on it.
+//! The blocking mode, which processes that share an open file share too, stays unchanged. A pipe or
+//! queue is opened again through `/proc`, a connected socket is used with calls that do not depend
+//! on the mode, and a terminal or file gets a thread. Listening sockets become non-blocking,
+//! because `accept(2)` depends on the mode.
 //!
-//! A receiver that is [limited](MessageReceiver::limit) or [stopped](MessageReceiver::stop) leaves what
-//! follows to the next reader of the same open file, to the byte.
+//! A receiver that is [limited](MessageReceiver::limit) or [stopped](MessageReceiver::stop) leaves
+//! everything after its last message to the next reader of the same open file, to the byte.
 //!
 //! # Socket activation
 //!
 //! [`bind`] of a `unix:`, `unixpacket:` or `tcp:` endpoint takes a socket that a service manager
-//! has bound already, by the protocol of `sd_listen_fds(3)`:
+//! has already bound, by the protocol of `sd_listen_fds(3)`:
 //!
-//! - The program has to call [`inherited::claim`](crate::inherited::claim) first thing in `main`.
-//! - `LISTEN_PID` has to be this process. Then the `LISTEN_FDS` descriptors from number 3 on are
-//!   looked at, in order, and the first one is taken that is a listening socket of the right type
-//!   whose own address is exactly the endpoint's. A path has to be the same bytes; a host name in
-//!   `tcp:` stands for all its addresses, `0.0.0.0` for itself alone (`ListenStream=80` binds
-//!   `[::]:80`), and port 0 for none. If there is none, the endpoint is bound as usual.
-//! - [`Listener::activation_name`] is its name in `LISTEN_FDNAMES`. To take a socket by number,
+//! - The program must call [`inherited::claim`](crate::inherited::claim) first thing in `main`.
+//! - `LISTEN_PID` must be this process. `bind` then looks at the `LISTEN_FDS` descriptors from
+//!   number 3 on, in order. It takes the first listening socket of the right type whose own address
+//!   equals the endpoint's. A path must be the same bytes. A host name in `tcp:` stands for all its
+//!   addresses. `0.0.0.0` stands for itself only (`ListenStream=80` binds `[::]:80`), and port 0
+//!   never matches. Without a match the endpoint is bound as usual.
+//! - [`Listener::activation_name`] is the name in `LISTEN_FDNAMES`. To take a socket by number,
 //!   whatever its address, bind `fd:3`.
-//! - Nothing is removed from the file system when such a listener is dropped: the socket is the
-//!   manager's. The address options `mode` and `nodelay` have no effect on it.
-//! - The variables stay set: no program with more than one thread can remove one soundly
-//!   (`setenv(3)`). Nothing follows from it. Each socket is taken once, taken ones are closed on
-//!   `exec`, and `LISTEN_PID` keeps other processes from believing the rest.
+//! - The socket belongs to the manager: dropping the listener removes nothing from the file system,
+//!   and the address options `mode` and `nodelay` have no effect.
+//! - The variables stay set, because a program with several threads cannot remove one soundly
+//!   (`setenv(3)`). This is harmless: each socket is taken once, taken sockets are closed on
+//!   `exec`, and `LISTEN_PID` keeps other processes from using the rest.
 //!
-//! Opening needs a Tokio runtime with its I/O driver enabled. Its timer is not needed.
+//! Opening needs a Tokio runtime with its I/O driver enabled. The timer is not needed.
 //!
 //! # Examples
 //!

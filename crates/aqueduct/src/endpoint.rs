@@ -1,10 +1,11 @@
-//! Addresses: one grammar for code, command line, configuration files and logs.
+//! Addresses: one syntax for code, command lines, configuration files and logs.
 //!
-//! Nothing here opens anything; an [`Endpoint`] is a parsed address and no more.
+//! An [`Endpoint`] is a parsed address. Parsing opens nothing.
 //!
 //! # Grammar
 //!
-//! `scheme:rest`, or `scheme://rest`, then perhaps options as in a URL: `?name=value&name=value`.
+//! An address is `scheme:rest` or `scheme://rest`, followed by options as in a URL:
+//! `?name=value&name=value`.
 //!
 //! | address | mechanism | options |
 //! |---|---|---|
@@ -17,19 +18,33 @@
 //! | `stdio:` | standard input and output | |
 //! | `exec:program arg …` | a child process, over its standard input and output | |
 //!
-//! - `mode` is octal, as in `mode=600`; `group` is the name or number of the group of what is
-//!   created, whose default mode then is 660; `create`, `persist` and `nodelay` are `true` or `false`;
-//!   `capacity`, `max-message` and `priority` are numbers, and `max-message` may be a size such as
-//!   `64KiB`; `driver` is `pool` or `asyncfd`.
-//! - Paths may be relative. Since `scheme://` only stands for `scheme:`, `fifo://a/b` is the
-//!   relative path `a/b`, and the absolute path `/a/b` is `fifo:/a/b` or `fifo:///a/b`.
+//! - `mode` is octal, as in `mode=600`. `group` is the name or number of a group that gets what is
+//!   created; the default mode is then 660. `create`, `persist` and `nodelay` are `true` or
+//!   `false`. `capacity`, `max-message` and `priority` are numbers, and `max-message` may have a
+//!   unit, as in `64KiB`. `driver` is `pool` or `asyncfd`.
+//! - Paths may be relative. `scheme://` is the same as `scheme:`, so `fifo://a/b` is the relative
+//!   path `a/b`. The absolute path `/a/b` is `fifo:/a/b` or `fifo:///a/b`.
 //! - The first `?` starts the options. `%` and two hexadecimal digits stand for one byte, anywhere
-//!   after the scheme; so a `?` that starts no options is `%3F`, and a percent sign is `%25`.
-//!   Printing escapes these two, white space, control characters and what is not UTF-8, so a
-//!   printed address is one printable word. (In `exec:` spaces separate words and stay.)
-//! - Schemes and options are lower case. An unknown one, one given twice and a value out of range
-//!   are errors that say what is allowed.
-//! - Printing an address and parsing it again gives the same [`Endpoint`].
+//!   after the scheme. Write a literal `?` as `%3F` and a literal `%` as `%25`.
+//! - Printing escapes `?`, `%`, white space, control characters and bytes that are not UTF-8, so a
+//!   printed address is one printable word. The exception is `exec:`, where spaces separate words.
+//! - Schemes and options are lower case. An unknown name, a repeated option or a value out of range
+//!   is an error that lists what is allowed.
+//! - Parsing a printed address gives an equal [`Endpoint`].
+//!
+//! # Examples
+//!
+//! ```
+//! use aqueduct::Endpoint;
+//!
+//! let jobs: Endpoint = "fifo:/run/app/jobs?mode=620&persist=true".parse()?;
+//! assert_eq!(jobs.scheme().name, "fifo");
+//! assert_eq!(jobs.to_string(), "fifo:/run/app/jobs?mode=0620&persist=true");
+//!
+//! let error = "fifo:/run/app/jobs?persit=true".parse::<Endpoint>().unwrap_err();
+//! assert!(error.to_string().contains("persist"));
+//! # Ok::<(), aqueduct::AddressError>(())
+//! ```
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -44,7 +59,7 @@ pub use crate::address::{
 };
 pub use crate::connect::{Endpoint, Scheme};
 
-/// Every scheme, in alphabetical order: a new one is a line here.
+/// Every scheme, in alphabetical order. A new scheme is one line here.
 const SCHEMES: &[&Scheme] = &[
     &child::SCHEME,
     &inherited::SCHEME,
@@ -69,17 +84,29 @@ static NAMES: [&str; SCHEMES.len()] = {
 };
 
 impl Endpoint {
-    /// Every scheme that there is, in alphabetical order.
+    /// Lists every scheme, in alphabetical order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    ///
+    /// for scheme in Endpoint::schemes() {
+    ///     println!("{}  {}", scheme.form, scheme.summary);
+    /// }
+    /// assert!(Endpoint::schemes().iter().any(|it| it.name == "fifo"));
+    /// ```
     pub fn schemes() -> &'static [&'static Scheme] {
         SCHEMES
     }
 
-    /// The endpoint of `scheme` at `rest`, such as a path of which any byte stands for itself: what has a
-    /// meaning in an address (`?`, `%`) is escaped. It has no options.
+    /// Creates an endpoint from a scheme and a literal rest, such as a path.
+    ///
+    /// `rest` may hold any bytes: `?` and `%` are escaped. The endpoint has no options.
     ///
     /// # Errors
     ///
-    /// As for parsing.
+    /// The same as for parsing.
     ///
     /// # Examples
     ///
@@ -123,7 +150,7 @@ impl FromStr for Endpoint {
     }
 }
 
-/// For command lines, where a path may have bytes in it that are not UTF-8.
+/// Parses a command line argument, which may hold bytes that are not UTF-8.
 impl TryFrom<&OsStr> for Endpoint {
     type Error = AddressError;
 
@@ -133,7 +160,7 @@ impl TryFrom<&OsStr> for Endpoint {
     }
 }
 
-/// As `TryFrom<&OsStr>`.
+/// The same as `TryFrom<&OsStr>`.
 impl TryFrom<OsString> for Endpoint {
     type Error = AddressError;
 
@@ -199,7 +226,7 @@ fn unknown_scheme(address: &[u8], scheme: &[u8], rest: &[u8]) -> AddressProblem 
     }
 }
 
-/// The scheme that `word` most likely stands for.
+/// Finds the scheme that `word` most likely stands for.
 fn nearest_scheme(word: &str) -> Option<&'static str> {
     let synonym = SCHEMES.iter().find(|it| it.synonyms.contains(&word));
     synonym

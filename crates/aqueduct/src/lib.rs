@@ -1,53 +1,198 @@
-//! Every way Unix processes talk to each other, as typed `Stream`s and `Sink`s on Tokio.
+//! Typed messages between Unix processes, on Tokio.
 //!
-//! Start where your need is:
+//! Pipes, FIFOs, POSIX message queues, Unix sockets, TCP and child processes open by one kind of
+//! address, such as `unix:/run/app.sock`. Each gives a `Stream` and a `Sink` of messages, and a
+//! codec turns these into typed channels. A future that is dropped never tears or loses a message
+//! that was taken.
 //!
-//! | you have | take |
+//! # A server
+//!
+//! [`serve()`] runs a handler for each connection, with limits on connections, time and memory.
+//!
+//! ```
+//! use aqueduct::codec::Json;
+//! use aqueduct::{Endpoint, service};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let address: Endpoint = format!("unix:{}/sum", dir.path().display()).parse()?;
+//! # let _ = r#"
+//! let address: Endpoint = "unix:/run/app/sum".parse()?;
+//! # "#;
+//! let listener = address.bind().await?;
+//! let stop = service::shutdown_on_signal()?; // Ctrl-C, SIGTERM, SIGHUP
+//! # let done = stop.clone();
+//! # let client = tokio::spawn(async move {
+//! #     let mut client = address.connect().await?.channel::<Vec<u64>, u64>(Json);
+//! #     let sum = client.call(vec![1, 2, 3]).await;
+//! #     done.cancel();
+//! #     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(sum?)
+//! # });
+//! aqueduct::serve(listener, stop, |client, cx| async move {
+//!     // Sends u64, receives Vec<u64>.
+//!     let client = cx.channel::<u64, Vec<u64>>(client, Json);
+//!     service::respond(client, &cx, |numbers| async move { numbers.iter().sum() }).await
+//! })
+//! .await?;
+//! # assert_eq!(client.await?.map_err(|e| e.to_string())?, 6);
+//! # Ok(()) }
+//! ```
+//!
+//! # A client
+//!
+//! ```
+//! use aqueduct::Endpoint;
+//! use aqueduct::codec::Json;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let address: Endpoint = format!("unix:{}/sum", dir.path().display()).parse()?;
+//! # let mut listener = address.bind().await?;
+//! # let server = tokio::spawn(async move {
+//! #     let mut client = listener.accept().await.ok_or("no client")??.channel::<u64, Vec<u64>>(Json);
+//! #     while let Some(numbers) = client.recv().await {
+//! #         client.send(numbers?.iter().sum()).await?;
+//! #     }
+//! #     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+//! # });
+//! # let _ = r#"
+//! let address: Endpoint = "unix:/run/app/sum".parse()?;
+//! # "#;
+//! let mut client = address.connect().await?.channel::<Vec<u64>, u64>(Json);
+//! assert_eq!(client.call(vec![1, 2, 3]).await?, 6);
+//! client.close().await?;
+//! # server.await?.map_err(|e| e.to_string())?;
+//! # Ok(()) }
+//! ```
+//!
+//! # A message queue
+//!
+//! A queue keeps its messages in the kernel until somebody receives them, also after the sender has
+//! exited.
+//!
+//! ```
+//! use aqueduct::Endpoint;
+//! use aqueduct::codec::Text;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let jobs: Endpoint = format!("mq:/doc-front-{}", std::process::id()).parse()?;
+//! # let _ = r#"
+//! let jobs: Endpoint = "mq:/jobs".parse()?;
+//! # "#;
+//! let mut sender = jobs.open_sender().await?.typed::<String>(Text);
+//! sender.send("sort the attic".into()).await?;
+//! sender.close().await?;
+//!
+//! // Later, in any process:
+//! let mut receiver = jobs.open_receiver().await?.typed::<String>(Text);
+//! assert_eq!(receiver.recv().await.transpose()?.as_deref(), Some("sort the attic"));
+//! # jobs.remove().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # A FIFO
+//!
+//! Other programs write lines into it: `echo hello > /run/app/lines`.
+//!
+//! ```
+//! use aqueduct::Endpoint;
+//! use aqueduct::codec::Text;
+//! use aqueduct::connect::Options;
+//! use aqueduct::frame::Framing;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let fifo: Endpoint = format!("fifo:{}/lines", dir.path().display()).parse()?;
+//! # let _ = r#"
+//! let fifo: Endpoint = "fifo:/run/app/lines".parse()?;
+//! # "#;
+//! let mut options = Options::new();
+//! options.framing(Framing::lines());
+//! let mut lines = options.open_receiver(&fifo).await?.typed::<String>(Text);
+//! # let path = fifo.path().ok_or("no path")?.to_owned();
+//! # let echo = tokio::task::spawn_blocking(move || std::fs::write(path, "hello\n"));
+//!
+//! // Ends when the last writer has closed the FIFO.
+//! while let Some(line) = lines.recv().await {
+//!     assert_eq!(line?, "hello");
+//! }
+//! # echo.await??;
+//! # Ok(()) }
+//! ```
+//!
+//! # Testing your service
+//!
+//! [`Connection::pair`](connect::Connection::pair) connects two ends within the test; no address
+//! and no file is needed.
+//!
+//! ```
+//! use aqueduct::codec::Text;
+//! use aqueduct::connect::Connection;
+//!
+//! async fn shout(client: Connection) -> Result<(), aqueduct::Error> {
+//!     let mut client = client.channel::<String, String>(Text);
+//!     while let Some(request) = client.recv().await {
+//!         client.send(request?.to_uppercase()).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (here, there) = Connection::pair();
+//! let service = tokio::spawn(shout(there));
+//! let mut client = here.channel::<String, String>(Text);
+//! assert_eq!(client.call("hello".into()).await?, "HELLO");
+//! client.close().await?;
+//! service.await??;
+//! # Ok(()) }
+//! ```
+//!
+//! # Where to go next
+//!
+//! | to | use |
 //! |---|---|
-//! | an address such as `fifo:/run/app/jobs` | [`Endpoint`] and [`connect`] |
-//! | a pipe to make, or a descriptor that is one | [`pipe`] |
-//! | a named FIFO | [`fifo`] |
-//! | a POSIX message queue | [`mq`] |
-//! | a Unix or TCP socket | [`unix`], [`tcp`] |
-//! | a program to start and talk to | [`child`] |
-//! | bytes to cut into messages | [`frame`] |
-//! | messages of a type of yours | [`Sender`], [`Receiver`], [`Channel`] with a [`codec`] |
-//! | several tasks that send at one end | [`Sender::shared`] |
-//! | requests that wait for their replies | [`Caller`], [`Channel::call`] |
-//! | a service to run | [`service`], [`handshake`] |
-//! | a server that comes and goes | [`connect::Reconnect`] |
-//! | to know what a mechanism promises | [`contract`] |
-//! | messages to move from one address to another | [`relay`] |
-//! | to tell what this library has made, and left behind | [`is_marked`] |
+//! | open an address such as `fifo:/run/app/jobs` | [`Endpoint`] and [`connect`] |
+//! | create a pipe, or use a descriptor that is one | [`pipe`] |
+//! | use one mechanism's own API | [`fifo`], [`mq`], [`unix`], [`tcp`] |
+//! | start a program and talk to it | [`child`] |
+//! | split a byte stream into messages | [`frame`] |
+//! | send and receive your own types | [`Sender`], [`Receiver`], [`Channel`] with a [`codec`] |
+//! | send from several tasks | [`Sender::shared`] |
+//! | match replies to requests | [`Caller`], [`Channel::call`] |
+//! | run a service | [`service`], [`handshake`] |
+//! | reconnect to a server that restarts | [`connect::Reconnect`] |
+//! | move messages from one address to another | [`relay`] |
+//! | record messages in a file | [`record`] |
+//! | look up what a mechanism promises | [`contract`] |
+//! | recognise names that this library created | [`is_marked`] |
 //!
 //! # How it fits together
 //!
-//! A transport owns a descriptor. Those that move bytes are `AsyncRead` or `AsyncWrite`, and
-//! [`frame`] cuts their bytes into frames; those that keep message boundaries give frames
-//! themselves. From there on everything is a `Stream<Item = io::Result<Bytes>>` or a
-//! `Sink<Bytes, Error = io::Error>`, and a typed channel goes on top of any of these, also of one
-//! from outside this crate.
+//! A transport owns a file descriptor. Byte transports are `AsyncRead` or `AsyncWrite`, and
+//! [`frame`] splits their bytes into frames. Message transports keep boundaries themselves. Above
+//! that, every end is a `Stream<Item = io::Result<Bytes>>` or a `Sink<Bytes, Error = io::Error>`. A
+//! typed channel works over any of these, including streams and sinks from other crates.
 //!
-//! # What holds everywhere
+//! # Conventions
 //!
-//! - **Runtime**: opening needs a Tokio runtime with its I/O driver; without a runtime it is an error.
-//!   Nothing needs the runtime's timer. An end may outlive its runtime: its waits
-//!   then end in errors.
-//! - **Cancel safety**: each `async fn` says what dropping its future does. None of them tears a
+//! - **Runtime**: opening needs a Tokio runtime with its I/O driver and returns an error without
+//!   one. The runtime's timer is not needed. An end may outlive its runtime; its waits then end
+//!   with an error.
+//! - **Cancel safety**: each `async fn` documents what dropping its future does. None tears a
 //!   message.
-//! - **Limits**: every buffer, frame and number of connections has one, whose default its page
-//!   names. What waits takes a time limit; where it has none of its own, `tokio::time::timeout`
-//!   is safe, see above.
-//! - **Errors**: the data path gives [`std::io::Error`] with its errno; opening gives a
-//!   [`connect::OpenError`]: what was tried, on what, why it failed and what helps, in one sentence. It
-//!   turns into an `io::Error`.
-//! - **Logs**: through `tracing`, targets `aqueduct::…`: what was opened, who came and went. Data that
-//!   is dropped before it was sent is a warning with the target `aqueduct::unsent`. Nothing is logged
-//!   for each message.
+//! - **Limits**: every buffer, frame and number of connections has a limit with a documented
+//!   default. Where a wait takes no time limit, `tokio::time::timeout` is safe, because the
+//!   operations are cancel safe.
+//! - **Errors**: data operations return [`std::io::Error`] with the errno intact. Opening returns
+//!   [`OpenError`], which names the action, the object, the cause and the cure in one sentence. It
+//!   converts into an `io::Error`.
+//! - **Logs**: `tracing` events with targets `aqueduct::…` report opening, peers that come and go,
+//!   and closing. Data dropped before it was sent is a warning with the target `aqueduct::unsent`.
+//!   No event is emitted per message.
 //!
 //! # Features
 //!
-//! `json` (the default), `postcard` and `messagepack` are codecs; `full` is all of them.
+//! `json` (the default), `postcard` and `messagepack` each add a codec. `full` enables all three.
 //!
 //! # Platform
 //!
@@ -90,7 +235,7 @@ pub use service::serve;
 #[cfg(all(test, not(miri)))]
 use aqueduct_watchdog as _;
 
-/// The README's code compiles and runs.
+/// Compiles and runs the README's code.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct ReadmeDoctests;

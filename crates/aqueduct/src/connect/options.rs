@@ -3,11 +3,30 @@ use std::time::Duration;
 use super::reconnect::Reconnect;
 use crate::frame::Framing;
 
-/// How to open the ends of an endpoint. What the address itself says goes before.
+/// Options for opening the ends of an endpoint.
+///
+/// Options in the address take precedence.
 ///
 /// # Examples
 ///
-/// See the [module](super).
+/// ```
+/// use aqueduct::connect::Options;
+/// use aqueduct::frame::Framing;
+/// use aqueduct::{Endpoint, OpenErrorKind};
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let jobs: Endpoint = format!("fifo:{}/jobs", dir.path().display()).parse()?;
+/// # let _ = r#"
+/// let jobs: Endpoint = "fifo:/run/app/jobs".parse()?;
+/// # "#;
+/// let mut options = Options::new();
+/// options.framing(Framing::lines()).create(false).wait(Some(Duration::from_secs(5)));
+/// let error = options.open_receiver(&jobs).await.unwrap_err();
+/// assert_eq!(error.kind(), &OpenErrorKind::NotFound);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until something is opened with them"]
 pub struct Options {
@@ -20,7 +39,7 @@ pub struct Options {
     pub(crate) poll_for: Duration,
     pub(crate) watch_name: Option<Duration>,
     pub(crate) allow_foreign_owner: bool,
-    /// Whether what is opened is one direction of a [pair](super::pair).
+    /// Whether the end is one direction of a [pair](super::pair).
     pub(crate) paired: bool,
 }
 
@@ -31,8 +50,10 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Length framing with frames of at most 1 MiB;
-    /// what is missing is created; a peer is waited for without a limit.
+    /// Creates the default options.
+    ///
+    /// Frames have a length header and at most 1 MiB. A missing FIFO or queue is created. Waiting
+    /// for a peer has no limit.
     pub fn new() -> Self {
         Self {
             framing: Framing::length(),
@@ -48,39 +69,44 @@ impl Options {
         }
     }
 
-    /// Sets how a byte stream is cut into messages, and the largest message.
+    /// Sets how a byte stream is split into messages, and the largest message.
     ///
-    /// The default is [`Framing::length`], which carries any bytes; the command's is lines, and so is
-    /// that of many programs: [`Framing::lines`] talks to them.
+    /// The default is [`Framing::length`], which carries any bytes. Use [`Framing::lines`] to talk
+    /// to programs that read and write lines, including the `aqueduct` command with its default.
     ///
-    /// Mechanisms that keep boundaries themselves ignore the cut. The largest message holds for
-    /// `unixpacket:` too; that of a queue is the queue's own.
+    /// Message-oriented transports ignore the framing. The largest message also applies to
+    /// `unixpacket:`; a queue has its own limit.
     pub fn framing(&mut self, framing: Framing) -> &mut Self {
         self.framing = framing;
         self
     }
 
-    /// Sets whether a FIFO or queue that is missing is created. The address option `create` goes
-    /// before.
+    /// Sets whether a missing FIFO or queue is created (on by default).
+    ///
+    /// The address option `create` takes precedence.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.create = create;
         self
     }
 
-    /// Sets whether the receiving end of a FIFO goes on when its last sender has gone, rather than
-    /// end, and whether a Unix socket whose path is lost is bound again (see
-    /// [`watch_name`](Self::watch_name)). Off by default. The address option `persist` takes
-    /// precedence; schemes that have no such option ignore this one.
+    /// Sets whether a receiver outlives its senders (off by default).
     ///
-    /// A line that a killed writer of a FIFO left unfinished becomes the beginning of the next writer's:
-    /// nothing tells a receiver that goes on where the one ended and the other began.
+    /// The receiver of a FIFO goes on when its last sender has closed it. A Unix socket that loses
+    /// its path is bound again (see [`watch_name`](Self::watch_name)). The address option `persist`
+    /// takes precedence. Schemes without that option ignore this one.
+    ///
+    /// If a writer of a FIFO is killed inside a line, the start of that line is prepended to the
+    /// next writer's first line: a persistent receiver sees no boundary between writers.
     pub fn persist(&mut self, persist: bool) -> &mut Self {
         self.persist = persist;
         self
     }
 
-    /// Sets how long a peer that has to be there is waited for: the reader of a FIFO, the server
-    /// of a socket. `None`, the default: for ever; zero: it is tried once.
+    /// Sets how long to wait for a peer: the reader of a FIFO or the server of a socket.
+    ///
+    /// `None`, the default, waits indefinitely. Zero tries once.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use std::time::Duration;
@@ -97,41 +123,48 @@ impl Options {
         self
     }
 
-    /// Sets whether, and how, an end that connects does so again when its connection breaks or ends.
-    /// `None`, the default, does not.
+    /// Sets how a connecting end reconnects when its connection breaks or ends.
     ///
-    /// - On a **socket** it holds for [`connect`](Self::connect) and
-    ///   [`open_sender`](Self::open_sender). The first connection is made as without this option. An
-    ///   end that only sends leaves a connection also when its peer ends its own direction, as a
-    ///   receiver does that [stops](super::MessageReceiver::stop): what was given to the connection is
-    ///   sent first, and the next message goes to the next connection.
-    /// - The sender of a **FIFO** waits for another reader when the last one has gone
-    ///   ([`ReaderGone::Wait`](crate::fifo::ReaderGone::Wait)). What was written and not read is there
-    ///   for the next reader, from where the last one has stopped. There are no events.
-    /// - [`open_receiver`](Self::open_receiver) binds a socket and receives from all who connect, so
-    ///   it needs no such option; use `connect` and
-    ///   [`Connection::into_receiver`](super::Connection::into_receiver) to receive from a server.
-    /// - A **queue** has no peer; there is one program or inherited descriptor.
+    /// `None`, the default, does not reconnect.
     ///
-    /// Each time a peer is waited for as long as [`Reconnect::give_up_after`] says, otherwise
-    /// [`wait`](Self::wait); then it fails with [`TimedOut`](std::io::ErrorKind::TimedOut).
+    /// - **Sockets**: applies to [`connect`](Self::connect) and [`open_sender`](Self::open_sender).
+    ///   The first connection is made as without this option. A send-only end also leaves a
+    ///   connection when its peer ends the other direction, as a receiver does that
+    ///   [stops](super::MessageReceiver::stop). Messages already given to that connection are sent
+    ///   first; the next message goes to the next connection.
+    /// - **FIFOs**: the sender waits for another reader when the last one has closed
+    ///   ([`ReaderGone::Wait`](crate::fifo::ReaderGone::Wait)). Bytes that were written and not
+    ///   read stay for the next reader, from where the last one stopped. There are no events.
+    /// - **[`open_receiver`](Self::open_receiver)** binds a socket and receives from all clients,
+    ///   so it ignores this option. To receive from a server, use `connect` and
+    ///   [`Connection::into_receiver`](super::Connection::into_receiver).
+    /// - **Queues** have no peer. **Programs and inherited descriptors** cannot be opened again.
+    ///   Both ignore this option.
     ///
-    /// Messages arrive in order, whole, and **at most once**; [`Reconnect`] tells what may be lost.
-    /// [`MessageSender::broken_connections`](super::MessageSender::broken_connections) counts the
-    /// connections that may have lost messages.
+    /// Each wait for a peer lasts as long as [`Reconnect::give_up_after`] says, otherwise
+    /// [`wait`](Self::wait). Then it fails with [`TimedOut`](std::io::ErrorKind::TimedOut).
     ///
-    /// Closing an end that only sends waits until the peer has read all, which it shows by ending its
-    /// own direction, for 10 seconds at most.
+    /// Messages arrive in order, whole, and **at most once**. [`Reconnect`] documents what can be
+    /// lost, and [`MessageSender::broken_connections`](super::MessageSender::broken_connections)
+    /// counts the connections that may have lost messages.
+    ///
+    /// Closing a send-only end waits until the peer has read everything, which the peer shows by
+    /// ending its own direction. The wait is 10 seconds at most.
     ///
     /// # Examples
     ///
-    /// ```no_run
+    /// ```
     /// use aqueduct::Endpoint;
     /// use aqueduct::connect::{Options, Reconnect};
     /// use futures_util::SinkExt;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let collector: Endpoint = format!("unix:{}/collector", dir.path().display()).parse()?;
+    /// # let _receiver = collector.open_receiver().await?;
+    /// # let _ = r#"
     /// let collector: Endpoint = "unix:/run/app/collector".parse()?;
+    /// # "#;
     /// let mut options = Options::new();
     /// options.reconnect(Reconnect::new().on_event(|event| eprintln!("{event}")));
     /// let mut sender = options.open_sender(&collector).await?;
@@ -143,78 +176,85 @@ impl Options {
         self
     }
 
-    /// Sets how many clients of a bound socket [`open_receiver`](Self::open_receiver) and
-    /// [`Listener::into_receiver`](super::Listener::into_receiver) receive from at once, at least 1:
-    /// 1,024 by default.
+    /// Sets how many clients a receiver of a bound socket serves at once.
     ///
-    /// When there are that many, a client that connects takes the place of the one that has been silent
-    /// longest without having sent a message. If all have sent one it waits in the kernel's backlog
-    /// until another one leaves. Stay below the process's limit of descriptors (`RLIMIT_NOFILE`).
+    /// At least 1; the default is 1,024. Applies to [`open_receiver`](Self::open_receiver) and
+    /// [`Listener::into_receiver`](super::Listener::into_receiver). Stay below the process's limit
+    /// on open files (`RLIMIT_NOFILE`).
     ///
-    /// For a service, which has a connection each, see
+    /// When all places are taken, a new client replaces the client that has been silent longest
+    /// without ever sending a message. If every client has sent one, the new client waits in the
+    /// kernel's backlog until another leaves.
+    ///
+    /// For a service with a handler per connection, see
     /// [`service::Options::max_connections`](crate::service::Options::max_connections).
     pub fn max_connections(&mut self, connections: usize) -> &mut Self {
         self.clients.connections = connections.max(1);
         self
     }
 
-    /// Sets how long such a client may take until its first message begins; `None`, the default, is no
-    /// limit.
+    /// Sets how long a client of a receiver may take to begin its first message.
     ///
-    /// A client that takes longer loses its connection. What it had just sent over TCP may be lost, so
-    /// do not cut off clients that connect early and speak rarely.
+    /// `None`, the default, is no limit. A client that takes longer loses its connection. Data that
+    /// it has just sent over TCP may be lost, so do not limit clients that connect early and send
+    /// rarely.
     ///
-    /// For a service, which has a connection each, see
+    /// For a service with a handler per connection, see
     /// [`service::Options::first_timeout`](crate::service::Options::first_timeout).
     pub fn first_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         self.clients.first = limit.into();
         self
     }
 
-    /// Sets how long such a client may take for a message that has begun: 30 s by default, `None` for
-    /// no limit. Time in which nobody asks for the next message does not count.
+    /// Sets how long a client of a receiver may take to finish a message.
     ///
-    /// For a service, which has a connection each, see
+    /// The default is 30 s; `None` is no limit. Time in which nobody asks for the next message does
+    /// not count.
+    ///
+    /// For a service with a handler per connection, see
     /// [`service::Options::message_timeout`](crate::service::Options::message_timeout).
     pub fn message_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         self.clients.message = limit.into();
         self
     }
 
-    /// Sets how long such a client may be silent between two messages; `None`, the default, is no
-    /// limit.
+    /// Sets how long a client of a receiver may be silent between two messages.
     ///
-    /// For a service, which has a connection each, see
+    /// `None`, the default, is no limit.
+    ///
+    /// For a service with a handler per connection, see
     /// [`service::Options::idle_timeout`](crate::service::Options::idle_timeout).
     pub fn idle_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         self.clients.idle = limit.into();
         self
     }
 
-    /// Latency mode: before each wait for a message, looks again for this long. Zero, the default, is
-    /// not at all (a handful of tries, for queues). See [`Polled`](crate::Polled) for when
-    /// to take it and what it costs.
+    /// Sets how long to poll before each wait for a message (latency mode).
     ///
-    /// It is for pipes, FIFOs, stream sockets and queues; `unixpacket:` sleeps at once.
+    /// Zero, the default, does not poll, except for a handful of tries on queues.
+    /// [`Polled`](crate::Polled) describes when polling pays and what it costs. Applies to pipes,
+    /// FIFOs, stream sockets and queues; `unixpacket:` sleeps at once.
     pub fn poll_for(&mut self, limit: Duration) -> &mut Self {
         self.poll_for = limit;
         self
     }
 
-    /// Makes an end that waits notice that its name no longer stands for what it has open: a queue,
-    /// a FIFO or a bound socket path that was removed or made anew, so that peers that come later do
-    /// not meet this end. `None`, the default, does not watch.
+    /// Makes a waiting end notice that its name was removed or replaced.
     ///
-    /// Where the system reports it, it is noticed at once, otherwise within `interval`. Then
+    /// The name is that of a queue, a FIFO or a bound socket path. If it is removed or created
+    /// anew, later peers would never meet this end. `None`, the default, does not watch.
     ///
-    /// - a receiver of a FIFO with `persist=true` opens the FIFO again, and reads the old one too for
-    ///   as long as a writer has it open; so does a sender that [reconnects](Self::reconnect) and
-    ///   waits for a reader;
-    /// - a Unix socket that was bound with [`persist`](Self::persist) binds its path again; clients
-    ///   that are connected stay;
-    /// - every other end fails with [`Replaced`](super::OpenErrorKind::Replaced), which
-    ///   [`OpenError::of`](super::OpenError::of) finds inside the [`io::Error`](std::io::Error). A
-    ///   FIFO's receiver does so when no writer has the old one open any more.
+    /// The end notices at once where the system reports the change, otherwise within `interval`.
+    /// Then:
+    ///
+    /// - The receiver of a FIFO with `persist=true` opens the FIFO again, and reads the old one too
+    ///   while a writer has it open. A sender that [reconnects](Self::reconnect) and waits for a
+    ///   reader does the same.
+    /// - A Unix socket that was bound with [`persist`](Self::persist) binds its path again.
+    ///   Connected clients stay.
+    /// - Every other end fails with [`Replaced`](super::OpenErrorKind::Replaced), which
+    ///   [`OpenError::of`](super::OpenError::of) finds inside the [`io::Error`](std::io::Error).
+    ///   The receiver of a FIFO fails when no writer has the old FIFO open any more.
     pub fn watch_name(&mut self, interval: Option<Duration>) -> &mut Self {
         self.watch_name = interval;
         self
@@ -222,8 +262,8 @@ impl Options {
 
     /// Sets whether to use a FIFO, queue or socket of any user (off by default).
     ///
-    /// Otherwise its owner must be this user or root: another user could have planted it to read what
-    /// is sent. The socket that a client connects to may also belong to the owner of a directory in
+    /// By default the owner must be this user or root; otherwise another user could plant it to
+    /// eavesdrop. A socket that a client connects to may also belong to the owner of a directory in
     /// which nobody else can write; see
     /// [`unix::ConnectOptions`](crate::unix::ConnectOptions::allow_foreign_owner).
     pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
@@ -232,7 +272,7 @@ impl Options {
     }
 }
 
-/// Limits for the clients of a bound socket that are all received from at once.
+/// Limits for the clients of a receiver of a bound socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientLimits {
     pub(super) connections: usize,

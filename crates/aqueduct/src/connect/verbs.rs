@@ -10,40 +10,40 @@ use crate::address::Awaited;
 use crate::io::timer::timeout;
 
 impl Options {
-    /// Connects a two-way endpoint.
+    /// Connects to a two-way endpoint.
     ///
-    /// **Waits for ever** by default while there is no server, with growing pauses between attempts, and
-    /// logs once after 3 s whom it waits for. [`wait`](Self::wait) limits that. The program of an
-    /// `exec:` address is started; its standard error is ours.
+    /// **Waits indefinitely** by default while there is no server, with growing pauses between
+    /// attempts. [`wait`](Self::wait) limits the wait. After 3 s one log event names the missing
+    /// server. An `exec:` address starts its program, which inherits this process's standard error.
     ///
     /// # Errors
     ///
-    /// [`OpenError`]; for a one-way mechanism of the kind
+    /// [`OpenError`]. For a one-way mechanism its kind is
     /// [`Unsupported`](super::OpenErrorKind::Unsupported), and nothing has happened.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait and leaves nothing open.
+    /// Cancel safe. Dropping the future ends the wait and leaves nothing open.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, OpenError> {
         let address = endpoint.to_string();
         let asked = endpoint.asked(&address, self);
-        // Boxed, as is all that a future of a user would grow by.
+        // Boxed, like everything that would make a caller's future larger.
         Box::pin(announced(endpoint, &address, asked.connect())).await
     }
 
-    /// Binds a two-way endpoint, and listens.
+    /// Binds a two-way endpoint and listens.
     ///
-    /// A socket that a service manager has bound to that very address and handed down is taken in
-    /// place of a new one; see the [module](super#socket-activation).
+    /// If a service manager has bound a socket to exactly this address and passed it down, that
+    /// socket is used; see the [module](super#socket-activation).
     ///
     /// # Errors
     ///
-    /// [`OpenError`]; for a one-way mechanism of the kind
+    /// [`OpenError`]. For a one-way mechanism its kind is
     /// [`Unsupported`](super::OpenErrorKind::Unsupported), and nothing has happened.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves nothing open.
+    /// Cancel safe. Dropping the future leaves nothing open.
     pub async fn bind(&self, endpoint: &Endpoint) -> Result<Listener, OpenError> {
         let address = endpoint.to_string();
         let served = endpoint
@@ -55,16 +55,17 @@ impl Options {
         Ok(Listener::new(served.bound.limited(self), local))
     }
 
-    /// Opens the sending end, as soon as there is a peer to send to.
+    /// Opens the sending end as soon as there is a peer.
     ///
-    /// **Waits for ever** by default while a FIFO has no reader or a socket no server, and logs once after
-    /// 3 s whom it waits for. [`wait`](Self::wait) limits that. A queue keeps messages for whoever reads
-    /// it later. A two-way endpoint is connected, and what the peer sends is discarded
-    /// ([`Connection::into_sender`](super::Connection::into_sender)). The program of an `exec:` address
-    /// is started with our standard output, and gets the messages on its input, as `popen(3)` does.
+    /// **Waits indefinitely** by default while a FIFO has no reader or a socket no server.
+    /// [`wait`](Self::wait) limits the wait. After 3 s one log event names the missing peer. A
+    /// queue keeps messages for a later reader. A two-way endpoint is connected, and data from the
+    /// peer is discarded ([`Connection::into_sender`](super::Connection::into_sender)). An `exec:`
+    /// address starts its program with this process's standard output; the messages go to its
+    /// standard input, as with `popen(3)`.
     ///
-    /// Several processes may send to one FIFO at a time, each through such an end: none of their
-    /// messages is torn, whatever its size ([`SharedSender`](crate::fifo::SharedSender)).
+    /// Several processes may send to one FIFO at a time through such ends. No message is torn,
+    /// whatever its size ([`SharedSender`](crate::fifo::SharedSender)).
     ///
     /// # Errors
     ///
@@ -72,7 +73,8 @@ impl Options {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait and leaves nothing open. What it created stays.
+    /// Cancel safe. Dropping the future ends the wait and leaves nothing open. A FIFO or queue that
+    /// it created stays.
     pub async fn open_sender(&self, endpoint: &Endpoint) -> Result<MessageSender, OpenError> {
         let address = endpoint.to_string();
         let opening = endpoint
@@ -81,13 +83,12 @@ impl Options {
         Box::pin(announced(endpoint, &address, opening)).await
     }
 
-    /// Opens the receiving end.
+    /// Opens the receiving end, without waiting for a sender.
     ///
-    /// A two-way endpoint is bound, and messages come from all who connect at the same time
-    /// ([`Listener::into_receiver`](super::Listener::into_receiver)). The program of an `exec:` address
-    /// is started with our standard input, and messages come from its output, as `popen(3)` does.
-    ///
-    /// It does not wait for a sender: the messages of one that connects later arrive then.
+    /// A two-way endpoint is bound, and messages of all clients arrive at the same time
+    /// ([`Listener::into_receiver`](super::Listener::into_receiver)). An `exec:` address starts its
+    /// program with this process's standard input; the messages come from its standard output, as
+    /// with `popen(3)`.
     ///
     /// # Errors
     ///
@@ -95,7 +96,7 @@ impl Options {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves nothing open. What it created stays.
+    /// Cancel safe. Dropping the future leaves nothing open. A FIFO or queue that it created stays.
     pub async fn open_receiver(&self, endpoint: &Endpoint) -> Result<MessageReceiver, OpenError> {
         let address = endpoint.to_string();
         endpoint
@@ -106,10 +107,10 @@ impl Options {
     }
 }
 
-/// How long a wait is silent.
+/// How long a wait goes unlogged.
 const SILENT: Duration = Duration::from_secs(3);
 
-/// Says once whom `opening` waits for, if it takes long.
+/// Logs once whom `opening` waits for, if it takes long.
 async fn announced<T>(
     endpoint: &Endpoint,
     address: &str,
@@ -130,20 +131,20 @@ async fn announced<T>(
     }
 }
 
-/// Opening with the default [`Options`]; see [`connect`](crate::connect).
+/// Opens with the default [`Options`]; see [`connect`](crate::connect).
 impl Endpoint {
-    /// Connects a two-way endpoint: [`Options::connect`].
+    /// Connects to a two-way endpoint, as [`Options::connect`] does.
     ///
-    /// It waits for ever for a server that is not there yet;
+    /// It waits indefinitely for a server that is missing;
     /// [`Options::wait`]`(Some(Duration::ZERO))` tries once.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`Options::connect`].
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// Cancel safe. Dropping the future ends the wait and leaves nothing open.
     ///
     /// # Examples
     ///
@@ -163,43 +164,91 @@ impl Endpoint {
         options.connect(self).await
     }
 
-    /// Binds a two-way endpoint: [`Options::bind`].
+    /// Binds a two-way endpoint, as [`Options::bind`] does.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`Options::bind`].
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// Cancel safe. Dropping the future leaves nothing open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let any_port: Endpoint = "tcp://127.0.0.1:0".parse()?;
+    /// let listener = any_port.bind().await?;
+    /// println!("clients connect to {}", listener.local_endpoint());
+    /// # assert_ne!(listener.local_endpoint(), &any_port);
+    /// # Ok(()) }
+    /// ```
     pub async fn bind(&self) -> Result<Listener, OpenError> {
         let options = Box::new(Options::new());
         options.bind(self).await
     }
 
-    /// Opens the sending end: [`Options::open_sender`].
+    /// Opens the sending end, as [`Options::open_sender`] does.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`Options::open_sender`].
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// Cancel safe. Dropping the future ends the wait and leaves nothing open. A FIFO or queue that
+    /// it created stays.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    /// use futures_util::SinkExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cat: Endpoint = "exec:cat".parse()?;
+    /// let mut sender = cat.open_sender().await?;
+    /// sender.send("printed by cat".into()).await?;
+    /// sender.close().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn open_sender(&self) -> Result<MessageSender, OpenError> {
         let options = Box::new(Options::new());
         options.open_sender(self).await
     }
 
-    /// Opens the receiving end: [`Options::open_receiver`].
+    /// Opens the receiving end, as [`Options::open_receiver`] does.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`Options::open_receiver`].
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// Cancel safe. Dropping the future leaves nothing open. A FIFO or queue that it created stays.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    /// use futures_util::{SinkExt, StreamExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let jobs: Endpoint = format!("fifo:{}/jobs", dir.path().display()).parse()?;
+    /// # let _ = r#"
+    /// let jobs: Endpoint = "fifo:/run/app/jobs".parse()?;
+    /// # "#;
+    /// let mut receiver = jobs.open_receiver().await?;
+    /// let mut sender = jobs.open_sender().await?;
+    /// sender.send("sort the attic".into()).await?;
+    /// let job = receiver.next().await.ok_or("end of stream")??;
+    /// assert_eq!(job.body(), "sort the attic");
+    /// # Ok(()) }
+    /// ```
     pub async fn open_receiver(&self) -> Result<MessageReceiver, OpenError> {
         let options = Box::new(Options::new());
         options.open_receiver(self).await
