@@ -1,7 +1,7 @@
 //! The grammar's tools: options, escapes, paths, printing, the nearest match.
 //!
-//! What each scheme's addresses look like stands with the mechanism; [`Endpoint`](crate::connect::Endpoint)
-//! puts them together.
+//! The syntax of each scheme is defined with its mechanism; [`Endpoint`](crate::connect::Endpoint)
+//! combines them.
 
 mod capabilities;
 mod error;

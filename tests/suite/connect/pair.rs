@@ -340,7 +340,7 @@ async fn a_client_that_left_before_its_replies_costs_only_itself() {
     };
     let ask = async {
         gone.await;
-        log.until("a client is not served").await;
+        log.until("cannot serve a client").await;
         let mut server = pair.connect().await;
         server.send("here".into()).await.expect("sent");
         assert_eq!(deadline(server.recv()).await.unwrap().unwrap(), "here");

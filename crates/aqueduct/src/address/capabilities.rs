@@ -1,13 +1,13 @@
-//! [`Capabilities`]: what a mechanism can do, told without opening it.
+//! [`Capabilities`]: what a mechanism can do, known without opening it.
 
-/// The most bytes that one write to a pipe or FIFO puts there in one piece (`pipe(7)`).
+/// The largest write to a pipe or FIFO that is atomic, in bytes (`pipe(7)`).
 pub(crate) const PIPE_BUF: usize = 4096;
 
 /// What the mechanism behind an [`Endpoint`](crate::connect::Endpoint) can do.
 ///
-/// Nothing is opened to find out, so what only the system knows says so
-/// ([`Direction::AsOpened`] and its likes): an inherited descriptor is whatever it is, and a queue
-/// that exists has the limits it was made with.
+/// Nothing is opened to find out. Where only the system knows, the value is [`Direction::AsOpened`]
+/// or its like: an inherited descriptor may be anything, and an existing queue has the limits it
+/// was created with.
 ///
 /// # Examples
 ///
@@ -24,12 +24,11 @@ pub(crate) const PIPE_BUF: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Which way messages go.
+    /// The direction of messages.
     pub direction: Direction,
-    /// Whether what is sent as one message is received as one, with no framing needed; `None` where
-    /// only opening tells.
+    /// Whether one sent message is received as one, without framing; `None` if only opening tells.
     pub keeps_boundaries: Option<bool>,
-    /// In which order messages arrive.
+    /// The order in which messages arrive.
     pub ordering: Ordering,
     /// When a reader sees the end of the stream.
     pub end_of_stream: EndOfStream,
@@ -39,22 +38,25 @@ pub struct Capabilities {
     pub readers: Sharing,
     /// How many may write at a time.
     pub writers: Sharing,
-    /// Whom opening the sending end, or connecting, waits for.
+    /// The peer that opening the sending end, or connecting, waits for.
     pub awaits: Awaited,
-    /// Whether one side binds the address and any number of others connect to it, as with sockets;
-    /// `None` where only opening tells.
+    /// Whether one side binds the address and any number of others connect to it, as with sockets.
+    ///
+    /// `None` if only opening tells.
     pub listens: Option<bool>,
-    /// Whether what was made stays, with the messages in it, when no process has it open any more.
+    /// Whether the object and its messages stay when no process has it open any more.
+    ///
     /// [`Endpoint::remove`](crate::Endpoint::remove) removes it.
     pub outlives_processes: bool,
-    /// Whether the address names something of this process alone: what it has inherited, or a program
-    /// that it starts.
+    /// Whether the address names something of this process only.
+    ///
+    /// That is an inherited descriptor, or a program that it starts.
     pub private: bool,
     /// Whether it is the standard input and output of this process.
     pub stdio: bool,
 }
 
-/// Which way messages go.
+/// The direction of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Direction {
@@ -62,19 +64,19 @@ pub enum Direction {
     OneWay,
     /// Each end does both.
     TwoWay,
-    /// As the descriptor was opened by whoever made it.
+    /// As the descriptor was opened by its creator.
     AsOpened,
 }
 
-/// In which order messages arrive.
+/// The order in which messages arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ordering {
-    /// As they were sent, by each sender.
+    /// In the order they were sent, per sender.
     Sent,
-    /// The highest priority first; within a priority as they were sent.
+    /// The highest priority first; within a priority in the order they were sent.
     Priority,
-    /// As the descriptor's mechanism has it.
+    /// As for the descriptor's mechanism.
     AsOpened,
 }
 
@@ -82,13 +84,13 @@ pub enum Ordering {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndOfStream {
-    /// When the last writer has closed its end and all was read.
+    /// When the last writer has closed its end and everything was read.
     LastWriter,
-    /// When the peer has closed its end, or its sending half, and all was read.
+    /// When the peer has closed its end, or its sending half, and everything was read.
     Peer,
     /// Never: the mechanism has none, or the address asks to go on.
     Never,
-    /// As the descriptor's mechanism has it.
+    /// As for the descriptor's mechanism.
     AsOpened,
 }
 
@@ -98,9 +100,9 @@ pub enum EndOfStream {
 pub enum LargestMessage {
     /// The mechanism sets no limit; the framing does.
     Framing,
-    /// This many bytes, if the object is made as the address says.
+    /// This many bytes, if the object is created as the address says.
     Bytes(usize),
-    /// What the system says when it is opened.
+    /// The system knows when it is opened.
     AsOpened,
 }
 
@@ -108,25 +110,25 @@ pub enum LargestMessage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Sharing {
-    /// One. Several would get, or make, pieces of messages.
+    /// One. Several would read, or write, parts of messages.
     One,
-    /// Several, as long as no message with its framing is larger than so many bytes.
+    /// Several, as long as each message with its framing has at most this many bytes.
     UpTo(usize),
     /// Any number; each message is sent by one and received by one.
     Many,
-    /// Any number, each over a connection of its own.
+    /// Any number, each over its own connection.
     PerConnection,
-    /// As the descriptor's mechanism has it.
+    /// As for the descriptor's mechanism.
     AsOpened,
 }
 
-/// Whom opening the sending end waits for.
+/// The peer that opening the sending end waits for.
 ///
 /// [`Options::wait`](crate::connect::Options::wait) limits the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Awaited {
-    /// Nobody: the mechanism keeps messages, or the peer is there already.
+    /// None: the mechanism keeps messages, or the peer already exists.
     Nobody,
     /// A process that has the receiving end open.
     Reader,

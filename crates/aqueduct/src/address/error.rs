@@ -2,11 +2,10 @@
 
 use std::fmt::{self, Display, Formatter};
 
-/// An address that names no endpoint.
+/// An error of parsing an address.
 ///
-/// [`problem`](Self::problem) carries the facts; printing the error gives one sentence with the
-/// address, the part that is wrong, what is allowed in its place and, where something allowed
-/// looks much like what was written, that.
+/// [`problem`](Self::problem) carries the facts. Printing gives one sentence with the address, the
+/// invalid part, what is allowed there, and the nearest allowed word, if there is one.
 ///
 /// # Examples
 ///
@@ -34,12 +33,12 @@ impl AddressError {
         }
     }
 
-    /// The address as it was written; bytes that are not UTF-8 are replaced.
+    /// Returns the address as it was written; bytes that are not UTF-8 are replaced.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// What is wrong with it.
+    /// Returns what is wrong with it.
     pub fn problem(&self) -> &AddressProblem {
         &self.problem
     }
@@ -47,29 +46,29 @@ impl AddressError {
 
 impl Display for AddressError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        // `Debug` of a string escapes control characters: what is printed stays on one line.
+        // `Debug` of a string escapes control characters, so the text stays on one line.
         write!(f, "address {:?}: {}", self.address, self.problem)
     }
 }
 
 impl std::error::Error for AddressError {}
 
-/// What is wrong with an address; part of an [`AddressError`].
+/// The problem of an [`AddressError`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddressProblem {
-    /// There is no `scheme:` in front.
+    /// There is no `scheme:` at the start.
     NoScheme {
-        /// Every scheme there is.
+        /// All schemes.
         allowed: &'static [&'static str],
         /// The whole address that was most likely meant.
         nearest: Option<String>,
     },
-    /// The scheme is none of ours.
+    /// The scheme is unknown.
     UnknownScheme {
-        /// As it was written.
+        /// The scheme as it was written.
         scheme: String,
-        /// Every scheme there is.
+        /// All schemes.
         allowed: &'static [&'static str],
         /// The scheme, or the whole address, that was most likely meant.
         nearest: Option<String>,
@@ -92,24 +91,24 @@ pub enum AddressProblem {
         /// Its name.
         option: &'static str,
     },
-    /// An option has a value that it does not take, or none.
+    /// An option has a value that it does not accept, or none.
     InvalidValue {
         /// The option's name.
         option: &'static str,
         /// The value as it was written.
         value: String,
-        /// What it takes.
+        /// What the option accepts.
         expected: &'static str,
         /// The value that was most likely meant.
         nearest: Option<&'static str>,
     },
-    /// What follows the scheme (a path, a name, a host, a port, …) cannot be one.
+    /// The part after the scheme (a path, a name, a host, a port, …) is not valid.
     InvalidPart {
         /// Which part.
         part: &'static str,
         /// The part as it was written.
         value: String,
-        /// What it has to be.
+        /// What the part must be.
         expected: &'static str,
     },
     /// A `%` is not followed by two hexadecimal digits.
@@ -123,7 +122,7 @@ impl Display for AddressProblem {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoScheme { allowed, nearest } => {
-                write!(f, "no scheme in front")?;
+                write!(f, "the scheme is missing")?;
                 did_you_mean(f, nearest.as_deref())?;
                 write!(f, "; the schemes are {}", List(allowed))
             }
@@ -143,8 +142,8 @@ impl Display for AddressProblem {
                 ..
             } => write!(
                 f,
-                "unknown option {option:?}; {scheme} takes none (write a question mark that is \
-                 not the start of options as %3F)"
+                "unknown option {option:?}; {scheme} takes none (write a literal \
+                 question mark as %3F)"
             ),
             Self::UnknownOption {
                 scheme,
@@ -157,8 +156,7 @@ impl Display for AddressProblem {
                 write!(f, "; {scheme} takes {}", List(allowed))
             }
             Self::MissingOption => f.write_str(
-                "no option follows its question mark or ampersand (write a question mark that is \
-                 not the start of options as %3F)",
+                "no option follows a question mark or ampersand (write a literal question mark as %3F)",
             ),
             Self::RepeatedOption { option } => write!(f, "option {option:?} is given twice"),
             Self::InvalidValue {
@@ -175,16 +173,16 @@ impl Display for AddressProblem {
                 part,
                 value,
                 expected,
-            } if value.is_empty() => write!(f, "the {part} is missing: it is {expected}"),
+            } if value.is_empty() => write!(f, "the {part} is missing; it must be {expected}"),
             Self::InvalidPart {
                 part,
                 value,
                 expected,
-            } => write!(f, "the {part} cannot be {value:?}: it is {expected}"),
+            } => write!(f, "the {part} cannot be {value:?}; it must be {expected}"),
             Self::InvalidEscape { escape } => write!(
                 f,
-                "{escape:?} is no percent escape (two hexadecimal digits); write a percent sign \
-                 itself as %25"
+                "{escape:?} is not a percent escape (% and two hexadecimal digits); write a \
+                 literal percent sign as %25"
             ),
         }
     }

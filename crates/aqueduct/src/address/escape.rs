@@ -1,11 +1,11 @@
-//! Percent escapes: any byte of a path, name or argument can be written as `%` and two
-//! hexadecimal digits (RFC 3986, section 2.1).
+//! Percent escapes: any byte of a path, name or argument can be written as `%` and two hexadecimal
+//! digits (RFC 3986, section 2.1).
 
 use std::fmt::{self, Formatter, Write};
 
 use super::AddressProblem;
 
-/// Replaces each escape by its byte. What is not escaped stays as it is.
+/// Replaces each escape by its byte. Other text stays unchanged.
 pub(crate) fn decode(text: &[u8]) -> Result<Vec<u8>, AddressProblem> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -30,10 +30,10 @@ pub(crate) fn decode(text: &[u8]) -> Result<Vec<u8>, AddressProblem> {
     Ok(bytes)
 }
 
-/// Appends `bytes` to `out` so that [`decode`] gives them back.
+/// Appends `bytes` to `out` so that [`decode`] returns them.
 ///
-/// Escaped are `%`, `?` and the bytes in `also`, and control characters, direction marks, white space
-/// and bytes that are not UTF-8, so that an address is always one printable word. Other text stays
+/// Escapes `%`, `?`, the bytes in `also`, control characters, direction marks, white space and
+/// bytes that are not UTF-8, so that an address is always one printable word. Other text stays
 /// readable.
 pub(crate) fn encode(bytes: &[u8], also: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
@@ -49,7 +49,8 @@ pub(crate) fn encode(bytes: &[u8], also: &[u8], out: &mut String) {
     }
 }
 
-/// Whether a character steers a terminal: a control, or a mark that turns the direction of text.
+/// Whether a character controls a terminal: a control character, or a mark that changes the
+/// direction of text.
 fn steers(c: char) -> bool {
     let is_bidi = matches!(
         c,
@@ -58,7 +59,7 @@ fn steers(c: char) -> bool {
     is_bidi || c.is_control()
 }
 
-/// Writes text with everything that steers a terminal escaped.
+/// Writes text and escapes every character that controls a terminal.
 pub(crate) struct Escaping<'a, 'b>(pub(crate) &'a mut Formatter<'b>);
 
 impl Write for Escaping<'_, '_> {

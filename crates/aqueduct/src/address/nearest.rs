@@ -1,14 +1,14 @@
-//! The allowed word that is most like the one that was written.
+//! The allowed word that is nearest to a given one.
 
 use strsim::osa_distance;
 
-/// The word among `allowed` that is at most a third of its letters away from `word`, or that
-/// `word` begins.
+/// Returns the word among `allowed` that differs from `word` in at most a third of its letters, or
+/// that begins with `word`.
 pub(crate) fn nearest(
     word: &str,
     allowed: impl IntoIterator<Item = &'static str>,
 ) -> Option<&'static str> {
-    // Longer words are no typing mistakes, and would make the comparison slow.
+    // Longer words are not typing mistakes, and would make the comparison slow.
     if word.is_empty() || word.len() > 32 {
         return None;
     }

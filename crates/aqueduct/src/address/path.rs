@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::{AddressProblem, escape};
 
-/// Reads a path, percent escapes and all.
+/// Parses a path, with percent escapes.
 pub(crate) fn decode(rest: &[u8]) -> Result<PathBuf, AddressProblem> {
     let path = PathBuf::from(OsString::from_vec(escape::decode(rest)?));
     check(&path)?;
     Ok(path)
 }
 
-/// Whether the system could take `path` at all.
+/// Whether the system could accept `path` at all.
 pub(crate) fn check(path: &Path) -> Result<(), AddressProblem> {
     let bytes = path.as_os_str().as_bytes();
     if !bytes.is_empty() && !bytes.contains(&0) {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::escape;
 
-/// Collects what follows the scheme: the rest, then the options.
+/// Collects the part after the scheme: the rest, then the options.
 #[derive(Default)]
 pub(crate) struct Printer {
     rest: String,
@@ -14,7 +14,7 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
-    /// Appends to the rest as it is.
+    /// Appends to the rest, unescaped.
     pub(crate) fn literal(&mut self, text: &str) {
         self.rest.push_str(text);
     }
@@ -49,11 +49,11 @@ impl Printer {
         self.option("mode", mode.map(|mode| format!("{mode:04o}")));
     }
 
-    /// The whole address. `slashes`: whether it is customary to write `scheme://`.
+    /// Returns the whole address. `slashes`: whether `scheme://` is the customary spelling.
     pub(crate) fn finish(self, scheme: &str, slashes: bool) -> String {
         let Self { rest, query } = self;
-        // A rest that begins with two slashes needs two more before it, or they would be taken
-        // for the `//` of the scheme.
+        // A rest that begins with two slashes needs two more before it, or they would be parsed as
+        // the `//` of the scheme.
         let slashes = if slashes || rest.starts_with("//") {
             "//"
         } else {

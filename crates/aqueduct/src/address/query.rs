@@ -10,14 +10,13 @@ const MODE: &str = "octal permission bits from 0 to 777, as in mode=600";
 const GROUP: &str = "the name or number of a group, as in group=wheel";
 const BOOL: &str = "true or false";
 
-/// The options as they were written, each known to the scheme, none twice.
+/// The options as they were written. Each is known to the scheme, and none is repeated.
 pub(crate) struct Query {
     values: Vec<(&'static str, String)>,
 }
 
 impl Query {
-    /// Cuts the text after the question mark, if there is one, into options that are all among
-    /// `allowed`.
+    /// Splits the text after the question mark, if any, into options that are all among `allowed`.
     pub(crate) fn parse(
         scheme: &'static str,
         allowed: &'static [&'static str],
@@ -71,7 +70,7 @@ impl Query {
         })
     }
 
-    /// The group of what is created: a name, or a number.
+    /// The group of what is created: a name or a number.
     pub(crate) fn group(&self) -> Result<Option<String>, AddressProblem> {
         self.get("group", |value| {
             let fits = !value.is_empty() && !value.chars().any(char::is_control);
@@ -79,7 +78,7 @@ impl Query {
         })
     }
 
-    /// A decimal number, which may be a size with a unit (`64KiB`) where `units` says so.
+    /// A decimal number, which may have a unit (`64KiB`) if `units` says so.
     pub(crate) fn number<N: TryFrom<u64>>(
         &self,
         option: &'static str,
@@ -108,8 +107,8 @@ impl Query {
         })
     }
 
-    /// The value of `option` where it is given, read by `parse`; what that cannot read is an error
-    /// with what it takes and what is nearest.
+    /// The value of `option`, if given, parsed by `parse`. A value that does not parse is an error
+    /// with the accepted values and the nearest one.
     fn get<T>(
         &self,
         option: &'static str,

@@ -1,4 +1,4 @@
-//! [`Accept`]: what mechanisms that are bound give, and [`Bound`], what all of them share.
+//! [`Accept`]: the interface of bound mechanisms, and [`Bound`], which all of them share.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -9,36 +9,36 @@ use super::options::{ClientLimits, Options};
 
 /// A bound mechanism that accepts connections.
 pub(crate) trait Accept: Send + Sync {
-    /// The next connection; `None` when there will be no more.
+    /// Polls for the next connection; `None` when there will be no more.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Connection>>>;
 
-    /// Refuses those who connect from now on, as far as the mechanism can. Whether those who wait
-    /// already are still to be accepted.
+    /// Refuses clients that connect from now on, as far as the mechanism can. Returns whether
+    /// waiting clients are still to be accepted.
     fn refuse(&self) -> bool {
         false
     }
 
-    /// Accepts one of those who wait, also where the runtime does not know of it yet; `None` if there
-    /// is none. Called after [`refuse`](Self::refuse).
+    /// Accepts a waiting client, even if the runtime does not know of it yet; `None` if there is
+    /// none. Called after [`refuse`](Self::refuse).
     fn accept_now(&mut self) -> io::Result<Option<Connection>> {
         Ok(None)
     }
 
-    /// The one connection, where there is only one and nothing to accept.
+    /// Returns the connection, if there is only one and nothing to accept.
     fn take_single(&mut self) -> Option<Connection> {
         None
     }
 }
 
-/// Something bound, and what its connections get.
+/// A bound mechanism, and the settings of its connections.
 pub(crate) struct Bound {
     accept: Box<dyn Accept>,
     /// The printed address, for logs.
     address: String,
     poll_for: Duration,
-    /// Holds where all clients are received from at once.
+    /// Limits for receiving from all clients at once.
     pub(super) limits: ClientLimits,
-    /// Its name, if a service manager has handed it down.
+    /// Its name, if a service manager passed it down.
     pub(crate) activation_name: Option<String>,
 }
 
@@ -53,13 +53,13 @@ impl Bound {
         }
     }
 
-    /// With the limits for clients of these options.
+    /// Applies the limits for clients of these options.
     pub(crate) fn limited(mut self, options: &Options) -> Self {
         self.limits = options.clients;
         self
     }
 
-    /// One connection, and then the end.
+    /// Gives one connection, and then the end.
     pub(crate) fn once(connection: Connection, address: &str) -> Self {
         // It has its own limit for polling.
         Self::new(Once(Some(connection)), address, Duration::ZERO)

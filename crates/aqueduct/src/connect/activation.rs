@@ -1,7 +1,7 @@
-//! Sockets that a service manager has bound and hands down: systemd's socket activation.
+//! Sockets that a service manager has bound and passed down: systemd's socket activation.
 //!
-//! The protocol is `sd_listen_fds(3)`: `LISTEN_PID` is our process, `LISTEN_FDS` how many
-//! descriptors there are from number 3 on, `LISTEN_FDNAMES` their names, between colons.
+//! The protocol is `sd_listen_fds(3)`: `LISTEN_PID` is this process, `LISTEN_FDS` the number of
+//! descriptors from number 3 on, `LISTEN_FDNAMES` their names, separated by colons.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ use crate::io::sys;
 /// The number of the first descriptor (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
 
-/// The address to look for among the sockets that were handed down.
+/// The address to look for among the sockets that were passed down.
 #[derive(Debug)]
 pub(crate) enum Wanted {
     Ip(Vec<SocketAddr>),
-    /// The name as the kernel has it: abstract ones begin with a zero byte.
+    /// The name as the kernel has it: abstract names begin with a zero byte.
     Unix {
         name: Vec<u8>,
         kind: Type,
@@ -30,7 +30,7 @@ pub(crate) enum Wanted {
 impl Wanted {
     fn is(&self, fd: BorrowedFd<'_>) -> io::Result<bool> {
         let socket = SockRef::from(&fd);
-        // Fails on what is no socket.
+        // Fails for anything but a socket.
         let kind = socket.r#type()?;
         if !socket.is_listener()? {
             return Ok(false);
@@ -49,7 +49,8 @@ impl Wanted {
     }
 }
 
-/// Takes the socket that is bound to that address over, if one was handed down, and its name.
+/// Takes over the socket that is bound to that address, if one was passed down, and returns it with
+/// its name.
 pub(crate) fn take(wanted: &Wanted) -> Option<(OwnedFd, String)> {
     let count = passed()?;
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -60,7 +61,7 @@ pub(crate) fn take(wanted: &Wanted) -> Option<(OwnedFd, String)> {
             Ok(true) => Ok(()),
             _ => Err(()),
         };
-        // One that is closed, was taken before or never claimed is as one of another address.
+        // A descriptor that is closed, was taken before or never claimed counts as another address.
         if let Ok(Ok((fd, ()))) = sys::take_inherited(FIRST + i, check) {
             tracing::debug!(
                 target: "aqueduct::connect", number = FIRST + i, name, "took an activated socket"
@@ -71,14 +72,14 @@ pub(crate) fn take(wanted: &Wanted) -> Option<(OwnedFd, String)> {
     None
 }
 
-/// How many descriptors were handed down to this very process.
+/// Returns how many descriptors were passed down to this process.
 fn passed() -> Option<RawFd> {
     let variable = |name: &str| std::env::var(name).ok();
     let (pid, count) = (variable("LISTEN_PID"), variable("LISTEN_FDS"));
     count_for(pid.as_deref(), count.as_deref(), std::process::id())
 }
 
-/// How many descriptors these variables hand down to process `own`.
+/// Returns how many descriptors these variables pass down to process `own`.
 pub(crate) fn count_for(pid: Option<&str>, count: Option<&str>, own: u32) -> Option<RawFd> {
     if pid?.parse() != Ok(own) {
         return None;
@@ -94,16 +95,15 @@ fn unix_name(address: &SockAddr) -> Option<Vec<u8>> {
     Some(address.as_pathname()?.as_os_str().as_bytes().to_vec())
 }
 
-/// More than any service has; a number beyond is nonsense.
+/// More than any service has; a larger number is invalid.
 const MOST: RawFd = 4096;
 
-/// Whether any sockets were handed down to this process.
+/// Whether any sockets were passed down to this process.
 pub(crate) fn is_used() -> bool {
     passed().is_some_and(|count| count > 0)
 }
 
-/// Names the cure where an address is taken because the socket that was handed down for it was not
-/// claimed.
+/// Adds the cure if an address is in use because the socket passed down for it was not claimed.
 pub(crate) fn explain(error: OpenError) -> OpenError {
     if *error.kind() == OpenErrorKind::InUse && is_used() && !sys::has_claimed() {
         return error.with_cure(

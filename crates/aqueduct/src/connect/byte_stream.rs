@@ -14,14 +14,32 @@ use crate::io::Polled;
 /// The writing half of a [`ByteStream`].
 pub(crate) type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// A two-way stream of bytes, before any framing: `AsyncRead` and `AsyncWrite`, for whatever
-/// speaks a protocol of its own.
+/// A two-way byte stream without framing: `AsyncRead` and `AsyncWrite`.
 ///
-/// A [`Connection`](super::Connection) has one, and two pipes make one: [`join`](Self::join).
+/// For protocols with their own framing. A [`Connection`](super::Connection) turns
+/// [into](super::Connection::into_bytes) one, and two pipes [join](Self::join) into one.
 ///
 /// # Cancel safety
 ///
 /// As for the socket or pipe underneath: a `read` or `write` that is dropped has moved nothing.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::Endpoint;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cat: Endpoint = "exec:cat".parse()?;
+/// let bytes = cat.connect().await?.into_bytes().map_err(|_| "not a byte stream")?;
+/// let (mut reader, mut writer) = bytes.into_split();
+/// writer.write_all(b"meow").await?;
+/// writer.shutdown().await?;
+/// let mut echo = String::new();
+/// reader.read_to_string(&mut echo).await?;
+/// assert_eq!(echo, "meow");
+/// # Ok(()) }
+/// ```
 pub struct ByteStream {
     reader: SyncWrapper<BoxHalf>,
     writer: SyncWrapper<ByteWriter>,
@@ -31,8 +49,8 @@ pub struct ByteStream {
 impl ByteStream {
     /// Joins two one-way streams, such as the pipes to and from a child.
     ///
-    /// `tokio::io::join` does so too, but then shutting down leaves a pipe open, and whoever reads
-    /// the other end waits for ever.
+    /// Unlike with `tokio::io::join`, shutting down closes the pipe, so that its reader sees the
+    /// end of stream.
     ///
     /// # Examples
     ///
@@ -60,7 +78,7 @@ impl ByteStream {
         Self::of(Shared(reader), writer)
     }
 
-    /// As [`join`](Self::join), of a half that knows how to stop.
+    /// The same as [`join`](Self::join), for a half that knows how to stop.
     pub(crate) fn of(
         reader: impl Half + Send + Unpin + 'static,
         writer: impl AsyncWrite + Send + Unpin + 'static,
@@ -76,12 +94,12 @@ impl ByteStream {
         }
     }
 
-    /// Both halves.
+    /// Returns both halves.
     pub(crate) fn halves(self) -> (BoxHalf, ByteWriter) {
         (self.reader.into_inner(), self.writer.into_inner())
     }
 
-    /// One of which `read` has been read already.
+    /// Creates a stream of which `read` has already been read.
     pub(crate) fn behind(read: BytesMut, reader: BoxHalf, writer: ByteWriter) -> Self {
         let reader: BoxHalf = match read.is_empty() {
             true => reader,
@@ -90,7 +108,7 @@ impl ByteStream {
         Self::boxed(reader, writer)
     }
 
-    /// In latency mode, if the limit says so.
+    /// Uses latency mode, if the limit says so.
     pub(crate) fn polled(self, limit: Duration) -> Self {
         if limit.is_zero() {
             return self;
@@ -101,7 +119,7 @@ impl ByteStream {
 
     /// Splits it into its two directions, for two tasks, without a lock between them.
     ///
-    /// Shutting the writing half down, or dropping it, ends that direction: a pipe is closed.
+    /// Shutting down or dropping the writing half ends that direction: a pipe is closed.
     pub fn into_split(
         self,
     ) -> (
@@ -158,7 +176,7 @@ impl Debug for ByteStream {
     }
 }
 
-/// Reads what has been read already, and then goes on.
+/// Reads what has already been read, and then goes on.
 struct Behind {
     read: BytesMut,
     reader: BoxHalf,
@@ -189,7 +207,7 @@ impl Half for Behind {
     }
 }
 
-/// Closes what is underneath when it is shut down.
+/// Closes the stream underneath when it is shut down.
 struct Closing<W>(Option<W>);
 
 impl<W: AsyncWrite + Unpin> Closing<W> {
@@ -253,7 +271,7 @@ impl Half for Held {
     fn stop(&mut self) -> Rest {
         let rest = self.reader.stop();
         if rest == Rest::Comes {
-            // The one thing that a peer over TCP can be told.
+            // The only message that TCP has for a peer.
             self.writer = None;
         }
         rest
@@ -284,8 +302,8 @@ mod tests {
     use super::*;
     use crate::pipe;
 
-    /// Protocols such as HTTP shut their side down and go on reading; the peer has to see that, though
-    /// the two pipes and this value live on.
+    /// Protocols such as HTTP shut their side down and go on reading. The peer has to see the end
+    /// of stream though the two pipes and this value live on.
     #[tokio::test]
     async fn shutting_down_two_joined_pipes_ends_only_the_written_one() {
         let (there, mut at_peer) = pipe::pipe().unwrap();
@@ -298,7 +316,7 @@ mod tests {
             at_peer.read_to_string(&mut said).await.unwrap();
             assert_eq!(said, "hello");
 
-            // Once more is nothing, and what comes too late is an error.
+            // A second shutdown does nothing, and a late write is an error.
             joined.shutdown().await.unwrap();
             joined.flush().await.unwrap();
             let late = joined.write(b"late").await.unwrap_err();

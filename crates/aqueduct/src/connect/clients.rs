@@ -20,34 +20,35 @@ use super::peer::Peer;
 use super::receiver::{Inlet, MessageReceiver};
 use crate::io::timer::{Sleep, sleep};
 
-/// How many warnings about clients are given in [`WINDOW`]; the others are counted.
+/// How many warnings about clients are logged in each [`WINDOW`]; further ones are counted.
 const WARNINGS: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// ```text
-/// Listening ── stop ──> Closing ── nobody waits any more ──> Draining ── last client ends ──> over
-///     └───────────────────── accept fails ────────────────────>┘
+/// Listening ── stop ──> Closing ── backlog is empty ──> Draining ── last client ends ──> over
+///     └───────────────────── accept fails ────────────────>┘
 /// ```
 struct Clients {
     /// `None`: no more are accepted.
     listener: Option<Bound>,
-    /// Those who wait are accepted, and then no more.
+    /// Accepts the clients that wait, and then no more.
     closing: bool,
     local: String,
     limits: ClientLimits,
     clients: SelectAll<Client>,
     all: Arc<All>,
-    /// How many messages may still be delivered, if that is limited.
+    /// How many messages may still be delivered, if limited.
     left: Option<u64>,
     /// Since when nobody has asked for the next message.
     away: Option<Instant>,
     warnings: Warnings,
 }
 
-/// What all clients of a listener share.
+/// State shared by all clients of a listener.
 #[derive(Default)]
 struct All {
-    /// How long nobody asked for messages, in all, in microseconds. That is not the clients' time.
+    /// For how long nobody asked for messages, in total, in microseconds. This time does not count
+    /// against the clients.
     away: AtomicU64,
     /// How many clients have sent no message yet.
     silent: AtomicUsize,
@@ -78,8 +79,8 @@ impl Clients {
         }
     }
 
-    /// Accepts who is there and may come in. Pending: no one is, or no one may. An error is the
-    /// last thing accepting gives.
+    /// Accepts waiting clients while there is room. Pending: none waits, or none has room. An error
+    /// is the last result of accepting.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         while self.clients.len() < self.limits.connections {
             if let Err(error) = ready!(self.poll_take(cx)) {
@@ -89,7 +90,7 @@ impl Clients {
         Poll::Pending
     }
 
-    /// Takes one client in. Pending: no one is there.
+    /// Accepts one client. Pending: none waits.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(listener) = &mut self.listener else {
             return Poll::Pending;
@@ -121,11 +122,11 @@ impl Clients {
         self.clients.push(client);
     }
 
-    /// With all places taken: gives that of the client which has been silent longest, without any
-    /// message, to one that waits to be accepted.
+    /// When all places are taken, gives the place of the client that has been silent longest,
+    /// without ever sending a message, to a waiting one.
     fn poll_replace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let silent = self.all.silent.load(Ordering::Relaxed) > 0;
-        // Without budget clients seem to have nothing to give, and this is called again.
+        // Without budget, clients seem to have nothing to deliver; this is called again.
         if self.closing || !silent || !coop::has_budget_remaining() {
             return Poll::Pending;
         }
@@ -199,10 +200,10 @@ impl Stream for Clients {
                     Reason(&error)
                 )),
                 Poll::Ready(None) if this.listener.is_none() => return Poll::Ready(None),
-                // Someone has left: there is a place for one more.
+                // A client has left, so there is room for one more.
                 _ if full && this.clients.len() < this.limits.connections => {}
                 _ if full => {
-                    // Each has been looked at and has nothing to give.
+                    // Each client has been polled and has nothing to deliver.
                     if let Err(error) = ready!(this.poll_replace(cx)) {
                         return Poll::Ready(Some(Err(error)));
                     }
@@ -219,7 +220,7 @@ impl Inlet for Clients {
         if !self.listener.as_ref().is_some_and(Bound::refuse) {
             self.listener = None;
         }
-        // Put in afresh, so that each is polled once more and can end.
+        // Inserted again, so that each is polled once more and can end.
         for mut client in std::mem::take(&mut self.clients) {
             if let Some(incoming) = &mut client.incoming {
                 incoming.stop();
@@ -239,7 +240,7 @@ impl Inlet for Clients {
     }
 }
 
-/// A client, and how long it may take for what.
+/// A client and its time limits.
 struct Client {
     /// `None` once it has to leave.
     incoming: Option<MessageReceiver>,
@@ -247,7 +248,7 @@ struct Client {
     limits: ClientLimits,
     all: Arc<All>,
     came: Instant,
-    /// What it was last waited for, and when that has to be there, in the clients' time.
+    /// What it was last waited for, and the deadline in the clients' time.
     waits: Option<(Wait, Option<Instant>)>,
     timer: Option<Pin<Box<Sleep>>>,
     /// It has sent a message.
@@ -293,7 +294,7 @@ impl Client {
     }
 
     fn is_silent(&self) -> bool {
-        // One that was not looked at yet may have something to say.
+        // A client that was not polled yet may have a message.
         !self.has_sent && self.incoming.is_some() && self.waits.is_some()
     }
 
@@ -324,7 +325,7 @@ impl Client {
         }
     }
 
-    /// It has nothing to give: ready when that has lasted for too long.
+    /// The client has nothing to deliver: ready when that has lasted too long.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if !coop::has_budget_remaining() {
             return Poll::Pending;
@@ -345,7 +346,7 @@ impl Client {
             Some((before, end)) if before == wait => end,
             _ => {
                 let now = Instant::now().checked_sub(away);
-                // A time beyond what the clock can count is for ever.
+                // A time beyond the range of the clock never ends.
                 let end = limit.and_then(|limit| now?.checked_add(limit));
                 self.waits = Some((wait, end));
                 end
@@ -360,7 +361,7 @@ impl Client {
                 return Poll::Ready(wait.is_over(limit));
             }
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(left)));
-            // It is left where it is until it fires, which may be too early.
+            // The timer stays where it is until it fires, which may be too early.
             if timer.deadline() > Instant::now() + left {
                 timer.as_mut().reset(Instant::now() + left);
             }
@@ -408,7 +409,7 @@ impl Drop for Client {
     }
 }
 
-/// Lets a few warnings through, and counts the others.
+/// Lets a few warnings through and counts the others.
 #[derive(Default)]
 struct Warnings {
     since: Option<Instant>,
@@ -417,7 +418,7 @@ struct Warnings {
 }
 
 impl Warnings {
-    /// Whether one may be given, with how many were left out before.
+    /// Whether a warning may be logged, and how many were left out before.
     fn next(&mut self) -> Option<u64> {
         if self.since.is_none_or(|since| since.elapsed() >= WINDOW) {
             (self.since, self.given) = (Some(Instant::now()), 0);

@@ -17,27 +17,38 @@ use crate::channel::Channel;
 use crate::codec::Codec;
 use crate::frame::{BoxFrameSink, BoxFrameStream, FramedWrite, Framing, Pace};
 
-/// A two-way connection: what [`Options::connect`](super::Options::connect) gives, and what a
-/// [`Listener`](super::Listener) is a stream of; or two one-way ends as one
-/// ([`Options::connect_pair`](super::Options::connect_pair)).
+/// A two-way connection.
 ///
-/// Take from it what you need:
+/// [`Options::connect`](super::Options::connect) returns one, and a [`Listener`](super::Listener)
+/// is a stream of them. [`Options::connect_pair`](super::Options::connect_pair) makes one of two
+/// one-way ends. A connection turns into one of:
 ///
-/// | call | gives |
+/// | call | result |
 /// |---|---|
 /// | [`channel`](Self::channel) | a typed [`Channel`] |
 /// | [`into_split`](Self::into_split) | both directions as messages |
-/// | [`into_frames`](Self::into_frames) | both halves of the waist |
-/// | [`into_sender`](Self::into_sender), [`into_receiver`](Self::into_receiver) | one direction, the other looked after |
-/// | [`into_bytes`](Self::into_bytes) | `AsyncRead` and `AsyncWrite`, for a protocol of your own |
+/// | [`into_frames`](Self::into_frames) | both directions as a stream and a sink of frames |
+/// | [`into_sender`](Self::into_sender), [`into_receiver`](Self::into_receiver) | one direction; the other is handled |
+/// | [`into_bytes`](Self::into_bytes) | `AsyncRead` and `AsyncWrite`, for a custom protocol |
 ///
-/// Dropping the sending half ends that direction: the peer receives what was flushed, then the end.
-/// Dropping the receiving half alone tells the peer nothing; what it sends fills the buffers, and
-/// then it waits.
+/// Dropping the sending half ends that direction: the peer receives what was flushed, then the end
+/// of stream. Dropping only the receiving half does not tell the peer, which blocks once the
+/// buffers are full.
 ///
 /// # Examples
 ///
-/// See the [module](super).
+/// ```
+/// use aqueduct::Endpoint;
+/// use aqueduct::codec::Text;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cat: Endpoint = "exec:cat".parse()?;
+/// let connection = cat.connect().await?;
+/// println!("connected to {}", connection.peer());
+/// let mut cat = connection.channel::<String, String>(Text);
+/// assert_eq!(cat.call("meow".into()).await?, "meow");
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping it ends the connection"]
 pub struct Connection {
     body: Body,
@@ -45,11 +56,11 @@ pub struct Connection {
     pace: Pace,
     peer: Peer,
     attached: Attached,
-    /// Whether what comes may be thrown away where only sending is wanted. Standard input may not.
+    /// Whether incoming data may be discarded by a send-only end. Standard input may not.
     discards: bool,
     /// The limit of latency mode, for the receiving direction.
     poll_for: Duration,
-    /// What was read of the bytes before.
+    /// Bytes that were read before.
     read: BytesMut,
 }
 
@@ -60,16 +71,16 @@ enum Body {
 
 /// A two-way mechanism that keeps message boundaries.
 pub(crate) trait MessageLink: Send + Sync {
-    /// The largest message that can be sent, where the mechanism has a limit of its own.
+    /// The largest message that can be sent, if the mechanism has a limit.
     fn max_message(&self) -> Option<usize>;
 
-    /// Both directions.
+    /// Splits it into both directions.
     fn split(self: Box<Self>) -> (MessageSender, MessageReceiver);
 
-    /// The receiving direction; the other one stays open until this one has ended.
+    /// Returns the receiving direction. The other one stays open until this one has ended.
     fn into_receiver(self: Box<Self>) -> MessageReceiver;
 
-    /// The sending direction alone.
+    /// Returns only the sending direction.
     fn into_sender(self: Box<Self>) -> MessageSender {
         let lingers = self.lingers();
         let (sender, receiver) = self.split();
@@ -78,13 +89,13 @@ pub(crate) trait MessageLink: Send + Sync {
         MessageSender::frames(if lingers { only.lingering() } else { only })
     }
 
-    /// Both directions, for an end that connects again.
+    /// Returns both directions, for an end that reconnects.
     fn into_link(self: Box<Self>) -> Link {
         let (sender, receiver) = self.split();
         Link::frames(sender, receiver)
     }
 
-    /// Whether a peer may still have to be told of the end after all was sent.
+    /// Whether the peer may still have to be told of the end after everything was sent.
     fn lingers(&self) -> bool {
         false
     }
@@ -121,7 +132,7 @@ impl Connection {
         &self.framing
     }
 
-    /// Takes the bytes out, if it is of bytes; they are to be [put back](Self::put_bytes).
+    /// Takes the bytes out, if it has any. They must be [put back](Self::put_bytes).
     pub(crate) fn take_bytes(&mut self) -> Option<ByteStream> {
         let Body::Bytes(bytes) = &mut self.body else {
             return None;
@@ -130,14 +141,14 @@ impl Connection {
         Some(std::mem::replace(bytes.get_mut(), none))
     }
 
-    /// `read` has been read of it.
+    /// Puts the bytes back, of which `read` was read.
     pub(crate) fn put_bytes(&mut self, bytes: ByteStream, read: BytesMut, max_frame: usize) {
         self.body = Body::Bytes(SyncWrapper::new(bytes));
         self.read = read;
         self.framing = self.framing.clone().max_frame(max_frame);
     }
 
-    /// What its mechanism has attached.
+    /// Returns what its mechanism has attached.
     pub(crate) fn attached(&mut self) -> &mut Attached {
         &mut self.attached
     }
@@ -153,8 +164,10 @@ impl Connection {
         self
     }
 
-    /// Two connections to each other within this process, of bytes in memory, framed by their length: to
-    /// test code that takes a connection. They need no runtime.
+    /// Creates two connections to each other within this process, for tests.
+    ///
+    /// The frames have a length header and travel in memory, 64 KiB in each direction. No runtime
+    /// is needed.
     ///
     /// # Examples
     ///
@@ -184,7 +197,7 @@ impl Connection {
     /// # }
     /// ```
     pub fn pair() -> (Self, Self) {
-        // One for each direction: dropping the writer is its end.
+        // One stream per direction, so that dropping the writer is the end of stream.
         let ((to_there, from_here), (to_here, from_there)) = (duplex(PAIR), duplex(PAIR));
         let connection = |reader, writer| {
             let bytes = ByteStream::join(reader, writer);
@@ -196,7 +209,7 @@ impl Connection {
         )
     }
 
-    /// A connection over a stream of bytes of your own, such as one end of a TLS session.
+    /// Creates a connection over a byte stream, such as one end of a TLS session.
     ///
     /// # Examples
     ///
@@ -222,7 +235,7 @@ impl Connection {
         Self::bytes(bytes, framing, Pace::default(), Peer::Unknown)
     }
 
-    /// A connection over a sink and a stream of frames, which keep message boundaries themselves.
+    /// Creates a connection over a sink and a stream that keep message boundaries.
     ///
     /// `max_message` is the largest message that can be sent, in bytes.
     ///
@@ -270,19 +283,21 @@ impl Connection {
         )
     }
 
-    /// Receives as one of many clients: its framing drops what a killed client leaves, and skips what
-    /// is over the limit, unless it says otherwise.
+    /// Receives as one of many clients.
+    ///
+    /// Unless the framing says otherwise, it drops an unfinished message of a killed client and
+    /// skips a message over the limit.
     pub(crate) fn collecting(mut self) -> Self {
         self.framing = self.framing.collecting();
         self
     }
 
-    /// Who is at the other end, as far as the mechanism tells.
+    /// Returns who is at the other end, as far as the mechanism knows.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// The largest message that can be sent.
+    /// Returns the largest message that can be sent, in bytes.
     pub fn max_message(&self) -> usize {
         match &self.body {
             Body::Bytes(_) => None,
@@ -300,7 +315,23 @@ impl Connection {
         }
     }
 
-    /// Both directions, as messages.
+    /// Splits the connection into both directions, as messages.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::connect::Connection;
+    /// use futures_util::{SinkExt, StreamExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (here, there) = Connection::pair();
+    /// let (mut sender, _receiver) = here.into_split();
+    /// let (_sender, mut receiver) = there.into_split();
+    /// sender.send("hello".into()).await?;
+    /// let message = receiver.next().await.ok_or("end of stream")??;
+    /// assert_eq!(message.body(), "hello");
+    /// # Ok(()) }
+    /// ```
     pub fn into_split(self) -> (MessageSender, MessageReceiver) {
         match self.body {
             Body::Bytes(bytes) => {
@@ -315,13 +346,13 @@ impl Connection {
         }
     }
 
-    /// Both halves of the waist: a sink and a stream of frames.
+    /// Splits the connection into a sink and a stream of frames.
     pub fn into_frames(self) -> (BoxFrameSink, BoxFrameStream) {
         let (outgoing, incoming) = self.into_split();
         (outgoing.into_frames(), incoming.into_frames())
     }
 
-    /// A typed channel: sends `Out`, receives `In`.
+    /// Creates a typed channel that sends `Out` and receives `In`.
     pub fn channel<Out, In>(
         self,
         codec: impl Codec<Out> + Codec<In> + Clone + 'static,
@@ -330,13 +361,14 @@ impl Connection {
         Channel::new(outgoing.typed(codec.clone()), incoming.typed(codec))
     }
 
-    /// The sending direction alone.
+    /// Returns only the sending direction.
     ///
-    /// Closing it ends that direction, after all was sent. What the peer says is thrown away
-    /// whenever this is used, so that a peer which talks back is never stuck on it; closing waits
-    /// for such a peer to end its own direction, for one second at
-    /// most, since a socket that is closed with input unread takes back what is still on its way.
-    /// (Standard input and terminals are not read at all.)
+    /// Data from the peer is discarded while this end is used, so a peer that talks back never
+    /// blocks. Standard input and terminals are not read at all.
+    ///
+    /// Closing flushes and ends the direction. If the peer has sent anything, closing also waits
+    /// for its end of stream, for one second at most: closing a socket with unread input discards
+    /// data still on its way to the peer.
     pub fn into_sender(self) -> MessageSender {
         match self.body {
             Body::Bytes(bytes) => {
@@ -352,7 +384,7 @@ impl Connection {
         }
     }
 
-    /// For an end that connects again. `wanted`: the receiving direction is used.
+    /// Returns the parts of an end that reconnects. `wanted`: the receiving direction is used.
     pub(super) fn into_link(self, wanted: bool) -> Link {
         let fate = match self.peer {
             Peer::Process(_) => Fate::Readable,
@@ -375,10 +407,10 @@ impl Connection {
         }
     }
 
-    /// The receiving direction alone.
+    /// Returns only the receiving direction.
     ///
-    /// The other direction stays open, with nothing sent, until the peer has ended its own: some
-    /// programs stop sending when they see an end.
+    /// The other direction stays open, without sending, until the peer has ended its own: some
+    /// programs stop sending when they see the end of their input.
     pub fn into_receiver(self) -> MessageReceiver {
         match self.body {
             Body::Bytes(bytes) => {
@@ -390,12 +422,29 @@ impl Connection {
         }
     }
 
-    /// The bytes before any framing.
+    /// Returns the bytes before any framing.
     ///
     /// # Errors
     ///
-    /// The connection itself where its mechanism has messages and no bytes (`unixpacket:`, a pair of
-    /// one-way endpoints).
+    /// Returns the connection itself if its mechanism has messages and no bytes (`unixpacket:`, a
+    /// pair of one-way endpoints).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sort: Endpoint = "exec:sort".parse()?;
+    /// let mut sort = sort.connect().await?.into_bytes().map_err(|_| "not a byte stream")?;
+    /// sort.write_all(b"2\n1\n").await?;
+    /// sort.shutdown().await?;
+    /// let mut sorted = String::new();
+    /// sort.read_to_string(&mut sorted).await?;
+    /// assert_eq!(sorted, "1\n2\n");
+    /// # Ok(()) }
+    /// ```
     #[expect(
         clippy::result_large_err,
         reason = "the connection is given back, not described"

@@ -1,4 +1,4 @@
-//! [`Cut`]: a byte stream, cut into messages, that can stop exactly where one ends.
+//! [`Cut`]: a byte stream, split into messages, that can stop exactly at the end of one.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::frame::{FramedRead, Framing, Lend, Lent, Pace, Within};
 use crate::io::Polled;
 
 impl MessageReceiver {
-    /// Cuts a byte stream into messages.
+    /// Splits a byte stream into messages.
     pub(crate) fn bytes(
         io: impl Half + Send + Unpin + 'static,
         framing: Framing,
@@ -23,7 +23,7 @@ impl MessageReceiver {
         Self::bytes_behind(BytesMut::new(), io, framing, pace)
     }
 
-    /// As [`bytes`](Self::bytes), where `read` was read before.
+    /// The same as [`bytes`](Self::bytes), where `read` was read before.
     pub(crate) fn bytes_behind(
         read: BytesMut,
         io: impl Half + Send + Unpin + 'static,
@@ -57,18 +57,18 @@ impl Options {
     }
 }
 
-/// A byte stream, cut into messages.
+/// A byte stream, split into messages.
 struct Cut<R> {
     frames: FramedRead<R>,
-    /// How many messages may still be delivered, if that is limited.
+    /// How many messages may still be delivered, if limited.
     left: Option<u64>,
-    /// Once it is told to stop: what becomes of the rest.
+    /// Once it is told to stop: what happens to the rest.
     stopped: Option<Rest>,
 }
 
 impl<R> Cut<R> {
-    /// How much may be read without taking a byte that has to stay, while the buffer holds no whole
-    /// frame.
+    /// Returns how much may be read without taking a byte that has to stay, while the buffer holds
+    /// no whole frame.
     fn at_most(&self) -> usize {
         let framing = self.frames.decoder();
         let missing = framing.missing(self.frames.read_buffer());
@@ -76,7 +76,7 @@ impl<R> Cut<R> {
             _ if self.stopped == Some(Rest::Stays) => missing,
             // Raw: each read is a frame.
             _ if framing.overhead() == 0 => usize::MAX,
-            // Each frame after the one at hand takes at least its overhead.
+            // Each frame after the current one takes at least its overhead.
             Some(left) => usize::try_from(left.saturating_sub(1))
                 .unwrap_or(usize::MAX)
                 .saturating_mul(framing.overhead())
@@ -85,7 +85,7 @@ impl<R> Cut<R> {
         }
     }
 
-    /// Whether all that was read belongs to whole messages.
+    /// Whether all bytes that were read belong to whole messages.
     fn is_between(&self) -> bool {
         self.frames.read_buffer().is_empty() && !self.frames.decoder().is_dropping()
     }
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(body(first.await.unwrap()), "one");
         incoming.stop();
         assert_eq!(body(assert_ready!(next(&mut incoming))), "two");
-        // The rest of a message that was begun is waited for, and taken without a byte more.
+        // The rest of an unfinished message is waited for, and taken without a byte more.
         assert_pending!(next(&mut incoming));
         assert_eq!(incoming.unfinished(), 3);
         writer.write_all(b"ee\nfour\n").unwrap();
@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    /// Always has more to read: frames of 100,000 bytes. Notes the most it was asked for at once.
+    /// A source that never ends: frames of 100,000 bytes. Records the largest read.
     #[derive(Clone, Default)]
     struct Endless(Arc<AtomicUsize>, usize);
 
@@ -264,8 +264,8 @@ mod tests {
         }
     }
 
-    /// Reads that stop where a limit says so are no waits for the peer, from which a pipe would learn
-    /// that large steps pay.
+    /// Reads that stop at a limit are no waits for the peer, from which a pipe would learn that
+    /// large steps pay.
     #[tokio::test]
     async fn a_limit_of_messages_changes_no_pace() {
         let reader = Endless::default();

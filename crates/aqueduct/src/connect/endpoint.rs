@@ -1,4 +1,4 @@
-//! [`Endpoint`], and what a mechanism gives for it: a [`Scheme`] and a [`Mechanism`].
+//! [`Endpoint`], and what a mechanism provides for it: a [`Scheme`] and a [`Mechanism`].
 
 use std::fmt::{self, Debug, Display, Formatter};
 use std::future::Future;
@@ -16,11 +16,11 @@ use super::place::{End, Place};
 use super::{Connection, MessageReceiver, MessageSender, OpenError, OpenErrorKind};
 use crate::address::{AddressProblem, Capabilities, Printer, Query};
 
-/// A parsed address: where messages come from or go to.
+/// A parsed address that messages come from or go to.
 ///
-/// The [`endpoint`](crate::endpoint) module has the grammar, [`connect`](crate::connect) what can be
-/// opened how. Two endpoints are equal if they print the same. With the feature `serde` an endpoint is
-/// read from and written as its address.
+/// The [`endpoint`](crate::endpoint) module documents the grammar, [`connect`](crate::connect) how
+/// to open it. Two endpoints are equal if they print the same. With the feature `serde` an endpoint
+/// is serialised as its address.
 ///
 /// # Examples
 ///
@@ -44,26 +44,39 @@ impl Endpoint {
         Self { scheme, mechanism }
     }
 
-    /// The scheme of the address.
+    /// Returns the scheme of the address.
     pub fn scheme(&self) -> &'static Scheme {
         self.scheme
     }
 
-    /// What the mechanism can do: direction, boundaries, ordering, end of stream, limits, sharing.
+    /// Returns what the mechanism can do: direction, boundaries, ordering, end of stream, limits,
+    /// sharing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    ///
+    /// let fifo: Endpoint = "fifo:/run/app/jobs".parse()?;
+    /// assert_eq!(fifo.capabilities().keeps_boundaries, Some(false));
+    /// let queue: Endpoint = "mq:/jobs".parse()?;
+    /// assert_eq!(queue.capabilities().keeps_boundaries, Some(true));
+    /// # Ok::<(), aqueduct::AddressError>(())
+    /// ```
     pub fn capabilities(&self) -> Capabilities {
         self.mechanism.capabilities()
     }
 
-    /// The path in the file system that the address names, if it names one.
+    /// Returns the path in the file system that the address names, if any.
     pub fn path(&self) -> Option<&Path> {
         self.mechanism.path()
     }
 
-    /// Whether what is sent to this address is received from `receiver`.
+    /// Returns whether messages sent to this address arrive at `receiver`.
     ///
-    /// The two lead to the same FIFO, queue, socket or port, whatever their spelling and options.
-    /// `stdio:` stands for standard output here and for standard input in `receiver`. A host name is
-    /// looked up, which may block for a while.
+    /// True if both lead to the same FIFO, queue, socket or port, whatever their spelling and
+    /// options. `stdio:` stands for standard output here and for standard input in `receiver`. A
+    /// host name is looked up, which may block.
     ///
     /// # Examples
     ///
@@ -87,13 +100,34 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// [`OpenError`]: of the kind [`Unsupported`](OpenErrorKind::Unsupported) unless it
-    /// [outlives processes](Capabilities::outlives_processes), [`NotFound`](OpenErrorKind::NotFound)
-    /// (`ENOENT`), [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`, `EPERM`).
+    /// [`OpenError`] of the kind
+    ///
+    /// - [`Unsupported`](OpenErrorKind::Unsupported) if the object does not [outlive its
+    ///   processes](Capabilities::outlives_processes).
+    /// - [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`) if it does not exist.
+    /// - [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`, `EPERM`) if it belongs to
+    ///   another user.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves it either removed or as it was.
+    /// Dropping the future leaves the object either removed or unchanged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::{Endpoint, OpenErrorKind};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let jobs: Endpoint = format!("fifo:{}/jobs", dir.path().display()).parse()?;
+    /// # let _ = r#"
+    /// let jobs: Endpoint = "fifo:/run/app/jobs".parse()?;
+    /// # "#;
+    /// let receiver = jobs.open_receiver().await?; // creates the FIFO
+    /// jobs.remove().await?;
+    /// assert_eq!(jobs.remove().await.unwrap_err().kind(), &OpenErrorKind::NotFound);
+    /// # Ok(()) }
+    /// ```
     pub async fn remove(&self) -> Result<(), OpenError> {
         let (address, options) = (self.to_string(), Options::new());
         self.mechanism.remove(self.asked(&address, &options)).await
@@ -135,7 +169,7 @@ impl Display for Endpoint {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut printer = Printer::default();
         self.mechanism.print(&mut printer);
-        // It is customary to write `tcp://`; the form says for which schemes it is.
+        // The form shows for which schemes `tcp://` is the customary spelling.
         let slashes = self.scheme.form[self.scheme.name.len() + 1..].starts_with("//");
         f.pad(&printer.finish(self.scheme.name, slashes))
     }
@@ -147,54 +181,65 @@ impl Debug for Endpoint {
     }
 }
 
-/// Makes a mechanism of what stands behind its scheme in an address.
+/// Creates a mechanism from the rest of an address.
 type Parse = fn(&[u8], &Query) -> Result<Arc<dyn Mechanism>, AddressProblem>;
 
-/// A kind of address: its name, its options, and how its rest is parsed.
+/// A kind of address: its name, its form and its options.
 ///
-/// [`Endpoint::schemes`](crate::connect::Endpoint::schemes) lists them, for help texts and completions.
+/// [`Endpoint::schemes`](crate::connect::Endpoint::schemes) lists all of them, for help texts and
+/// completions.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::Endpoint;
+///
+/// let jobs: Endpoint = "fifo:/run/app/jobs".parse()?;
+/// assert_eq!(jobs.scheme().form, "fifo:/path");
+/// assert!(jobs.scheme().options.contains(&"persist"));
+/// # Ok::<(), aqueduct::AddressError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Scheme {
-    /// What stands before the colon, such as `fifo`.
+    /// The part before the colon, such as `fifo`.
     pub name: &'static str,
-    /// What an address looks like, such as `fifo:/path`.
+    /// The form of an address, such as `fifo:/path`.
     pub form: &'static str,
-    /// What it names, in a few words.
+    /// The mechanism, in a few words.
     pub summary: &'static str,
-    /// The options that it takes, in alphabetical order.
+    /// The names of its options, in alphabetical order.
     pub options: &'static [&'static str],
-    /// What people call it elsewhere.
+    /// Other names for it, for the nearest match.
     pub(crate) synonyms: &'static [&'static str],
-    /// Parses what follows the colon, without the options.
+    /// Parses the part after the colon, without the options.
     pub(crate) parse: Parse,
 }
 
-/// What opening gives.
+/// The future of an opening call.
 pub(crate) type Opening<'a, T> = Pin<Box<dyn Future<Output = Result<T, OpenError>> + Send + 'a>>;
 
-/// One parsed address of a mechanism, and how it is opened.
+/// One parsed address of a mechanism, and how to open it.
 ///
-/// What a mechanism cannot do it leaves out: the defaults refuse it, or do it by way of a
-/// connection.
+/// A mechanism leaves out what it cannot do. The defaults either refuse or use a connection.
 pub(crate) trait Mechanism: Debug + Send + Sync + 'static {
-    /// Prints what follows the scheme so that parsing gives the same address again.
+    /// Prints the part after the scheme so that it parses to the same address.
     fn print(&self, printer: &mut Printer);
 
-    /// What it can do, without opening it.
+    /// Returns what the mechanism can do, without opening it.
     fn capabilities(&self) -> Capabilities;
 
-    /// Where it is in the file system, if that is where its name is.
+    /// Returns its path, if its name is in the file system.
     fn path(&self) -> Option<&Path> {
         None
     }
 
-    /// What one of its ends leads to, where another address may lead there too.
+    /// Returns what one of its ends leads to, if another address may lead there too.
     fn place(&self, _: End) -> Option<Place> {
         None
     }
 
-    /// Connects a two-way address.
+    /// Connects to a two-way address.
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
         Box::pin(async move { Err(asked.one_way("connect to")) })
     }
@@ -209,7 +254,7 @@ pub(crate) trait Mechanism: Debug + Send + Sync + 'static {
         Box::pin(async move { Ok(asked.connect().await?.into_sender()) })
     }
 
-    /// Opens the receiving end; by default of all who connect.
+    /// Opens the receiving end; by default of all clients.
     fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
         Box::pin(async move {
             let bound = self.bind(asked).await?.bound;
@@ -217,7 +262,7 @@ pub(crate) trait Mechanism: Debug + Send + Sync + 'static {
         })
     }
 
-    /// Removes what outlives processes.
+    /// Removes an object that outlives processes.
     fn remove<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, ()> {
         Box::pin(async move {
             let cause = "it does not outlive the processes that use it";
@@ -226,17 +271,16 @@ pub(crate) trait Mechanism: Debug + Send + Sync + 'static {
         })
     }
 
-    /// Throws away what an earlier conversation has left in it, where it keeps messages for nobody.
-    /// How many messages that were.
+    /// Discards messages that an earlier conversation left in it, and returns their number.
     fn drain(&self, _: Asked<'_>) -> Result<usize, OpenError> {
         Ok(0)
     }
 }
 
-/// What was bound.
+/// The result of binding.
 pub(crate) struct Served {
     pub(crate) bound: Bound,
-    /// What to connect to, where that is not the address that was bound.
+    /// The address to connect to, if it differs from the address that was bound.
     pub(crate) local: Option<Endpoint>,
 }
 
@@ -247,10 +291,10 @@ impl From<Bound> for Served {
     }
 }
 
-/// What is to be opened, and how.
+/// A request to open something: the mechanism, its address and the options.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
-    /// The mechanism itself, to be opened again later.
+    /// The mechanism itself, for opening it again later.
     pub(crate) mechanism: &'a Arc<dyn Mechanism>,
     /// The printed address.
     pub(crate) address: &'a str,
@@ -258,7 +302,7 @@ pub(crate) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Connects, and again if the options say so and there can be another connection.
+    /// Connects, and reconnects if the options say so and another connection is possible.
     pub(super) async fn connect(&self) -> Result<Connection, OpenError> {
         let first = self.mechanism.connect(*self).await?;
         let policy = match &self.options.reconnect {
@@ -286,7 +330,7 @@ impl Asked<'_> {
         Ok(policy.over(self.address.to_owned(), connector, Some(first)))
     }
 
-    /// The system could not open it.
+    /// Wraps an error of the system.
     pub(crate) fn failed(&self, source: io::Error) -> OpenError {
         match source.downcast::<OpenError>() {
             Ok(error) => error,

@@ -1,4 +1,4 @@
-//! The group of what is created: `?group=` of an address.
+//! The group of created objects: `?group=` of an address.
 
 use std::fmt::Display;
 use std::os::fd::AsFd;
@@ -8,10 +8,10 @@ use nix::unistd::{Gid, Group, fchownat};
 
 use super::open_error::{OpenError, OpenErrorKind};
 
-/// The mode of what is created for a group, unless set.
+/// The default mode of an object that is created for a group.
 pub(crate) const GROUP_MODE: u32 = 0o660;
 
-/// The permission bits that may be set before what is created has its group.
+/// The permission bits that may be set before a created object has its group.
 pub(crate) const OWNER_BITS: u32 = 0o700;
 
 /// Finds the group of that name or number, for opening `object`.

@@ -1,4 +1,4 @@
-//! [`Half`]: a reading half, and what becomes of the rest when nothing more of it is wanted.
+//! [`Half`]: a reading half, and what happens to the rest when reading stops.
 
 use std::io;
 use std::pin::Pin;
@@ -11,15 +11,15 @@ use crate::io::Polled;
 /// A boxed [`Half`].
 pub(crate) type BoxHalf = Box<dyn Half + Send + Unpin>;
 
-/// What becomes of what was not read yet, once no more is wanted.
+/// What happens to unread data once no more is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// It is there for the next reader.
+    /// It stays for the next reader.
     Stays,
-    /// The peer was cut off: what it has written still comes, and then an end that may lie inside
-    /// a message, of which the peer knows that it was not taken.
+    /// The peer was cut off. Data it has written still arrives, then an end that may lie inside a
+    /// message; the peer knows that this message was not taken.
     CutOff,
-    /// It is lost if it is not read, up to the end that the peer makes.
+    /// It is lost unless it is read, up to the end that the peer makes.
     Comes,
 }
 
@@ -29,8 +29,8 @@ pub(crate) trait Half: AsyncRead {
     /// [stays](Rest::Stays).
     fn stop(&mut self) -> Rest;
 
-    /// How many bytes of the other direction have not arrived at the peer, where the system can
-    /// tell; an error if they never will.
+    /// Returns how many bytes of the other direction have not arrived at the peer, if the system
+    /// can tell; an error if they never will.
     fn undelivered(&self) -> io::Result<usize> {
         Ok(0)
     }
@@ -56,7 +56,7 @@ impl<R: Half + Unpin> Half for Polled<R> {
     }
 }
 
-/// One that others read as well, now or later.
+/// A half that others read as well, now or later.
 pub(crate) struct Shared<R>(pub(crate) R);
 
 impl<R: AsyncRead + Unpin> AsyncRead for Shared<R> {

@@ -1,4 +1,4 @@
-//! [`Lasting`]: the engine of all ends that connect again; [`Reconnect`] has its promise.
+//! [`Lasting`]: the engine of all ends that reconnect. [`Reconnect`] documents its promises.
 
 mod halves;
 mod incoming;
@@ -23,8 +23,8 @@ use super::reconnect::{GaveUp, Reconnect, ReconnectEvent};
 use crate::io::backoff::Backoff;
 use crate::io::timer::{Sleep, sleep};
 
-/// A peer that ends its own direction before anything was sent, so often in a row, does so with
-/// every connection, and means nothing by it.
+/// After this many peers in a row that end their direction before anything was sent, ending it has
+/// no meaning: they do so with every connection.
 const UNUSED: u32 = 3;
 
 type Attempt = Pin<Box<dyn Future<Output = io::Result<Connection>> + Send>>;
@@ -46,26 +46,26 @@ pub(super) type Connector = Box<dyn FnMut() -> Attempt + Send>;
 /// | `Parting` | the peer has read all | `Closed` |
 struct Lasting {
     policy: Reconnect,
-    /// What it connects to, for logs.
+    /// The address it connects to, for logs.
     address: String,
     connector: Connector,
     state: State,
     /// Wakes the users of both halves.
     waker: Waker,
     backoff: Backoff,
-    /// Failures in a row, and when the first attempt of them began.
+    /// The number of failures in a row, and when the first attempt of them began.
     failed: u32,
     trying_since: Option<Instant>,
-    /// Messages that the system has not wholly taken, in order; the first `given` of them were given
-    /// to the connection at hand.
+    /// Messages that the system has not wholly taken, in order. The first `given` of them were
+    /// given to the current connection.
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
     given: usize,
-    /// The connection at hand has room for a message.
+    /// The current connection has room for a message.
     ready: bool,
     /// How many peers in a row have ended their direction before anything was sent.
     unused: u32,
-    /// How many connections broke so that messages may be lost.
+    /// How many connections broke and may have lost messages.
     broken: Arc<AtomicU64>,
     closing: bool,
     /// There is a sending half.
@@ -74,7 +74,7 @@ struct Lasting {
     receiving: bool,
     /// No new message is wanted, nor a connection for one.
     stopped: bool,
-    /// How many messages may still be received, if that is limited.
+    /// How many messages may still be received, if limited.
     left: Option<u64>,
     /// The receiving directions of connections that the sending half found broken, oldest first.
     unread: VecDeque<MessageReceiver>,
@@ -82,7 +82,7 @@ struct Lasting {
 
 enum State {
     Idle,
-    /// It was made before the engine, and it is not known yet how it will be used.
+    /// The connection was made before the engine, and its use is not known yet.
     Made(Box<Connection>),
     Connecting {
         attempt: Attempt,
@@ -92,7 +92,7 @@ enum State {
     Up(Box<Link>),
     /// The peer wants no more on this connection.
     Leaving(Box<Link>),
-    /// All is sent, and this end is closed.
+    /// Everything is sent, and this end is closed.
     Parting(Box<Link>),
     Closed,
     GaveUp(GaveUp),
@@ -111,7 +111,7 @@ impl Lasting {
     /// Drives towards a connection, and leaves one whose peer wants no more. Ready with `Up`.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            // What both halves wait for wakes both.
+            // An event that both halves wait for wakes both.
             let waker = self.waker.clone();
             let mut both = Context::from_waker(&waker);
             match &mut self.state {
@@ -227,8 +227,8 @@ impl Lasting {
         self.change(State::Pausing(Box::pin(sleep(pause))));
     }
 
-    /// The connection is of no more use: it broke, or its peer has ended it in order. What it has not
-    /// taken goes to the next one. Whether what it has taken may be lost.
+    /// Leaves the connection: it broke, or its peer ended it in order. Messages that it has not
+    /// taken go to the next one. Returns whether messages that it has taken may be lost.
     fn lose(&mut self, error: io::Error, in_order: bool) -> bool {
         self.settle();
         let state = std::mem::replace(&mut self.state, State::Idle);
@@ -251,7 +251,7 @@ impl Lasting {
             at_risk,
             again: self.kept.len() as u64,
         });
-        // The peer had its share and lets another one have the rest.
+        // The peer had its share and leaves the rest to another process.
         let handed_over = taken > 0 && at_risk == 0;
         let proved = handed_over || link.has_lasted(self.policy.longest_pause);
         self.keep_unread(link.abandon());
@@ -304,7 +304,10 @@ fn ended_by_peer() -> io::Error {
 }
 
 fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "this end was closed before")
+    io::Error::new(
+        io::ErrorKind::BrokenPipe,
+        "cannot send: this end was closed before",
+    )
 }
 
 fn no_connection_within(limit: Duration) -> io::Error {

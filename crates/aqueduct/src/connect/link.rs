@@ -1,4 +1,4 @@
-//! [`Link`]: one connection of an end that connects again.
+//! [`Link`]: one connection of an end that reconnects.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -21,8 +21,7 @@ use super::sender::MessageSender;
 use crate::frame::{FrameError, FramedWrite, Framing, Pace};
 use crate::io::timer::{Sleep, sleep};
 
-/// One connection of an end that connects again, and which of the messages given to it the system has
-/// taken.
+/// One connection of an end that reconnects, and which of its messages the system has taken.
 pub(crate) struct Link {
     outlet: Outlet,
     incoming: Incoming,
@@ -35,35 +34,38 @@ pub(crate) struct Link {
     parting: Option<Parting>,
 }
 
-/// What the system tells of messages that it has taken.
+/// What the system reports about messages that it has taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// Nothing.
     Unknown,
     /// Whether all of them have arrived, if the connection ends in order.
     Arrival,
-    /// As long as the peer lives it can read them, and it tells if it closes without.
+    /// The peer can read them as long as it lives, and an error reports that it closed without
+    /// doing so.
     Readable,
 }
 
-/// The waits of a connection whose sending direction was ended: for how long, and for the next look.
+/// The waits of a connection whose sending direction was ended: the total limit, and the next look.
 struct Parting {
     limit: Pin<Box<Sleep>>,
     tick: Pin<Box<Sleep>>,
 }
 
-/// How long closing waits for the peer to have read all, which it shows by ending its own direction.
+/// How long closing waits for the peer to read everything, which it shows by ending its own
+/// direction.
 const FAREWELL: Duration = Duration::from_secs(10);
 
-/// How often it is asked whether all has arrived.
+/// How often to check whether everything has arrived.
 const TICK: Duration = Duration::from_millis(2);
 
-/// A sink of whole messages that can be left with something unsent.
+/// A sink of whole messages that can be abandoned with something unsent.
 pub(crate) trait MessageSink: Sink<Bytes, Error = io::Error> + Send {
-    /// Forgets what it has not sent.
+    /// Discards what it has not sent.
     fn abandon(self: Pin<&mut Self>);
 
-    /// Whether the peer has closed with messages unread, which the receiving direction is yet to tell.
+    /// Whether the peer has closed with messages unread, which the receiving direction has yet to
+    /// report.
     fn was_reset(&self) -> bool;
 }
 
@@ -76,31 +78,31 @@ enum Outlet {
     Bytes {
         frames: FramedWrite<Counted>,
         overhead: usize,
-        /// For each message given and not wholly taken, how many bytes will have been taken then.
+        /// For each message not wholly taken: the count of bytes taken once it is.
         ends: VecDeque<u64>,
         /// How many bytes were given.
         bytes: u64,
     },
     Messages {
         sender: Pin<Box<dyn MessageSink>>,
-        /// How many were given and may still wait: one at most.
+        /// How many messages were given and may still wait: one at most.
         unsure: usize,
-        /// How many were taken and not yet asked for.
+        /// How many messages were taken and not yet reported.
         taken: usize,
     },
-    /// A sink that tells nothing: what it was given counts as taken.
+    /// A sink that reports nothing: a message given to it counts as taken.
     Frames { sender: MessageSender, taken: usize },
 }
 
 impl Link {
-    /// One over a byte stream whose peer is not listened to.
+    /// Over a byte stream whose peer is not listened to.
     pub(super) fn bytes(writer: ByteWriter, reader: BoxHalf, framing: Framing, pace: Pace) -> Self {
         let outlet = Outlet::bytes(writer, framing, pace);
         let unwanted = Unwanted::new(Rest::Bytes(reader));
         Self::new(outlet, Incoming::Unwanted(unwanted), Fate::Unknown)
     }
 
-    /// One over a byte stream that is used in both directions.
+    /// Over a byte stream that is used in both directions.
     pub(super) fn two_way(
         writer: ByteWriter,
         incoming: MessageReceiver,
@@ -111,7 +113,7 @@ impl Link {
         Self::new(outlet, Incoming::Wanted(incoming), Fate::Unknown)
     }
 
-    /// One that keeps message boundaries, and whose peer gets what the system has taken.
+    /// Over messages, where the peer gets what the system has taken.
     pub(crate) fn messages(sender: impl MessageSink + 'static, incoming: MessageReceiver) -> Self {
         let outlet = Outlet::Messages {
             sender: Box::pin(sender),
@@ -121,7 +123,7 @@ impl Link {
         Self::new(outlet, Incoming::Wanted(incoming), Fate::Readable)
     }
 
-    /// One over any ends.
+    /// Over any ends.
     pub(super) fn frames(sender: MessageSender, incoming: MessageReceiver) -> Self {
         let outlet = Outlet::Frames { sender, taken: 0 };
         Self::new(outlet, Incoming::Wanted(incoming), Fate::Unknown)
@@ -145,7 +147,7 @@ impl Link {
         self
     }
 
-    /// Throws away what the peer says from now on.
+    /// Discards what the peer sends from now on.
     pub(super) fn refuse(self) -> Self {
         let incoming = match self.incoming {
             Incoming::Wanted(receiver) => {
@@ -156,7 +158,7 @@ impl Link {
         Self { incoming, ..self }
     }
 
-    /// The receiving direction, if it is wanted.
+    /// Returns the receiving direction, if it is used.
     pub(super) fn incoming(&mut self) -> Option<&mut MessageReceiver> {
         match &mut self.incoming {
             Incoming::Wanted(receiver) => Some(receiver),
@@ -164,7 +166,7 @@ impl Link {
         }
     }
 
-    /// How many messages it was given.
+    /// Returns how many messages it was given.
     pub(super) fn given(&self) -> u64 {
         self.given
     }
@@ -174,12 +176,12 @@ impl Link {
         self.closed
     }
 
-    /// Whether something was received, or it has lasted for so long.
+    /// Whether something was received, or it has lasted for at least `long`.
     pub(super) fn has_lasted(&self, long: Duration) -> bool {
         self.received || self.since.elapsed() >= long
     }
 
-    /// How many messages more the system has wholly taken, of those given first.
+    /// Returns how many more messages the system has wholly taken, in the order they were given.
     pub(super) fn taken(&mut self) -> usize {
         match &mut self.outlet {
             Outlet::Bytes { frames, ends, .. } => {
@@ -194,8 +196,8 @@ impl Link {
         }
     }
 
-    /// Whether messages that the system has taken may be lost with this connection, which has ended in
-    /// order, or by an error.
+    /// Whether messages that the system has taken may be lost with this connection, which ended in
+    /// order or by an error.
     pub(super) fn may_have_lost(&mut self, error: &io::Error, in_order: bool) -> bool {
         let reset = |e: &io::Error| e.kind() == io::ErrorKind::ConnectionReset;
         match (&mut self.incoming, self.fate) {
@@ -203,7 +205,7 @@ impl Link {
             _ if in_order => false,
             (_, Fate::Arrival) => true,
             (Incoming::Unwanted(unwanted), Fate::Readable) => {
-                // A peer that is closed with something unread says so in its own direction.
+                // A peer that closes with something unread reports it in its own direction.
                 let mut cx = Context::from_waker(Waker::noop());
                 let unread = unwanted.poll_discard(&mut cx);
                 reset(error)
@@ -213,7 +215,7 @@ impl Link {
         }
     }
 
-    /// Whether a message can be given without having waited until it is ready.
+    /// Whether it takes a message without having been polled for readiness.
     pub(super) fn takes_any(&self) -> bool {
         matches!(self.outlet, Outlet::Bytes { .. })
     }
@@ -242,7 +244,7 @@ impl Link {
             }
             Outlet::Frames { sender, taken } => {
                 let given = Pin::new(sender).start_send(Message::new(body));
-                // Also after an error of the connection it may have been taken.
+                // The message may have been taken even after an error of the connection.
                 *taken += usize::from(!given.as_ref().is_err_and(is_refusal));
                 given
             }
@@ -285,9 +287,9 @@ impl Link {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends this direction, and waits until the peer has ended its own and all has arrived there:
-    /// then the peer has read all, if it did not end its direction first. `false`: that did not
-    /// come within [`FAREWELL`].
+    /// Ends this direction, and waits until the peer has ended its own and everything has arrived.
+    /// The peer has then read everything, unless it ended its direction first. `false`: that did
+    /// not happen within [`FAREWELL`].
     pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         ready!(self.poll_close(cx))?;
         loop {
@@ -317,7 +319,7 @@ impl Link {
         }
     }
 
-    /// Lets go of it, with what it has not sent. The receiving direction may have more.
+    /// Abandons it with what it has not sent. The receiving direction may have more.
     pub(super) fn abandon(self) -> Option<MessageReceiver> {
         match self.outlet {
             Outlet::Bytes { frames, .. } => drop(frames.into_parts()),
@@ -330,7 +332,7 @@ impl Link {
         }
     }
 
-    /// The next message, an error of one message alone, or why the connection is of no more use.
+    /// Polls for the next message, an error of one message only, or why the connection is unusable.
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -344,7 +346,7 @@ impl Link {
                 self.received = true;
                 Ok(Ok(message))
             }
-            // The framing of a byte stream is lost with the first frame that is refused.
+            // A refused frame is the end of the framing of a byte stream.
             Some(Err(error))
                 if is_refusal(&error) && matches!(self.outlet, Outlet::Messages { .. }) =>
             {
@@ -355,7 +357,7 @@ impl Link {
         })
     }
 
-    /// Throws away what the peer says; ready when it has ended its direction.
+    /// Discards what the peer sends; ready when it has ended its direction.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.incoming {
             Incoming::Unwanted(unwanted) => unwanted.poll_discard(cx),

@@ -16,18 +16,48 @@ use super::reconnect::Reconnect;
 use super::{Connection, MessageReceiver, MessageSender, OpenError};
 use crate::io::timer::timeout;
 
-/// A two-way endpoint that is served: a `Stream` of [`Connection`]s.
+/// A bound two-way endpoint: a `Stream` of [`Connection`]s.
 ///
-/// While descriptors or memory are short (`EMFILE` and its like) accepting pauses and goes on; a
-/// connection that was aborted before it was accepted is passed over. Any other error is given out
-/// and ends the stream.
+/// While file descriptors or memory are short (`EMFILE` and similar errors), accepting pauses and
+/// then goes on. A connection that is aborted before it is accepted is skipped. Any other error is
+/// an item and ends the stream.
 ///
-/// `exec:`, `stdio:` and a connected socket in `fd:` have one connection, and then the stream ends:
-/// what serves a socket so serves one peer, as a service under inetd does.
+/// `exec:`, `stdio:` and a connected socket in `fd:` give one connection, then the stream ends. So
+/// a program that serves a socket can also serve a single peer, as under inetd.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future of `next()` or [`accept`](Self::accept) loses no connection.
+/// Cancel safe. Dropping a future of `next()` or [`accept`](Self::accept) loses no connection.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::Endpoint;
+/// use aqueduct::codec::Text;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let address: Endpoint = format!("unix:{}/echo", dir.path().display()).parse()?;
+/// # let _ = r#"
+/// let address: Endpoint = "unix:/run/app/echo".parse()?;
+/// # "#;
+/// let mut listener = address.bind().await?;
+/// # let client = tokio::spawn(async move {
+/// #     let mut client = address.connect().await?.channel::<String, String>(Text);
+/// #     assert_eq!(client.call("hello".into()).await?, "hello");
+/// #     client.close().await?;
+/// #     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+/// # });
+/// while let Some(connection) = listener.accept().await {
+///     let mut client = connection?.channel::<String, String>(Text);
+///     while let Some(text) = client.recv().await {
+///         client.send(text?).await?;
+///     }
+/// #     break;
+/// }
+/// # client.await?.map_err(|e| e.to_string())?;
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping it closes the endpoint"]
 pub struct Listener {
     bound: Bound,
@@ -43,7 +73,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// What the system says of `accept(2)`, where that does not pass.
+    /// Any error of `accept(2)` that is not temporary.
     ///
     /// # Cancel safety
     ///
@@ -52,41 +82,45 @@ impl Listener {
         poll_fn(|cx| self.bound.poll_accept(cx)).await
     }
 
-    /// What to connect to, to reach this: the endpoint that was bound, for TCP with the address
-    /// and port that the system chose where a name or port 0 was asked for.
+    /// Returns the address at which clients reach this listener.
+    ///
+    /// That is the endpoint that was bound. For TCP it has the address and port that the system
+    /// chose if a name or port 0 was asked for.
     pub fn local_endpoint(&self) -> &Endpoint {
         &self.local
     }
 
-    /// The name that the service manager gave to the socket in `LISTEN_FDNAMES`, if this socket
-    /// came from it; empty where it gave none. `None`: it was bound here.
+    /// Returns the name of an activated socket, from `LISTEN_FDNAMES`.
+    ///
+    /// The name is empty if the service manager gave none. `None` means that the socket was bound
+    /// here.
     pub fn activation_name(&self) -> Option<&str> {
         self.bound.activation_name.as_deref()
     }
 
     /// Receives from all clients at the same time, as one stream of messages.
     ///
-    /// - It has no end of its own; [`MessageReceiver::stop`] and [`MessageReceiver::limit`] end it.
-    /// - The messages of one client come in order; those of several as they arrive. Nothing is
-    ///   ever sent to a client.
-    /// - A client that breaks off or sends what is no message costs its own connection only; a
-    ///   warning through `tracing` tells of it. An error of accepting is an item, and the stream
-    ///   ends when the clients that are there have ended.
-    /// - The limits for clients of the [`Options`](super::Options) that it was bound with hold:
-    ///   [`max_connections`](super::Options::max_connections) and the times for
-    ///   a [first](super::Options::first_timeout), an
-    ///   [unfinished](super::Options::message_timeout) and the
-    ///   [next](super::Options::idle_timeout) message. A client beyond them loses its connection.
-    /// - After ten warnings in ten seconds the others are counted.
+    /// - The stream has no end; [`MessageReceiver::stop`] and [`MessageReceiver::limit`] end it.
+    /// - Messages of one client arrive in order, those of several clients as they come. Nothing is
+    ///   sent to a client.
+    /// - A client that breaks off or sends an invalid message costs only its own connection and a
+    ///   `tracing` warning. After ten warnings in ten seconds further ones are only counted.
+    /// - An error of accepting is an item. The stream then ends when the present clients have
+    ///   ended.
+    /// - Clients are limited by the [`Options`](super::Options) that the listener was bound with:
+    ///   [`max_connections`](super::Options::max_connections), and the times for a
+    ///   [first](super::Options::first_timeout), an [unfinished](super::Options::message_timeout)
+    ///   and the [next](super::Options::idle_timeout) message. A client that exceeds a limit loses
+    ///   its connection.
     pub fn into_receiver(self) -> MessageReceiver {
         self.bound.into_receiver()
     }
 
-    /// Sends to one client after another: to the first one who connects, and when that has gone, or
-    /// has ended its own direction, to the next.
+    /// Sends to one client at a time, in the order in which they connect.
     ///
-    /// It is the bound side of [`Options::reconnect`](super::Options::reconnect), and promises the
-    /// same. Each time a client is waited for as long as `wait` says; `None`: for ever.
+    /// When a client has gone or has ended its own direction, the next one follows. This is the
+    /// bound side of [`Options::reconnect`](super::Options::reconnect) and makes the same promises.
+    /// `wait` limits each wait for a client; `None` waits indefinitely.
     pub fn into_sender(self, wait: Option<Duration>) -> MessageSender {
         let address = self.local.to_string();
         let local = address.clone();
@@ -107,7 +141,7 @@ impl Listener {
                 accepted.unwrap_or_else(over)
             })
         });
-        // Clients come at their own pace. What accepting fails with is told at once.
+        // Clients come at their own pace. An error of accepting is reported at once.
         Reconnect::new()
             .pauses(Duration::ZERO, Duration::ZERO)
             .attempt_timeout(Duration::MAX)

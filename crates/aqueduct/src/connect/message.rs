@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-/// One message, and what its mechanism tells of it.
+/// One message: its body, and what its mechanism adds.
 ///
 /// # Examples
 ///
@@ -17,7 +17,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message with this body, and nothing else said of it.
+    /// Creates a message with this body and no priority.
     pub fn new(body: impl Into<Bytes>) -> Self {
         Self {
             body: body.into(),
@@ -25,24 +25,24 @@ impl Message {
         }
     }
 
-    /// Sets the priority. Only queues have one; everywhere else it is ignored.
+    /// Sets the priority, which only queues use.
     #[must_use]
     pub fn with_priority(mut self, priority: u32) -> Self {
         self.priority = Some(priority);
         self
     }
 
-    /// The bytes of the message.
+    /// Returns the bytes of the message.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// The priority: of a received message, if it comes from a queue.
+    /// Returns the priority of a message that was received from a queue.
     pub fn priority(&self) -> Option<u32> {
         self.priority
     }
 
-    /// The bytes of the message.
+    /// Returns the bytes of the message.
     pub fn into_body(self) -> Bytes {
         self.body
     }

@@ -9,14 +9,14 @@ use nix::unistd::geteuid;
 use crate::address::escape::Escaping;
 use crate::io::owner::said;
 
-/// Why something could not be opened: what was tried, on what, the cause and the cure.
+/// An error of opening: the action, the object, the cause and the cure.
 ///
-/// Every mechanism reports its opening errors this way. Printing gives one sentence, such as
-/// "cannot open fifo /run/x for reading: it is a regular file; remove it or choose another path";
-/// [`kind`](Self::kind) is for code, [`raw_os_error`](Self::raw_os_error) has the errno where the
-/// system gave one. Converted into an [`io::Error`] it keeps its kind, and is the inner error.
+/// Every mechanism reports opening errors this way. Printing gives one sentence, such as "cannot
+/// open fifo /run/x for reading: it is a regular file; remove it or choose another path".
+/// [`kind`](Self::kind) is for code; [`raw_os_error`](Self::raw_os_error) returns the errno, if the
+/// system gave one. Converted into an [`io::Error`] it keeps its kind and is the inner error.
 ///
-/// Nothing has been sent or received when one of these is returned.
+/// No message has been sent or received when this error is returned.
 ///
 /// # Examples
 ///
@@ -37,9 +37,9 @@ use crate::io::owner::said;
 pub struct OpenError(Box<Parts>);
 
 struct Parts {
-    /// What was tried: "open fifo", "connect to".
+    /// The action: "open fifo", "connect to".
     action: Cow<'static, str>,
-    /// On what: an address, a path, a name.
+    /// The object: an address, a path, a name.
     object: String,
     kind: OpenErrorKind,
     cause: Cow<'static, str>,
@@ -47,63 +47,86 @@ struct Parts {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What kind of [`OpenError`] it is, with its facts.
+/// The kind of an [`OpenError`], with its facts.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{Endpoint, OpenErrorKind, connect::Options};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let jobs: Endpoint = format!("fifo:{}/jobs?create=false", dir.path().display()).parse()?;
+/// # let _ = r#"
+/// let jobs: Endpoint = "fifo:/run/app/jobs?create=false".parse()?;
+/// # "#;
+/// match jobs.open_receiver().await.map_err(|error| error.kind().clone()) {
+///     Ok(receiver) => println!("open: {receiver:?}"),
+///     Err(OpenErrorKind::NotFound) => println!("nobody has created it yet"),
+///     Err(OpenErrorKind::ForeignOwner { owner }) => println!("it belongs to user {owner}"),
+///     Err(kind) => println!("{kind:?}"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenErrorKind {
     /// It does not exist (`ENOENT`).
     NotFound,
-    /// It exists already, and was to be created (`EEXIST`).
+    /// It already exists and was to be created (`EEXIST`).
     AlreadyExists,
-    /// Its mode or a directory's does not allow it (`EACCES`, `EPERM`).
+    /// Its mode, or that of a directory on the way, does not allow it (`EACCES`, `EPERM`).
     PermissionDenied,
     /// It belongs to another user, who may have planted it.
     ForeignOwner {
         /// The user ID of its owner.
         owner: u32,
     },
-    /// It is something else, such as a regular file where a FIFO was expected.
+    /// It has the wrong type, such as a regular file in place of a FIFO.
     WrongType {
-        /// What it is, in words.
+        /// The type that was found, in words.
         found: &'static str,
     },
-    /// Another process has it (`EADDRINUSE`).
+    /// Another process uses it (`EADDRINUSE`).
     InUse,
-    /// Closed connections of a server that has ended still hold the port (`TIME_WAIT`, `EADDRINUSE`).
-    /// It becomes free within a minute or two.
+    /// Closed connections of a server that has exited still hold the port (`TIME_WAIT`,
+    /// `EADDRINUSE`).
+    ///
+    /// The port is free again within a minute or two.
     Lingering,
     /// Nobody listens there (`ECONNREFUSED`).
     Refused,
     /// No peer appeared in time.
     TimedOut {
-        /// How long was waited.
+        /// The length of the wait.
         waited: Duration,
     },
-    /// The name, path or host cannot be one.
+    /// The name, path or host is not valid.
     InvalidName,
-    /// An option has a value that the mechanism or the system does not take.
+    /// An option has a value that the mechanism or the system does not accept.
     InvalidOption,
     /// A limit of the system, the user or the process is reached (`EMFILE`, `ENFILE`, `ENOSPC`, …).
     LimitReached,
-    /// It would take more of a quota than its user has left, such as `RLIMIT_MSGQUEUE` (`EMFILE`).
+    /// It would exceed a quota of the user, such as `RLIMIT_MSGQUEUE` (`EMFILE`).
     OverQuota {
-        /// How much it needs.
+        /// The amount that it needs.
         needed: u64,
         /// The whole quota; `None` is no limit.
         limit: Option<u64>,
     },
-    /// The mechanism cannot do what was asked, as its
-    /// [capabilities](crate::connect::Endpoint::capabilities) say, or the descriptor's access mode.
+    /// The mechanism, or the descriptor's access mode, does not support the call.
+    ///
+    /// See [capabilities](crate::connect::Endpoint::capabilities).
     Unsupported,
-    /// No descriptor of that number was handed down to this process, or it was taken before.
+    /// No descriptor of that number was passed to this process, or it was already taken.
     NotInherited,
-    /// It exists with other attributes than the strict options ask for.
+    /// It exists with other attributes than the strict options require.
     Mismatch,
-    /// It was removed, or made anew by the same name, while it was being opened or used.
+    /// It was removed, or created anew under the same name, while it was being opened or used.
     Replaced,
-    /// There is no Tokio runtime here, or it lacks its I/O driver.
+    /// There is no Tokio runtime, or its I/O driver is not enabled.
     NoRuntime,
-    /// Anything else; the errno says more.
+    /// Any other error; the errno tells more.
     Other,
 }
 
@@ -124,7 +147,7 @@ impl OpenError {
         }))
     }
 
-    /// An error of the system, told in its own words; its kind follows from the errno.
+    /// Wraps an error of the system. Its kind follows from the errno.
     pub(crate) fn system(
         action: impl Into<Cow<'static, str>>,
         object: impl Display,
@@ -168,13 +191,13 @@ impl OpenError {
         )
     }
 
-    /// Says what to do about it.
+    /// Adds what to do about it.
     pub(crate) fn with_cure(mut self, cure: impl Into<Cow<'static, str>>) -> Self {
         self.0.cure = cure.into();
         self
     }
 
-    /// Keeps the error underneath.
+    /// Adds the underlying error.
     pub(crate) fn with_source(
         mut self,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
@@ -183,22 +206,22 @@ impl OpenError {
         self
     }
 
-    /// What kind of error it is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> &OpenErrorKind {
         &self.0.kind
     }
 
-    /// What was to be opened: an address, a path or a name.
+    /// Returns what was to be opened: an address, a path or a name.
     pub fn object(&self) -> &str {
         &self.0.object
     }
 
-    /// What to do about it, where something can be done.
+    /// Returns what to do about it, if anything can be done.
     pub fn cure(&self) -> Option<&str> {
         Some(&*self.0.cure).filter(|it| !it.is_empty())
     }
 
-    /// The errno behind this, if the system gave one.
+    /// Returns the errno behind this error, if the system gave one.
     pub fn raw_os_error(&self) -> Option<i32> {
         let mut error: &(dyn StdError + 'static) = self.0.source.as_deref()?;
         loop {
@@ -212,14 +235,30 @@ impl OpenError {
         }
     }
 
-    /// Finds the opening error inside an [`io::Error`] that was made of one.
+    /// Finds the opening error inside an [`io::Error`] that was converted from one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::{Endpoint, OpenError, OpenErrorKind, connect::Options};
+    ///
+    /// async fn open() -> std::io::Result<()> {
+    ///     let nobody: Endpoint = "unix:@nobody-is-here".parse().map_err(std::io::Error::other)?;
+    ///     Options::new().wait(Some(std::time::Duration::ZERO)).connect(&nobody).await?;
+    ///     Ok(())
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let error = open().await.unwrap_err();
+    /// assert!(OpenError::of(&error).is_some_and(|it| it.cure().is_some()));
+    /// # }
+    /// ```
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
 }
 
 impl OpenErrorKind {
-    /// What an errno means for opening, where it means the same everywhere.
+    /// Maps an errno that means the same for all mechanisms.
     fn of(error: &io::Error) -> Self {
         use io::ErrorKind as Kind;
         match (error.kind(), error.raw_os_error()) {
@@ -265,7 +304,7 @@ impl Display for OpenError {
             cure,
             ..
         } = &*self.0;
-        // A path or name may hold anything, and somebody reads this at a terminal.
+        // A path or name may hold any bytes, and a terminal may display this.
         let mut f = Escaping(f);
         write!(f, "cannot {action} {object}: {cause}")?;
         match cure.is_empty() {
@@ -285,7 +324,7 @@ impl fmt::Debug for OpenError {
     }
 }
 
-/// The cause is part of the text already: there is no source to print once more.
+/// The text already contains the cause, so there is no source.
 impl StdError for OpenError {}
 
 impl From<OpenError> for io::Error {

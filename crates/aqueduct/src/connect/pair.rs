@@ -19,25 +19,27 @@ use super::{
 };
 
 /// How long a client of [`Options::accept_pairs`] that has sent a request may take to open its end
-/// for the replies, unless [`Options::wait`] says: 1 s.
+/// for the replies, unless [`Options::wait`] says otherwise: 1 s.
 const REPLIES_WAIT: Duration = Duration::from_secs(1);
 
 impl Options {
-    /// Connects two one-way endpoints as one connection: sends to `requests` and receives from
-    /// `replies`. The other side [accepts](Self::accept_pairs) the same two.
+    /// Joins two one-way endpoints into one connection.
     ///
-    /// Any mechanisms do, also two that differ: `fifo:`, `mq:`, descriptors of pipes.
+    /// It sends to `requests` and receives from `replies`. The other side
+    /// [accepts](Self::accept_pairs) the same two. The mechanisms may differ: `fifo:`, `mq:`,
+    /// descriptors of pipes.
     ///
-    /// - A server is waited for where the mechanism needs one, as by
+    /// - If the mechanism needs a server, it is waited for as by
     ///   [`open_sender`](Self::open_sender).
-    /// - **The end** of a direction is told over a queue by an empty message, when the sending half
-    ///   is closed or dropped. So no message of a pair of queues is empty: one is refused
-    ///   ([`FrameError::Empty`](crate::frame::FrameError::Empty)).
-    /// - What an earlier conversation has left in a queue for `replies` is thrown away, and told of by a
+    /// - **End of stream**: over a queue an empty message marks the end of a direction, when the
+    ///   sending half is closed or dropped. So an empty message cannot be sent over a pair of
+    ///   queues; it is refused with [`FrameError::Empty`](crate::frame::FrameError::Empty).
+    /// - Messages that an earlier conversation left in a queue for `replies` are discarded, with a
     ///   `tracing` warning.
-    /// - **One client at a time**: neither mechanism tells one from another. The next one may come
-    ///   when this one has received the end of its replies. What a client that was killed has left in a
-    ///   queue, or one that the server gave up, is the beginning of the next conversation.
+    /// - **One client at a time**: the mechanisms cannot distinguish clients. The next one may
+    ///   connect when this one has received the end of its replies. Messages that a killed client
+    ///   left in a queue, or a client that the server gave up on, are the beginning of the next
+    ///   conversation.
     ///
     /// # Errors
     ///
@@ -45,11 +47,12 @@ impl Options {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait and leaves nothing open. What it created stays.
+    /// Cancel safe. Dropping the future ends the wait and leaves nothing open. A FIFO or queue that
+    /// it created stays.
     ///
     /// # Examples
     ///
-    /// The same service as at one address:
+    /// A service at two queues:
     ///
     /// ```
     /// use aqueduct::Endpoint;
@@ -89,13 +92,13 @@ impl Options {
         replies: &Endpoint,
     ) -> Result<Connection, OpenError> {
         let options = self.paired();
-        // The server waits for the reader of its replies, so that end comes first.
+        // The server waits for the reader of its replies, so that end is opened first.
         let receiver = options.open_receiver(replies).await?;
         let old = replies.drain(self)?;
         if old > 0 {
             tracing::warn!(
                 target: "aqueduct::connect", address = %replies, messages = old,
-                "dropped what an earlier conversation had left"
+                "dropped messages left by an earlier conversation"
             );
         }
         let sender = options.open_sender(requests).await?;
@@ -104,22 +107,29 @@ impl Options {
         Ok(Connection::messages(pair, framing, Peer::Unknown))
     }
 
-    /// Accepts one client after another over two one-way endpoints: a stream of connections, which
-    /// receive from `requests` and send to `replies`. The other side
-    /// [connects](Self::connect_pair) the same two, and the same limits hold.
+    /// Accepts one client at a time over two one-way endpoints.
     ///
-    /// A client is there when its first message is. The next one is accepted when both halves of the
-    /// connection before it are closed or dropped.
+    /// Returns a stream of connections that receive from `requests` and send to `replies`. The
+    /// other side [connects](Self::connect_pair) the same two, and the same limits hold; see the
+    /// example there.
     ///
-    /// The stream ends after one client where an endpoint cannot be opened once more: `fd:`,
-    /// `stdio:`, `exec:`. A client that has sent a request and does not open its end for the replies,
-    /// which [`connect_pair`](Self::connect_pair) opens first, is waited for as long as
-    /// [`wait`](Self::wait) says, or for one second; then it has gone, and costs itself
-    /// only, told of by a `tracing` warning. Any other error is an item, and the stream's last.
+    /// A client is present once its first message has arrived. The next one is accepted when both
+    /// halves of the connection before it are closed or dropped.
+    ///
+    /// If an endpoint cannot be opened again (`fd:`, `stdio:`, `exec:`), the stream ends after one
+    /// client.
+    ///
+    /// # Errors
+    ///
+    /// A client that has sent a request but has not opened its end for the replies is waited for as
+    /// long as [`wait`](Self::wait) says, by default one second. Then it is given up with a
+    /// `tracing` warning, and the stream goes on. ([`connect_pair`](Self::connect_pair) opens that
+    /// end first.) Any other error is an item, and the last one.
     ///
     /// # Cancel safety
     ///
-    /// Dropping a future of `next()` loses no client and no message. What was created stays.
+    /// Cancel safe. Dropping a future of `next()` loses no client and no message. A FIFO or queue
+    /// that it created stays.
     pub fn accept_pairs(
         &self,
         requests: Endpoint,
@@ -159,7 +169,7 @@ struct Accepting {
     requests: Endpoint,
     replies: Endpoint,
     once: bool,
-    /// Held by both halves of the connection at hand.
+    /// Held by both halves of the current connection.
     turn: Arc<Semaphore>,
 }
 
@@ -172,8 +182,8 @@ impl Accepting {
         let turn = Arc::new(turn);
         loop {
             let mut incoming = self.options.open_receiver(&self.requests).await?;
-            // Not before there is a request: the client before this one has to see the end of its
-            // replies, which a second sender to a FIFO would keep from it.
+            // Not before there is a request: the previous client has to see the end of its replies,
+            // which a second sender to the FIFO would delay.
             let Some(first) = incoming.next().await else {
                 continue;
             };
@@ -181,7 +191,7 @@ impl Accepting {
             options.wait(self.options.wait.or(Some(REPLIES_WAIT)));
             let outgoing = match options.open_sender(&self.replies).await {
                 Err(error) if !self.once && timed_out(&error) => {
-                    tracing::warn!(target: "aqueduct::connect", %error, "a client is not served");
+                    tracing::warn!(target: "aqueduct::connect", %error, "cannot serve a client");
                     continue;
                 }
                 opened => opened?,
@@ -229,15 +239,15 @@ impl MessageLink for Pair {
     }
 
     fn lingers(&self) -> bool {
-        // The other side has to find this one there.
+        // The peer has to find this end open.
         true
     }
 }
 
-/// What comes in one conversation.
+/// The incoming direction of one conversation.
 struct Conversation {
-    /// `None` once it has ended. Then its descriptor is closed too: a client that has seen the end
-    /// of its replies may be followed by another one, which must not find this end open.
+    /// `None` once it has ended. Its descriptor is then closed too: another client may follow as
+    /// soon as this one has seen the end of its replies, and must not find this end open.
     incoming: Option<MessageReceiver>,
     first: Option<io::Result<Message>>,
     left: Option<u64>,

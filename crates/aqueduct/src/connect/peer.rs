@@ -5,9 +5,21 @@ use nix::unistd::geteuid;
 
 use crate::io::owner::is_outside;
 
-/// Who is at the other end of a [`Connection`](super::Connection), as far as the mechanism tells.
+/// The peer of a [`Connection`](super::Connection), as far as the mechanism knows it.
 ///
 /// It prints as a few words for a log.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::Endpoint;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cat: Endpoint = "exec:cat".parse()?;
+/// let peer = *cat.connect().await?.peer();
+/// assert!(peer.to_string().starts_with("child process"));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peer {
@@ -15,19 +27,19 @@ pub enum Peer {
     Address(SocketAddr),
     /// The user, group and process at the other end of a Unix socket, as the kernel saw them.
     Process(Credentials),
-    /// A process that we started.
+    /// A process that this process started.
     Child {
-        /// Its number; `None` if it was reaped already.
+        /// Its process ID; `None` if it was already reaped.
         pid: Option<u32>,
     },
-    /// Whoever is at the other ends of standard input and output.
+    /// The other ends of standard input and output.
     Stdio,
-    /// The mechanism does not tell.
+    /// The mechanism does not know the peer.
     Unknown,
 }
 
 impl Peer {
-    /// The user, group and process of the peer, where the kernel vouches for them: on Unix sockets.
+    /// Returns the peer's user, group and process, if the kernel vouches for them (Unix sockets).
     pub fn credentials(&self) -> Option<Credentials> {
         match self {
             Self::Process(credentials) => Some(*credentials),
@@ -62,17 +74,19 @@ impl Display for Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Credentials {
-    /// Its effective user. A user that our user namespace does not know shows as 65534.
+    /// The effective user ID. A user unknown to this user namespace shows as 65534.
     pub uid: u32,
-    /// Its effective group.
+    /// The effective group ID.
     pub gid: u32,
-    /// Its process, if our process namespace knows it. The number may be another process's by
-    /// now: to do something to the peer use [`unix::peer_pidfd`](crate::unix::peer_pidfd).
+    /// The process ID, if this PID namespace knows it.
+    ///
+    /// By now the number may belong to another process. To act on the peer, use
+    /// [`unix::peer_pidfd`](crate::unix::peer_pidfd).
     pub pid: Option<i32>,
 }
 
 impl Credentials {
-    /// Whether the peer runs as the same effective user as this process.
+    /// Returns whether the peer runs as the same effective user as this process.
     ///
     /// # Examples
     ///

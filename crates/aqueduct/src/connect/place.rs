@@ -1,4 +1,4 @@
-//! [`Place`]: what an address leads to, to see whether two lead to the same.
+//! [`Place`]: what an address leads to, for comparing two addresses.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -41,8 +41,8 @@ impl Place {
         Self::Missing(parent.map_or_else(|_| path.to_owned(), |it| it.join(name)))
     }
 
-    /// The pipe or file behind a descriptor. Anything else, such as a terminal, does not give back
-    /// what is written to it.
+    /// Returns the pipe or file behind a descriptor. Anything else, such as a terminal, does not
+    /// return what is written to it.
     pub(crate) fn descriptor(number: i32) -> Option<Self> {
         let there = fs::metadata(format!("/proc/self/fd/{number}")).ok()?;
         let kind = there.file_type();

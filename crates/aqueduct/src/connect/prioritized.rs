@@ -17,9 +17,9 @@ use crate::frame::{Lend, Lent};
 
 /// An item and its priority, for typed ends of a message queue.
 ///
-/// The highest priority is received first. Only queues have priorities; elsewhere it is ignored when
-/// sending and 0 when receiving ([`Message::priority`] is `None` there). The codec sees the item alone, so peers may use plain typed ends,
-/// or be programs in other languages.
+/// The highest priority is received first. Only queues have priorities. Elsewhere the priority is
+/// ignored when sending and 0 when receiving ([`Message::priority`] is `None` there). The codec
+/// sees only the item, so the peer may be a plain typed end or a program in another language.
 ///
 /// # Examples
 ///
@@ -41,18 +41,18 @@ use crate::frame::{Lend, Lent};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Prioritized<T> {
-    /// From 0 to 32,767, the highest.
+    /// The priority, from 0 to 32,767 (highest).
     pub priority: u32,
-    /// The item itself.
+    /// The item.
     pub item: T,
 }
 
-/// The size of the priority in front of each body, on its way from the codec to the sink: a typed
-/// sender hands on frames and nothing else. It is not sent.
+/// The size of the priority in front of each body on its way from the codec to the sink. It is not
+/// sent: a typed sender passes on frames and nothing else.
 const HEADER: usize = size_of::<u32>();
 
 impl MessageSender {
-    /// The sending end for items that carry a [priority](Prioritized) each.
+    /// Creates a sender of items that carry a [priority](Prioritized) each.
     pub fn prioritized<T>(self, codec: impl Encode<T> + 'static) -> Sender<Prioritized<T>> {
         Sender::new(Tagged(self), Tags(codec))
     }
@@ -83,7 +83,7 @@ impl Sink<Bytes> for Tagged {
     }
 
     fn start_send(mut self: Pin<&mut Self>, mut frame: Bytes) -> io::Result<()> {
-        // `Tags` has put it there: shorter ones do not come.
+        // `Tags` has put it there, so no frame is shorter.
         if frame.len() < HEADER {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -101,7 +101,7 @@ impl Sink<Bytes> for Tagged {
 }
 
 impl MessageReceiver {
-    /// The receiving end for items with the [priority](Prioritized) each was sent with.
+    /// Creates a receiver of items with the [priority](Prioritized) each was sent with.
     pub fn prioritized<T>(self, codec: impl Decode<T> + 'static) -> Receiver<Prioritized<T>> {
         let priority = Arc::new(AtomicU32::new(0));
         let bodies = Bodies {
@@ -112,7 +112,7 @@ impl MessageReceiver {
     }
 }
 
-/// The bodies alone; the priority of the last one is put aside for the codec.
+/// The bodies alone. The priority of the last one is put aside for the codec.
 struct Bodies {
     receiver: MessageReceiver,
     priority: Arc<AtomicU32>,
@@ -143,8 +143,8 @@ impl Lend for Bodies {
     }
 }
 
-/// Decodes a body with the priority put aside: a typed receiver decodes each body before it asks for
-/// the next one.
+/// Decodes a body with the priority put aside. A typed receiver decodes each body before it asks
+/// for the next one.
 struct Reads<C> {
     codec: C,
     priority: Arc<AtomicU32>,

@@ -13,42 +13,61 @@ use crate::channel::{Receiver, lent};
 use crate::codec::Decode;
 use crate::frame::{BoxFrameStream, Lend, Lent};
 
-/// Messages that come from an endpoint.
+/// The receiving end of an endpoint: a `Stream` of [`Message`]s.
 ///
 /// # Errors
 ///
-/// What the transport reports, with its errno, or a [`FrameError`](crate::frame::FrameError)
-/// inside an [`io::Error`]. An error of a byte stream is its last item.
+/// Errors of the transport, with the errno, or a [`FrameError`](crate::frame::FrameError) inside an
+/// [`io::Error`]. An error of a byte stream is its last item.
 ///
 /// # Ending early
 ///
-/// Leaving a loop by `break` and dropping the receiver loses the messages that were read together with
-/// the last one: [`stop`](Self::stop) first, and receive until `None`.
+/// Leaving a loop with `break` and dropping the receiver loses messages that were read together
+/// with the last one. Call [`stop`](Self::stop) first, then receive until `None`.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future of `next()` loses nothing.
+/// Cancel safe. Dropping a future of `next()` loses nothing.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::Endpoint;
+/// use aqueduct::connect::Options;
+/// use aqueduct::frame::Framing;
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let seq: Endpoint = "exec:seq 3".parse()?;
+/// let mut options = Options::new();
+/// options.framing(Framing::lines());
+/// let mut receiver = options.open_receiver(&seq).await?;
+/// while let Some(message) = receiver.next().await.transpose()? {
+///     println!("{:?}", message.body());
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct MessageReceiver {
     inlet: SyncWrapper<Pin<Box<dyn Inlet + Send>>>,
     attached: Attached,
 }
 
-/// What each kind of transport has to offer.
+/// A transport's receiving end.
 pub(crate) trait Inlet: Stream<Item = io::Result<Message>> {
-    /// The next message's body, on loan where the transport has a buffer to lend it from.
+    /// Polls for the next message's body, borrowed where the transport has a buffer to lend.
     fn poll_lend(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
         let next = ready!(self.poll_next(cx));
         Poll::Ready(next.map(|next| next.map(|message| Lent::Kept(message.into_body()))))
     }
 
-    /// Takes nothing new from the transport; what was taken is still delivered.
+    /// Takes nothing new from the transport. Messages that were taken are still delivered.
     fn stop(self: Pin<&mut Self>);
 
-    /// Ends after `count` messages and takes nothing of what follows.
+    /// Ends after `count` messages and takes nothing beyond them.
     fn limit(self: Pin<&mut Self>, count: u64);
 
-    /// Bytes taken that are no whole message yet.
+    /// Returns how many bytes of an unfinished message were taken.
     fn unfinished(self: Pin<&mut Self>) -> usize;
 }
 
@@ -84,55 +103,79 @@ impl MessageReceiver {
         self.inlet.get_mut().as_mut()
     }
 
-    /// What its mechanism has attached.
+    /// Returns what its mechanism has attached.
     pub(crate) fn attached(&mut self) -> &mut Attached {
         &mut self.attached
     }
 
-    /// Ends the stream after `count` more messages, and takes nothing of what follows them from
-    /// the transport: the next reader finds the beginning of a message.
+    /// Ends the stream after `count` more messages.
     ///
-    /// To that end the last reads of a byte stream get smaller and smaller, with delimiters down to
-    /// one byte.
+    /// Nothing beyond them is taken from the transport, so the next reader finds the beginning of a
+    /// message. For this the last reads of a byte stream get smaller, with delimiters down to one
+    /// byte.
     pub fn limit(&mut self, count: u64) {
         self.inlet().limit(count);
     }
 
-    /// Takes no new message: the stream delivers those that were taken, and ends. What happens to
-    /// those that were sent and not taken depends on who can still have them:
+    /// Stops taking new messages; the stream delivers those already taken, and ends.
     ///
-    /// - **Queue, FIFO, pipe, program, inherited socket**: they are left where they are, for the
-    ///   next reader. A message whose first part was taken is read to its end and no further. A
-    ///   FIFO whose last writer has gone is read to its end: nobody else holds what is in it.
-    /// - **Unix sockets** (`unix:`, `unixpacket:`): all that the kernel has taken from the peer is
-    ///   delivered, and nothing more is taken: a write of the peer fails with `EPIPE` at once. A
-    ///   message that is cut in two by that is not delivered; its sender knows that it was not
-    ///   taken. Those who wait to be accepted are heard too; those who come later are refused.
-    /// - **TCP**: the peer is told, by an end of the other direction, and all that it sends until
-    ///   it ends its own is delivered. Whether it heeds that is up to it ([`Options::reconnect`]
-    ///   does), so give it a time limit; what comes later is lost, and the peer does not know.
-    ///   A connection that is made in the very moment is reset.
+    /// What happens to messages that were sent and not yet taken depends on the mechanism:
     ///
-    /// If the rest of a message that was begun does not come, the stream waits;
-    /// [`unfinished`](Self::unfinished) says how much there is of it. Drop the stream as soon as it
-    /// has ended: a FIFO is looked after by whoever has it open.
+    /// - **Queue, FIFO, pipe, program, inherited socket**: they stay for the next reader. A message
+    ///   whose first part was taken is read to its end and no further. A FIFO whose last writer has
+    ///   closed it is read to its end, since nobody else holds its contents.
+    /// - **Unix sockets** (`unix:`, `unixpacket:`): everything that the kernel has taken from the
+    ///   peer is delivered. From now on the peer's writes fail with `EPIPE`. A message that is cut
+    ///   in two by this is not delivered, and its sender knows. Clients that wait to be accepted
+    ///   are received from too; later ones are refused.
+    /// - **TCP**: ending the other direction tells the peer, and everything that it sends until it
+    ///   ends its own is delivered. A peer may ignore this ([`Options::reconnect`] does not), so
+    ///   use a time limit. Data that arrives after that limit is lost without the peer knowing. A
+    ///   connection that is made at that very moment is reset.
+    ///
+    /// If the rest of a message does not arrive, the stream waits; [`unfinished`](Self::unfinished)
+    /// returns how much of it there is. Drop the stream as soon as it has ended: a FIFO is kept
+    /// open by each process that holds it.
     ///
     /// [`Options::reconnect`]: super::Options::reconnect
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::connect::Connection;
+    /// use futures_util::{SinkExt, StreamExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (here, there) = Connection::pair();
+    /// let mut sender = here.into_sender();
+    /// sender.feed("one".into()).await?;
+    /// sender.feed("two".into()).await?;
+    /// sender.close().await?;
+    ///
+    /// let mut receiver = there.into_receiver();
+    /// let first = receiver.next().await.ok_or("end of stream")??;
+    /// receiver.stop();
+    /// // "two" was read together with "one", so it is still delivered.
+    /// while let Some(message) = receiver.next().await.transpose()? {
+    ///     println!("{:?} after {:?}", message.body(), first.body());
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn stop(&mut self) {
         self.inlet().stop();
     }
 
-    /// How many bytes were taken of a message that is not whole yet (framing included).
+    /// Returns how many bytes of an unfinished message were taken, framing included.
     pub fn unfinished(&mut self) -> usize {
         self.inlet().unfinished()
     }
 
-    /// The receiving end of what `codec` makes of the bodies.
+    /// Creates a receiver of items that `codec` parses from the bodies.
     pub fn typed<T>(self, codec: impl Decode<T> + 'static) -> Receiver<T> {
         lent(Frames::new(self), codec)
     }
 
-    /// The receiving half of the waist: the bodies alone.
+    /// Returns a stream of frames: bodies without anything else.
     pub fn into_frames(self) -> BoxFrameStream {
         Box::pin(Frames::new(self))
     }
@@ -152,12 +195,12 @@ impl Debug for MessageReceiver {
     }
 }
 
-/// A stream of messages over one of frames, each of which is whole.
+/// A stream of messages over a stream of whole frames.
 struct Whole<S> {
     frames: S,
-    /// The other direction, where nothing is sent.
+    /// The other direction, if nothing is sent.
     held: Option<MessageSender>,
-    /// How many messages may still be delivered, if that is limited.
+    /// How many messages may still be delivered, if limited.
     left: Option<u64>,
 }
 
@@ -181,7 +224,7 @@ impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Stream for Whole<S> {
 
 impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Inlet for Whole<S> {
     fn stop(mut self: Pin<&mut Self>) {
-        // A message is taken and delivered in one step: none is ever in hand.
+        // A message is taken and delivered in one step, so none is ever in hand.
         self.left = Some(0);
     }
 
@@ -194,7 +237,7 @@ impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Inlet for Whole<S> {
     }
 }
 
-/// A stream of frames over one of messages.
+/// A stream of frames over a stream of messages.
 pub(crate) struct Frames {
     incoming: MessageReceiver,
 }
@@ -204,7 +247,7 @@ impl Frames {
         Self { incoming }
     }
 
-    /// Whether a message has begun that is not whole yet.
+    /// Whether an unfinished message has begun.
     pub(crate) fn has_begun(&mut self) -> bool {
         self.incoming.unfinished() > 0
     }

@@ -1,4 +1,4 @@
-//! [`Reconnect`]: how a connection is made again, and what is told of that.
+//! [`Reconnect`]: how a connection is made again, and the events that report it.
 
 use std::fmt::{self, Debug, Display, Formatter};
 use std::io;
@@ -9,53 +9,52 @@ use crate::io::backoff::Backoff;
 
 type Observer = dyn Fn(&ReconnectEvent) + Send + Sync;
 
-/// Makes a connection again when it breaks or ends, without a change for its user.
+/// Settings for a connection that reconnects when it breaks or ends.
 ///
-/// Give it to [`Options::reconnect`](super::Options::reconnect) for an address, or to
-/// [`connect`](Self::connect) a function of your own. Either way the result is a
+/// Pass them to [`Options::reconnect`](super::Options::reconnect) for an address, or pass a
+/// function that connects to [`connect`](Self::connect). Either way the result is a
 /// [`Connection`](super::Connection) with the usual ends, messages and typed channels.
 ///
 /// # Delivery
 ///
 /// **At most once, whole, in order.**
 ///
-/// - A message that the system has not wholly taken goes to the next connection. Sending waits while
-///   there is none, so backpressure reaches the caller.
-/// - A message that the system has taken is never sent again. If the connection breaks it may be lost;
-///   [`ReconnectEvent::Lost`] says how many messages are at risk.
-///   - **Unix sockets** (sending only): none, unless the peer is killed or closes with messages
-///     unread; at most what the socket's buffer holds (`SO_SNDBUF`, 208 KiB by default).
-///   - **TCP** (sending only): none if the peer ends its direction, reads on until this side has
-///     ended too, and then closes, as [`MessageReceiver::stop`](super::MessageReceiver::stop) does.
-///     Otherwise all messages since the connection was made are at risk.
-///   - A connection that is **used in both directions** puts all messages at risk that it was given:
-///     the replies tell which ones arrived.
-///   - A sink of your own ([`Connection::from_frames`](super::Connection::from_frames)) counts as the
-///     system: what it was given is at risk.
-/// - Received messages come in order, those of an earlier connection first. A message that had not
-///   arrived whole is lost. If eight connections break while nobody receives, messages of the oldest
-///   are dropped, which [`ReconnectEvent::Unread`] tells.
+/// - A message that the system has not wholly taken goes to the next connection. Sending waits
+///   while there is none, so backpressure reaches the caller.
+/// - A message that the system has taken is never sent again. It may be lost if the connection
+///   breaks; [`ReconnectEvent::Lost`] reports how many messages are at risk.
+///   - **Unix sockets** (send-only): none, unless the peer is killed or closes with messages
+///     unread. Then at most the contents of the socket's buffer (`SO_SNDBUF`, 208 KiB by default).
+///   - **TCP** (send-only): none if the peer ends its direction, reads on until this side has ended
+///     too, and then closes, as [`MessageReceiver::stop`](super::MessageReceiver::stop) does.
+///     Otherwise all messages since the connection was made.
+///   - A connection **used in both directions**: all messages that it was given. The replies show
+///     which ones arrived.
+///   - A custom sink ([`Connection::from_frames`](super::Connection::from_frames)) counts as the
+///     system: every message that it was given is at risk.
+/// - Received messages arrive in order, those of an earlier connection first. A message that had
+///   not wholly arrived is lost. If eight connections break while nobody receives, messages of the
+///   oldest are dropped and [`ReconnectEvent::Unread`] reports it.
 ///
-/// A program that needs more numbers its messages and has them acknowledged.
+/// For a stronger guarantee, number the messages and have the peer acknowledge them.
 ///
 /// # Connecting
 ///
-/// A connection that *ends* counts as one that breaks: a server that closes may come back. Close the
-/// sending half to be done: the receiving half then gives what still comes, and ends.
+/// A connection that *ends* counts as broken, since a server that closes may come back. To finish,
+/// close the sending half: the receiving half then delivers remaining messages and ends.
 ///
-/// Before an attempt there is a [pause](Self::pauses), longer each time, with a random part so that
-/// the clients of a server that restarts do not all return at once. The pauses start again
-/// from the first one only after a connection that has proved itself: a message was received, or it
-/// lasted for the longest pause, or it took messages of which none is at risk. After the last there is
-/// no pause: the peer handed over to the next.
+/// Each attempt follows a [pause](Self::pauses). Pauses grow and are partly random, so the clients
+/// of a restarting server do not all return at once. Pauses start again from the first one after a
+/// connection that has proved itself: a message was received, it lasted for the longest pause, or
+/// it took messages of which none is at risk. In the last case the next attempt has no pause,
+/// because the peer handed over to another process.
 ///
-/// Attempts go on for ever unless [`attempts`](Self::attempts) or
+/// Attempts continue indefinitely unless [`attempts`](Self::attempts) or
 /// [`give_up_after`](Self::give_up_after) limits them, or an error is permanent
-/// ([`retry_if`](Self::retry_if)). Then both halves fail with [`GaveUp`] for good. An end that only sends
+/// ([`retry_if`](Self::retry_if)). Then both halves fail with [`GaveUp`] for good. A send-only end
 /// fails once, keeps the messages that it has taken, and tries again with the next call.
 ///
-/// No task runs in the background: connecting goes on while an end is polled, in a Tokio runtime with
-/// time enabled.
+/// No background task runs: connecting progresses while an end is polled, in a Tokio runtime.
 ///
 /// # Examples
 ///
@@ -110,7 +109,10 @@ pub struct Reconnect {
 }
 
 impl Reconnect {
-    /// Pauses from 50 ms to 2 s, at most 10 s for an attempt, and attempts for ever.
+    /// Creates the default settings.
+    ///
+    /// Pauses grow from 50 ms to 2 s, an attempt takes at most 10 s, and the number of attempts is
+    /// not limited.
     pub fn new() -> Self {
         Self {
             first_pause: Duration::from_millis(50),
@@ -123,8 +125,9 @@ impl Reconnect {
         }
     }
 
-    /// Sets the first pause and the longest. In between they double; each is shortened at random by
-    /// up to half.
+    /// Sets the first and the longest pause.
+    ///
+    /// Pauses double in between. Each is shortened at random by up to half.
     pub fn pauses(mut self, first: Duration, longest: Duration) -> Self {
         (self.first_pause, self.longest_pause) = (first, longest);
         self
@@ -136,17 +139,19 @@ impl Reconnect {
         self
     }
 
-    /// Sets how many attempts in a row may fail before it gives up: at least one, `None` for any
-    /// number. A connection that is lost before it has proved itself counts as failed.
+    /// Sets how many attempts in a row may fail before it gives up.
+    ///
+    /// At least one; `None` is no limit. A connection that is lost before it has proved itself
+    /// counts as failed.
     pub fn attempts(mut self, attempts: impl Into<Option<u32>>) -> Self {
         self.attempts = attempts.into();
         self
     }
 
-    /// Sets for how long attempts in a row may fail before it gives up; `None` for ever. The last
-    /// attempt begins when the time is over.
+    /// Sets for how long attempts in a row may fail before it gives up.
     ///
-    /// For an address the default is [`Options::wait`](super::Options::wait).
+    /// `None` is no limit. The last attempt begins when the time is over. For an address the
+    /// default is [`Options::wait`](super::Options::wait).
     pub fn give_up_after(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.give_up_after = time.into();
         self
@@ -154,10 +159,11 @@ impl Reconnect {
 
     /// Sets which errors of an attempt are followed by another attempt.
     ///
-    /// By default all but those of the kinds [`InvalidInput`](io::ErrorKind::InvalidInput),
-    /// [`InvalidData`](io::ErrorKind::InvalidData), [`Unsupported`](io::ErrorKind::Unsupported)
-    /// and [`PermissionDenied`](io::ErrorKind::PermissionDenied), which time does not cure. A
-    /// [handshake](crate::handshake) that does not match is `InvalidData`.
+    /// By default these are all errors except the kinds
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), [`InvalidData`](io::ErrorKind::InvalidData),
+    /// [`Unsupported`](io::ErrorKind::Unsupported) and
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied), which time does not cure. A
+    /// [handshake](crate::handshake) mismatch is `InvalidData`.
     pub fn retry_if(mut self, retry: impl Fn(&io::Error) -> bool + Send + Sync + 'static) -> Self {
         self.retry_if = Arc::new(retry);
         self
@@ -165,8 +171,8 @@ impl Reconnect {
 
     /// Calls `observer` for each event, in order.
     ///
-    /// It runs within a poll and under a lock: it must not block or use the same connection. Send
-    /// the event on through a channel.
+    /// The observer runs inside a poll and under a lock: it must not block or use the same
+    /// connection. Send the event to another task through a channel.
     pub fn on_event(mut self, observer: impl Fn(&ReconnectEvent) + Send + Sync + 'static) -> Self {
         self.on_event = Some(Arc::new(observer));
         self
@@ -180,7 +186,7 @@ impl Reconnect {
         (self.retry_if)(error)
     }
 
-    /// Tells the user's observer and the log.
+    /// Reports an event to the observer and the log.
     pub(super) fn tell(&self, address: &str, event: &ReconnectEvent) {
         use ReconnectEvent as Event;
         match event {
@@ -222,38 +228,50 @@ fn may_pass(error: &io::Error) -> bool {
     )
 }
 
-/// What happens to a connection that is [made again](Reconnect).
+/// An event of a connection that [reconnects](Reconnect).
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::connect::{Reconnect, ReconnectEvent};
+///
+/// let policy = Reconnect::new().on_event(|event| match event {
+///     ReconnectEvent::Lost { at_risk, .. } if *at_risk > 0 => eprintln!("may have lost {at_risk}"),
+///     other => eprintln!("{other}"),
+/// });
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ReconnectEvent {
     /// A connection was made.
     #[non_exhaustive]
     Connected {
-        /// How many attempts in a row had failed before.
+        /// How many attempts in a row failed before.
         failed: u32,
     },
     /// The connection broke, or the peer ended it
     /// ([`UnexpectedEof`](io::ErrorKind::UnexpectedEof)).
     #[non_exhaustive]
     Lost {
-        /// Why.
+        /// The cause.
         error: Arc<io::Error>,
         /// How many of the messages sent over it may be lost.
         at_risk: u64,
-        /// How many messages were not taken by it and go to the next connection.
+        /// How many messages it did not take; they go to the next connection.
         again: u64,
     },
-    /// Too many connections broke while nobody received: messages that had arrived on the oldest are
-    /// dropped.
+    /// Messages that had arrived on the oldest connection were dropped.
+    ///
+    /// Too many connections broke while nobody received.
     Unread,
-    /// An attempt to connect failed, and there will be another one.
+    /// An attempt to connect failed, and another one follows.
     #[non_exhaustive]
     Retrying {
-        /// Why it failed.
+        /// The cause.
         error: Arc<io::Error>,
         /// How many attempts in a row have failed.
         failed: u32,
-        /// How long until the next one.
+        /// The pause before the next one.
         pause: Duration,
     },
     /// No further attempt follows.
@@ -276,7 +294,7 @@ impl Display for ReconnectEvent {
             ),
             Self::Unread => write!(
                 f,
-                "dropped messages received on a connection that broke: nobody receives"
+                "dropped messages of a broken connection: nobody receives them"
             ),
             Self::Retrying {
                 error,
@@ -284,16 +302,16 @@ impl Display for ReconnectEvent {
                 pause,
             } => write!(
                 f,
-                "attempt {failed} to connect failed: {error}; the next one in {pause:?}"
+                "attempt {failed} to connect failed: {error}; next attempt in {pause:?}"
             ),
             Self::GaveUp(error) => write!(f, "{error}: {}", error.source),
         }
     }
 }
 
-/// No connection could be [made again](Reconnect).
+/// An error of a connection that could not be [made again](Reconnect).
 ///
-/// It travels inside an [`io::Error`]; [`GaveUp::of`] finds it there. The kind of that error is
+/// It is inside an [`io::Error`]; [`GaveUp::of`] finds it there. The kind of that error is
 /// [`TimedOut`](io::ErrorKind::TimedOut) after [`Reconnect::give_up_after`], otherwise that of the
 /// last attempt.
 ///
@@ -372,10 +390,10 @@ mod tests {
                 lost,
                 "refused (os error 111); 3 messages may be lost, 2 go to the next connection",
             ),
-            (ReconnectEvent::Unread, "nobody receives"),
+            (ReconnectEvent::Unread, "nobody receives them"),
             (
                 retrying,
-                "attempt 4 to connect failed: Connection refused (os error 111); the next one in 7ms",
+                "attempt 4 to connect failed: Connection refused (os error 111); next attempt in 7ms",
             ),
             (
                 ReconnectEvent::GaveUp(gave_up),

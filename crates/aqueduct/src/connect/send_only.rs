@@ -1,4 +1,4 @@
-//! [`SendOnly`]: the sending half of a connection whose other direction nobody wants.
+//! [`SendOnly`]: the sending half of a connection whose other direction is unused.
 
 use std::io;
 use std::pin::Pin;
@@ -17,23 +17,23 @@ use crate::io::timer::{Sleep, sleep};
 
 /// How long closing a sending end waits for a peer that has talked back to end its own direction.
 ///
-/// Closing a socket with input unread resets the connection, and what is still on its way to the
-/// peer is lost (RFC 1122, 4.2.2.13).
+/// Closing a socket with unread input resets the connection and discards data still on its way to
+/// the peer (RFC 1122, 4.2.2.13).
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
-/// How many reads in a row are made to throw something away.
+/// How many reads in a row discard data before the task yields.
 const DISCARDS: usize = 16;
 
-/// The direction of a connection that nobody wants.
+/// The unused direction of a connection.
 pub(super) struct Unwanted {
     rest: Rest,
     /// The peer has ended it, or it has failed.
     ended: bool,
-    /// Something was thrown away, or may have to be.
+    /// Data was discarded, or may have to be.
     talkative: bool,
 }
 
-/// What the direction nobody wants gives.
+/// Items of the unused direction.
 pub(crate) enum Rest {
     Bytes(BoxHalf),
     Messages(Box<MessageReceiver>),
@@ -48,7 +48,7 @@ impl Unwanted {
         }
     }
 
-    /// Throws away what is there; ready when the peer has ended its direction.
+    /// Discards what is there; ready when the peer has ended its direction.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..DISCARDS {
             if self.ended {
@@ -62,7 +62,7 @@ impl Unwanted {
                     read.map(|()| !buf.filled().is_empty())
                 }
                 Rest::Messages(receiver) => match ready!(Pin::new(&mut **receiver).poll_next(cx)) {
-                    // Of one message alone.
+                    // An error of one message only.
                     Some(Err(e)) if FrameError::of(&e).is_none() => Err(e),
                     received => Ok(received.is_some()),
                 },
@@ -80,8 +80,8 @@ impl Unwanted {
         Poll::Pending
     }
 
-    /// How many bytes of the other direction have not arrived at the peer, where the system can
-    /// tell; an error if they never will.
+    /// Returns how many bytes of the other direction have not arrived at the peer, if the system
+    /// can tell; an error if they never will.
     pub(super) fn undelivered(&self) -> io::Result<usize> {
         match &self.rest {
             Rest::Bytes(reader) => reader.undelivered(),
@@ -90,8 +90,8 @@ impl Unwanted {
     }
 }
 
-/// A sink that reads and throws away what the peer says, so that a peer which talks back is never
-/// stuck on it, and closes so that the peer gets all that was sent.
+/// A sink that discards what the peer sends, so that a peer which talks back never blocks, and that
+/// closes so that the peer receives everything that was sent.
 pub(super) struct SendOnly<S> {
     sink: S,
     unwanted: Unwanted,
@@ -109,14 +109,14 @@ impl<S: Sink<Bytes, Error = io::Error> + Unpin> SendOnly<S> {
         }
     }
 
-    /// Closing always waits for the peer to end its own direction.
+    /// Makes closing always wait for the peer to end its own direction.
     pub(super) fn lingering(mut self) -> Self {
         self.unwanted.talkative = true;
         self
     }
 
-    /// Beside waiting for the sink, whatever the peer says is thrown away. An error of that
-    /// direction is the connection's.
+    /// Discards what the peer sends while waiting for the sink. An error of that direction is the
+    /// connection's.
     fn beside<T>(
         &mut self,
         cx: &mut Context<'_>,

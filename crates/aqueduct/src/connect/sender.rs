@@ -15,28 +15,43 @@ use crate::channel::{Sender, straight};
 use crate::codec::Encode;
 use crate::frame::{BoxFrameSink, NotQueued, QueueWith, WriteBody};
 
-/// Where messages go out to an endpoint.
+/// The sending end of an endpoint: a `Sink` of [`Message`]s.
 ///
-/// `feed` many and `flush` once, to move many by one system call. `close` before it is dropped,
-/// or what was not flushed is lost. Closing ends the direction: the descriptor is closed, or the
-/// socket's sending half shut down.
+/// To move many messages with one system call, `feed` them and `flush` once. Call `close` before
+/// dropping it: dropping discards unflushed messages. Closing ends the direction: the file
+/// descriptor is closed, or the sending half of a socket shut down.
 ///
 /// # Errors
 ///
-/// What the transport reports, with its errno; for a message that is refused a
-/// [`FrameError`](crate::frame::FrameError) inside an [`io::Error`], and then the sink goes on.
+/// Errors of the transport, with the errno. A refused message is a
+/// [`FrameError`](crate::frame::FrameError) inside an [`io::Error`], and the sink goes on.
 ///
 /// # Cancel safety
 ///
-/// A message is either wholly in the sink or not at all; see
+/// Cancel safe: a message is either wholly in the sink or not at all. See
 /// [`FramedWrite`](crate::frame::FramedWrite).
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::Endpoint;
+/// use futures_util::SinkExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cat: Endpoint = "exec:cat".parse()?;
+/// let mut sender = cat.open_sender().await?;
+/// sender.feed("one".into()).await?;
+/// sender.feed("two".into()).await?;
+/// sender.close().await?; // flushes
+/// # Ok(()) }
+/// ```
 #[must_use = "sinks do nothing unless polled"]
 pub struct MessageSender {
-    /// `None` once it was closed: a pipe has no other way to end.
+    /// `None` after closing: a pipe has no other way to end.
     outlet: Option<SyncWrapper<Outlet>>,
     attached: Attached,
     broken: Option<Arc<AtomicU64>>,
-    /// The largest message, where the mechanism and not the framing says it.
+    /// The largest message, if the mechanism and not the framing limits it.
     largest: Option<usize>,
 }
 
@@ -67,7 +82,7 @@ impl MessageSender {
         self
     }
 
-    /// What its mechanism has attached.
+    /// Returns what its mechanism has attached.
     pub(crate) fn attached(&mut self) -> &mut Attached {
         &mut self.attached
     }
@@ -77,7 +92,7 @@ impl MessageSender {
         self
     }
 
-    /// The largest message, where the mechanism and not the framing says it.
+    /// Returns the largest message, if the mechanism and not the framing limits it.
     pub(super) fn max_message(&self) -> Option<usize> {
         self.largest
     }
@@ -94,24 +109,26 @@ impl MessageSender {
         Self::over(Outlet::Bytes(Box::new(frames)))
     }
 
-    /// How many connections of an end that [connects again](super::Options::reconnect) broke so that
-    /// messages given to them may be lost. Each is told of by a `tracing` warning.
+    /// Returns how many broken connections may have lost messages.
+    ///
+    /// Only an end that [reconnects](super::Options::reconnect) counts them. Each is also a
+    /// `tracing` warning.
     pub fn broken_connections(&self) -> u64 {
         let broken = self.broken.as_ref();
         broken.map_or(0, |it| it.load(Ordering::Relaxed))
     }
 
-    /// The sending end for items that `codec` turns into bodies.
+    /// Creates a sender of items that `codec` turns into bodies.
     pub fn typed<T>(self, codec: impl Encode<T> + 'static) -> Sender<T> {
         straight(self.bodies(), codec)
     }
 
-    /// The sending half of the waist: bodies, with nothing else said of them.
+    /// Returns a sink of frames: bodies without anything else.
     pub fn into_frames(self) -> BoxFrameSink {
         Box::pin(self.bodies())
     }
 
-    /// The bodies of its messages.
+    /// Returns the bodies of its messages.
     pub(crate) fn bodies(self) -> Bodies {
         Bodies { outgoing: self }
     }
@@ -119,7 +136,12 @@ impl MessageSender {
 
 impl MessageSender {
     fn outlet(&mut self) -> io::Result<&mut Outlet> {
-        let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "this end was closed before");
+        let closed = || {
+            io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "cannot send: this end was closed before",
+            )
+        };
         let outlet = self.outlet.as_mut().ok_or_else(closed)?;
         Ok(outlet.get_mut())
     }
@@ -168,7 +190,7 @@ impl Debug for MessageSender {
     }
 }
 
-/// A sink of messages over one of frames.
+/// A sink of messages over a sink of frames.
 struct Frames<S> {
     frames: S,
 }
@@ -193,7 +215,7 @@ impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Message> for Frames<S> {
     }
 }
 
-/// A sink of frames over one of messages.
+/// A sink of frames over a sink of messages.
 pub(crate) struct Bodies {
     outgoing: MessageSender,
 }

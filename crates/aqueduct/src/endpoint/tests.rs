@@ -96,16 +96,16 @@ fn an_unknown_scheme_option_or_value_names_the_nearest() {
         ("fifo:/x?mode=600&mode=600", "given twice"),
         ("fifo:/x?&mode=600", "no option follows"),
         ("fifo:/x?mode=600&", "no option follows"),
-        (
-            "fifo:/tmp/what?",
-            "write a question mark that is not the start",
-        ),
+        ("fifo:/tmp/what?", "write a literal question mark as %3F"),
         ("tcp://h:1?", "as %3F"),
         ("unix:/x?group=", "the name or number of a group"),
         ("tcp://h:1?nodelay=True", "did you mean \"true\"?"),
         ("exec:ls a?", "as %3F"),
-        ("exec:grep -q x?y", "exec takes none (write a question mark"),
-        ("fifo:/50%", "write a percent sign itself as %25"),
+        (
+            "exec:grep -q x?y",
+            "exec takes none (write a literal question mark",
+        ),
+        ("fifo:/50%", "write a literal percent sign as %25"),
     ];
     for (address, sentence) in cases {
         let error = address.parse::<Endpoint>().map_err(|it| it.to_string());
@@ -124,7 +124,7 @@ fn an_unknown_scheme_option_or_value_names_the_nearest() {
 
 #[test]
 fn a_queue_name_is_a_slash_and_one_word() {
-    // What would not be created may be there all the same.
+    // A name that would not be created may still exist.
     for name in ["/a", "/A-z.0_9", "/...", "/a%20b", "/a%0Ab", "/é", "/a:b"] {
         assert_eq!(
             parse(&format!("mq:{name}")).to_string(),

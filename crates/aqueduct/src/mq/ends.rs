@@ -123,7 +123,7 @@ impl Sink<Message> for Outgoing {
         if self.closing {
             return Err(io::Error::new(
                 io::ErrorKind::BrokenPipe,
-                "this end was closed before",
+                "cannot send: this end was closed before",
             ));
         }
         let priority = message.priority().unwrap_or(self.priority);

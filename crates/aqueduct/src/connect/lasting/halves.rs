@@ -21,16 +21,16 @@ use crate::connect::sender::MessageSender;
 use crate::frame::Framing;
 
 impl Reconnect {
-    /// A connection that `connect` makes, and makes again. The first attempt is made when it is first
-    /// used.
+    /// Creates a connection that is made, and made again, by `connect`.
     ///
-    /// `connect` makes one connection each time it is called: to an
+    /// The first attempt starts on first use. Each call of `connect` makes one connection: to an
     /// [endpoint](crate::connect::Options::connect), or with [`Connection::from_io`] or
     /// [`Connection::from_frames`]. A [handshake](crate::handshake) belongs in there too.
     ///
     /// # Cancel safety
     ///
-    /// Dropping a future of one of its ends leaves connecting where it is; the next call goes on.
+    /// Cancel safe. Dropping a future of an end keeps the progress of connecting; the next call
+    /// continues.
     pub fn connect<F, A>(self, mut connect: F) -> Connection
     where
         F: FnMut() -> A + Send + 'static,
@@ -40,7 +40,7 @@ impl Reconnect {
         self.over("a peer".into(), connector, None)
     }
 
-    /// A connection over those that `connector` makes, beginning with `first`.
+    /// Creates a connection over those that `connector` makes, beginning with `first`.
     pub(in crate::connect) fn over(
         self,
         address: String,
@@ -107,7 +107,7 @@ impl Wake for Wakers {
 }
 
 impl Shared {
-    /// A panic of the user's functions leaves the engine as sound as it was.
+    /// A panic in a caller's function leaves the engine consistent.
     fn lock(&self) -> MutexGuard<'_, Lasting> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,13 +137,13 @@ impl MessageLink for Shared {
     }
 }
 
-/// The sending half. Dropped without closing it leaves the connection to the other half.
+/// The sending half. Dropping it without closing leaves the connection to the other half.
 struct Sending(Shared);
 
 impl Sending {
     fn lock(&self, cx: &Context<'_>) -> MutexGuard<'_, Lasting> {
         let engine = self.0.lock();
-        // Before anything is looked at: what the other half changes from now on wakes us.
+        // Registered before anything is looked at, so that a change by the other half wakes us.
         self.0.wakers.sending.register(cx.waker());
         engine
     }

@@ -13,7 +13,7 @@ use crate::connect::message::Message;
 use crate::connect::receiver::MessageReceiver;
 use crate::connect::reconnect::ReconnectEvent;
 
-/// How many connections that broke are kept for messages which they had received.
+/// How many broken connections are kept for messages that they had received.
 pub(super) const MAX_UNREAD: usize = 8;
 
 impl Lasting {
@@ -43,12 +43,12 @@ impl Lasting {
                 _ => return Poll::Ready(None),
             };
             if self.stopped && !self.sending {
-                // The one thing that a peer over TCP can be told.
+                // The only message that TCP has for a peer.
                 let _ = link.poll_close(cx);
             }
             match ready!(link.poll_next(cx)) {
                 Ok(item) => return Poll::Ready(Some(item)),
-                // This end was closed and the peer has had it all: what comes now is its end.
+                // This end was closed and the peer has read everything: this is its end of stream.
                 Err(error) if link.is_closed() => {
                     self.change(State::Closed);
                     return Poll::Ready(error.filter(|_| !self.stopped).map(Err));
@@ -58,7 +58,7 @@ impl Lasting {
         }
     }
 
-    /// Keeps the receiving direction of a connection that broke, if it may have more.
+    /// Keeps the receiving direction of a broken connection, if it may have more.
     pub(super) fn keep_unread(&mut self, incoming: Option<MessageReceiver>) {
         self.unread.extend(incoming.filter(|_| self.receiving));
         if self.unread.len() > MAX_UNREAD {
@@ -67,12 +67,13 @@ impl Lasting {
         }
     }
 
-    /// The next message of a connection that broke; `None` if all that had arrived was given.
+    /// Polls for the next message of a broken connection; `None` if all that had arrived was
+    /// delivered.
     fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         while let Some(incoming) = self.unread.front_mut() {
             match Pin::new(incoming).poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) => return Poll::Ready(Some(message)),
-                // It had to wait for its turn, not for the peer.
+                // It waited for its turn, not for the peer.
                 Poll::Pending if !coop::has_budget_remaining() => return Poll::Pending,
                 _ => drop(self.unread.pop_front()),
             }
@@ -80,7 +81,7 @@ impl Lasting {
         Poll::Ready(None)
     }
 
-    /// Nobody receives any more: what comes is thrown away.
+    /// Nobody receives any more: incoming data is discarded.
     pub(super) fn refuse(&mut self) {
         self.receiving = false;
         self.unread.clear();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Lasting, State, TARGET, closed};
 use crate::connect::link::is_refusal;
 
-/// How many bytes of messages wait at most while there is no connection that takes them.
+/// How many bytes of messages wait at most while no connection takes them.
 const HIGH_WATER: usize = 64 * 1024;
 
 impl Lasting {
@@ -26,8 +26,8 @@ impl Lasting {
         }
     }
 
-    /// Gives all that is kept to a connection. An error: a message is refused that was let in while
-    /// there was no connection to ask, or there is none.
+    /// Gives everything that is kept to a connection. An error: a message that was accepted without
+    /// a connection to ask is refused, or there is none.
     fn poll_give(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.given < self.kept.len() {
             ready!(self.poll_up(cx))?;
@@ -59,7 +59,7 @@ impl Lasting {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends all that is kept. Ready with nothing kept: then there need be no connection.
+    /// Sends everything that is kept. Ready if nothing is kept: no connection is needed then.
     pub(super) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_give(cx))?;
@@ -158,7 +158,7 @@ impl Lasting {
                         if !known {
                             tracing::warn!(
                                 target: TARGET, address = %self.address,
-                                "all was sent, and the peer does not tell whether it has read it"
+                                "everything was sent, but the peer did not confirm reading it"
                             );
                         }
                         if let State::Parting(link) =
@@ -180,7 +180,7 @@ impl Lasting {
                     match std::mem::replace(&mut self.state, State::Idle) {
                         State::Up(link) if !self.receiving => self.state = State::Parting(link),
                         State::Up(mut link) => {
-                            // The receiving half gives the rest.
+                            // The receiving half delivers the rest.
                             let closed = link.poll_close(cx);
                             self.state = State::Up(link);
                             match ready!(closed) {

@@ -20,14 +20,14 @@ const S: Duration = Duration::from_secs(1);
 /// The default of [`Reconnect::pauses`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// What an attempt to connect shall come to.
+/// The planned outcome of an attempt to connect.
 enum Attempt {
     To(DuplexStream),
     Fails(io::Error),
     Hangs,
 }
 
-/// The connections to come, what happened, and when attempts began.
+/// The planned connections, the events so far, and when attempts began.
 #[derive(Clone, Default)]
 struct Script {
     attempts: Arc<Mutex<VecDeque<Attempt>>>,
@@ -40,7 +40,7 @@ impl Script {
         self.attempts.lock().unwrap().push_back(attempt);
     }
 
-    /// The next connection will be to the peer that is returned.
+    /// Plans a connection to the peer that is returned.
     fn peer(&self) -> DuplexStream {
         let (here, there) = duplex(1 << 10);
         self.push(Attempt::To(here));
@@ -119,7 +119,7 @@ async fn frames_pass_over_one_connection_after_another() {
         peer.write_all(b"from\n").await.unwrap();
         assert_eq!(stream.next().await.unwrap().unwrap(), "from");
         drop(peer);
-        // Lost here: with nothing unflushed the next send fails not.
+        // The loss is noticed here: with nothing unflushed the next send does not fail.
         assert!(timeout(S / 100, stream.next()).await.is_err());
     }
     let each = ["connected 0", "lost 1 0"];
@@ -319,12 +319,12 @@ async fn what_one_half_finds_wakes_the_task_of_the_other() {
     assert_pending!(flushing.poll());
     let mut receiving = task::spawn(stream.next());
     assert_pending!(receiving.poll());
-    // The peer breaks the framing and does nothing to what it is sent.
+    // The peer breaks the framing and ignores what it is sent.
     peer.write_all(&[b'x'; 200]).await.unwrap();
     assert!(receiving.is_woken());
     assert_pending!(receiving.poll());
     assert!(flushing.is_woken());
-    // What was not taken goes to the next connection.
+    // Messages that were not taken go to the next connection.
     assert_pending!(flushing.poll());
     drop((flushing, receiving));
     let mut second = script.peer();
@@ -358,7 +358,7 @@ async fn two_tasks_with_a_half_each_are_both_woken() {
     let (mut sink, mut stream) = script.connect(Reconnect::new().pauses(S, S));
     let sending = async move {
         for n in 0..20 {
-            // Each peer goes after one frame; what it says to that is the stream's to find.
+            // Each peer leaves after one frame; the stream has to notice it.
             let sent = timeout(60 * S, sink.send(format!("{n}").into())).await;
             sent.unwrap().unwrap();
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Whatever an endpoint holds, its address says it, and parses to it again.
+//! Printing an endpoint and parsing the result gives an equal endpoint.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ fn paths() -> impl Strategy<Value = PathBuf> {
     bytes(40).prop_map(|it| PathBuf::from(OsString::from_vec(it)))
 }
 
-/// Some of the options that are offered, each with a value, and perhaps none.
+/// A subset of the offered options, each with a value.
 fn with_options(
     base: impl Strategy<Value = Endpoint>,
     options: &'static [(&'static str, &'static str)],
@@ -85,7 +85,7 @@ fn endpoints() -> impl Strategy<Value = Endpoint> {
         PathBuf::from(OsString::from_vec(name))
     });
     let socket = prop_oneof![
-        // One at sign in front makes a name abstract, and a name alone is none.
+        // A leading at sign makes a name abstract, and an at sign alone is invalid.
         paths().prop_filter("a name", |it| !it.as_os_str().as_bytes().starts_with(b"@")),
         abstract_name,
     ];

@@ -1,6 +1,6 @@
-//! A toy mechanism: all that a new scheme takes is what stands here, and one line in the table.
+//! A toy mechanism: a new scheme takes this file and one line in the table.
 //!
-//! `toy:greeting` is a conversation with itself: what is sent comes back, after the greeting.
+//! `toy:greeting` is a conversation with itself: each message comes back after the greeting.
 
 use std::io;
 use std::pin::Pin;
@@ -109,7 +109,7 @@ async fn a_new_scheme_parses_prints_and_opens_everywhere() {
         channel.send("one".into()).await.unwrap();
         assert_eq!(channel.recv().await.unwrap().unwrap(), "HELLO");
         assert_eq!(channel.recv().await.unwrap().unwrap(), "one");
-        // The verbs that it does not have go by a connection.
+        // Verbs that it does not have use a connection.
         let mut receiver = options
             .open_receiver(&toy)
             .await

@@ -1,4 +1,4 @@
-//! What becomes of frames when a connection breaks.
+//! Frames of a connection that breaks.
 
 use super::*;
 use crate::connect::lasting::incoming::MAX_UNREAD;
@@ -37,7 +37,7 @@ async fn a_flush_that_finds_the_connection_broken_uses_the_next() {
     assert_eq!(script.events()[1], "lost 0 1");
 }
 
-/// Each call of an end that only sends begins anew, and what was let in is not lost.
+/// Each call of a send-only end begins anew, and accepted frames are not lost.
 #[tokio::test(start_paused = true)]
 async fn a_sender_alone_tries_again_after_it_gave_up() {
     let script = Script::default();
@@ -72,11 +72,11 @@ async fn a_frame_accepted_as_the_connection_broke_goes_to_the_next() {
     assert_eq!(line(&mut second).await, "next");
 }
 
-/// So many connections, one after the other, each of which receives a frame and breaks.
+/// Makes `connections` connections, one after the other. Each receives a frame and breaks.
 async fn broken_with_a_frame_each(script: &Script, sink: &mut BoxFrameSink, connections: usize) {
     for n in 0..=connections {
         let mut peer = script.peer();
-        // Finds out that the one before broke.
+        // Notices that the previous one broke.
         sink.send("to".into()).await.unwrap();
         peer.write_all(format!("from {n}\n").as_bytes())
             .await
@@ -84,7 +84,7 @@ async fn broken_with_a_frame_each(script: &Script, sink: &mut BoxFrameSink, conn
     }
 }
 
-/// They were dropped in silence.
+/// They used to be dropped silently.
 #[tokio::test(start_paused = true)]
 async fn frames_dropped_beyond_the_limit_are_reported() {
     let script = Script::default();
@@ -120,7 +120,7 @@ async fn arrived_messages_are_delivered_after_the_sink_failed() {
     for expected in ["reply 1", "reply 2"] {
         assert_eq!(stream.next().await.unwrap().unwrap(), expected);
     }
-    // Lines tell no truncated frame; length framing does.
+    // Line framing cannot report a truncated frame; length framing does.
     assert_eq!(stream.next().await.unwrap().unwrap(), "hal");
     assert_eq!(stream.next().await.unwrap().unwrap(), "reply 3");
 }
