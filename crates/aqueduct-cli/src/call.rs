@@ -1,5 +1,6 @@
 //! `aqueduct call`: send a message and print the reply.
 
+mod failed;
 mod reply;
 mod request;
 
@@ -17,7 +18,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::config::{CallConfig, Ending};
 use crate::exit::{Exit, Failure};
 use crate::link;
-use crate::recv;
 use crate::report::{Report, about};
 use crate::signals::Signals;
 
@@ -187,6 +187,12 @@ impl Call<'_> {
             if self.stopped.is_some() {
                 break;
             }
+            // What is there before the next request is sent is no reply to it.
+            while !self.ended
+                && let Some(item) = self.incoming.next().now_or_never()
+            {
+                self.count(item);
+            }
         }
         Ok(())
     }
@@ -198,7 +204,7 @@ impl Call<'_> {
             biased;
             item = self.incoming.next() => match item {
                 Some(Ok(_)) => Ok(()),
-                Some(Err(error)) => Err(recv::broken(error, address)),
+                Some(Err(error)) => Err(self.broken(error)),
                 None => anyhow::bail!("{address} closed before its greeting"),
             },
             () = self.reply.stdout.closed() => Err(OutputClosed.into()),
@@ -314,41 +320,6 @@ impl Call<'_> {
         Ok(came)
     }
 
-    /// The stream has ended: whether that is the end of a reply.
-    async fn ended<T>(&mut self, sent: &Sent<T>) -> anyhow::Result<()> {
-        let address = &self.config.endpoint;
-        let begun = self.reply.has_begun();
-        // How a program ended tells more than that it did not take what it was sent.
-        if !begun
-            && let Some(child) = &mut self.child
-            && let Ok(status) = tokio::time::timeout(LAST_WORDS, child.wait()).await
-        {
-            let status = status?;
-            anyhow::bail!("{address} ended without a reply, with {status}");
-        }
-        if matches!(sent, Sent::Done(Err(_))) {
-            return Ok(());
-        }
-        let missing = self.config.link.missing();
-        anyhow::ensure!(begun, "{address} closed without a reply{missing}");
-        match self.reply.missing() {
-            Some(missing) => Err(anyhow::Error::msg(missing)),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether the peer took the whole request.
-    fn taken<T>(&self, sent: Result<T, Failed>) -> anyhow::Result<T> {
-        sent.map_err(|failed| match failed {
-            Failed::Input(error) => error,
-            Failed::Peer(error) => {
-                let address = &self.config.endpoint;
-                let sentence = format!("{address} has closed before it took the whole message");
-                anyhow::Error::new(error).context(sentence)
-            }
-        })
-    }
-
     /// Waits for the rest of a request that was answered already, or for the next one. `None`: told to
     /// stop.
     async fn rest<T>(
@@ -401,31 +372,6 @@ impl Call<'_> {
             }
             Some(Err(_)) | None => self.ended = true,
         }
-    }
-
-    /// Why nothing more comes.
-    fn broken(&self, error: io::Error) -> anyhow::Error {
-        let reset = error.kind() == io::ErrorKind::ConnectionReset;
-        let error = recv::broken(error, &self.config.endpoint);
-        match reset && !self.reply.has_begun() {
-            true => anyhow::anyhow!("{error:#}, without a reply{}", self.config.link.missing()),
-            false => error,
-        }
-    }
-
-    fn given_up(&self) -> anyhow::Error {
-        anyhow::anyhow!("stopped before {} replied", self.config.endpoint)
-    }
-
-    fn timed_out(&mut self) -> anyhow::Error {
-        let limit = self.config.link.timeout.unwrap_or_default();
-        let address = &self.config.endpoint;
-        let n = self.incoming.unfinished();
-        Failure::timed_out(match (n, self.reply.has_begun()) {
-            (0, false) => format!("no reply came from {address} for {limit:?}"),
-            (0, true) => format!("{address} did not end its reply for {limit:?}"),
-            _ => format!("the reply of {address} is unfinished after {n} bytes for {limit:?}"),
-        })
     }
 }
 

@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod c_peer;
 mod call;
+mod call_reply;
 mod doctor;
 mod every_address;
 mod everyday;
