@@ -71,13 +71,15 @@ where
         if !codec.borrows() {
             return poll_kept(Pin::new(stream), codec, cx);
         }
-        let (len, item) = match ready!(stream.poll_lend(cx)) {
-            Some(Ok(Body::Borrowed(body))) => (body.len(), codec.decode_borrowed(body)),
-            Some(Ok(Body::Kept(body))) => (body.len(), codec.decode(body)),
-            Some(Err(error)) => return Poll::Ready(Some(Err(Error::Io(error)))),
-            None => return Poll::Ready(None),
-        };
-        Poll::Ready(Some(item.map_err(|source| not_decoded(codec, len, source))))
+        Poll::Ready(match ready!(stream.poll_lend(cx)) {
+            Some(Ok(Body::Borrowed(body))) => Some(match codec.decode_borrowed(body) {
+                Ok(item) => Ok(item),
+                Err(source) => Err(not_decoded(codec, body.len(), source)),
+            }),
+            Some(Ok(Body::Kept(body))) => Some(decode_kept(codec, body)),
+            Some(Err(error)) => Some(Err(Error::Io(error))),
+            None => None,
+        })
     }
 
     fn stop(&mut self) {
@@ -96,14 +98,19 @@ where
     S: Stream<Item = io::Result<Bytes>> + ?Sized,
 {
     Poll::Ready(match ready!(stream.poll_next(cx)) {
-        Some(Ok(body)) => {
-            let len = body.len();
-            let item = codec.decode(body);
-            Some(item.map_err(|source| not_decoded(codec, len, source)))
-        }
+        Some(Ok(body)) => Some(decode_kept(codec, body)),
         Some(Err(error)) => Some(Err(Error::Io(error))),
         None => None,
     })
+}
+
+#[inline]
+fn decode_kept<T>(codec: &impl Decode<T>, body: Bytes) -> Result<T, Error> {
+    let len = body.len();
+    match codec.decode(body) {
+        Ok(item) => Ok(item),
+        Err(source) => Err(not_decoded(codec, len, source)),
+    }
 }
 
 #[cold]

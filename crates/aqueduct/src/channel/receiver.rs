@@ -190,20 +190,40 @@ impl<T> Receiver<T> {
         if self.ended {
             return Poll::Ready(None);
         }
-        ready!(self.turn.poll(cx));
-        if self.turn.is_counted() {
-            self.poll_until(cx);
+        if self.turn.is_due() {
+            ready!(self.poll_turn(cx));
         }
-        let mut next = self.stream.get_mut().poll_item(cx);
-        if next.is_pending() && self.poll_until(cx) {
-            next = self.stream.get_mut().poll_item(cx);
+        match self.stream.get_mut().poll_item(cx) {
+            Poll::Ready(next) => Poll::Ready(self.note(next)),
+            Poll::Pending => self.poll_stopped(cx),
         }
-        let next = ready!(next);
+    }
+
+    #[inline]
+    fn note(&mut self, next: Option<Result<T, Error>>) -> Option<Result<T, Error>> {
         match &next {
             Some(Err(Error::Io(_))) | None => self.ended = true,
             Some(_) => self.turn.moved(),
         }
-        Poll::Ready(next)
+        next
+    }
+
+    /// Nothing is there: what is, if it is told to stop just now.
+    #[inline(never)]
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        if !self.poll_until(cx) {
+            return Poll::Pending;
+        }
+        let next = ready!(self.stream.get_mut().poll_item(cx));
+        Poll::Ready(self.note(next))
+    }
+
+    #[inline(never)]
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.turn.poll(cx));
+        // Also a stream that always has something is told to stop.
+        self.poll_until(cx);
+        Poll::Ready(())
     }
 
     /// Whether it is told to stop just now.

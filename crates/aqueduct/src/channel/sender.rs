@@ -219,7 +219,8 @@ impl<T> Sender<T> {
     /// Dropped while it waits for room, the item goes with it, unsent. Use
     /// [`reserve`](Self::reserve) to keep it.
     pub async fn feed(&mut self, item: T) -> Result<(), Error> {
-        self.reserve().await?.send(item)
+        poll_fn(|cx| self.poll_reserve(cx)).await?;
+        self.start(item)
     }
 
     /// Hands all queued items to the system.
@@ -305,7 +306,6 @@ impl<T> Sender<T> {
 
     #[inline]
     fn poll_reserve(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.open_sink()?;
         ready!(self.turn.poll(cx));
         let ready = self.open_sink()?.poll_ready(cx).map_err(Error::Io);
         self.wants_room &= ready.is_pending();

@@ -8,7 +8,8 @@ use tokio::task::coop;
 /// handles them would not let others run before it had handled half a million. So some items count too.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
-    uncounted: u8,
+    /// Items until one counts.
+    left: u8,
 }
 
 /// Every eighth item counts: in one turn, a task moves a thousand of them at most.
@@ -16,21 +17,30 @@ const COUNTED: u8 = 8;
 
 impl Turn {
     /// Pending where the task has had its turn; it is woken for the next one.
+    #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.uncounted >= COUNTED {
-            ready!(coop::poll_proceed(cx)).made_progress();
-            self.uncounted = 0;
+        if self.is_due() {
+            return self.poll_counted(cx);
         }
         Poll::Ready(())
     }
 
-    /// Whether a new round of items begins.
-    pub(super) fn is_counted(&self) -> bool {
-        self.uncounted == 0
+    /// Whether the next item counts.
+    #[inline]
+    pub(super) fn is_due(&self) -> bool {
+        self.left == 0
+    }
+
+    #[inline(never)]
+    fn poll_counted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(coop::poll_proceed(cx)).made_progress();
+        self.left = COUNTED;
+        Poll::Ready(())
     }
 
     /// Takes note of one item.
+    #[inline]
     pub(super) fn moved(&mut self) {
-        self.uncounted = self.uncounted.saturating_add(1);
+        self.left = self.left.saturating_sub(1);
     }
 }

@@ -29,6 +29,11 @@ pub trait FrameDecoder {
     /// How much memory the buffer holds.
     fn held(inbox: &Self::Inbox) -> usize;
 
+    /// An item that is easily found, where there is one; else [`decode`](Self::decode) says more.
+    fn decode_whole(&mut self, _: &mut Self::Inbox) -> Option<Self::Item> {
+        None
+    }
+
     fn decode(
         &mut self,
         inbox: &mut Self::Inbox,
@@ -62,8 +67,14 @@ impl FrameDecoder for Framing {
         inbox.held()
     }
 
-    // On the path of every frame, and too large for two callers to have it inlined unasked.
+    // On the path of every frame.
     #[inline(always)]
+    fn decode_whole(&mut self, inbox: &mut Inbox) -> Option<Bytes> {
+        let range = inbox.next_whole(self)?;
+        Some(inbox.give_small(range))
+    }
+
+    #[inline]
     fn decode(&mut self, inbox: &mut Inbox, ended: bool) -> io::Result<Option<Bytes>> {
         let found = inbox.next(self, ended)?;
         Ok(found.map(|found| inbox.give(found)))

@@ -21,7 +21,7 @@ pub trait FrameEncoder<Item> {
     /// What encoding and writing can report.
     type Error: From<io::Error>;
 
-    /// Appends `item` to `dst`. After an error the caller takes back what was appended.
+    /// Appends `item` to `dst`, or nothing.
     fn encode(&mut self, item: Item, dst: &mut WriteBuf) -> Result<(), Self::Error>;
 }
 
@@ -92,20 +92,45 @@ impl Framing {
 
     /// Appends what goes before a body that is written next. The [`end`](Self::end) fills it in.
     #[inline]
-    pub(super) fn begin(&self, dst: &mut BytesMut) {
-        if matches!(self.cut, Cut::Length) {
-            dst.put_slice(&PLACEHOLDER);
+    pub(super) fn begin(&self, dst: &mut BytesMut) -> Start {
+        let before = match self.cut {
+            Cut::Length => {
+                dst.put_slice(&PLACEHOLDER);
+                0
+            }
+            _ => last_bytes(dst),
+        };
+        let at = dst.len();
+        Start { at, before }
+    }
+
+    /// Whether what was before the body is still there: a codec may only append.
+    #[inline]
+    pub(super) fn has_begun(&self, dst: &[u8], start: Start) -> bool {
+        match (dst.get(..start.at), self.cut) {
+            (Some(before), Cut::Length) => before.ends_with(&PLACEHOLDER),
+            (Some(before), _) => last_bytes(before) == start.before,
+            (None, _) => false,
         }
     }
 
-    /// Completes the frame that was begun at `begin`, whose body starts at `at`.
+    /// Completes the frame that [has begun](Self::has_begun).
     #[inline]
-    pub(super) fn end(&self, dst: &mut BytesMut, begin: usize, at: usize) -> io::Result<()> {
-        let body = &dst[at..];
-        self.check(body)?;
-        if let Some(header) = self.header(body) {
-            dst[begin..at].copy_from_slice(&header);
+    pub(super) fn end(&self, dst: &mut BytesMut, start: Start) -> io::Result<()> {
+        let (before, body) = dst.split_at_mut(start.at);
+        match (self.cut, before.last_chunk_mut()) {
+            (Cut::Length, Some(header)) if body.len() <= self.max_frame => {
+                *header = (body.len() as u32).to_be_bytes();
+                Ok(())
+            }
+            _ => self.end_unlike(dst, start),
         }
+    }
+
+    /// Completes a frame without a header, or refuses it.
+    #[inline(never)]
+    fn end_unlike(&self, dst: &mut BytesMut, start: Start) -> io::Result<()> {
+        self.check(&dst[start.at..])?;
         if let Some(byte) = self.trailer() {
             dst.put_u8(byte);
         }
@@ -129,6 +154,24 @@ impl Framing {
 
 /// Stands for a header until the length is known: bytes that no codec would write there by accident.
 const PLACEHOLDER: [u8; HEADER] = [0x9d, 0xe6, 0x0b, 0xf3];
+
+/// The beginning of a frame whose body is being written.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    /// Where the body begins.
+    at: usize,
+    /// The last bytes before it, where no [`PLACEHOLDER`] is.
+    before: u64,
+}
+
+fn last_bytes(buf: &[u8]) -> u64 {
+    match buf.last_chunk() {
+        Some(last) => u64::from_ne_bytes(*last),
+        None => buf
+            .iter()
+            .fold(0, |bytes, byte| bytes << 8 | u64::from(*byte)),
+    }
+}
 
 impl Encoder<Bytes> for Framing {
     type Error = io::Error;

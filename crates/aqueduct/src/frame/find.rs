@@ -45,8 +45,16 @@ impl Framing {
         self.over.is_some()
     }
 
+    /// The length of the body at the front of `src`, if all of it is there, behind its length: most
+    /// frames need no other look.
+    #[inline(always)]
+    pub(super) fn whole(&self, src: &[u8]) -> Option<usize> {
+        let len = u32::from_be_bytes(*src.first_chunk::<HEADER>()?) as usize;
+        let whole = len <= self.max_frame && len <= src.len() - HEADER;
+        (whole && matches!(self.cut, Cut::Length)).then_some(len)
+    }
+
     /// Looks for the next whole frame at the front of `src`.
-    #[inline]
     pub(super) fn find(&mut self, src: &[u8]) -> io::Result<Find> {
         match self.cut {
             Cut::Length => self.find_length(src),
@@ -55,7 +63,6 @@ impl Framing {
         }
     }
 
-    #[inline]
     fn find_length(&self, src: &[u8]) -> io::Result<Find> {
         let Some(header) = src.first_chunk::<HEADER>() else {
             return Ok(Find::More);

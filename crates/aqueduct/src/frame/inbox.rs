@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::find::Find;
-use super::framing::Framing;
+use super::framing::{Framing, HEADER};
 use super::slabs::{COPY_BELOW, Slabs};
 
 /// Copies are fast between places at the same offset into their pages, and on some processors many
@@ -105,83 +105,74 @@ impl Inbox {
         self.memory.len() + large
     }
 
+    /// Takes a frame off the front that lies there whole, behind its length; where there is none,
+    /// [`next`](Self::next) says more.
+    #[inline(always)]
+    pub(super) fn next_whole(&mut self, framing: &Framing) -> Option<Range<usize>> {
+        // Where there is a large frame, nothing is here.
+        let len = framing.whole(self.memory.get(self.start..self.end)?)?;
+        let at = self.start + HEADER;
+        self.start = at + len;
+        Some(at..self.start)
+    }
+
     /// Finds the next frame and takes it off the front; it stays readable until the next call.
     #[inline(always)]
     pub(super) fn next(&mut self, framing: &mut Framing, ended: bool) -> io::Result<Option<Found>> {
-        if self.large.is_some() {
-            return self.next_large(framing, ended);
+        if let Some(range) = self.next_whole(framing) {
+            return Ok(Some(Found::Small(range)));
         }
-        self.next_small(framing, ended)
+        self.next_other(framing, ended)
     }
 
-    #[inline(always)]
-    fn next_small(&mut self, framing: &mut Framing, ended: bool) -> io::Result<Option<Found>> {
-        match framing.find(&self.memory[self.start..self.end])? {
-            Find::Frame { before, len, after } => Ok(Some(self.take(before, len, after))),
-            part => self.next_part(part, framing, ended),
-        }
-    }
-
-    #[inline]
-    fn take(&mut self, before: usize, len: usize, after: usize) -> Found {
-        let at = self.start + before;
-        self.start = at + len + after;
-        Found::Small(at..at + len)
-    }
-
-    /// [`next`](Self::next) where there is a large frame.
+    /// [`next`](Self::next) where that takes more than a look at the front.
     #[inline(never)]
-    fn next_large(&mut self, framing: &mut Framing, ended: bool) -> io::Result<Option<Found>> {
+    fn next_other(&mut self, framing: &mut Framing, ended: bool) -> io::Result<Option<Found>> {
         match &self.large {
-            Some(large) if !large.lent => {
-                if large.buf.len() == large.whole {
-                    return Ok(Some(Found::Large));
+            Some(large) if large.lent => self.release(),
+            Some(large) if large.buf.len() == large.whole => return Ok(Some(Found::Large)),
+            Some(large) if ended => return framing.at_end(&large.buf).map(|_| None),
+            Some(_) => return Ok(None),
+            None if self.start == self.end && !ended => return Ok(None),
+            None => {}
+        }
+        loop {
+            let unread = &self.memory[self.start..self.end];
+            return match framing.find(unread)? {
+                Find::Frame { before, len, after } => {
+                    let at = self.start + before;
+                    self.start = at + len + after;
+                    Ok(Some(Found::Small(at..at + len)))
                 }
-                if ended {
-                    return framing.at_end(&large.buf).map(|_| None);
+                Find::Drop(len) => {
+                    self.start += len;
+                    continue;
                 }
-                Ok(None)
-            }
-            _ => {
-                self.release();
-                self.next_small(framing, ended)
-            }
+                Find::Begun { header, len } if len >= COPY_BELOW && !ended => {
+                    self.begin_large(header, len);
+                    Ok(None)
+                }
+                _ if ended => {
+                    let last = framing.at_end(unread)?;
+                    let at = self.start;
+                    self.start = self.end;
+                    Ok(last.map(|len| Found::Small(at..at + len)))
+                }
+                _ => Ok(None),
+            };
         }
     }
 
-    /// [`next`](Self::next) where no whole frame is at the front.
-    #[inline(never)]
-    fn next_part(
-        &mut self,
-        mut part: Find,
-        framing: &mut Framing,
-        ended: bool,
-    ) -> io::Result<Option<Found>> {
-        while let Find::Drop(len) = part {
-            self.start += len;
-            part = framing.find(&self.memory[self.start..self.end])?;
-        }
-        match part {
-            Find::Frame { before, len, after } => Ok(Some(self.take(before, len, after))),
-            Find::Begun { header, len } if len >= COPY_BELOW && !ended => {
-                self.begin_large(header, len);
-                Ok(None)
-            }
-            _ if ended => {
-                let last = framing.at_end(&self.memory[self.start..self.end])?;
-                let at = self.start;
-                self.start = self.end;
-                Ok(last.map(|len| Found::Small(at..at + len)))
-            }
-            _ => Ok(None),
-        }
+    /// A small frame, lent.
+    #[inline]
+    pub(super) fn lend_small(&self, range: Range<usize>) -> &[u8] {
+        &self.memory[range]
     }
 
     /// The frame found last, lent.
-    #[inline]
     pub(super) fn lend(&mut self, found: Found) -> &[u8] {
         match found {
-            Found::Small(range) => &self.memory[range],
+            Found::Small(range) => self.lend_small(range),
             Found::Large => match &mut self.large {
                 Some(large) => {
                     large.lent = true;
@@ -192,37 +183,41 @@ impl Inbox {
         }
     }
 
+    /// A small frame, to keep.
+    #[inline]
+    pub(super) fn give_small(&mut self, range: Range<usize>) -> Bytes {
+        if range.len() < COPY_BELOW {
+            return self.slabs.copy(&self.memory[..self.end], range);
+        }
+        self.give_copied(range)
+    }
+
+    fn give_copied(&mut self, range: Range<usize>) -> Bytes {
+        let len = range.len();
+        let mut buf = self.buffer(0, len, len);
+        buf.put_slice(&self.memory[range]);
+        let frame = buf.split().freeze();
+        self.keep(buf, len);
+        frame
+    }
+
     /// The frame found last, to keep.
     #[inline]
     pub(super) fn give(&mut self, found: Found) -> Bytes {
         match found {
-            Found::Small(range) if range.len() < COPY_BELOW => {
-                self.slabs.copy(&self.memory[..self.end], range)
-            }
-            found => self.give_large(found),
+            Found::Small(range) => self.give_small(range),
+            Found::Large => self.give_large(),
         }
     }
 
-    fn give_large(&mut self, found: Found) -> Bytes {
-        match found {
-            Found::Small(range) => {
-                let len = range.len();
-                let mut buf = self.buffer(0, len, len);
-                buf.put_slice(&self.memory[range]);
-                let frame = buf.split().freeze();
-                self.keep(buf, len);
-                frame
-            }
-            Found::Large => {
-                let Some(mut large) = self.large.take() else {
-                    return Bytes::new();
-                };
-                let mut frame = large.buf.split().freeze();
-                self.keep(large.buf, large.whole);
-                frame.advance(large.header);
-                frame
-            }
-        }
+    fn give_large(&mut self) -> Bytes {
+        let Some(mut large) = self.large.take() else {
+            return Bytes::new();
+        };
+        let mut frame = large.buf.split().freeze();
+        self.keep(large.buf, large.whole);
+        frame.advance(large.header);
+        frame
     }
 
     /// Reads once, at most `step` bytes; 0 is the end of the stream.

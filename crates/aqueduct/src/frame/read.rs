@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,6 +13,7 @@ use tokio::io::AsyncRead;
 
 use super::decoder::FrameDecoder;
 use super::framing::Framing;
+use super::inbox::Found;
 use super::pace::Pace;
 use super::user_codec::{UserCodec, UserInbox};
 
@@ -163,38 +165,71 @@ where
     D: FrameDecoder,
 {
     /// Reads until `find` finds something.
-    #[inline]
     fn poll_find<T>(
         &mut self,
         cx: &mut Context<'_>,
-        mut find: impl FnMut(&mut D, &mut D::Inbox, bool) -> Result<Option<T>, D::Error>,
+        find: impl FnMut(&mut D, &mut D::Inbox, bool) -> Result<Option<T>, D::Error>,
     ) -> Poll<Option<Result<T, D::Error>>> {
+        let at_most = if self.stopped { 0 } else { usize::MAX };
+        Poll::Ready(
+            match ready!(self.poll_find_within(cx, at_most, false, find)) {
+                Within::Next(next) => next,
+                Within::Spent | Within::Ended => {
+                    self.state = State::Done;
+                    None
+                }
+            },
+        )
+    }
+
+    /// Reads until `find` finds something, at most `at_most` bytes; if the end `is_kept`, it is reported
+    /// instead of taken as the end of the last frame.
+    fn poll_find_within<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut at_most: usize,
+        is_kept: bool,
+        mut find: impl FnMut(&mut D, &mut D::Inbox, bool) -> Result<Option<T>, D::Error>,
+    ) -> Poll<Within<T, D::Error>> {
         loop {
-            if matches!(self.state, State::Decoding | State::Ended) {
+            if self.may_decode() {
                 let ended = self.state == State::Ended;
                 match find(&mut self.decoder, &mut self.inbox, ended) {
-                    Ok(Some(item)) => return Poll::Ready(Some(Ok(item))),
+                    Ok(Some(item)) => return Poll::Ready(Within::Next(Some(Ok(item)))),
                     Ok(None) if ended => self.state = State::Done,
                     Ok(None) => self.state = State::Reading,
                     Err(e) => {
                         self.state = State::Done;
-                        return Poll::Ready(Some(Err(e)));
+                        return Poll::Ready(Within::Next(Some(Err(e))));
                     }
                 }
             }
             if self.state == State::Done {
-                return Poll::Ready(None);
+                return Poll::Ready(Within::Next(None));
             }
-            if self.stopped {
-                self.state = State::Done;
-                return Poll::Ready(None);
+            if at_most == 0 {
+                return Poll::Ready(Within::Spent);
             }
-            match ready!(self.poll_fill(cx, usize::MAX)) {
+            match ready!(self.poll_fill(cx, at_most)) {
+                Ok(0) if is_kept => return Poll::Ready(Within::Ended),
                 Ok(0) => self.state = State::Ended,
+                Ok(n) if at_most != usize::MAX => at_most -= n,
                 Ok(_) => {}
-                Err(e) => return Poll::Ready(Some(Err(e.into()))),
+                Err(e) => return Poll::Ready(Within::Next(Some(Err(e.into())))),
             }
         }
+    }
+
+    /// Whether the buffer may hold a frame.
+    #[inline(always)]
+    fn may_decode(&self) -> bool {
+        matches!(self.state, State::Decoding | State::Ended)
+    }
+
+    /// The next item where that takes more than a look at the front of the buffer.
+    #[inline(never)]
+    fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<D::Item, D::Error>>> {
+        self.poll_find(cx, D::decode)
     }
 
     /// Reads once, at most `at_most` bytes; 0 is the end of the stream.
@@ -218,9 +253,9 @@ where
 }
 
 /// What [`FramedRead::poll_next_within`] comes to.
-pub(crate) enum Within {
+pub(crate) enum Within<T = Bytes, E = io::Error> {
     /// A frame, an error or the end, as the stream has it.
-    Next(Option<io::Result<Bytes>>),
+    Next(Option<Result<T, E>>),
     /// All bytes that were allowed are read, and no frame is whole.
     Spent,
     /// The transport has ended inside a frame or between two. The stream has not taken notice.
@@ -233,36 +268,23 @@ impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
     pub(crate) fn poll_next_within(
         &mut self,
         cx: &mut Context<'_>,
-        mut at_most: usize,
+        at_most: usize,
         is_kept: bool,
     ) -> Poll<Within> {
-        loop {
-            if matches!(self.state, State::Decoding | State::Ended) {
-                let ended = self.state == State::Ended;
-                match FrameDecoder::decode(&mut self.decoder, &mut self.inbox, ended) {
-                    Ok(Some(frame)) => return Poll::Ready(Within::Next(Some(Ok(frame)))),
-                    Ok(None) if ended => self.state = State::Done,
-                    Ok(None) => self.state = State::Reading,
-                    Err(e) => {
-                        self.state = State::Done;
-                        return Poll::Ready(Within::Next(Some(Err(e))));
-                    }
-                }
-            }
-            if self.state == State::Done {
-                return Poll::Ready(Within::Next(None));
-            }
-            if at_most == 0 {
-                return Poll::Ready(Within::Spent);
-            }
-            match ready!(self.poll_fill(cx, at_most)) {
-                Ok(0) if is_kept => return Poll::Ready(Within::Ended),
-                Ok(0) => self.state = State::Ended,
-                Ok(n) if at_most != usize::MAX => at_most -= n,
-                Ok(_) => {}
-                Err(e) => return Poll::Ready(Within::Next(Some(Err(e)))),
-            }
+        self.poll_find_within(cx, at_most, is_kept, FrameDecoder::decode)
+    }
+
+    #[inline(always)]
+    fn next_whole(&mut self) -> Option<Range<usize>> {
+        match self.may_decode() {
+            true => self.inbox.next_whole(&self.decoder),
+            false => None,
         }
+    }
+
+    #[inline(never)]
+    fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Found>>> {
+        self.poll_find(cx, |framing, inbox, ended| inbox.next(framing, ended))
     }
 
     /// The next frame, on loan until the next call: nothing is copied, counted or freed for it,
@@ -294,18 +316,12 @@ impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
     /// ```
     #[inline]
     pub async fn next_borrowed(&mut self) -> Option<io::Result<&[u8]>> {
-        let found =
-            poll_fn(|cx| self.poll_find(cx, |framing, inbox, ended| inbox.next(framing, ended)));
+        if let Some(range) = self.next_whole() {
+            return Some(Ok(self.inbox.lend_small(range)));
+        }
         // The frame is taken when it is lent: a future that is dropped before has taken nothing.
-        let found = found.await?;
+        let found = poll_fn(|cx| self.poll_found(cx)).await?;
         Some(found.map(|found| self.inbox.lend(found)))
-    }
-
-    #[inline]
-    fn poll_next_borrowed(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<&[u8]>>> {
-        let found = self.poll_find(cx, |framing, inbox, ended| inbox.next(framing, ended));
-        let found = ready!(found);
-        Poll::Ready(found.map(|found| found.map(|found| self.inbox.lend(found))))
     }
 }
 
@@ -327,8 +343,11 @@ pub(crate) trait Lend: Stream<Item = io::Result<Bytes>> + Unpin {
 impl<R: AsyncRead + Unpin> Lend for FramedRead<R, Framing> {
     #[inline]
     fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
-        let body = ready!(self.poll_next_borrowed(cx));
-        Poll::Ready(body.map(|body| body.map(Lent::Borrowed)))
+        if let Some(range) = self.next_whole() {
+            return Poll::Ready(Some(Ok(Lent::Borrowed(self.inbox.lend_small(range)))));
+        }
+        let found = ready!(self.poll_found(cx));
+        Poll::Ready(found.map(|found| found.map(|it| Lent::Borrowed(self.inbox.lend(it)))))
     }
 
     fn stop(&mut self) {
@@ -345,8 +364,13 @@ where
 
     #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let decode = |decoder: &mut D, inbox: &mut D::Inbox, ended| decoder.decode(inbox, ended);
-        self.get_mut().poll_find(cx, decode)
+        let this = self.get_mut();
+        if this.may_decode()
+            && let Some(item) = this.decoder.decode_whole(&mut this.inbox)
+        {
+            return Poll::Ready(Some(Ok(item)));
+        }
+        this.poll_decode(cx)
     }
 }
 

@@ -59,9 +59,14 @@ impl<Item, E: Encoder<Item>> FrameEncoder<Item> for UserCodec<E> {
     type Error = E::Error;
 
     fn encode(&mut self, item: Item, dst: &mut WriteBuf) -> Result<(), E::Error> {
+        let mark = dst.mark();
         let tail = dst.tail();
         if tail.is_empty() {
-            return self.0.encode(item, tail);
+            let result = self.0.encode(item, tail);
+            if result.is_err() {
+                dst.rewind(mark);
+            }
+            return result;
         }
         // Out of reach: an encoder may clear its buffer, or put another in its place.
         let mut own = tail.split_off(tail.len());

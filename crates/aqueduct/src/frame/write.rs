@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_sink::Sink;
 use tokio::io::AsyncWrite;
 
-use super::encode::{FrameEncoder, NotQueued, WriteError};
+use super::encode::{FrameEncoder, NotQueued, Start, WriteError};
 use super::framing::Framing;
 use super::pace::Pace;
 use super::user_codec::UserCodec;
@@ -297,7 +297,7 @@ impl NotQueued {
 impl<W: AsyncWrite + Unpin> QueueWith for FramedWrite<W> {
     #[inline]
     fn queue_with(&mut self, write: &mut WriteBody<'_>) -> Result<(), NotQueued> {
-        let queued = Begun::new(&mut self.unsent, &self.encoder).write(&self.encoder, write);
+        let queued = Begun::new(&mut self.unsent, &self.encoder).write(write);
         if self.unsent.broken {
             return Err(NotQueued::Refused(self.break_off()));
         }
@@ -326,73 +326,45 @@ struct Broken;
 /// A frame that is taken back unless it becomes whole, also if the writer of its body panics.
 struct Begun<'a> {
     unsent: &'a mut Unsent,
+    framing: &'a Framing,
     /// Where the frame begins.
     mark: Mark,
-    /// Where its body begins.
-    at: usize,
-    /// The last bytes before the body, which have to stay.
-    before: u64,
-    whole: bool,
+    start: Start,
 }
 
 impl<'a> Begun<'a> {
     #[inline]
-    fn new(unsent: &'a mut Unsent, framing: &Framing) -> Self {
+    fn new(unsent: &'a mut Unsent, framing: &'a Framing) -> Self {
         let mark = unsent.buf.mark();
-        let tail = unsent.buf.tail();
-        framing.begin(tail);
-        let (at, before) = (tail.len(), last_bytes(tail));
+        let start = framing.begin(unsent.buf.tail());
         Self {
             unsent,
+            framing,
             mark,
-            at,
-            before,
-            whole: false,
+            start,
         }
     }
 
     #[inline]
-    fn write(
-        mut self,
-        framing: &Framing,
-        write: &mut dyn FnMut(&mut BytesMut) -> Result<(), WriteError>,
-    ) -> Result<(), NotQueued> {
-        write(self.unsent.buf.tail()).map_err(NotQueued::Unwritten)?;
-        if self.is_intact() {
-            let tail = self.unsent.buf.tail();
-            let ended = framing.end(tail, self.mark.tail, self.at);
+    fn write(self, write: &mut WriteBody<'_>) -> Result<(), NotQueued> {
+        let tail = self.unsent.buf.tail();
+        write(tail).map_err(NotQueued::Unwritten)?;
+        if self.framing.has_begun(tail, self.start) {
+            let ended = self.framing.end(tail, self.start);
             ended.map_err(NotQueued::Refused)?;
-            self.whole = true;
             self.unsent.frames += 1;
+            std::mem::forget(self);
         }
         Ok(())
-    }
-
-    /// Whether the buffer still holds what was in it before the body.
-    #[inline]
-    fn is_intact(&mut self) -> bool {
-        let before = self.unsent.buf.tail().get(..self.at);
-        before.is_some_and(|before| last_bytes(before) == self.before)
     }
 }
 
 impl Drop for Begun<'_> {
-    #[inline]
+    #[cold]
     fn drop(&mut self) {
-        if !self.whole {
-            self.unsent.broken |= !self.is_intact();
-            self.unsent.buf.rewind(self.mark);
-        }
-    }
-}
-
-#[inline]
-fn last_bytes(buf: &[u8]) -> u64 {
-    match buf.last_chunk() {
-        Some(last) => u64::from_ne_bytes(*last),
-        None => buf
-            .iter()
-            .fold(0, |bytes, byte| bytes << 8 | u64::from(*byte)),
+        let tail = self.unsent.buf.tail();
+        self.unsent.broken |= !self.framing.has_begun(tail, self.start);
+        self.unsent.buf.rewind(self.mark);
     }
 }
 
@@ -413,17 +385,9 @@ where
         let Self {
             encoder, unsent, ..
         } = self.get_mut();
-        let mark = unsent.buf.mark();
-        match encoder.encode(item, &mut unsent.buf) {
-            Ok(()) => {
-                unsent.frames += 1;
-                Ok(())
-            }
-            Err(e) => {
-                unsent.buf.rewind(mark);
-                Err(e)
-            }
-        }
+        encoder.encode(item, &mut unsent.buf)?;
+        unsent.frames += 1;
+        Ok(())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {

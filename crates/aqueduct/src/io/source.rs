@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use nix::poll::PollFlags;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::io::{Interest, Ready};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop::{consume_budget, poll_proceed};
@@ -20,6 +20,7 @@ use crate::io::polling::{Next, Polling, Round};
 const STREAM: u32 = 2;
 
 type Registration = AsyncFd<Arc<OwnedFd>>;
+type Guard<'a> = AsyncFdReadyGuard<'a, Arc<OwnedFd>>;
 
 /// Which half of the readiness a poll-style operation waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,16 +161,31 @@ impl Source {
         }
         loop {
             let registration = self.current();
-            let guard = match direction {
-                Direction::Read => registration.poll_read_ready(cx),
-                Direction::Write => registration.poll_write_ready(cx),
-            };
-            let ready = ready!(guard)?.ready();
-            if !self.is_stale(ready)? {
+            if ready!(self.poll_guard(&registration, cx, direction))?.is_some() {
                 return Poll::Ready(Ok(()));
             }
-            self.renew(&registration)?;
         }
+    }
+
+    /// Polls a registration; `None`: it was stale, and there is another now.
+    // On the path of every operation.
+    #[inline(always)]
+    fn poll_guard<'a>(
+        &self,
+        registration: &'a Arc<Registration>,
+        cx: &mut Context<'_>,
+        direction: Direction,
+    ) -> Poll<io::Result<Option<Guard<'a>>>> {
+        let guard = ready!(match direction {
+            Direction::Read => registration.poll_read_ready(cx),
+            Direction::Write => registration.poll_write_ready(cx),
+        })?;
+        if !self.is_stale(guard.ready())? {
+            return Poll::Ready(Ok(Some(guard)));
+        }
+        drop(guard);
+        self.renew(registration)?;
+        Poll::Ready(Ok(None))
     }
 
     /// Runs a non-blocking operation if the descriptor is known to be ready, else `WouldBlock`.
@@ -188,13 +204,8 @@ impl Source {
             return result;
         }
         // Not under the lock: the operation may be a caller's, and may come back here.
-        self.current().try_io(interest, |fd| {
-            let result = op(fd.as_fd());
-            if self.polling.is_some() {
-                self.note(would_block(&result));
-            }
-            result
-        })
+        self.current()
+            .try_io(interest, |fd| self.noted(op(fd.as_fd())))
     }
 
     /// Runs a non-blocking operation to its end: waits for readiness, tries, and waits again for
@@ -233,25 +244,33 @@ impl Source {
         direction: Direction,
         mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
+        let interest = direction.interest();
         loop {
-            match self.poll_ready(cx, direction) {
-                Poll::Ready(ready) => ready?,
+            if self.assumed(interest).is_some() {
+                let result = self.try_io(interest, &mut op);
+                if !(would_block(&result) || interrupted(&result)) {
+                    return Poll::Ready(result);
+                }
+            }
+            let registration = self.current();
+            match self.poll_guard(&registration, cx, direction) {
+                Poll::Ready(guard) => {
+                    if let Some(mut guard) = guard?
+                        && let Ok(result) = guard.try_io(|fd| self.noted(op(fd.as_fd())))
+                        && !interrupted(&result)
+                    {
+                        return Poll::Ready(result);
+                    }
+                }
                 Poll::Pending if direction == Direction::Read => {
                     let budget = ready!(poll_proceed(cx));
-                    let result = self.look_again(&mut op);
-                    return match result {
-                        Some(result) => {
-                            budget.made_progress();
-                            Poll::Ready(result)
-                        }
-                        None => Poll::Pending,
+                    let Some(result) = self.look_again(&mut op) else {
+                        return Poll::Pending;
                     };
+                    budget.made_progress();
+                    return Poll::Ready(result);
                 }
                 Poll::Pending => return Poll::Pending,
-            }
-            let result = self.try_io(direction.interest(), &mut op);
-            if !(would_block(&result) || interrupted(&result)) {
-                return Poll::Ready(result);
             }
         }
     }
@@ -291,6 +310,14 @@ impl Source {
             }
         }
         None
+    }
+
+    #[inline]
+    fn noted<R>(&self, result: io::Result<R>) -> io::Result<R> {
+        if self.polling.is_some() {
+            self.note(would_block(&result));
+        }
+        result
     }
 
     /// Takes note of an operation that would block, or was done.
