@@ -4,6 +4,7 @@ mod files;
 mod opening;
 mod processes;
 mod queues;
+mod sock_diag;
 mod sockets;
 mod thing;
 
@@ -34,7 +35,7 @@ pub(crate) fn look(scope: &Scope) -> anyhow::Result<(Vec<Thing>, Vec<String>)> {
     let mut things = Vec::new();
     if everywhere {
         files.extend(processes.fifos());
-        files.extend(sockets.paths());
+        files.extend(sockets.paths(&processes));
         things.extend(queues::things(&processes, &mut unseen));
         things.extend(sockets.abstract_things(&processes));
     }

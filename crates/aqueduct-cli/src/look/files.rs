@@ -93,7 +93,7 @@ pub(super) fn thing(
     if !kind.is_socket() {
         return None;
     }
-    let bound = sockets.at(&found.path);
+    let bound = sockets.at(&found.path, metadata);
     thing.address = match bound {
         Some(bound) => bound.address(found.path.as_os_str()),
         None => address("unix", &found.path),

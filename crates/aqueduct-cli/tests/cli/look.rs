@@ -1,5 +1,6 @@
 //! `aqueduct list` and `aqueduct clean`: what there is, who has it open, and what goes.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
@@ -11,7 +12,7 @@ use nix::unistd::mkfifo;
 use serde_json::Value;
 
 use crate::namespace::{self, alone};
-use crate::support::{Dir, Running, aqueduct, expect, expect_text, run, start, until, until_open};
+use crate::support::{Dir, aqueduct, expect, expect_text, run, start, until, until_open};
 
 /// What `aqueduct list` says of these directories.
 fn list(args: &[&str]) -> Vec<Value> {
@@ -26,11 +27,11 @@ fn find<'a>(things: &'a [Value], address: &str) -> &'a Value {
 }
 
 /// The one who has it open.
-fn holder(thing: &Value, process: &Running) -> Value {
+fn holder(thing: &Value, pid: u32) -> Value {
     let holders = thing["open_by"].as_array().unwrap();
-    let holder = holders.iter().find(|it| it["pid"] == process.pid());
+    let holder = holders.iter().find(|it| it["pid"] == pid);
     holder
-        .unwrap_or_else(|| panic!("{} is missing: {thing}", process.pid()))
+        .unwrap_or_else(|| panic!("{pid} is missing: {thing}"))
         .clone()
 }
 
@@ -80,7 +81,7 @@ fn fifos_are_listed_with_those_who_read_write_and_wait() {
         (&read["state"], &read["made_by_aqueduct"]),
         (&"in use".into(), &true.into())
     );
-    let reader = holder(read, &recv);
+    let reader = holder(read, recv.pid());
     assert_eq!(
         (
             &reader["command"],
@@ -97,13 +98,13 @@ fn fifos_are_listed_with_those_who_read_write_and_wait() {
     );
     let sent = find(&things, &dir.fifo("sent"));
     assert_eq!(sent["state"], "in use");
-    holder(sent, &send);
+    holder(sent, send.pid());
     let thing = find(&things, &dir.fifo("both"));
     assert_eq!(
         (&thing["state"], &thing["made_by_aqueduct"]),
         (&"in use".into(), &false.into())
     );
-    let sleep = holder(thing, &both);
+    let sleep = holder(thing, both.pid());
     assert_eq!(
         (&sleep["reads"], &sleep["writes"]),
         (&true.into(), &true.into())
@@ -112,7 +113,7 @@ fn fifos_are_listed_with_those_who_read_write_and_wait() {
     // Where processes may not be traced it is not seen what it waits for.
     if theirs["state"] != "unclear" {
         assert_eq!(theirs["state"], "in use");
-        let waits = holder(theirs, &cat);
+        let waits = holder(theirs, cat.pid());
         assert_eq!(
             (
                 &waits["command"],
@@ -184,13 +185,103 @@ fn sockets_are_listed_with_servers_clients_and_dead_ones() {
         state(dir.path("datagrams").to_str().unwrap()),
         ("in use".into(), false)
     );
-    holder(find(&things, &stream), &servers[0]);
-    holder(find(&things, &packets), &servers[1]);
+    holder(find(&things, &stream), servers[0].pid());
+    holder(find(&things, &packets), servers[1].pid());
     assert_eq!(find(&things, &dead)["open_by"], Value::Array(vec![]));
     // What has no file is listed with all.
     let all = list(&[]);
-    holder(find(&all, &name), &servers[3]);
+    holder(find(&all, &name), servers[3].pid());
     drop(client);
+}
+
+#[test]
+fn abstract_names_with_zero_bytes_are_listed_as_they_connect() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+    // Some programs give bind(2) all of `sun_path`, and so pad the name with zero bytes.
+    let name = format!("aqueduct-cli-padded-{}@\0\0\0", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let padded = UnixListener::bind_addr(&address).unwrap();
+    let printed = format!("unix:@{}", name.replace('\0', "%00"));
+    let things = list(&[]);
+    assert_eq!(find(&things, &printed)["connections"], 0);
+    expect(run(&mut aqueduct(&["send", &printed, "hi"])), 0);
+    let mut text = String::new();
+    padded
+        .accept()
+        .unwrap()
+        .0
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(text, "hi\n");
+    drop(padded);
+    // The other way round: what is bound by that address has that name.
+    let recv = start(&mut aqueduct(&["recv", &printed, "-n", "1"]));
+    until("it is listed", || {
+        list(&[]).iter().any(|it| it["address"] == printed)
+    });
+    let mut client = UnixStream::connect_addr(&address).unwrap();
+    client.write_all(b"there\n").unwrap();
+    assert_eq!(expect(recv.finish(), 0).0, b"there\n");
+}
+
+#[test]
+fn abstract_sockets_of_one_name_and_two_types_are_listed_both() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+    let name = format!("aqueduct-cli-twice-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _stream = UnixListener::bind_addr(&address).unwrap();
+    let packets = start(&mut aqueduct(&["serve", &format!("unixpacket:@{name}")]));
+    packets.told("serving ");
+    let things = list(&[]);
+    let ours = holder(find(&things, &format!("unix:@{name}")), std::process::id());
+    assert_ne!(ours["command"], "aqueduct");
+    let theirs = holder(find(&things, &format!("unixpacket:@{name}")), packets.pid());
+    assert_eq!(theirs["command"], "aqueduct");
+}
+
+#[test]
+fn a_renamed_socket_is_listed_under_its_new_name() {
+    let dir = Dir::new();
+    // Deeper than is searched: it is found by the name that the kernel has.
+    let deep = dir.path("deep");
+    std::fs::create_dir(&deep).unwrap();
+    for name in [deep.join("log"), dir.path("near")] {
+        let made = name.with_extension("tmp");
+        let _bound = UnixListener::bind(&made).unwrap();
+        std::fs::rename(&made, &name).unwrap();
+        // What has the old name now is somebody else's.
+        drop(UnixListener::bind(&made).unwrap());
+        let address = format!("unix:{}", name.display());
+        for things in [list(&[]), list(&[name.parent().unwrap().to_str().unwrap()])] {
+            let thing = find(&things, &address);
+            assert_eq!(thing["state"], "in use");
+            assert_eq!(thing["connections"], 0);
+            holder(thing, std::process::id());
+            let made = format!("unix:{}", made.display());
+            if let Some(dead) = things.iter().find(|it| it["address"] == made) {
+                assert_eq!(dead["state"], "orphaned");
+                assert_eq!(dead["open_by"], Value::Array(vec![]));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_socket_bound_by_a_relative_path_is_listed_with_its_server() {
+    let dir = Dir::new();
+    let deep = dir.path("deep");
+    std::fs::create_dir(&deep).unwrap();
+    let mut serve = aqueduct(&["serve", "unix:relative"]);
+    let serve = start(serve.current_dir(&deep).stdin(Stdio::null()));
+    serve.told("serving ");
+    let address = format!("unix:{}", deep.join("relative").display());
+    for things in [list(&[]), list(&[deep.to_str().unwrap()])] {
+        let thing = find(&things, &address);
+        assert_eq!(thing["connections"], 0);
+        holder(thing, serve.pid());
+    }
 }
 
 /// Runs `aqueduct clean` and gives what it printed, by lines of JSON, and said.
@@ -365,7 +456,7 @@ fn clean_removes_only_empty_queues_made_by_aqueduct() {
         let used = ["mq:/used", "mq:/aqueduct-tour-4194306"];
         used.iter().all(|it| find(&things, it)["state"] == "in use")
     });
-    assert_eq!(holder(find(&things, "mq:/used"), &recv)["reads"], true);
+    assert_eq!(holder(find(&things, "mq:/used"), recv.pid())["reads"], true);
     for (address, state, messages, ours) in [
         ("mq:/orphan", "orphaned", 0, true),
         ("mq:/waiting", "waiting", 1, true),
