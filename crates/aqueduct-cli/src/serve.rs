@@ -27,7 +27,6 @@ pub(crate) async fn run(config: ServeConfig, report: &Report) -> anyhow::Result<
         served = serve(&config, &jobs, &mut signals, report) => served,
         () = reaper::reap() => Ok(Exit::Done),
     };
-    // Whatever was at work is dropped by now.
     match (served, jobs.finish().await) {
         (Err(error), Err(lost)) => anyhow::bail!("{error:#}; {lost}"),
         (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),

@@ -73,6 +73,15 @@ pub(super) struct Job {
     message: Option<Message>,
 }
 
+/// How the program of a message ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Well,
+    Failed,
+    /// The service was stopped before it could be started.
+    NotStarted,
+}
+
 impl Jobs {
     pub(super) async fn new(config: &ServeConfig, report: Report) -> anyhow::Result<Self> {
         let on_fail = match &config.on_fail {
@@ -160,6 +169,17 @@ impl Jobs {
     /// What was in hand and is not finished goes where failed messages go. Fails if messages are
     /// lost.
     pub(super) async fn finish(&self) -> anyhow::Result<()> {
+        // An aborted task drops what it has in hand at its next turn.
+        let dropped = async {
+            loop {
+                let changed = self.changed();
+                if self.in_hand() == 0 {
+                    break;
+                }
+                changed.await;
+            }
+        };
+        let _ = timeout(LAST_GRACE, dropped).await;
         let abandoned = &self.shared.abandoned;
         let mut abandoned =
             std::mem::take(&mut *abandoned.lock().unwrap_or_else(PoisonError::into_inner));
@@ -193,34 +213,33 @@ impl Jobs {
 }
 
 impl Job {
-    /// The reply to a message.
-    pub(super) async fn answer(mut self) -> Bytes {
+    /// The reply to a message. `None`: the service stopped before its program could be started.
+    pub(super) async fn answer(mut self) -> Option<Bytes> {
         let shared = Arc::clone(&self.shared);
         if shared.command.is_empty() {
-            return self
-                .message
-                .take()
-                .map(Message::into_body)
-                .unwrap_or_default();
+            return self.message.take().map(Message::into_body);
         }
-        let mut output = self.output().await;
+        let (mut output, ended) = self.gather().await;
         if shared.frame == Some(Frame::Lines) && output.last() == Some(&b'\n') {
             output.pop();
         }
-        output.into()
+        (ended != Ended::NotStarted).then(|| output.into())
     }
 
     /// All that the program prints when it runs for the last time, as it is.
     pub(super) async fn output(self) -> Vec<u8> {
+        self.gather().await.0
+    }
+
+    async fn gather(self) -> (Vec<u8>, Ended) {
         let largest = self.shared.largest.unwrap_or(usize::MAX);
         let mut prints = Prints::gathered(largest, "see --max-frame");
-        self.work(&mut prints).await;
-        prints.take()
+        let ended = self.work(&mut prints).await;
+        (prints.take(), ended)
     }
 
     /// Passes on what the program prints as it comes; with --retry, when it runs for the last time.
-    /// Whether it failed.
-    pub(super) async fn pour(mut self, pieces: mpsc::Sender<Bytes>) -> bool {
+    pub(super) async fn pour(mut self, pieces: mpsc::Sender<Bytes>) -> Ended {
         if self.shared.command.is_empty() {
             let echo = self
                 .message
@@ -229,22 +248,22 @@ impl Job {
                 .unwrap_or_default();
             // Nobody there to read it is no failure.
             let _ = pieces.send(echo).await;
-            return false;
+            return Ended::Well;
         }
         if self.shared.retry == 0 {
             return self.work(&mut Prints::Poured(pieces)).await;
         }
         let mut prints = Prints::gathered(KEPT_TO_RETRY, "no more is kept with --retry");
-        let failed = self.work(&mut prints).await;
+        let ended = self.work(&mut prints).await;
         let output = Bytes::from(prints.take());
         if !output.is_empty() {
             let _ = pieces.send(output).await;
         }
-        failed
+        ended
     }
 
-    /// Runs the program until it succeeds or was run often enough. Whether it failed.
-    async fn work(mut self, prints: &mut Prints) -> bool {
+    /// Runs the program until it succeeds or was run often enough.
+    async fn work(mut self, prints: &mut Prints) -> Ended {
         let shared = Arc::clone(&self.shared);
         let program = shared.command.first().cloned().unwrap_or_default();
         let program = program.to_string_lossy();
@@ -252,11 +271,11 @@ impl Job {
             prints.begin();
             let Err(error) = self.run(attempt, prints).await else {
                 self.message = None;
-                return false;
+                return Ended::Well;
             };
             if error.is::<GivenUp>() {
                 self.abandon();
-                return true;
+                return Ended::NotStarted;
             }
             let report = |then: &dyn std::fmt::Display| {
                 let report = &shared.report;
@@ -280,9 +299,9 @@ impl Job {
                 }
             }
             self.message = None;
-            return true;
+            return Ended::Failed;
         }
-        true
+        Ended::Failed
     }
 
     /// Sends the message to where failed ones go. After a signal it may wait for some seconds; it

@@ -13,7 +13,7 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 
 use super::facts::Facts;
-use super::jobs::Job;
+use super::jobs::{Ended, Job};
 use super::{Jobs, begun, idle};
 use crate::config::{self, ServeConfig, Side};
 use crate::exit::Exit;
@@ -103,11 +103,7 @@ async fn handle(
     let result = if jobs.pours() {
         pour(channel, &cx, take).await
     } else {
-        let answer = |message| {
-            let job = take(message);
-            async move { Some(job.answer().await) }
-        };
-        service::respond(channel, &cx, answer).await
+        service::respond(channel, &cx, |message| take(message).answer()).await
     };
     match &result {
         // It was told of before.
@@ -138,9 +134,9 @@ async fn pour(
             }
             Ok::<_, Error>(())
         };
-        let (failed, sent) = tokio::join!(take(request?).pour(pieces), sending);
+        let (ended, sent) = tokio::join!(take(request?).pour(pieces), sending);
         sent?;
-        if failed && silent {
+        if ended != Ended::Well && silent {
             return outgoing.send(None).await;
         }
     }

@@ -1,7 +1,10 @@
 //! What is short is used with care: memory, processes, descriptors, lines on standard error.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -42,40 +45,72 @@ fn outputs_that_wait_for_a_slow_job_are_bounded_by_bytes() {
 
 /// Sets how many descriptors a process may have open.
 fn limit_descriptors(pid: u32, soft: usize) {
+    set_limit(pid, "nofile", soft);
+}
+
+/// Sets a soft limit of a process, as its user: root may be without `CAP_SYS_RESOURCE`.
+fn set_limit(pid: u32, resource: &str, soft: usize) {
+    let process = std::fs::metadata(format!("/proc/{pid}")).unwrap();
     let mut prlimit = Command::new("prlimit");
-    prlimit.args([format!("--pid={pid}"), format!("--nofile={soft}:")]);
+    if geteuid().is_root() {
+        prlimit.uid(process.uid()).gid(process.gid());
+    }
+    prlimit.args([format!("--pid={pid}"), format!("--{resource}={soft}:")]);
     expect(run(&mut prlimit), 0);
 }
 
-fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .count()
+/// A client of a service that has had its first answer.
+fn accepted(path: &Path) -> UnixStream {
+    let mut client = UnixStream::connect(path).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.write_all(b"x\n").unwrap();
+    let mut reply = [0; 2];
+    client.read_exact(&mut reply).unwrap();
+    client
 }
 
 /// Without descriptors no CMD can be started. That is not the messages' fault: they wait.
 #[test]
 fn a_service_short_of_descriptors_keeps_its_messages() {
-    const MANY: usize = 20;
     let dir = Dir::new();
-    let fifo = dir.fifo("x");
-    let mut serve = aqueduct(&[
-        "serve",
-        &fifo,
-        "--jobs",
-        "2",
-        "--on-fail",
-        &dir.fifo("failed"),
-    ]);
-    serve.args(["--", "cat"]).stdin(Stdio::null());
-    let serve = start(&mut serve);
+    let (fifo, failed) = (dir.fifo("x"), dir.fifo("failed"));
+    let mut serve = aqueduct(&["serve", &fifo, "--jobs", "2", "--on-fail", &failed]);
+    serve.args(["--", "cat"]);
+    keeps_its_messages(&mut serve, &fifo, ("nofile", 4), "ulimit -n");
+}
+
+/// At the user's limit on processes fork(2) fails with `EAGAIN`. Root has no such limit.
+#[test]
+fn a_service_short_of_processes_keeps_its_messages() {
+    if !geteuid().is_root() {
+        println!("SKIPPED: a user without other processes needs root");
+        return;
+    }
+    let dir = Dir::new();
+    let user = 1_000_000 + std::process::id();
+    chown(dir.path(""), Some(user), Some(user)).unwrap();
+    // Where that user may look.
+    let program = dir.path("aqueduct");
+    std::fs::copy(env!("CARGO_BIN_EXE_aqueduct"), &program).unwrap();
+    let (fifo, failed) = (dir.fifo("x"), dir.fifo("failed"));
+    let mut serve = Command::new(program);
+    serve.uid(user).gid(user).env_remove("RUST_LOG");
+    serve.args(["serve", &fifo, "--jobs", "2", "--on-fail", &failed]);
+    serve.args(["--", "cat"]);
+    keeps_its_messages(&mut serve, &fifo, ("nproc", 1), "ulimit -u");
+}
+
+/// No message is lost or takes the blame while a limit keeps CMD from being started.
+fn keeps_its_messages(serve: &mut Command, fifo: &str, limit: (&str, usize), cure: &str) {
+    const MANY: usize = 20;
+    let serve = start(serve.stdin(Stdio::null()));
     serve.told("serving ");
-    limit_descriptors(serve.pid(), 4);
+    set_limit(serve.pid(), limit.0, limit.1);
     let messages: Vec<_> = (0..MANY).map(|it| it.to_string()).collect();
-    let mut send = aqueduct(&["send", &fifo]);
+    let mut send = aqueduct(&["send", fifo, "--allow-foreign-owner"]);
     expect(run(send.args(&messages)), 0);
     serve.told("cannot start cat");
-    limit_descriptors(serve.pid(), 1000);
+    set_limit(serve.pid(), limit.0, 1000);
     let expected = messages.join("\n").replace('\n', "");
     serve.printed(expected.len());
     serve.signal(Signal::SIGTERM);
@@ -83,8 +118,35 @@ fn a_service_short_of_descriptors_keeps_its_messages() {
     assert_eq!(String::from_utf8(stdout).unwrap(), expected);
     let told = stderr.matches("cannot start cat").count();
     assert_eq!(told, 1, "{stderr}");
-    assert!(stderr.contains("ulimit -n"), "{stderr}");
+    assert!(stderr.contains(cure), "{stderr}");
     assert!(!stderr.contains("its message goes to"), "{stderr}");
+}
+
+/// In a PID namespace whose first process has ended, fork(2) fails with `ENOMEM`.
+#[test]
+fn a_service_short_of_memory_keeps_its_message() {
+    if !geteuid().is_root() {
+        println!("SKIPPED: a PID namespace needs root");
+        return;
+    }
+    let dir = Dir::new();
+    let (fifo, failed) = (dir.fifo("x"), dir.fifo("failed"));
+    let mut serve = Command::new("unshare");
+    serve.arg("--pid").arg(env!("CARGO_BIN_EXE_aqueduct"));
+    serve.args(["serve", &fifo, "--on-fail", &failed, "--", "cat"]);
+    let serve = start(serve.stdin(Stdio::null()));
+    serve.told("serving ");
+    expect(run(&mut aqueduct(&["send", &fifo, "one"])), 0);
+    serve.printed(3);
+    expect(run(&mut aqueduct(&["send", &fifo, "two"])), 0);
+    serve.told("cannot start cat");
+    serve.signal(Signal::SIGTERM);
+    serve.signal(Signal::SIGINT);
+    let kept = start(aqueduct(&["recv", &failed]).stdin(Stdio::null()));
+    let (stdout, stderr) = expect(serve.finish(), 1);
+    assert_eq!(stdout, b"one");
+    assert!(stderr.contains("free some memory"), "{stderr}");
+    assert_eq!(expect(kept.finish(), 0).0, b"two\n");
 }
 
 #[test]
@@ -95,12 +157,7 @@ fn a_request_waits_for_descriptors_instead_of_an_empty_reply() {
     let mut serve = aqueduct(&["serve", &address, "--", "tr", "a-z", "A-Z"]);
     let serve = start(serve.stdin(Stdio::null()));
     serve.told("serving ");
-    let before = descriptors(serve.pid());
-    let mut client = UnixStream::connect(&path).unwrap();
-    client.set_read_timeout(Some(DEADLINE)).unwrap();
-    until("the client is accepted", || {
-        descriptors(serve.pid()) > before
-    });
+    let mut client = accepted(&path);
     limit_descriptors(serve.pid(), 4);
     client.write_all(b"hello\n").unwrap();
     serve.told("cannot start tr");
@@ -129,6 +186,50 @@ fn a_service_stopped_while_it_is_short_tells_what_is_lost() {
     let (stdout, stderr) = expect(serve.finish(), 1);
     assert_eq!(stdout, b"");
     assert!(stderr.contains("1 message in hand not done"), "{stderr}");
+}
+
+/// Requests that wait stay with their clients, but for one of each.
+#[test]
+fn a_shortage_leaves_each_client_one_request_in_hand() {
+    const CLIENTS: usize = 3;
+    let dir = Dir::new();
+    let path = dir.path("x");
+    let address = format!("unix:{}", path.display());
+    let serve = start(aqueduct(&["serve", &address, "--", "cat"]).stdin(Stdio::null()));
+    serve.told("serving ");
+    let clients = [(); CLIENTS].map(|()| accepted(&path));
+    limit_descriptors(serve.pid(), 4);
+    for mut client in &clients {
+        client.write_all(b"a\nb\nc\nd\ne\n").unwrap();
+    }
+    serve.told("cannot start cat");
+    until_ready(serve.pid());
+    serve.signal(Signal::SIGTERM);
+    serve.signal(Signal::SIGINT);
+    let (_, stderr) = expect(serve.finish(), 1);
+    assert!(stderr.contains("3 messages in hand not done"), "{stderr}");
+    for mut client in &clients {
+        // Closed with what was not read.
+        assert!(!matches!(client.read(&mut [0]), Ok(1..)));
+    }
+}
+
+/// An empty reply would look as if the request had been done.
+#[test]
+fn a_request_that_is_given_up_gets_no_reply() {
+    let dir = Dir::new();
+    let path = dir.path("x");
+    let address = format!("unix:{}", path.display());
+    let serve = start(aqueduct(&["serve", &address, "--", "cat"]).stdin(Stdio::null()));
+    serve.told("serving ");
+    let mut client = accepted(&path);
+    limit_descriptors(serve.pid(), 4);
+    client.write_all(b"a\nb\n").unwrap();
+    serve.told("cannot start cat");
+    serve.signal(Signal::SIGTERM);
+    let (_, stderr) = expect(serve.finish(), 1);
+    assert!(stderr.contains("1 message in hand not done"), "{stderr}");
+    assert!(!matches!(client.read(&mut [0]), Ok(1..)));
 }
 
 /// Every bad client and failing message is reported, but not each on a line of its own for ever.
