@@ -30,7 +30,9 @@ A CMD that exits with a status other than 0, or that does not exist, has failed.
 The failure is reported and the service goes on. What CMD printed is the reply
 all the same; with --frame raw, if it printed nothing, the connection is closed.
 If CMD cannot be started for lack of descriptors, processes or memory, its
-message waits, and no more messages are taken until it can.
+message waits, and no more messages are taken until it can: from a queue or FIFO
+none, from each connected client at most the next one. If the service is stopped
+meanwhile, such a client is disconnected without a reply.
 
 With --on-fail the message of a failed CMD goes there instead of being dropped,
 with its priority if that is a queue. If nobody takes it or the queue is full,
@@ -47,7 +49,7 @@ Ctrl-C, SIGTERM and SIGHUP: no more messages are taken, those in hand are
 finished, retries start at once, and clients get at most 10 seconds. A second
 signal kills the CMDs at work; their messages go to --on-fail, or else are
 counted and the exit code is 1. A SIGKILL loses the messages at work, at most
---jobs.";
+--jobs, and of each connected client the one that waits for its turn.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
