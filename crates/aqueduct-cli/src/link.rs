@@ -1,19 +1,20 @@
 //! Opening two-way addresses from either side, and what follows from that.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use aqueduct::Endpoint;
 use aqueduct::child::Child;
 use aqueduct::connect::{Connection, Listener, MessageReceiver, MessageSender, Reconnect};
-use aqueduct::endpoint::Awaited;
+use aqueduct::endpoint::{Awaited, Direction};
+use aqueduct::{Endpoint, OpenError, OpenErrorKind};
 use tokio::time::{sleep, timeout};
 
 use crate::config::{Lasting, LinkConfig, Side};
 use crate::exit::Failure;
+use crate::look::Processes;
 use crate::report::{Report, about};
 use crate::signals::Signals;
-use crate::sole_reader::SoleReader;
 
 const SIGPIPE: i32 = 13;
 /// Who has to be waited for longer than this is told of.
@@ -80,16 +81,15 @@ pub(crate) async fn sender(
     })
 }
 
-/// Opens the receiving end: bound, that of all clients at the same time. Whoever reads a FIFO keeps
-/// what tells others of it.
+/// Opens the receiving end: bound, that of all clients at the same time.
 pub(crate) async fn receiver(
     endpoint: &Endpoint,
     link: &LinkConfig,
     side: Side,
     lasting: Lasting,
     report: &Report,
-) -> anyhow::Result<(MessageReceiver, Option<SoleReader>)> {
-    let incoming = match (side, endpoint.capabilities().listens) {
+) -> anyhow::Result<MessageReceiver> {
+    Ok(match (side, endpoint.capabilities().listens) {
         (Side::Connect, _) => {
             let mut options = link.options();
             let options = options.reconnect((lasting == Lasting::Yes).then(Reconnect::new));
@@ -97,13 +97,33 @@ pub(crate) async fn receiver(
         }
         (Side::Bind, Some(true)) => bind(endpoint, link, report).await?.into_receiver(),
         (Side::Bind, _) => {
-            let options = link.options();
-            let opening = options.open_receiver(endpoint);
-            let (sole, incoming) = SoleReader::before(endpoint, opening).await?;
-            return Ok((incoming, sole));
+            let opened = link.options().open_receiver(endpoint).await;
+            opened.map_err(|error| unopened(error, endpoint))?
         }
-    };
-    Ok((incoming, None))
+    })
+}
+
+/// Why there is no receiving end, with the process that reads the FIFO if that is why.
+pub(crate) fn unopened(error: OpenError, endpoint: &Endpoint) -> anyhow::Error {
+    read_by_another(&error, endpoint).unwrap_or_else(|| error.into())
+}
+
+/// What to say if another `aqueduct` is why a FIFO cannot be read.
+pub(crate) fn read_by_another(error: &OpenError, endpoint: &Endpoint) -> Option<anyhow::Error> {
+    let path = endpoint.path()?;
+    let is_fifo = endpoint.capabilities().direction == Direction::OneWay;
+    if error.kind() != &OpenErrorKind::InUse || !is_fifo {
+        return None;
+    }
+    let metadata = std::fs::metadata(path).ok()?;
+    let holders = Processes::look().of((metadata.dev(), metadata.ino()));
+    let mut others = holders.iter().filter(|it| it.pid != std::process::id());
+    let other = others.find(|it| it.reads && it.command == "aqueduct")?;
+    Some(anyhow::anyhow!(
+        "{endpoint} is read by another aqueduct (process {}), and each would get parts of the \
+         messages: stop that one, or use a queue, which many may read",
+        other.pid
+    ))
 }
 
 /// Waits until an end is open, and says so once if that takes long. `None`: a signal has come.

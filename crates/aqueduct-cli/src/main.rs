@@ -27,7 +27,6 @@ mod send;
 mod serve;
 mod shortage;
 mod signals;
-mod sole_reader;
 mod stdout;
 mod table;
 mod tour;

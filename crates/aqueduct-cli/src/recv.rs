@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::Context;
-use aqueduct::Endpoint;
 use aqueduct::connect::{Message, MessageReceiver};
 use aqueduct::frame::FrameError;
 use aqueduct::stdio::Stdout;
+use aqueduct::{Endpoint, OpenError};
 use futures_util::{FutureExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -38,7 +38,7 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
         () = signals.recv() => return Ok(Exit::Done),
         opened = link::receiver(&config.endpoint, &config.link, config.side, config.lasting, report) => opened,
     };
-    let (mut incoming, sole) = opened?;
+    let mut incoming = opened?;
     let child = incoming.take_child();
     if let Some(count) = config.count {
         incoming.limit(count);
@@ -53,7 +53,7 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
     };
     let result = recv.pump(&mut incoming, &config).await;
     // Nothing more is read: a sender must not take this for a reader that is still there.
-    drop(sole);
+    drop(incoming);
     // What came before an error is printed before it is told.
     recv.printer.end_of_text();
     let printed = recv.write().await;
@@ -61,7 +61,6 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
         (_, Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
         (_, Err(error)) => Err(error).context("cannot write to standard output"),
         (Ok(exit), Ok(())) => {
-            drop(incoming);
             // One that is cut off fails, and is not to blame.
             let child = child.filter(|_| recv.ended);
             link::ended_well(&config.endpoint, child, &mut recv.signals).await?;
@@ -242,7 +241,10 @@ pub(crate) fn broken(error: io::Error, address: &Endpoint) -> anyhow::Error {
              --max-frame, or check that both sides use the same --frame",
             about(address)
         ),
-        _ => anyhow::Error::new(error).context(about(address)),
+        _ => match OpenError::of(&error).and_then(|it| link::read_by_another(it, address)) {
+            Some(error) => error,
+            None => anyhow::Error::new(error).context(about(address)),
+        },
     }
 }
 

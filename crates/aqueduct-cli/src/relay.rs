@@ -53,7 +53,7 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
         &mut signals,
         report,
     );
-    let Some((mut incoming, mut sole)) = opened.await? else {
+    let Some(mut incoming) = opened.await? else {
         return Ok(Exit::Done);
     };
     let (source, target) = (incoming.take_child(), outgoing.take_child());
@@ -88,9 +88,6 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
                     if stop.is_cancelled() {
                         break Err(Error::GivenUp);
                     }
-                    // What is not taken now is for the next reader, and a sender must not take this
-                    // one for it.
-                    drop(sole.take());
                     stop.cancel();
                 }
             }

@@ -44,6 +44,7 @@ mod returning;
 mod scheme;
 mod sender;
 mod shared;
+mod sole;
 
 pub use self::open::{OpenOptions, ReaderGone};
 pub use self::receiver::Receiver;

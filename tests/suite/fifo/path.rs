@@ -108,6 +108,33 @@ async fn a_removed_fifo_is_read_until_its_last_writer_leaves() {
 }
 
 #[tokio::test]
+async fn a_sole_reader_is_that_of_the_fifo_made_anew_too() {
+    let (_dir, path) = with_fifo();
+    let address = format!("fifo:{}?persist=true", path.display());
+    let address: Endpoint = address.parse().unwrap();
+    let mut options = connect::Options::new();
+    options.sole_reader(true).watch_name(Some(NEVER));
+    let mut receiver = options.open_receiver(&address).await.unwrap();
+    for message in ["old", "new"] {
+        let mut next = task::spawn(receiver.next());
+        assert_pending!(next.poll());
+        let sending = async {
+            let mut sender = options.open_sender(&address).await.unwrap();
+            sender.send(message.into()).await.unwrap();
+        };
+        let (received, ()) = deadline(async { tokio::join!(next, sending) }).await;
+        assert_eq!(received.unwrap().unwrap().body(), message);
+        let error = deadline(options.open_receiver(&address)).await.unwrap_err();
+        assert_eq!(error.kind(), &OpenErrorKind::InUse, "{error}");
+        fs::remove_file(&path).unwrap();
+        make(&path);
+    }
+    drop(receiver);
+    let again = deadline(options.open_receiver(&address)).await;
+    drop(again.unwrap());
+}
+
+#[tokio::test]
 async fn watching_the_path_costs_no_cpu() {
     let (_dir, path) = with_fifo();
     let mut receiver = watching(&path, true, Duration::from_millis(500));

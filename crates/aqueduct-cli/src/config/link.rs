@@ -100,6 +100,7 @@ impl LinkConfig {
             .framing(self.framing.clone())
             .wait(self.wait)
             .watch_name(Some(CHECK_NAME_EVERY))
+            .sole_reader(true)
             .allow_foreign_owner(self.allow_foreign_owner);
         options
     }

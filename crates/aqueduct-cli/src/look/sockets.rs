@@ -230,10 +230,10 @@ fn columns(line: &[u8]) -> Option<Socket> {
     }
     // One space, and behind it the name to the end.
     let mut name = rest.strip_prefix(b" ")?.to_vec();
-    match name.first_mut()? {
-        // Zero bytes are shown so; only of the first one it is known.
-        first @ b'@' => *first = 0,
-        _ => {}
+    let first = name.first_mut()?;
+    // Zero bytes are shown so; only of the first one it is known.
+    if *first == b'@' {
+        *first = 0;
     }
     let hex = |word: &str| u64::from_str_radix(word, 16).ok();
     Some(Socket {

@@ -20,11 +20,11 @@ use super::{Jobs, begun, idle};
 use crate::cli::Output;
 use crate::config::ServeConfig;
 use crate::exit::Exit;
+use crate::link;
 use crate::output::Printer;
 use crate::recv;
 use crate::report::Report;
 use crate::signals::Signals;
-use crate::sole_reader::SoleReader;
 use crate::stdout;
 
 /// How long after a signal the rest of a message that was begun is waited for.
@@ -53,8 +53,8 @@ pub(super) async fn run(
     let mut options = config.link.options();
     // A service does not end with its first client, unless its address says so.
     options.persist(true);
-    let opening = options.open_receiver(&config.endpoint);
-    let (_sole, mut incoming) = SoleReader::before(&config.endpoint, opening).await?;
+    let opened = options.open_receiver(&config.endpoint).await;
+    let mut incoming = opened.map_err(|error| link::unopened(error, &config.endpoint))?;
     begun(report, config, &config.endpoint);
     let facts = Facts::new(&config.endpoint);
     let finished_bytes = Cell::new(0);

@@ -3,16 +3,15 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Dir, Running, aqueduct, expect, expect_text, read_with_deadline, run, start, start_with_input,
-    until, until_open,
+    Dir, aqueduct, expect, expect_text, read_with_deadline, run, start, start_with_input, until,
+    until_open,
 };
 
 #[test]
@@ -106,70 +105,6 @@ fn a_count_leaves_what_follows_to_the_next_receiver() {
     for expected in ["one\n", "two\n", "three\n"] {
         let recv = run(&mut aqueduct(&["recv", &fifo, "-n", "1"]));
         assert_eq!(expect_text(recv, 0), expected);
-    }
-}
-
-/// Whether a reader has put up its sign, a record lock on the second byte.
-fn has_reader(path: &Path) -> bool {
-    let mut options = File::options();
-    options.read(true).custom_flags(nix::libc::O_NONBLOCK);
-    let Ok(file) = options.open(path) else {
-        return false;
-    };
-    let mut lock = nix::libc::flock {
-        l_type: nix::libc::F_WRLCK as i16,
-        l_whence: nix::libc::SEEK_SET as i16,
-        l_start: 1,
-        l_len: 1,
-        l_pid: 0,
-    };
-    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut lock)).unwrap();
-    lock.l_type != nix::libc::F_UNLCK as i16
-}
-
-#[test]
-fn a_second_reader_of_a_fifo_is_refused_and_takes_nothing() {
-    let dir = Dir::new();
-    let fifo = dir.fifo("x");
-    let persist = format!("{fifo}?persist=true");
-    for (first, second) in [
-        (["recv", &fifo], ["recv", &persist]),
-        (["recv", &persist], ["serve", &fifo]),
-        (["serve", &fifo], ["recv", &fifo]),
-    ] {
-        let reader = start(aqueduct(&first).stdin(Stdio::null()));
-        until("its sign is up", || has_reader(&dir.path("x")));
-        let (stdout, stderr) = expect(run(&mut aqueduct(&second)), 1);
-        let by = format!("read by another aqueduct (process {})", reader.pid());
-        assert!(stdout.is_empty() && stderr.contains(&by), "{stderr}");
-        let input: String = (0..5000).map(|i| format!("{i}\n")).collect();
-        let send = start_with_input(&mut aqueduct(&["send", &fifo]), &input);
-        expect_text(send.finish(), 0);
-        if first[1].contains("persist") || first[0] == "serve" {
-            reader.signal(Signal::SIGTERM);
-        }
-        assert_eq!(expect(reader.finish(), 0).0, input.as_bytes());
-    }
-}
-
-#[test]
-fn of_two_readers_that_start_at_once_at_most_one_stays() {
-    let dir = Dir::new();
-    for i in 0..10 {
-        let fifo = dir.fifo(&i.to_string());
-        // One that is left alone after the other has ended gives up.
-        let recv = ["recv", &fifo, "-q", "--timeout", "2s"];
-        let readers = [(); 2].map(|()| start(&mut aqueduct(&recv)));
-        let input: String = (0..500).map(|i| format!("{i}\n")).collect();
-        let mut send = aqueduct(&["send", &fifo, "-q"]);
-        let send = start_with_input(&mut send, &input);
-        let outputs = readers.map(Running::finish);
-        // Both may have made way for each other, on a busy machine: then nothing was taken.
-        let [one, other] = outputs.map(|it| String::from_utf8(it.stdout).unwrap());
-        assert!(one.is_empty() || other.is_empty(), "{one}\n{other}");
-        let all = one + &other;
-        assert!(all.is_empty() || all == input, "{all}");
-        drop(send);
     }
 }
 

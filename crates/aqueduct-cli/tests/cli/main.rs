@@ -10,6 +10,7 @@ mod doctor;
 mod every_address;
 mod everyday;
 mod fifo;
+mod fifo_readers;
 mod fifo_refused;
 mod help;
 mod hostile;

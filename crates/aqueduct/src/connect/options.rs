@@ -38,6 +38,7 @@ pub struct Options {
     pub(super) clients: ClientLimits,
     pub(crate) poll_for: Duration,
     pub(crate) watch_name: Option<Duration>,
+    pub(crate) sole_reader: bool,
     pub(crate) allow_foreign_owner: bool,
     /// Whether the end is one direction of a [pair](super::pair).
     pub(crate) paired: bool,
@@ -64,6 +65,7 @@ impl Options {
             clients: ClientLimits::default(),
             poll_for: Duration::ZERO,
             watch_name: None,
+            sole_reader: false,
             allow_foreign_owner: false,
             paired: false,
         }
@@ -257,6 +259,39 @@ impl Options {
     ///   The receiver of a FIFO fails when no writer has the old FIFO open any more.
     pub fn watch_name(&mut self, interval: Option<Duration>) -> &mut Self {
         self.watch_name = interval;
+        self
+    }
+
+    /// Sets whether a FIFO is received from only if no other receiver with this option reads it; off by
+    /// default. Other mechanisms ignore it.
+    ///
+    /// Two receivers of one FIFO each get parts of the messages, and neither notices. With this option
+    /// the second one fails with [`InUse`](super::OpenErrorKind::InUse). A receiver that
+    /// [opens the FIFO again](Self::watch_name) is the only one of the new FIFO, or fails.
+    ///
+    /// It is a record lock on the FIFO's second byte, held by an additional descriptor and released
+    /// with the receiver. Receivers that do not ask for it, those of other programs among them, are
+    /// not kept out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::{Endpoint, OpenErrorKind, connect::Options};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let jobs: Endpoint = format!("fifo:{}/jobs", dir.path().display()).parse()?;
+    /// let mut options = Options::new();
+    /// options.sole_reader(true);
+    /// let first = options.open_receiver(&jobs).await?;
+    /// let error = options.open_receiver(&jobs).await.unwrap_err();
+    /// assert_eq!(error.kind(), &OpenErrorKind::InUse);
+    /// drop(first);
+    /// options.open_receiver(&jobs).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn sole_reader(&mut self, sole: bool) -> &mut Self {
+        self.sole_reader = sole;
         self
     }
 

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::StreamExt;
@@ -14,8 +15,14 @@ use futures_util::StreamExt;
 use super::TARGET;
 use super::name::shown;
 use super::open::{OpenOptions, settled};
-use crate::connect::{Inlet, Message, MessageReceiver, OpenError, Options};
+use super::receiver::Receiver;
+use crate::connect::{Inlet, Message, MessageReceiver, OpenError, OpenErrorKind, Options};
 use crate::frame::Pace;
+use crate::io::timer::sleep;
+
+/// How often it is tried again where another sole receiver has just left, or came at the same moment.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The receiving end of a persistent FIFO whose name is watched.
 ///
@@ -34,8 +41,8 @@ pub(super) struct Followed {
 
 enum State {
     Open(Open),
-    /// The path names something else or nothing; until that has settled.
-    Lost(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// The path names something else or nothing; until that has settled and the FIFO is open.
+    Lost(Pin<Box<dyn Future<Output = Result<Receiver, OpenError>> + Send>>),
     /// It has ended, been stopped or failed to open.
     Ended,
 }
@@ -47,13 +54,15 @@ struct Open {
 }
 
 impl Followed {
-    pub(super) fn open(
+    /// Goes on with the FIFO at `path` that `receiver` has open.
+    pub(super) fn of(
+        receiver: Receiver,
         options: OpenOptions,
         path: PathBuf,
         how: Options,
-    ) -> Result<MessageReceiver, OpenError> {
-        let open = Open::new(&options, &path, &how)?;
-        Ok(MessageReceiver::new(Self {
+    ) -> MessageReceiver {
+        let open = Open::new(receiver, &how);
+        MessageReceiver::new(Self {
             how,
             options,
             // As it is meant now, whatever the working directory is later.
@@ -61,7 +70,7 @@ impl Followed {
             state: State::Open(open),
             older: Vec::new(),
             left: None,
-        }))
+        })
     }
 
     /// Polls the FIFO at the path.
@@ -78,8 +87,12 @@ impl Followed {
                         path = shown(&self.path),
                         "the FIFO was removed or replaced: opening the new one"
                     );
-                    let path = self.path.clone();
-                    let lost = State::Lost(Box::pin(async move { settled(&path).await }));
+                    let (options, path) = (self.options.clone(), self.path.clone());
+                    let again = async move {
+                        settled(&path).await;
+                        open_receiver(&options, &path).await
+                    };
+                    let lost = State::Lost(Box::pin(again));
                     let State::Open(old) = std::mem::replace(&mut self.state, lost) else {
                         continue;
                     };
@@ -93,21 +106,19 @@ impl Followed {
                         Poll::Ready(None) => {}
                     }
                 }
-                State::Lost(settled) => {
-                    ready!(settled.as_mut().poll(cx));
-                    match Open::new(&self.options, &self.path, &self.how) {
-                        Ok(mut open) => {
-                            if let Some(left) = self.left {
-                                open.messages.limit(left);
-                            }
-                            self.state = State::Open(open);
+                State::Lost(again) => match ready!(again.as_mut().poll(cx)) {
+                    Ok(receiver) => {
+                        let mut open = Open::new(receiver, &self.how);
+                        if let Some(left) = self.left {
+                            open.messages.limit(left);
                         }
-                        Err(error) => {
-                            self.state = State::Ended;
-                            return Poll::Ready(Some(Err(error.into())));
-                        }
+                        self.state = State::Open(open);
                     }
-                }
+                    Err(error) => {
+                        self.state = State::Ended;
+                        return Poll::Ready(Some(Err(error.into())));
+                    }
+                },
                 State::Ended => return Poll::Ready(None),
             }
         }
@@ -171,11 +182,10 @@ impl Followed {
 }
 
 impl Open {
-    fn new(options: &OpenOptions, path: &PathBuf, how: &Options) -> Result<Self, OpenError> {
-        let mut receiver = options.open_receiver(path)?;
+    fn new(mut receiver: Receiver, how: &Options) -> Self {
         let lost = receiver.outlive_its_name();
         let messages = how.receive(receiver, Pace::pipe());
-        Ok(Self { messages, lost })
+        Self { messages, lost }
     }
 }
 
@@ -237,5 +247,22 @@ impl Inlet for Followed {
         };
         let older: usize = this.older.iter_mut().map(MessageReceiver::unfinished).sum();
         current + older
+    }
+}
+
+/// Opens the receiving end; if it is to be the only one, tries again where another one may just be
+/// leaving.
+pub(super) async fn open_receiver(
+    options: &OpenOptions,
+    path: &Path,
+) -> Result<Receiver, OpenError> {
+    let mut attempt = 0;
+    loop {
+        match options.open_receiver(path) {
+            Err(e) if e.kind() == &OpenErrorKind::InUse && attempt < ATTEMPTS => attempt += 1,
+            result => return result,
+        }
+        // Not all at the same pace.
+        sleep(PAUSE * attempt + PAUSE * (std::process::id() % 8) / 8).await;
     }
 }

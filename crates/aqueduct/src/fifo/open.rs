@@ -18,6 +18,7 @@ use super::name::{Name, NameWatch, PathState, shown};
 use super::receiver::Receiver;
 use super::returning::Returning;
 use super::sender::{Again, Sender};
+use super::sole::Sole;
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::Access;
 use crate::io::timer::sleep;
@@ -102,6 +103,7 @@ pub struct OpenOptions {
     on_reader_gone: ReaderGone,
     wait: Option<Duration>,
     watch_name: Option<Duration>,
+    sole_reader: bool,
 }
 
 impl Default for OpenOptions {
@@ -125,6 +127,7 @@ impl OpenOptions {
             on_reader_gone: ReaderGone::Fail,
             wait: None,
             watch_name: None,
+            sole_reader: false,
         }
     }
 
@@ -231,6 +234,12 @@ impl OpenOptions {
         self
     }
 
+    /// Refuses to receive from a FIFO that another receiver with this option reads.
+    pub(super) fn sole_reader(&mut self, sole: bool) -> &mut Self {
+        self.sole_reader = sole;
+        self
+    }
+
     /// Opens the receiving end at once, whether there are writers or not.
     ///
     /// # Errors
@@ -260,11 +269,17 @@ impl OpenOptions {
             let Some(located) = Located::find(&self.wanted, path)? else {
                 continue;
             };
+            let mut sole = None;
+            if self.sole_reader {
+                sole = Sole::take(&located, path)?;
+            }
             if let Some(fd) = located.open(access)?
                 && located.state()? == PathState::Current
+                && (sole.is_some() || !self.sole_reader)
             {
                 let watch = self.watch_name.map(NameWatch::new);
                 return Receiver::new(located.name, fd, self.persistent, watch)
+                    .map(|it| it.holding(sole))
                     .map_err(|e| unregistered(path, e));
             }
         }

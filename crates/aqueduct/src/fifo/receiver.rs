@@ -14,6 +14,7 @@ use tracing::Span;
 
 use super::TARGET;
 use super::name::{Name, NameWatch};
+use super::sole::Sole;
 use crate::frame::{FramedRead, Framing, Pace};
 use crate::io::fd::{self, Access};
 use crate::pipe;
@@ -56,6 +57,8 @@ pub struct Receiver {
     // First, as `Name` asks.
     name: Name,
     inner: pipe::Receiver,
+    /// What keeps other receivers away, if anything does.
+    sole: Option<Sole>,
     persistent: bool,
     /// Until the path names another file, if that is watched.
     watch: Option<NameWatch>,
@@ -77,11 +80,18 @@ impl Receiver {
         Ok(Self {
             name,
             inner,
+            sole: None,
             persistent,
             watch,
             lost: None,
             span,
         })
+    }
+
+    /// Keeps the sign that there is this receiver.
+    pub(super) fn holding(mut self, sole: Option<Sole>) -> Self {
+        self.sole = sole;
+        self
     }
 
     /// Cuts the stream into frames, reading in steps that suit a pipe.

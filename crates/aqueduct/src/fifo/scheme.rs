@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::followed::Followed;
+use super::followed::{Followed, open_receiver};
 use super::open::{OpenOptions, ReaderGone};
 use super::receiver::Receiver;
 use super::shared::SharedSender;
@@ -56,6 +56,7 @@ impl Fifo {
             .create(self.create.unwrap_or(asked.options.create))
             .wait(asked.options.wait)
             .watch_name(asked.options.watch_name)
+            .sole_reader(asked.options.sole_reader)
             .allow_foreign_owner(asked.options.allow_foreign_owner);
         if let Some(group) = &self.group {
             options.mode(GROUP_MODE).group(group);
@@ -131,16 +132,16 @@ impl Mechanism for Fifo {
         Box::pin(async move {
             let mut options = self.options(&asked);
             if !self.persist.unwrap_or(asked.options.persist) {
-                let receiver = options.open_receiver(&self.path)?;
+                let receiver = open_receiver(&options, &self.path).await?;
                 return Ok(asked.options.receive(receiver, Pace::pipe()));
             }
             options.persistent(true);
             let mut how = asked.options.clone();
             how.framing = how.framing.collecting();
+            let receiver = open_receiver(&options, &self.path).await?;
             if how.watch_name.is_some() {
-                return Followed::open(options, self.path.clone(), how);
+                return Ok(Followed::of(receiver, options, self.path.clone(), how));
             }
-            let receiver = options.open_receiver(&self.path)?;
             Ok(how.receive(receiver, Pace::pipe()))
         })
     }
