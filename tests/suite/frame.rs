@@ -123,7 +123,7 @@ async fn truncated_frame_is_unexpected_eof_after_all_whole_ones() {
     let (_, error) = last_error(b"\0\0\0\x05abc", Framing::length()).await;
     assert_eq!(
         error.to_string(),
-        "stream ended inside a frame: 7 bytes came, 2 are missing"
+        "stream ended inside a frame: received 7 bytes, 2 are missing"
     );
 }
 

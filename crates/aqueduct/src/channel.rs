@@ -26,13 +26,12 @@ pub(crate) use self::receiver::lent;
 pub(crate) use self::sender::straight;
 pub use self::sender::{Permit, Sender};
 
-/// Both directions of a conversation: sends `Out`, receives `In`.
+/// Both directions of a conversation: sends `Out` and receives `In`.
 ///
-/// It joins any [`Sender`] and any [`Receiver`], also over two transports of different kinds, such
-/// as two FIFOs, or a queue there and a pipe back. The two halves share nothing: one may end or be
-/// closed while the other goes on.
+/// A channel joins any [`Sender`] and any [`Receiver`], also over two transports, such as two
+/// FIFOs. The halves share nothing: one may end or be closed while the other goes on.
 ///
-/// It is a [`Stream`] of what is received and a [`Sink`] for what is sent.
+/// It is a [`Stream`] of received items and a [`Sink`] of items to send.
 ///
 /// # Examples
 ///
@@ -60,6 +59,22 @@ pub struct Channel<Out, In> {
 
 impl<Out, In> Channel<Out, In> {
     /// Joins two halves.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::codec::Text;
+    /// use aqueduct::frame::Framing;
+    /// use aqueduct::{Channel, pipe};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, rx) = pipe::pipe()?;
+    /// let tx = tx.framed(Framing::lines()).typed::<String>(Text);
+    /// let rx = rx.framed(Framing::lines()).typed::<String>(Text);
+    /// let mut echo = Channel::new(tx, rx);
+    /// assert_eq!(echo.call("hello".into()).await?, "hello");
+    /// # Ok(()) }
+    /// ```
     pub fn new(sender: Sender<Out>, receiver: Receiver<In>) -> Self {
         Self {
             sender,
@@ -68,50 +83,53 @@ impl<Out, In> Channel<Out, In> {
         }
     }
 
-    /// Takes the halves apart, for two tasks. Nothing is lost; [`new`](Self::new) joins them again.
+    /// Splits the channel into its halves, for two tasks. Nothing is lost.
+    ///
+    /// [`new`](Self::new) joins them again.
     pub fn into_split(self) -> (Sender<Out>, Receiver<In>) {
         (self.sender, self.receiver)
     }
 
-    /// Borrows both halves at once, to wait for both in one task.
+    /// Borrows both halves, to wait for both in one task.
     ///
-    /// (`split` is the `StreamExt` method, which puts a lock between the halves; see
+    /// (`StreamExt::split` is another method, which puts a lock between the halves; see
     /// [`into_split`](Self::into_split).)
     pub fn split_mut(&mut self) -> (&mut Sender<Out>, &mut Receiver<In>) {
         (&mut self.sender, &mut self.receiver)
     }
 
-    /// Sends one item and flushes: [`Sender::send`].
+    /// Sends one item and flushes, as [`Sender::send`] does.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`Sender::send`].
     ///
     /// # Cancel safety
     ///
-    /// As there: not safe in that the item may or may not be sent; use [`Sender::reserve`].
+    /// Not cancel safe: after a drop the item may or may not be sent. Use [`Sender::reserve`] to
+    /// know.
     pub async fn send(&mut self, item: Out) -> Result<(), Error> {
         self.sender.send(item).await
     }
 
-    /// Queues one item without flushing: [`Sender::feed`].
+    /// Queues one item without flushing, as [`Sender::feed`] does.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`Sender::feed`].
     ///
     /// # Cancel safety
     ///
-    /// As there: a dropped future may take the item with it.
+    /// Not cancel safe: a dropped future may drop the item.
     pub async fn feed(&mut self, item: Out) -> Result<(), Error> {
         self.sender.feed(item).await
     }
 
-    /// Writes out all queued items: [`Sender::flush`].
+    /// Flushes all queued items, as [`Sender::flush`] does.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`Sender::flush`].
     ///
     /// # Cancel safety
     ///
@@ -120,33 +138,33 @@ impl<Out, In> Channel<Out, In> {
         self.sender.flush().await
     }
 
-    /// Closes the sending half: [`Sender::close`]. Receiving goes on.
+    /// Closes the sending half, as [`Sender::close`] does. Receiving goes on.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`Sender::close`].
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: call it again to go on.
+    /// Cancel safe: call it again to continue.
     pub async fn close(&mut self) -> Result<(), Error> {
         self.sender.close().await
     }
 
-    /// Sends one item and waits for the next one to come: a request and its reply, in strict turns.
+    /// Sends one item and waits for the next one to arrive: a request and its reply.
     ///
-    /// Over a protocol whose peer answers each item with one. Many requests at a time, deadlines and
-    /// cancellation are [`Caller`](crate::Caller)'s.
+    /// For protocols in which the peer answers each item with one, in turn. For many requests at a
+    /// time, deadlines and cancellation, use [`Caller`](crate::Caller).
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send) and [`recv`](Self::recv); [`UnexpectedEof`](io::ErrorKind::UnexpectedEof)
-    /// in [`Error::Io`] if the stream ends before the reply.
+    /// As for [`send`](Self::send) and [`recv`](Self::recv). If the stream ends before the reply,
+    /// [`Error::Io`] holds an [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
     ///
     /// # Cancel safety
     ///
-    /// As for [`send`](Self::send) while it sends. Dropped after that, its reply is still to come, and the
-    /// next `call` throws it away.
+    /// While it sends, as for [`send`](Self::send). If it is dropped later, the next `call`
+    /// discards the pending reply.
     ///
     /// # Examples
     ///
@@ -178,7 +196,7 @@ impl<Out, In> Channel<Out, In> {
         self.recv().await.ok_or_else(ended)?
     }
 
-    /// Receives the next item: [`Receiver::recv`].
+    /// Receives the next item, as [`Receiver::recv`] does.
     ///
     /// # Cancel safety
     ///

@@ -1,14 +1,14 @@
-//! Codecs: how a typed item becomes the body of one frame, and back.
+//! Codecs: convert typed items to frame bodies and back.
 //!
-//! A codec works above the framing. It gets whole bodies, so one that does not parse costs one item
-//! and the stream goes on.
+//! A codec works above the framing and gets whole bodies. A body that does not parse costs one
+//! item, and the stream goes on.
 //!
-//! | codec | items | cargo feature | use it when |
+//! | codec | items | cargo feature | use it if |
 //! |---|---|---|---|
-//! | [`Json`] | serde types | `json` (default) | people or other languages read along |
-//! | [`MessagePack`] | serde types | `messagepack` | other languages, smaller than JSON |
+//! | [`Json`] | serde types | `json` (default) | people or other languages read the messages |
+//! | [`MessagePack`] | serde types | `messagepack` | other languages read them; smaller than JSON |
 //! | [`Postcard`] | serde types | `postcard` | both sides share the Rust type; smallest and fastest |
-//! | [`Text`] | strings | | the other side speaks plain text |
+//! | [`Text`] | strings | | the peer speaks plain text |
 //! | [`Raw`] | bytes | | you serialise yourself; no copy in either direction |
 //!
 //! # A custom codec
@@ -43,9 +43,9 @@
 //!
 //! # Untrusted peers
 //!
-//! The largest frame bounds the input of a codec. JSON and MessagePack also bound nesting: a received
-//! body that nests deeper than 128 levels is a decode error, before it can exhaust the stack.
-//! Postcard does not, which matters for types that contain themselves.
+//! The largest frame bounds the input of a codec. JSON and MessagePack also bound nesting: a
+//! received body that nests deeper than 128 levels is a decode error, before it can exhaust the
+//! stack. Postcard does not, which matters for recursive types.
 
 #[cfg(feature = "json")]
 mod json;
@@ -67,7 +67,7 @@ pub use self::postcard::Postcard;
 pub use self::raw::Raw;
 pub use self::text::Text;
 
-/// What a codec reports when an item or a body is not for it.
+/// The error of a codec for an item or a body that it cannot convert.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How deep received MessagePack values may nest; serde_json has the same limit.
@@ -75,23 +75,46 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 const MAX_DEPTH: usize = 128;
 
 /// A data format with a name.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::codec::{Format, Text};
+///
+/// assert_eq!(Text.name(), "text");
+/// ```
 pub trait Format: Send + Sync {
-    /// The name in errors, which handshakes compare too: short, lower case, and never changed while
-    /// the bytes mean the same.
+    /// Returns the name, for errors and handshakes.
+    ///
+    /// The name is short and lower case. It never changes while the bytes mean the same.
     fn name(&self) -> &'static str;
 }
 
 /// A format that serialises items of type `T`.
 ///
-/// See the [module](self) for an example.
+/// # Examples
+///
+/// ```
+/// use aqueduct::bytes::BytesMut;
+/// use aqueduct::codec::{Encode, Text};
+///
+/// let mut body = BytesMut::new();
+/// Text.encode(&"hello", &mut body)?;
+/// assert_eq!(body, "hello");
+/// # Ok::<(), aqueduct::codec::BoxError>(())
+/// ```
+///
+/// The [module](self) has an implementation.
 pub trait Encode<T>: Format {
-    /// Appends the serialised item to `dst`. Bytes that are already there belong to other messages:
-    /// a codec that changes them ends the sender with an error.
+    /// Appends the serialised item to `dst`.
+    ///
+    /// Bytes that are already there belong to other messages: a codec that changes them ends the
+    /// sender with an error.
     ///
     /// # Errors
     ///
-    /// The item cannot be expressed in this format. The caller discards what was appended, and
-    /// nothing of it is sent.
+    /// The item cannot be expressed in this format. The caller discards the appended bytes, and
+    /// nothing of the item is sent.
     fn encode(&self, item: &T, dst: &mut BytesMut) -> Result<(), BoxError>;
 
     /// Turns the item into a body. `scratch` is empty and may be used to build it.
@@ -107,8 +130,10 @@ pub trait Encode<T>: Format {
         Ok(scratch.split().freeze())
     }
 
-    /// Whether items are bodies already, so that [`encode_owned`](Self::encode_owned) returns them
-    /// unchanged. If so, it is called for each item; otherwise either method may be.
+    /// Returns whether items are bodies already.
+    ///
+    /// If so, [`encode_owned`](Self::encode_owned) returns them unchanged and is called for each
+    /// item. Otherwise either method may be called.
     fn hands_over(&self) -> bool {
         false
     }
@@ -116,16 +141,28 @@ pub trait Encode<T>: Format {
 
 /// A format that deserialises items of type `T`.
 ///
-/// See the [module](self) for an example.
+/// # Examples
+///
+/// ```
+/// use aqueduct::codec::{Decode, Text};
+///
+/// let text: String = Text.decode("hello".into())?;
+/// assert_eq!(text, "hello");
+/// # Ok::<(), aqueduct::codec::BoxError>(())
+/// ```
+///
+/// The [module](self) has an implementation.
 pub trait Decode<T>: Format {
     /// Turns one whole body into an item.
     ///
     /// # Errors
     ///
-    /// The body is no such item, or has bytes left after it.
+    /// The body does not parse, or has bytes left after the item.
     fn decode(&self, body: Bytes) -> Result<T, BoxError>;
 
-    /// As [`decode`](Self::decode), from a borrowed body. The provided method copies it.
+    /// Turns a borrowed body into an item, as [`decode`](Self::decode) does.
+    ///
+    /// The provided method copies the body.
     ///
     /// # Errors
     ///
@@ -134,29 +171,43 @@ pub trait Decode<T>: Format {
         self.decode(Bytes::copy_from_slice(body))
     }
 
-    /// Whether [`decode_borrowed`](Self::decode_borrowed) needs no copy. If so, receivers call it
-    /// wherever they can, which saves a frame for each item.
+    /// Returns whether [`decode_borrowed`](Self::decode_borrowed) needs no copy.
+    ///
+    /// If so, receivers call it wherever they can, which saves a frame per item.
     fn borrows(&self) -> bool {
         false
     }
 }
 
-/// A format that works both ways for `T`. Implemented for all that do.
+/// A format that works both ways for `T`. Implemented for every such format.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::Channel;
+/// use aqueduct::codec::{Codec, Text};
+///
+/// fn pair_of<T: 'static>(codec: impl Codec<T> + Clone + 'static) -> (Channel<T, T>, Channel<T, T>) {
+///     Channel::pair(codec)
+/// }
+/// let (here, there) = pair_of::<String>(Text);
+/// # drop((here, there));
+/// ```
 pub trait Codec<T>: Encode<T> + Decode<T> {}
 
 impl<T, C: Encode<T> + Decode<T>> Codec<T> for C {}
 
-/// Bytes were left over behind an item which ended before its frame did.
+/// Bytes are left after an item that ended before its frame did.
 #[cfg(any(feature = "postcard", feature = "messagepack"))]
 #[derive(Debug, thiserror::Error)]
-#[error("bytes are left over behind the item")]
+#[error("bytes are left over after the item")]
 struct TrailingBytes;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Encodes, decodes, and hands back both the body and the item.
+    /// Encodes, decodes, and returns both the body and the item.
     pub(super) fn round_trip<T, C: Codec<T>>(codec: &C, item: T) -> (Bytes, T) {
         let body = codec.encode_owned(item, &mut BytesMut::new()).unwrap();
         let item = codec.decode(body.clone()).unwrap();
@@ -220,7 +271,7 @@ mod tests {
             for cut in 0..body.len() {
                 assert!(codec.decode(body.slice(..cut)).is_err(), "cut at {cut}");
             }
-            // Must not panic, whatever it makes of it.
+            // Must not panic, whatever the result.
             let _ = codec.decode(Bytes::copy_from_slice(noise));
         }
 
@@ -248,7 +299,7 @@ mod tests {
                 text in prop_oneof![any::<String>(), "x{250,70000}"],
                 items in prop::collection::vec(any::<bool>(), 0..70_000),
             ) {
-                // The check of the shape must agree with the one who wrote it.
+                // The check of the shape must agree with the serializer.
                 let item = (numbers, text, items);
                 let (_, back) = round_trip(&MessagePack, item.clone());
                 prop_assert_eq!(back, item);

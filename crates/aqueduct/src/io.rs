@@ -1,6 +1,6 @@
-//! Plumbing that every mechanism stands on: waiting, accepting, draining, descriptors.
+//! Plumbing shared by every mechanism: waiting, accepting, draining, descriptors.
 //!
-//! Nothing here knows a mechanism, and nothing here is public but what is re-exported by name.
+//! Nothing here knows a mechanism. Only items that `lib.rs` re-exports are public.
 
 pub(crate) mod accept;
 pub(crate) mod backoff;

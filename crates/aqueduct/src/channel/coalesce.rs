@@ -1,4 +1,4 @@
-//! [`Coalesced`]: a sink that gathers what one burst of sends gives it.
+//! [`Coalesced`]: a sink that gathers the items of a burst of sends.
 
 use std::future::Future;
 use std::io;
@@ -20,14 +20,14 @@ use tokio::task::yield_now;
 use crate::frame::BoxFrameSink;
 use crate::io::timer::{Sleep, sleep};
 
-/// How long closing waits for the other side to take what is queued.
+/// How long closing waits for the peer to take queued items.
 pub(super) const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Within so many turns of the flusher a task that Tokio made yield has its own: of those that yield
-/// at the same time the last may be the first.
+/// A task that Tokio made yield has its own turn within this many turns of the flusher: of tasks
+/// that yield at the same time, the last may be the first.
 const TURNS: u8 = 2;
 
-/// The sender's side of a sink that a task of its own, the *flusher*, flushes too.
+/// The sender's side of a sink that a separate task, the *flusher*, flushes too.
 ///
 /// ```text
 ///  at rest ── send: written at once ──> burst ── sends: gathered
@@ -36,25 +36,26 @@ const TURNS: u8 = 2;
 /// ```
 pub(super) struct Coalesced(Arc<Shared>);
 
-/// What [`Coalesced`] is of; and to `send`, which a sink cannot tell from `feed` and `flush`.
+/// The state that [`Coalesced`] wraps. `send` uses it directly, since a sink cannot distinguish
+/// `send` from `feed` and `flush`.
 pub(super) struct Shared {
     state: Mutex<State>,
     wakers: Arc<Wakers>,
-    /// Wakes both sides: the sink beneath knows one waker only.
+    /// Wakes both sides: the sink beneath knows only one waker.
     both: Waker,
 }
 
 struct State {
-    /// Gone once it was closed, or all was sent and the sender is gone.
+    /// `None` once it was closed, or everything was sent and the sender is gone.
     sink: Option<BoxFrameSink>,
     /// There is a flusher.
     manned: bool,
     /// A burst: the flusher will flush.
     burst: bool,
-    /// The sending task has not paused, it was made to yield or waits for room: for so many turns of
-    /// the flusher more the burst is not over.
+    /// The sending task has not paused; it was made to yield or waits for room. For this many turns
+    /// of the flusher the burst is not over.
     goes_on: u8,
-    /// What the flusher met, for the next call.
+    /// An error that the flusher met, for the next call.
     error: Option<io::Error>,
     /// The sender was dropped.
     gone: bool,
@@ -143,7 +144,7 @@ impl Shared {
         if done.is_ready() {
             return done;
         }
-        // Once more, since whoever is to be woken has to be known before.
+        // Registered again, since the task to wake must be known before polling.
         set(&self.wakers.sender, cx);
         operation(sink.as_mut(), &mut both)
     }
@@ -153,7 +154,7 @@ impl Shared {
         lock(&self.state).goes_on();
     }
 
-    /// Queues the frame, and flushes, unless the flusher is about to.
+    /// Queues the frame, and flushes unless the flusher is about to.
     pub(super) fn poll_send(
         self: &Arc<Self>,
         cx: &Context<'_>,
@@ -222,7 +223,7 @@ impl Sink<Bytes> for Coalesced {
 }
 
 impl Drop for Coalesced {
-    /// What `send` has taken is written: now if that is possible, else by the flusher.
+    /// Writes what `send` has taken: now if possible, otherwise by the flusher.
     fn drop(&mut self) {
         let mut state = lock(&self.0.state);
         state.gone = true;
@@ -242,10 +243,10 @@ impl Drop for Coalesced {
     }
 }
 
-/// The task that has its turn when the sending one waits or yields.
+/// The task that runs when the sending one waits or yields.
 struct Flusher {
     shared: Arc<Shared>,
-    /// What is left of it, once the sender is gone.
+    /// The time left for it once the sender is gone.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
@@ -264,7 +265,8 @@ impl Future for Flusher {
             match sink.as_mut().poll_flush(&mut both) {
                 Poll::Ready(Ok(())) if state.goes_on > 0 => {
                     state.goes_on -= 1;
-                    // Tokio's way to yield. A mere wake-up would give this task the next turn, too.
+                    // Tokio's way to yield. A plain wake-up would give this task the next turn,
+                    // too.
                     let _ = pin!(yield_now()).poll(cx);
                 }
                 Poll::Ready(Ok(())) => state.burst = false,
@@ -297,7 +299,7 @@ impl Future for Flusher {
 }
 
 impl Drop for Flusher {
-    /// Also when its runtime ends: from then on each send is flushed by itself.
+    /// Also when its runtime ends: from then on each send is flushed separately.
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.manned = false;

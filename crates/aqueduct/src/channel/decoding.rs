@@ -1,4 +1,4 @@
-//! What a [`Receiver`] is of: a codec over a stream of frames.
+//! The inside of a [`Receiver`]: a codec over a stream of frames.
 
 use std::any::type_name;
 use std::io;
@@ -15,10 +15,10 @@ use crate::frame::{BoxFrameStream, Lend, Lent as Body};
 
 /// A stream of items, in one piece, so that an item takes one indirect call.
 pub(super) trait Decoding<T>: Send {
-    /// The next item; [`Error::Io`] is the last.
+    /// Polls for the next item; [`Error::Io`] is the last.
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>>;
 
-    /// Takes nothing new: delivers what was taken, and ends.
+    /// Takes nothing new, delivers what was taken, and ends.
     fn stop(&mut self);
 }
 
@@ -54,7 +54,8 @@ impl<T, C: Decode<T> + 'static> Decoding<T> for Framed<C> {
     }
 }
 
-/// Over one that lends them: a codec that borrows reads items straight from the read buffer.
+/// Over a stream that lends frames: a codec that borrows parses items straight from the read
+/// buffer.
 pub(super) struct Lent<S, C> {
     pub(super) stream: S,
     pub(super) codec: C,
@@ -87,7 +88,7 @@ where
     }
 }
 
-/// The next item, of a frame to keep.
+/// Polls for the next item, from an owned frame.
 #[inline]
 fn poll_kept<T, S>(
     stream: Pin<&mut S>,

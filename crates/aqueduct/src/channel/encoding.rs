@@ -1,4 +1,4 @@
-//! What a [`Sender`] is of: a codec over a sink of frames.
+//! The inside of a [`Sender`]: a codec over a sink of frames.
 
 use std::any::type_name;
 use std::io;
@@ -13,7 +13,7 @@ use crate::channel::Error;
 use crate::codec::{BoxError, Encode};
 use crate::frame::{BoxFrameSink, NotQueued, QueueWith};
 
-/// How much memory is had at a time to serialise small items into.
+/// How much memory is allocated at a time to serialise small items into.
 pub(super) const SCRATCH: usize = 8 * 1024;
 
 /// The largest item, in serialised bytes, whose memory is kept for the next one.
@@ -32,13 +32,13 @@ pub(super) trait Encoding<T>: Send {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// The item as a frame, which is not sent.
+    /// Encodes the item as a frame, without sending it.
     fn encode(&mut self, item: T) -> Result<Bytes, Error>;
 
     fn coalesced(self: Box<Self>) -> (Box<dyn Encoding<T>>, Arc<Shared>);
 }
 
-/// Over any sink of frames: each item becomes one in memory that is used again.
+/// Over any sink of frames: each item becomes a frame in reused memory.
 pub(super) struct Framed<C> {
     sink: BoxFrameSink,
     codec: C,
@@ -76,11 +76,11 @@ impl<T, C: Encode<T> + 'static> Encoding<T> for Framed<C> {
 
     fn encode(&mut self, item: T) -> Result<Bytes, Error> {
         if self.scratch.capacity() < SCRATCH_LOW {
-            // Gives the same memory again if all frames in it are gone.
+            // Returns the same memory again if all frames in it are gone.
             self.scratch.reserve(SCRATCH);
         }
         let encoded = self.codec.encode_owned(item, &mut self.scratch);
-        // Whatever a codec left there is no part of the next item.
+        // Bytes that a codec left there are not part of the next item.
         self.scratch.clear();
         let used = encoded.as_ref().map_or(self.scratch.capacity(), Bytes::len);
         if used > SCRATCH_KEPT {

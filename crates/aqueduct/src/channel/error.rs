@@ -1,21 +1,40 @@
-//! [`Error`]: what can go wrong with a typed message.
+//! [`Error`]: the error of a typed message.
 
 use std::io;
 use std::time::Duration;
 
 use crate::codec::BoxError;
 
-/// What went wrong with a typed message, in a [`Sender`](crate::Sender),
-/// [`Receiver`](crate::Receiver) or [`Channel`](crate::channel::Channel).
+/// The error of a typed [`Sender`](crate::Sender), [`Receiver`](crate::Receiver) or
+/// [`Channel`](crate::channel::Channel).
 ///
-/// An [`Encode`](Self::Encode) or [`Decode`](Self::Decode) error costs one message: the channel
-/// goes on with the next. After an [`Io`](Self::Io) error a receiver has ended; whether a sender
-/// can go on depends on its transport. [`Display`](std::fmt::Display) describes this level only,
-/// [`source`](std::error::Error::source) has the cause; both in one line is what `anyhow` prints with
-/// `{:#}`.
+/// [`Encode`](Self::Encode) and [`Decode`](Self::Decode) cost one message: the channel goes on with
+/// the next. After [`Io`](Self::Io) a receiver has ended; whether a sender can go on depends on its
+/// transport.
 ///
-/// It converts into [`io::Error`] and keeps the kind, and for `Io` the error itself, so the OS
-/// error code stays readable.
+/// [`Display`](std::fmt::Display) describes this level only and
+/// [`source`](std::error::Error::source) is the cause. `anyhow` prints both with `{:#}`. Conversion
+/// into [`io::Error`] keeps the kind and the errno.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::codec::Text;
+/// use aqueduct::frame::{FramedRead, Framing};
+/// use aqueduct::{Error, Receiver};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+/// let wire = &b"\xff\nhello\n"[..]; // The first line is not UTF-8.
+/// let mut lines: Receiver<String> = FramedRead::new(wire, Framing::lines()).typed(Text);
+/// while let Some(line) = lines.recv().await {
+///     match line {
+///         Ok(line) => assert_eq!(line, "hello"),
+///         Err(error @ Error::Decode { .. }) => eprintln!("skipped: {error}"),
+///         Err(error) => return Err(error),
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -23,18 +42,18 @@ pub enum Error {
     #[error("the transport failed")]
     Io(#[from] io::Error),
 
-    /// The codec refused to serialise the item. Nothing of it was sent.
+    /// The codec cannot serialise the item. Nothing of it was sent.
     #[error("cannot encode a `{type_name}` as {codec}; nothing was sent")]
     Encode {
         /// The name of the codec.
         codec: &'static str,
         /// The type of the item.
         type_name: &'static str,
-        /// What the codec said.
+        /// The codec's error.
         source: BoxError,
     },
 
-    /// A whole frame came, but its body is no valid item. The next frame can be read.
+    /// A whole frame arrived, but its body does not parse. The next frame can be read.
     #[error(
         "cannot decode a frame of {len} bytes as {codec} into a `{type_name}`; \
          do both sides use the same codec and the same type?"
@@ -46,18 +65,18 @@ pub enum Error {
         type_name: &'static str,
         /// The size of the frame's body in bytes.
         len: usize,
-        /// What the codec said.
+        /// The codec's error.
         source: BoxError,
     },
 
-    /// The sender was closed before, by this side.
-    #[error("this sender was closed; open a new one to send more")]
+    /// The sender was already closed by this side.
+    #[error("cannot send: this sender was closed; open a new one to send more")]
     Closed,
 
-    /// The other side did not take everything in time. The rest is still queued.
+    /// The peer did not take everything in time. The rest is still queued.
     #[error(
-        "the other side did not take all queued messages within {after:?}; \
-         close again to wait longer, drop the sender to give them up"
+        "the peer did not take all queued messages within {after:?}; \
+         close again to wait longer, or drop the sender to discard them"
     )]
     TimedOut {
         /// How long the call waited.
@@ -66,7 +85,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The [`io::ErrorKind`] that fits best; the one which the conversion into [`io::Error`] has.
+    /// Returns the kind that the conversion into [`io::Error`] has.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         match self {
@@ -78,7 +97,7 @@ impl Error {
         }
     }
 
-    /// The OS error code, where the system gave one.
+    /// Returns the errno, if the system gave one.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {

@@ -9,16 +9,16 @@ use super::sender::Sender;
 
 /// A [`Sender`] that several tasks share: each has a clone.
 ///
-/// Made by [`Sender::shared`]. Sending takes `&self`.
+/// [`Sender::shared`] creates it. Sending takes `&self`.
 ///
-/// - **Order**: items go in the order in which the calls were first polled. Items of one task keep
-///   their order.
-/// - **Backpressure**: all tasks wait while the transport is full, and go on in turn.
-/// - **Flushing**: `send` returns when its item has been handed to the system. Tasks that send at the
-///   same time share one system call.
+/// - **Order**: items are sent in the order in which the calls were first polled. Items of one task
+///   keep their order.
+/// - **Backpressure**: all tasks wait while the transport is full, and continue in turn.
+/// - **Flushing**: `send` returns when the system has its item. Tasks that send at the same time
+///   share one system call.
 ///
-/// It takes no task and no queue: the handles share a lock. When the last handle is dropped the sender is,
-/// which ends that direction.
+/// The handles share a lock; there is no extra task or queue. Dropping the last handle drops the
+/// sender, which ends that direction.
 ///
 /// # Examples
 ///
@@ -69,21 +69,22 @@ impl<T> Sender<T> {
 }
 
 impl<T> SenderHandle<T> {
-    /// Sends one item and waits until it has been handed to the system: [`Sender::send`].
+    /// Sends one item and waits until the system has it, as [`Sender::send`] does.
     ///
     /// # Errors
     ///
-    /// As there. An item that cannot be encoded, or is too large, is its caller's error alone.
+    /// See [`Sender::send`]. An item that cannot be encoded, or is too large, is an error of its
+    /// caller only.
     ///
     /// # Cancel safety
     ///
-    /// As there: dropped while it waits for its turn or for room, the item goes with it, unsent; after
-    /// that it is queued, and sent with the next item of any handle.
+    /// Not cancel safe. If the future is dropped while it waits for its turn or for room, the item
+    /// is dropped. Later the item is queued, and sent with the next item of any handle.
     pub async fn send(&self, item: T) -> Result<(), Error> {
         self.queue(item).await?.flushed().await
     }
 
-    /// Sends all items, with no item of another handle between them, and flushes once.
+    /// Sends all items, without items of other handles in between, and flushes once.
     ///
     /// # Errors
     ///
@@ -91,20 +92,20 @@ impl<T> SenderHandle<T> {
     ///
     /// # Cancel safety
     ///
-    /// Not safe: it is unknown how many items were taken.
+    /// Not cancel safe: after a drop it is unknown how many items were taken.
     pub async fn send_all(&self, items: impl IntoIterator<Item = T>) -> Result<(), Error> {
         self.state.lock().await.sender.send_all(items).await
     }
 
-    /// Closes the sender for all handles: [`Sender::close`].
+    /// Closes the sender for all handles, as [`Sender::close`] does.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`Sender::close`].
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: call it again to go on.
+    /// Cancel safe: call it again to continue.
     pub async fn close(&self) -> Result<(), Error> {
         self.state.lock().await.sender.close().await
     }
@@ -121,7 +122,7 @@ impl<T> SenderHandle<T> {
     }
 }
 
-/// An item that was queued.
+/// A queued item.
 #[must_use = "it may wait until it is flushed"]
 pub(crate) struct Queued<'a, T> {
     state: &'a Mutex<State<T>>,
@@ -129,9 +130,10 @@ pub(crate) struct Queued<'a, T> {
 }
 
 impl<T> Queued<'_, T> {
-    /// Waits until the item has been handed to the system.
+    /// Waits until the system has the item.
     ///
-    /// The lock is fair: tasks that were waiting to queue have done so by now, and go with it.
+    /// The lock is fair: tasks that were waiting to queue have done so by now, and their items are
+    /// flushed along.
     pub(crate) async fn flushed(self) -> Result<(), Error> {
         let mut state = self.state.lock().await;
         if state.flushed < self.number {

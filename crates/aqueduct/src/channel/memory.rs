@@ -12,12 +12,11 @@ use crate::codec::Codec;
 const PAIR_CAPACITY: usize = 16;
 
 impl<Out, In> Channel<Out, In> {
-    /// Two ends joined within this process, without any descriptor: to test code that takes a
-    /// channel, or to join two parts of one program as if they were two.
+    /// Creates two connected channels within this process, for tests or parts of one program.
     ///
-    /// Items are serialised as on any transport. Each direction holds 16 frames; then
-    /// a sender waits. An end that is dropped gives the other the end of the stream, and
-    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) when it sends.
+    /// Items are serialised as on any transport. Each direction holds 16 frames; then a sender
+    /// waits. If an end is dropped, the other one receives the end of stream, and its sends fail
+    /// with [`BrokenPipe`](io::ErrorKind::BrokenPipe).
     pub fn pair<C>(codec: C) -> (Self, Channel<In, Out>)
     where
         C: Codec<Out> + Codec<In> + Clone + 'static,

@@ -1,4 +1,4 @@
-//! A sink and a stream of frames that do as the test says.
+//! A sink and a stream of frames that a test controls.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 
-/// What the test sees and decides of a [`MockSink`].
+/// The test's view and control of a [`MockSink`].
 #[derive(Clone, Default)]
 pub(super) struct Gate(Arc<Mutex<GateState>>);
 

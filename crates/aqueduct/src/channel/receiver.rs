@@ -16,19 +16,19 @@ use crate::channel::Error;
 use crate::codec::Decode;
 use crate::frame::{FramedRead, Lend};
 
-/// Receives items of type `T`, from any stream of frames, by any codec.
+/// The receiving end for items of type `T`, over any stream of frames and any codec.
 ///
 /// The type names neither: a function that takes a `Receiver<Job>` works with every transport.
 ///
 /// A frame whose body does not parse is one `Err` item ([`Error::Decode`]), and the next frame
-/// arrives. An error of the transport or the framing ([`Error::Io`]) comes once, after all items
-/// that came whole before it; then the stream has ended and stays so.
+/// follows. An error of the transport or the framing ([`Error::Io`]) is the last item, after all
+/// items that arrived whole before it.
 ///
 /// # Ending early
 ///
-/// Leaving a loop by `break` and dropping the receiver loses the messages that were read together with
-/// the last one: [`stop`](Self::stop) first, or let [`until`](Self::until) do it on a signal, and receive
-/// until `None`.
+/// Leaving a loop with `break` and dropping the receiver loses messages that were read together
+/// with the last one. Call [`stop`](Self::stop) first, or let [`until`](Self::until) call it on a
+/// signal. Then receive until `None`.
 ///
 /// # Examples
 ///
@@ -50,7 +50,7 @@ use crate::frame::{FramedRead, Lend};
 #[must_use = "streams do nothing unless polled"]
 pub struct Receiver<T> {
     stream: SyncWrapper<Box<dyn Decoding<T>>>,
-    /// Stops it when it completes.
+    /// Stops the receiver when it completes.
     until: Option<SyncWrapper<Pin<Box<dyn Future<Output = ()> + Send>>>>,
     /// The name of the codec.
     codec: &'static str,
@@ -59,9 +59,10 @@ pub struct Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Receives from `stream` what `codec` makes of its frames.
+    /// Creates a receiver that decodes frames from `stream` with `codec`.
     ///
-    /// From a byte stream, [`FramedRead::typed`](crate::frame::FramedRead::typed) spares each item a copy.
+    /// From a byte stream, [`FramedRead::typed`](crate::frame::FramedRead::typed) saves one copy
+    /// per item.
     pub fn new<S, C>(stream: S, codec: C) -> Self
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -81,12 +82,12 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives the next item; `None` is the end of the stream, and stays so.
+    /// Receives the next item; `None` is the end of the stream.
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`]: this one body is no `T`; call again for the next. [`Error::Io`]: the
-    /// transport or framing failed; after that comes `None`.
+    /// - [`Error::Decode`]: this body is not a `T`. Call again for the next one.
+    /// - [`Error::Io`]: the transport or the framing failed. `None` follows.
     ///
     /// # Cancel safety
     ///
@@ -95,27 +96,26 @@ impl<T> Receiver<T> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Waits for at least one item and takes what else is there already, at most `max` in all;
-    /// appends them to `buf` and returns how many it appended.
+    /// Waits for at least one item and appends up to `max` available ones to `buf`.
     ///
-    /// 0 is the end of the stream, or `max` was 0. Errors are appended too, in their place.
+    /// Returns how many it appended. 0 is the end of the stream, or `max` is 0. Errors are appended
+    /// too, in their place.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a call that was dropped while it waited has taken nothing.
+    /// Cancel safe: a call that is dropped while it waits has taken nothing.
     pub async fn recv_many(&mut self, buf: &mut Vec<Result<T, Error>>, max: usize) -> usize {
         poll_fn(|cx| self.poll_recv_many(cx, buf, max)).await
     }
 
-    /// Takes no new message: delivers those that were taken, and ends.
+    /// Stops taking new messages; the receiver delivers those already taken, and ends.
     ///
-    /// To leave a loop by `break` and drop the receiver loses the messages that were read together
-    /// with the last one. After `stop`, receive until `None`: then nothing is lost that this end has
-    /// taken. What becomes of messages not taken yet depends on the transport, as for
-    /// [`MessageReceiver::stop`]. For a receiver made of a stream of your own, what the stream has ready
-    /// still comes; of a [`FramedRead`](crate::frame::FramedRead), the whole frames in its buffer.
+    /// Call `stop` and receive until `None` to lose nothing that this end has taken. Messages not
+    /// yet taken are treated as by [`MessageReceiver::stop`]. For a receiver of a custom stream,
+    /// items that the stream has ready are delivered; for one of a
+    /// [`FramedRead`](crate::frame::FramedRead), the whole frames in its buffer.
     ///
-    /// [`until`](Self::until) does this on a signal.
+    /// [`until`](Self::until) calls this on a signal.
     ///
     /// [`MessageReceiver::stop`]: crate::connect::MessageReceiver::stop
     pub fn stop(&mut self) {
@@ -123,13 +123,13 @@ impl<T> Receiver<T> {
         self.stream.get_mut().stop();
     }
 
-    /// [Stops](Self::stop) when `signal` completes: the stream delivers what was taken, and ends.
+    /// [Stops](Self::stop) when `signal` completes.
     ///
     /// # Examples
     ///
-    /// A collector of lines that ends on Ctrl-C, `SIGTERM` and `SIGHUP` and loses nothing. A client of
-    /// a TCP socket that sends nothing and stays is waited for (see [`MessageReceiver::stop`]), so
-    /// the end has a time limit:
+    /// A collector of lines that ends on Ctrl-C, `SIGTERM` and `SIGHUP` and loses nothing. The end
+    /// has a time limit, because a silent client of a TCP socket would be waited for (see
+    /// [`MessageReceiver::stop`]):
     ///
     /// [`MessageReceiver::stop`]: crate::connect::MessageReceiver::stop
     ///
@@ -174,12 +174,12 @@ impl<T> Receiver<T> {
         self
     }
 
-    /// The name of the codec.
+    /// Returns the name of the codec.
     pub(crate) fn codec_name(&self) -> &'static str {
         self.codec
     }
 
-    /// Whether the stream has ended: every further call gives `None`.
+    /// Whether the stream has ended: every further call returns `None`.
     #[must_use]
     pub(crate) fn is_ended(&self) -> bool {
         self.ended
@@ -287,14 +287,16 @@ impl<T> fmt::Debug for Receiver<T> {
 }
 
 impl<R: AsyncRead + Send + Unpin + 'static> FramedRead<R> {
-    /// The receiving end of what `codec` makes of the bodies. Items are made straight of what was read,
-    /// without a frame to keep for each, where the codec [can](Decode::borrows).
+    /// Creates a receiver of items that `codec` parses from the bodies.
+    ///
+    /// If the codec [can](Decode::borrows), items are parsed from the read buffer, without a
+    /// separate frame for each.
     pub fn typed<T>(self, codec: impl Decode<T> + 'static) -> Receiver<T> {
         lent(self, codec)
     }
 }
 
-/// A receiver over a stream that lends frames.
+/// Creates a receiver over a stream that lends frames.
 pub(crate) fn lent<T, S, C>(stream: S, codec: C) -> Receiver<T>
 where
     S: Lend + Send + 'static,
@@ -339,8 +341,8 @@ mod tests {
         assert!(receiver.recv().await.is_none());
     }
 
-    /// A transport that reads thousands of small items at once would else let one task run for half
-    /// a million of them.
+    /// Otherwise a transport that reads thousands of small items at once would let one task run for
+    /// half a million of them.
     #[tokio::test]
     async fn items_that_are_there_are_taken_in_turns_with_other_tasks() {
         let frames = stream::repeat_with(|| text("a"));
@@ -359,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transport_error_comes_once_and_then_the_stream_has_ended() {
-        // A transport that would go on, as a bare tokio-util decoder does.
+        // A transport that would go on after an error, as a bare tokio-util decoder does.
         let broken = Err(io::Error::from_raw_os_error(libc::EIO));
         let mut receiver = receiver(vec![text("a"), broken, text("never")]);
         assert!(receiver.recv().await.unwrap().is_ok());

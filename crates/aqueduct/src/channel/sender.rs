@@ -20,31 +20,30 @@ use crate::codec::Encode;
 use crate::frame::{FramedWrite, QueueWith};
 use crate::io::timer::timeout as limited;
 
-/// Sends items of type `T`, to any sink of frames, by any codec.
+/// The sending end for items of type `T`, over any sink of frames and any codec.
 ///
 /// The type names neither: a function that takes a `Sender<Job>` works with every transport.
 ///
-/// [`send`](Self::send) is one item, on its way when it returns. For many, [`feed`](Self::feed) each
-/// and [`flush`](Self::flush) once, or give them to [`send_all`](Self::send_all): that saves system
-/// calls. [`coalesced`](Self::coalesced) has plain `send`s save them too. Finish with [`close`](Self::close):
-/// dropping a sender throws away what is queued and not yet written (a framed transport reports
-/// that through `tracing`).
+/// [`send`](Self::send) passes one item to the system. To save system calls, [`feed`](Self::feed)
+/// many items and [`flush`](Self::flush) once, or use [`send_all`](Self::send_all), or make plain
+/// `send`s [`coalesced`](Self::coalesced). Finish with [`close`](Self::close): dropping a sender
+/// discards queued items that are not yet written. A framed transport reports this through
+/// `tracing`.
 ///
-/// Items are serialised into memory that is used again as soon as the transport is done with it.
+/// Items are serialised into memory that is reused once the transport is done with it.
 ///
-/// # Which call survives `select!`
+/// # Cancel safety
 ///
-/// Every future here may be dropped without harm to the stream: no frame is ever torn or sent
-/// twice. What becomes of the *item* differs:
+/// Every future may be dropped: no frame is ever torn or sent twice. The *item* differs:
 ///
 /// | dropped while waiting | the item |
 /// |---|---|
 /// | [`send`](Self::send), [`feed`](Self::feed) for room | is dropped with the future, not sent |
-/// | [`send`](Self::send) for the flush | is queued and goes with the next flush |
+/// | [`send`](Self::send) for the flush | is queued and sent with the next flush |
 /// | [`reserve`](Self::reserve), [`flush`](Self::flush), [`close`](Self::close) | there is none; call again |
 ///
-/// So to lose nothing and know it, wait with `reserve`, which holds no item, hand the item over with
-/// [`Permit::send`], which does not wait, and `flush`.
+/// To use `select!` without losing an item, wait with `reserve`, which holds no item. Then hand the
+/// item over with [`Permit::send`], which does not wait, and `flush`.
 ///
 /// # Examples
 ///
@@ -67,7 +66,7 @@ use crate::io::timer::timeout as limited;
 /// ```
 #[must_use = "sinks do nothing unless polled"]
 pub struct Sender<T> {
-    /// Gone once it is closed, so that the other side sees the end then and not when we are dropped.
+    /// `None` after closing, so that the peer sees the end then and not when this is dropped.
     sink: Option<SyncWrapper<Box<dyn Encoding<T>>>>,
     closing: bool,
     /// `sink` gathers bursts of sends.
@@ -80,9 +79,10 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Sends to `sink` what `codec` makes of the items.
+    /// Creates a sender that encodes items with `codec` into frames for `sink`.
     ///
-    /// Over a byte stream, [`FramedWrite::typed`](crate::frame::FramedWrite::typed) spares each item a copy.
+    /// Over a byte stream, [`FramedWrite::typed`](crate::frame::FramedWrite::typed) saves one copy
+    /// per item.
     pub fn new<S, C>(sink: S, codec: C) -> Self
     where
         S: Sink<Bytes, Error = io::Error> + Send + 'static,
@@ -103,25 +103,44 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Lets each burst of [`send`](Self::send)s go together, which makes a loop of them several times
-    /// as fast: the first is written at once, as ever, and what is sent after it is written together
-    /// as soon as the sending task waits for anything or yields. It is made to yield after some
-    /// thousand sends at the latest, and a full buffer (64 KiB, on pipes 8 KiB) is written and may
-    /// make it wait; neither ends the burst.
+    /// Makes bursts of [`send`](Self::send)s share system calls.
     ///
-    /// What changes is what `Ok` of a `send` says: of the first of a burst that it was handed to the
-    /// system, of the others that this is about to happen. So:
+    /// This makes a loop of sends several times as fast. The first item of a burst is written at
+    /// once. Items sent after it are written together as soon as the sending task waits or yields.
+    /// The task is made to yield after about a thousand sends. A full buffer (64 KiB, on pipes 8
+    /// KiB) is written earlier and may make the task wait; neither ends the burst.
     ///
-    /// - An error of the transport can come with a later call.
-    /// - A task that computes for long without a pause holds back what it has sent just before:
+    /// For the first item of a burst, `Ok` means that the system has it. For the others it means
+    /// that the system is about to get it. Therefore:
+    ///
+    /// - An error of the transport can be returned by a later call.
+    /// - A task that computes for long without waiting holds back what it sent just before.
     ///   [`flush`](Self::flush) first.
-    /// - Dropping the sender still writes what was sent, in the background where the other side
-    ///   does not take it at once, for 5 s at most. It is lost if the process
-    ///   or its runtime ends first: only [`flush`](Self::flush) and [`close`](Self::close) make
-    ///   sure.
+    /// - Dropping the sender still writes what was sent. If the peer does not take it at once, this
+    ///   happens in the background, for 5 s at most. Items are lost if the process or its runtime
+    ///   ends first; [`flush`](Self::flush) or [`close`](Self::close) to be sure.
     ///
-    /// The first send spawns a small task for it on the current Tokio runtime; without one, or once
-    /// that has ended, each send is written by itself.
+    /// The first send spawns a small task on the current Tokio runtime. Without a runtime, or after
+    /// it has ended, each send is written separately.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::{Channel, codec::Text};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+    /// let (here, mut there) = Channel::<String, String>::pair(Text);
+    /// let (sender, _receiver) = here.into_split();
+    /// let mut sender = sender.coalesced();
+    /// for n in 0..3 {
+    ///     sender.send(format!("item {n}")).await?;
+    /// }
+    /// sender.close().await?;
+    /// while let Some(item) = there.recv().await {
+    ///     println!("{}", item?);
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn coalesced(mut self) -> Self {
         if self.coalesced.is_none()
             && let Some(sink) = self.sink.take()
@@ -133,28 +152,30 @@ impl<T> Sender<T> {
         self
     }
 
-    /// Sends one item and waits until it has been handed to the system, with all queued before it
-    /// (or is about to be, if the sender is [`coalesced`](Self::coalesced)).
+    /// Sends one item and waits until the system has it.
     ///
-    /// That it was handed over does not say that the other side has read it.
+    /// Items queued before it are sent too. If the sender is [`coalesced`](Self::coalesced), the
+    /// system may be about to get the item. Success does not mean that the peer has read it.
     ///
     /// # Errors
     ///
-    /// [`Error::Encode`]: the item cannot be serialised; nothing of it was sent and the sender goes
-    /// on. [`Error::Io`]: the frame is over the limit (then too the sender goes on), or the transport
-    /// failed, such as `EPIPE` when the other side has gone. [`Error::Closed`] after
-    /// [`close`](Self::close).
+    /// - [`Error::Encode`]: the item cannot be serialised. Nothing of it was sent, and the sender
+    ///   goes on.
+    /// - [`Error::Io`]: the frame is over the limit, and the sender goes on. Or the transport
+    ///   failed, with `EPIPE` for example if the peer has gone.
+    /// - [`Error::Closed`] after [`close`](Self::close).
     ///
     /// # Cancel safety
     ///
-    /// Not wholly: dropped while it waits for room, the item goes with it; dropped while it waits for
-    /// the flush, the item is queued and sent by the next flush. Use [`reserve`](Self::reserve) to know.
+    /// Not cancel safe. If the future is dropped while it waits for room, the item is dropped. If
+    /// it is dropped while it waits for the flush, the item stays queued and is sent by the next
+    /// flush. Use [`reserve`](Self::reserve) to know.
     pub async fn send(&mut self, item: T) -> Result<(), Error> {
         let Some(shared) = &self.coalesced else {
             self.feed(item).await?;
             return self.flush().await;
         };
-        // A loop that never waits would otherwise never let the burst go.
+        // A loop that never waits would otherwise never end the burst.
         poll_fn(|cx| {
             let turn = self.turn.poll(cx);
             if turn.is_pending() {
@@ -171,21 +192,21 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Sends all items and flushes once, which saves system calls; what is queued goes out on the
-    /// way whenever enough of it waits.
+    /// Sends all items and flushes once, which saves system calls.
     ///
-    /// (To send what a [`Stream`](futures_core::Stream) gives, there is
-    /// [`SinkExt::send_all`](futures_util::SinkExt::send_all), called by that name, or
-    /// `StreamExt::forward`.)
+    /// Queued items are written on the way whenever there are enough of them. To send the items of
+    /// a [`Stream`](futures_core::Stream), call
+    /// [`SinkExt::send_all`](futures_util::SinkExt::send_all) by its full name, or
+    /// `StreamExt::forward`.
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send). It ends at the first item that cannot be sent; those before it
-    /// are queued, and those behind it dropped.
+    /// As for [`send`](Self::send). It ends at the first item that cannot be sent. Items before it
+    /// stay queued, items after it are dropped.
     ///
     /// # Cancel safety
     ///
-    /// Not safe: it is unknown how many items were taken.
+    /// Not cancel safe: after a drop it is unknown how many items were taken.
     ///
     /// # Examples
     ///
@@ -207,8 +228,9 @@ impl<T> Sender<T> {
         self.flush().await
     }
 
-    /// Queues one item; waits only if the queue is full. Nothing is sure to move before
-    /// [`flush`](Self::flush).
+    /// Queues one item, and waits only if the queue is full.
+    ///
+    /// [`flush`](Self::flush) makes sure that it is sent.
     ///
     /// # Errors
     ///
@@ -216,7 +238,7 @@ impl<T> Sender<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it waits for room, the item goes with it, unsent. Use
+    /// Not cancel safe. If the future is dropped while it waits for room, the item is dropped. Use
     /// [`reserve`](Self::reserve) to keep it.
     pub async fn feed(&mut self, item: T) -> Result<(), Error> {
         poll_fn(|cx| self.poll_reserve(cx)).await?;
@@ -227,16 +249,18 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the transport failed. After [`close`](Self::close) there is nothing to do.
+    /// [`Error::Io`] if the transport failed. After [`close`](Self::close) it does nothing.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: what has not been written stays queued; call it again to go on.
+    /// Cancel safe: unwritten items stay queued; call it again to continue.
     pub async fn flush(&mut self) -> Result<(), Error> {
         poll_fn(|cx| self.poll_drain(cx)).await
     }
 
-    /// Waits until there is room for one item. The [`Permit`] then takes it without waiting.
+    /// Waits until there is room for one item.
+    ///
+    /// The [`Permit`] then takes the item without waiting.
     ///
     /// # Errors
     ///
@@ -244,32 +268,51 @@ impl<T> Sender<T> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: there is no item yet that could be lost. A permit that is dropped unused gives its
-    /// room back.
+    /// Cancel safe: it holds no item. An unused permit gives its room back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::{Channel, codec::Text};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+    /// let (here, mut there) = Channel::<String, String>::pair(Text);
+    /// let (mut sender, _receiver) = here.into_split();
+    /// let mut jobs = vec!["sort the attic".to_string()];
+    /// tokio::select! {
+    ///     permit = sender.reserve() => permit?.send(jobs.remove(0))?,
+    ///     () = std::future::pending() => {} // Anything else: no job is lost.
+    /// }
+    /// sender.close().await?;
+    /// assert_eq!(there.recv().await.transpose()?.as_deref(), Some("sort the attic"));
+    /// # Ok(()) }
+    /// ```
     pub async fn reserve(&mut self) -> Result<Permit<'_, T>, Error> {
         poll_fn(|cx| self.poll_reserve(cx)).await?;
         Ok(Permit { sender: self })
     }
 
-    /// Writes out what is queued and ends the stream: the other side receives all of it, then the
-    /// end, where its mechanism has one. Waits 5 s at most.
+    /// Flushes and ends the stream, within 5 s.
     ///
-    /// On success the transport is closed, even if this value lives on. Closing twice does nothing.
+    /// The peer receives all items, then the end of stream, if the mechanism has one. On success
+    /// the transport is closed, even if this value lives on. Closing twice does nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`]: the other side did not take everything in time; what is left stays queued
-    /// and a further `close` goes on with it. [`Error::Io`]: the transport failed. Either way no new
-    /// items are taken any more.
+    /// - [`Error::TimedOut`]: the peer did not take everything in time. The rest stays queued;
+    ///   another `close` continues.
+    /// - [`Error::Io`]: the transport failed.
+    ///
+    /// In both cases no new items are accepted.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: call it again to go on.
+    /// Cancel safe: call it again to continue.
     pub async fn close(&mut self) -> Result<(), Error> {
         self.close_timeout(DEFAULT_CLOSE_TIMEOUT).await
     }
 
-    /// [`close`](Self::close) with a deadline of your own.
+    /// Flushes and ends the stream, within `timeout`; see [`close`](Self::close).
     ///
     /// # Errors
     ///
@@ -277,7 +320,7 @@ impl<T> Sender<T> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: call it again to go on.
+    /// Cancel safe: call it again to continue.
     pub async fn close_timeout(&mut self, timeout: Duration) -> Result<(), Error> {
         let closed = poll_fn(|cx| self.poll_end(cx));
         match limited(timeout, closed).await {
@@ -286,8 +329,8 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Hands all queued items to the system, as the end of a `send`: of a coalesced sender another task
-    /// may be about to do it. Whether it is done.
+    /// Hands all queued items to the system at the end of a `send`. Returns whether it is done: for
+    /// a coalesced sender another task may be about to do it.
     pub(super) async fn flush_burst(&mut self) -> Result<bool, Error> {
         let Some(shared) = &self.coalesced else {
             return self.flush().await.map(|()| true);
@@ -348,9 +391,9 @@ impl<T> Sink<T> for Sender<T> {
         self.start(item)
     }
 
-    /// Pending as long as `poll_ready` is, also where nothing is left to flush: the other side has
-    /// to read first, or this task's share of the processor is used up. Some callers (tarpc) flush
-    /// until there is room, in a loop which would never end.
+    /// Pending as long as `poll_ready` is, even if nothing is left to flush: the peer has to read
+    /// first, or this task's budget is used up. Some callers (tarpc) flush in a loop until there is
+    /// room, which would otherwise never end.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_drain(cx))?;
         if self.wants_room && !self.closing {
@@ -375,8 +418,10 @@ impl<T> fmt::Debug for Sender<T> {
 }
 
 impl<W: AsyncWrite + Send + Unpin + 'static> FramedWrite<W> {
-    /// The sending end of what `codec` makes of the items. They are serialised straight into the buffer
-    /// that is written; for [`Sender::new`] each is a frame of its own first.
+    /// Creates a sender of items that `codec` turns into bodies.
+    ///
+    /// Items are serialised straight into the write buffer. With [`Sender::new`] each item is a
+    /// separate frame first.
     ///
     /// # Examples
     ///
@@ -396,8 +441,8 @@ impl<W: AsyncWrite + Send + Unpin + 'static> FramedWrite<W> {
     }
 }
 
-/// A sender over a sink whose buffer items are serialised into, unless items are frames already or it
-/// has no such buffer.
+/// Creates a sender that serialises into the sink's buffer, unless items are frames already or the
+/// sink has no such buffer.
 pub(crate) fn straight<T, S, C>(mut sink: S, codec: C) -> Sender<T>
 where
     S: QueueWith + Send + 'static,
@@ -410,7 +455,22 @@ where
     Sender::over(Box::new(Straight { sink, codec }), name)
 }
 
-/// Room for one item in a [`Sender`], from [`Sender::reserve`].
+/// Room for one item in a [`Sender`]; see [`Sender::reserve`].
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{Channel, codec::Text};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+/// let (here, mut there) = Channel::<String, String>::pair(Text);
+/// let (mut sender, _receiver) = here.into_split();
+/// let permit = sender.reserve().await?;
+/// permit.send("hello".into())?; // Queued, without waiting.
+/// sender.flush().await?;
+/// assert_eq!(there.recv().await.transpose()?.as_deref(), Some("hello"));
+/// # Ok(()) }
+/// ```
 #[must_use = "a permit that is dropped sends nothing"]
 #[derive(Debug)]
 pub struct Permit<'a, T> {
@@ -418,12 +478,12 @@ pub struct Permit<'a, T> {
 }
 
 impl<T> Permit<'_, T> {
-    /// Queues the item, at once. [`Sender::flush`] makes sure that it moves.
+    /// Queues the item at once. [`Sender::flush`] makes sure that it is sent.
     ///
     /// # Errors
     ///
-    /// [`Error::Encode`] if it cannot be serialised, [`Error::Io`] if its frame is over the limit;
-    /// nothing of it is sent and the sender goes on.
+    /// [`Error::Encode`] if it cannot be serialised, [`Error::Io`] if its frame is over the limit.
+    /// Nothing of it is sent, and the sender goes on.
     pub fn send(self, item: T) -> Result<(), Error> {
         self.sender.start(item)
     }

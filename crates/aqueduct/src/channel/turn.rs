@@ -4,19 +4,19 @@ use tokio::task::coop;
 
 /// Counts items against the task's cooperative budget, as Tokio's channels do.
 ///
-/// A transport counts its reads and writes, of which each can move thousands of small items: a task that
-/// handles them would not let others run before it had handled half a million. So some items count too.
+/// A transport counts its reads and writes, but each can move thousands of small items. A task
+/// could handle half a million of them before others run. So some items count too.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// Items until one counts.
     left: u8,
 }
 
-/// Every eighth item counts: in one turn, a task moves a thousand of them at most.
+/// Every eighth item counts: in one turn, a task moves at most a thousand of them.
 const COUNTED: u8 = 8;
 
 impl Turn {
-    /// Pending where the task has had its turn; it is woken for the next one.
+    /// Pending if the task has had its turn; it is woken for the next one.
     #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_due() {
@@ -38,7 +38,7 @@ impl Turn {
         Poll::Ready(())
     }
 
-    /// Takes note of one item.
+    /// Counts one item.
     #[inline]
     pub(super) fn moved(&mut self) {
         self.left = self.left.saturating_sub(1);

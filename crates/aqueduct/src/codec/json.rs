@@ -6,7 +6,20 @@ use crate::codec::{BoxError, Decode, Encode, Format};
 
 /// JSON by serde_json, compact. Its name is `json`.
 ///
-/// The text never holds a line break, so it may travel in frames of any kind, lines included. A body that nests deeper than 128 levels is a decode error.
+/// The text contains no line break, so any framing works, including lines. A body that nests deeper
+/// than 128 levels is a decode error.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{Channel, codec::Json};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+/// let (mut here, mut there) = Channel::<(u32, String), (u32, String)>::pair(Json);
+/// here.send((1, "sort the attic".into())).await?;
+/// assert_eq!(there.recv().await.transpose()?, Some((1, "sort the attic".into())));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json;
 

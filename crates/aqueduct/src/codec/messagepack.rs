@@ -8,9 +8,21 @@ use crate::codec::{BoxError, Decode, Encode, Format, MAX_DEPTH, TrailingBytes};
 /// MessagePack by rmp-serde. Its name is `messagepack`.
 ///
 /// A struct is written as a map with its field names, as libraries of other languages do and
-/// expect; fields may then be added without breaking older readers. Positional structs (arrays), as
-/// rmp-serde writes by default, are read as well. A body that nests deeper than 128 levels is a decode
-/// error.
+/// expect, so fields can be added without breaking older readers. Positional structs (arrays),
+/// which rmp-serde writes by default, are read as well. A body that nests deeper than 128 levels is
+/// a decode error.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{Channel, codec::MessagePack};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+/// let (mut here, mut there) = Channel::<Vec<f32>, Vec<f32>>::pair(MessagePack);
+/// here.send(vec![0.5, 1.5]).await?;
+/// assert_eq!(there.recv().await.transpose()?, Some(vec![0.5, 1.5]));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessagePack;
 
@@ -50,14 +62,14 @@ enum BadShape {
     TooDeep,
     #[error("the body ends inside a value")]
     Truncated,
-    #[error("0xc1 begins no value")]
+    #[error("0xc1 is not the start of a value")]
     Reserved,
 }
 
-/// Checks that `body` is one value, whole, that nests no deeper than 128 levels.
+/// Checks that `body` is one whole value that nests no deeper than 128 levels.
 ///
-/// rmp-serde counts the depth of sequences and maps but not of enums, so without this a type such
-/// as a tree could be made to exhaust the stack; and it does not say whether bytes are left over.
+/// rmp-serde counts the depth of sequences and maps but not of enums, so without this a recursive
+/// type such as a tree could exhaust the stack. It also does not report bytes that are left over.
 fn check_shape(body: &[u8]) -> Result<(), BoxError> {
     // How many values the containers around the current one still lack, outermost first.
     let mut open = [0_u64; MAX_DEPTH];
@@ -70,7 +82,7 @@ fn check_shape(body: &[u8]) -> Result<(), BoxError> {
             depth += 1;
             continue;
         }
-        // One value is complete, and with it every container whose last it was.
+        // One value is complete, and with it every container whose last value it was.
         loop {
             let Some(outer) = depth.checked_sub(1) else {
                 return if rest.is_empty() {
@@ -88,9 +100,9 @@ fn check_shape(body: &[u8]) -> Result<(), BoxError> {
     }
 }
 
-/// Skips a value, or of a container only its head; returns how many values the container holds.
+/// Skips a value, or only the head of a container; returns how many values the container holds.
 ///
-/// The table is the one of <https://github.com/msgpack/msgpack/blob/master/spec.md>.
+/// The table is from <https://github.com/msgpack/msgpack/blob/master/spec.md>.
 fn skip_head(rest: &mut &[u8]) -> Result<u64, BadShape> {
     let marker = number(rest, 1)?;
     let (skip, values) = match marker {

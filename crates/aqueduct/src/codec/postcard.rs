@@ -7,14 +7,25 @@ use crate::codec::{BoxError, Decode, Encode, Format, TrailingBytes};
 
 /// [Postcard](https://postcard.jamesmunns.com/wire-format) 1. Its name is `postcard`.
 ///
-/// The bytes carry no names and no types: both sides must use the same type, to the order of its
-/// fields. A changed type is often, but not always, noticed as a decode error.
+/// The bytes carry no names and no types: both sides must use the same type, with its fields in the
+/// same order. A changed type is often, but not always, noticed as a decode error.
 ///
-/// Postcard does not bound how deep values nest. A type that contains itself (a tree, a list of
-/// boxes) lets a hostile peer exhaust the stack within one frame: take another codec for such types,
-/// or a small frame limit, where the peer is not trusted. Other types nest no deeper than they are
-/// written. Nor does a list whose items take no bytes, such as `Vec<()>`, bound how many a few bytes
-/// can claim: use none such.
+/// Postcard does not bound nesting. With a recursive type (a tree, a list of boxes), a hostile peer
+/// can exhaust the stack with one frame: use another codec or a small frame limit for such types.
+/// Other types nest only as deep as they are written. A list whose items take no bytes, such as
+/// `Vec<()>`, does not bound its length either: avoid it.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{Channel, codec::Postcard};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+/// let (mut here, mut there) = Channel::<(u8, [f32; 2]), (u8, [f32; 2])>::pair(Postcard);
+/// here.send((7, [0.5, 1.5])).await?;
+/// assert_eq!(there.recv().await.transpose()?, Some((7, [0.5, 1.5])));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Postcard;
 
@@ -48,7 +59,7 @@ impl<T: DeserializeOwned> Decode<T> for Postcard {
     }
 }
 
-/// Where the bytes go. Postcard's own ways in take a byte at a time or a second copy.
+/// The destination of the bytes. Postcard's own writers take a byte at a time or a second copy.
 struct Append<'a>(&'a mut BytesMut);
 
 impl Flavor for Append<'_> {

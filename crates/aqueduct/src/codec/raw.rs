@@ -4,8 +4,21 @@ use crate::codec::{BoxError, Decode, Encode, Format};
 
 /// Bytes as they are. Its name is `raw`.
 ///
-/// Sends anything that is bytes and turns into [`Bytes`] (`Bytes`, `Vec<u8>`, `String`, static
-/// slices), without a copy where that conversion makes none; receives [`Bytes`].
+/// Sends any bytes that convert into [`Bytes`] (`Bytes`, `Vec<u8>`, `String`, static slices),
+/// without a copy if the conversion makes none. Receives [`Bytes`].
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::bytes::Bytes;
+/// use aqueduct::{Channel, codec::Raw};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+/// let (mut here, mut there) = Channel::<Bytes, Bytes>::pair(Raw);
+/// here.send(Bytes::from_static(b"\x01\x02")).await?;
+/// assert_eq!(there.recv().await.transpose()?.as_deref(), Some(&b"\x01\x02"[..]));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Raw;
 

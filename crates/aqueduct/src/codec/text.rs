@@ -4,7 +4,19 @@ use crate::codec::{BoxError, Decode, Encode, Format};
 
 /// Plain UTF-8 text. Its name is `text`.
 ///
-/// Sends anything that is a string, receives [`String`]. A body that is not UTF-8 is a decode error.
+/// Sends any string, receives [`String`]. A body that is not UTF-8 is a decode error.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{Channel, codec::Text};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+/// let (mut here, mut there) = Channel::<String, String>::pair(Text);
+/// here.send("hello".into()).await?;
+/// assert_eq!(there.recv().await.transpose()?.as_deref(), Some("hello"));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Text;
 

@@ -1,4 +1,4 @@
-//! [`FrameDecoder`]: the trait behind a stream of frames, and a [`Framing`] as one.
+//! [`FrameDecoder`]: the trait behind a stream of frames, implemented by [`Framing`].
 
 use std::io;
 use std::pin::Pin;
@@ -10,8 +10,10 @@ use tokio::io::AsyncRead;
 use super::framing::Framing;
 use super::inbox::Inbox;
 
-/// What cuts the frames of a [`FramedRead`](super::FramedRead): a [`Framing`], or any tokio-util
-/// [`Decoder`](tokio_util::codec::Decoder) in a [`UserCodec`](super::UserCodec).
+/// Splits the bytes of a [`FramedRead`](super::FramedRead) into frames (sealed).
+///
+/// Implemented by [`Framing`] and, for any tokio-util [`Decoder`](tokio_util::codec::Decoder), by
+/// [`UserCodec`](super::UserCodec).
 #[expect(
     unnameable_types,
     reason = "sealed: how the buffers work is no promise"
@@ -21,7 +23,7 @@ pub trait FrameDecoder {
     type Error: From<io::Error>;
     type Inbox: Unpin;
 
-    /// A buffer that holds `bytes`.
+    /// Creates a buffer that holds `bytes`.
     fn inbox(bytes: &[u8]) -> Self::Inbox;
 
     fn unread(inbox: &Self::Inbox) -> &[u8];

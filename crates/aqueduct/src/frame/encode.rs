@@ -1,4 +1,4 @@
-//! How frames are encoded: the trait behind a sink, and a [`Framing`] as one.
+//! How frames are encoded: the trait behind a sink, implemented by [`Framing`].
 
 use std::io;
 
@@ -11,21 +11,23 @@ use super::slabs::COPY_BELOW;
 use super::write_buf::WriteBuf;
 use crate::io::sys;
 
-/// What encodes the items of a [`FramedWrite`](super::FramedWrite): a [`Framing`], or any tokio-util
-/// [`Encoder`] in a [`UserCodec`](super::UserCodec).
+/// Encodes the items of a [`FramedWrite`](super::FramedWrite) (sealed).
+///
+/// Implemented by [`Framing`] and, for any tokio-util [`Encoder`], by
+/// [`UserCodec`](super::UserCodec).
 #[expect(
     unnameable_types,
     reason = "sealed: how the buffers work is no promise"
 )]
 pub trait FrameEncoder<Item> {
-    /// What encoding and writing can report.
+    /// The error of encoding and writing.
     type Error: From<io::Error>;
 
     /// Appends `item` to `dst`, or nothing.
     fn encode(&mut self, item: Item, dst: &mut WriteBuf) -> Result<(), Self::Error>;
 }
 
-/// What the writer of a body can report.
+/// The error of the writer of a body.
 pub(crate) type WriteError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why no frame was queued.
@@ -78,7 +80,7 @@ impl Framing {
         Ok(())
     }
 
-    /// Appends a body without a header, or none that is refused.
+    /// Appends a body without a header, or one that is refused.
     #[inline(never)]
     fn put_unlike(&self, body: &[u8], dst: &mut BytesMut) -> io::Result<()> {
         self.check(body)?;
@@ -90,7 +92,7 @@ impl Framing {
         Ok(())
     }
 
-    /// Appends what goes before a body that is written next. The [`end`](Self::end) fills it in.
+    /// Appends the part before a body that is written next. [`end`](Self::end) fills it in.
     #[inline]
     pub(super) fn begin(&self, dst: &mut BytesMut) -> Start {
         let before = match self.cut {
@@ -137,7 +139,7 @@ impl Framing {
         Ok(())
     }
 
-    /// Appends a body that is not copied if the transport gathers.
+    /// Appends a body that is not copied if the transport supports vectored writes.
     #[inline(never)]
     fn put_large(&self, body: Bytes, dst: &mut WriteBuf) -> io::Result<()> {
         self.check(&body)?;
@@ -152,7 +154,8 @@ impl Framing {
     }
 }
 
-/// Stands for a header until the length is known: bytes that no codec would write there by accident.
+/// Holds the place of a header until the length is known: bytes that no codec would write there by
+/// accident.
 const PLACEHOLDER: [u8; HEADER] = [0x9d, 0xe6, 0x0b, 0xf3];
 
 /// The beginning of a frame whose body is being written.
@@ -184,8 +187,8 @@ impl Encoder<Bytes> for Framing {
 impl FrameEncoder<Bytes> for Framing {
     type Error = io::Error;
 
-    // Inlined, the four words of a `Bytes` stay in registers; by way of memory they are written one by
-    // one and read two at once, for which a processor waits.
+    // Inlined, the four words of a `Bytes` stay in registers. Through memory they are written one
+    // by one and read two at a time, which stalls the processor.
     #[inline(always)]
     fn encode(&mut self, body: Bytes, dst: &mut WriteBuf) -> io::Result<()> {
         if body.len() < COPY_BELOW {

@@ -1,20 +1,35 @@
-//! [`FrameError`]: why a frame is refused, or a stream broken.
+//! [`FrameError`]: why a frame is refused, or a stream is broken.
 
 use std::fmt;
 use std::io;
 
 use thiserror::Error;
 
-/// What can be wrong with a frame.
+/// An error of a frame.
 ///
-/// It travels inside an [`io::Error`]; [`FrameError::of`] finds it there.
+/// It is inside an [`io::Error`]; [`FrameError::of`] finds it there.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::bytes::Bytes;
+/// use aqueduct::frame::{FrameError, FramedWrite, Framing};
+/// use futures_util::SinkExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let mut frames = FramedWrite::new(Vec::new(), Framing::lines().max_frame(10));
+/// let error = frames.send(Bytes::from("far too long a line")).await.unwrap_err();
+/// assert_eq!(FrameError::of(&error), Some(&FrameError::TooLarge { len: 19, max: 10 }));
+/// frames.send(Bytes::from("short")).await?; // The sink goes on.
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {
     /// A frame is larger than the limit of this end.
     ///
-    /// At a sender the frame was refused and nothing of it was written; the sender goes on. At a
-    /// receiver the stream has ended, and the [`io::Error`] also tells if the size looks like a
+    /// At a sender the frame was refused, nothing of it was written, and the sender goes on. At a
+    /// receiver the stream has ended. The [`io::Error`] then also says if the size looks like a
     /// wrong framing: text, or the other byte order.
     #[error(
         "frame of {len} bytes is over the limit of {max}: send less at a time or raise the limit at both ends"
@@ -25,10 +40,11 @@ pub enum FrameError {
         /// The limit in bytes.
         max: usize,
     },
-    /// A delimited message is over the limit of the receiver, and its end has not come, so that its
-    /// size is not known. The stream has ended.
+    /// A received message exceeds the limit before its delimiter.
+    ///
+    /// Its size is not known. The stream has ended.
     #[error(
-        "a message without an end after {max} bytes is over the limit: raise it, have the peer send {}, or skip or truncate such messages",
+        "message has no end within the limit of {max} bytes: raise the limit, have the peer send {}, or skip or truncate such messages",
         Delimiter(*.delimiter)
     )]
     Unterminated {
@@ -38,16 +54,16 @@ pub enum FrameError {
         delimiter: u8,
     },
     /// The stream ended inside a frame: its sender was killed, or uses another framing.
-    #[error("stream ended inside a frame: {got} bytes came, {}", Lacking(*.missing))]
+    #[error("stream ended inside a frame: received {got} bytes, {}", Lacking(*.missing))]
     Truncated {
-        /// How many bytes of the frame came, header included.
+        /// How many bytes of the frame arrived, header included.
         got: usize,
         /// How many bytes are missing; `None` for a delimited frame, which lacks its delimiter.
         missing: Option<usize>,
     },
-    /// The body holds the byte that would end it, so it would arrive as two frames.
+    /// The body contains the delimiter, so it would arrive as two frames.
     #[error(
-        "message holds the delimiter {delimiter:#04x} at byte {at} and would arrive as two: use length framing"
+        "message contains the delimiter {delimiter:#04x} at byte {at} and would arrive as two: use length framing"
     )]
     ContainsDelimiter {
         /// The delimiting byte.
@@ -55,37 +71,42 @@ pub enum FrameError {
         /// Offset of its first occurrence in the body.
         at: usize,
     },
-    /// An empty message was to be sent. The receiver could not tell it from the end of the stream.
-    #[error("an empty message cannot be sent, since it reads like the end of the stream")]
+    /// An empty message cannot be sent here.
+    ///
+    /// The receiver could not distinguish it from the end of the stream.
+    #[error("cannot send an empty message: the receiver would take it for the end of the stream")]
     Empty,
 
-    /// The priority is higher than the mechanism has. Nothing was sent.
+    /// The priority is too high for the mechanism. Nothing was sent.
     #[error("priority {asked} is too high: at most {max} is allowed")]
     Priority {
-        /// The priority asked for.
+        /// The requested priority.
         asked: u32,
-        /// The highest.
+        /// The highest priority.
         max: u32,
     },
 
-    /// More descriptors were to be sent than the kernel passes at once. Nothing was sent.
-    #[error("{count} descriptors cannot go with one message, at most {max} can; send several")]
+    /// There are more descriptors than the kernel passes at once. Nothing was sent.
+    #[error(
+        "cannot pass {count} descriptors with one message: at most {max} are possible; send several messages"
+    )]
     TooManyDescriptors {
         /// How many there were.
         count: usize,
-        /// How many can.
+        /// How many are possible.
         max: usize,
     },
 
-    /// The peer sent more descriptors than are taken, or this process could not open as many as
-    /// it takes. All were closed, and the message is lost.
+    /// The peer sent more descriptors than are accepted, or than this process could open.
+    ///
+    /// All were closed, and the message is lost.
     #[error(
-        "more descriptors came than could be taken ({taken} of at most {max}), and all were closed; raise the limit, or this process's RLIMIT_NOFILE if that is lower"
+        "received more descriptors than could be taken ({taken} of at most {max}), and closed all; raise the limit, or this process's RLIMIT_NOFILE if that is lower"
     )]
     DescriptorsTruncated {
         /// How many could be opened.
         taken: usize,
-        /// How many are taken at most.
+        /// How many are accepted at most.
         max: usize,
     },
 }
@@ -126,7 +147,7 @@ struct WrongGuess {
 enum Guess {
     /// The header is text.
     Text(String),
-    /// The length that the header says in little-endian byte order.
+    /// The length in the header in little-endian byte order.
     Swapped(u32),
 }
 
@@ -160,7 +181,7 @@ impl fmt::Display for WrongGuess {
 impl std::error::Error for WrongGuess {}
 
 impl FrameError {
-    /// The frame error inside an [`io::Error`], if that is what it carries.
+    /// Finds the frame error inside an [`io::Error`].
     ///
     /// # Examples
     ///
@@ -180,7 +201,7 @@ impl FrameError {
         }
     }
 
-    /// A header says a length over the limit.
+    /// The error of a header whose length is over the limit.
     #[cold]
     pub(super) fn length_over(header: [u8; 4], max: usize) -> io::Error {
         let len = u32::from_be_bytes(header);
@@ -202,7 +223,7 @@ impl FrameError {
         }
     }
 
-    /// Received too large a frame: the data is at fault, not the caller.
+    /// The error of a received frame that is too large: the data is at fault, not the caller.
     pub(crate) fn received(self) -> io::Error {
         match self {
             Self::TooLarge { .. } => io::Error::new(io::ErrorKind::InvalidData, self),

@@ -9,10 +9,10 @@ use super::error::FrameError;
 use super::framing::{Cut, Framing, HEADER, Partial, TooLong};
 use super::slabs::COPY_BELOW;
 
-/// What is at the front of a buffer.
+/// The content at the front of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Find {
-    /// A whole frame: this many bytes before, in and after its body.
+    /// A whole frame: the number of bytes before, in and after its body.
     Frame {
         before: usize,
         len: usize,
@@ -20,15 +20,15 @@ pub(super) enum Find {
     },
     /// The beginning of a frame that will have a body of `len` bytes behind its header.
     Begun { header: usize, len: usize },
-    /// That many bytes are no part of a frame, and at least one: look again behind them.
+    /// This many bytes, at least one, are not part of a frame: look again behind them.
     Drop(usize),
-    /// Too little to say.
+    /// Too few bytes to decide.
     More,
 }
 
 impl Framing {
-    /// The least number of bytes that complete the frame whose beginning, and no more, is in
-    /// `begun`: at least one.
+    /// The least number of bytes, at least one, that complete the frame in `begun`, which holds
+    /// only its beginning.
     pub(crate) fn missing(&self, begun: &[u8]) -> usize {
         match (self.cut, begun.first_chunk::<HEADER>()) {
             (Cut::Length, Some(header)) => {
@@ -40,7 +40,8 @@ impl Framing {
         }
     }
 
-    /// Whether the stream is inside a message that is over the limit, and not delivered or kept.
+    /// Whether the stream is inside a message that is over the limit and neither delivered nor
+    /// kept.
     pub(crate) fn is_dropping(&self) -> bool {
         self.over.is_some()
     }
@@ -174,7 +175,7 @@ impl Framing {
     }
 
     fn find_raw(&self, src: &[u8]) -> Find {
-        // A limit of 0 would never take anything, and let the buffer grow without end.
+        // A limit of 0 would never take anything, and the buffer would grow without limit.
         match src.len().min(self.max_frame.max(1)) {
             0 => Find::More,
             len => Find::Frame {
@@ -185,8 +186,8 @@ impl Framing {
         }
     }
 
-    /// What `rest`, which holds no whole frame, is at the end of the stream: a last frame of that
-    /// many bytes, nothing, or an error.
+    /// How `rest`, which holds no whole frame, is treated at the end of the stream: a last frame of
+    /// that many bytes, nothing, or an error.
     pub(super) fn at_end(&mut self, rest: &[u8]) -> io::Result<Option<usize>> {
         let got = rest.len();
         if let Some(came) = self.over {
@@ -204,7 +205,7 @@ impl Framing {
                 Partial::Drop => {
                     tracing::warn!(
                         target: "aqueduct::frame",
-                        "dropped the last {got} bytes of a stream, which ended inside a message"
+                        "dropped the last {got} bytes of a stream that ended inside a message"
                     );
                     return Ok(None);
                 }
@@ -219,7 +220,7 @@ impl Framing {
     }
 }
 
-/// Takes the first `len` bytes: small frames by copy, so that they do not keep the buffer alive.
+/// Takes the first `len` bytes. Small frames are copied, so that they do not keep the buffer alive.
 fn take(src: &mut BytesMut, len: usize) -> Bytes {
     if len < COPY_BELOW {
         let frame = Bytes::copy_from_slice(&src[..len]);

@@ -1,4 +1,4 @@
-//! [`Framing`]: how a byte stream is cut into frames, and its options.
+//! [`Framing`]: how a byte stream is split into frames, and its options.
 
 /// Size of the length header in bytes.
 pub(super) const HEADER: usize = 4;
@@ -6,7 +6,7 @@ pub(super) const HEADER: usize = 4;
 /// The default limit of a frame: 1 MiB.
 pub(crate) const DEFAULT_MAX_FRAME: usize = 1 << 20;
 
-/// The largest possible limit: what a header can say, and on 32-bit targets a size that can be
+/// The largest possible limit: the range of a header, and on 32-bit targets a size that can be
 /// doubled without overflow.
 const LARGEST: usize = if usize::BITS > 32 {
     u32::MAX as usize
@@ -14,10 +14,10 @@ const LARGEST: usize = if usize::BITS > 32 {
     1 << 29
 };
 
-/// How a byte stream is cut into frames; a codec for [`Bytes`](bytes::Bytes).
+/// How a byte stream is split into frames; a codec for [`Bytes`](bytes::Bytes).
 ///
-/// The [module](super) says which one to choose. The limit of a frame is 1 MiB by default. A
-/// `Framing` also holds the decoder's position in its stream, so use a separate one for each stream.
+/// The [module](super) helps to choose one. A frame is limited to 1 MiB by default. A `Framing`
+/// also holds the decoder's position in its stream, so use a separate one for each stream.
 ///
 /// # Examples
 ///
@@ -38,9 +38,9 @@ pub struct Framing {
     pub(super) max_frame: usize,
     partial: Option<Partial>,
     too_long: Option<TooLong>,
-    /// Bytes at the front of the buffer already known to hold no delimiter.
+    /// Bytes at the front of the buffer that are known to hold no delimiter.
     pub(super) searched: usize,
-    /// Inside a message over the limit whose rest is dropped: how many bytes of it have come.
+    /// Inside a message over the limit whose rest is dropped: how many bytes of it have arrived.
     pub(super) over: Option<usize>,
     /// How many messages over the limit were skipped or truncated.
     pub(super) over_count: u64,
@@ -53,42 +53,46 @@ pub(super) enum Cut {
     Raw,
 }
 
-/// What becomes of the bytes after the last delimiter when a stream ends.
+/// What happens to the bytes after the last delimiter when a stream ends.
 ///
-/// Set by [`Framing::partial`].
+/// Set by [`Framing::partial`], which has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Partial {
     /// They are the last message. The default for a single input.
     Keep,
-    /// They are dropped, with a warning that tells their size. The default for a receiver of a
-    /// listening socket, where they are what a killed sender left, and of a persistent FIFO when it
-    /// stops. (While that goes on a rest is no end: the next writer's bytes follow it directly.)
+    /// They are dropped, with a warning that reports their size.
+    ///
+    /// The default for a receiver of a listening socket, where a killed sender leaves them, and for
+    /// a persistent FIFO when it stops. (Until then the next writer's bytes follow them directly.)
     Drop,
     /// They are an error: [`FrameError::Truncated`](super::FrameError::Truncated).
     Fail,
 }
 
-/// What becomes of a delimited message over the limit.
+/// What happens to a delimited message over the limit.
 ///
-/// Set by [`Framing::too_long`].
+/// Set by [`Framing::too_long`], which has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TooLong {
-    /// The stream ends with an error:
-    /// [`FrameError::TooLarge`](super::FrameError::TooLarge) or
-    /// [`FrameError::Unterminated`](super::FrameError::Unterminated). The default for a single input.
+    /// The stream ends with an error. The default for a single input.
+    ///
+    /// The error is [`FrameError::TooLarge`](super::FrameError::TooLarge) or
+    /// [`FrameError::Unterminated`](super::FrameError::Unterminated).
     Fail,
-    /// The message is dropped, with a warning, and the stream goes on after its delimiter. The
-    /// default for a receiver of a listening socket and of a persistent FIFO.
+    /// The message is dropped, with a warning, and the stream goes on after its delimiter.
+    ///
+    /// The default for a receiver of a listening socket and of a persistent FIFO.
     Skip,
-    /// Its beginning, as long as the limit, is delivered, with a warning, and the stream goes on
-    /// after its delimiter.
+    /// Its beginning, as long as the limit, is delivered with a warning.
+    ///
+    /// The stream goes on after its delimiter.
     Truncate,
 }
 
 impl Framing {
-    /// A 4-byte big-endian length before each body: any bytes may be sent.
+    /// A 4-byte big-endian length before each body, which may hold any bytes.
     pub const fn length() -> Self {
         Self::new(Cut::Length)
     }
@@ -96,13 +100,13 @@ impl Framing {
     /// A newline after each body.
     ///
     /// Only `\n` counts; a `\r` before it stays part of the message. An unterminated last line is a
-    /// message by default, except for a receiver of a listening socket, which drops it with a
-    /// `tracing` warning: it looks the same as one whose sender was killed.
-    /// [`partial`](Self::partial) keeps, drops or refuses it everywhere.
+    /// message by default. A receiver of a listening socket drops it with a `tracing` warning,
+    /// because it looks like the line of a killed sender. [`partial`](Self::partial) keeps, drops
+    /// or refuses it everywhere.
     ///
-    /// With [`Json`](crate::codec::Json) this is, byte for byte, what tokio-util's `LinesCodec` with
-    /// `serde_json` writes, and any line of it is read; `LinesCodec` takes a `\r` before the newline
-    /// away.
+    /// With [`Json`](crate::codec::Json) the bytes are those that tokio-util's `LinesCodec` with
+    /// `serde_json` writes, and each of its lines can be read. `LinesCodec` removes a `\r` before
+    /// the newline.
     pub const fn lines() -> Self {
         Self::new(Cut::Delimiter(b'\n'))
     }
@@ -143,14 +147,15 @@ impl Framing {
         self
     }
 
-    /// The largest frame in bytes, without header or delimiter.
+    /// Returns the largest frame in bytes, without header or delimiter.
     pub const fn get_max_frame(&self) -> usize {
         self.max_frame
     }
 
-    /// Sets what becomes of an unterminated last message with [`lines`](Self::lines) and
-    /// [`nul`](Self::nul). The other framings ignore it: with [`length`](Self::length) it is always
-    /// an error, and [`raw`](Self::raw) has none.
+    /// Sets what happens to an unterminated last message.
+    ///
+    /// Applies to [`lines`](Self::lines) and [`nul`](Self::nul). With [`length`](Self::length) it
+    /// is always an error, and [`raw`](Self::raw) has none.
     ///
     /// # Examples
     ///
@@ -171,12 +176,11 @@ impl Framing {
         self
     }
 
-    /// Sets what becomes of a received message over the limit with [`lines`](Self::lines) and
-    /// [`nul`](Self::nul).
+    /// Sets what happens to a received message over the limit.
     ///
-    /// The other framings ignore it: with [`length`](Self::length) such a message always ends the
-    /// stream, since a wrong length leaves no way to find the next one, and [`raw`](Self::raw)
-    /// has none.
+    /// Applies to [`lines`](Self::lines) and [`nul`](Self::nul). With [`length`](Self::length) such
+    /// a message always ends the stream, since a wrong length leaves no way to find the next one.
+    /// [`raw`](Self::raw) has none.
     ///
     /// # Examples
     ///
@@ -197,7 +201,7 @@ impl Framing {
         self
     }
 
-    /// As set, and where nothing was set the defaults of a receiver that outlives its senders:
+    /// Uses the defaults of a receiver that outlives its senders, where nothing was set:
     /// [`Partial::Drop`] and [`TooLong::Skip`].
     #[must_use]
     pub(crate) fn collecting(mut self) -> Self {

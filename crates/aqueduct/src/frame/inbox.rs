@@ -1,4 +1,4 @@
-//! [`Inbox`]: the bytes a reader has and has not yet given away.
+//! [`Inbox`]: the bytes that a reader has read and not yet given away.
 
 use std::io;
 use std::ops::Range;
@@ -13,18 +13,18 @@ use super::find::Find;
 use super::framing::{Framing, HEADER};
 use super::slabs::{COPY_BELOW, Slabs};
 
-/// Copies are fast between places at the same offset into their pages, and on some processors many
-/// times slower between others; what the kernel hands over begins with a page.
+/// Copies are fast between places at the same offset into their pages. On some processors they are
+/// many times slower between others. Data from the kernel begins with a page.
 const PAGE: usize = 4096;
 
-/// Copies to a place that is so little further into its page than what is copied, or less, are the slow
-/// ones.
+/// Copies are slow if the destination is this much or less further into its page than the source.
 const SLOW: usize = 15;
 
-/// Further than that, and a line of the cache.
+/// A larger offset than that, and a cache line.
 const LINE: usize = 64;
 
-/// How much is reserved at once for a large frame of which little has come yet. More as it comes.
+/// How much is reserved at once for a large frame of which little has arrived. More follows as it
+/// arrives.
 const FIRST_STEP: usize = 128 * 1024;
 
 /// The largest frame whose memory is kept for the next: 1 MiB, and its header.
@@ -33,23 +33,24 @@ const KEPT: usize = (1 << 20) + PAGE;
 /// How many buffers for large frames are kept.
 const SPARE: usize = 2;
 
-/// Small frames side by side in one buffer, a large one in a buffer of its own.
+/// Small frames side by side in one buffer, a large one in a separate buffer.
 ///
-/// A large frame is one that does not fit the buffer which one read fills. Its body is read to the
-/// beginning of a page of memory that becomes the frame, and is had back when the frame is dropped.
+/// A large frame is one that does not fit the buffer that one read fills. Its body is read to the
+/// beginning of a page of memory that becomes the frame. The memory returns when the frame is
+/// dropped.
 #[expect(unnameable_types, reason = "part of a sealed trait")]
 pub struct Inbox {
-    /// Zeroed once, when it is made.
+    /// Zeroed once, when it is created.
     memory: Vec<u8>,
     /// The first byte of `memory` at the beginning of a page.
     base: usize,
     start: usize,
     end: usize,
     slabs: Slabs,
-    /// The large frame at hand, header included. Nothing is in `memory` then.
+    /// The current large frame, header included. Nothing is in `memory` then.
     large: Option<Large>,
     spare: Vec<BytesMut>,
-    /// The last frame was large, and so may be the next: its header is read alone.
+    /// The last frame was large, and the next may be too: its header is read alone.
     header_first: Option<usize>,
 }
 
@@ -62,7 +63,7 @@ struct Large {
     lent: bool,
 }
 
-/// Where a frame is that was found.
+/// The place of a frame that was found.
 pub(super) enum Found {
     Small(Range<usize>),
     Large,
@@ -90,7 +91,7 @@ impl Inbox {
         inbox
     }
 
-    /// What has come and not yet been given away.
+    /// The bytes that have arrived and were not yet given away.
     pub(super) fn unread(&self) -> &[u8] {
         match &self.large {
             Some(large) if large.lent => &[],
@@ -169,7 +170,7 @@ impl Inbox {
         &self.memory[range]
     }
 
-    /// The frame found last, lent.
+    /// Lends the frame found last.
     pub(super) fn lend(&mut self, found: Found) -> &[u8] {
         match found {
             Found::Small(range) => self.lend_small(range),
@@ -201,7 +202,7 @@ impl Inbox {
         frame
     }
 
-    /// The frame found last, to keep.
+    /// Returns the frame found last.
     #[inline]
     pub(super) fn give(&mut self, found: Found) -> Bytes {
         match found {
@@ -231,7 +232,7 @@ impl Inbox {
         if let Some(large) = &mut self.large {
             let missing = large.whole - large.buf.len();
             if large.buf.len() == large.buf.capacity() {
-                // As much again as has come: what the header claims is not believed.
+                // As much again as has arrived: the length in the header is not trusted.
                 large.buf.reserve(missing.min(large.buf.len()));
             }
             let mut room = (&mut large.buf).limit(missing.min(step));
@@ -248,12 +249,13 @@ impl Inbox {
         ready!(io.poll_read(cx, &mut buf))?;
         let n = buf.filled().len();
         self.end += n;
-        // Not before something came: what is waited for is still the next frame.
+        // Not before something arrived: the next frame is still awaited.
         self.header_first = None;
         Poll::Ready(Ok(n))
     }
 
-    /// Makes room for `room` bytes behind what is unread, if possible from the beginning of a page.
+    /// Makes room for `room` bytes behind the unread ones, if possible from the beginning of a
+    /// page.
     fn make_room(&mut self, room: usize) {
         self.slabs.forget();
         let unread = self.end - self.start;
@@ -279,7 +281,8 @@ impl Inbox {
         }
     }
 
-    /// Moves the beginning of a large frame to a buffer of its own, its body to begin a page.
+    /// Moves the beginning of a large frame to a separate buffer, its body to the beginning of a
+    /// page.
     fn begin_large(&mut self, header: usize, len: usize) {
         let begun = self.end - self.start;
         let mut buf = self.buffer(header, len, begun);
@@ -294,8 +297,9 @@ impl Inbox {
         });
     }
 
-    /// An empty buffer of which the byte at `header` begins a page, or its second line: one that is kept if
-    /// it is large enough for `len` bytes more, else with a first step of them, in which `begun` have room.
+    /// Returns an empty buffer of which the byte at `header` begins a page, or its second cache
+    /// line. Reuses a kept one if it has room for `len` bytes more; otherwise allocates a first
+    /// step of them, with room for `begun`.
     fn buffer(&mut self, header: usize, len: usize, begun: usize) -> BytesMut {
         // For the bytes before the page, and those behind it.
         let room = 2 * PAGE + header;
@@ -311,8 +315,8 @@ impl Inbox {
         }
         let at = buf.spare_capacity_mut()[header..].as_ptr();
         let mut pad = at.align_offset(PAGE).min(PAGE);
-        // The last pages of a message on a Unix socket are full of its last bytes, so that each of them
-        // would come to lie as far into a page here as the frame reaches into its last.
+        // The last pages of a message on a Unix socket are full of its last bytes, so each of them
+        // would lie as far into a page here as the frame reaches into its last.
         if (1..=SLOW).contains(&(len % PAGE)) {
             pad += LINE;
         }

@@ -1,52 +1,53 @@
 //! [`Pace`]: how many bytes one read or write moves at most.
 
-/// How many bytes one read or write of a pipe moves at most where its two sides work at the same time:
+/// How many bytes one read or write of a pipe moves at most if both sides work at the same time:
 /// two pages, 8 KiB.
 ///
-/// A pipe is a ring of pages. In small steps of whole pages reader and writer work at the same
-/// time; in large ones they take turns. Where they take turns in any case, as on one processor, large
-/// steps cost less: the `framed` methods of pipes and FIFOs then come to take up to 64 KiB of a large
-/// frame at a time, each side by itself, and try small steps again from time to time. `with_chunk` sets
-/// one size for good.
+/// A pipe is a ring of pages. In small steps of whole pages, reader and writer work at the same
+/// time; in large ones they take turns. If they take turns anyway, as on one processor, large steps
+/// cost less. The `framed` methods of pipes and FIFOs then adapt to take up to 64 KiB of a large
+/// frame at a time, each side independently, and try small steps again from time to time.
+/// `with_chunk` fixes the size.
 pub(crate) const PIPE_CHUNK: usize = 8192;
 
 /// How many bytes one read or write moves at most, and how many are gathered before they are
-/// written, unless said otherwise: 64 KiB.
+/// written, unless set otherwise: 64 KiB.
 const DEFAULT_CHUNK: usize = 64 * 1024;
 
-/// How many bytes of a large frame one read or write moves at most, unless said otherwise: 1 MiB.
+/// How many bytes of a large frame one read or write moves at most, unless set otherwise: 1 MiB.
 const DEFAULT_STEP: usize = 1 << 20;
 
-/// Large steps of a pipe: what it holds unless told otherwise, `pipe(7)`.
+/// Large steps of a pipe: its default capacity, `pipe(7)`.
 const LARGE: usize = 64 * 1024;
 
-/// Who moves more than this between two waits has not worked alone. Twice what a pipe holds, since on
-/// one processor too the scheduler now and then lets the other side run in between.
+/// Moving more than this between two waits means the peer ran concurrently. It is twice the
+/// capacity of a pipe, since on one processor too the scheduler sometimes runs the other side in
+/// between.
 const ALONE: usize = 2 * LARGE;
 
-/// After so many turns in small steps and alone come large steps.
+/// After this many turns in small steps and alone, large steps begin.
 const TURNS_ALONE: u32 = 8;
 
-/// After so many turns in large steps small ones are tried for the first time. Twice as many each
-/// time that they were tried in vain, up to [`MOST_TURNS`].
+/// After this many turns in large steps, small ones are tried for the first time. The number
+/// doubles with each failed try, up to [`MOST_TURNS`].
 const FIRST_TURNS: u32 = 4;
 
-/// With it trying costs some 2 % where both sides are on one processor.
+/// With this limit, trying costs some 2 % if both sides are on one processor.
 const MOST_TURNS: u32 = 64;
 
-/// For so many turns small steps are tried.
+/// For how many turns small steps are tried.
 const TRIED_TURNS: u32 = 2;
 
-/// How many bytes one read or write moves at most: what a user says, or on a pipe what pays.
+/// How many bytes one read or write moves at most: a fixed size, or on a pipe the size that pays.
 ///
-/// A pipe locks out the other side during each read and write. In small steps both sides can work at
-/// the same time, which takes less than half the time of large ones. Where they cannot, as on one
-/// processor, each small step is a system call too many. Either side finds out for itself, by how much
-/// it moves from one wait to the next, its *turn*: if never more than the pipe holds, the other side
-/// did nothing meanwhile. Large steps make the sides take turns in any case, so small ones are tried
-/// again from time to time.
+/// A pipe locks out the other side during each read and write. In small steps both sides can work
+/// at the same time, which takes less than half the time of large ones. If they cannot, as on one
+/// processor, small steps only add system calls. Each side finds out independently, by how much it
+/// moves from one wait to the next, its *turn*: if never more than the pipe holds, the other side
+/// did nothing meanwhile. Large steps make the sides take turns in any case, so small ones are
+/// tried again from time to time.
 ///
-/// Nothing is known of the capacity of the pipe. In a larger one turns are longer, and steps stay small.
+/// The capacity of the pipe is not known. In a larger pipe turns are longer, and steps stay small.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     /// How many bytes of small frames one read or write takes at most, and how many are gathered
@@ -57,20 +58,20 @@ pub(crate) struct Pace {
     turns: Option<Turns>,
 }
 
-/// What a [`Pace`] that adapts has seen.
+/// The observations of a [`Pace`] that adapts.
 #[derive(Clone, Debug)]
 struct Turns {
-    /// How many bytes were moved in the turn at hand.
+    /// How many bytes were moved in the current turn.
     moved: usize,
     steps: Steps,
-    /// Turns before small steps are tried the next time.
+    /// How many turns until small steps are tried again.
     before_trying: u32,
 }
 
-/// With how many turns so far.
+/// The size of the steps, and for how many turns so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Steps {
-    /// These turns were alone, one after the other.
+    /// This many turns in a row were alone.
     Small(u32),
     Large(u32),
     /// Small for some turns, to see whether the other side works at the same time by now.
@@ -78,7 +79,7 @@ enum Steps {
 }
 
 impl Pace {
-    /// Always the same: `chunk` bytes; from 64 KiB on up to 1 MiB of a large frame.
+    /// Fixed: `chunk` bytes; from 64 KiB on up to 1 MiB of a large frame.
     pub(crate) fn fixed(chunk: usize) -> Self {
         let chunk = chunk.max(1);
         Self {
@@ -88,7 +89,7 @@ impl Pace {
         }
     }
 
-    /// Where nothing is to move any more: there is never room.
+    /// For a broken sink: there is never room.
     pub(crate) fn closed() -> Self {
         Self {
             chunk: 0,
@@ -96,7 +97,7 @@ impl Pace {
         }
     }
 
-    /// For pipes and FIFOs: [`PIPE_CHUNK`], or 64 KiB of a large frame where the sides take turns.
+    /// For pipes and FIFOs: [`PIPE_CHUNK`], or 64 KiB of a large frame if the sides take turns.
     pub(crate) fn pipe() -> Self {
         Self {
             turns: Some(Turns {
@@ -108,8 +109,8 @@ impl Pace {
         }
     }
 
-    /// How many bytes one write takes at most of so many that wait. Where small frames are gathered
-    /// there are never more than a chunk and the last of them, and whole pages are written.
+    /// How many of `waiting` bytes one write takes at most. If small frames are gathered, at most a
+    /// chunk and the last frame wait, and whole pages are written.
     #[inline]
     pub(super) fn write_of(&self, waiting: usize) -> usize {
         if waiting < 2 * PIPE_CHUNK {
@@ -119,7 +120,7 @@ impl Pace {
         }
     }
 
-    /// Takes note that so many bytes were read or written.
+    /// Notes that this many bytes were read or written.
     #[inline]
     pub(super) fn moved(&mut self, bytes: usize) {
         if let Some(turns) = &mut self.turns {
@@ -127,7 +128,7 @@ impl Pace {
         }
     }
 
-    /// Takes note that a read or write has to wait: the turn is over.
+    /// Notes that a read or write has to wait: the turn is over.
     #[inline]
     pub(super) fn waits(&mut self) {
         if let Some(turns) = &mut self.turns {
@@ -144,7 +145,7 @@ impl Default for Pace {
 }
 
 impl Turns {
-    /// Ends a turn; returns how large the steps of the next are.
+    /// Ends a turn; returns the size of the next steps.
     fn next(&mut self) -> usize {
         let moved = std::mem::take(&mut self.moved);
         // One small step or nothing: no stream, and nothing to learn.
@@ -177,8 +178,8 @@ impl Turns {
     }
 }
 
-/// How many bytes of a large frame one read or write moves at most where `chunk` bytes of small
-/// ones do. Small steps are meant; large ones are only as large as buffers have to be.
+/// How many bytes of a large frame one read or write moves at most if it moves `chunk` bytes of
+/// small ones. Small steps are deliberate; large ones are only as large as buffers must be.
 fn step_of(chunk: usize) -> usize {
     if chunk < DEFAULT_CHUNK {
         chunk
@@ -196,12 +197,12 @@ mod tests {
     const FULL: usize = LARGE;
     const OVERLAPPED: usize = ALONE + 1;
 
-    /// The steps of so many turns that each move `moved` bytes, once with what is set for each.
+    /// The steps of `count` turns that each move `moved` bytes, once with the settings of each.
     fn turns(pace: &mut Pace, count: usize, moved: usize) -> Vec<usize> {
         let mut turn = || {
             let step = pace.step;
             assert_eq!(pace.chunk, PIPE_CHUNK);
-            // In pieces, as it happens.
+            // In pieces, as in practice.
             pace.moved(moved / 2);
             pace.moved(moved - moved / 2);
             pace.waits();
@@ -228,7 +229,7 @@ mod tests {
     fn sides_that_work_at_the_same_time_keep_to_small_steps() {
         let mut pace = Pace::pipe();
         assert_eq!(turns(&mut pace, 1000, OVERLAPPED), [SMALL; 1000]);
-        // Also where they wait for each other now and then.
+        // Also if they wait for each other now and then.
         for _ in 0..100 {
             let waits = turns(&mut pace, TURNS_ALONE as usize - 1, FULL);
             assert!(waits.iter().all(|it| *it == SMALL), "{waits:?}");
@@ -257,7 +258,7 @@ mod tests {
     fn sides_that_start_to_work_at_the_same_time_are_noticed() {
         let mut pace = Pace::pipe();
         turns(&mut pace, 1000, FULL);
-        // Large steps do not overlap, whatever they move: only a try can tell.
+        // Large steps do not overlap, whatever they move: only a try can show it.
         let most = (MOST_TURNS + TRIED_TURNS) as usize;
         let found = (0..most).find(|_| {
             let alone = pace.step == LARGE;
@@ -265,7 +266,7 @@ mod tests {
         });
         assert!(found.is_some());
         assert_eq!(turns(&mut pace, 100, OVERLAPPED), [SMALL; 100]);
-        // A disturbance alone does not send it back to large steps for long.
+        // One disturbance does not send it back to large steps for long.
         turns(&mut pace, TURNS_ALONE as usize, FULL);
         let steps = turns(&mut pace, FIRST_TURNS as usize + 1, FULL);
         assert_eq!(steps, [LARGE, LARGE, LARGE, LARGE, SMALL]);
@@ -284,7 +285,7 @@ mod tests {
         let mut pace = Pace::pipe();
         assert_eq!(turns(&mut pace, 100, SMALL), [SMALL; 100]);
         assert_eq!(turns(&mut pace, 100, 0), [SMALL; 100]);
-        // Nor do they in between: a task may be polled as often as it likes.
+        // Nor do waits in between: a task may be polled any number of times.
         for _ in 1..TURNS_ALONE {
             turns(&mut pace, 1, FULL);
             assert_eq!(turns(&mut pace, 100, 0), [SMALL; 100]);

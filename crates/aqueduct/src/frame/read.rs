@@ -19,17 +19,19 @@ use super::user_codec::{UserCodec, UserInbox};
 
 /// A [`Stream`] of frames from an [`AsyncRead`].
 ///
-/// It ends at the end of the stream, or with one error: after that it only says `None`. Frames
-/// that came whole before are all delivered first.
+/// It ends at the end of the stream or with one error; then it returns only `None`. Whole frames
+/// before the error are delivered first.
 ///
 /// # Errors
 ///
-/// What the transport reports, with its errno; a [`FrameError`](super::FrameError) inside an
-/// [`io::Error`] for a broken frame; or what the decoder reports.
+/// - An error of the transport, with the errno.
+/// - A [`FrameError`](super::FrameError) inside an [`io::Error`] for a broken frame.
+/// - An error of the decoder.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future of `next()` loses nothing: what was read stays in the buffer of the stream.
+/// Cancel safe. Dropping a future of `next()` loses nothing: bytes that were read stay in the
+/// buffer.
 ///
 /// # Examples
 ///
@@ -68,9 +70,9 @@ enum State {
 }
 
 impl<R> FramedRead<R, Framing> {
-    /// Reads frames from `io`, 64 KiB at a time: right for sockets.
+    /// Reads frames from `io`, 64 KiB at a time, which suits sockets.
     ///
-    /// For pipes and FIFOs take their `framed` methods, which read in smaller steps.
+    /// For pipes and FIFOs use their `framed` methods, which read in smaller steps.
     pub fn new(io: R, framing: Framing) -> Self {
         Self::with_frame_decoder(io, framing)
     }
@@ -80,7 +82,20 @@ impl<R, D> FramedRead<R, UserCodec<D>>
 where
     UserCodec<D>: FrameDecoder<Inbox = UserInbox>,
 {
-    /// Reads frames as any tokio-util [`Decoder`](tokio_util::codec::Decoder) cuts them.
+    /// Reads frames as a tokio-util [`Decoder`](tokio_util::codec::Decoder) splits them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::frame::FramedRead;
+    /// use futures_util::TryStreamExt;
+    /// use tokio_util::codec::LinesCodec;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let lines = FramedRead::with_codec(&b"one\ntwo\n"[..], LinesCodec::new());
+    /// assert_eq!(lines.try_collect::<Vec<_>>().await?, ["one", "two"]);
+    /// # Ok(()) }
+    /// ```
     pub fn with_codec(io: R, codec: D) -> Self {
         Self::with_frame_decoder(io, UserCodec(codec))
     }
@@ -98,9 +113,10 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
         }
     }
 
-    /// Sets how many bytes one read takes at most: at least 1. 64 KiB by default, and from there
-    /// on a read takes more, up to 1 MiB, where it is all one frame; what `framed` of a pipe or FIFO returns
-    /// adapts, from 8 KiB on.
+    /// Sets the size of a read in bytes: at least 1, 64 KiB by default.
+    ///
+    /// From 64 KiB on, a read takes up to 1 MiB of a large frame. On pipes and FIFOs, `framed`
+    /// returns a reader that adapts, from 8 KiB on; this method fixes the size.
     pub fn with_chunk(self, bytes: usize) -> Self {
         self.with_pace(Pace::fixed(bytes))
     }
@@ -120,28 +136,29 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
         self
     }
 
-    /// The transport.
+    /// Returns the transport.
     pub fn get_ref(&self) -> &R {
         &self.io
     }
 
-    /// The transport. Reading from it takes bytes out of the middle of the stream of frames.
+    /// Returns the transport. Reading from it takes bytes out of the stream of frames.
     pub fn get_mut(&mut self) -> &mut R {
         &mut self.io
     }
 
-    /// The decoder: the [`Framing`], or a [`UserCodec`] around yours.
+    /// Returns the decoder: the [`Framing`], or a [`UserCodec`] around yours.
     pub(crate) fn decoder(&self) -> &D {
         &self.decoder
     }
 
-    /// The decoder, to change it between two frames: the [`Framing`], or a [`UserCodec`] around
-    /// yours.
+    /// Returns the decoder, to change it between two frames.
+    ///
+    /// It is the [`Framing`], or a [`UserCodec`] around yours.
     pub fn decoder_mut(&mut self) -> &mut D {
         &mut self.decoder
     }
 
-    /// What has been read and not yet been decoded.
+    /// Returns the bytes that were read and not yet decoded.
     pub fn read_buffer(&self) -> &[u8] {
         D::unread(&self.inbox)
     }
@@ -152,7 +169,7 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
         D::held(&self.inbox)
     }
 
-    /// The transport and what has been read from it and not yet been decoded.
+    /// Returns the transport, and the bytes that were read and not yet decoded.
     pub fn into_parts(self) -> (R, BytesMut) {
         let unread = BytesMut::from(self.read_buffer());
         (self.io, unread)
@@ -233,7 +250,7 @@ where
     }
 
     /// Reads once, at most `at_most` bytes; 0 is the end of the stream.
-    // Not for each frame: what is, stays small enough to be inlined.
+    // Separate, so that the code that runs for each frame stays small enough to be inlined.
     #[inline(never)]
     fn poll_fill(&mut self, cx: &mut Context<'_>, at_most: usize) -> Poll<io::Result<usize>> {
         let io = Pin::new(&mut self.io);
@@ -252,19 +269,19 @@ where
     }
 }
 
-/// What [`FramedRead::poll_next_within`] comes to.
+/// The result of [`FramedRead::poll_next_within`].
 pub(crate) enum Within<T = Bytes, E = io::Error> {
-    /// A frame, an error or the end, as the stream has it.
+    /// A frame, an error or the end, as for the stream.
     Next(Option<Result<T, E>>),
-    /// All bytes that were allowed are read, and no frame is whole.
+    /// All allowed bytes were read, and no frame is whole.
     Spent,
     /// The transport has ended inside a frame or between two. The stream has not taken notice.
     Ended,
 }
 
 impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
-    /// The next frame, for which at most `at_most` bytes are read; if the end `is_kept`, it is
-    /// reported instead of taken as the end of the last frame.
+    /// Polls for the next frame, for which at most `at_most` bytes are read. If the end `is_kept`,
+    /// it is reported instead of ending the last frame.
     pub(crate) fn poll_next_within(
         &mut self,
         cx: &mut Context<'_>,
@@ -287,14 +304,15 @@ impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
         self.poll_find(cx, |framing, inbox, ended| inbox.next(framing, ended))
     }
 
-    /// The next frame, on loan until the next call: nothing is copied, counted or freed for it,
-    /// which makes small frames twice as fast. `None` is the end of the stream, and stays so.
+    /// Receives the next frame, borrowed until the next call.
     ///
-    /// It may be mixed with the [`Stream`], which gives frames to keep.
+    /// Nothing is copied, counted or freed for it, which makes small frames twice as fast. `None`
+    /// is the end of the stream. Calls may be mixed with the [`Stream`], which returns owned
+    /// frames.
     ///
     /// # Errors
     ///
-    /// As for the stream; after an error comes `None`.
+    /// As for the stream; `None` follows an error.
     ///
     /// # Cancel safety
     ///
@@ -327,7 +345,7 @@ impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
 
 /// The body of one frame, for a codec.
 pub(crate) enum Lent<'a> {
-    /// On loan until the next call.
+    /// Borrowed until the next call.
     Borrowed(&'a [u8]),
     Kept(Bytes),
 }
@@ -336,7 +354,7 @@ pub(crate) enum Lent<'a> {
 pub(crate) trait Lend: Stream<Item = io::Result<Bytes>> + Unpin {
     fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>>;
 
-    /// Takes nothing new from the transport: delivers what was taken, and ends.
+    /// Takes nothing new from the transport, delivers what was taken, and ends.
     fn stop(&mut self);
 }
 

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-/// Frames below this size, in bytes, are copied; from it on they are passed by reference: 16 KiB.
+/// Frames below this size, in bytes, are copied; larger ones are passed by reference: 16 KiB.
 pub(crate) const COPY_BELOW: usize = 16 * 1024;
 
-/// Frames up to this size share memory of that size: what one frame that is kept can hold back is
-/// the second number, and never more than 32 times its own size, or 1 KiB.
+/// Frames up to the first size share memory of the second size. So one frame that is kept holds at
+/// most that much, and never more than 32 times its size, or 1 KiB.
 const CLASSES: [(usize, usize); 4] = [
     (128, SMALLEST),
     (1024, 4096),
@@ -19,21 +19,21 @@ const CLASSES: [(usize, usize); 4] = [
 /// Memory that any frame may share, however small.
 const SMALLEST: usize = 1024;
 
-/// Memory that small frames are copied into. It is used again as soon as all frames in it have been
-/// dropped; a frame that is kept keeps only the little it shares memory with.
+/// Memory that small frames are copied into. It is reused as soon as all frames in it have been
+/// dropped; a frame that is kept keeps only the little memory it shares.
 #[derive(Debug, Default)]
 pub(crate) struct Slabs {
     memory: [BytesMut; CLASSES.len()],
-    /// A copy of what follows the first of several very small frames, cut up as they are asked for:
-    /// one copy instead of many.
+    /// A copy of the frames behind the first of several very small ones, split as they are asked
+    /// for: one copy instead of many.
     run: Bytes,
     /// Where in the read buffer the copy was taken.
     run_at: usize,
 }
 
 impl Slabs {
-    /// Copies the frame at `range` of `read`, which is smaller than [`COPY_BELOW`]. What follows it
-    /// there must not change before [`forget`](Self::forget).
+    /// Copies the frame at `range` of `read`, which is smaller than [`COPY_BELOW`]. The bytes
+    /// behind it must not change before [`forget`](Self::forget).
     #[inline]
     pub(super) fn copy(&mut self, read: &[u8], range: Range<usize>) -> Bytes {
         if range.start >= self.run_at && range.end <= self.run_at + self.run.len() {

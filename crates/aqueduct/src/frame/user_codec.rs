@@ -1,4 +1,4 @@
-//! [`UserCodec`]: a codec of the user's, as what a stream or sink of frames takes.
+//! [`UserCodec`]: adapts a user's codec for a stream or sink of frames.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -17,7 +17,7 @@ use super::write_buf::WriteBuf;
 /// A tokio-util [`Decoder`] or [`Encoder`] in a [`FramedRead`](super::FramedRead) or
 /// [`FramedWrite`](super::FramedWrite).
 ///
-/// The `with_codec` constructors make one; the name is needed to write down their type:
+/// The `with_codec` constructors create it. Its name is needed to write down their type:
 /// `FramedRead<R, UserCodec<LinesCodec>>`.
 ///
 /// # Examples
@@ -117,9 +117,9 @@ impl<D: Decoder> FrameDecoder for UserCodec<D> {
     ) -> Poll<io::Result<usize>> {
         let buf = &mut inbox.0;
         if buf.capacity() - buf.len() < chunk {
-            // Room for one chunk, and for a large frame as much again as has come of it: what its
-            // header claims is not believed. Where all was taken this only moves back to the
-            // start of the memory that is there.
+            // Room for one chunk, and for a large frame as much again as has arrived: the length in
+            // its header is not trusted. If everything was taken, this only moves back to the start
+            // of the existing memory.
             buf.reserve(chunk.max(buf.len()));
         }
         let mut room = buf.limit(chunk);

@@ -17,28 +17,28 @@ use super::write_buf::{Mark, WriteBuf};
 
 /// A [`Sink`] of frames onto an [`AsyncWrite`].
 ///
-/// Frames are gathered until [`flush`](futures_util::SinkExt::flush), or until more than one
-/// chunk of them waits: `feed` many and `flush` once to move many frames by one system call.
+/// Frames are gathered until [`flush`](futures_util::SinkExt::flush), or until more than one chunk
+/// of them waits. To move many frames with one system call, `feed` them and `flush` once.
 ///
 /// # Errors
 ///
-/// What the transport reports, with its errno; for a frame that is refused, a
-/// [`FrameError`](super::FrameError) inside an [`io::Error`], and the sink goes on as if the frame
-/// had never been offered. A [`codec`](crate::codec) that does not append to the buffer but changes
-/// what it holds ends the sink: this call and all later ones fail, and nothing more is written.
+/// - An error of the transport, with the errno.
+/// - A [`FrameError`](super::FrameError) inside an [`io::Error`] for a frame that is refused. The
+///   sink goes on as if the frame had never been offered.
+/// - A [`codec`](crate::codec) that changes its buffer instead of appending to it ends the sink:
+///   this call and all later ones fail, and nothing more is written.
 ///
 /// # Cancel safety
 ///
-/// A frame is either wholly in the sink or not at all: a future of `send`, `feed`, `flush` or
-/// `close` that is dropped never leaves half a frame in the stream, and the next call goes on
-/// where it stopped. A dropped `send` or `feed` may have taken the frame, which is then sent with
-/// the next flush, or may not, and then the frame is dropped with the future; `poll_ready`
-/// followed by `start_send` leaves no doubt.
+/// A frame is either wholly in the sink or not at all. Dropping a future of `send`, `feed`, `flush`
+/// or `close` never leaves half a frame in the stream, and the next call continues where it
+/// stopped. A dropped `send` or `feed` may have taken the frame, which is then sent with the next
+/// flush; otherwise the frame is dropped. Use `poll_ready` followed by `start_send` to know.
 ///
-/// # Dropping it
+/// # Dropping
 ///
-/// Drop does not write. What was not flushed is lost, and said so in a `tracing` warning, unless the
-/// last write has failed: call `close` first.
+/// Dropping does not write. Unflushed frames are lost with a `tracing` warning, unless the last
+/// write has failed. Call `close` first.
 ///
 /// # Examples
 ///
@@ -66,13 +66,13 @@ pub struct FramedWrite<W, E = Framing> {
     pace: Pace,
 }
 
-/// The frames a sink has taken and not yet written; says so if it is dropped with any.
+/// The frames a sink has taken and not yet written. Logs a warning if it is dropped with any.
 #[derive(Debug)]
 struct Unsent {
     buf: WriteBuf,
     /// Frames taken since the buffer was last empty.
     frames: usize,
-    /// A write has failed, and its error has told what there is to know.
+    /// A write has failed, and its error has been reported.
     failed: bool,
     /// A codec has changed bytes that it did not write.
     broken: bool,
@@ -92,18 +92,20 @@ impl Drop for Unsent {
 }
 
 impl<W: AsyncWrite> FramedWrite<W, Framing> {
-    /// Writes frames to `io`, up to 64 KiB at a time: right for sockets.
+    /// Writes frames to `io`, up to 64 KiB at a time, which suits sockets.
     ///
-    /// For pipes and FIFOs take their `framed` methods, which write in smaller steps.
+    /// For pipes and FIFOs use their `framed` methods, which write in smaller steps.
     pub fn new(io: W, framing: Framing) -> Self {
         Self::with_frame_encoder(io, framing)
     }
 }
 
 impl<W: AsyncWrite + Unpin> FramedWrite<W, Framing> {
-    /// Queues one frame from borrowed bytes, which are copied: the counterpart of
-    /// [`FramedRead::next_borrowed`](super::FramedRead::next_borrowed). Waits only if the buffer is
-    /// full; [`flush`](futures_util::SinkExt::flush) makes sure that it moves.
+    /// Queues one frame from borrowed bytes, which are copied.
+    ///
+    /// The counterpart of [`FramedRead::next_borrowed`](super::FramedRead::next_borrowed). It waits
+    /// only if the buffer is full; [`flush`](futures_util::SinkExt::flush) makes sure that the
+    /// frame is sent.
     ///
     /// # Errors
     ///
@@ -139,10 +141,10 @@ impl<W: AsyncWrite + Unpin> FramedWrite<W, Framing> {
 }
 
 impl<W: AsyncWrite, E> FramedWrite<W, UserCodec<E>> {
-    /// Writes frames as any tokio-util [`Encoder`](tokio_util::codec::Encoder) makes them.
+    /// Writes frames as a tokio-util [`Encoder`](tokio_util::codec::Encoder) makes them.
     ///
-    /// An encoder finds its buffer empty, or at least sees no other frame in it, so one that clears
-    /// or replaces the buffer harms no other frame.
+    /// The encoder sees no other frame in its buffer, so one that clears or replaces the buffer
+    /// harms no other frame.
     pub fn with_codec(io: W, codec: E) -> Self {
         Self::with_frame_encoder(io, UserCodec(codec))
     }
@@ -166,9 +168,11 @@ impl<W: AsyncWrite, E> FramedWrite<W, E> {
 }
 
 impl<W, E> FramedWrite<W, E> {
-    /// Sets how many bytes are gathered before they are written without a flush, and how many one
-    /// write takes at most: at least 1. 64 KiB by default, and from there on a write takes what
-    /// there is, up to 1 MiB; what `framed` of a pipe or FIFO returns adapts, from 8 KiB on.
+    /// Sets the size of a write in bytes: at least 1, 64 KiB by default.
+    ///
+    /// This many bytes are gathered before they are written without a flush. From 64 KiB on, a
+    /// write takes up to 1 MiB. On pipes and FIFOs, `framed` returns a writer that adapts, from 8
+    /// KiB on; this method fixes the size.
     pub fn with_chunk(self, bytes: usize) -> Self {
         self.with_pace(Pace::fixed(bytes))
     }
@@ -190,23 +194,24 @@ impl<W, E> FramedWrite<W, E> {
         self.unsent.buf.tail().capacity()
     }
 
-    /// The transport.
+    /// Returns the transport.
     pub fn get_ref(&self) -> &W {
         &self.io
     }
 
-    /// The transport. Bytes written to it directly go ahead of frames that are not flushed yet.
+    /// Returns the transport. Bytes written to it overtake unflushed frames.
     pub fn get_mut(&mut self) -> &mut W {
         &mut self.io
     }
 
-    /// The encoder, to change it between two frames: the [`Framing`], or a [`UserCodec`] around
-    /// yours.
+    /// Returns the encoder, to change it between two frames.
+    ///
+    /// It is the [`Framing`], or a [`UserCodec`] around yours.
     pub fn encoder_mut(&mut self) -> &mut E {
         &mut self.encoder
     }
 
-    /// The transport and the bytes that wait to be written.
+    /// Returns the transport and the bytes that wait to be written.
     pub fn into_parts(mut self) -> (W, BytesMut) {
         let bytes = self.unsent.buf.take();
         (self.io, bytes)
@@ -244,8 +249,8 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
             };
             let Poll::Ready(written) = written else {
                 pace.waits();
-                // Frames are let in now: a stream of which something always waits would keep all that it
-                // has sent.
+                // Frames are accepted now: a stream in which something always waits would keep
+                // everything that it has sent.
                 if unsent.buf.len() < pace.chunk {
                     unsent.buf.compact();
                 }
@@ -273,17 +278,17 @@ pub(crate) type WriteBody<'a> = dyn FnMut(&mut BytesMut) -> Result<(), WriteErro
 
 /// A sink of frames whose bodies can be written into its buffer.
 pub(crate) trait QueueWith: Sink<Bytes, Error = io::Error> + Unpin {
-    /// Whether this sink writes bodies into its own buffer, without a frame for each.
+    /// Whether this sink writes bodies into its buffer, without a separate frame for each.
     fn is_straight(&mut self) -> bool {
         true
     }
 
-    /// Queues a frame of what `write` appends: all of it or nothing.
+    /// Queues a frame of the bytes that `write` appends: all of it or nothing.
     fn queue_with(&mut self, write: &mut WriteBody<'_>) -> Result<(), NotQueued>;
 }
 
 impl NotQueued {
-    /// Sends a body as a frame of its own, for sinks without a buffer to write it into.
+    /// Sends a body as a separate frame, for sinks without a buffer to write it into.
     pub(crate) fn or_sent<T>(
         write: &mut WriteBody<'_>,
         send: impl FnOnce(Bytes) -> io::Result<T>,
@@ -306,11 +311,11 @@ impl<W: AsyncWrite + Unpin> QueueWith for FramedWrite<W> {
 }
 
 impl<W, E> FramedWrite<W, E> {
-    /// Lets nothing more in, and nothing out.
+    /// Accepts nothing more, and writes nothing more.
     #[cold]
     fn break_off(&mut self) -> io::Error {
         self.unsent.buf.clear();
-        // There is never room again, and who waits for some is told.
+        // There is never room again, and tasks that wait for room are told.
         self.pace = Pace::closed();
         io::Error::other(Broken)
     }
@@ -319,7 +324,7 @@ impl<W, E> FramedWrite<W, E> {
 /// A codec has changed bytes of other frames.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the codec changed bytes that it did not write, and frames that were not sent yet are lost: a codec may only append to its buffer"
+    "the codec changed bytes that it did not write, and unsent frames are lost: a codec may only append to its buffer"
 )]
 struct Broken;
 
@@ -409,7 +414,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes all but a byte, and then nothing for once.
+    /// Takes all but one byte, then takes nothing once.
     struct Behind(bool);
 
     impl AsyncWrite for Behind {

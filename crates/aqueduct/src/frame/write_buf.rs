@@ -6,25 +6,26 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// How many pieces one gathering write takes at most; Linux takes 1,024 (`IOV_MAX`), but a write
-/// of many pieces holds small ones that are better copied together.
+/// How many pieces one vectored write takes at most. Linux takes 1,024 (`IOV_MAX`), but a write of
+/// many pieces has small ones that are better copied together.
 const MAX_SLICES: usize = 64;
 
-/// How much memory for copied pieces is kept when all has been written: 1 MiB, and what frames it.
+/// How much memory for copied pieces is kept when everything has been written: 1 MiB, and its
+/// framing.
 const KEPT: usize = (1 << 20) + 4096;
 
 /// Encoded bytes on their way out: small pieces copied together, large ones by reference.
 #[expect(unnameable_types, reason = "part of a sealed trait")]
 pub struct WriteBuf {
-    /// All small pieces, one behind the other. Nothing is taken off its front, so that what is
-    /// encoded next comes to lie where it lay before: cached, and as far into its page.
+    /// All small pieces, one behind the other. Nothing is taken off its front, so that the next
+    /// encoded bytes lie where the last ones did: in the cache, and at the same offset into a page.
     tail: BytesMut,
     /// How many bytes of `tail` are written.
     sent: usize,
-    /// Large pieces, each with how much of `tail` comes before it on the wire.
+    /// Large pieces, each with the number of bytes of `tail` that precede it on the wire.
     large: VecDeque<(usize, Bytes)>,
     large_len: usize,
-    /// Whether the transport gathers; where it does not, large pieces are copied too.
+    /// Whether the transport supports vectored writes; otherwise large pieces are copied too.
     gather: bool,
 }
 
@@ -39,13 +40,13 @@ impl WriteBuf {
         }
     }
 
-    /// The buffer to encode small pieces into, behind what it already holds.
+    /// The buffer to encode small pieces into, behind its contents.
     #[inline]
     pub(super) fn tail(&mut self) -> &mut BytesMut {
         &mut self.tail
     }
 
-    /// Appends a large piece, without a copy where the transport gathers.
+    /// Appends a large piece, without a copy if the transport supports vectored writes.
     pub(super) fn put(&mut self, piece: Bytes) {
         if !self.gather {
             self.tail.extend_from_slice(&piece);
@@ -66,7 +67,7 @@ impl WriteBuf {
         self.len() == 0
     }
 
-    /// Where the buffer stands, to go back to if an encoder fails.
+    /// The position of the buffer, to return to if an encoder fails.
     #[inline]
     pub(super) fn mark(&self) -> Mark {
         Mark {
@@ -75,7 +76,7 @@ impl WriteBuf {
         }
     }
 
-    /// Drops all that was appended since `mark`.
+    /// Drops everything that was appended since `mark`.
     #[cold]
     pub(super) fn rewind(&mut self, mark: Mark) {
         self.tail.truncate(mark.tail);
@@ -85,19 +86,20 @@ impl WriteBuf {
         self.release();
     }
 
-    /// Drops all that waits to be written.
+    /// Drops everything that waits to be written.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.gather);
     }
 
-    /// Lets go of memory that was had for something large, if nothing is in it.
+    /// Frees memory that was allocated for something large, if nothing is in it.
     fn release(&mut self) {
         if self.tail.is_empty() && self.tail.capacity() > KEPT {
             self.tail = BytesMut::new();
         }
     }
 
-    /// Fills `slices` with what to write next, at most `limit` bytes; returns how many it filled.
+    /// Fills `slices` with the bytes to write next, at most `limit` bytes; returns how many it
+    /// filled.
     pub(super) fn slices<'a>(
         &'a self,
         slices: &mut [IoSlice<'a>; MAX_SLICES],
@@ -132,8 +134,8 @@ impl WriteBuf {
         [IoSlice::new(&[]); MAX_SLICES]
     }
 
-    /// The bytes to write next if they are of one piece, at most `limit` of them: they need no
-    /// gathering.
+    /// The bytes to write next if they are one piece, at most `limit` of them. They need no
+    /// vectored write.
     pub(super) fn single(&self, limit: usize) -> Option<&[u8]> {
         let Some((at, piece)) = self.large.front() else {
             let unsent = &self.tail[self.sent..];
@@ -168,9 +170,9 @@ impl WriteBuf {
         }
     }
 
-    /// Moves what is left to the front of its memory, if that is little: the next write begins
-    /// there again. Also between large pieces, or a stream that is never written to its end would
-    /// keep all its small ones.
+    /// Moves the rest to the front of its memory, if there is little: the next write begins there
+    /// again. This also happens between large pieces; otherwise a stream that is never fully
+    /// written would keep all its small ones.
     pub(super) fn compact(&mut self) {
         let left = self.tail.len() - self.sent;
         if self.sent > 0 && self.sent >= left {
@@ -183,7 +185,7 @@ impl WriteBuf {
         }
     }
 
-    /// All that waits to be written, in wire order; nothing waits afterwards.
+    /// Takes everything that waits to be written, in wire order.
     pub(super) fn take(&mut self) -> BytesMut {
         let mut all = BytesMut::with_capacity(self.len());
         for (at, piece) in self.large.drain(..) {
@@ -219,7 +221,7 @@ pub(super) struct Mark {
 mod tests {
     use super::*;
 
-    /// A peer that never takes all of a stream of small and large pieces in turn.
+    /// A peer that never takes all of a stream of alternating small and large pieces.
     #[test]
     fn a_buffer_that_never_empties_keeps_order_and_holds_no_memory() {
         let mut buf = WriteBuf::new(true);

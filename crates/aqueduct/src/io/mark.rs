@@ -1,21 +1,24 @@
-//! How to tell what this library has made.
+//! The mark of objects that this library created.
 //!
-//! FIFOs, queues and socket files outlive a process that is killed. So that they can be told from
-//! those of other programs, and be cleaned up without a doubt, everything with a name that this
-//! library makes carries a mark: the sticky bit of its mode, which has no meaning but on a directory
+//! FIFOs, queues and socket files outlive a process that is killed. To distinguish them from those
+//! of other programs, so that they can be removed safely, every named object that this library
+//! creates carries a mark: the sticky bit of its mode, which has no meaning except on a directory
 //! ([`chmod(1)`](https://man7.org/linux/man-pages/man1/chmod.1.html)). `ls -l` shows it as a `T`:
-//! `prw------T`. It is there from the moment the thing is made, dies with it, and needs no file
-//! besides. Who may use the thing is what its nine permission bits say.
+//! `prw------T`. It is set from the moment of creation, disappears with the object, and needs no
+//! sidecar file. The nine permission bits still say who may use the object.
 //!
-//! What was there before, made by somebody else, is used as it is and gets no mark.
+//! Objects that existed before, created by another program, are used unchanged and get no mark.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
-/// The bit in the mode of what this library has made: `S_ISVTX`.
+/// The bit in the mode of objects that this library created: `S_ISVTX`.
 pub(crate) const MARK: u32 = 0o1000;
 
-/// Whether a FIFO, a socket file or a queue in `/dev/mqueue` carries the mark: its sticky bit, octal 1000.
+/// Returns whether this library created a FIFO, socket file or queue.
+///
+/// It looks at the mark in the mode: the sticky bit, octal 1000. The metadata of a queue is that of
+/// its file in `/dev/mqueue`.
 ///
 /// # Examples
 ///
@@ -30,6 +33,6 @@ pub(crate) const MARK: u32 = 0o1000;
 /// # }
 /// ```
 pub fn is_marked(metadata: &Metadata) -> bool {
-    // On a directory the bit has its own meaning.
+    // On a directory the bit has another meaning.
     metadata.mode() & MARK != 0 && !metadata.is_dir()
 }

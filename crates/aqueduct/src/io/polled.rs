@@ -9,38 +9,39 @@ use tokio::task::yield_now;
 
 use super::polling::{Polling, Round};
 
-/// A byte stream in latency mode: before each wait for input it looks again, for a limited time.
+/// A byte stream in latency mode: it polls for a limited time before each wait for input.
 ///
-/// For pipes, FIFOs and sockets; what is written passes through.
+/// For pipes, FIFOs and sockets. Writes pass through.
 ///
-/// To put a process to sleep and to wake it takes 3 to 6 us where its processor is busy with others,
-/// and 60 to 100 us on an idle one of a virtual machine: far longer than a message takes to cross. An
-/// end in latency mode looks again for a limited time before it sleeps, and offers its processor to
-/// other processes before each look, and its thread to the other tasks of its runtime.
+/// Putting a process to sleep and waking it takes 3 to 6 us if its processor is busy with other
+/// processes, and 60 to 100 us on an idle processor of a virtual machine. That is far longer than a
+/// message takes to cross. An end in latency mode polls for a limited time before it sleeps. Before
+/// each poll it yields its processor to other processes and its thread to other tasks of its
+/// runtime.
 ///
-/// It is off by default: an end then tries again four times at most, which takes some microseconds, and
-/// on a multi-thread runtime not at all (queues do). Take it, with some 50 us, where answers come soon
-/// after questions and a processor can be spared:
+/// By default an end polls four times at most, which takes some microseconds, and not at all on a
+/// multi-thread runtime (queues do). Use latency mode, with about 50 us, if replies follow requests
+/// quickly and a processor can be spared:
 ///
-/// | for | by |
+/// | for | use |
 /// |---|---|
 /// | an address | [`connect::Options::poll_for`](crate::connect::Options::poll_for) |
 /// | a pipe, a FIFO, a socket | `Polled` |
 /// | a queue | [`mq::OpenOptions::poll_for`](crate::mq::OpenOptions::poll_for) |
 ///
-/// # What it costs
+/// # Cost
 ///
-/// While it polls its thread is never idle. It polls only while that pays: where nothing comes
-/// within the limit the next waits sleep at once, twice as many each time, so that polling in vain
-/// costs some 3 us for each wait on average. With pipes and sockets a wait that turns out longer than the
-/// limit by half a millisecond counts a sixteenth: what comes slowly is hardly ever polled for. A stream
-/// that is never empty costs nothing, and one on which nothing comes at all costs the limit once.
+/// A polling thread is never idle. It polls only while that pays: if nothing arrives within the
+/// limit, the next waits sleep at once, twice as many each time, so useless polling costs some 3 us
+/// per wait on average. On pipes and sockets a wait that exceeds the limit by half a millisecond
+/// counts a sixteenth, so slow input is hardly ever polled for. A stream that is never empty costs
+/// nothing, and one on which nothing arrives costs the limit once.
 ///
-/// With 50 us, 64-byte round trips between two processes on the two processors of a busy virtual machine
-/// (medians): a pipe 3.3 instead of 41 us, a Unix socket 5.4 instead of 41, TCP 7.4 instead of 47; the
-/// processor time of each was a seventh to a quarter, since sleeping costs time as well. The cases
-/// `…/feed` and `…/feed/latency` of the benchmark (`cargo run --release -p aqueduct-bench`) show it for
-/// any machine.
+/// With 50 us, 64-byte round trips between two processes on the two processors of a busy virtual
+/// machine (medians): a pipe 3.3 instead of 41 us, a Unix socket 5.4 instead of 41, TCP 7.4 instead
+/// of 47. The processor time of each was a seventh to a quarter, since sleeping costs time as well.
+/// The benchmark cases `…/feed` and `…/feed/latency` (`cargo run --release -p aqueduct-bench`)
+/// measure it on any machine.
 ///
 /// # Cancel safety
 ///
@@ -72,7 +73,7 @@ pub struct Polled<S> {
 }
 
 impl<S> Polled<S> {
-    /// Polls for `limit` before each wait; zero is not at all.
+    /// Polls `stream` for `limit` before each wait; zero does not poll.
     pub fn new(stream: S, limit: Duration) -> Self {
         Self {
             stream,
@@ -81,12 +82,12 @@ impl<S> Polled<S> {
         }
     }
 
-    /// The stream.
+    /// Returns the stream.
     pub(crate) fn get_ref(&self) -> &S {
         &self.stream
     }
 
-    /// The stream.
+    /// Returns the stream.
     pub(crate) fn get_mut(&mut self) -> &mut S {
         &mut self.stream
     }
@@ -107,8 +108,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Polled<S> {
         if read.is_ready() {
             polling.done(round);
         } else if polling.yields(round) {
-            // Tokio's way to yield has its driver look for events before this task's next turn; a
-            // mere wake-up would look only now and then.
+            // Tokio's way to yield has its driver look for events before this task's next turn. A
+            // plain wake-up would look only now and then.
             let _ = pin!(yield_now()).poll(cx);
         }
         read
@@ -166,7 +167,7 @@ mod tests {
         let mut rx = Polled::new(rx, 3600 * SECOND);
         let turns = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&turns);
-        // It polls for an hour; this writes only after many turns of its own, and a timer.
+        // It polls for an hour. This task writes only after many turns of its own, and a timer.
         let writing = tokio::spawn(async move {
             for _ in 0..1000 {
                 yield_now().await;
@@ -187,7 +188,7 @@ mod tests {
     #[tokio::test]
     async fn it_wakes_its_task_while_polling_and_then_sleeps() {
         let (mut tx, rx) = pipe::pipe().unwrap();
-        // Long, since on a busy machine the processor that was given away comes back late.
+        // Long, since on a busy machine the yielded processor returns late.
         let limit = Duration::from_millis(500);
         let mut rx = Polled::new(rx, limit);
         let began = Instant::now();
@@ -204,7 +205,7 @@ mod tests {
         }
         assert!(began.elapsed() >= limit);
         assert!(turns > 0);
-        // From here on it is woken as ever.
+        // From here on it is woken as usual.
         tx.write_all(b"x").await.unwrap();
         while !reading.is_woken() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -227,7 +228,7 @@ mod tests {
         let (here, mut there) = tokio::net::UnixStream::pair().unwrap();
         let mut here = Polled::new(here, SECOND);
         here.write_all(b"he").await.unwrap();
-        // One that writes many pieces at once asks first, and would copy them otherwise.
+        // A writer of many pieces asks first, and would copy them otherwise.
         assert!(here.is_write_vectored());
         let pieces = [IoSlice::new(b"l"), IoSlice::new(b"lo")];
         assert_eq!(here.write_vectored(&pieces).await.unwrap(), 3);

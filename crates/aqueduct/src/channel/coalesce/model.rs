@@ -1,5 +1,5 @@
 //! The exhaustive check of the wake-ups: every order of the steps of a sender, the flusher and a
-//! system that takes what is written when it likes.
+//! transport that takes written data at any time.
 
 use std::future::poll_fn;
 
@@ -9,7 +9,7 @@ use loom::thread;
 
 use super::*;
 
-/// What is written, as the test sees it.
+/// The transport, as the test sees it.
 struct System {
     state: Mutex<Written>,
     changed: Condvar,
@@ -19,7 +19,7 @@ struct System {
 struct Written {
     queued: usize,
     sent: usize,
-    /// How many flushes it takes before it makes the next wait.
+    /// How many flushes it takes before it makes the next one wait.
     takes: usize,
     waker: Option<Waker>,
 }
@@ -105,13 +105,13 @@ fn send(shared: &Arc<Shared>) {
     block_on(poll_fn(|cx| shared.poll_send(cx, &mut frame))).unwrap();
 }
 
-/// Lets the transport take all that waits, at any time.
+/// Lets the transport take everything that waits, at any time.
 fn opening(system: &Arc<System>) -> thread::JoinHandle<()> {
     let system = Arc::clone(system);
     thread::spawn(move || system.open())
 }
 
-/// Runs `model` in every order with up to three switches that nothing forces, or as many as
+/// Runs `model` in every order with up to three voluntary switches, or as many as
 /// `LOOM_MAX_PREEMPTIONS` says.
 fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -133,9 +133,9 @@ fn what_was_gathered_is_written_while_the_sender_does_nothing() {
     });
 }
 
-/// The transport knows one waker, and whichever of the two waits has to be woken by it.
+/// The transport knows one waker, and must wake whichever of the two waits.
 #[test]
-fn a_transport_that_makes_them_wait_wakes_whoever_waits() {
+fn a_transport_that_makes_them_wait_wakes_the_one_that_waits() {
     explore(|| {
         let system = System::new(0);
         let (sink, shared, flusher) = world(&system);
@@ -152,7 +152,7 @@ fn a_transport_that_makes_them_wait_wakes_whoever_waits() {
 
 #[test]
 fn what_was_gathered_is_written_after_the_sender_has_gone() {
-    // Its clock stands: the flusher's patience has no end.
+    // Its clock stands still: the flusher's patience has no end.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()

@@ -68,8 +68,8 @@ async fn a_loop_that_never_waits_holds_back_at_most_one_turn() {
     assert!(!gate.state().queued.is_empty(), "nothing was gathered");
 }
 
-/// A loop of sends is one burst, however often its task is made to yield: only its first item goes by
-/// itself. Once the task has paused, the next is the first again.
+/// A loop of sends is one burst, however often its task is made to yield: only its first item is
+/// written separately. Once the task has paused, the next item is the first again.
 #[tokio::test]
 async fn a_burst_goes_on_when_the_task_is_made_to_yield() {
     let (gate, mut sender) = sender();
@@ -79,7 +79,7 @@ async fn a_burst_goes_on_when_the_task_is_made_to_yield() {
         sender.send("x").await.unwrap();
         let state = gate.state();
         if n > 1 && state.sent.len() > written {
-            // What was gathered before has gone, and this one is gathered.
+            // Earlier items were written, and this one is gathered.
             assert_eq!(state.sent.len(), n - 1);
             yields += 1;
         }
@@ -167,7 +167,7 @@ async fn an_error_of_the_burst_comes_with_the_next_call() {
 async fn items_are_written_though_their_sender_is_dropped() {
     let (mut sender, mut receiver) = over_pipe();
     let mut sent = 0;
-    // More than the pipe holds: the last sends do not find room.
+    // More than the pipe holds: the last sends find no room.
     while let Ok(done) = timeout(
         Duration::from_millis(50),
         sender.send(format!("{sent:1000}")),
@@ -183,7 +183,7 @@ async fn items_are_written_though_their_sender_is_dropped() {
         assert_eq!(item.unwrap().trim().parse(), Ok(got));
         got += 1;
     }
-    // The one that found no room may have been queued.
+    // The send that found no room may have been queued.
     assert!((sent..=sent + 1).contains(&got), "{got} of {sent}");
 }
 
@@ -200,7 +200,7 @@ fn a_sender_that_outlives_its_runtime_sends_each_by_itself() {
         sender.send("a").await.unwrap();
         sender.send("b").await.unwrap();
     });
-    // The flusher is gone, and what it had to do is done by the next call.
+    // The flusher is gone, and its work is done by the next call.
     futures_util::FutureExt::now_or_never(sender.send("c"))
         .unwrap()
         .unwrap();
@@ -223,7 +223,7 @@ async fn all_arrive_in_order() {
                 yield_now().await;
             }
         }
-        // Not closed: what was sent goes out nevertheless.
+        // Not closed: sent items are written nevertheless.
     });
     for n in 0..ITEMS {
         let item = deadline(receiver.recv()).await.unwrap().unwrap();

@@ -8,7 +8,7 @@ use super::*;
 use crate::codec::{Format, Text};
 use crate::frame::{FramedRead, FramedWrite, Framing};
 
-/// Writes `x` so many times, or fails or panics in the middle of it.
+/// Writes `x` this many times, or fails or panics in the middle of it.
 #[derive(Clone, Copy)]
 enum Item {
     Good(usize),
@@ -36,7 +36,7 @@ impl Encode<Item> for Xs {
     }
 }
 
-/// A writer that takes nothing before it may.
+/// A writer that takes nothing until it is allowed to.
 #[derive(Default)]
 struct Shut {
     open: bool,

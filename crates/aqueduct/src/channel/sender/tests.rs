@@ -6,7 +6,7 @@ use crate::channel::encoding::SCRATCH;
 use crate::channel::{Channel, Receiver, mock};
 use crate::codec::{BoxError, Format, Raw, Text};
 
-/// A codec that fails after it has written part of the item, for items that begin with `!`.
+/// A codec that fails after it has written part of an item that begins with `!`.
 #[derive(Clone)]
 struct Half;
 
@@ -191,8 +191,8 @@ async fn half_closing_a_channel_leaves_the_other_direction_open() {
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
 
-/// tarpc flushes until there is room, and it hung where a sink had none but nothing to flush either:
-/// an in-memory channel that is full, or any sink at all when the task had used up its budget.
+/// tarpc flushes until there is room. It hung where a sink had no room and nothing to flush: an
+/// in-memory channel that is full, or any sink when the task had used up its budget.
 #[test]
 fn as_a_sink_it_is_not_flushed_before_it_has_room() {
     let (gate, sink) = mock::sink();
@@ -212,7 +212,7 @@ fn as_a_sink_it_is_not_flushed_before_it_has_room() {
     assert!(sender.is_woken());
     assert_ready_ok!(sender.enter(|cx, sender| until_room(sender, cx)) as Poll<Result<(), Error>>);
 
-    // Its own `flush` is for what is queued, and that is nothing.
+    // Its own `flush` is for queued items, and there are none.
     gate.change(|state| state.room = 0);
     assert_pending!(sender.enter(|cx, sender| sender.poll_ready(cx)));
     let mut flush = task::spawn(sender.flush());
@@ -276,8 +276,8 @@ fn memory_is_used_again_once_the_sink_has_let_go() {
     assert!(places.len() <= 2, "{places:?}");
 }
 
-/// A transport that takes thousands of small items before it writes would else let one task run for
-/// half a million of them.
+/// Otherwise a transport that takes thousands of small items before it writes would let one task
+/// run for half a million of them.
 #[tokio::test]
 async fn items_that_fit_are_taken_in_turns_with_other_tasks() {
     use futures_util::{SinkExt, sink};
