@@ -5,6 +5,7 @@ mod call;
 mod link;
 mod look;
 mod mq;
+mod proxy;
 mod relay;
 mod serve;
 
@@ -16,11 +17,12 @@ use clap_complete::Shell;
 
 use self::address::Address;
 pub(crate) use self::call::CallArgs;
-pub(crate) use self::link::{Frame, Input, Link, Output, Pace, Partial, TooLong, Unfit};
+pub(crate) use self::link::{Clients, Frame, Input, Link, Output, Pace, Partial, TooLong, Unfit};
 pub(crate) use self::look::{CleanArgs, DoctorArgs, LookArgs};
 pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, NameArgs};
+pub(crate) use self::proxy::ProxyArgs;
 pub(crate) use self::relay::RelayArgs;
-pub(crate) use self::serve::ServeArgs;
+pub(crate) use self::serve::{Per, ServeArgs};
 
 const SEND_EXAMPLES: &str = "\
 Examples:
@@ -116,6 +118,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Move messages from one address to another, of any kinds.
     Relay(RelayArgs),
+    /// Connect each client of one address to another, both ways.
+    Proxy(ProxyArgs),
     /// Show the queues, FIFOs and Unix sockets of this user, and who has them open.
     List(LookArgs),
     /// Remove queues, FIFOs and sockets that Aqueduct made and nobody uses.
@@ -192,6 +196,8 @@ pub(crate) struct RecvArgs {
     pub(crate) reconnect: bool,
     #[command(flatten)]
     pub(crate) unfit: Unfit,
+    #[command(flatten)]
+    pub(crate) clients: Clients,
     #[command(flatten)]
     pub(crate) link: Link,
 }

@@ -2,6 +2,7 @@
 
 mod call;
 mod link;
+mod proxy;
 mod relay;
 mod serve;
 
@@ -20,6 +21,7 @@ use crate::input::Cut;
 pub(crate) use self::call::{CallConfig, Ending};
 use self::link::side;
 pub(crate) use self::link::{Lasting, LinkConfig, Side, refusal, refused};
+pub(crate) use self::proxy::ProxyConfig;
 pub(crate) use self::relay::{EndConfig, RelayConfig};
 pub(crate) use self::serve::{OnFailConfig, ServeConfig};
 
@@ -99,7 +101,10 @@ impl RecvArgs {
         let endpoint = Endpoint::try_from(self.address)?;
         Ok(RecvConfig {
             side: side(&endpoint, self.connect.then_some(Side::Connect), Side::Bind)?,
-            link: self.unfit.apply(self.link.resolve(&endpoint)),
+            link: LinkConfig {
+                clients: self.clients.resolve(),
+                ..self.unfit.apply(self.link.resolve(&endpoint))
+            },
             output: self.output,
             count: self.count,
             lasting: Lasting::from(self.reconnect),

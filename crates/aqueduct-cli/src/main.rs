@@ -19,6 +19,8 @@ mod mq;
 mod output;
 mod printable;
 mod progress;
+mod proxy;
+mod pump;
 mod quantity;
 mod recv;
 mod relay;
@@ -68,6 +70,7 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
         Command::Call(args) => wait(call::run(args.resolve()?, report)),
         Command::Serve(args) => wait(serve::run(args.resolve()?, report)),
         Command::Relay(args) => wait(relay::run(args.resolve()?, report)),
+        Command::Proxy(args) => wait(proxy::run(args.resolve()?, report)),
         Command::List(args) => list::run(args, report),
         Command::Clean(args) => clean::run(args, report),
         Command::Doctor(args) => doctor::run(&args, report),

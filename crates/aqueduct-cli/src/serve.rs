@@ -1,5 +1,6 @@
 //! `aqueduct serve`: answer each message with what a program makes of it.
 
+mod connections;
 mod facts;
 mod group;
 mod jobs;
@@ -14,6 +15,7 @@ use aqueduct::endpoint::Direction;
 use aqueduct::{Endpoint, OpenError, OpenErrorKind};
 
 use self::jobs::Jobs;
+use crate::cli::Per;
 use crate::config::{ServeConfig, Side};
 use crate::exit::{Exit, Failure};
 use crate::report::Report;
@@ -40,6 +42,9 @@ async fn serve(
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Exit> {
+    if config.per == Per::Connection {
+        return connections::run(config, signals, report).await;
+    }
     match config.endpoint.capabilities().direction {
         Direction::OneWay => one_way::run(config, jobs, signals, report).await,
         Direction::TwoWay => two_way::run(config, jobs, signals, report).await,

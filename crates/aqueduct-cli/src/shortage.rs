@@ -6,6 +6,7 @@ use std::io;
 use anyhow::Context;
 use aqueduct::OpenError;
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// How many descriptors a command needs at least beside those that it is started with. Tokio panics
 /// where it gets none for its signals.
@@ -16,6 +17,15 @@ pub(crate) fn check() -> anyhow::Result<()> {
     let open = |_| File::open("/dev/null");
     let opened = (0..DESCRIPTORS).map(open).collect::<io::Result<Vec<_>>>();
     opened.context("cannot begin").map(drop)
+}
+
+/// Raises the limit on open files as far as this process may: one that passes on many connections
+/// needs two descriptors for each.
+pub(crate) fn raise_descriptors() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Without it there is room for fewer.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// What helps, if an error is a shortage of this process or system, which may pass.

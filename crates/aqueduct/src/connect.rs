@@ -180,6 +180,7 @@ mod verbs;
 
 pub(crate) use self::accept::{Accept, Bound};
 pub use self::byte_stream::ByteStream;
+pub(crate) use self::byte_stream::SocketHalf;
 pub use self::connection::Connection;
 pub(crate) use self::connection::MessageLink;
 pub(crate) use self::endpoint::{Asked, Mechanism, Opening, Served};

@@ -27,6 +27,22 @@ pub(crate) struct Link {
     pub(crate) allow_foreign_owner: bool,
 }
 
+/// Limits on the clients of a bound socket.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Clients {
+    /// How many clients of a bound socket at a time [default: 1024].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) max_connections: Option<u32>,
+    /// Disconnect a client that has sent nothing by then: a duration, or forever
+    /// [default: 5m by serve, else forever].
+    #[arg(long, value_name = "DURATION", value_parser = quantity::wait)]
+    pub(crate) first_timeout: Option<Wait>,
+    /// Disconnect a client that is silent for this long after it has sent something: a duration, or
+    /// forever [default: 5m by serve, else forever].
+    #[arg(long, value_name = "DURATION", value_parser = quantity::wait)]
+    pub(crate) idle_timeout: Option<Wait>,
+}
+
 /// What becomes of received messages that are not as they should be, with --frame lines and nul.
 #[derive(Debug, Args)]
 pub(crate) struct Unfit {

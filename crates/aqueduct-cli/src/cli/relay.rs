@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::address::Address;
-use super::link::{Link, Unfit};
+use super::link::{Clients, Link, Unfit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,6 +56,8 @@ pub(crate) struct RelayArgs {
     pub(crate) tee: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) unfit: Unfit,
+    #[command(flatten)]
+    pub(crate) clients: Clients,
     #[command(flatten)]
     pub(crate) link: Link,
 }

@@ -2,16 +2,17 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::address::Address;
-use super::link::{Link, Unfit};
+use super::link::{Clients, Link, Unfit};
 
 const EXAMPLES: &str = "\
 Examples:
   aqueduct serve unix:/tmp/upper -- tr a-z A-Z
   aqueduct serve tcp://127.0.0.1:0                # echo; it says which port
   aqueduct serve tcp://127.0.0.1:7000 --frame raw -- rev    # for C clients
+  aqueduct serve unix:/tmp/s --per connection -- sha256sum
   aqueduct serve mq:/jobs --jobs 4 --retry 2 --on-fail mq:/failed -- ./work
 
 CMD gets the message alone on its standard input; what it prints is the reply,
@@ -42,6 +43,11 @@ message that the address cannot carry is reported, and the exit code is 1.
 Outputs are printed in the order of the messages. While 16 MiB of them wait for
 an earlier one, no more messages are taken.
 
+With --per connection CMD is run for each client and gets the connection as its
+standard input and output, as from inetd: the socket itself in blocking mode, or
+two pipes where there is no socket to hand over. --frame, --jobs, --retry and
+--on-fail have no meaning there.
+
 A client that is silent for 5 minutes is disconnected. A FIFO is served until
 the command is stopped, unless its address says persist=false.
 
@@ -61,6 +67,9 @@ pub(crate) struct ServeArgs {
     /// each message is its own reply.
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+    /// What the program is run for.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) per: Per,
     /// How many messages are worked on at a time [default: one for each processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) jobs: Option<u32>,
@@ -77,5 +86,17 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) unfit: Unfit,
     #[command(flatten)]
+    pub(crate) clients: Clients,
+    #[command(flatten)]
     pub(crate) link: Link,
+}
+
+/// What a program of a service is run for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Per {
+    /// Each message, which is its standard input; its output is the reply.
+    #[default]
+    Message,
+    /// Each connection, which is its standard input and output.
+    Connection,
 }

@@ -10,7 +10,7 @@ use aqueduct::endpoint::Awaited;
 use aqueduct::frame::{self, FrameError, Framing};
 use tokio_util::codec::Encoder;
 
-use crate::cli::{Frame, Input, Link, Partial, TooLong, Unfit};
+use crate::cli::{Clients, Frame, Input, Link, Partial, TooLong, Unfit};
 use crate::exit::Failure;
 use crate::input::Cut;
 use crate::quantity::Wait;
@@ -55,6 +55,25 @@ pub(crate) struct LinkConfig {
     pub(crate) wait: Option<Duration>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) allow_foreign_owner: bool,
+    pub(crate) clients: ClientsConfig,
+}
+
+/// Limits on the clients of a bound socket, as they were asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClientsConfig {
+    pub(crate) connections: Option<usize>,
+    pub(crate) first: Option<Wait>,
+    pub(crate) idle: Option<Wait>,
+}
+
+impl Clients {
+    pub(super) fn resolve(self) -> ClientsConfig {
+        ClientsConfig {
+            connections: self.max_connections.map(|it| it as usize),
+            first: self.first_timeout,
+            idle: self.idle_timeout,
+        }
+    }
 }
 
 impl LinkConfig {
@@ -102,6 +121,15 @@ impl LinkConfig {
             .watch_name(Some(CHECK_NAME_EVERY))
             .sole_reader(true)
             .allow_foreign_owner(self.allow_foreign_owner);
+        if let Some(connections) = self.clients.connections {
+            options.max_connections(connections);
+        }
+        if let Some(first) = self.clients.first {
+            options.first_timeout(first.limit());
+        }
+        if let Some(idle) = self.clients.idle {
+            options.idle_timeout(idle.limit());
+        }
         options
     }
 
@@ -160,6 +188,7 @@ impl Link {
             wait: self.wait.unwrap_or(default).limit(),
             timeout: self.timeout,
             allow_foreign_owner: self.allow_foreign_owner,
+            clients: ClientsConfig::default(),
         }
     }
 }

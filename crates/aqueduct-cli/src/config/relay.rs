@@ -39,7 +39,10 @@ impl RelayArgs {
             tee: self.tee,
             from: EndConfig {
                 side: from_side,
-                link: self.unfit.apply_to_work(self.link.resolve(&from), &from),
+                link: LinkConfig {
+                    clients: self.clients.resolve(),
+                    ..self.unfit.apply_to_work(self.link.resolve(&from), &from)
+                },
                 endpoint: from,
             },
             to: EndConfig {

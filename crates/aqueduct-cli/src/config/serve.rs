@@ -5,10 +5,11 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use aqueduct::Endpoint;
+use aqueduct::endpoint::Direction;
 use nix::unistd::{AccessFlags, access};
 
 use super::link::{LinkConfig, Side, side};
-use crate::cli::ServeArgs;
+use crate::cli::{Per, ServeArgs};
 use crate::exit::Failure;
 use crate::quantity::Wait;
 
@@ -17,6 +18,7 @@ pub(crate) struct ServeConfig {
     pub(crate) side: Side,
     /// The program and its arguments; empty: echo.
     pub(crate) command: Vec<OsString>,
+    pub(crate) per: Per,
     pub(crate) jobs: usize,
     /// How often a program that fails is run again.
     pub(crate) retry: u32,
@@ -32,14 +34,18 @@ pub(crate) struct OnFailConfig {
 
 impl ServeArgs {
     pub(crate) fn resolve(mut self) -> anyhow::Result<ServeConfig> {
-        let endpoint = Endpoint::try_from(self.address)?;
+        let endpoint = Endpoint::try_from(std::mem::take(&mut self.address))?;
+        if self.per == Per::Connection {
+            self.check_connection(&endpoint)?;
+        }
         let jobs = self.jobs.map_or_else(
             || std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             |jobs| jobs as usize,
         );
-        let link = self
+        let mut link = self
             .unfit
             .apply_to_work(self.link.resolve(&endpoint), &endpoint);
+        link.clients = self.clients.resolve();
         if self.command.is_empty() && (self.retry > 0 || self.on_fail.is_some()) {
             return Err(Failure::wrong_use(
                 "--retry and --on-fail are for a CMD that may fail, and there is none: put it \
@@ -69,11 +75,43 @@ impl ServeArgs {
             side: side(&endpoint, self.connect.then_some(Side::Connect), Side::Bind)?,
             command: self.command,
             retry: self.retry,
+            per: self.per,
             jobs,
             on_fail,
             link,
             endpoint,
         })
+    }
+}
+
+impl ServeArgs {
+    /// Fails where a program for each connection makes no sense.
+    fn check_connection(&self, endpoint: &Endpoint) -> anyhow::Result<()> {
+        let wrong = |sentence: String| Err(Failure::wrong_use(sentence));
+        let (capabilities, scheme) = (endpoint.capabilities(), endpoint.scheme().name);
+        if capabilities.direction == Direction::OneWay
+            || capabilities.keeps_boundaries == Some(true)
+        {
+            return wrong(format!(
+                "--per connection needs a two-way stream of bytes, which {scheme} is not"
+            ));
+        }
+        if self.command.is_empty() {
+            return wrong(
+                "--per connection needs a CMD: put it behind --, as in -- cat".to_owned(),
+            );
+        }
+        let useless = [
+            ("--jobs", self.jobs.is_some()),
+            ("--retry", self.retry > 0),
+            ("--on-fail", self.on_fail.is_some()),
+        ];
+        match useless.into_iter().find(|it| it.1) {
+            Some((flag, _)) => wrong(format!(
+                "{flag} is for messages, and --per connection has none"
+            )),
+            None => Ok(()),
+        }
     }
 }
 

@@ -38,13 +38,22 @@ impl Facts {
         self
     }
 
+    /// Those of a message.
     pub(super) fn tell(&self, command: &mut Command, message: &Message, attempt: u32) {
-        let [address, number, priority, uid, gid, pid, peer] = NAMES;
-        let mut facts = vec![
-            (address, self.address.to_string()),
-            (number, attempt.to_string()),
-        ];
+        let [_, number, priority, ..] = NAMES;
+        let mut facts = vec![(number, attempt.to_string())];
         facts.extend(message.priority().map(|it| (priority, it.to_string())));
+        self.tell_with(command, facts);
+    }
+
+    /// Those of a connection.
+    pub(super) fn tell_connection(&self, command: &mut Command) {
+        self.tell_with(command, Vec::new());
+    }
+
+    fn tell_with(&self, command: &mut Command, mut facts: Vec<(&str, String)>) {
+        let [address, _, _, uid, gid, pid, peer] = NAMES;
+        facts.push((address, self.address.to_string()));
         match &self.peer {
             Peer::Process(credentials) => {
                 facts.push((uid, credentials.uid.to_string()));

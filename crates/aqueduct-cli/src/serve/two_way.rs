@@ -39,6 +39,16 @@ pub(super) async fn run(
     };
     let mut options = service::Options::new();
     options.first_timeout(FIRST);
+    let clients = config.link.clients;
+    if let Some(connections) = clients.connections {
+        options.max_connections(connections);
+    }
+    if let Some(first) = clients.first {
+        options.first_timeout(first.limit());
+    }
+    if let Some(idle) = clients.idle {
+        options.idle_timeout(idle.limit());
+    }
     let shutdown = CancellationToken::new();
     let report = report.clone();
     let at_work = jobs.clone();
@@ -72,7 +82,7 @@ pub(super) async fn run(
     }
 }
 
-async fn open(
+pub(super) async fn open(
     config: &ServeConfig,
     report: &Report,
 ) -> anyhow::Result<(BoxStream<'static, std::io::Result<Connection>>, Facts)> {

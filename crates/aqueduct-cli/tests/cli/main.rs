@@ -22,6 +22,8 @@ mod mq_command;
 mod mq_limits;
 mod namespace;
 mod output;
+mod per_connection;
+mod proxy;
 mod raw;
 mod readme;
 mod record;

@@ -1,10 +1,13 @@
+use std::any::Any;
 use std::fmt::{self, Debug, Formatter};
 use std::io::{self, IoSlice};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use sync_wrapper::SyncWrapper;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -12,7 +15,52 @@ use super::half::{BoxHalf, Half, Rest, Shared};
 use crate::io::Polled;
 
 /// The writing half of a [`ByteStream`].
-pub(crate) type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
+pub(crate) type ByteWriter = Box<dyn Writer>;
+
+/// A writing half whose type can be found again.
+pub(crate) trait Writer: AsyncWrite + Any + Send + Unpin {}
+
+impl<W: AsyncWrite + Send + Unpin + 'static> Writer for W {}
+
+/// The reading half of a socket.
+pub(crate) trait SocketHalf: Half + Send + Unpin + 'static {
+    /// The other half.
+    type Writer: AsyncWrite + Send + Unpin + 'static;
+
+    /// The descriptor of both.
+    fn descriptor(&self) -> BorrowedFd<'_>;
+
+    /// Drops a writing half without shutting it down.
+    fn keep_open(writer: Self::Writer);
+}
+
+/// Makes the socket of its halves, where a descriptor is left for it.
+type Whole = fn(Box<dyn Any>, Box<dyn Any>) -> Result<OwnedFd, ByteStream>;
+
+fn whole<R: SocketHalf>(reader: Box<dyn Any>, writer: Box<dyn Any>) -> Result<OwnedFd, ByteStream> {
+    let halves = (
+        reader.downcast::<R>(),
+        writer.downcast::<Closing<R::Writer>>(),
+    );
+    let (Ok(reader), Ok(mut writer)) = halves else {
+        unreachable!("`ByteStream::socket` was given these types");
+    };
+    let duplicate = reader.descriptor().try_clone_to_owned();
+    let duplicate = duplicate.and_then(|fd| {
+        SockRef::from(&fd).set_nonblocking(false)?;
+        Ok(fd)
+    });
+    let Ok(fd) = duplicate else {
+        return Err(ByteStream {
+            whole: Some(whole::<R>),
+            ..ByteStream::boxed(reader, writer)
+        });
+    };
+    if let Some(writer) = writer.0.take() {
+        R::keep_open(writer);
+    }
+    Ok(fd)
+}
 
 /// A two-way byte stream without framing: `AsyncRead` and `AsyncWrite`.
 ///
@@ -44,6 +92,7 @@ pub struct ByteStream {
     reader: SyncWrapper<BoxHalf>,
     writer: SyncWrapper<ByteWriter>,
     vectored: bool,
+    whole: Option<Whole>,
 }
 
 impl ByteStream {
@@ -86,11 +135,21 @@ impl ByteStream {
         Self::boxed(Box::new(reader), Box::new(Closing(Some(writer))))
     }
 
-    fn boxed(reader: BoxHalf, writer: ByteWriter) -> Self {
+    /// As [`of`](Self::of), of the halves of a socket.
+    pub(crate) fn socket<R: SocketHalf>(reader: R, writer: R::Writer) -> Self {
+        Self {
+            whole: Some(whole::<R>),
+            ..Self::of(reader, writer)
+        }
+    }
+
+    /// Of both halves.
+    pub(crate) fn boxed(reader: BoxHalf, writer: ByteWriter) -> Self {
         Self {
             reader: SyncWrapper::new(reader),
             vectored: writer.is_write_vectored(),
             writer: SyncWrapper::new(writer),
+            whole: None,
         }
     }
 
@@ -99,13 +158,13 @@ impl ByteStream {
         (self.reader.into_inner(), self.writer.into_inner())
     }
 
-    /// Creates a stream of which `read` has already been read.
-    pub(crate) fn behind(read: BytesMut, reader: BoxHalf, writer: ByteWriter) -> Self {
-        let reader: BoxHalf = match read.is_empty() {
-            true => reader,
-            false => Box::new(Behind { read, reader }),
-        };
-        Self::boxed(reader, writer)
+    /// Puts `read` before everything else.
+    pub(crate) fn behind(self, read: BytesMut) -> Self {
+        if read.is_empty() {
+            return self;
+        }
+        let (reader, writer) = self.halves();
+        Self::boxed(Box::new(Behind { read, reader }), writer)
     }
 
     /// Uses latency mode, if the limit says so.
@@ -127,6 +186,58 @@ impl ByteStream {
         impl AsyncWrite + Send + Unpin + use<>,
     ) {
         self.halves()
+    }
+
+    /// The socket itself, in blocking mode, such as for a child's standard input and output.
+    ///
+    /// Neither direction is shut down: the connection ends when the descriptor and its duplicates are
+    /// closed.
+    ///
+    /// # Errors
+    ///
+    /// Returns the stream where it is not a Unix or TCP stream socket, where bytes read from it are
+    /// still to be taken (as after a handshake), in latency mode, and where no descriptor is left for
+    /// a duplicate (`EMFILE`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::process::Stdio;
+    ///
+    /// use aqueduct::Endpoint;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// use tokio::process::Command;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let address: Endpoint = format!("unix:{}/socket", dir.path().display()).parse()?;
+    /// let mut listener = address.bind().await?;
+    /// let client = address.connect().await?;
+    /// let accepted = listener.accept().await.ok_or("no client")??;
+    ///
+    /// let accepted = accepted.into_bytes().map_err(|_| "no bytes")?;
+    /// let socket = accepted.into_socket().map_err(|_| "no socket")?;
+    /// let mut sort = Command::new("sort");
+    /// sort.stdin(socket.try_clone()?).stdout(Stdio::from(socket));
+    /// let mut child = sort.spawn()?;
+    /// drop(sort);
+    ///
+    /// let mut client = client.into_bytes().map_err(|_| "no bytes")?;
+    /// client.write_all(b"2\n1\n").await?;
+    /// client.shutdown().await?;
+    /// let mut sorted = String::new();
+    /// client.read_to_string(&mut sorted).await?;
+    /// assert_eq!(sorted, "1\n2\n");
+    /// child.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_socket(self) -> Result<OwnedFd, Self> {
+        match self.whole {
+            Some(whole) => whole(self.reader.into_inner(), self.writer.into_inner()),
+            None => Err(self),
+        }
     }
 }
 

@@ -451,10 +451,7 @@ impl Connection {
     )]
     pub fn into_bytes(self) -> Result<ByteStream, Self> {
         match self.body {
-            Body::Bytes(bytes) => {
-                let (reader, writer) = bytes.into_inner().polled(self.poll_for).halves();
-                Ok(ByteStream::behind(self.read, reader, writer))
-            }
+            Body::Bytes(bytes) => Ok(bytes.into_inner().polled(self.poll_for).behind(self.read)),
             body => Err(Self { body, ..self }),
         }
     }

@@ -1,5 +1,6 @@
 //! [`Half`]: a reading half, and what happens to the rest when reading stops.
 
+use std::any::Any;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -24,7 +25,7 @@ pub(crate) enum Rest {
 }
 
 /// The reading half of a byte stream.
-pub(crate) trait Half: AsyncRead {
+pub(crate) trait Half: AsyncRead + Any {
     /// Says that no more is wanted. Asked again at each end of a message for as long as the rest
     /// [stays](Rest::Stays).
     fn stop(&mut self) -> Rest;
@@ -69,7 +70,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Shared<R> {
     }
 }
 
-impl<R: AsyncRead + Unpin> Half for Shared<R> {
+impl<R: AsyncRead + Unpin + 'static> Half for Shared<R> {
     fn stop(&mut self) -> Rest {
         Rest::Stays
     }

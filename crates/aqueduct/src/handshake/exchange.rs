@@ -1,7 +1,7 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 use futures_util::future::{join, try_join};
@@ -109,7 +109,7 @@ impl Handshake {
         })?;
         let (writer, _) = sink.into_parts();
         let (reader, read) = stream.into_parts();
-        let bytes = ByteStream::behind(BytesMut::new(), reader, writer);
+        let bytes = ByteStream::boxed(reader, writer);
         connection.put_bytes(bytes, read, agreed);
         Ok(connection)
     }

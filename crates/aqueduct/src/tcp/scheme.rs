@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::address::Address;
 use super::connect::ConnectOptions;
@@ -19,7 +19,7 @@ use crate::address::{AddressProblem, Capabilities, Printer, Query, escape};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::{
     Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Half, Mechanism, OpenError,
-    Opening, Peer, Place, Rest, Scheme, Served,
+    Opening, Peer, Place, Rest, Scheme, Served, SocketHalf,
 };
 use crate::frame::{Framing, Pace};
 use crate::io::sys;
@@ -207,7 +207,7 @@ impl Accept for Accepting {
 fn connection(stream: TcpStream, framing: Framing) -> Connection {
     let peer = stream.peer_addr().map_or(Peer::Unknown, Peer::Address);
     let (reader, writer) = stream.into_split();
-    let bytes = ByteStream::of(reader, writer);
+    let bytes = ByteStream::socket(reader, writer);
     Connection::bytes(bytes, framing, Pace::default(), peer)
 }
 
@@ -222,6 +222,18 @@ impl Half for OwnedReadHalf {
         let stream = self.as_ref();
         let waiting = sys::unsent(stream)?;
         stream.take_error()?.map_or(Ok(waiting), Err)
+    }
+}
+
+impl SocketHalf for OwnedReadHalf {
+    type Writer = OwnedWriteHalf;
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.as_ref().as_fd()
+    }
+
+    fn keep_open(writer: OwnedWriteHalf) {
+        writer.forget();
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::task::coop;
 
-use crate::connect::{Half, Rest};
+use crate::connect::{Half, Rest, SocketHalf};
 use crate::io::source::{Direction, Source};
 use crate::io::sys;
 use crate::io::timer::{Sleep, sleep};
@@ -53,6 +53,7 @@ pub(crate) fn split(fd: OwnedFd) -> io::Result<(ReadHalf, WriteHalf)> {
         calm: 0,
         pause: None,
         runtime: source.runtime().clone(),
+        ends: true,
     };
     Ok((ReadHalf(source), write))
 }
@@ -85,6 +86,8 @@ pub(crate) struct WriteHalf {
     pause: Option<Pin<Box<Sleep>>>,
     /// That of the reading half, whichever thread or executor polls this one.
     runtime: Handle,
+    /// Dropping it ends its direction.
+    ends: bool,
 }
 
 impl AsyncRead for ReadHalf {
@@ -199,14 +202,28 @@ impl AsyncWrite for WriteHalf {
 /// As Tokio's write halves do: the peer sees the end, whoever else holds a duplicate.
 impl Drop for WriteHalf {
     fn drop(&mut self) {
-        // It fails only where there is no peer any more.
-        let _ = SockRef::from(&self.fd).shutdown(Shutdown::Write);
+        if self.ends {
+            // It fails only where there is no peer any more.
+            let _ = SockRef::from(&self.fd).shutdown(Shutdown::Write);
+        }
     }
 }
 
 impl Half for ReadHalf {
     fn stop(&mut self) -> Rest {
         cut_off(self)
+    }
+}
+
+impl SocketHalf for ReadHalf {
+    type Writer = WriteHalf;
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+
+    fn keep_open(mut writer: WriteHalf) {
+        writer.ends = false;
     }
 }
 

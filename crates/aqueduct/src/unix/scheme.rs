@@ -392,7 +392,7 @@ impl Accept for Accepting {
 fn connection(stream: UnixStream, framing: Framing) -> io::Result<Connection> {
     let peer = peer_credentials(&stream).map_or(Peer::Unknown, Peer::Process);
     let (reader, writer) = into_split(stream)?;
-    let bytes = ByteStream::of(reader, writer);
+    let bytes = ByteStream::socket(reader, writer);
     Ok(Connection::bytes(bytes, framing, Pace::default(), peer))
 }
 

@@ -1,0 +1,58 @@
+//! What can be typed behind `aqueduct proxy`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::address::Address;
+use super::link::{Clients, Link};
+
+const EXAMPLES: &str = "\
+Examples:
+  aqueduct proxy tcp://127.0.0.1:6379 unix:/run/redis.sock
+  aqueduct proxy unix:/tmp/db tcp://db.lan:5432 --max-connections 20
+  aqueduct proxy unixpacket:/tmp/p tcp://127.0.0.1:7000 --frame length
+  aqueduct proxy tcp://127.0.0.1:7000 'exec:sort -u'    # a program a client
+
+Each client of FROM gets a connection of its own to TO. Bytes pass unchanged in
+both directions; the end of one direction leaves the other open, and a reset is
+passed on. Between an address that keeps message boundaries and one that does
+not, messages are cut by --frame.
+
+FROM is bound at once. A client waits for TO as long as --wait says; if nobody
+is there by then, its connection is reset and the proxy goes on. Nothing else
+limits how long a connection may be silent.
+
+With --tee all that passes is recorded, with priority 0 from FROM to TO and 1
+back; aqueduct::record has the format.
+
+A TCP port is open to every user of this host, and with 0.0.0.0 to other hosts:
+a proxy from TCP to a Unix socket bypasses the socket's mode.
+
+Ctrl-C, SIGTERM and SIGHUP: no more clients are accepted, and those that are
+connected get at most 10 seconds. A second signal ends at once.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ProxyArgs {
+    /// Where clients connect, such as tcp://127.0.0.1:6379.
+    #[arg(value_parser = Address, hide_possible_values = true)]
+    pub(crate) from: OsString,
+    /// Where they are connected to, such as unix:/run/redis.sock.
+    #[arg(value_parser = Address, hide_possible_values = true)]
+    pub(crate) to: OsString,
+    /// Connect to FROM rather than bind it, and serve this one connection.
+    #[arg(long)]
+    pub(crate) connect: bool,
+    /// Bind TO rather than connect to it: each client gets the next one who connects there.
+    #[arg(long)]
+    pub(crate) bind: bool,
+    /// Record both directions with their times to a file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tee: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) clients: Clients,
+    #[command(flatten)]
+    pub(crate) link: Link,
+}

@@ -1,0 +1,222 @@
+//! `aqueduct proxy`: a connection onward for each client, both ways.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use aqueduct::Endpoint;
+use aqueduct::connect::{Connection, Listener, Message};
+use aqueduct::record::Recorder;
+use aqueduct::service::{self, CancellationToken};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio::time::timeout;
+
+use crate::config::{EndConfig, ProxyConfig, Side};
+use crate::exit::Exit;
+use crate::link;
+use crate::progress::Progress;
+use crate::pump::{self, Way};
+use crate::report::Report;
+use crate::shortage;
+use crate::signals::Signals;
+
+pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<Exit> {
+    let mut signals = Signals::new()?;
+    let ProxyConfig { from, to, tee } = config;
+    if !from.endpoint.capabilities().private && !to.endpoint.capabilities().private {
+        shortage::raise_descriptors();
+    }
+    let recorder = match &tee {
+        Some(file) => Some(Recorder::open(file).with_context(|| file.display().to_string())?),
+        None => None,
+    };
+    let onward = match to.side {
+        Side::Connect => Onward::Connects(to),
+        Side::Bind => {
+            let listener = link::bind(&to.endpoint, &to.link, report).await?;
+            Onward::Accepts(to, tokio::sync::Mutex::new(listener))
+        }
+    };
+    let incoming = tokio::select! {
+        biased;
+        incoming = clients(&from, onward.endpoint(), report) => incoming?,
+        () = signals.recv() => return Ok(Exit::Done),
+    };
+    let shutdown = CancellationToken::new();
+    let proxy = Arc::new(Proxy {
+        onward,
+        seen: Mutex::new(Seen {
+            recorder,
+            failed: None,
+            progress: Progress::new(report, false),
+        }),
+        shutdown: shutdown.clone(),
+        report: report.clone(),
+    });
+    let mut options = service::Options::new();
+    // Unless told otherwise the number of descriptors is the limit.
+    options.max_connections(from.link.clients.connections.unwrap_or(usize::MAX));
+    let at_work = Arc::clone(&proxy);
+    let serving = options.serve(incoming, shutdown.clone(), move |client, _| {
+        let proxy = Arc::clone(&at_work);
+        async move { proxy.connect(client).await }
+    });
+    tokio::pin!(serving);
+    let stats = loop {
+        tokio::select! {
+            biased;
+            served = &mut serving => break served?,
+            () = signals.recv() => {
+                if shutdown.is_cancelled() {
+                    anyhow::bail!("stopped before all connections had ended");
+                }
+                shutdown.cancel();
+            }
+        }
+    };
+    let mut seen = proxy.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let synced = seen.recorder.as_mut().map_or(Ok(()), Recorder::sync);
+    if let (Some(error), Some(file)) = (seen.failed.take().or(synced.err()), tee) {
+        return Err(error).with_context(|| format!("cannot record to {}", file.display()));
+    }
+    match stats.aborted {
+        0 => Ok(Exit::Done),
+        n => anyhow::bail!("{n} connections were cut off: they did not end within 10 seconds"),
+    }
+}
+
+/// Those who connect to FROM.
+async fn clients(
+    from: &EndConfig,
+    to: &Endpoint,
+    report: &Report,
+) -> anyhow::Result<BoxStream<'static, io::Result<Connection>>> {
+    if from.side == Side::Bind {
+        let listener = from
+            .link
+            .options()
+            .persist(true)
+            .bind(&from.endpoint)
+            .await?;
+        let local = listener.local_endpoint();
+        report.note(format_args!("proxying {local}"));
+        warn(local, to, report);
+        return Ok(listener.boxed());
+    }
+    let connection = link::open(&from.endpoint, &from.link, from.side, report).await?;
+    report.note(format_args!("connected to {}", from.endpoint));
+    Ok(stream::iter([Ok(connection)]).boxed())
+}
+
+/// Says so where FROM opens what TO protects.
+fn warn(from: &Endpoint, to: &Endpoint, report: &Report) {
+    let guarded =
+        |it: &Endpoint| it.capabilities().private || it.scheme().options.contains(&"mode");
+    if !guarded(from) && guarded(to) {
+        report.note(format_args!(
+            "every user who can connect to {from} can use {to} through it"
+        ));
+    }
+}
+
+/// What every client needs.
+struct Proxy {
+    onward: Onward,
+    seen: Mutex<Seen>,
+    shutdown: CancellationToken,
+    report: Report,
+}
+
+/// What has passed.
+struct Seen {
+    recorder: Option<Recorder>,
+    /// Why nothing more can be recorded.
+    failed: Option<io::Error>,
+    progress: Progress,
+}
+
+/// Where a client's other side comes from.
+enum Onward {
+    Connects(EndConfig),
+    Accepts(EndConfig, tokio::sync::Mutex<Listener>),
+}
+
+impl Onward {
+    fn endpoint(&self) -> &Endpoint {
+        let (Self::Connects(to) | Self::Accepts(to, _)) = self;
+        &to.endpoint
+    }
+
+    /// The other side of the next client.
+    async fn open(&self) -> anyhow::Result<Connection> {
+        match self {
+            Self::Connects(to) => Ok(to.link.options().connect(&to.endpoint).await?),
+            Self::Accepts(to, listener) => {
+                let next = async { listener.lock().await.accept().await };
+                let next = match to.link.wait {
+                    Some(limit) => timeout(limit, next).await.with_context(|| {
+                        format!("{}: no client came within {limit:?}", to.endpoint)
+                    })?,
+                    None => next.await,
+                };
+                next.with_context(|| format!("{}: no client can come any more", to.endpoint))?
+                    .context("cannot accept")
+            }
+        }
+    }
+}
+
+impl Proxy {
+    /// Connects one client onward until both sides have ended.
+    async fn connect(&self, client: Connection) -> io::Result<()> {
+        let peer = *client.peer();
+        let opened = tokio::select! {
+            opened = self.onward.open() => opened,
+            () = self.shutdown.cancelled() => Err(anyhow::anyhow!("stopped")),
+        };
+        let onward = match opened {
+            Ok(onward) => onward,
+            Err(error) => {
+                if let Ok(client) = client.into_bytes() {
+                    pump::reset(client);
+                }
+                if !self.shutdown.is_cancelled() {
+                    self.report
+                        .frequent_failure(format_args!("{peer}: connection reset: {error:#}"));
+                }
+                return Ok(());
+            }
+        };
+        let (Onward::Connects(to) | Onward::Accepts(to, _)) = &self.onward;
+        let seen = |way, bytes: &[u8]| self.seen(way, bytes);
+        let passed = pump::pass(client, onward, &to.link.framing, seen).await;
+        if let Err(error) = passed {
+            self.report.frequent_failure(format_args!(
+                "{peer}: connection to {} broke: {error}",
+                to.endpoint
+            ));
+        }
+        Ok(())
+    }
+
+    /// Counts and records what passes.
+    fn seen(&self, way: Way, bytes: &[u8]) -> io::Result<()> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.progress.add(1, bytes.len());
+        let Some(recorder) = &mut seen.recorder else {
+            return Ok(());
+        };
+        let message = Message::new(bytes.to_vec()).with_priority(match way {
+            Way::There => 0,
+            Way::Back => 1,
+        });
+        if let Err(error) = recorder.record(&message) {
+            let again = io::Error::new(error.kind(), error.to_string());
+            seen.failed.get_or_insert(error);
+            self.shutdown.cancel();
+            return Err(again);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,408 @@
+//! `proxy`: connections passed on, both ways.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use socket2::SockRef;
+
+use crate::support::{DEADLINE, Dir, Running, aqueduct, expect, run, start, until};
+
+/// Bytes that repeat at no power of two.
+fn noise(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 % 251) as u8).collect()
+}
+
+/// A proxy from a TCP port of the system's choice, and a client's connection to it.
+fn proxy(args: &[&str]) -> (Running, String) {
+    let args = [&["proxy", "tcp://127.0.0.1:0"], args].concat();
+    let running = start(&mut aqueduct(&args));
+    let address = running.told("tcp://127.0.0.1:");
+    let port = address.trim_start_matches("tcp://").to_owned();
+    (running, port)
+}
+
+fn client(port: &str) -> TcpStream {
+    let client = TcpStream::connect(port).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client
+}
+
+/// A Unix socket to be proxied to.
+fn upstream(dir: &Dir) -> (UnixListener, String) {
+    let path = dir.path("up");
+    let address = format!("unix:{}", path.display());
+    (UnixListener::bind(path).unwrap(), address)
+}
+
+fn stopped(running: Running) {
+    running.signal(Signal::SIGTERM);
+    expect(running.finish(), 0);
+}
+
+#[test]
+fn bytes_pass_unchanged_both_ways_at_once() {
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    let (running, port) = proxy(&[&address]);
+    let (there, back) = (noise(3_000_000), noise(2_999_999));
+    let echo = back.clone();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut reader = stream.try_clone().unwrap();
+        let reading = thread::spawn(move || {
+            let mut got = Vec::new();
+            reader.read_to_end(&mut got).unwrap();
+            got
+        });
+        stream.write_all(&echo).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        reading.join().unwrap()
+    });
+    let mut client = client(&port);
+    let mut writer = client.try_clone().unwrap();
+    let sent = there.clone();
+    let writing = thread::spawn(move || {
+        writer.write_all(&sent).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).unwrap();
+    writing.join().unwrap();
+    assert!(got == back, "{} bytes", got.len());
+    let got = server.join().unwrap();
+    assert!(got == there, "{} bytes", got.len());
+    stopped(running);
+}
+
+#[test]
+fn either_side_may_close_first_and_still_listen() {
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    let (running, port) = proxy(&[&address]);
+
+    let mut here = client(&port);
+    let (mut there, _) = listener.accept().unwrap();
+    here.write_all(b"question").unwrap();
+    here.shutdown(Shutdown::Write).unwrap();
+    let mut got = String::new();
+    there.read_to_string(&mut got).unwrap();
+    assert_eq!(got, "question");
+    there.write_all(b"answer").unwrap();
+    drop(there);
+    got.clear();
+    here.read_to_string(&mut got).unwrap();
+    assert_eq!(got, "answer");
+
+    let mut here = client(&port);
+    let (mut there, _) = listener.accept().unwrap();
+    there.write_all(b"greeting").unwrap();
+    there.shutdown(Shutdown::Write).unwrap();
+    got.clear();
+    here.read_to_string(&mut got).unwrap();
+    assert_eq!(got, "greeting");
+    here.write_all(b"late").unwrap();
+    drop(here);
+    got.clear();
+    there.read_to_string(&mut got).unwrap();
+    assert_eq!(got, "late");
+    stopped(running);
+}
+
+#[test]
+fn an_answer_to_half_a_request_still_arrives() {
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    let (running, port) = proxy(&[&address]);
+    let mut here = client(&port);
+    let (mut there, _) = listener.accept().unwrap();
+    here.write_all(&noise(100)).unwrap();
+    let mut some = [0; 10];
+    there.read_exact(&mut some).unwrap();
+    there.write_all(b"too large").unwrap();
+    // Not all that was sent to it is read.
+    drop(there);
+    let mut got = String::new();
+    let _ = here.read_to_string(&mut got);
+    assert_eq!(got, "too large");
+    stopped(running);
+}
+
+#[test]
+fn a_reset_is_passed_on_as_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let (running, port) = proxy(&[&address]);
+    for from_client in [true, false] {
+        let mut here = client(&port);
+        let (mut there, _) = listener.accept().unwrap();
+        here.write_all(b"x").unwrap();
+        there.read_exact(&mut [0]).unwrap();
+        let (reset, mut other) = match from_client {
+            true => (here, there),
+            false => (there, here),
+        };
+        SockRef::from(&reset)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(reset);
+        let error = other.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+    running.told("broke:");
+    stopped(running);
+}
+
+#[test]
+fn clients_of_a_missing_server_are_reset() {
+    let dir = Dir::new();
+    let address = format!("unix:{}", dir.path("up").display());
+    let (running, port) = proxy(&[&address, "--wait", "50ms"]);
+    let mut lost = client(&port);
+    let error = lost.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    running.told("reset:");
+    let (listener, _) = upstream(&dir);
+    let mut served = client(&port);
+    let (mut there, _) = listener.accept().unwrap();
+    there.write_all(b"here").unwrap();
+    served.read_exact(&mut [0; 4]).unwrap();
+    drop((served, there));
+    stopped(running);
+}
+
+/// A fifth of the clients is cut off; none of the others notices.
+#[test]
+fn a_thousand_clients_and_some_of_them_cut() {
+    let (soft, _) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    // This process holds both far ends.
+    let clients = 1000.min(soft.saturating_sub(100) as usize / 2);
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    let (running, port) = proxy(&[&address]);
+    let open = || {
+        std::fs::read_dir(format!("/proc/{}/fd", running.pid()))
+            .unwrap()
+            .count()
+    };
+    let before = open();
+    let mut pairs = Vec::new();
+    for i in 0..clients {
+        let mut here = client(&port);
+        let (there, _) = listener.accept().unwrap();
+        there.set_read_timeout(Some(DEADLINE)).unwrap();
+        here.write_all(&(i as u32).to_be_bytes()).unwrap();
+        pairs.push((here, there));
+    }
+    let mut kept = Vec::new();
+    for (i, pair) in pairs.into_iter().enumerate() {
+        match i % 5 {
+            0 => drop(pair),
+            _ => kept.push((i as u32, pair)),
+        }
+    }
+    for (i, (here, there)) in &mut kept {
+        let mut got = [0; 4];
+        there.read_exact(&mut got).unwrap();
+        assert_eq!(u32::from_be_bytes(got), *i);
+        there.write_all(&got).unwrap();
+        here.read_exact(&mut got).unwrap();
+        assert_eq!(u32::from_be_bytes(got), *i);
+    }
+    drop(kept);
+    until("no descriptor is left", || open() <= before);
+    stopped(running);
+}
+
+#[test]
+fn more_clients_than_descriptors_are_told() {
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    let mut command = aqueduct(&["proxy", "tcp://127.0.0.1:0", &address, "--wait", "1s"]);
+    let program = command.get_program().to_owned();
+    let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 40; exec \"$@\"", "sh"])
+        .arg(program)
+        .args(args);
+    let running = start(&mut command);
+    let port = running.told("tcp://127.0.0.1:");
+    let port = port.trim_start_matches("tcp://");
+    listener.set_nonblocking(true).unwrap();
+    let mut clients: Vec<TcpStream> = (0..60).map(|_| client(port)).collect();
+    let mut served = Vec::new();
+    running.told("ulimit");
+    while let Ok((there, _)) = listener.accept() {
+        served.push(there);
+    }
+    assert!(!served.is_empty() && served.len() < 40, "{}", served.len());
+    // Those that are there go on, and when they have left there is room again.
+    clients.clear();
+    drop(served);
+    // Who comes while those before are still being closed may be told, too.
+    let mut last = Vec::new();
+    let mut accepted: Vec<UnixStream> = Vec::new();
+    until("one that came later is served", || {
+        let mut client = client(port);
+        let _ = client.write_all(b"x");
+        last.push(client);
+        while let Ok((next, _)) = listener.accept() {
+            next.set_nonblocking(true).unwrap();
+            accepted.push(next);
+        }
+        let served = accepted
+            .iter_mut()
+            .any(|it| matches!(it.read(&mut [0]), Ok(1)));
+        if last.len() > 5 {
+            last.clear();
+            accepted.clear();
+        }
+        served
+    });
+    drop((last, accepted, listener));
+    stopped(running);
+}
+
+#[test]
+fn packets_are_messages_of_a_byte_stream() {
+    let dir = Dir::new();
+    let to = format!("unixpacket:{}", dir.path("up").display());
+    let upper = start(&mut aqueduct(&["serve", &to, "--", "tr", "a-z", "A-Z"]));
+    upper.told("unixpacket:");
+    let (running, port) = proxy(&[&to, "--frame", "length"]);
+    let mut here = client(&port);
+    for word in ["one", "two", ""] {
+        if word.is_empty() {
+            continue;
+        }
+        here.write_all(&(word.len() as u32).to_be_bytes()).unwrap();
+        here.write_all(word.as_bytes()).unwrap();
+        let mut got = [0; 7];
+        here.read_exact(&mut got).unwrap();
+        assert_eq!(got[..4], (word.len() as u32).to_be_bytes());
+        assert_eq!(&got[4..], word.to_uppercase().as_bytes());
+    }
+    drop(here);
+    stopped(running);
+    stopped(upper);
+}
+
+#[test]
+fn a_recording_has_both_directions() {
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    let file = dir.path("both.rec");
+    let (running, port) = proxy(&[&address, "--tee", file.to_str().unwrap()]);
+    let mut here = client(&port);
+    let (mut there, _) = listener.accept().unwrap();
+    here.write_all(b"ping").unwrap();
+    there.read_exact(&mut [0; 4]).unwrap();
+    there.write_all(b"pong").unwrap();
+    here.read_exact(&mut [0; 4]).unwrap();
+    drop((here, there));
+    stopped(running);
+    let recorded = std::fs::read(&file).unwrap();
+    let at = |what: &[u8]| recorded.windows(4).position(|it| it == what).unwrap();
+    assert!(at(b"ping") < at(b"pong"));
+    let path = dir.path("replayed").display().to_string();
+    let queue = format!("fifo:{path}");
+    let recv = start(&mut aqueduct(&["recv", &queue]));
+    let file = file.to_str().unwrap();
+    expect(
+        run(&mut aqueduct(&[
+            "send", &queue, "--replay", file, "--pace", "fast",
+        ])),
+        0,
+    );
+    assert_eq!(expect(recv.finish(), 0).0, b"ping\npong\n");
+}
+
+#[test]
+fn a_signal_lets_connections_end_and_a_second_does_not() {
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    let (running, port) = proxy(&[&address]);
+    let mut here = client(&port);
+    let (mut there, _) = listener.accept().unwrap();
+    here.write_all(b"x").unwrap();
+    there.read_exact(&mut [0]).unwrap();
+    running.signal(Signal::SIGTERM);
+    until("nobody listens", || TcpListener::bind(&port).is_ok());
+    there.write_all(b"y").unwrap();
+    here.read_exact(&mut [0]).unwrap();
+    drop(here);
+    assert_eq!(there.read(&mut [0]).unwrap(), 0);
+    drop(there);
+    expect(running.finish(), 0);
+
+    let (running, port) = proxy(&[&address]);
+    let here = client(&port);
+    let (there, _) = listener.accept().unwrap();
+    running.signal(Signal::SIGTERM);
+    until("nobody listens", || TcpListener::bind(&port).is_ok());
+    running.signal(Signal::SIGTERM);
+    let (_, said) = expect(running.finish(), 1);
+    assert!(said.contains("stopped before"), "{said}");
+    drop((here, there));
+}
+
+#[test]
+fn only_so_many_clients_at_a_time() {
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    let (running, port) = proxy(&[&address, "--max-connections", "1"]);
+    let first = client(&port);
+    let (there, _) = listener.accept().unwrap();
+    let mut second = client(&port);
+    second.write_all(b"2").unwrap();
+    drop((first, there));
+    let (mut there, _) = listener.accept().unwrap();
+    there.read_exact(&mut [0]).unwrap();
+    drop((second, there));
+    stopped(running);
+}
+
+#[test]
+fn both_sides_can_be_turned_round() {
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    let bound = format!("unix:{}", dir.path("bound").display());
+    let args = ["proxy", &address, &bound, "--connect", "--bind"];
+    let mut running = start(&mut aqueduct(&args));
+    let (mut here, _) = listener.accept().unwrap();
+    until("it is bound", || dir.path("bound").exists());
+    let mut there = UnixStream::connect(dir.path("bound")).unwrap();
+    here.write_all(b"ping").unwrap();
+    there.read_exact(&mut [0; 4]).unwrap();
+    drop((here, there));
+    assert!(running.wait().success());
+}
+
+#[test]
+fn what_opens_a_private_socket_is_said() {
+    let dir = Dir::new();
+    let (_listener, address) = upstream(&dir);
+    let (running, _) = proxy(&[&address]);
+    running.told("every user who can connect");
+    stopped(running);
+}
+
+#[test]
+fn what_cannot_be_proxied_is_wrong_use() {
+    let dir = Dir::new();
+    let unix = format!("unix:{}", dir.path("x").display());
+    for (args, said) in [
+        ([dir.fifo("f").as_str(), unix.as_str()], "use relay"),
+        ([unix.as_str(), dir.fifo("f").as_str()], "use relay"),
+        ([unix.as_str(), unix.as_str()], "connect to itself"),
+    ] {
+        let output = run(&mut aqueduct(&[&["proxy"], &args[..]].concat()));
+        let (_, error) = expect(output, 2);
+        assert!(error.contains(said), "{error}");
+    }
+}
