@@ -1,21 +1,22 @@
 //! [`Place`]: where the commands of a chapter run, and what they find there.
 
 use std::ffi::OsString;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::chapter::Chapter;
 
 const PROGRAMS: &str = env!("CARGO_BIN_EXE_guide");
 
-/// Names in the whole system that the chapters use: of queues, and a TCP port.
+/// Names in the whole system that the chapters use: of queues, and TCP ports.
 const QUEUES: [&str; 5] = ["/jobs", "/failed", "/readings", "/requests", "/replies"];
-const PORT: &str = "7000";
+const PORTS: [&str; 2] = ["7000", "7001"];
 
 /// A directory with the sources of all C programs, and all Rust programs in `target/debug`.
 pub(crate) struct Place {
@@ -42,7 +43,7 @@ impl Place {
         fs::create_dir(&bin).unwrap();
         std::os::unix::fs::symlink("/bin/true", bin.join("cargo")).unwrap();
 
-        let mut names: Vec<_> = vec![(PORT.to_owned(), free_port().to_string())];
+        let mut names: Vec<_> = PORTS.iter().zip(free_ports()).map(|(it, port)| ((*it).to_owned(), port.to_string())).collect();
         let own = dir.path().file_name().unwrap().to_str().unwrap();
         names.extend(QUEUES.map(|it| (it.to_owned(), format!("{it}-{own}"))));
         Self { dir, names }
@@ -88,11 +89,15 @@ pub(crate) fn is_installed(program: &str) -> bool {
     env::split_paths(&path).any(|it| it.join(program).exists())
 }
 
-/// A port that is free, below those that the system gives to clients (ip(7), `ip_local_port_range`): a client
+/// Ports that are free, below those that the system gives to clients (ip(7), `ip_local_port_range`): a client
 /// that tries one of these over and over ends up connected to itself.
-fn free_port() -> u16 {
+fn free_ports() -> impl Iterator<Item = u16> {
     let first = 20_000 + (std::process::id() % 10_000) as u16;
-    (first..32_000).find(|it| TcpListener::bind(("127.0.0.1", *it)).is_ok()).unwrap()
+    (first..32_000).filter(|port| {
+        // Not by `TcpListener`, which can bind what a server without `SO_REUSEADDR` cannot.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], *port)).into()).is_ok()
+    })
 }
 
 /// The command. `cargo test` builds it with the tests; it is built here where only these tests were asked for.
