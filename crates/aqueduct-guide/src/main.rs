@@ -1,5 +1,7 @@
 //! The Rust programs of the guide, in one binary. The name it is called by selects the program.
 
+#![allow(unsafe_code)] // Of programs that claim inherited descriptors.
+
 include!(concat!(env!("OUT_DIR"), "/programs.rs"));
 
 fn main() -> anyhow::Result<()> {
