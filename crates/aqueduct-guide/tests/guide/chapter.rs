@@ -22,8 +22,8 @@ pub(crate) struct Command {
     /// Where it is in the chapter.
     pub(crate) line: usize,
     pub(crate) command: String,
-    /// As `command`, with the `> ` of continued lines.
-    pub(crate) shown: String,
+    /// Where its output begins.
+    pub(crate) output_line: usize,
     pub(crate) output: String,
 }
 
@@ -48,14 +48,19 @@ impl Chapter {
         names.filter_map(|it| it.strip_suffix(".md").map(Self::read))
     }
 
-    /// The names and texts of the programs, in C and in Rust.
+    /// The names and texts of the programs.
     pub(crate) fn programs(&self) -> Vec<(String, String)> {
-        let code = self.fences().into_iter().filter(|it| ["c", "rust"].contains(&it.language));
-        let programs = code.map(|fence| {
-            let name = fence.lines.first().and_then(|it| it.strip_prefix("// "));
-            let name = name.filter(|it| it.ends_with(if fence.language == "c" { ".c" } else { ".rs" }));
+        let programs = self.fences().into_iter().filter_map(|fence| {
+            let (comment, ending) = match fence.language {
+                "c" => ("// ", ".c"),
+                "rust" => ("// ", ".rs"),
+                "python" => ("# ", ".py"),
+                _ => return None,
+            };
+            let name = fence.lines.first().and_then(|it| it.strip_prefix(comment));
+            let name = name.filter(|it| it.ends_with(ending));
             let name = name.unwrap_or_else(|| panic!("{}.md:{}: a program needs a name", self.name, fence.line));
-            (name.to_owned(), fence.lines.join("\n") + "\n")
+            Some((name.to_owned(), fence.lines.join("\n") + "\n"))
         });
         programs.collect()
     }
@@ -69,12 +74,12 @@ impl Chapter {
                     (Some(command), ..) => commands.push(Command {
                         line: number,
                         command: command.to_owned(),
-                        shown: command.to_owned(),
+                        output_line: number + 1,
                         output: String::new(),
                     }),
                     (None, Some(more), Some(last)) if last.output.is_empty() => {
                         last.command += &format!("\n{more}");
-                        last.shown += &format!("\n> {more}");
+                        last.output_line += 1;
                     }
                     (None, _, Some(last)) => last.output += &format!("{line}\n"),
                     (None, _, None) => panic!("{}.md:{number}: a block begins with `$ `", self.name),

@@ -1,7 +1,7 @@
 //! The guide's programs are compiled and its commands run, as they are printed. Each must print what the
 //! chapter says.
 //!
-//! - A block of C or Rust begins with a comment that names its file, such as `// reader.c`.
+//! - A block of C, Rust or Python begins with a comment that names its file, such as `// reader.c`.
 //! - A block ```` ```console ```` has commands after `$ `, and below each its output. All commands of a
 //!   chapter run in one shell, in a directory with all programs. The next command starts once the output is
 //!   complete. After a command with `&`, lines may come in any order.
@@ -83,7 +83,8 @@ fn every_program_is_run() {
     for (name, _) in chapters.iter().flat_map(Chapter::programs) {
         let runs = match name.split_once('.').unwrap() {
             (name, "c") => format!("./{name}"),
-            (name, _) => format!("target/debug/{name}"),
+            (name, "rs") => format!("target/debug/{name}"),
+            _ => name.clone(),
         };
         assert!(commands.contains(&runs), "no command runs {name}");
     }
@@ -98,7 +99,8 @@ fn run(name: &str) {
     let chapter = Chapter::read(name);
     let place = Place::new();
     let mut shell = Shell::start(&place);
-    let mut text = chapter.text.clone();
+    let mut lines: Vec<_> = chapter.text.lines().map(str::to_owned).collect();
+    let mut added = 0;
     for Block { commands, needs, vary } in chapter.blocks() {
         if let Some(missing) = needs.iter().find(|it| !place::is_installed(it)) {
             eprintln!("{name}: commands are skipped that need {missing}");
@@ -109,8 +111,11 @@ fn run(name: &str) {
             if write {
                 let got = place.printed(&shell.record(&typed));
                 if !chapter::same(&got, &command.output, vary, true) {
-                    let shown = |output: &str| format!("$ {}\n{output}", command.shown);
-                    text = text.replacen(&shown(&command.output), &shown(&got), 1);
+                    let start = (command.output_line + added) - 1;
+                    let old = command.output.lines().count();
+                    let new = got.lines().map(str::to_owned);
+                    lines.splice(start..start + old, new);
+                    added = added + got.lines().count() - old;
                 }
                 continue;
             }
@@ -125,6 +130,6 @@ fn run(name: &str) {
         }
     }
     if write {
-        fs::write(format!("{CHAPTERS}/{name}.md"), text).unwrap();
+        fs::write(format!("{CHAPTERS}/{name}.md"), lines.join("\n") + "\n").unwrap();
     }
 }

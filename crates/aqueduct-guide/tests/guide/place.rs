@@ -18,7 +18,7 @@ const PROGRAMS: &str = env!("CARGO_BIN_EXE_guide");
 const QUEUES: [&str; 5] = ["/jobs", "/failed", "/readings", "/requests", "/replies"];
 const PORTS: [&str; 2] = ["7000", "7001"];
 
-/// A directory with the sources of all C programs, and all Rust programs in `target/debug`.
+/// A directory with the sources of all programs, and those in Rust as Cargo leaves them in `target/debug`.
 pub(crate) struct Place {
     dir: TempDir,
     names: Vec<(String, String)>,
@@ -34,7 +34,7 @@ impl Place {
             fs::hard_link(PROGRAMS, debug.join(name)).unwrap();
         }
         for (name, text) in Chapter::all().flat_map(|it| it.programs()) {
-            if name.ends_with(".c") {
+            if !name.ends_with(".rs") {
                 fs::write(dir.path().join(name), text).unwrap();
             }
         }
@@ -55,12 +55,17 @@ impl Place {
 
     /// What the chapter says, with names of our own.
     pub(crate) fn real(&self, text: &str) -> String {
-        self.names.iter().fold(text.to_owned(), |text, (printed, real)| text.replace(printed, real))
+        self.names.iter().fold(text.to_owned(), |text, (printed, real)| {
+            // Not the end of a path.
+            [" ", ":"].iter().fold(text, |text, before| {
+                text.replace(&format!("{before}{printed}"), &format!("{before}{real}"))
+            })
+        })
     }
 
     /// What was printed, with the chapter's names.
     pub(crate) fn printed(&self, text: &str) -> String {
-        let text = text.replace(self.dir().to_str().unwrap(), "/home/you/guide");
+        let text = text.replace(self.dir().to_str().unwrap(), "/home/you/guide").replace('\r', "");
         self.names.iter().fold(text, |text, (printed, real)| text.replace(real, printed))
     }
 
