@@ -14,15 +14,21 @@ fn main() {
     let out = env::var("OUT_DIR").expect("Cargo sets it");
     println!("cargo::rerun-if-changed={}", chapters.display());
     let entries = fs::read_dir(&chapters).expect("the guide has chapters");
-    let mut paths: Vec<_> = entries.map(|it| it.expect("it is readable").path()).collect();
+    let mut paths: Vec<_> = entries
+        .map(|it| it.expect("it is readable").path())
+        .collect();
     paths.sort();
     let mut names = BTreeSet::new();
     for path in paths {
         println!("cargo::rerun-if-changed={}", path.display());
         let text = fs::read_to_string(&path).expect("a chapter is text");
         for (name, program) in programs(&path, &text) {
-            fs::write(Path::new(&out).join(format!("{name}.rs")), program).expect("OUT_DIR is writable");
-            assert!(names.insert(name.clone()), "two programs are named {name}.rs");
+            fs::write(Path::new(&out).join(format!("{name}.rs")), program)
+                .expect("OUT_DIR is writable");
+            assert!(
+                names.insert(name.clone()),
+                "two programs are named {name}.rs"
+            );
         }
     }
     let mut list = String::new();
@@ -36,7 +42,11 @@ fn main() {
         )
         .expect("memory is enough");
     }
-    writeln!(list, "const PROGRAMS: &[(&str, fn() -> anyhow::Result<()>)] = &[").expect("as above");
+    writeln!(
+        list,
+        "const PROGRAMS: &[(&str, fn() -> anyhow::Result<()>)] = &["
+    )
+    .expect("as above");
     for name in &names {
         writeln!(list, "(\"{name}\", {name}::start),").expect("as above");
     }
@@ -52,10 +62,20 @@ fn programs(path: &Path, text: &str) -> Vec<(String, String)> {
         if !line.starts_with("```rust") {
             continue;
         }
-        let code: Vec<_> = lines.by_ref().map(|(_, line)| line).take_while(|it| *it != "```").collect();
-        let name = code.first().and_then(|it| it.strip_prefix("// ")?.strip_suffix(".rs"));
+        let code: Vec<_> = lines
+            .by_ref()
+            .map(|(_, line)| line)
+            .take_while(|it| *it != "```")
+            .collect();
+        let name = code
+            .first()
+            .and_then(|it| it.strip_prefix("// ")?.strip_suffix(".rs"));
         let name = name.unwrap_or_else(|| {
-            panic!("{}:{}: the first line of a program is `// name.rs`", path.display(), number + 2)
+            panic!(
+                "{}:{}: the first line of a program is `// name.rs`",
+                path.display(),
+                number + 2
+            )
         });
         let above = "\n".repeat(number + 1);
         programs.push((name.to_owned(), above + &code.join("\n") + "\n"));

@@ -6,7 +6,9 @@ include!(concat!(env!("OUT_DIR"), "/programs.rs"));
 
 fn main() -> anyhow::Result<()> {
     let called = std::env::args_os().next().unwrap_or_default();
-    let name = std::path::Path::new(&called).file_name().unwrap_or_default();
+    let name = std::path::Path::new(&called)
+        .file_name()
+        .unwrap_or_default();
     match PROGRAMS.iter().find(|(it, _)| name == *it) {
         Some((_, start)) => start(),
         None => {

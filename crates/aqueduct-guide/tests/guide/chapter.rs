@@ -38,7 +38,10 @@ struct Fence<'a> {
 impl Chapter {
     pub(crate) fn read(name: &str) -> Self {
         let text = fs::read_to_string(format!("{CHAPTERS}/{name}.md")).unwrap();
-        Self { name: name.to_owned(), text }
+        Self {
+            name: name.to_owned(),
+            text,
+        }
     }
 
     pub(crate) fn all() -> impl Iterator<Item = Self> {
@@ -59,18 +62,27 @@ impl Chapter {
             };
             let name = fence.lines.first().and_then(|it| it.strip_prefix(comment));
             let name = name.filter(|it| it.ends_with(ending));
-            let name = name.unwrap_or_else(|| panic!("{}.md:{}: a program needs a name", self.name, fence.line));
+            let name = name.unwrap_or_else(|| {
+                panic!("{}.md:{}: a program needs a name", self.name, fence.line)
+            });
             Some((name.to_owned(), fence.lines.join("\n") + "\n"))
         });
         programs.collect()
     }
 
     pub(crate) fn blocks(&self) -> Vec<Block> {
-        let fences = self.fences().into_iter().filter(|it| it.language == "console");
+        let fences = self
+            .fences()
+            .into_iter()
+            .filter(|it| it.language == "console");
         let blocks = fences.map(|fence| {
             let mut commands: Vec<Command> = Vec::new();
             for (number, line) in (fence.line + 1..).zip(fence.lines) {
-                match (line.strip_prefix("$ "), line.strip_prefix("> "), commands.last_mut()) {
+                match (
+                    line.strip_prefix("$ "),
+                    line.strip_prefix("> "),
+                    commands.last_mut(),
+                ) {
                     (Some(command), ..) => commands.push(Command {
                         line: number,
                         command: command.to_owned(),
@@ -82,13 +94,21 @@ impl Chapter {
                         last.output_line += 1;
                     }
                     (None, _, Some(last)) => last.output += &format!("{line}\n"),
-                    (None, _, None) => panic!("{}.md:{number}: a block begins with `$ `", self.name),
+                    (None, _, None) => {
+                        panic!("{}.md:{number}: a block begins with `$ `", self.name)
+                    }
                 }
             }
-            let needs = fence.comments.iter().filter_map(|it| it.strip_prefix("needs "));
+            let needs = fence
+                .comments
+                .iter()
+                .filter_map(|it| it.strip_prefix("needs "));
             Block {
                 commands,
-                needs: needs.flat_map(str::split_whitespace).map(str::to_owned).collect(),
+                needs: needs
+                    .flat_map(str::split_whitespace)
+                    .map(str::to_owned)
+                    .collect(),
                 vary: fence.comments.contains(&"numbers vary"),
             }
         });
@@ -106,8 +126,15 @@ impl Chapter {
     pub(crate) fn headings(&self) -> impl Iterator<Item = String> {
         let headings = self.prose().filter(|it| it.starts_with('#'));
         headings.map(|it| {
-            let text = it.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
-            text.replace(|it: char| !(it.is_alphanumeric() || it == '-' || it == '_'), "")
+            let text = it
+                .trim_start_matches('#')
+                .trim()
+                .to_lowercase()
+                .replace(' ', "-");
+            text.replace(
+                |it: char| !(it.is_alphanumeric() || it == '-' || it == '_'),
+                "",
+            )
         })
     }
 
@@ -126,12 +153,23 @@ impl Chapter {
         let mut comments = Vec::new();
         let mut lines = (1..).zip(self.text.lines());
         while let Some((line, text)) = lines.next() {
-            if let Some(comment) = text.strip_prefix("<!-- ").and_then(|it| it.strip_suffix(" -->")) {
+            if let Some(comment) = text
+                .strip_prefix("<!-- ")
+                .and_then(|it| it.strip_suffix(" -->"))
+            {
                 comments.push(comment);
             } else if let Some(language) = text.strip_prefix("```") {
-                let inside = lines.by_ref().map(|(_, it)| it).take_while(|it| *it != "```");
+                let inside = lines
+                    .by_ref()
+                    .map(|(_, it)| it)
+                    .take_while(|it| *it != "```");
                 let lines = inside.collect();
-                fences.push(Fence { line, language, lines, comments: std::mem::take(&mut comments) });
+                fences.push(Fence {
+                    line,
+                    language,
+                    lines,
+                    comments: std::mem::take(&mut comments),
+                });
             } else {
                 comments.clear();
             }
@@ -144,8 +182,16 @@ impl Chapter {
 pub(crate) fn same(got: &str, expected: &str, vary: bool, any_order: bool) -> bool {
     let lines = |text: &str| {
         // What the shell says about a background job.
-        let lines = text.lines().filter(|it| *it != "Terminated" && *it != "Killed");
-        let lines = lines.map(|it| if vary { without_numbers(it) } else { it.to_owned() });
+        let lines = text
+            .lines()
+            .filter(|it| *it != "Terminated" && *it != "Killed");
+        let lines = lines.map(|it| {
+            if vary {
+                without_numbers(it)
+            } else {
+                it.to_owned()
+            }
+        });
         let mut lines: Vec<_> = lines.collect();
         if any_order {
             lines.sort();

@@ -44,7 +44,11 @@ chapters! {
 fn every_chapter_with_commands_is_tested() {
     for chapter in Chapter::all() {
         let tested = TESTED.contains(&&*chapter.name.replace('-', "_"));
-        assert!(tested || chapter.blocks().is_empty(), "{} is not tested", chapter.name);
+        assert!(
+            tested || chapter.blocks().is_empty(),
+            "{} is not tested",
+            chapter.name
+        );
     }
 }
 
@@ -52,7 +56,11 @@ fn every_chapter_with_commands_is_tested() {
 fn the_summary_lists_every_chapter() {
     let summary = fs::read_to_string(format!("{CHAPTERS}/SUMMARY.md")).unwrap();
     for chapter in Chapter::all() {
-        assert!(summary.contains(&format!("({}.md)", chapter.name)), "{}", chapter.name);
+        assert!(
+            summary.contains(&format!("({}.md)", chapter.name)),
+            "{}",
+            chapter.name
+        );
     }
 }
 
@@ -78,7 +86,11 @@ fn links_lead_to_headings_that_exist() {
 #[test]
 fn every_program_is_run() {
     let chapters: Vec<_> = Chapter::all().collect();
-    let commands = chapters.iter().flat_map(Chapter::blocks).flat_map(|it| it.commands).map(|it| it.command);
+    let commands = chapters
+        .iter()
+        .flat_map(Chapter::blocks)
+        .flat_map(|it| it.commands)
+        .map(|it| it.command);
     let commands = commands.collect::<Vec<_>>().join("\n");
     for (name, _) in chapters.iter().flat_map(Chapter::programs) {
         let runs = match name.split_once('.').unwrap() {
@@ -101,7 +113,12 @@ fn run(name: &str) {
     let mut shell = Shell::start(&place);
     let mut lines: Vec<_> = chapter.text.lines().map(str::to_owned).collect();
     let mut added = 0;
-    for Block { commands, needs, vary } in chapter.blocks() {
+    for Block {
+        commands,
+        needs,
+        vary,
+    } in chapter.blocks()
+    {
         if let Some(missing) = needs.iter().find(|it| !place::is_installed(it)) {
             eprintln!("{name}: commands are skipped that need {missing}");
             continue;
@@ -124,7 +141,10 @@ fn run(name: &str) {
             if let Err(got) = shell.run(&typed, is_right) {
                 panic!(
                     "docs/src/{name}.md:{}: $ {}\n--- printed in the chapter\n{}--- printed now\n{}---",
-                    command.line, command.command, command.output, place.printed(&got),
+                    command.line,
+                    command.command,
+                    command.output,
+                    place.printed(&got),
                 );
             }
         }

@@ -26,7 +26,10 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("guide-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("guide-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .unwrap();
         let debug = dir.path().join("target/debug");
         fs::create_dir_all(&debug).unwrap();
         let listed = Command::new(PROGRAMS).output().unwrap().stdout;
@@ -43,7 +46,11 @@ impl Place {
         fs::create_dir(&bin).unwrap();
         std::os::unix::fs::symlink("/bin/true", bin.join("cargo")).unwrap();
 
-        let mut names: Vec<_> = PORTS.iter().zip(free_ports()).map(|(it, port)| ((*it).to_owned(), port.to_string())).collect();
+        let mut names: Vec<_> = PORTS
+            .iter()
+            .zip(free_ports())
+            .map(|(it, port)| ((*it).to_owned(), port.to_string()))
+            .collect();
         let own = dir.path().file_name().unwrap().to_str().unwrap();
         names.extend(QUEUES.map(|it| (it.to_owned(), format!("{it}-{own}"))));
         Self { dir, names }
@@ -55,18 +62,24 @@ impl Place {
 
     /// What the chapter says, with names of our own.
     pub(crate) fn real(&self, text: &str) -> String {
-        self.names.iter().fold(text.to_owned(), |text, (printed, real)| {
-            // Not the end of a path.
-            [" ", ":"].iter().fold(text, |text, before| {
-                text.replace(&format!("{before}{printed}"), &format!("{before}{real}"))
+        self.names
+            .iter()
+            .fold(text.to_owned(), |text, (printed, real)| {
+                // Not the end of a path.
+                [" ", ":"].iter().fold(text, |text, before| {
+                    text.replace(&format!("{before}{printed}"), &format!("{before}{real}"))
+                })
             })
-        })
     }
 
     /// What was printed, with the chapter's names.
     pub(crate) fn printed(&self, text: &str) -> String {
-        let text = text.replace(self.dir().to_str().unwrap(), "/home/you/guide").replace('\r', "");
-        self.names.iter().fold(text, |text, (printed, real)| text.replace(real, printed))
+        let text = text
+            .replace(self.dir().to_str().unwrap(), "/home/you/guide")
+            .replace('\r', "");
+        self.names
+            .iter()
+            .fold(text, |text, (printed, real)| text.replace(real, printed))
     }
 
     /// Where commands are looked for.
@@ -101,7 +114,9 @@ fn free_ports() -> impl Iterator<Item = u16> {
     (first..32_000).filter(|port| {
         // Not by `TcpListener`, which can bind what a server without `SO_REUSEADDR` cannot.
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], *port)).into()).is_ok()
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, 1], *port)).into())
+            .is_ok()
     })
 }
 
@@ -115,13 +130,21 @@ fn aqueduct() -> PathBuf {
             let built = changed(&program).ok()?;
             let made_of = fs::read_to_string(program.with_extension("d")).ok()?;
             let mut sources = made_of.split_whitespace().skip(1).map(Path::new);
-            sources.all(|it| changed(it).is_ok_and(|it| it <= built)).then_some(())
+            sources
+                .all(|it| changed(it).is_ok_and(|it| it <= built))
+                .then_some(())
         };
         if fresh().is_none() {
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["build", "--quiet", "--package", "aqueduct-cli"]);
             let release = program.parent().unwrap().ends_with("release");
-            assert!(cargo.args(release.then_some("--release")).status().unwrap().success());
+            assert!(
+                cargo
+                    .args(release.then_some("--release"))
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         }
         program
     };

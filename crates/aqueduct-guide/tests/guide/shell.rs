@@ -34,7 +34,12 @@ pub(crate) struct Shell {
 
 impl Shell {
     pub(crate) fn start(place: &Place) -> Self {
-        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         // A terminal, since C programs print each line at once only there.
         let pty = openpty(&size, None).unwrap();
         let mut settings = tcgetattr(&pty.slave).unwrap();
@@ -64,12 +69,21 @@ impl Shell {
                 }
             }
         });
-        Self { shell, commands, output, background: false }
+        Self {
+            shell,
+            commands,
+            output,
+            background: false,
+        }
     }
 
     /// Runs a command until what was printed is right: `is_right(output, whether in any order)`. Returns what
     /// was printed instead.
-    pub(crate) fn run(&mut self, command: &str, is_right: impl Fn(&str, bool) -> bool) -> Result<(), String> {
+    pub(crate) fn run(
+        &mut self,
+        command: &str,
+        is_right: impl Fn(&str, bool) -> bool,
+    ) -> Result<(), String> {
         self.start_command(command);
         let deadline = Instant::now() + DEADLINE;
         let mut output = Vec::new();
@@ -78,7 +92,10 @@ impl Shell {
             if text.contains(DONE) && is_right(&text.replace(DONE, ""), self.background) {
                 return Ok(());
             }
-            match self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .output
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(more) => output.extend(more),
                 Err(_) => return Err(text.replace(DONE, "")),
             }
@@ -93,7 +110,8 @@ impl Shell {
         loop {
             match self.output.recv_timeout(QUIET) {
                 Ok(more) => output.extend(more),
-                Err(RecvTimeoutError::Timeout) if !output.contains(&(DONE as u8)) && Instant::now() < deadline => {}
+                Err(RecvTimeoutError::Timeout)
+                    if !output.contains(&(DONE as u8)) && Instant::now() < deadline => {}
                 Err(_) => return String::from_utf8_lossy(&output).replace(DONE, ""),
             }
         }
