@@ -36,17 +36,13 @@ fn main() {
         writeln!(
             list,
             "mod {name} {{
-                include!(concat!(env!(\"OUT_DIR\"), \"/{name}.rs\"));
                 pub(super) fn start() -> anyhow::Result<()> {{ main() }}
+                include!(concat!(env!(\"OUT_DIR\"), \"/{name}.rs\"));
             }}"
         )
         .expect("memory is enough");
     }
-    writeln!(
-        list,
-        "const PROGRAMS: &[(&str, fn() -> anyhow::Result<()>)] = &["
-    )
-    .expect("as above");
+    writeln!(list, "const PROGRAMS: &[(&str, Start)] = &[").expect("as above");
     for name in &names {
         writeln!(list, "(\"{name}\", {name}::start),").expect("as above");
     }

@@ -4,6 +4,8 @@
 
 include!(concat!(env!("OUT_DIR"), "/programs.rs"));
 
+type Start = fn() -> anyhow::Result<()>;
+
 fn main() -> anyhow::Result<()> {
     let called = std::env::args_os().next().unwrap_or_default();
     let name = std::path::Path::new(&called)

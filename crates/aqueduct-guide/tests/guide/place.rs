@@ -66,7 +66,7 @@ impl Place {
             .iter()
             .fold(text.to_owned(), |text, (printed, real)| {
                 // Not the end of a path.
-                [" ", ":"].iter().fold(text, |text, before| {
+                [" ", ":", "\t"].iter().fold(text, |text, before| {
                     text.replace(&format!("{before}{printed}"), &format!("{before}{real}"))
                 })
             })

@@ -15,8 +15,11 @@ use nix::unistd::Pid;
 
 use crate::place::Place;
 
-/// How long a command may take, and what its background jobs have to print after it.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a command may take.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long after it background jobs may take to print the rest.
+const REST: Duration = Duration::from_secs(20);
 
 /// How long nothing has been printed when a command has printed all, when outputs are recorded.
 const QUIET: Duration = Duration::from_millis(500);
@@ -85,19 +88,23 @@ impl Shell {
         is_right: impl Fn(&str, bool) -> bool,
     ) -> Result<(), String> {
         self.start_command(command);
-        let deadline = Instant::now() + DEADLINE;
+        let mut deadline = Instant::now() + DEADLINE;
         let mut output = Vec::new();
+        let mut done = false;
         loop {
-            let text = String::from_utf8_lossy(&output).into_owned();
-            if text.contains(DONE) && is_right(&text.replace(DONE, ""), self.background) {
+            let text = String::from_utf8_lossy(&output).replace(DONE, "");
+            if !done && output.contains(&(DONE as u8)) {
+                done = true;
+                deadline = Instant::now() + REST;
+            }
+            if done && is_right(&text, self.background) {
                 return Ok(());
             }
-            match self
-                .output
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.output.recv_timeout(left) {
                 Ok(more) => output.extend(more),
-                Err(_) => return Err(text.replace(DONE, "")),
+                Err(_) if done => return Err(text),
+                Err(_) => return Err(format!("{text}(and it has not ended)\n")),
             }
         }
     }
