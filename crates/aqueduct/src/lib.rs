@@ -166,6 +166,8 @@
 //! | look up what a mechanism promises | [`contract`] |
 //! | recognise names that this library created | [`is_marked`] |
 //!
+//! The guide in `docs/src` of the repository introduces each mechanism, starting from a C program.
+//!
 //! # How it fits together
 //!
 //! A transport owns a file descriptor. Byte transports are `AsyncRead` or `AsyncWrite`, and
