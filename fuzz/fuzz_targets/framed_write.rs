@@ -25,14 +25,71 @@ struct Input {
     calls: Vec<Step>,
 }
 
-fuzz_target!(|input: Input| {
-    let (framing, delimiter) = match input.cut % 3 {
-        0 => (Framing::length(), None),
-        1 => (Framing::lines(), Some(b'\n')),
-        _ => (Framing::nul(), Some(0)),
+/// A frame as the definition of its framing says.
+fn on_wire(name: &str, body: &[u8]) -> Vec<u8> {
+    let (field, whole) = match name.strip_suffix("+header") {
+        Some(field) => (field, true),
+        None => (name, false),
     };
-    let max = usize::from(input.max_frame);
-    let framing = framing.max_frame(max);
+    let length = |size: usize| (body.len() + if whole { size } else { 0 }) as u64;
+    let be = |size: usize| length(size).to_be_bytes()[8 - size..].to_vec();
+    let le = |size: usize| length(size).to_le_bytes()[..size].to_vec();
+    let (before, after): (Vec<u8>, &[u8]) = match field {
+        "lines" => (vec![], b"\n"),
+        "crlf" => (vec![], b"\r\n"),
+        "nul" => (vec![], b"\0"),
+        "u8" => (be(1), b""),
+        "u16be" => (be(2), b""),
+        "u16le" => (le(2), b""),
+        "length" | "u32be" => (be(4), b""),
+        "u32le" => (le(4), b""),
+        "u64be" => (be(8), b""),
+        "u64le" => (le(8), b""),
+        "netstring" => (format!("{}:", body.len()).into(), b","),
+        "headers" => (
+            format!("Content-Length: {}\r\n\r\n", body.len()).into(),
+            b"",
+        ),
+        _ => {
+            // A block for each zero byte and the end, and full ones on the way.
+            let mut stuffed = Vec::new();
+            for part in body.split(|it| *it == 0) {
+                let mut blocks = part.chunks(254).peekable();
+                while let Some(block) = blocks.next_if(|it| it.len() == 254) {
+                    stuffed.push(255);
+                    stuffed.extend_from_slice(block);
+                }
+                let rest = blocks.next().unwrap_or_default();
+                stuffed.push(rest.len() as u8 + 1);
+                stuffed.extend_from_slice(rest);
+            }
+            // A full block that ends the body needs none behind it.
+            if !body.is_empty()
+                && body
+                    .split(|it| *it == 0)
+                    .last()
+                    .is_some_and(|it| !it.is_empty() && it.len() % 254 == 0)
+            {
+                stuffed.pop();
+            }
+            (stuffed, b"\0")
+        }
+    };
+    let body = if field == "cobs" { &[] } else { body };
+    [&before, body, after].concat()
+}
+
+fuzz_target!(|input: Input| {
+    let names: Vec<_> = Framing::names().iter().filter(|it| **it != "raw").collect();
+    let name = *names[usize::from(input.cut) % names.len()];
+    let framing: Framing = name.parse().unwrap();
+    let delimiter = match name {
+        "lines" | "crlf" => Some(b'\n'),
+        "nul" => Some(0),
+        _ => None,
+    };
+    let framing = framing.max_frame(usize::from(input.max_frame));
+    let max = framing.get_max_frame();
     let mut io = Pieces::new(b"", &input.steps);
     let mut sent = Vec::new();
     let mut wire = Vec::new();
@@ -49,11 +106,7 @@ fuzz_target!(|input: Input| {
                             body.len() > max || (Some(byte) == delimiter && !body.is_empty());
                         assert_eq!(sink.feed(body.clone()).await.is_err(), refused);
                         if !refused {
-                            if delimiter.is_none() {
-                                wire.extend(u32::from(len).to_be_bytes());
-                            }
-                            wire.extend_from_slice(&body);
-                            wire.extend(delimiter);
+                            wire.extend(on_wire(name, &body));
                             sent.push(body);
                         }
                     }

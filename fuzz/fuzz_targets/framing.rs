@@ -1,5 +1,5 @@
-//! Every framing, cut anywhere, against a parser that is too simple to be wrong; and no more memory
-//! than the frame limit allows.
+//! Every framing, cut anywhere, against a parser that is too simple to be wrong, or against itself on
+//! the whole stream; and no more memory than the frame limit allows.
 #![no_main]
 
 use aqueduct::frame::{FrameError, FramedRead, Framing, Partial, TooLong};
@@ -17,6 +17,8 @@ enum Cut {
     Lines,
     Nul,
     Raw,
+    /// A number of a framing in the list of names.
+    Named(u8),
 }
 
 /// What becomes of the rest behind the last delimiter.
@@ -52,6 +54,7 @@ enum End {
     Whole,
     TooLarge,
     Truncated,
+    Malformed,
 }
 
 /// Frames by the definition of the framing alone.
@@ -94,8 +97,40 @@ fn model<'a>(input: &Input<'a>) -> (Vec<&'a [u8]>, End) {
                 rest = end.map_or(&[], |end| &rest[end + 1..]);
             }
             Cut::Raw => return (vec![rest], End::Whole),
+            Cut::Named(_) => unreachable!("it is compared with itself"),
         }
     }
+}
+
+/// All frames of a stream that comes in pieces, and how it ended.
+async fn frames(
+    mut frames: FramedRead<impl tokio::io::AsyncRead + Unpin>,
+    mut each: impl FnMut(&[u8]),
+) -> End {
+    while let Some(frame) = frames.next().await {
+        match frame {
+            Ok(frame) => each(&frame),
+            Err(error) => {
+                let end = match FrameError::of(&error) {
+                    Some(FrameError::TooLarge { .. } | FrameError::Unterminated { .. }) => {
+                        End::TooLarge
+                    }
+                    Some(FrameError::Truncated { .. }) => End::Truncated,
+                    Some(FrameError::Malformed { .. }) => End::Malformed,
+                    _ => panic!("{error:?}"),
+                };
+                assert!(frames.next().await.is_none(), "it ends with the error");
+                return end;
+            }
+        }
+    }
+    End::Whole
+}
+
+/// A framing by its number, but for the one without boundaries.
+fn named(number: u8) -> Framing {
+    let names: Vec<_> = Framing::names().iter().filter(|it| **it != "raw").collect();
+    names[usize::from(number) % names.len()].parse().unwrap()
 }
 
 fuzz_target!(|input: Input<'_>| {
@@ -105,6 +140,7 @@ fuzz_target!(|input: Input<'_>| {
         Cut::Lines => Framing::lines(),
         Cut::Nul => Framing::nul(),
         Cut::Raw => Framing::raw(),
+        Cut::Named(number) => named(number),
     };
     let framing = framing
         .partial(match input.rest {
@@ -118,44 +154,33 @@ fuzz_target!(|input: Input<'_>| {
             Over::Truncate => TooLong::Truncate,
         });
     let chunk = usize::from(input.chunk).max(1);
-    let (expected, end) = model(&input);
+    let polls = 4 * input.stream.len() + 64;
+    // What the whole stream gives at once, where there is no simple parser.
+    let mut whole = Vec::new();
+    let (expected, end): (Vec<&[u8]>, _) = match input.cut {
+        Cut::Named(_) => {
+            let io = FramedRead::new(input.stream, framing.clone().max_frame(max));
+            let end = drive(frames(io, |frame| whole.push(frame.to_vec())), polls);
+            (whole.iter().map(|it| &it[..]).collect(), end)
+        }
+        _ => model(&input),
+    };
     // All frames end to end and their lengths: kept outside of what is metered.
     let mut bodies = Vec::with_capacity(input.stream.len());
     let mut lengths = Vec::with_capacity(input.stream.len() + 1);
-    let polls = 4 * input.stream.len() + 64;
     let (got, used) = most(|| {
         let io = Pieces::new(input.stream, &input.steps);
-        let mut frames = FramedRead::new(io, framing.max_frame(max)).with_chunk(chunk);
-        drive(
-            async {
-                while let Some(frame) = frames.next().await {
-                    match frame {
-                        Ok(frame) => {
-                            bodies.extend_from_slice(&frame);
-                            lengths.push(frame.len());
-                        }
-                        Err(error) => {
-                            let end = match FrameError::of(&error) {
-                                Some(
-                                    FrameError::TooLarge { .. } | FrameError::Unterminated { .. },
-                                ) => End::TooLarge,
-                                Some(FrameError::Truncated { .. }) => End::Truncated,
-                                _ => panic!("{error:?}"),
-                            };
-                            assert!(frames.next().await.is_none(), "it ends with the error");
-                            return end;
-                        }
-                    }
-                }
-                End::Whole
-            },
-            polls,
-        )
+        let io = FramedRead::new(io, framing.max_frame(max)).with_chunk(chunk);
+        let each = |frame: &[u8]| {
+            bodies.extend_from_slice(frame);
+            lengths.push(frame.len());
+        };
+        drive(frames(io, each), polls)
     });
     assert_eq!(got, end);
     assert_eq!(bodies, expected.concat());
     if input.cut == Cut::Raw {
-        assert!(lengths.iter().all(|it| (1..=max.max(1)).contains(it)));
+        assert!(!lengths.contains(&0));
     } else {
         assert!(
             lengths

@@ -3,6 +3,7 @@
 mod activation;
 mod crowd;
 mod descriptors;
+mod framing;
 mod lasting;
 mod latency;
 mod one_way;

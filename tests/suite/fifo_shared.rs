@@ -81,7 +81,6 @@ async fn a_frame_that_does_not_fit_one_write_is_refused() {
         (small(Framing::length()), 4092),
         (Framing::lines().max_frame(4095), 4095),
         (Framing::nul().max_frame(4095), 4095),
-        (Framing::raw().max_frame(4096), 4096),
         (Framing::length().max_frame(100), 100),
     ] {
         let mut frames = Receiver::open(&path).unwrap().framed(framing.clone());

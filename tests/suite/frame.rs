@@ -18,6 +18,7 @@ mod buffers;
 mod codec;
 mod collector;
 mod delimited;
+mod named;
 mod properties;
 mod transport;
 mod wrong_guess;
@@ -81,13 +82,14 @@ async fn raw_gives_what_a_read_gives() {
     let frames = FramedRead::new(Pieces::new(["ab", "c"]), Framing::raw());
     assert_eq!(all(frames).await, [Ok("ab".into()), Ok("c".into())]);
 
-    let frames = FramedRead::new(Pieces::new(["abcde"]), Framing::raw().max_frame(2));
-    let got = all(frames).await;
-    assert_eq!(got, [Ok("ab".into()), Ok("cd".into()), Ok("e".into())]);
-
-    // What is received must move, whatever the limit: it would gather in memory.
-    let frames = FramedRead::new(Pieces::new(["ab"]), Framing::raw().max_frame(0));
-    assert_eq!(all(frames).await, [Ok("a".into()), Ok("b".into())]);
+    // There is no limit to hold.
+    let raw = Framing::raw().max_frame(0);
+    let frames = FramedRead::new(Pieces::new(["abcde"]), raw.clone());
+    assert_eq!(all(frames).await, [Ok("abcde".into())]);
+    let large = Bytes::from(vec![b'x'; MAX_FRAME + 1]);
+    let mut out = FramedWrite::new(Vec::new(), raw);
+    out.send(large.clone()).await.unwrap();
+    assert_eq!(out.into_parts().0, large);
 }
 
 #[tokio::test]

@@ -9,15 +9,18 @@
 //!
 //! | address | mechanism | options |
 //! |---|---|---|
-//! | `fifo:/path` | named FIFO | `create`, `group`, `mode`, `persist` |
+//! | `fifo:/path` | named FIFO | `create`, `frame`, `group`, `mode`, `persist` |
 //! | `mq:/name` | POSIX message queue | `capacity`, `create`, `driver`, `group`, `max-message`, `mode`, `priority` |
-//! | `unix:/path`, `unix:@name` | Unix stream socket (file, abstract) | `group`, `mode` |
+//! | `unix:/path`, `unix:@name` | Unix stream socket (file, abstract) | `frame`, `group`, `mode` |
 //! | `unixpacket:/path`, `unixpacket:@name` | Unix `SOCK_SEQPACKET` socket | `group`, `mode` |
-//! | `tcp://host:port` | TCP | `nodelay` |
-//! | `fd:N` | an inherited descriptor | |
-//! | `stdio:` | standard input and output | |
-//! | `exec:program arg …` | a child process, over its standard input and output | |
+//! | `tcp://host:port` | TCP | `frame`, `nodelay` |
+//! | `fd:N` | an inherited descriptor | `frame` |
+//! | `stdio:` | standard input and output | `frame` |
+//! | `exec:program arg …` | a child process, over its standard input and output | `frame` |
 //!
+//! - `frame` sets how a byte stream is split into messages: one of the
+//!   [names](crate::frame::Framing::names) of framings, such as `lines` or `u16be`. It must not differ
+//!   from a framing that the [`Options`](crate::connect::Options) set.
 //! - `mode` is octal, as in `mode=600`. `group` is the name or number of a group that gets what is
 //!   created; the default mode is then 660. `create`, `persist` and `nodelay` are `true` or
 //!   `false`. `capacity`, `max-message` and `priority` are numbers, and `max-message` may have a
@@ -138,7 +141,8 @@ impl Endpoint {
             None => (rest, None),
         };
         let query = Query::parse(scheme.name, scheme.options, options)?;
-        Ok(Self::from_parts(scheme, (scheme.parse)(rest, &query)?))
+        let mechanism = (scheme.parse)(rest, &query)?;
+        Ok(Self::from_parts(scheme, mechanism).with_framing(query.parsed("frame")?))
     }
 }
 

@@ -86,15 +86,21 @@
 //! [`Encoder`]: tokio_util::codec::Encoder
 //! [`Decoder`]: tokio_util::codec::Decoder
 
+mod cut;
 mod decoder;
 mod encode;
 mod error;
 mod find;
 mod framing;
+mod front;
+mod headers;
 mod inbox;
+mod length;
+mod netstring;
 mod pace;
 mod read;
 mod slabs;
+mod stuffed;
 mod user_codec;
 mod write;
 mod write_buf;

@@ -12,6 +12,7 @@ mod everyday;
 mod fifo;
 mod fifo_readers;
 mod fifo_refused;
+mod frame;
 mod help;
 mod hostile;
 mod jobs;

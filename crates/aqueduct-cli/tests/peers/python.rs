@@ -148,3 +148,150 @@ for answer in True, False:
     expect_text(run(&mut aqueduct(&["send", "-q", &address, "x", "y"])), 0);
     assert_eq!(expect_text(server.finish(), 0), "x\ny\n");
 }
+
+/// Reads and writes messages in the framing that its first argument names, as its documentation says
+/// and with nothing of ours.
+const FRAMES: &str = "
+import struct
+name = argv[0]
+def exactly(f, n):
+    data = f.read(n)
+    if not data and n: raise EOFError
+    assert len(data) == n, (data, n)
+    return data
+def until(f, end):
+    data = b''
+    while not data.endswith(end):
+        data += exactly(f, 1)
+    return data[:-len(end)]
+ENDS = {'lines': b'\\n', 'crlf': b'\\r\\n', 'nul': b'\\0'}
+FIELDS = {'length': '>I', 'u8': 'B', 'u16be': '>H', 'u16le': '<H', 'u32be': '>I', 'u32le': '<I',
+          'u64be': '>Q', 'u64le': '<Q'}
+def stuff(data):
+    out = b''
+    for part in data.split(b'\\0'):
+        while len(part) >= 254:
+            out, part = out + b'\\xff' + part[:254], part[254:]
+        out += bytes([len(part) + 1]) + part
+    return out
+def unstuff(data):
+    out, at = b'', 0
+    while at < len(data):
+        code = data[at]
+        out, at = out + data[at + 1:at + code], at + code
+        if code < 255 and at < len(data): out += b'\\0'
+    return out
+def read(f):
+    if name in ENDS: return until(f, ENDS[name])
+    if name == 'netstring':
+        data = exactly(f, int(until(f, b':')))
+        assert exactly(f, 1) == b','
+        return data
+    if name == 'headers':
+        import email.parser
+        header = email.parser.BytesParser().parsebytes(until(f, b'\\r\\n\\r\\n'))
+        n = int(header['Content-Length'])
+        return exactly(f, n) if n else b''
+    if name == 'cobs': return unstuff(until(f, b'\\0'))
+    field, _, whole = name.partition('+')
+    size = struct.calcsize(FIELDS[field])
+    n, = struct.unpack(FIELDS[field], exactly(f, size))
+    n -= size if whole else 0
+    return exactly(f, n) if n else b''
+def write(f, data):
+    if name in ENDS: frame = data + ENDS[name]
+    elif name == 'netstring': frame = b'%d:%s,' % (len(data), data)
+    elif name == 'headers':
+        frame = b'Content-Type: text/plain\\r\\nContent-Length: %d\\r\\n\\r\\n%s' % (len(data), data)
+    elif name == 'cobs': frame = stuff(data) + b'\\0'
+    else:
+        field, _, whole = name.partition('+')
+        size = struct.calcsize(FIELDS[field])
+        frame = struct.pack(FIELDS[field], len(data) + (size if whole else 0)) + data
+    f.write(frame)
+    f.flush()
+";
+
+const FRAMINGS: [&str; 21] = [
+    "lines",
+    "crlf",
+    "nul",
+    "length",
+    "u8",
+    "u16be",
+    "u16le",
+    "u32be",
+    "u32le",
+    "u64be",
+    "u64le",
+    "u8+header",
+    "u16be+header",
+    "u16le+header",
+    "u32be+header",
+    "u32le+header",
+    "u64be+header",
+    "u64le+header",
+    "netstring",
+    "headers",
+    "cobs",
+];
+
+/// A program of `FRAMES` as a file, for an `exec:` address.
+fn script(dir: &Dir, rest: &str) -> String {
+    let file = path(dir, "script.py");
+    let program = format!("import os, socket, sys\nargv = sys.argv[1:]\n{FRAMES}{rest}");
+    std::fs::write(&file, program).unwrap();
+    file
+}
+
+#[test]
+fn python_answers_calls_in_every_framing() {
+    let dir = Dir::new();
+    let answer = "
+while True:
+    try: message = read(sys.stdin.buffer)
+    except EOFError: break
+    write(sys.stdout.buffer, message[::-1])
+";
+    let script = script(&dir, answer);
+    let long = "0123456789".repeat(25);
+    for name in FRAMINGS {
+        for message in ["hello", &long, "x"] {
+            let address = format!("exec:python3 -u {script} {name}?frame={name}");
+            let call = run(&mut aqueduct(&["call", &address, message]));
+            let reversed: String = message.chars().rev().collect();
+            assert_eq!(expect_text(call, 0), format!("{reversed}\n"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn python_and_a_receiver_exchange_any_bytes_in_binary_framings() {
+    let dir = Dir::new();
+    // A few hundred bytes of every kind, zeros among them, both ways.
+    let messages = "
+def messages():
+    yield bytes(range(256)) if not name.startswith('u8') else bytes(range(200))
+    yield b''
+    yield b'\\0' * 200
+    yield b'\\0'
+    yield b'x' * 253
+    yield b'end'
+if argv[1] == 'write':
+    for message in messages(): write(sys.stdout.buffer, message)
+else:
+    for message in messages():
+        got = read(sys.stdin.buffer)
+        assert got == message, (name, got)
+";
+    let script = script(&dir, messages);
+    for name in FRAMINGS
+        .iter()
+        .filter(|it| !["lines", "crlf", "nul"].contains(it))
+    {
+        let from = format!("exec:python3 -u {script} {name} write?frame={name}");
+        let to = format!("exec:python3 -u {script} {name} read?frame={name}");
+        let relay = run(&mut aqueduct(&["relay", &from, &to]));
+        expect_text(relay, 0);
+    }
+}

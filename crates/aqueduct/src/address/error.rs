@@ -138,22 +138,20 @@ impl Display for AddressProblem {
             Self::UnknownOption {
                 scheme,
                 option,
-                allowed: [],
-                ..
-            } => write!(
-                f,
-                "unknown option {option:?}; {scheme} takes none (write a literal \
-                 question mark as %3F)"
-            ),
-            Self::UnknownOption {
-                scheme,
-                option,
                 allowed,
                 nearest,
             } => {
                 write!(f, "unknown option {option:?}")?;
                 did_you_mean(f, *nearest)?;
-                write!(f, "; {scheme} takes {}", List(allowed))
+                match allowed {
+                    [] => write!(f, "; {scheme} takes none")?,
+                    _ => write!(f, "; {scheme} takes {}", List(allowed))?,
+                }
+                // With so few options, literal text is the likelier meaning.
+                match allowed {
+                    [] | [_] => f.write_str(" (write a literal question mark as %3F)"),
+                    _ => Ok(()),
+                }
             }
             Self::MissingOption => f.write_str(
                 "no option follows a question mark or ampersand (write a literal question mark as %3F)",
@@ -187,6 +185,8 @@ impl Display for AddressProblem {
         }
     }
 }
+
+impl std::error::Error for AddressProblem {}
 
 fn did_you_mean(f: &mut Formatter<'_>, nearest: Option<&str>) -> fmt::Result {
     match nearest {

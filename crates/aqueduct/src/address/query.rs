@@ -1,6 +1,7 @@
 //! The options of an address: `?name=value&name=value`.
 
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use super::nearest::nearest;
 use super::{AddressProblem, escape};
@@ -105,6 +106,15 @@ impl Query {
             let near = || nearest(value, choices.iter().map(|it| it.0));
             found.map(|it| it.1).ok_or_else(|| (expected, near()))
         })
+    }
+
+    /// The value of `option`, if given, parsed by its type.
+    pub(crate) fn parsed<T: FromStr<Err = AddressProblem>>(
+        &self,
+        option: &'static str,
+    ) -> Result<Option<T>, AddressProblem> {
+        let value = self.values.iter().find(|it| it.0 == option);
+        value.map(|(_, value)| value.parse()).transpose()
     }
 
     /// The value of `option`, if given, parsed by `parse`. A value that does not parse is an error

@@ -20,7 +20,7 @@ pub(crate) static SCHEME: Scheme = Scheme {
     name: "exec",
     form: "exec:program arg...",
     summary: "child process, over its standard input and output",
-    options: &[],
+    options: &["frame"],
     synonyms: &["cmd", "process"],
     parse: |rest, _| Ok(Arc::new(Exec::parse(rest)?)),
 };

@@ -15,6 +15,7 @@ use super::options::Options;
 use super::place::{End, Place};
 use super::{Connection, MessageReceiver, MessageSender, OpenError, OpenErrorKind};
 use crate::address::{AddressProblem, Capabilities, Printer, Query};
+use crate::frame::Framing;
 
 /// A parsed address that messages come from or go to.
 ///
@@ -37,11 +38,21 @@ use crate::address::{AddressProblem, Capabilities, Printer, Query};
 pub struct Endpoint {
     scheme: &'static Scheme,
     mechanism: Arc<dyn Mechanism>,
+    framing: Option<Framing>,
 }
 
 impl Endpoint {
     pub(crate) fn from_parts(scheme: &'static Scheme, mechanism: Arc<dyn Mechanism>) -> Self {
-        Self { scheme, mechanism }
+        Self {
+            scheme,
+            mechanism,
+            framing: None,
+        }
+    }
+
+    /// With the framing that an address asks for.
+    pub(crate) fn with_framing(self, framing: Option<Framing>) -> Self {
+        Self { framing, ..self }
     }
 
     /// Returns the scheme of the address.
@@ -65,6 +76,21 @@ impl Endpoint {
     /// ```
     pub fn capabilities(&self) -> Capabilities {
         self.mechanism.capabilities()
+    }
+
+    /// Returns the framing that the address asks for with `frame=`, if any.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::{Endpoint, frame::Framing};
+    ///
+    /// let editor: Endpoint = "exec:rust-analyzer?frame=headers".parse()?;
+    /// assert_eq!(editor.framing(), Some(&Framing::headers()));
+    /// # Ok::<(), aqueduct::AddressError>(())
+    /// ```
+    pub fn framing(&self) -> Option<&Framing> {
+        self.framing.as_ref()
     }
 
     /// Returns the path in the file system that the address names, if any.
@@ -168,6 +194,7 @@ impl Hash for Endpoint {
 impl Display for Endpoint {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut printer = Printer::default();
+        printer.option("frame", self.framing.as_ref());
         self.mechanism.print(&mut printer);
         // The form shows for which schemes `tcp://` is the customary spelling.
         let slashes = self.scheme.form[self.scheme.name.len() + 1..].starts_with("//");

@@ -77,11 +77,8 @@ enum Incoming {
 enum Outlet {
     Bytes {
         frames: FramedWrite<Counted>,
-        overhead: usize,
         /// For each message not wholly taken: the count of bytes taken once it is.
         ends: VecDeque<u64>,
-        /// How many bytes were given.
-        bytes: u64,
     },
     Messages {
         sender: Pin<Box<dyn MessageSink>>,
@@ -223,17 +220,10 @@ impl Link {
     /// Gives it a message. An error is of this message (too large), or of the connection.
     pub(super) fn give(&mut self, body: Bytes) -> io::Result<()> {
         let given = match &mut self.outlet {
-            Outlet::Bytes {
-                frames,
-                overhead,
-                ends,
-                bytes,
-            } => {
-                let len = body.len() + *overhead;
-                let given = Pin::new(frames).start_send(body);
+            Outlet::Bytes { frames, ends } => {
+                let given = Pin::new(&mut *frames).start_send(body);
                 if given.is_ok() {
-                    *bytes += len as u64;
-                    ends.push_back(*bytes);
+                    ends.push_back(frames.get_ref().taken + frames.unsent() as u64);
                 }
                 given
             }
@@ -377,13 +367,10 @@ impl Link {
 
 impl Outlet {
     fn bytes(writer: ByteWriter, framing: Framing, pace: Pace) -> Self {
-        let overhead = framing.overhead();
         let writer = Counted { writer, taken: 0 };
         Self::Bytes {
             frames: FramedWrite::new(writer, framing).with_pace(pace),
-            overhead,
             ends: VecDeque::new(),
-            bytes: 0,
         }
     }
 }

@@ -31,6 +31,10 @@ use crate::frame::Framing;
 #[must_use = "options do nothing until something is opened with them"]
 pub struct Options {
     pub(crate) framing: Framing,
+    /// Whether the framing was set.
+    pub(super) is_framed: bool,
+    /// Whether the address has a framing too.
+    pub(crate) is_addressed: bool,
     pub(crate) create: bool,
     pub(crate) persist: bool,
     pub(crate) wait: Option<Duration>,
@@ -58,6 +62,8 @@ impl Options {
     pub fn new() -> Self {
         Self {
             framing: Framing::length(),
+            is_framed: false,
+            is_addressed: false,
             create: true,
             persist: false,
             wait: None,
@@ -76,10 +82,14 @@ impl Options {
     /// The default is [`Framing::length`], which carries any bytes. Use [`Framing::lines`] to talk
     /// to programs that read and write lines, including the `aqueduct` command with its default.
     ///
+    /// If the address has the option `frame`, that framing is the default, and opening fails with
+    /// [`InvalidOption`](super::OpenErrorKind::InvalidOption) if this sets a different one.
+    ///
     /// Message-oriented transports ignore the framing. The largest message also applies to
     /// `unixpacket:`; a queue has its own limit.
     pub fn framing(&mut self, framing: Framing) -> &mut Self {
         self.framing = framing;
+        self.is_framed = true;
         self
     }
 

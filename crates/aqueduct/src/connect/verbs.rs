@@ -1,10 +1,12 @@
 //! The four verbs: on [`Options`], and with the default options on [`Endpoint`].
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::time::Duration;
 
 use super::{
-    Connection, Endpoint, Listener, MessageReceiver, MessageSender, OpenError, Options, activation,
+    Connection, Endpoint, Listener, MessageReceiver, MessageSender, OpenError, OpenErrorKind,
+    Options, activation,
 };
 use crate::address::Awaited;
 use crate::io::timer::timeout;
@@ -26,7 +28,8 @@ impl Options {
     /// Cancel safe. Dropping the future ends the wait and leaves nothing open.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, OpenError> {
         let address = endpoint.to_string();
-        let asked = endpoint.asked(&address, self);
+        let options = self.at(endpoint, &address)?;
+        let asked = endpoint.asked(&address, &options);
         // Boxed, like everything that would make a caller's future larger.
         Box::pin(announced(endpoint, &address, asked.connect())).await
     }
@@ -46,12 +49,14 @@ impl Options {
     /// Cancel safe. Dropping the future leaves nothing open.
     pub async fn bind(&self, endpoint: &Endpoint) -> Result<Listener, OpenError> {
         let address = endpoint.to_string();
+        let options = self.at(endpoint, &address)?;
         let served = endpoint
             .mechanism()
-            .bind(endpoint.asked(&address, self))
+            .bind(endpoint.asked(&address, &options))
             .await
             .map_err(activation::explain)?;
         let local = served.local.unwrap_or_else(|| endpoint.clone());
+        let local = local.with_framing(endpoint.framing().cloned());
         Ok(Listener::new(served.bound.limited(self), local))
     }
 
@@ -77,9 +82,10 @@ impl Options {
     /// it created stays.
     pub async fn open_sender(&self, endpoint: &Endpoint) -> Result<MessageSender, OpenError> {
         let address = endpoint.to_string();
+        let options = self.at(endpoint, &address)?;
         let opening = endpoint
             .mechanism()
-            .open_sender(endpoint.asked(&address, self));
+            .open_sender(endpoint.asked(&address, &options));
         Box::pin(announced(endpoint, &address, opening)).await
     }
 
@@ -99,11 +105,31 @@ impl Options {
     /// Cancel safe. Dropping the future leaves nothing open. A FIFO or queue that it created stays.
     pub async fn open_receiver(&self, endpoint: &Endpoint) -> Result<MessageReceiver, OpenError> {
         let address = endpoint.to_string();
+        let options = self.at(endpoint, &address)?;
         endpoint
             .mechanism()
-            .open_receiver(endpoint.asked(&address, self))
+            .open_receiver(endpoint.asked(&address, &options))
             .await
             .map_err(activation::explain)
+    }
+
+    /// With the framing that the address asks for.
+    fn at(&self, endpoint: &Endpoint, address: &str) -> Result<Cow<'_, Self>, OpenError> {
+        let Some(framing) = endpoint.framing() else {
+            return Ok(Cow::Borrowed(self));
+        };
+        let mut options = self.clone();
+        options.is_addressed = true;
+        if !self.is_framed {
+            options.framing = framing.clone();
+        } else if !framing.cuts_like(&self.framing) {
+            let set = &self.framing;
+            let cause =
+                format!("its frame={framing} differs from the framing {set} of the options");
+            let error = OpenError::new("open", address, OpenErrorKind::InvalidOption, cause);
+            return Err(error.with_cure("leave one of the two out"));
+        }
+        Ok(Cow::Owned(options))
     }
 }
 

@@ -79,7 +79,7 @@ fn an_unknown_scheme_option_or_value_names_the_nearest() {
         ("fifo:/x?mod=600", "did you mean \"mode\"?"),
         (
             "fifo:/x?capacity=3",
-            "fifo takes create, group, mode and persist",
+            "fifo takes create, frame, group, mode and persist",
         ),
         ("mq:/x?prio=3", "did you mean \"priority\"?"),
         ("mq:/x?driver=asynfd", "did you mean \"asyncfd\"?"),
@@ -103,8 +103,15 @@ fn an_unknown_scheme_option_or_value_names_the_nearest() {
         ("exec:ls a?", "as %3F"),
         (
             "exec:grep -q x?y",
-            "exec takes none (write a literal question mark",
+            "exec takes frame (write a literal question mark",
         ),
+        ("unix:/s?frame=lime", "did you mean \"lines\"?"),
+        ("unix:/s?frame=u16", "it takes lines, crlf, nul"),
+        (
+            "unixpacket:/s?frame=lines",
+            "unixpacket takes group and mode",
+        ),
+        ("mq:/q?frame=lines", "unknown option \"frame\""),
         ("fifo:/50%", "write a literal percent sign as %25"),
     ];
     for (address, sentence) in cases {

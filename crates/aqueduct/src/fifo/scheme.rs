@@ -24,7 +24,7 @@ pub(crate) static SCHEME: Scheme = Scheme {
     name: "fifo",
     form: "fifo:/path",
     summary: "named FIFO",
-    options: &["create", "group", "mode", "persist"],
+    options: &["create", "frame", "group", "mode", "persist"],
     synonyms: &["pipe", "named-pipe", "file"],
     parse: |rest, query| Ok(Arc::new(Fifo::parse(rest, query)?)),
 };

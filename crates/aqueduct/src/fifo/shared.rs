@@ -139,7 +139,7 @@ impl SharedSender {
     /// Sends frames of any size that `framing` allows; the lock is used if that is more than 4,096
     /// bytes with the header or delimiter.
     pub fn new(sender: Sender, framing: Framing) -> Self {
-        let large = framing.get_max_frame() > PIPE_BUF - framing.overhead();
+        let large = framing.on_wire(framing.get_max_frame()) > PIPE_BUF;
         Self {
             unsent: Unsent::new(sender.span().clone()),
             sender,

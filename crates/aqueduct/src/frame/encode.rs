@@ -5,10 +5,12 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio_util::codec::Encoder;
 
+use super::cut::Cut;
 use super::error::FrameError;
-use super::framing::{Cut, Framing, HEADER};
+use super::framing::{Framing, HEADER};
 use super::slabs::COPY_BELOW;
 use super::write_buf::WriteBuf;
+use super::{headers, netstring, stuffed};
 use crate::io::sys;
 
 /// Encodes the items of a [`FramedWrite`](super::FramedWrite) (sealed).
@@ -40,33 +42,46 @@ pub(crate) enum NotQueued {
 
 impl Framing {
     /// Checks that `body` can be sent; nothing is written before this has passed.
-    fn check(&self, body: &[u8]) -> Result<(), FrameError> {
-        if body.len() > self.max_frame {
-            return Err(FrameError::TooLarge {
-                len: body.len(),
-                max: self.max_frame,
-            });
+    fn check(&self, body: &[u8]) -> io::Result<()> {
+        let (len, max) = (body.len(), self.get_max_frame());
+        if len > max {
+            let framing = self.cut.name();
+            let error = match max < self.max_frame {
+                true => FrameError::NoRoom { len, max, framing },
+                false => FrameError::TooLarge { len, max },
+            };
+            return Err(error.into());
         }
-        if let Cut::Delimiter(byte) = self.cut
-            && let Some(at) = memchr::memchr(byte, body)
-        {
-            return Err(FrameError::ContainsDelimiter {
-                delimiter: byte,
-                at,
-            });
+        let delimiter = match self.cut {
+            Cut::Delimiter(byte) => byte,
+            Cut::Crlf => b'\n',
+            _ => return Ok(()),
+        };
+        match memchr::memchr(delimiter, body) {
+            Some(at) => Err(FrameError::ContainsDelimiter { delimiter, at }.into()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn header(&self, body: &[u8]) -> Option<[u8; HEADER]> {
-        // `check` has compared the length with a limit that fits 32 bits.
-        matches!(self.cut, Cut::Length).then(|| (body.len() as u32).to_be_bytes())
-    }
-
-    fn trailer(&self) -> Option<u8> {
+    /// Appends what goes before a body of `len` bytes.
+    fn put_header(&self, len: usize, dst: &mut BytesMut) {
         match self.cut {
-            Cut::Delimiter(byte) => Some(byte),
-            _ => None,
+            // `check` has compared the length with a limit that fits 32 bits.
+            Cut::Length => dst.put_u32(len as u32),
+            Cut::Field(field) => field.put(len, dst),
+            Cut::Netstring => dst.put_slice(netstring::header(len).as_bytes()),
+            Cut::Headers => dst.put_slice(headers::header(len).as_bytes()),
+            Cut::Delimiter(_) | Cut::Crlf | Cut::Cobs | Cut::Raw => {}
+        }
+    }
+
+    /// Appends what goes behind a body.
+    fn put_trailer(&self, dst: &mut BytesMut) {
+        match self.cut {
+            Cut::Delimiter(byte) => dst.put_u8(byte),
+            Cut::Crlf => dst.put_slice(b"\r\n"),
+            Cut::Netstring => dst.put_u8(b','),
+            Cut::Length | Cut::Field(_) | Cut::Headers | Cut::Cobs | Cut::Raw => {}
         }
     }
 
@@ -80,15 +95,18 @@ impl Framing {
         Ok(())
     }
 
-    /// Appends a body without a header, or one that is refused.
+    /// Appends a body in another framing, or one that is refused.
     #[inline(never)]
     fn put_unlike(&self, body: &[u8], dst: &mut BytesMut) -> io::Result<()> {
         self.check(body)?;
-        dst.reserve(body.len() + self.overhead());
-        dst.put_slice(body);
-        if let Some(byte) = self.trailer() {
-            dst.put_u8(byte);
+        if self.cut == Cut::Cobs {
+            stuffed::put(body, dst);
+            return Ok(());
         }
+        dst.reserve(self.on_wire(body.len()));
+        self.put_header(body.len(), dst);
+        dst.put_slice(body);
+        self.put_trailer(dst);
         Ok(())
     }
 
@@ -129,27 +147,37 @@ impl Framing {
         }
     }
 
-    /// Completes a frame without a header, or refuses it.
+    /// Completes a frame for whose header no room was left, or refuses it.
     #[inline(never)]
-    fn end_unlike(&self, dst: &mut BytesMut, start: Start) -> io::Result<()> {
-        self.check(&dst[start.at..])?;
-        if let Some(byte) = self.trailer() {
-            dst.put_u8(byte);
+    fn end_unlike(&self, dst: &mut BytesMut, Start { at, .. }: Start) -> io::Result<()> {
+        self.check(&dst[at..])?;
+        match self.cut {
+            Cut::Length | Cut::Delimiter(_) | Cut::Crlf | Cut::Raw => {}
+            Cut::Cobs => {
+                let body = dst.split_off(at);
+                stuffed::put(&body, dst);
+            }
+            Cut::Field(_) | Cut::Netstring | Cut::Headers => {
+                let len = dst.len() - at;
+                self.put_header(len, dst);
+                // The header is behind the body now.
+                dst[at..].rotate_left(len);
+            }
         }
+        self.put_trailer(dst);
         Ok(())
     }
 
     /// Appends a body that is not copied if the transport supports vectored writes.
     #[inline(never)]
     fn put_large(&self, body: Bytes, dst: &mut WriteBuf) -> io::Result<()> {
+        if self.cut == Cut::Cobs {
+            return self.put(&body, dst.tail());
+        }
         self.check(&body)?;
-        if let Some(header) = self.header(&body) {
-            dst.tail().put_slice(&header);
-        }
+        self.put_header(body.len(), dst.tail());
         dst.put(body);
-        if let Some(byte) = self.trailer() {
-            dst.tail().put_u8(byte);
-        }
+        self.put_trailer(dst.tail());
         Ok(())
     }
 }

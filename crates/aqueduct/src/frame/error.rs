@@ -40,6 +40,20 @@ pub enum FrameError {
         /// The limit in bytes.
         max: usize,
     },
+    /// A frame is larger than a length of its framing can express.
+    ///
+    /// It was refused and nothing of it was written. The sender continues.
+    #[error(
+        "frame of {len} bytes is over the limit of {max}, the most that a {framing} length can express: send less at a time, or use a wider length such as u32be at both ends"
+    )]
+    NoRoom {
+        /// Size of the frame in bytes, without header.
+        len: usize,
+        /// The largest size in bytes.
+        max: usize,
+        /// The name of the framing, as in an address.
+        framing: &'static str,
+    },
     /// A received message exceeds the limit before its delimiter.
     ///
     /// Its size is not known. The stream has ended.
@@ -60,6 +74,14 @@ pub enum FrameError {
         got: usize,
         /// How many bytes are missing; `None` for a delimited frame, which lacks its delimiter.
         missing: Option<usize>,
+    },
+    /// The received bytes are not a frame of this framing. The stream has ended.
+    #[error("no frame in {framing} framing: {cause}")]
+    Malformed {
+        /// The name of the framing, as in an address.
+        framing: &'static str,
+        /// The reason, and what the peer may send instead.
+        cause: String,
     },
     /// The body contains the delimiter, so it would arrive as two frames.
     #[error(
@@ -134,51 +156,50 @@ impl fmt::Display for Delimiter {
     }
 }
 
-/// A received length over the limit that looks like another framing.
+/// A frame over the limit, and why it may be.
 #[derive(Debug)]
-struct WrongGuess {
+struct Explained {
     error: FrameError,
-    len: u32,
+    len: usize,
     max: usize,
-    guess: Guess,
+    reason: Reason,
 }
 
 #[derive(Debug)]
-enum Guess {
+enum Reason {
     /// The header is text.
     Text(String),
-    /// The length in the header in little-endian byte order.
-    Swapped(u32),
+    /// The length in the header in the other byte order.
+    Swapped(u64),
 }
 
-impl Guess {
-    fn of(header: [u8; 4], max: usize) -> Option<Self> {
+impl Reason {
+    fn of(header: &[u8], swapped: Option<u64>) -> Option<Self> {
         let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
-        if header.iter().all(is_text) {
+        if header.len() >= 4 && header.iter().all(is_text) {
             return Some(Self::Text(header.escape_ascii().to_string()));
         }
-        let swapped = u32::from_le_bytes(header);
-        (swapped as usize <= max).then_some(Self::Swapped(swapped))
+        swapped.map(Self::Swapped)
     }
 }
 
-impl fmt::Display for WrongGuess {
+impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { len, max, .. } = self;
-        write!(f, "frame of {len} bytes is over the limit of {max}: ")?;
-        match &self.guess {
-            Guess::Text(text) => write!(
+        write!(f, "frame of {len} bytes is over the limit of {max}")?;
+        match &self.reason {
+            Reason::Text(text) => write!(
                 f,
-                "the first bytes are text (\"{text}\"): does the peer send lines?"
+                ": the first bytes are text (\"{text}\"): does the peer send lines?"
             ),
-            Guess::Swapped(len) => {
-                write!(f, "in the other byte order this would be {len} bytes")
+            Reason::Swapped(len) => {
+                write!(f, ": in the other byte order this would be {len} bytes")
             }
         }
     }
 }
 
-impl std::error::Error for WrongGuess {}
+impl std::error::Error for Explained {}
 
 impl FrameError {
     /// Finds the frame error inside an [`io::Error`].
@@ -195,29 +216,32 @@ impl FrameError {
     /// ```
     pub fn of(error: &io::Error) -> Option<&Self> {
         let inner = error.get_ref()?;
-        match inner.downcast_ref::<WrongGuess>() {
-            Some(wrong) => Some(&wrong.error),
+        match inner.downcast_ref::<Explained>() {
+            Some(explained) => Some(&explained.error),
             None => inner.downcast_ref(),
         }
     }
 
-    /// The error of a header whose length is over the limit.
+    /// The error of a `header` whose length `len` is over the limit; `swapped` is the length in the
+    /// other byte order, if that is within it.
     #[cold]
-    pub(super) fn length_over(header: [u8; 4], max: usize) -> io::Error {
-        let len = u32::from_be_bytes(header);
-        let error = Self::TooLarge {
-            len: len as usize,
-            max,
-        };
-        match Guess::of(header, max) {
-            Some(guess) => {
-                let wrong = WrongGuess {
+    pub(super) fn length_over(
+        header: &[u8],
+        len: u64,
+        swapped: Option<u64>,
+        max: usize,
+    ) -> io::Error {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let error = Self::TooLarge { len, max };
+        match Reason::of(header, swapped) {
+            Some(reason) => {
+                let explained = Explained {
                     error,
                     len,
                     max,
-                    guess,
+                    reason,
                 };
-                io::Error::new(io::ErrorKind::InvalidData, wrong)
+                io::Error::new(io::ErrorKind::InvalidData, explained)
             }
             None => error.received(),
         }
@@ -236,10 +260,11 @@ impl From<FrameError> for io::Error {
     fn from(error: FrameError) -> Self {
         let kind = match error {
             FrameError::Truncated { .. } => io::ErrorKind::UnexpectedEof,
-            FrameError::DescriptorsTruncated { .. } | FrameError::Unterminated { .. } => {
-                io::ErrorKind::InvalidData
-            }
+            FrameError::DescriptorsTruncated { .. }
+            | FrameError::Unterminated { .. }
+            | FrameError::Malformed { .. } => io::ErrorKind::InvalidData,
             FrameError::TooLarge { .. }
+            | FrameError::NoRoom { .. }
             | FrameError::ContainsDelimiter { .. }
             | FrameError::Empty
             | FrameError::Priority { .. }

@@ -5,38 +5,23 @@ use std::io;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
+use super::cut::Cut;
 use super::error::FrameError;
-use super::framing::{Cut, Framing, HEADER, Partial, TooLong};
+use super::framing::{Framing, HEADER, Partial, TooLong};
+use super::front::Find;
 use super::slabs::COPY_BELOW;
-
-/// The content at the front of a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Find {
-    /// A whole frame: the number of bytes before, in and after its body.
-    Frame {
-        before: usize,
-        len: usize,
-        after: usize,
-    },
-    /// The beginning of a frame that will have a body of `len` bytes behind its header.
-    Begun { header: usize, len: usize },
-    /// This many bytes, at least one, are not part of a frame: look again behind them.
-    Drop(usize),
-    /// Too few bytes to decide.
-    More,
-}
+use super::{headers, length, netstring, stuffed};
 
 impl Framing {
     /// The least number of bytes, at least one, that complete the frame in `begun`, which holds
     /// only its beginning.
     pub(crate) fn missing(&self, begun: &[u8]) -> usize {
-        match (self.cut, begun.first_chunk::<HEADER>()) {
-            (Cut::Length, Some(header)) => {
-                let len = u32::from_be_bytes(*header) as usize;
-                len.saturating_sub(begun.len() - HEADER).max(1)
-            }
-            (Cut::Length, None) => HEADER - begun.len(),
-            (Cut::Delimiter(_) | Cut::Raw, _) => 1,
+        match self.cut {
+            Cut::Length => length::U32.missing(begun),
+            Cut::Field(field) => field.missing(begun),
+            Cut::Netstring => netstring::missing(begun).unwrap_or(1),
+            Cut::Headers => headers::missing(begun).unwrap_or(1),
+            Cut::Delimiter(_) | Cut::Crlf | Cut::Cobs | Cut::Raw => 1,
         }
     }
 
@@ -57,44 +42,35 @@ impl Framing {
 
     /// Looks for the next whole frame at the front of `src`.
     pub(super) fn find(&mut self, src: &[u8]) -> io::Result<Find> {
+        let max = self.get_max_frame();
         match self.cut {
-            Cut::Length => self.find_length(src),
-            Cut::Delimiter(byte) => self.find_delimited(byte, src),
-            Cut::Raw => Ok(self.find_raw(src)),
+            Cut::Length => length::U32.find(src, max),
+            Cut::Delimiter(byte) => self.find_delimited(byte, max, src),
+            Cut::Crlf => self.find_crlf(src),
+            Cut::Cobs => self.find_stuffed(src),
+            Cut::Field(field) => field.find(src, max),
+            Cut::Netstring => netstring::find(src, max),
+            Cut::Headers => headers::find(src, max),
+            Cut::Raw if src.is_empty() => Ok(Find::More),
+            Cut::Raw => Ok(Find::Frame {
+                before: 0,
+                len: src.len(),
+                after: 0,
+            }),
         }
     }
 
-    fn find_length(&self, src: &[u8]) -> io::Result<Find> {
-        let Some(header) = src.first_chunk::<HEADER>() else {
-            return Ok(Find::More);
-        };
-        let len = u32::from_be_bytes(*header) as usize;
-        if len > self.max_frame {
-            return Err(FrameError::length_over(*header, self.max_frame));
-        }
-        if src.len() - HEADER < len {
-            return Ok(Find::Begun {
-                header: HEADER,
-                len,
-            });
-        }
-        Ok(Find::Frame {
-            before: HEADER,
-            len,
-            after: 0,
-        })
-    }
-
-    fn find_delimited(&mut self, byte: u8, src: &[u8]) -> io::Result<Find> {
+    /// Looks for `byte`, with at most `most` bytes before it.
+    fn find_delimited(&mut self, byte: u8, most: usize, src: &[u8]) -> io::Result<Find> {
         if self.over.is_some() {
             return Ok(self.find_end(byte, src));
         }
         // Only as far as a frame of the allowed size can reach.
-        let end = src.len().min(self.max_frame.saturating_add(1));
+        let end = src.len().min(most.saturating_add(1));
         let found = memchr::memchr(byte, &src[self.searched.min(end)..end]);
         let Some(at) = found.map(|at| self.searched + at) else {
             self.searched = end;
-            if src.len() > self.max_frame {
+            if src.len() > most {
                 return self.find_over(byte, src);
             }
             return Ok(Find::More);
@@ -107,13 +83,56 @@ impl Framing {
         })
     }
 
+    /// Looks for a newline, and takes a carriage return before it away.
+    fn find_crlf(&mut self, src: &[u8]) -> io::Result<Find> {
+        let found = self.find_delimited(b'\n', self.max_frame.saturating_add(1), src)?;
+        let Find::Frame {
+            before: 0,
+            len,
+            after: 1,
+        } = found
+        else {
+            return Ok(found);
+        };
+        let body = src[..len].strip_suffix(b"\r").unwrap_or(&src[..len]);
+        if body.len() > self.max_frame {
+            return self.find_over(b'\n', src);
+        }
+        Ok(Find::Frame {
+            before: 0,
+            len: body.len(),
+            after: len + 1 - body.len(),
+        })
+    }
+
+    /// Looks for a zero byte. Two that follow each other have no frame between them.
+    fn find_stuffed(&mut self, src: &[u8]) -> io::Result<Find> {
+        let found = self.find_delimited(0, stuffed::most(self.max_frame), src)?;
+        let Find::Frame { len, after: 1, .. } = found else {
+            return Ok(found);
+        };
+        match stuffed::size(&src[..len]) {
+            _ if len == 0 => Ok(Find::Drop(1)),
+            None => Err(stuffed::malformed(&src[..len]).into()),
+            Some(size) if size > self.max_frame => self.find_over(0, src),
+            Some(_) => Ok(Find::Stuffed { len }),
+        }
+    }
+
     /// A message at the front of `src` is over the limit.
     #[cold]
     fn find_over(&mut self, byte: u8, src: &[u8]) -> io::Result<Find> {
         let max = self.max_frame;
         match self.at_too_long() {
             TooLong::Fail => Err(match memchr::memchr(byte, src) {
-                Some(len) => FrameError::TooLarge { len, max }.received(),
+                Some(at) => {
+                    let len = match self.cut {
+                        Cut::Crlf => at - usize::from(src[..at].ends_with(b"\r")),
+                        Cut::Cobs => stuffed::size(&src[..at]).unwrap_or(at),
+                        _ => at,
+                    };
+                    FrameError::TooLarge { len, max }.received()
+                }
                 None => FrameError::Unterminated {
                     max,
                     delimiter: byte,
@@ -174,18 +193,6 @@ impl Framing {
         }
     }
 
-    fn find_raw(&self, src: &[u8]) -> Find {
-        // A limit of 0 would never take anything, and the buffer would grow without limit.
-        match src.len().min(self.max_frame.max(1)) {
-            0 => Find::More,
-            len => Find::Frame {
-                before: 0,
-                len,
-                after: 0,
-            },
-        }
-    }
-
     /// How `rest`, which holds no whole frame, is treated at the end of the stream: a last frame of
     /// that many bytes, nothing, or an error.
     pub(super) fn at_end(&mut self, rest: &[u8]) -> io::Result<Option<usize>> {
@@ -198,9 +205,9 @@ impl Framing {
             return Ok(None);
         }
         self.searched = 0;
-        let missing = match (self.cut, rest.first_chunk::<HEADER>()) {
-            (Cut::Raw, _) => return Ok(Some(got)),
-            (Cut::Delimiter(_), _) => match self.at_partial() {
+        let missing = match self.cut {
+            Cut::Raw => return Ok(Some(got)),
+            Cut::Delimiter(_) | Cut::Crlf | Cut::Cobs => match self.at_partial() {
                 Partial::Keep => return Ok(Some(got)),
                 Partial::Drop => {
                     tracing::warn!(
@@ -211,10 +218,9 @@ impl Framing {
                 }
                 Partial::Fail => None,
             },
-            (Cut::Length, Some(header)) => {
-                Some(u32::from_be_bytes(*header) as usize - (got - HEADER))
-            }
-            (Cut::Length, None) => Some(HEADER - got),
+            Cut::Length | Cut::Field(_) => Some(self.missing(rest)),
+            Cut::Netstring => netstring::missing(rest),
+            Cut::Headers => headers::missing(rest),
         };
         Err(FrameError::Truncated { got, missing }.into())
     }
@@ -242,6 +248,12 @@ impl Decoder for Framing {
                     src.advance(before);
                     let frame = take(src, len);
                     src.advance(after);
+                    return Ok(Some(frame));
+                }
+                Find::Stuffed { len } => {
+                    let size = stuffed::take_out(&mut src[..len])?;
+                    let frame = take(src, size);
+                    src.advance(len - size + 1);
                     return Ok(Some(frame));
                 }
                 Find::Drop(len) => src.advance(len),

@@ -1,12 +1,20 @@
 //! [`Framing`]: how a byte stream is split into frames, and its options.
 
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+
+use super::cut::{Cut, NAMES};
+use super::{headers, netstring, stuffed};
+use crate::address::AddressProblem;
+use crate::address::nearest::nearest;
+
 /// Size of the length header in bytes.
 pub(super) const HEADER: usize = 4;
 
 /// The default limit of a frame: 1 MiB.
 pub(crate) const DEFAULT_MAX_FRAME: usize = 1 << 20;
 
-/// The largest possible limit: the range of a header, and on 32-bit targets a size that can be
+/// The largest possible limit: the range of a 4-byte header, and on 32-bit targets a size that can be
 /// doubled without overflow.
 const LARGEST: usize = if usize::BITS > 32 {
     u32::MAX as usize
@@ -32,9 +40,23 @@ const LARGEST: usize = if usize::BITS > 32 {
 /// assert_eq!(Framing::nul().decode(&mut wire)?, Some(Bytes::from("hi")));
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// Each has a name, by which it is parsed and printed. That is how the lengths of other widths are made:
+///
+/// ```
+/// use aqueduct::frame::Framing;
+/// use aqueduct::bytes::{Bytes, BytesMut};
+/// use tokio_util::codec::Encoder;
+///
+/// let mut wire = BytesMut::new();
+/// "u16be+header".parse::<Framing>()?.encode(Bytes::from("hi"), &mut wire)?;
+/// assert_eq!(&wire[..], b"\0\x04hi");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framing {
     pub(super) cut: Cut,
+    /// As set; where a header has less room, [`get_max_frame`](Self::get_max_frame) is less.
     pub(super) max_frame: usize,
     partial: Option<Partial>,
     too_long: Option<TooLong>,
@@ -44,13 +66,6 @@ pub struct Framing {
     pub(super) over: Option<usize>,
     /// How many messages over the limit were skipped or truncated.
     pub(super) over_count: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
-    Length,
-    Delimiter(u8),
-    Raw,
 }
 
 /// What happens to the bytes after the last delimiter when a stream ends.
@@ -118,11 +133,50 @@ impl Framing {
         Self::new(Cut::Delimiter(0))
     }
 
+    /// A carriage return and a newline after each body, as text protocols of the Internet have it.
+    ///
+    /// A newline alone ends a message as well, since many programs send it, and a body that holds one
+    /// is not sent. An unterminated last message is handled as with [`lines`](Self::lines).
+    pub const fn crlf() -> Self {
+        Self::new(Cut::Crlf)
+    }
+
     /// Unframed bytes: each read returns one frame, however the sender wrote them.
     ///
-    /// An empty body writes nothing and is never received.
+    /// An empty body writes nothing and is never received. There is no limit: what is sent may have
+    /// any size, and what is received is as large as a read, 64 KiB by default.
     pub const fn raw() -> Self {
         Self::new(Cut::Raw)
+    }
+
+    /// The length in decimal digits, a colon, the body and a comma: `5:hello,`
+    /// ([netstrings](https://cr.yp.to/proto/netstrings.txt)).
+    pub const fn netstring() -> Self {
+        Self::new(Cut::Netstring)
+    }
+
+    /// A header with a `Content-Length` before each body, as language servers and debug adapters
+    /// have it.
+    ///
+    /// Other fields of a received header are ignored. It has at most 4 KiB and 16 fields.
+    pub const fn headers() -> Self {
+        Self::new(Cut::Headers)
+    }
+
+    /// Consistent overhead byte stuffing, as over serial lines: a body without zero bytes, then a zero
+    /// byte. It adds one byte for each 254.
+    ///
+    /// Two zero bytes that follow each other have no frame between them. A stream that ends inside a
+    /// frame is an error unless [`partial`](Self::partial) drops the rest, and a frame over the limit
+    /// is never [truncated](TooLong::Truncate) but skipped.
+    pub const fn cobs() -> Self {
+        Self::new(Cut::Cobs)
+    }
+
+    /// The names of all framings, which parse to them: `lines`, `crlf`, `nul`, `raw`, `length`, lengths
+    /// such as `u16le` and `u16le+header`, `netstring`, `headers` and `cobs`.
+    pub fn names() -> &'static [&'static str] {
+        &NAMES
     }
 
     const fn new(cut: Cut) -> Self {
@@ -139,23 +193,39 @@ impl Framing {
 
     /// Sets the largest frame in bytes, without header or delimiter.
     ///
-    /// A length header holds at most 4 GiB - 1, which is the largest limit; on 32-bit targets it is
-    /// 512 MiB. With [`raw`](Self::raw) a limit of 0 receives byte by byte, as 1 does.
+    /// The largest limit is 4 GiB - 1, on 32-bit targets 512 MiB, or what a narrower length header can
+    /// say. [`raw`](Self::raw) has no limit.
     #[must_use]
     pub const fn max_frame(mut self, bytes: usize) -> Self {
         self.max_frame = if bytes < LARGEST { bytes } else { LARGEST };
         self
     }
 
-    /// Returns the largest frame in bytes, without header or delimiter.
+    /// Returns the largest frame in bytes, without header or delimiter; `usize::MAX` for
+    /// [`raw`](Self::raw).
     pub const fn get_max_frame(&self) -> usize {
+        let most = self.cut.most();
+        match self.cut {
+            Cut::Raw => most,
+            _ if self.max_frame < most => self.max_frame,
+            _ => most,
+        }
+    }
+
+    /// The largest message of a mechanism that keeps boundaries and so ignores how bytes are cut.
+    pub(crate) const fn max_message(&self) -> usize {
         self.max_frame
+    }
+
+    /// Whether both split a byte stream in the same way, whatever their limits.
+    pub(crate) fn cuts_like(&self, other: &Self) -> bool {
+        self.cut == other.cut
     }
 
     /// Sets what happens to an unterminated last message.
     ///
-    /// Applies to [`lines`](Self::lines) and [`nul`](Self::nul). With [`length`](Self::length) it
-    /// is always an error, and [`raw`](Self::raw) has none.
+    /// Applies to [`lines`](Self::lines), [`crlf`](Self::crlf) and [`nul`](Self::nul). With a length
+    /// it is always an error, and [`raw`](Self::raw) has none.
     ///
     /// # Examples
     ///
@@ -178,8 +248,8 @@ impl Framing {
 
     /// Sets what happens to a received message over the limit.
     ///
-    /// Applies to [`lines`](Self::lines) and [`nul`](Self::nul). With [`length`](Self::length) such
-    /// a message always ends the stream, since a wrong length leaves no way to find the next one.
+    /// Applies to [`lines`](Self::lines), [`crlf`](Self::crlf) and [`nul`](Self::nul). With a length
+    /// such a message always ends the stream, since a wrong length leaves no way to find the next one.
     /// [`raw`](Self::raw) has none.
     ///
     /// # Examples
@@ -210,25 +280,78 @@ impl Framing {
         self
     }
 
-    /// How many bytes this framing adds to a body on the wire.
-    pub(crate) const fn overhead(&self) -> usize {
+    /// The least number of bytes on the wire that a received frame has beyond its body: none only
+    /// where there are no boundaries.
+    pub(crate) const fn least_overhead(&self) -> usize {
         match self.cut {
             Cut::Length => HEADER,
-            Cut::Delimiter(_) => 1,
+            Cut::Field(field) => field.bytes(),
+            Cut::Delimiter(_) | Cut::Crlf => 1,
+            Cut::Netstring => netstring::LEAST,
+            Cut::Headers => headers::LEAST,
+            Cut::Cobs => 2,
             Cut::Raw => 0,
         }
     }
 
+    /// The most bytes that a body of `len` bytes takes on the wire.
+    pub(crate) const fn on_wire(&self, len: usize) -> usize {
+        let added = match self.cut {
+            Cut::Length => HEADER,
+            Cut::Field(field) => field.bytes(),
+            Cut::Delimiter(_) => 1,
+            Cut::Crlf => 2,
+            Cut::Netstring => netstring::MOST,
+            Cut::Headers => headers::MOST,
+            Cut::Cobs => return stuffed::most(len).saturating_add(1),
+            Cut::Raw => 0,
+        };
+        len.saturating_add(added)
+    }
+
     pub(super) fn at_partial(&self) -> Partial {
-        self.partial.unwrap_or(Partial::Keep)
+        match (self.partial.unwrap_or(Partial::Keep), self.cut) {
+            (Partial::Keep, Cut::Cobs) => Partial::Fail,
+            (partial, _) => partial,
+        }
     }
 
     pub(super) fn at_too_long(&self) -> TooLong {
-        self.too_long.unwrap_or(TooLong::Fail)
+        match (self.too_long.unwrap_or(TooLong::Fail), self.cut) {
+            (TooLong::Truncate, Cut::Cobs) => TooLong::Skip,
+            (too_long, _) => too_long,
+        }
     }
 
     /// Whether a frame may hold any bytes, and stays one frame.
     pub(crate) fn carries_any_bytes(&self) -> bool {
-        matches!(self.cut, Cut::Length)
+        !matches!(self.cut, Cut::Delimiter(_) | Cut::Crlf | Cut::Raw)
     }
 }
+
+/// Its name, without the options.
+impl Display for Framing {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(self.cut.name())
+    }
+}
+
+/// One of its [names](Framing::names); `u32be` is another one of `length`.
+impl FromStr for Framing {
+    type Err = AddressProblem;
+
+    fn from_str(name: &str) -> Result<Self, AddressProblem> {
+        Cut::named(name)
+            .map(Self::new)
+            .ok_or_else(|| AddressProblem::InvalidValue {
+                option: "frame",
+                value: name.to_owned(),
+                expected: EXPECTED,
+                nearest: nearest(name, NAMES),
+            })
+    }
+}
+
+const EXPECTED: &str = "lines, crlf, nul, raw, netstring, headers (Content-Length), cobs, length (4 \
+                        bytes, big-endian), u8, u16be, u16le, u32be, u32le, u64be or u64le, each of \
+                        these with +header where the length counts its own bytes too";

@@ -9,9 +9,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use super::find::Find;
 use super::framing::{Framing, HEADER};
+use super::front::Find;
 use super::slabs::{COPY_BELOW, Slabs};
+use super::stuffed;
 
 /// Copies are fast between places at the same offset into their pages. On some processors they are
 /// many times slower between others. Data from the kernel begins with a page.
@@ -144,6 +145,14 @@ impl Inbox {
                     let at = self.start + before;
                     self.start = at + len + after;
                     Ok(Some(Found::Small(at..at + len)))
+                }
+                Find::Stuffed { len } => {
+                    // Copies of what follows the last frame were taken before this changes it.
+                    self.slabs.forget();
+                    let at = self.start;
+                    let size = stuffed::take_out(&mut self.memory[at..at + len])?;
+                    self.start = at + len + 1;
+                    Ok(Some(Found::Small(at..at + size)))
                 }
                 Find::Drop(len) => {
                     self.start += len;

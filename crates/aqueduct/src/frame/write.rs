@@ -183,7 +183,6 @@ impl<W, E> FramedWrite<W, E> {
     }
 
     /// How many bytes wait to be written.
-    #[cfg(test)]
     pub(crate) fn unsent(&self) -> usize {
         self.unsent.buf.len()
     }

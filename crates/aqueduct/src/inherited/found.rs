@@ -61,6 +61,10 @@ impl Found {
         })
     }
 
+    fn keeps_boundaries(self) -> bool {
+        matches!(self, Self::Queue(_) | Self::Packets | Self::PacketListener)
+    }
+
     /// What keeps this from doing what is asked, if anything.
     fn refuses(self, use_: Use) -> Option<String> {
         match (self, use_) {
@@ -122,10 +126,22 @@ impl Use {
 ///
 /// The standard ones, 0 to 2, belong to `std::io`: of these it gives a duplicate, any number of
 /// times.
-pub(super) fn take(number: i32, address: &str, use_: Use) -> Result<(OwnedFd, Found), OpenError> {
+/// `framed`: the address asks for a framing.
+pub(super) fn take(
+    number: i32,
+    address: &str,
+    use_: Use,
+    framed: bool,
+) -> Result<(OwnedFd, Found), OpenError> {
     let failed = |source| OpenError::system("open", address, source);
     let check = |fd: BorrowedFd<'_>| {
         let refused = match Found::of(fd).map_err(failed)? {
+            Ok(found) if framed && found.keeps_boundaries() => {
+                let cause = "the descriptor keeps boundaries, and takes no frame";
+                let kind = OpenErrorKind::InvalidOption;
+                let error = OpenError::new(use_.action(), address, kind, cause);
+                return Err(error.with_cure("leave the option out"));
+            }
             Ok(found) => match found.refuses(use_) {
                 None => return Ok(found),
                 Some(refused) => refused,

@@ -23,7 +23,7 @@ pub(crate) static SCHEME: Scheme = Scheme {
     name: "fd",
     form: "fd:N",
     summary: "inherited descriptor",
-    options: &[],
+    options: &["frame"],
     synonyms: &[],
     parse: |rest, _| Ok(Arc::new(Fd::parse(rest)?)),
 };
@@ -53,7 +53,7 @@ impl Fd {
     }
 
     fn take(&self, asked: Asked<'_>, use_: Use) -> Result<(OwnedFd, Found), OpenError> {
-        take(self.number, asked.address, use_)
+        take(self.number, asked.address, use_, asked.options.is_addressed)
     }
 }
 
@@ -158,7 +158,7 @@ fn connection(fd: OwnedFd, found: Found, asked: Asked<'_>) -> Result<Connection,
     let framing = asked.options.framing.clone();
     Ok(match found {
         Found::Packets => {
-            let max_message = framing.get_max_frame();
+            let max_message = framing.max_message();
             let socket = seqpacket::Socket::from_shared(fd, max_message).map_err(failed)?;
             seqpacket::connection(socket, framing, true)
         }

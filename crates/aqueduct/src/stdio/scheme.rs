@@ -14,7 +14,7 @@ pub(crate) static SCHEME: Scheme = Scheme {
     name: "stdio",
     form: "stdio:",
     summary: "standard input and output",
-    options: &[],
+    options: &["frame"],
     synonyms: &["stdin", "stdout"],
     parse: |rest, _| match rest {
         [] => Ok(Arc::new(Stdio)),

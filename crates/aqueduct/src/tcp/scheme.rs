@@ -32,7 +32,7 @@ pub(crate) static SCHEME: Scheme = Scheme {
     name: "tcp",
     form: "tcp://host:port",
     summary: "TCP socket; port 0 binds any free one",
-    options: &["nodelay"],
+    options: &["frame", "nodelay"],
     synonyms: &["inet"],
     parse: |rest, query| Ok(Arc::new(Tcp::parse(rest, query)?)),
 };

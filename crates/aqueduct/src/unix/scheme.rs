@@ -34,7 +34,7 @@ pub(crate) static STREAM: Scheme = Scheme {
     name: "unix",
     form: "unix:/path",
     summary: "Unix stream socket; an abstract one with @name",
-    options: &["group", "mode"],
+    options: &["frame", "group", "mode"],
     synonyms: &["uds", "ipc"],
     parse: |rest, query| Ok(Arc::new(Unix::parse(Type::STREAM, rest, query)?)),
 };
@@ -122,10 +122,10 @@ impl Mechanism for Unix {
             options
                 .wait(asked.options.wait)
                 .allow_foreign_owner(asked.options.allow_foreign_owner)
-                .max_message(framing.get_max_frame());
+                .max_message(framing.max_message());
             let (fd, attempt) = options.open(self.name.clone(), self.kind).await?;
             if self.kind == Type::SEQPACKET {
-                let socket = Socket::new(fd, framing.get_max_frame());
+                let socket = Socket::new(fd, framing.max_message());
                 let socket = socket.map_err(|e| attempt.failed(e))?;
                 return Ok(seqpacket::connection(socket, framing, false));
             }
@@ -160,7 +160,7 @@ impl Mechanism for Unix {
 impl Unix {
     fn listen(&self, framing: &Framing) -> Result<Listening, OpenError> {
         let mut options = BindOptions::new();
-        options.max_message(framing.get_max_frame());
+        options.max_message(framing.max_message());
         if let Some(group) = &self.group {
             options.mode(GROUP_MODE).group(group);
         }
@@ -182,7 +182,7 @@ pub(crate) fn serve(fd: OwnedFd, kind: Type, asked: Asked<'_>) -> Result<Served,
     let listening = match kind {
         Type::SEQPACKET => {
             let listener = seqpacket::Listener::try_from(fd).map_err(failed)?;
-            let max = asked.options.framing.get_max_frame();
+            let max = asked.options.framing.max_message();
             Listening::Packets(listener.with_max_message(max))
         }
         _ => Listening::Stream(Listener::try_from(fd).map_err(failed)?),
@@ -381,7 +381,7 @@ impl Accept for Accepting {
                 connection(UnixStream::from_std(socket.into())?, framing)?
             }
             Listening::Packets(_) => {
-                let max_message = framing.get_max_frame();
+                let max_message = framing.max_message();
                 let socket = Socket::from_shared(socket.into(), max_message)?;
                 seqpacket::connection(socket, framing, false)
             }

@@ -78,6 +78,7 @@ fn with_options(
 fn endpoints() -> impl Strategy<Value = Endpoint> {
     const MODE: (&str, &str) = ("mode", "[0-7]{1,3}");
     const CREATE: (&str, &str) = ("create", "true|false");
+    const FRAME: (&str, &str) = ("frame", "lines|crlf|nul|raw|length|u8|u16le[+]header|cobs");
     const GROUP: (&str, &str) = ("group", "[a-z0-9_.-]([a-z $]|%26|%25|%3F){0,5}");
     let at = |scheme: &'static str| move |rest: PathBuf| Endpoint::new(scheme, rest).unwrap();
     let abstract_name = prop::collection::vec(any::<u8>(), 1..=107).prop_map(|name| {
@@ -113,7 +114,7 @@ fn endpoints() -> impl Strategy<Value = Endpoint> {
     prop_oneof![
         with_options(
             paths().prop_map(at("fifo")),
-            &[CREATE, GROUP, MODE, ("persist", "true|false")]
+            &[CREATE, FRAME, GROUP, MODE, ("persist", "true|false")]
         ),
         with_options(
             "/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}".prop_map(|it| Endpoint::new("mq", it).unwrap()),
@@ -126,11 +127,14 @@ fn endpoints() -> impl Strategy<Value = Endpoint> {
                 ("priority", "[0-9]{1,4}"),
             ]
         ),
-        with_options(socket.clone().prop_map(at("unix")), &[MODE]),
+        with_options(socket.clone().prop_map(at("unix")), &[FRAME, MODE]),
         with_options(socket.prop_map(at("unixpacket")), &[MODE]),
-        with_options(tcp, &[("nodelay", "true|false")]),
-        (0..=i32::MAX).prop_map(|it| format!("fd:{it}").parse().unwrap()),
-        Just("stdio:".parse().unwrap()),
-        exec,
+        with_options(tcp, &[FRAME, ("nodelay", "true|false")]),
+        with_options(
+            (0..=i32::MAX).prop_map(|it| format!("fd:{it}").parse().unwrap()),
+            &[FRAME]
+        ),
+        with_options(Just("stdio:".parse().unwrap()), &[FRAME]),
+        with_options(exec, &[FRAME]),
     ]
 }
