@@ -66,7 +66,7 @@ impl SendConfig {
 impl SendArgs {
     pub(crate) fn resolve(self) -> anyhow::Result<SendConfig> {
         let endpoint = Endpoint::try_from(self.address)?;
-        let link = self.link.resolve(&endpoint);
+        let link = self.link.resolve(&endpoint)?;
         let messages = self.messages.into_iter().map(|it| it.into_vec().into());
         let messages: Vec<Bytes> = messages.collect();
         if self.priority.is_some() && endpoint.capabilities().ordering != Ordering::Priority {
@@ -103,7 +103,7 @@ impl RecvArgs {
             side: side(&endpoint, self.connect.then_some(Side::Connect), Side::Bind)?,
             link: LinkConfig {
                 clients: self.clients.resolve(),
-                ..self.unfit.apply(self.link.resolve(&endpoint))
+                ..self.unfit.apply(self.link.resolve(&endpoint)?)
             },
             output: self.output,
             count: self.count,

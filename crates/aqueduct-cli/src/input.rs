@@ -24,6 +24,8 @@ pub(crate) fn messages(cut: Cut, largest: usize) -> anyhow::Result<Messages> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
     Lines,
+    /// Lines that may end with a carriage return and a newline.
+    Crlf,
     Nul,
     /// All of it is one message.
     Whole,
@@ -73,6 +75,7 @@ impl Cutter {
     fn new(cut: Cut, largest: usize) -> Self {
         let framing = match cut {
             Cut::Lines => Framing::lines(),
+            Cut::Crlf => Framing::crlf(),
             Cut::Nul => Framing::nul(),
             Cut::Whole | Cut::Pieces => Framing::raw(),
         };
@@ -125,6 +128,7 @@ mod tests {
         assert_eq!(cut(Cut::Lines, b"a\n\nb").unwrap(), ["a", "", "b"]);
         assert_eq!(cut(Cut::Nul, b"a\n\0\0b").unwrap(), ["a\n", "", "b"]);
         assert_eq!(cut(Cut::Nul, b"a\0").unwrap(), ["a"]);
+        assert_eq!(cut(Cut::Crlf, b"a\r\nb\nc").unwrap(), ["a", "b", "c"]);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<E
     let rest = if let Some(replay) = replay {
         send.replay(replay, report).await?
     } else if config.messages.is_empty() {
-        let largest = config.link.framing.get_max_frame();
+        let largest = config.link.largest();
         send.input(input::messages(config.input, largest)?, report)
             .await?
     } else {

@@ -58,7 +58,7 @@ impl<'a> Reply<'a> {
     /// A line may end with the carriage return of a peer that sends one with each newline.
     fn is(&self, line: &Bytes, text: &Bytes) -> bool {
         let rest = line.strip_prefix(&text[..]);
-        let lines = self.config.link.frame == Some(Frame::Lines);
+        let lines = self.config.link.frame.is_some_and(Frame::is_lines);
         rest.is_some_and(|rest| rest.is_empty() || lines && rest == b"\r")
     }
 

@@ -50,7 +50,7 @@ impl<'a> Requests<'a> {
     /// Reads the first one. Nothing there is one that is empty, unless all of standard input is one
     /// request.
     pub(super) async fn open(config: &'a CallConfig) -> anyhow::Result<Self> {
-        let largest = config.link.framing.get_max_frame();
+        let largest = config.link.largest();
         let messages = match &config.message {
             Some(message) => stream::iter([Ok(message.clone())]).boxed(),
             None => input::messages(config.input, largest)?.boxed(),

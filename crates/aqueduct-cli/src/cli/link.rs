@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aqueduct::frame::Framing;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use crate::quantity::{self, Wait};
@@ -9,9 +11,12 @@ use crate::quantity::{self, Wait};
 /// How to open an address and move messages.
 #[derive(Debug, Args)]
 pub(crate) struct Link {
-    /// How a byte stream is cut into messages; both sides must agree. Queues ignore it.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) frame: Frame,
+    /// How a byte stream is split into messages; both sides must agree. One of lines, crlf, nul, raw
+    /// (no boundaries), netstring, headers (Content-Length), cobs, length (4 bytes, big-endian), or u8,
+    /// u16be, u16le, u32be, u32le, u64be, u64le, each also with +header where the length counts its
+    /// own bytes. Message-oriented addresses ignore it [default: as the address says, else lines].
+    #[arg(long, value_name = "FRAMING", value_parser = framing(), hide_possible_values = true)]
+    pub(crate) frame: Option<Framing>,
     /// The largest message, such as 64KiB; with --frame raw there is no limit.
     #[arg(long, value_name = "SIZE", value_parser = quantity::size, default_value = "1MiB")]
     pub(crate) max_frame: usize,
@@ -43,7 +48,7 @@ pub(crate) struct Clients {
     pub(crate) idle_timeout: Option<Wait>,
 }
 
-/// What becomes of received messages that are not as they should be, with --frame lines and nul.
+/// What becomes of received messages that are not as they should be, with --frame lines, crlf and nul.
 #[derive(Debug, Args)]
 pub(crate) struct Unfit {
     /// What a last message without its delimiter is: a message, or what a killed sender left
@@ -75,17 +80,43 @@ pub(crate) enum TooLong {
     Truncate,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+/// The framings that a command treats differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
-    /// A newline after each message.
-    #[default]
     Lines,
-    /// A NUL byte after each message.
+    Crlf,
     Nul,
-    /// A 4-byte length before each message, which may be any bytes.
-    Length,
-    /// Bytes as they come, no boundaries.
     Raw,
+    /// Any bytes, behind a length or otherwise marked.
+    Binary,
+}
+
+impl From<&Framing> for Frame {
+    fn from(framing: &Framing) -> Self {
+        match &*framing.to_string() {
+            "lines" => Self::Lines,
+            "crlf" => Self::Crlf,
+            "nul" => Self::Nul,
+            "raw" => Self::Raw,
+            _ => Self::Binary,
+        }
+    }
+}
+
+impl Frame {
+    /// Whether messages are lines of text.
+    pub(crate) fn is_lines(self) -> bool {
+        matches!(self, Self::Lines | Self::Crlf)
+    }
+}
+
+/// Takes a framing by its name.
+fn framing() -> impl TypedValueParser<Value = Framing> {
+    let names = Framing::names().iter().map(|name| match *name {
+        "length" => PossibleValue::new(name).alias("u32be"),
+        name => PossibleValue::new(name),
+    });
+    PossibleValuesParser::new(names).try_map(|name| name.parse())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -44,7 +44,7 @@ pub(crate) enum Ending {
 impl CallArgs {
     pub(crate) fn resolve(self) -> anyhow::Result<CallConfig> {
         let endpoint = Endpoint::try_from(self.address)?;
-        let link = self.link.resolve(&endpoint);
+        let link = self.link.resolve(&endpoint)?;
         let message = self.message.map(|it| Bytes::from(it.into_vec()));
         if let Some(message) = &message
             && let Err(error) = link.check(message)
@@ -81,9 +81,9 @@ impl CallArgs {
             _ if self.all || link.is_raw() => Ending::Stream,
             _ => Ending::Message,
         };
-        let usual = match self.link.frame {
-            Frame::Lines => Input::Lines,
-            _ => Input::Whole,
+        let usual = match Frame::from(&link.framing).is_lines() {
+            true => Input::Lines,
+            false => Input::Whole,
         };
         Ok(CallConfig {
             side: side(&endpoint, self.bind.then_some(Side::Bind), Side::Connect)?,

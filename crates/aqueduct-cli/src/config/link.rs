@@ -18,9 +18,6 @@ use crate::quantity::Wait;
 /// How long a peer is waited for, where it is not waited for without limit.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
-/// The limit of a message where `--max-frame` means nothing.
-const DEFAULT_MAX_FRAME: usize = 1 << 20;
-
 /// How often it is looked whether a queue still has its name: who waits for one that another
 /// program has removed waits in vain.
 const CHECK_NAME_EVERY: Duration = Duration::from_secs(1);
@@ -49,9 +46,10 @@ impl From<bool> for Lasting {
 }
 
 pub(crate) struct LinkConfig {
-    /// As it was asked for. An address that keeps boundaries has none.
+    /// That of the flag or the address. A message-oriented address has none.
     pub(crate) frame: Option<Frame>,
     pub(crate) framing: Framing,
+    pub(super) max_frame: usize,
     pub(crate) wait: Option<Duration>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) allow_foreign_owner: bool,
@@ -82,6 +80,14 @@ impl LinkConfig {
         self.frame == Some(Frame::Raw)
     }
 
+    /// The largest message: no limit for bytes without boundaries.
+    pub(crate) fn largest(&self) -> usize {
+        match self.frame {
+            Some(_) => self.framing.get_max_frame(),
+            None => self.max_frame,
+        }
+    }
+
     /// How standard input is cut: as was asked for, or else as usual.
     pub(super) fn cut(&self, input: Option<Input>, usual: Input) -> anyhow::Result<Cut> {
         match input {
@@ -90,20 +96,25 @@ impl LinkConfig {
                 "--frame raw sends standard input as it is, byte for byte: leave --input out, or \
                  choose a framing that keeps messages apart",
             )),
-            input => Ok(input.unwrap_or(usual).into()),
+            input => Ok(match input.unwrap_or(usual) {
+                Input::Lines if self.frame == Some(Frame::Crlf) => Cut::Crlf,
+                input => input.into(),
+            }),
         }
     }
 
     /// What a peer that knows another protocol may miss in a request.
     pub(crate) fn missing(&self) -> &'static str {
         match self.frame {
-            Some(Frame::Lines) => {
+            Some(Frame::Lines | Frame::Crlf) => {
                 "; it may expect messages without a newline, or framed otherwise: see --frame"
             }
             Some(Frame::Nul) => {
                 "; it may expect a newline rather than a NUL byte behind a message: see --frame"
             }
-            Some(Frame::Length) => "; it may not expect a length before a message: see --frame",
+            Some(Frame::Binary) => {
+                "; it may not expect a length before a message, or another one: see --frame"
+            }
             Some(Frame::Raw) => {
                 "; it may expect a newline, as --frame lines sends it, or hang up at the end of the \
                  request, which --keep-open does not send"
@@ -163,33 +174,31 @@ pub(super) fn side(endpoint: &Endpoint, wanted: Option<Side>, usual: Side) -> an
 }
 
 impl Link {
-    pub(super) fn resolve(&self, endpoint: &Endpoint) -> LinkConfig {
-        let framing = match self.frame {
-            Frame::Lines => Framing::lines(),
-            Frame::Nul => Framing::nul(),
-            Frame::Length => Framing::length(),
-            Frame::Raw => Framing::raw(),
+    pub(super) fn resolve(&self, endpoint: &Endpoint) -> anyhow::Result<LinkConfig> {
+        let framing = match (&self.frame, endpoint.framing()) {
+            (Some(asked), Some(own)) if asked != own => {
+                return Err(Failure::wrong_use(format!(
+                    "--frame {asked} differs from frame={own} in {endpoint}: leave one of the two out"
+                )));
+            }
+            (asked, own) => asked.as_ref().or(own).cloned(),
         };
+        let framing = framing.unwrap_or(Framing::lines());
         let capabilities = endpoint.capabilities();
         let default = match capabilities.awaits {
             Awaited::Reader => Wait::Forever,
             _ => Wait::For(DEFAULT_WAIT),
         };
-        let max_frame = match (self.frame, capabilities.keeps_boundaries) {
-            // Bytes have no size that could be limited.
-            (Frame::Raw, Some(false)) => usize::MAX,
-            // It may yet turn out to keep boundaries, with a buffer for the largest message.
-            (Frame::Raw, None) => self.max_frame.max(DEFAULT_MAX_FRAME),
-            _ => self.max_frame,
-        };
-        LinkConfig {
-            frame: (capabilities.keeps_boundaries != Some(true)).then_some(self.frame),
-            framing: framing.max_frame(max_frame),
+        let is_framed = capabilities.keeps_boundaries != Some(true);
+        Ok(LinkConfig {
+            frame: is_framed.then(|| Frame::from(&framing)),
+            framing: framing.max_frame(self.max_frame),
+            max_frame: self.max_frame,
             wait: self.wait.unwrap_or(default).limit(),
             timeout: self.timeout,
             allow_foreign_owner: self.allow_foreign_owner,
             clients: ClientsConfig::default(),
-        }
+        })
     }
 }
 

@@ -27,7 +27,7 @@ impl ProxyArgs {
         }
         let from_side = side(&from, self.connect.then_some(Side::Connect), Side::Bind)?;
         let to_side = side(&to, self.bind.then_some(Side::Bind), Side::Connect)?;
-        let mut link = self.link.resolve(&from);
+        let mut link = self.link.resolve(&from)?;
         link.clients = self.clients.resolve();
         Ok(ProxyConfig {
             from: EndConfig {
@@ -36,7 +36,7 @@ impl ProxyArgs {
                 endpoint: from,
             },
             to: EndConfig {
-                link: self.link.resolve(&to),
+                link: self.link.resolve(&to)?,
                 side: to_side,
                 endpoint: to,
             },

@@ -41,13 +41,13 @@ impl RelayArgs {
                 side: from_side,
                 link: LinkConfig {
                     clients: self.clients.resolve(),
-                    ..self.unfit.apply_to_work(self.link.resolve(&from), &from)
+                    ..self.unfit.apply_to_work(self.link.resolve(&from)?, &from)
                 },
                 endpoint: from,
             },
             to: EndConfig {
                 side: to_side,
-                link: self.link.resolve(&to),
+                link: self.link.resolve(&to)?,
                 endpoint: to,
             },
         })

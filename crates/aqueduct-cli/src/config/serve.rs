@@ -44,7 +44,7 @@ impl ServeArgs {
         );
         let mut link = self
             .unfit
-            .apply_to_work(self.link.resolve(&endpoint), &endpoint);
+            .apply_to_work(self.link.resolve(&endpoint)?, &endpoint);
         link.clients = self.clients.resolve();
         if self.command.is_empty() && (self.retry > 0 || self.on_fail.is_some()) {
             return Err(Failure::wrong_use(
@@ -66,7 +66,7 @@ impl ServeArgs {
                     )));
                 }
                 self.link.wait = Some(Wait::Forever);
-                let link = self.link.resolve(&address);
+                let link = self.link.resolve(&address)?;
                 let endpoint = address;
                 Some(OnFailConfig { endpoint, link })
             }

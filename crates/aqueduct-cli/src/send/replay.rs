@@ -25,7 +25,7 @@ impl<'a> Replay<'a> {
     pub(super) fn open(config: &'a ReplayConfig, send: &SendConfig) -> anyhow::Result<Self> {
         let largest = match send.link.is_raw() {
             true => LARGEST_MESSAGE,
-            false => send.link.framing.get_max_frame(),
+            false => send.link.largest(),
         };
         let decoder = RecordDecoder::new().max_message(largest);
         let recording = Recording::open_with(&config.file, decoder);

@@ -92,7 +92,7 @@ impl Jobs {
             shared: Arc::new(Shared {
                 command: config.command.clone(),
                 frame: config.link.frame,
-                largest: (!config.link.is_raw()).then(|| config.link.framing.get_max_frame()),
+                largest: (!config.link.is_raw()).then(|| config.link.largest()),
                 retry: config.retry,
                 on_fail,
                 report,
@@ -220,7 +220,7 @@ impl Job {
             return self.message.take().map(Message::into_body);
         }
         let (mut output, ended) = self.gather().await;
-        if shared.frame == Some(Frame::Lines) && output.last() == Some(&b'\n') {
+        if shared.frame.is_some_and(Frame::is_lines) && output.last() == Some(&b'\n') {
             output.pop();
         }
         (ended != Ended::NotStarted).then(|| output.into())

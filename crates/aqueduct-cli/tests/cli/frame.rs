@@ -1,6 +1,6 @@
-//! Framings, in the address and as `--frame`; and bytes that have none.
+//! Framings, in the address and as `--frame`.
 
-use crate::support::{Dir, aqueduct, expect, expect_text, run, start, start_with_input, until};
+use crate::support::{aqueduct, expect, expect_text, run, start_with_input};
 
 /// What is on the wire of two messages.
 const WIRES: &[(&str, &[u8])] = &[
@@ -101,71 +101,4 @@ fn with_crlf_standard_input_is_cut_at_both_ends_of_lines() {
     ];
     let serve = start_with_input(&mut aqueduct(&serve), "hi\r\nyou\n");
     assert_eq!(expect_text(serve.finish(), 0), "HI\r\nYOU\r\n");
-}
-
-/// Bytes that look like nothing.
-fn noise() -> Vec<u8> {
-    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed.to_le_bytes()[3]
-    };
-    std::iter::repeat_with(&mut next).take(3_000_000).collect()
-}
-
-#[test]
-fn raw_bytes_arrive_as_they_are_over_every_byte_stream() {
-    let noise = noise();
-    let dir = Dir::new();
-    let unix = format!("unix:{}", dir.path("s").display());
-    for address in [dir.fifo("x"), unix, "tcp://127.0.0.1:0".to_owned()] {
-        let raw = |args: &[&str]| aqueduct(&[args, &["--frame", "raw"]].concat());
-        // The whole of one sender, and then the reader has what it is to have.
-        let mut recv = raw(&["recv", &address, "--timeout", "2s"]);
-        let is_fifo = address.starts_with("fifo:");
-        let recv = start(recv.stdin(std::process::Stdio::null()));
-        let to = match address.starts_with("tcp:") {
-            true => recv.told("tcp://"),
-            false => address,
-        };
-        let send = start_with_input(&mut raw(&["send", &to]), &noise);
-        expect(send.finish(), 0);
-        // A listening socket has no end of its own.
-        let (stdout, _) = expect(recv.finish(), if is_fifo { 0 } else { 3 });
-        assert!(stdout == noise, "{to}: {} bytes", stdout.len());
-    }
-    for args in [
-        &["send", "exec:cat"][..],
-        &["send", "stdio:"],
-        &["recv", "stdio:"],
-        &["serve", "stdio:"],
-        &["call", "exec:cat"],
-        &["relay", "stdio:", "exec:cat"],
-    ] {
-        let mut command = aqueduct(args);
-        let running = start_with_input(command.args(["--frame", "raw"]), &noise);
-        let (stdout, _) = expect(running.finish(), 0);
-        assert!(stdout == noise, "{args:?}: {} bytes", stdout.len());
-    }
-}
-
-#[test]
-fn a_raw_service_echoes_all_that_it_gets() {
-    let (noise, dir) = (noise(), Dir::new());
-    let address = format!("unix:{}?frame=raw", dir.path("s").display());
-    let serve = start(aqueduct(&["serve", &address]).stdin(std::process::Stdio::null()));
-    serve.told("serving ");
-    let call = start_with_input(&mut aqueduct(&["call", &address]), &noise);
-    let (stdout, stderr) = expect(call.finish(), 0);
-    assert!(stdout == noise, "{} bytes: {stderr}", stdout.len());
-    drop(serve);
-    let fifo = format!("{}?persist=false&frame=raw", dir.fifo("x"));
-    let serve = start(aqueduct(&["serve", &fifo]).stdin(std::process::Stdio::null()));
-    until("it is there", || dir.path("x").exists());
-    let send = start_with_input(&mut aqueduct(&["send", &fifo]), &noise);
-    expect(send.finish(), 0);
-    let (stdout, _) = expect(serve.finish(), 0);
-    assert!(stdout == noise, "{} bytes", stdout.len());
 }
