@@ -38,12 +38,21 @@
 //! |---|---|---|
 //! | [`length`](Framing::length) | 4 bytes of big-endian length, then the body (the default of tokio-util's `LengthDelimitedCodec`) | any bytes |
 //! | [`lines`](Framing::lines) | the body, then `\n` | no `\n` |
+//! | [`crlf`](Framing::crlf) | the body, then `\r\n` | no `\n` |
 //! | [`nul`](Framing::nul) | the body, then `\0` | no `\0` |
 //! | [`raw`](Framing::raw) | the body alone | any bytes, but no boundaries are kept |
+//! | `u8`, `u16be`, `u16le`, `u32le`, `u64be`, `u64le` | a length of that width and byte order, then the body | any bytes |
+//! | `u8+header` to `u64le+header`, `u32be+header` | the same, but the length counts its own bytes too | any bytes |
+//! | [`netstring`](Framing::netstring) | `5:hello,` | any bytes |
+//! | [`headers`](Framing::headers) | `Content-Length: 5`, an empty line, then the body, as for language servers | any bytes |
+//! | [`cobs`](Framing::cobs) | the body without its zero bytes, then `\0`, as over serial lines | any bytes |
 //!
-//! A sender that is killed inside a message leaves its first part. With `length` this is an error
-//! of kind [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof). With `lines` and `nul` it looks
-//! like a last message without its delimiter:
+//! Names parse to framings: `"u16le".parse::<Framing>()`. An address takes one as its option `frame`, as
+//! in `unix:/run/app.sock?frame=u16le`.
+//!
+//! A sender that is killed inside a message leaves its first part. With a length this is an error
+//! of kind [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof). With `lines`, `crlf` and `nul` it
+//! looks like a last message without its delimiter:
 //!
 //! | receiver | rest after the last delimiter | message over the limit |
 //! |---|---|---|
@@ -55,7 +64,7 @@
 //!
 //! - The largest frame is limited at both ends, to 1 MiB by default. A sender refuses a larger
 //!   frame before any byte of it is written, a receiver before it reserves memory for it. Memory
-//!   grows as bytes arrive, never because of a header.
+//!   grows as bytes arrive, never because of a header. `raw` has no frames to limit.
 //! - After an error a [`FramedRead`] has ended: it never guesses where the next frame might begin.
 //!   Whole frames before the error are delivered. After the end of the transport it is not read
 //!   again.

@@ -113,7 +113,7 @@ impl LinkConfig {
                 "; it may expect a newline rather than a NUL byte behind a message: see --frame"
             }
             Some(Frame::Binary) => {
-                "; it may not expect a length before a message, or another one: see --frame"
+                "; it may not expect a length before a message, or a different one: see --frame"
             }
             Some(Frame::Raw) => {
                 "; it may expect a newline, as --frame lines sends it, or hang up at the end of the \
