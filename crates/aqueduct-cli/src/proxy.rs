@@ -35,7 +35,7 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
         Side::Connect => Onward::Connects(to),
         Side::Bind => {
             let listener = link::bind(&to.endpoint, &to.link, report).await?;
-            Onward::Accepts(to, tokio::sync::Mutex::new(listener))
+            Onward::Accepts(to, Box::new(tokio::sync::Mutex::new(listener)))
         }
     };
     let incoming = tokio::select! {
@@ -139,7 +139,7 @@ struct Seen {
 /// Where a client's other side comes from.
 enum Onward {
     Connects(EndConfig),
-    Accepts(EndConfig, tokio::sync::Mutex<Listener>),
+    Accepts(EndConfig, Box<tokio::sync::Mutex<Listener>>),
 }
 
 impl Onward {

@@ -38,7 +38,7 @@ use crate::frame::Framing;
 pub struct Endpoint {
     scheme: &'static Scheme,
     mechanism: Arc<dyn Mechanism>,
-    framing: Option<Framing>,
+    framing: Option<Arc<Framing>>,
 }
 
 impl Endpoint {
@@ -52,6 +52,7 @@ impl Endpoint {
 
     /// With the framing that an address asks for.
     pub(crate) fn with_framing(self, framing: Option<Framing>) -> Self {
+        let framing = framing.map(Arc::new);
         Self { framing, ..self }
     }
 
@@ -90,7 +91,7 @@ impl Endpoint {
     /// # Ok::<(), aqueduct::AddressError>(())
     /// ```
     pub fn framing(&self) -> Option<&Framing> {
-        self.framing.as_ref()
+        self.framing.as_deref()
     }
 
     /// Returns the path in the file system that the address names, if any.
@@ -194,7 +195,7 @@ impl Hash for Endpoint {
 impl Display for Endpoint {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut printer = Printer::default();
-        printer.option("frame", self.framing.as_ref());
+        printer.option("frame", self.framing());
         self.mechanism.print(&mut printer);
         // The form shows for which schemes `tcp://` is the customary spelling.
         let slashes = self.scheme.form[self.scheme.name.len() + 1..].starts_with("//");
