@@ -114,7 +114,7 @@ fn looked_into(attributes: Option<posixmq::Attributes>, status: &str) -> Entry {
         group: 0,
         mode: 0,
         cost: attributes.map(|it| cost(it.capacity, it.max_msg_len)),
-        attributes: attributes.map(Attributes::from),
+        attributes: attributes.map(Attributes::read),
         bytes: field(status, "QSIZE"),
         notified: notified(status),
     }

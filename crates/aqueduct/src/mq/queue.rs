@@ -41,8 +41,9 @@ pub struct Attributes {
     pub messages: usize,
 }
 
-impl From<posixmq::Attributes> for Attributes {
-    fn from(from: posixmq::Attributes) -> Self {
+impl Attributes {
+    /// A function, not a `From`, which would make posixmq part of the public API.
+    pub(super) fn read(from: posixmq::Attributes) -> Self {
         Self {
             capacity: from.capacity,
             max_message: from.max_msg_len,
@@ -267,7 +268,7 @@ impl Queue {
     ///
     /// Those of `mq_getattr(3)`; none is known for an open queue.
     pub fn attributes(&self) -> io::Result<Attributes> {
-        self.fd.attributes().map(Attributes::from)
+        self.fd.attributes().map(Attributes::read)
     }
 
     /// The name it was opened by.
