@@ -38,6 +38,7 @@ mod mq_replaced;
 mod mq_runtime;
 mod mq_wait;
 mod pipe;
+mod readme;
 mod reconnect;
 mod record;
 mod relay;

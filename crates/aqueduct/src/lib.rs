@@ -200,6 +200,7 @@
 //!
 //! Linux.
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
 pub mod call;
@@ -239,5 +240,5 @@ use aqueduct_watchdog as _;
 
 /// Compiles and runs the README's code.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
