@@ -1,5 +1,7 @@
-//! The contract in the documentation: every promise names a test, and every test is there.
+//! The contract in the documentation: every promise names a test, and every test is there. Likewise
+//! SECURITY.md.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::deadline;
@@ -111,6 +113,35 @@ fn faults(contract: &str, tests: &[String]) -> Vec<String> {
 #[test]
 fn every_promise_has_a_test() {
     assert_eq!(faults(CONTRACT, &tests()), [""; 0]);
+}
+
+#[test]
+fn every_defence_names_a_test_or_a_fuzz_target() {
+    let tests = tests();
+    let is_there = |cell: &str, name: &str| {
+        let target = format!("{}/fuzz/fuzz_targets/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+        match cell.split_once(": ") {
+            Some(("fuzz", _)) => Path::new(&target).exists(),
+            Some(_) => true,
+            None => tests.iter().any(|test| {
+                names(name, test) || format!("::{test}::").contains(&format!("::{name}::"))
+            }),
+        }
+    };
+    let rows = include_str!("../../SECURITY.md").lines();
+    let cells: Vec<_> = rows
+        .filter_map(|row| row.strip_suffix(" |")?.rsplit_once("| "))
+        .map(|(_, cell)| cell)
+        .filter(|cell| *cell != "test")
+        .collect();
+    assert!(cells.len() > 10);
+    for cell in cells {
+        let names: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test: {cell}");
+        for name in names {
+            assert!(is_there(cell, name), "no such test: {name}");
+        }
+    }
 }
 
 #[test]
