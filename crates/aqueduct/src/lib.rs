@@ -194,7 +194,17 @@
 //!
 //! # Features
 //!
-//! `json` (the default), `postcard` and `messagepack` each add a codec. `full` enables all three.
+//! | feature | adds | crates | build time |
+//! |---|---|---|---|
+//! | `json`, the default | the codec `Json`; `serde` | 5 | 3 s |
+//! | `postcard` | the codec `Postcard`; `serde` | 5 | 5 s |
+//! | `messagepack` | the codec `MessagePack`; `serde` | 5 | 3 s |
+//! | `serde` | `Serialize` and `Deserialize` for [`Endpoint`] | 2 | 2 s |
+//! | `full` | all of these | 11 | 6 s |
+//!
+//! Build times are processor time of a clean debug build. Without features the library and its 37
+//! dependencies take 29 s, 8 s of them the library itself. Mechanisms and services are not behind
+//! features: the largest, [`mq`], takes 1 s.
 //!
 //! # Platform
 //!
