@@ -23,7 +23,12 @@ pub(crate) const LARGEST_MESSAGE: usize = 16 << 20;
 
 pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let RelayConfig { from, to, tee } = &config;
+    let RelayConfig {
+        lasting,
+        from,
+        to,
+        tee,
+    } = &config;
     let mut recorder = match tee {
         Some(file) => {
             let opened = Recorder::open_with(file, LARGEST_MESSAGE);
@@ -44,7 +49,7 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
     let Some(mut outgoing) = opened.await? else {
         return Ok(Exit::Done);
     };
-    let opening = link::receiver(&from.endpoint, &from.link, from.side, Lasting::No, report);
+    let opening = link::receiver(&from.endpoint, &from.link, from.side, *lasting, report);
     let opened = link::opened(
         opening,
         &from.endpoint,

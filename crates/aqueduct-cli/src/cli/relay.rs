@@ -20,7 +20,8 @@ A message is taken only when TO has room for it, so a slow reader slows the
 senders down. Boundaries are kept, and priorities from queue to queue. When the
 reader of TO goes, the relay waits for the next one, as long as --wait says. It
 ends when FROM does: a FIFO with its last sender, unless its address says
-persist=true; a queue or bound socket never.
+persist=true; with --connect a socket with its server, unless --reconnect is
+given; a queue or bound socket never.
 
 Ctrl-C, SIGTERM and SIGHUP: messages in hand are delivered, for 10 seconds at
 most; a second signal gives up. A relay that is stopped and started again loses
@@ -48,6 +49,9 @@ pub(crate) struct RelayArgs {
     /// Connect to FROM, a socket, rather than bind it and take what all clients send.
     #[arg(long)]
     pub(crate) connect: bool,
+    /// When the server of FROM goes, connect to the next one, waited for as --wait says.
+    #[arg(long, requires = "connect")]
+    pub(crate) reconnect: bool,
     /// Bind TO, a socket, and send to one who connects after the other, rather than connect.
     #[arg(long)]
     pub(crate) bind: bool,

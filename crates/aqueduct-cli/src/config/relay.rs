@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use aqueduct::Endpoint;
 
-use super::link::{LinkConfig, Side, side};
+use super::link::{Lasting, LinkConfig, Side, side};
 use crate::cli::RelayArgs;
 use crate::exit::Failure;
 
 pub(crate) struct RelayConfig {
+    /// Whether FROM outlives its server.
+    pub(crate) lasting: Lasting,
     pub(crate) from: EndConfig,
     pub(crate) to: EndConfig,
     /// Where each message is recorded.
@@ -36,6 +38,7 @@ impl RelayArgs {
             )));
         }
         Ok(RelayConfig {
+            lasting: Lasting::from(self.reconnect),
             tee: self.tee,
             from: EndConfig {
                 side: from_side,

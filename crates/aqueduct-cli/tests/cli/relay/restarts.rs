@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{Running, aqueduct, expect, start, tcp};
+use super::{Running, aqueduct, expect, place, run, start, stop, tcp};
 use crate::mq::Queue;
 use crate::stop::until_ready;
 use crate::support::Dir;
@@ -134,6 +134,25 @@ fn numbered_lines_arrive(lines: u64, restarts: u64) {
     }
     for i in (0..chain.relays.len()).rev() {
         chain.wait(i);
+    }
+}
+
+/// A client of a server that restarts.
+#[test]
+fn relay_reconnect_goes_on_with_the_next_server() {
+    let dir = Dir::new();
+    for kind in ["unix", "unixpacket", "tcp"] {
+        let (from, to) = (place(kind, &dir, "from"), place("fifo", &dir, kind));
+        let (from, to) = (from.address.as_str(), to.address.as_str());
+        let recv = start(&mut aqueduct(&["recv", to]));
+        let args = ["relay", from, to, "--connect", "--reconnect", "--wait"];
+        let relay = start(aqueduct(&args).arg("30s"));
+        for (line, printed) in [("one", 4), ("two", 8)] {
+            expect(run(&mut aqueduct(&["send", from, "--bind", line])), 0);
+            recv.printed(printed);
+        }
+        stop(relay);
+        assert_eq!(expect(recv.finish(), 0).0, b"one\ntwo\n", "{kind}");
     }
 }
 
