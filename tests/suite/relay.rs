@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aqueduct::Endpoint;
 use aqueduct::connect::{MessageReceiver, MessageSender, Options};
@@ -10,6 +10,8 @@ use aqueduct::relay::{Error, Relay};
 use aqueduct::service::CancellationToken;
 use futures_util::StreamExt;
 use tempfile::TempDir;
+use tokio::time::sleep;
+use tokio_test::{assert_pending, task};
 
 use crate::mq::{QueueName, body};
 use crate::support::{Log, deadline};
@@ -75,6 +77,45 @@ async fn a_failed_tap_stops_receiving_and_delivers_what_was_taken() {
     assert_eq!(next(&mut receiver).await.as_deref(), Some("two"));
     assert_eq!(next(&mut receiver).await, None);
     assert_eq!(queue.try_recv().expect("it was left"), body("three"));
+}
+
+/// What a relay has taken from a queue goes with it when it is killed. Dropping it is no kinder.
+#[tokio::test]
+async fn a_relay_from_a_queue_has_at_most_8_messages_in_hand() {
+    const IN_HAND: u32 = 8;
+    let dir = tempfile::tempdir().expect("a directory");
+    let to: Endpoint = format!("unix:{}/to", dir.path().display()).parse().unwrap();
+    let options = Options::new();
+    let mut listener = options.bind(&to).await.expect("bound");
+    let name = QueueName::new();
+    let queue = name.create(Default::default(), 4, 64);
+    let from: Endpoint = format!("mq:{}", name.0).parse().expect("it is one");
+    let incoming = options.open_receiver(&from).await.expect("opened");
+    let outgoing = options.open_sender(&to).await.expect("connected");
+    let client = deadline(listener.accept()).await.expect("it came");
+    let mut receiver = client.expect("accepted").into_receiver();
+    let relay = Relay::new(incoming, outgoing);
+    let mut relay = task::spawn(relay.run(CancellationToken::new()));
+    // Until the socket is full, as its receiver takes nothing, and so is the queue for a while.
+    let (mut sent, mut progress) = (0, Instant::now());
+    while progress.elapsed() < Duration::from_secs(1) {
+        assert_pending!(relay.poll());
+        while queue.try_send(0, &[b'.'; 64]).is_ok() {
+            sent += 1;
+            progress = Instant::now();
+        }
+        sleep(Duration::from_micros(100)).await;
+    }
+    drop(relay);
+    let mut passed_on = 0;
+    while let Some(Ok(_)) = deadline(receiver.next()).await {
+        passed_on += 1;
+    }
+    while queue.try_recv().is_ok() {
+        passed_on += 1;
+    }
+    assert!(passed_on > 100, "{passed_on}");
+    assert!(sent - passed_on <= IN_HAND, "{} are lost", sent - passed_on);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! A [`Relay`] takes a message from an [`MessageReceiver`] only when the [`MessageSender`] has room for it, so a
 //! slow receiver slows the sender down, and no more is in hand than the buffers of the two ends
 //! hold: of a byte stream one read and one write (64 KiB each), or one message if that is larger;
-//! of a queue or packet socket one message. Boundaries are kept, and priorities from queue to queue.
+//! of a queue or packet socket one message, and from a queue to a byte stream at most 8. Boundaries are kept, and priorities from queue to queue.
 //!
 //! # What is lost, and when
 //!
@@ -11,7 +11,8 @@
 //!   nothing is lost over a restart between FIFOs, queues and Unix sockets; over TCP nothing if both
 //!   sides heed each other's end, as those of this crate do with
 //!   [`Options::reconnect`](crate::connect::Options::reconnect).
-//! - Killed, it loses what it had in hand, and what lies unread in its sockets.
+//! - Killed, it loses what it had in hand, from a queue at most 8 messages, and what lies unread in its
+//!   sockets.
 //! - Nothing ever arrives twice.
 
 use std::fmt;
@@ -34,6 +35,10 @@ use crate::io::timer::{sleep_until, timeout};
 /// How long a relay that is told to stop has to deliver what it has taken: 10 s. Half of it, at
 /// most, is for senders to finish.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How many messages of a queue are taken before they are flushed. Untaken, they would outlive this
+/// process.
+const MOST_GATHERED: usize = 8;
 
 /// Moves messages from an [`MessageReceiver`] to an [`MessageSender`]; see the [module](self).
 ///
@@ -179,10 +184,25 @@ impl<'a> Relay<'a> {
         } = self;
         let mut failure = None;
         let mut stopped: Option<Instant> = None;
+        let most = match incoming.is_stored() {
+            true => MOST_GATHERED,
+            false => usize::MAX,
+        };
+        // How many may still be in the sender's buffer.
+        let mut gathered = 0;
         // Ready for one more: nothing is taken that has no place to go.
         let mut ready = false;
         loop {
+            let stopping = stopped.is_some();
             let step = poll_fn(|cx| {
+                // Once it is told to stop it takes nothing more.
+                if gathered >= most && !stopping {
+                    match Pin::new(&mut outgoing).poll_flush(cx) {
+                        Poll::Ready(Ok(())) => gathered = 0,
+                        Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
                 if !ready {
                     match Pin::new(&mut outgoing).poll_ready(cx) {
                         Poll::Ready(Ok(())) => ready = true,
@@ -195,9 +215,11 @@ impl<'a> Relay<'a> {
                 }
                 // Nothing is there at once: what was given goes out, and the peer is looked after.
                 match Pin::new(&mut outgoing).poll_flush(cx) {
-                    Poll::Ready(Err(error)) => Poll::Ready(Event::Failed(error)),
-                    _ => Poll::Pending,
+                    Poll::Ready(Ok(())) => gathered = 0,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
+                    Poll::Pending => {}
                 }
+                Poll::Pending
             });
             let late = async {
                 match stopped {
@@ -242,6 +264,7 @@ impl<'a> Relay<'a> {
                         }
                     }
                     ready = false;
+                    gathered += 1;
                     let len = message.body().len();
                     if let Err(source) = Pin::new(&mut outgoing).start_send(message) {
                         failure = Some(Error::Refused { len, source });

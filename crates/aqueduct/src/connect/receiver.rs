@@ -69,6 +69,12 @@ pub(crate) trait Inlet: Stream<Item = io::Result<Message>> {
 
     /// Returns how many bytes of an unfinished message were taken.
     fn unfinished(self: Pin<&mut Self>) -> usize;
+
+    /// Whether untaken messages stay where they are, whatever becomes of this process. Then as few as
+    /// possible are to be taken ahead.
+    fn is_stored(self: Pin<&mut Self>) -> bool {
+        false
+    }
 }
 
 impl MessageReceiver {
@@ -168,6 +174,11 @@ impl MessageReceiver {
     /// Returns how many bytes of an unfinished message were taken, framing included.
     pub fn unfinished(&mut self) -> usize {
         self.inlet().unfinished()
+    }
+
+    /// See [`Inlet::is_stored`].
+    pub(crate) fn is_stored(&mut self) -> bool {
+        self.inlet().is_stored()
     }
 
     /// Creates a receiver of items that `codec` parses from the bodies.

@@ -72,6 +72,10 @@ impl Inlet for Incoming {
     fn unfinished(self: Pin<&mut Self>) -> usize {
         0
     }
+
+    fn is_stored(self: Pin<&mut Self>) -> bool {
+        true
+    }
 }
 
 /// Messages to a queue, each with its own priority or `priority`.

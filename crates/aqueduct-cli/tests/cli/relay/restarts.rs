@@ -1,6 +1,7 @@
 //! A chain of relays that are stopped and started again while messages go through it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use nix::sys::signal::Signal;
 use super::{Running, aqueduct, expect, place, run, start, stop, tcp};
 use crate::mq::Queue;
 use crate::stop::until_ready;
-use crate::support::Dir;
+use crate::support::{Dir, start_with_input, until};
 
 /// How long nothing may arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -135,6 +136,45 @@ fn numbered_lines_arrive(lines: u64, restarts: u64) {
     for i in (0..chain.relays.len()).rev() {
         chain.wait(i);
     }
+}
+
+/// What it has taken from a queue and not passed on is lost with it. That is a handful.
+#[test]
+fn a_killed_relay_from_a_queue_loses_at_most_8_messages() {
+    const MESSAGES: usize = 20_000;
+    let (dir, queue) = (Dir::new(), Queue::new());
+    let (from, path) = (queue.address(), dir.path("to"));
+    let listener = UnixListener::bind(&path).unwrap();
+    let to = format!("unix:{}", path.display());
+    let mut relay = start(&mut aqueduct(&["relay", &from, &to]));
+    let mut reader = BufReader::new(listener.accept().unwrap().0);
+    let input: String = (0..MESSAGES).map(|it| format!("{it:060}\n")).collect();
+    let send = start_with_input(&mut aqueduct(&["send", &from]), input);
+    // It is blocked by a reader that does not read when the queue stays full.
+    let mut full = 0;
+    until("the socket and the queue are full", || {
+        full = if queue.depth() == 4 { full + 1 } else { 0 };
+        full > 50
+    });
+    relay.signal(Signal::SIGKILL);
+    relay.wait();
+    let mut seen = vec![false; MESSAGES];
+    let mut line = String::new();
+    // Its last line may be torn.
+    while reader.read_line(&mut line).unwrap() > 0 && line.ends_with('\n') {
+        seen[line.trim_end().parse::<usize>().unwrap()] = true;
+        line.clear();
+    }
+    let passed_on = seen.iter().filter(|it| **it).count();
+    assert!((100..MESSAGES).contains(&passed_on), "{passed_on}");
+    let rest = start(&mut aqueduct(&["recv", &from, "--timeout", "3s"]));
+    expect(send.finish(), 0);
+    let (rest, _) = expect(rest.finish(), 3);
+    for line in String::from_utf8(rest).unwrap().lines() {
+        seen[line.parse::<usize>().unwrap()] = true;
+    }
+    let lost = seen.iter().filter(|it| !**it).count();
+    assert!(lost <= 8, "{lost} are lost");
 }
 
 /// A client of a server that restarts.
