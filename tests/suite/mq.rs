@@ -95,7 +95,7 @@ pub(crate) fn replaced(queue: &Queue) -> Option<bool> {
     let error = queue.check_name().err()?;
     let kind = OpenError::of(&error).map(OpenError::kind);
     assert_eq!(kind, Some(&OpenErrorKind::Replaced), "{error:?}");
-    Some(error.to_string().contains("made anew"))
+    Some(error.to_string().contains("created again"))
 }
 
 /// Whether opening failed in this way.

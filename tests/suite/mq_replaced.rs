@@ -45,7 +45,7 @@ fn assert_replaced(error: &io::Error, by_another: bool) {
     let found = OpenError::of(error).unwrap_or_else(|| panic!("{error:?}"));
     assert_eq!(found.kind(), &OpenErrorKind::Replaced);
     assert_eq!(found.raw_os_error(), Some(libc::ESTALE));
-    assert_eq!(error.to_string().contains("made anew"), by_another);
+    assert_eq!(error.to_string().contains("created again"), by_another);
     assert!(error.to_string().ends_with("open it again"), "{error}");
 }
 

@@ -1,27 +1,27 @@
-//! Child processes, with pipes to any of their descriptors.
+//! Child processes, with pipes to any of their file descriptors.
 //!
-//! A [`Command`] starts a program with as many pipes as it needs, each on the descriptor number at
-//! which the program expects it: 0, 1 and 2 as well as 3 and up. The parent's ends are ends of
-//! [`pipe`](crate::pipe), so a typed [`Channel`](crate::Channel) with a child takes a few lines, see
-//! [`Child::channel`]. What is promised:
+//! A [`Command`] starts a program with any number of pipes, each on the descriptor number at which
+//! the program expects it: 0, 1 and 2 as well as 3 and up. The parent's ends are
+//! [`pipe`](crate::pipe) ends, so a typed [`Channel`](crate::Channel) with a child takes a few
+//! lines; see [`Child::channel`]. The promises:
 //!
 //! - **Nothing leaks into the child.** Every descriptor from 3 on that was not asked for is closed
-//!   when the program starts, also those that some other code opened without `O_CLOEXEC`.
-//! - **Nothing is kept open in the parent.** It holds its own ends only, so each side sees the end of
-//!   the stream when the other is done with it.
+//!   when the program starts, even if other code opened it without `O_CLOEXEC`.
+//! - **Nothing stays open in the parent.** It holds only its own ends, so each side sees the end of
+//!   stream when the other closes.
 //! - **The child's ends are blocking,** as programs expect; the parent's are not.
 //! - **A grandchild cannot hang the parent.** A process that the child started and left behind may
-//!   hold its output open for ever. So a stream from a child ends when every writer has closed it, or
-//!   1 s after the child has exited ([`Receiver::set_grace`]), and says which it was: [`StreamEnd`].
+//!   hold its output open for ever. So a stream from a child ends when every writer has closed it,
+//!   or 1 s after the child has exited ([`Receiver::set_grace`]). [`StreamEnd`] says which it was.
 //! - **No polling, no threads, no zombies.** Exit is noticed by `pidfd_open(2)` (Linux 5.3), and by
-//!   `SIGCHLD` where Tokio has no such descriptor. A child that is let go while it runs is reaped by
+//!   `SIGCHLD` if Tokio has no such descriptor. A child that is dropped while it runs is reaped by
 //!   Tokio when it exits, as long as the process has a runtime.
 //!
-//! A child is not killed when its handle is dropped, unless [`Command::kill_on_drop`] says so.
+//! A child is not killed when its handle is dropped, unless [`Command::kill_on_drop`] is set.
 //!
-//! **A pool of workers** is a task for each child that takes a job and waits for
-//! [`Channel::call`](crate::Channel::call): an error says that this job has no reply, so it goes to
-//! another worker. It may have been worked on.
+//! **A pool of workers** is one task per child that takes a job and waits for
+//! [`Channel::call`](crate::Channel::call). An error means that this job has no reply, so give it
+//! to another worker. The failed worker may have processed it.
 //!
 //! The child's side of descriptors from 3 on is in [`inherited`](crate::inherited).
 //!

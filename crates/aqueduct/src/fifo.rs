@@ -1,4 +1,4 @@
-//! Named FIFOs: made with an exact mode, checked before use, waited for without burning CPU.
+//! Named FIFOs: created with an exact mode, checked before use, and waited for.
 //!
 //! ```text
 //! OpenOptions ── open_receiver ─────> Receiver   AsyncRead
@@ -6,33 +6,55 @@
 //!                                       └──────> SharedSender   Sink of frames, for many writers
 //! ```
 //!
-//! Everything here needs a Tokio runtime with its I/O driver enabled; outside of one, opening fails
+//! Everything here needs a Tokio runtime with its I/O driver enabled. Without one, opening fails
 //! with [`NoRuntime`](crate::OpenErrorKind::NoRuntime).
+//!
+//! # Examples
+//!
+//! ```
+//! use aqueduct::fifo::OpenOptions;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("jobs");
+//! # let _ = r#"
+//! let path = "/run/app/jobs";
+//! # "#;
+//! let mut receiver = OpenOptions::new().create(true).open_receiver(&path)?;
+//! let mut sender = OpenOptions::new().open_sender(&path).await?; // waits for a reader
+//! sender.write_all(b"sort the attic").await?;
+//! drop(sender);
+//! let mut job = String::new();
+//! receiver.read_to_string(&mut job).await?;
+//! assert_eq!(job, "sort the attic");
+//! # Ok(()) }
+//! ```
 //!
 //! # Contract
 //!
-//! - **Order**: bytes arrive in the order in which they were written. With several writers, each
-//!   one's bytes keep their order.
-//! - **Boundaries**: none, a FIFO is a stream of bytes. Cut it into frames with
-//!   [`Receiver::framed`] and [`Sender::framed`].
-//! - **End of stream**: when the last writer has gone, not before the first has come. A
-//!   [`persistent`](OpenOptions::persistent) receiver has none.
-//! - **A full FIFO** makes the writer wait. Its size is counted in pages, 16 by default; a
+//! - **Order**: bytes arrive in the order in which they were written. With several writers, the
+//!   bytes of each keep their order.
+//! - **Boundaries**: none; a FIFO is a byte stream. [`Receiver::framed`] and [`Sender::framed`]
+//!   split it into frames.
+//! - **End of stream**: when the last writer has closed the FIFO, but not before the first has
+//!   opened it. A [`persistent`](OpenOptions::persistent) receiver has none.
+//! - **Full FIFO**: the writer waits. The capacity is counted in pages, 16 by default; a
 //!   [`SharedSender`] enlarges it for large frames.
-//! - **A peer that dies** leaves what it wrote; [`SharedSender`] and [`ReaderGone`] say what that
-//!   means for frames.
-//! - **Several writers**: use [`SharedSender`]. **Several readers** share the bytes in no particular
-//!   order.
-//! - **A path that is removed or made anew**: an end that [watches](OpenOptions::watch_name) its
-//!   name notices; other ends keep the FIFO that they have open.
-//! - **Left behind**: the FIFO itself, unless [`unlink_on_drop`](OpenOptions::unlink_on_drop) was
-//!   asked for; never its contents once every process has closed it.
-//! - **No busy waiting**: an end that waits sleeps, also after its peer has gone and a silent one
-//!   has come.
-//! - A FIFO carries no identity: every process that may open it can read or write. The mode and the
-//!   directory decide who may.
+//! - **Peer dies**: bytes that it wrote stay. [`SharedSender`] and [`ReaderGone`] describe the
+//!   consequences for frames.
+//! - **Several writers**: use [`SharedSender`]. **Several readers** share the bytes in no
+//!   particular order.
+//! - **Path removed or replaced**: an end that [watches](OpenOptions::watch_name) its name notices.
+//!   Other ends keep the FIFO that they have open.
+//! - **Left behind**: the FIFO itself, unless [`unlink_on_drop`](OpenOptions::unlink_on_drop) is
+//!   set. Its contents vanish when every process has closed it.
+//! - **No busy waiting**: a waiting end sleeps, also after its peer has closed the FIFO and a
+//!   silent one has opened it.
+//! - **No identity**: every process that may open the FIFO can read or write. The mode and the
+//!   directory decide.
 //!
-//! fifo(7) and pipe(7) describe what the kernel does.
+//! fifo(7) and pipe(7) describe the kernel's behaviour.
 
 mod explain;
 mod followed;

@@ -1,49 +1,13 @@
-//! An opening handshake: two peers find out at once whether they understand each other.
+//! An opening handshake: two peers check at once whether they understand each other.
 //!
 //! Without one, a client that speaks JSON to a server that expects Postcard, or version 2 of a
 //! program's messages to version 1, gets garbage, silence or a decode error somewhere later. With
-//! one both sides get the same clear [`Error::Mismatch`] before the first message, naming what
-//! differs and both values.
+//! one, both sides get the same [`Error::Mismatch`] before the first message. It names what
+//! differs, and both values.
 //!
-//! It is optional: both sides do it or neither. It works on any two-way transport and any framing
-//! that keeps boundaries ([`Framing::raw`](crate::frame::Framing::raw) does not).
-//!
-//! # On the wire
-//!
-//! Each side sends two frames, without waiting for the other's: its hello, and after it has read
-//! the other's hello, its verdict on it. Both are printable ASCII, so that they pass every framing
-//! (no newline, no NUL) and can be read in a capture. There is one space (0x20) between fields and
-//! nothing else. Version 1:
-//!
-//! ```text
-//! hello    = "aqueduct/" version SP codec SP max-frame SP messages
-//! verdict  = "aqueduct/" version SP "ok"
-//!          | "aqueduct/" version SP "no" SP what
-//!
-//! version   = number, 1 to 65535
-//! codec     = name, the codec's: "json", "postcard", …
-//! max-frame = number, 1 to 4294967295: the largest frame its sender takes, in bytes
-//! messages  = name, the user's: of the application, its version, a hash of its types
-//! what      = "version" | "codec" | "messages"
-//! number    = decimal digits without leading zeros
-//! name      = 1 to 64 bytes of 0x21 to 0x7e
-//! ```
-//!
-//! For example, with length framing, the hello `aqueduct/1 json 1048576 chat/2` is
-//!
-//! ```text
-//! 00 00 00 1e  61 71 75 65 64 75 63 74 2f 31 20 6a 73 6f 6e 20 …
-//!              a  q  u  e  d  u  c  t  /  1     j  s  o  n
-//! ```
-//!
-//! A hello has at most 256 bytes; more than that is not read. All later versions keep
-//! `"aqueduct/" version`, a space behind it, and the whole of the verdict, so that two versions can
-//! tell each other.
-//!
-//! The version, the codec and the messages must be the same on both sides, compared in this order.
-//! Of the two largest frames the smaller one counts, in both directions.
-//!
-//! It is no authentication: it tells what a peer says, not who it is.
+//! The handshake is optional: both sides use it or neither does. It works on any two-way transport
+//! and any framing that keeps boundaries ([`Framing::raw`](crate::frame::Framing::raw) does not).
+//! It is not authentication: it reports what a peer says, not who it is.
 //!
 //! # Examples
 //!
@@ -74,6 +38,41 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # On the wire
+//!
+//! Each side sends two frames without waiting for the other's: its hello and, after reading the
+//! other's hello, its verdict on it. Both are printable ASCII, so they pass every framing (no
+//! newline, no NUL) and can be read in a capture. Fields are separated by one space (0x20). Version
+//! 1:
+//!
+//! ```text
+//! hello    = "aqueduct/" version SP codec SP max-frame SP messages
+//! verdict  = "aqueduct/" version SP "ok"
+//!          | "aqueduct/" version SP "no" SP what
+//!
+//! version   = number, 1 to 65535
+//! codec     = name, the codec's: "json", "postcard", …
+//! max-frame = number, 1 to 4294967295: the largest frame its sender takes, in bytes
+//! messages  = name, the user's: of the application, its version, a hash of its types
+//! what      = "version" | "codec" | "messages"
+//! number    = decimal digits without leading zeros
+//! name      = 1 to 64 bytes of 0x21 to 0x7e
+//! ```
+//!
+//! For example, with length framing, the hello `aqueduct/1 json 1048576 chat/2` is
+//!
+//! ```text
+//! 00 00 00 1e  61 71 75 65 64 75 63 74 2f 31 20 6a 73 6f 6e 20 …
+//!              a  q  u  e  d  u  c  t  /  1     j  s  o  n
+//! ```
+//!
+//! A hello has at most 256 bytes; a longer one is not read. All later versions keep `"aqueduct/"
+//! version`, a space after it, and the whole verdict, so that two versions can recognise each
+//! other.
+//!
+//! The version, the codec and the messages must be the same on both sides, compared in this order.
+//! Of the two largest frames the smaller one applies in both directions.
 
 mod error;
 mod exchange;

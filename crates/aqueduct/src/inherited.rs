@@ -1,20 +1,20 @@
-//! Descriptors that this process has inherited: claimed once, then opened by address or taken.
+//! Inherited file descriptors: claimed once, then opened by address or taken.
 //!
-//! A parent can hand down descriptors from 3 on: [`child::Command`](crate::child::Command), a shell
-//! (`3<file`), a service manager. Nothing tells a program which of its descriptors these are, so the
-//! program says so itself: [`claim`], first thing in `main`. From then on each can be had once, by its
-//! address `fd:N` or by the functions here. A descriptor that came in another way, such as in a
+//! A parent can pass down descriptors from 3 on: [`child::Command`](crate::child::Command), a shell
+//! (`3<file`), a service manager. The system does not tell a program which of its descriptors these
+//! are, so the program calls [`claim`] first thing in `main`. From then on each can be used once,
+//! by its address `fd:N` or by the functions here. A descriptor from another source, such as a
 //! message of a Unix socket, gets an address by [`offer`].
 //!
-//! Everything else that is open in the program is out of reach, whoever opened it: an address is only
-//! text, and must not be able to take a descriptor from its owner.
+//! No address reaches any other open descriptor of the program: an address is only text, and must
+//! not take a descriptor from its owner.
 //!
-//! The standard streams, 0 to 2, belong to [`std::io`]: `fd:0` and its like share them, any number of
-//! times, and [`stdio`](crate::stdio) reads and writes them.
+//! The standard streams, 0 to 2, belong to [`std::io`]. `fd:0` and the like share them, any number
+//! of times, and [`stdio`](crate::stdio) reads and writes them.
 //!
 //! # Examples
 //!
-//! A parent starts itself a second time as a worker and talks to it over descriptors 3 and 4; the
+//! A parent starts itself a second time as a worker and talks to it over descriptors 3 and 4. The
 //! worker's side is as short as the parent's:
 //!
 //! ```

@@ -1,35 +1,44 @@
 //! POSIX message queues.
 //!
-//! A queue has a name in the system, holds a bounded number of whole messages of bounded size, and
-//! hands them out by priority, then by age. It needs no peer: messages wait in the kernel, also
-//! when the process that sent them has ended, until they are received or the queue is unlinked.
+//! A queue has a name in the system. It holds a bounded number of whole messages of bounded size,
+//! and delivers them by priority, then by age. It needs no peer: messages wait in the kernel until
+//! they are received or the queue is unlinked, even if their sender has exited.
 //!
-//! - [`OpenOptions`] opens and makes a [`Queue`], which sends and receives with priorities and can
-//!   be shared by any number of tasks.
-//! - [`OpenOptions::open_sender`] and [`open_receiver`](OpenOptions::open_receiver) give a queue as
-//!   `Sink` and `Stream` of messages, to be [`typed`](crate::connect::MessageSender::typed) or
-//!   typed with [priorities](crate::connect::MessageSender::prioritized). A queue goes one way; two
+//! - [`OpenOptions`] opens and creates a [`Queue`], which sends and receives with priorities and
+//!   can be shared by any number of tasks.
+//! - [`OpenOptions::open_sender`] and [`open_receiver`](OpenOptions::open_receiver) open a queue as
+//!   a `Sink` or `Stream` of messages, for [typed](crate::connect::MessageSender::typed) ends or
+//!   ends with [priorities](crate::connect::MessageSender::prioritized). A queue is one-way; two
 //!   make a channel.
 //! - [`list`], [`info`], [`limits`], [`measure_room`] and [`unlink`] manage the system's queues.
 //!
-//! A consumer of what any program puts there, in C or otherwise, until it is told to stop:
+//! # Examples
 //!
-//! ```no_run
+//! A consumer of messages from any program, in C or otherwise, until it is told to stop:
+//!
+//! ```
 //! use aqueduct::codec::Text;
 //! use aqueduct::{Endpoint, service};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let jobs: Endpoint = format!("mq:/doc-consumer-{}", std::process::id()).parse()?;
+//! # let path = jobs.clone();
+//! # let _ = r#"
 //! let jobs: Endpoint = "mq:/jobs".parse()?;
-//! let stop = service::shutdown_on_signal()?.cancelled_owned();
-//! let mut jobs = jobs.open_receiver().await?.prioritized::<String>(Text).until(stop);
+//! # "#;
+//! let stop = service::shutdown_on_signal()?;
+//! # stop.cancel();
+//! let jobs = jobs.open_receiver().await?.prioritized::<String>(Text);
+//! let mut jobs = jobs.until(stop.cancelled_owned());
 //! while let Some(job) = jobs.recv().await.transpose()? {
 //!     println!("{} (priority {})", job.item, job.priority);
 //! }
+//! # path.remove().await?;
 //! # Ok(()) }
 //! ```
 //!
-//! Opening and the `try_` methods need no runtime. Waiting needs a Tokio runtime, and its I/O driver for
-//! [`Driver::AsyncFd`], without which Tokio panics as it does in `tokio::net`.
+//! Opening and the `try_` methods need no runtime. Waiting needs a Tokio runtime.
+//! [`Driver::AsyncFd`] also needs its I/O driver, without which Tokio panics as in `tokio::net`.
 //!
 //! # Contract
 //!
@@ -38,38 +47,37 @@
 //! | order | by priority, highest first; within one priority as sent |
 //! | message boundaries | kept; an empty message is a message |
 //! | end of stream | none, unless [agreed on](#the-end-of-a-conversation) |
-//! | the peer dies | nothing happens: what it sent stays, and nobody is told |
-//! | full queue | senders wait; `try_send` says `WouldBlock` |
-//! | empty queue | receivers wait; `try_recv` says `WouldBlock` |
+//! | peer dies | nothing happens: its messages stay, and nobody is told |
+//! | full queue | senders wait; `try_send` returns `WouldBlock` |
+//! | empty queue | receivers wait; `try_recv` returns `WouldBlock` |
 //! | dropping a future | never loses a message, never sends one |
 //! | dropping the runtime | takes milliseconds; waits end with an error ([`NoRuntime`]) |
-//! | unlinking it | it works on for those who have it open; [`watch_name`](OpenOptions::watch_name) tells those who wait |
-//! | killing a process | loses at most the message in its hands, for each of its receives |
-//! | delivery | at most once; to know that a message was worked on, answer on another queue |
+//! | unlinking | the queue works on for processes that have it open; [`watch_name`](OpenOptions::watch_name) tells those that wait |
+//! | killing a process | loses at most one message per receive in progress |
+//! | delivery | at most once; to confirm that a message was processed, answer on another queue |
 //! | largest message | the queue's `max_message`; larger ones are refused before the system call |
-//! | many senders, many receivers | any number; each message goes to one receiver |
-//! | what stays behind | the queue and its messages, until it is unlinked |
+//! | many senders and receivers | any number; each message goes to one receiver |
+//! | left behind | the queue and its messages, until it is unlinked |
 //!
 //! Errors of waiting and of replaced queues are [`OpenError`](crate::OpenError)s inside the
-//! [`io::Error`](std::io::Error), found by [`OpenError::of`](crate::OpenError::of); a message that
-//! is refused is a [`FrameError`](crate::frame::FrameError) there.
+//! [`io::Error`](std::io::Error), which [`OpenError::of`](crate::OpenError::of) finds. A refused
+//! message is a [`FrameError`](crate::frame::FrameError) there.
 //!
 //! [`NoRuntime`]: crate::OpenErrorKind::NoRuntime
 //!
 //! # Which driver
 //!
-//! A message that can be sent or received at once is, without any driver. Only when the queue is
-//! full or empty does one come in:
+//! A message that can be sent or received at once needs no driver. Only a full or empty queue does:
 //!
 //! - [`Driver::Pool`], the default: a thread of Tokio's blocking pool sleeps in `epoll_wait` for
-//!   all queues of the runtime. Take it where the runtime has no I/O driver, and where many tasks
-//!   of a process wait for the same queue: each message wakes one of them.
-//! - [`Driver::AsyncFd`]: Tokio's own I/O driver waits. Take it where latency or processor time
-//!   count: it saves the way through the other thread.
+//!   all queues of the runtime. Use it if the runtime has no I/O driver, or if many tasks of a
+//!   process wait for the same queue: each message wakes one of them.
+//! - [`Driver::AsyncFd`]: Tokio's own I/O driver waits. Use it if latency or processor time matter:
+//!   it avoids the other thread.
 //!
-//! Before a wait either gives the processor away and tries again, a few times and for as long as
-//! that pays: where messages come quickly it hardly ever sleeps.
-//! [`OpenOptions::poll_for`] extends that to a latency mode.
+//! Before a wait both yield the processor and try again, a few times and for as long as that pays.
+//! If messages follow quickly they hardly ever sleep. [`OpenOptions::poll_for`] extends this to a
+//! latency mode.
 //!
 //! `cargo run --release --example mq_drivers` measures it. On 2 CPUs (Intel Xeon virtual machine,
 //! Linux 6.18, other work going on), two processes, 64-byte messages, current-thread runtimes;
@@ -82,38 +90,39 @@
 //! | `AsyncFd` | 1,243,612 [892,909-1,345,942] | 201,405 [183,648-215,836] | 2.7 [2.7-2.8] |
 //! | `Pool` | 1,229,491 [551,400-1,274,790] | 302,521 [270,856-567,885] | 2.8 [2.7-2.9] |
 //!
-//! Both are told by the kernel of every message as long as they wait. Where N processes wait for
-//! one queue by either driver, each message wakes all N, and all but one go back to sleep. For a
-//! pool of workers it is cheaper to have one process receive and hand out the work.
+//! While they wait, the kernel tells both drivers of every message. If N processes wait for one
+//! queue by either driver, each message wakes all N, and all but one go back to sleep. For a pool
+//! of workers it is cheaper to have one process receive and distribute the work.
 //!
 //! # The end of a conversation
 //!
-//! A queue has no end of stream: it cannot tell that its last sender has gone. Where both ends
+//! A queue has no end of stream: it does not know that its last sender has gone. If both ends
 //! agree, an *empty message* marks the end. For one sender and one receiver
 //! [`OpenOptions::end_marker`] does this: closing the sending end sends it, the receiving end ends
-//! at it, and empty messages of the user's are refused. Every other message is sent as it is, so a
-//! program in another language can take part.
+//! at it, and other empty messages are refused. Every other message is sent unchanged, so a program
+//! in another language can take part.
 //!
-//! With more of them, agree on this: when it is done, each sender sends one empty message of
-//! priority 0 to each receiver (`queue.send(0, b"")`), and each receiver stops after as many as
-//! there are senders. Priority 0 is the lowest, so all that a sender sent before is received before.
+//! With several senders or receivers, agree on this: when a sender is done, it sends one empty
+//! message of priority 0 to each receiver (`queue.send(0, b"")`), and each receiver stops after as
+//! many as there are senders. Priority 0 is the lowest, so everything that a sender sent before is
+//! received before.
 //!
-//! - A sender that is killed marks no end: receivers wait for ever, or for as long as
+//! - A sender that is killed marks no end: receivers wait indefinitely, or for as long as
 //!   [`Queue::recv_timeout`] says.
-//! - A receiver that is killed leaves end marks in the queue, which the next conversation would
-//!   meet: [`Queue::drain`] before it begins.
+//! - A receiver that is killed leaves end marks in the queue for the next conversation: call
+//!   [`Queue::drain`] before it begins.
 //!
 //! # Security
 //!
 //! A new queue has exactly mode 0600. An existing one is used only if it belongs to this user or to
 //! root ([`OpenOptions::allow_foreign_owner`]), and with a warning if others may use it
-//! ([`OpenOptions::strict`]). A queue does not tell who sent a message: any process that may write
+//! ([`OpenOptions::strict`]). A queue does not know who sent a message: any process that may write
 //! to it can send anything, and fill it. All users can see the names.
 //!
 //! # Platform
 //!
-//! Linux. What is said here of the kernel is from
-//! [`mq_overview(7)`](https://man7.org/linux/man-pages/man7/mq_overview.7.html) and its
+//! Linux. Statements about the kernel are from
+//! [`mq_overview(7)`](https://man7.org/linux/man-pages/man7/mq_overview.7.html) and the kernel's
 //! `ipc/mqueue.c`.
 
 mod buffer;

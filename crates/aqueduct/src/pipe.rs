@@ -1,27 +1,27 @@
-//! Anonymous pipes and already existing FIFOs: bytes, one way.
+//! Anonymous pipes, and descriptors of existing pipes and FIFOs.
 //!
-//! Everything that [`tokio::net::unix::pipe`] has is here under the same name and with the same
-//! meaning, so code moves over by changing its import. What is different:
+//! Everything in [`tokio::net::unix::pipe`] exists here under the same name and with the same
+//! meaning, so changing the import is enough. Differences:
 //!
-//! - **An end never spins.** After a FIFO's last writer has gone and a silent one has come, Tokio's
-//!   reader reports itself ready for ever and burns a core; the writing side does the same after a
-//!   reader has gone. Here such an end sleeps. (It takes one more descriptor when its peer comes
-//!   back; where there is none, the wait ends in `EMFILE` or `ENFILE`.)
+//! - **An end never spins.** When a FIFO's last writer has closed it and a silent one has opened
+//!   it, Tokio's reader reports readiness for ever and burns a core. So does the writing end after
+//!   a reader has closed. Here such an end sleeps. (It takes one more file descriptor when its peer
+//!   comes back. If there is none, the wait fails with `EMFILE` or `ENFILE`.)
 //! - **A waiting loop is fair.** [`Receiver::readable`] and [`Sender::writable`] count against the
-//!   task's cooperative budget, so that on a descriptor that is always ready timers still fire.
-//! - **No runtime is an error,** not a panic. (A runtime that was built without its I/O driver still
-//!   panics, as it does everywhere in Tokio: it cannot be asked.)
-//! - **Refusals are typed**: where a descriptor cannot be used, or a capacity not be had, an
-//!   [`OpenError`](crate::OpenError) with the cause and the cure is inside the [`io::Error`].
-//! - More can be done: [`Receiver::set_capacity`], [`Receiver::from_shared_fd`], and messages in
-//!   place of bytes with [`packet`].
+//!   task's cooperative budget, so timers still fire beside a descriptor that is always ready.
+//! - **A missing runtime is an error,** not a panic. (A runtime without its I/O driver still
+//!   panics, as everywhere in Tokio.)
+//! - **Refusals are typed.** If a descriptor cannot be used, or a capacity is not possible, the
+//!   [`io::Error`] contains an [`OpenError`](crate::OpenError) with the cause and the cure.
+//! - **Additions**: [`Receiver::set_capacity`], [`Receiver::from_shared_fd`], and messages instead
+//!   of bytes with [`packet`].
 //!
-//! To create FIFOs, to wait for the other side, and to see it come and go, use [`fifo`](crate::fifo).
+//! To create FIFOs, wait for the peer, and see it come and go, use [`fifo`](crate::fifo).
 //!
-//! Everything that makes an end needs a Tokio runtime. An end outlives its runtime: every wait then
-//! ends in an error at once.
+//! Creating an end needs a Tokio runtime. An end may outlive its runtime; every wait then fails at
+//! once.
 //!
-//! How pipes behave is described in `pipe(7)` and `fifo(7)`.
+//! `pipe(7)` and `fifo(7)` describe the behaviour of pipes.
 //!
 //! # Examples
 //!
@@ -59,16 +59,17 @@ pub use open::OpenOptions;
 pub use receiver::Receiver;
 pub use sender::Sender;
 
-/// Makes an anonymous pipe: what is written to the [`Sender`] is read from the [`Receiver`].
+/// Creates an anonymous pipe.
 ///
-/// Both descriptors are non-blocking and closed on `exec`. To hand one to another process, take it
-/// out with [`Sender::into_blocking_fd`] or [`Receiver::into_blocking_fd`].
+/// Bytes written to the [`Sender`] are read from the [`Receiver`]. Both file descriptors are
+/// non-blocking and closed on `exec`. To pass one to another process, use
+/// [`Sender::into_blocking_fd`] or [`Receiver::into_blocking_fd`].
 ///
 /// # Errors
 ///
-/// - `EMFILE`, `ENFILE`: the process or the system is out of descriptors; close some, or raise
+/// - `EMFILE`, `ENFILE`: the process or the system is out of file descriptors. Close some, or raise
 ///   `RLIMIT_NOFILE`.
-/// - There is no Tokio runtime: call it inside one.
+/// - There is no Tokio runtime.
 ///
 /// # Examples
 ///

@@ -1,7 +1,25 @@
-//! Recordings: messages in a file, each with its time, to be looked at or sent again.
+//! Recordings: messages in a file, each with its time, to look at or send again.
 //!
-//! A [`Recorder`] appends to a file; a [`Recording`] reads one as a stream, and [`RecordDecoder`] from
-//! wherever else its bytes come.
+//! A [`Recorder`] appends to a file. A [`Recording`] reads one as a stream, and a [`RecordDecoder`]
+//! from any other source of bytes.
+//!
+//! # Examples
+//!
+//! ```
+//! use aqueduct::record::{Recorder, Recording};
+//! use futures_util::StreamExt;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("jobs.rec");
+//! Recorder::open(&path)?.record(&"sort the attic".into())?;
+//!
+//! let mut recording = Recording::open(&path)?;
+//! while let Some(record) = recording.next().await.transpose()? {
+//!     println!("{:?} {:?}", record.time, record.message.body());
+//! }
+//! # Ok(()) }
+//! ```
 //!
 //! # The format
 //!
@@ -14,21 +32,21 @@
 //! ```
 //!
 //! - `length`: how many bytes follow it: 12 and those of the body.
-//! - `crc`: the CRC-32 of zip, gzip and PNG (ISO-HDLC) over all of the record behind it, `length`
+//! - `crc`: the CRC-32 of zip, gzip and PNG (ISO-HDLC) over the rest of the record, `length`
 //!   included.
 //! - `time`: when the message was recorded, in nanoseconds since 1970-01-01 00:00 UTC.
-//! - `priority`: that of a queue's message; FFFFFFFF for one that has none.
+//! - `priority`: that of a message from a queue; FFFFFFFF if it has none.
 //!
-//! Nothing stands behind the last record, so that a recording can always be appended to, and every
-//! record is checked by itself. A file that is cut off anywhere, as by a full disk or a `SIGKILL` of
-//! the recorder, gives every record that is whole, and then [`Error::CutShort`] with what is there of
-//! the next. A record that was changed gives [`Error::Damaged`], and nothing behind it is believed.
+//! Nothing follows the last record, so a recording can always be appended to. Every record is
+//! checked separately. A file that is cut off anywhere, by a full disk or a killed recorder, gives
+//! every whole record and then [`Error::CutShort`] with the size of the rest. A record that was
+//! changed gives [`Error::Damaged`], and nothing after it is read.
 //!
 //! # Limits
 //!
-//! A reader takes bodies of 1 MiB at most unless it
-//! is told otherwise, and no more memory than that and what has come. The format ends at bodies of
-//! 4 GiB - 13 bytes and at the year 2554.
+//! A reader accepts bodies of at most 1 MiB unless set otherwise, and uses no more memory than that
+//! and the bytes that have arrived. The format ends at bodies of 4 GiB - 13 bytes and at the year
+//! 2554.
 
 mod decoder;
 mod error;
@@ -47,7 +65,7 @@ pub use self::error::Error;
 pub use self::reader::Recording;
 pub use self::recorder::Recorder;
 
-/// What every recording begins with; the last byte is the version of the format.
+/// The beginning of every recording; the last byte is the version of the format.
 const MAGIC: [u8; 8] = *b"\x89AQREC\n\x01";
 
 /// The check and the length.
@@ -57,6 +75,10 @@ const FACTS: usize = 12;
 const NO_PRIORITY: u32 = u32::MAX;
 
 /// A message and the time it was recorded at.
+///
+/// # Examples
+///
+/// See the [module](self).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {

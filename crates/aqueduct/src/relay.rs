@@ -1,19 +1,24 @@
-//! Moving messages from one end to another, whatever the two are.
+//! Relays: move messages from one end to another, over any mechanisms.
 //!
-//! A [`Relay`] takes a message from an [`MessageReceiver`] only when the [`MessageSender`] has room for it, so a
-//! slow receiver slows the sender down, and no more is in hand than the buffers of the two ends
-//! hold: of a byte stream one read and one write (64 KiB each), or one message if that is larger;
-//! of a queue or packet socket one message, and from a queue to a byte stream at most 8. Boundaries are kept, and priorities from queue to queue.
+//! A [`Relay`] takes a message from a [`MessageReceiver`] only when the [`MessageSender`] has room
+//! for it, so backpressure reaches the original sender. It holds no more than the buffers of the
+//! two ends: one read and one write of a byte stream (64 KiB each, or one larger message), one
+//! message of a queue or packet socket, and at most 8 messages from a queue to a byte stream.
+//! Boundaries are kept, and priorities from queue to queue.
 //!
 //! # What is lost, and when
 //!
-//! - Told to stop, it delivers all that it has taken: [`MessageReceiver::stop`] says what that is. So
-//!   nothing is lost over a restart between FIFOs, queues and Unix sockets; over TCP nothing if both
-//!   sides heed each other's end, as those of this crate do with
+//! - **Stopped**, it delivers everything that it has taken, as [`MessageReceiver::stop`] defines
+//!   it. So a restart between FIFOs, queues and Unix sockets loses nothing. Neither does one over
+//!   TCP if both sides heed each other's end of stream, as those of this crate do with
 //!   [`Options::reconnect`](crate::connect::Options::reconnect).
-//! - Killed, it loses what it had in hand, from a queue at most 8 messages, and what lies unread in its
+//! - **Killed**, it loses the messages in hand, from a queue at most 8, and unread messages in its
 //!   sockets.
 //! - Nothing ever arrives twice.
+//!
+//! # Examples
+//!
+//! See [`Relay`].
 
 use std::fmt;
 use std::future::{pending, poll_fn};
@@ -32,15 +37,15 @@ use tokio_util::sync::CancellationToken;
 use crate::connect::{Message, MessageReceiver, MessageSender};
 use crate::io::timer::{sleep_until, timeout};
 
-/// How long a relay that is told to stop has to deliver what it has taken: 10 s. Half of it, at
-/// most, is for senders to finish.
+/// How long a relay that is told to stop has to deliver what it has taken: 10 s. Senders get at
+/// most half of it to finish.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// How many messages of a queue are taken before they are flushed. Untaken, they would outlive this
 /// process.
 const MOST_GATHERED: usize = 8;
 
-/// Moves messages from an [`MessageReceiver`] to an [`MessageSender`]; see the [module](self).
+/// Moves messages from a [`MessageReceiver`] to a [`MessageSender`]; see the [module](self).
 ///
 /// # Examples
 ///
@@ -82,48 +87,68 @@ pub struct Relay<'a> {
 
 type Tap<'a> = SyncWrapper<Box<dyn FnMut(&Message) -> io::Result<()> + Send + 'a>>;
 
-/// Why a relay has failed. What it had taken before was delivered, unless the variant says
-/// otherwise.
+/// An error of a relay.
+///
+/// Messages that it had taken before were delivered, unless the variant says otherwise.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use aqueduct::connect::Connection;
+/// use aqueduct::relay::{Error, Relay};
+/// use aqueduct::service::CancellationToken;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let (silent, incoming) = Connection::pair();
+/// let (outgoing, _sink) = Connection::pair();
+/// let relay = Relay::new(incoming.into_receiver(), outgoing.into_sender());
+/// let relay = relay.idle(Some(Duration::from_millis(10)));
+/// assert!(matches!(relay.run(CancellationToken::new()).await, Err(Error::Idle(_))));
+/// # drop(silent);
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Nothing more can be received.
     #[error("receiving failed")]
     Receive(#[source] io::Error),
-    /// A message was taken that cannot be sent, as too large; it is lost.
-    #[error("a message of {len} bytes cannot be sent, and is lost")]
+    /// A message was taken that cannot be sent, as too large. It is lost.
+    #[error("cannot send a message of {len} bytes; it is lost")]
     Refused {
         /// Its size in bytes.
         len: usize,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Nothing more can be sent; what was taken and not sent is lost.
+    /// Nothing more can be sent. Messages taken and not sent are lost.
     #[error("sending failed")]
     Send(#[source] io::Error),
     /// The [tap](Relay::tap) has failed. Everything that was taken was delivered.
-    #[error("recording failed, {untapped} messages were delivered unrecorded")]
+    #[error("recording failed; {untapped} messages were delivered unrecorded")]
     Tap {
-        /// How many messages were delivered without having been through the tap.
+        /// How many messages were delivered without passing the tap.
         untapped: u64,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Nothing came or went for so long.
-    #[error("nothing came or went for {0:?}")]
+    /// No message arrived or left for this long.
+    #[error("no message arrived or left for {0:?}")]
     Idle(Duration),
-    /// All was relayed, and connections broke on the way: what their peers had not read is lost.
-    #[error("{connections} connections broke, and what their peers had not read is lost")]
+    /// Everything was relayed, but connections broke, and messages that their peers had not read
+    /// are lost.
+    #[error("{connections} connections broke; messages that their peers had not read are lost")]
     Broken {
         /// How many.
         connections: u64,
     },
-    /// The receiver did not take in time what was taken when it was told to stop.
-    #[error("stopped before all that was taken could be sent: messages are lost")]
+    /// After it was told to stop, the receiver did not take everything in time.
+    #[error("stopped before everything that was taken could be sent; messages are lost")]
     GivenUp,
 }
 
-/// What there is to do next.
+/// The next event.
 enum Event {
     Item(Option<io::Result<Message>>),
     Failed(io::Error),
@@ -133,7 +158,7 @@ enum Event {
 }
 
 impl<'a> Relay<'a> {
-    /// A relay with the default limits.
+    /// Creates a relay with the default limits.
     pub fn new(incoming: MessageReceiver, outgoing: MessageSender) -> Self {
         Self {
             incoming,
@@ -144,22 +169,25 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Sets how long it has, once told to stop, to deliver what it has taken.
+    /// Sets how long it may take to deliver what it has taken, once told to stop (10 s by default).
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Sets after which time without a message it gives up; `None`: never.
+    /// Sets after which time without a message it gives up.
+    ///
+    /// `None`, the default, never gives up.
     pub fn idle(mut self, limit: Option<Duration>) -> Self {
         self.idle = limit;
         self
     }
 
-    /// Passes each message to `tap` after it was taken and before it is sent, to count or record it.
+    /// Passes each message to `tap` before it is sent, to count or record it.
     ///
-    /// If that fails, the relay takes nothing more and ends with [`Error::Tap`]. Delivery comes first:
-    /// the message at hand, and those that were taken with it, are still sent, and the error counts them.
+    /// If the tap fails, the relay takes nothing more and ends with [`Error::Tap`]. Delivery comes
+    /// first: the current message, and those that were taken with it, are still sent, and the error
+    /// counts them.
     pub fn tap(mut self, tap: impl FnMut(&Message) -> io::Result<()> + Send + 'a) -> Self {
         self.tap = Some(SyncWrapper::new(Box::new(tap)));
         self
@@ -169,11 +197,11 @@ impl<'a> Relay<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`enum@Error`].
+    /// See [`enum@Error`].
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: dropping it loses what it has in hand. Cancel `stop` instead.
+    /// Not cancel safe: dropping it loses the messages in hand. Cancel `stop` instead.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let Self {
             mut incoming,
@@ -190,7 +218,7 @@ impl<'a> Relay<'a> {
         };
         // How many may still be in the sender's buffer.
         let mut gathered = 0;
-        // Ready for one more: nothing is taken that has no place to go.
+        // Ready for one more: nothing is taken that has no room.
         let mut ready = false;
         loop {
             let stopping = stopped.is_some();
@@ -213,7 +241,7 @@ impl<'a> Relay<'a> {
                 if let Poll::Ready(item) = Pin::new(&mut incoming).poll_next(cx) {
                     return Poll::Ready(Event::Item(item));
                 }
-                // Nothing is there at once: what was given goes out, and the peer is looked after.
+                // Nothing is available at once: flush, and look after the peer.
                 match Pin::new(&mut outgoing).poll_flush(cx) {
                     Poll::Ready(Ok(())) => gathered = 0,
                     Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
@@ -281,7 +309,7 @@ impl<'a> Relay<'a> {
                     let bytes = incoming.unfinished();
                     tracing::warn!(
                         target: "aqueduct::relay", bytes,
-                        "stopped while senders have not ended: what they still send is lost"
+                        "stopped before the senders have ended: messages that they still send are lost"
                     );
                     break;
                 }
@@ -291,7 +319,7 @@ impl<'a> Relay<'a> {
                 }
             }
         }
-        // Before anything else: what is in a FIFO is looked after by whoever has it open.
+        // Before anything else: a FIFO is kept open by each process that holds it.
         drop(incoming);
         let closing = poll_fn(|cx| Pin::new(&mut outgoing).poll_close(cx));
         tokio::pin!(closing);

@@ -1,40 +1,67 @@
-//! Services that last: a handler for each connection, with limits and an orderly end.
+//! Services: a handler for each connection, with limits and an orderly shutdown.
 //!
-//! [`serve()`] takes any `Stream` of connections (a listener) and runs a handler on a task of its
-//! own for each. It is a small runner on tokio-util's `TaskTracker` and [`CancellationToken`]; it
-//! does not know what a connection is. A [`Context`] goes with each connection and wraps its
-//! streams and sinks so that they keep the limits and end at shutdown.
+//! [`serve()`] takes any `Stream` of connections, such as a listener, and runs a handler in a
+//! separate task for each. It is built on tokio-util's `TaskTracker` and [`CancellationToken`]. The
+//! [`Context`] of a connection wraps its streams and sinks so that they keep the limits and end at
+//! shutdown.
+//!
+//! # Examples
+//!
+//! ```
+//! use aqueduct::Endpoint;
+//! use aqueduct::codec::Text;
+//! use aqueduct::service::{self, CancellationToken};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let address: Endpoint = format!("unix:{}/shout", dir.path().display()).parse()?;
+//! # let _ = r#"
+//! let address: Endpoint = "unix:/run/app/shout".parse()?;
+//! # "#;
+//! let listener = address.bind().await?;
+//! let stop = CancellationToken::new();
+//! let service = tokio::spawn(aqueduct::serve(listener, stop.clone(), |client, cx| async move {
+//!     let client = cx.channel::<String, String>(client, Text);
+//!     service::respond(client, &cx, |text| async move { text.to_uppercase() }).await
+//! }));
+//!
+//! let mut client = address.connect().await?.channel::<String, String>(Text);
+//! assert_eq!(client.call("hello".into()).await?, "HELLO");
+//! stop.cancel();
+//! let stats = service.await??;
+//! assert_eq!(stats.accepted, 1);
+//! # Ok(()) }
+//! ```
 //!
 //! # Limits
 //!
-//! | what | default | what happens beyond |
+//! | limit | default | beyond it |
 //! |---|---|---|
 //! | connections at once | 512: [`max_connections`] | no more are accepted; they wait in the kernel's backlog |
 //! | until the first message begins | 10 s: [`first_timeout`](Options::first_timeout) | [`TimedOut`] |
 //! | for a message that has begun | 30 s: [`message_timeout`](Options::message_timeout) | [`TimedOut`] |
 //! | between two messages | 5 min: [`idle_timeout`](Options::idle_timeout) | [`TimedOut`] |
-//! | for the peer to take what is sent | 30 s: [`send_timeout`](Options::send_timeout) | [`TimedOut`] |
+//! | for the peer to take sent data | 30 s: [`send_timeout`](Options::send_timeout) | [`TimedOut`] |
 //! | for handlers at shutdown | 10 s: [`grace`](Options::grace) | they are aborted |
 //!
 //! Exactly one of the three receiving limits counts at any time, and only while the handler waits
-//! for the peer: a handler that takes long costs the peer nothing. A peer that sends nothing meets
-//! the first or the third, one that sends a byte a second the second, one that does not read its
-//! replies the fourth, and one that sends a frame without end the frame limit
+//! for the peer: a slow handler costs the peer nothing. A peer that sends nothing meets the first
+//! or the third, one that sends a byte a second the second, and one that does not read its replies
+//! the fourth. A frame without end meets the frame limit
 //! ([`FrameError::TooLarge`](crate::frame::FrameError::TooLarge)).
 //!
-//! **Memory.** What peers can make a service hold is bounded by
-//! `connections x 2 x (2 x max_frame + 128 KiB)`. While a frame arrives its buffer grows with it, to
-//! at most twice the largest frame and a chunk of 64 KiB to read into. A handler that keeps a large
-//! frame, or sends it back, keeps the buffer it came in: once more as much. Add the replies of the
-//! handler's own making, of which a sink holds one chunk and the last one. With the defaults that is
-//! 2.2 GiB at the very worst, if every connection has a frame of 1 MiB in hand and another one all
-//! but arrived; set [`max_connections`] and [`Framing::max_frame`] to what the machine can bear. An
-//! idle connection has room of 64 KiB to read into, of which the kernel backs what was touched.
+//! **Memory.** Peers can make a service hold at most `connections x 2 x (2 x max_frame + 128 KiB)`.
+//! While a frame arrives its buffer grows with it, to at most twice the largest frame plus a chunk
+//! of 64 KiB. A handler that keeps a large frame, or sends it back, keeps its buffer: that amount
+//! again. Add the handler's own replies, of which a sink holds one chunk and the last one. The
+//! worst case with the defaults is 2.2 GiB, if every connection holds a frame of 1 MiB and another
+//! one has almost arrived. Set [`max_connections`] and [`Framing::max_frame`] to suit the machine.
+//! An idle connection has a read buffer of 64 KiB, of which the kernel backs only touched pages.
 //!
 //! # Who may connect
 //!
-//! A Unix socket of ours has mode 0600. With a wider mode the handler asks, and says so before it
-//! closes:
+//! A Unix socket that this library creates has mode 0600. With a wider mode the handler checks the
+//! peer, and tells it before it closes:
 //!
 //! ```
 //! # use aqueduct::codec::Text;
@@ -53,25 +80,25 @@
 //!
 //! # Shutdown
 //!
-//! When the token is cancelled ([`shutdown_on_signal`] cancels it on Ctrl-C, `SIGTERM` and `SIGHUP`), or the
-//! listener breaks:
+//! Shutdown begins when the token is cancelled ([`shutdown_on_signal`] cancels it on Ctrl-C,
+//! `SIGTERM` and `SIGHUP`) or the listener breaks:
 //!
-//! 1. The listener is dropped. What waits in its backlog has not been accepted, and is refused.
-//! 2. [`Context::shutdown`] completes, and each [`UntilShutdown`] stream goes on with what is there
-//!    already and with a message that has begun, and ends where it would have to wait for a new
-//!    one. A handler that answers each message it gets until its stream ends, has so answered every
-//!    request it accepted.
-//! 3. At half of the grace period these streams end in any case, so that a peer which never stops
-//!    sending cannot push its own unanswered requests over the deadline.
-//! 4. At its end the remaining handlers are dropped at their next await point and counted as
-//!    [`Stats::aborted`].
+//! 1. The listener is dropped. Connections in its backlog have not been accepted, and are refused.
+//! 2. [`Context::shutdown`] completes. Each [`UntilShutdown`] stream delivers messages that are
+//!    already there and one that has begun, and ends where it would wait for a new one. So a
+//!    handler that answers each message until its stream ends has answered every request that it
+//!    accepted.
+//! 3. At half of the grace period these streams end in any case, so a peer that never stops sending
+//!    cannot push its own requests over the deadline.
+//! 4. At the end of the grace period the remaining handlers are dropped at their next await point
+//!    and counted as [`Stats::aborted`].
 //!
 //! # Panics and errors of handlers
 //!
-//! Each costs its own connection only. Both are counted and told through `tracing`: a panic with
+//! Each costs only its own connection. Both are counted and logged through `tracing`, a panic with
 //! its message.
 //!
-//! Everything here needs a Tokio runtime with time enabled.
+//! Everything here needs a Tokio runtime.
 //!
 //! [`max_connections`]: Options::max_connections
 //! [`Framing::max_frame`]: crate::frame::Framing::max_frame
@@ -103,13 +130,13 @@ pub use tokio_util::sync::CancellationToken;
 
 use crate::codec::BoxError;
 
-/// Runs `handler` for each connection of `listener` until `shutdown`, with the default [`Options`].
+/// Runs `handler` for each connection of `listener` until `shutdown`.
 ///
-/// See [`Options::serve`] for the details.
+/// It uses the default [`Options`]; see [`Options::serve`] for the details.
 ///
 /// # Errors
 ///
-/// [`Error::Accept`] when the listener breaks, [`Error::NoRuntime`].
+/// [`Error::Accept`] when the listener breaks, [`Error::NoRuntime`] without a runtime.
 ///
 /// # Cancel safety
 ///
@@ -117,7 +144,7 @@ use crate::codec::BoxError;
 ///
 /// # Examples
 ///
-/// A service over a Unix socket; any other listener does as well.
+/// A service over a Unix socket; any other listener works as well.
 ///
 /// ```
 /// use aqueduct::codec::Text;

@@ -1,29 +1,30 @@
-//! Standard input and output, whatever they are, without a change to what other processes share.
+//! Standard input and output, without side effects on processes that share them.
 //!
-//! A shell, its other children and this process often share one open file behind standard input
-//! or output, and its non-blocking mode with it (`open(2)`, "open file description"). So here that
-//! mode is never set on them:
+//! A shell, its other children and this process often share one open file behind standard input or
+//! output, and its non-blocking mode with it (`open(2)`, "open file description"). So this module
+//! never changes that mode:
 //!
 //! | standard input or output is | how it is read or written |
 //! |---|---|
-//! | a pipe or a FIFO | through a private open file of the same pipe (`/proc/self/fd`, `proc(5)`), non-blocking |
-//! | a terminal, a file, a socket, a device | as it is, on a thread of its own |
+//! | a pipe or a FIFO | through a separate open file description of the same pipe (`/proc/self/fd`, `proc(5)`), non-blocking |
+//! | a terminal, a file, a socket, a device | unchanged, on a separate thread |
 //!
 //! Neither keeps the process or the runtime from ending while it waits.
 //!
 //! A standard descriptor that was closed when the process began is `/dev/null`: Rust's runtime
-//! opens that in its place, so input ends at once and output goes nowhere.
+//! opens it instead, so input ends at once and output is discarded.
 //!
-//! Making one needs a Tokio runtime; so does using it.
+//! Creating and using them needs a Tokio runtime.
 //!
 //! # Examples
 //!
-//! ```no_run
+//! ```
 //! use aqueduct::frame::{FramedRead, Framing};
 //! use futures_util::StreamExt;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
 //! let mut lines = FramedRead::new(aqueduct::stdio::stdin()?, Framing::lines());
+//! # let mut lines = FramedRead::new(tokio::io::empty(), Framing::lines());
 //! while let Some(line) = lines.next().await {
 //!     println!("{} bytes", line?.len());
 //! }
@@ -46,12 +47,16 @@ use crate::pipe;
 
 pub(crate) use self::scheme::SCHEME;
 
-/// Standard input: see the [module](self).
+/// Standard input; see the [module](self).
 ///
 /// # Cancel safety
 ///
-/// A read that is dropped loses nothing as long as the `Stdin` is kept. Drop the `Stdin` while a
-/// read waits and the thread behind it may just then take one chunk of input, which is lost.
+/// Cancel safe while the `Stdin` is kept. If it is dropped while a read waits, the thread behind it
+/// may take one more chunk of input, which is lost.
+///
+/// # Examples
+///
+/// See the [module](self).
 pub struct Stdin(Input);
 
 enum Input {
@@ -59,11 +64,23 @@ enum Input {
     Thread(BlockingReader),
 }
 
-/// Standard output: see the [module](self).
+/// Standard output; see the [module](self).
 ///
-/// Flush before the process ends, or the last bytes may not be written. What the system says of
-/// a write may come with the next one, or with the flush. Shutting it down flushes; the standard
-/// descriptor itself stays open.
+/// Flush before the process ends, or the last bytes may not be written. An error of a write may be
+/// returned by the next write, or by the flush. Shutting down flushes; the standard descriptor
+/// itself stays open.
+///
+/// # Examples
+///
+/// ```
+/// use tokio::io::AsyncWriteExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let mut stdout = aqueduct::stdio::stdout()?;
+/// stdout.write_all(b"hello\n").await?;
+/// stdout.flush().await?;
+/// # Ok(()) }
+/// ```
 pub struct Stdout(Output);
 
 enum Output {
@@ -71,30 +88,38 @@ enum Output {
     Thread(BlockingWriter),
 }
 
-/// Standard input.
+/// Opens standard input.
 ///
 /// # Errors
 ///
-/// - `EMFILE`: the process is out of descriptors.
-/// - `EAGAIN`: no thread can be had.
+/// - `EMFILE`: the process is out of file descriptors.
+/// - `EAGAIN`: no thread is available.
 /// - There is no Tokio runtime.
+///
+/// # Examples
+///
+/// See the [module](self).
 pub fn stdin() -> io::Result<Stdin> {
     input(io::stdin().as_fd()).map(Stdin)
 }
 
-/// Standard output.
+/// Opens standard output.
 ///
 /// # Errors
 ///
-/// Those of [`stdin`].
+/// As for [`stdin`].
+///
+/// # Examples
+///
+/// See [`Stdout`].
 pub fn stdout() -> io::Result<Stdout> {
     output(io::stdout().as_fd()).map(Stdout)
 }
 
 impl Stdout {
-    /// Waits until nobody can read any more what is written: the last reader of the pipe has gone.
+    /// Waits until the last reader of the pipe has closed it.
     ///
-    /// This never happens where standard output is something else than a pipe or a FIFO.
+    /// If standard output is not a pipe or a FIFO, it waits for ever.
     ///
     /// # Cancel safety
     ///
@@ -110,7 +135,7 @@ impl Stdout {
 }
 
 fn input(fd: BorrowedFd<'_>) -> io::Result<Input> {
-    // It fails on a pipe that another user made, and where there is no /proc.
+    // It fails for a pipe that another user created, and without /proc.
     if Kind::of(fd)? == Kind::Pipe
         && let Ok(pipe) = pipe::Receiver::from_shared_fd(fd)
     {
@@ -120,7 +145,7 @@ fn input(fd: BorrowedFd<'_>) -> io::Result<Input> {
 }
 
 fn output(fd: BorrowedFd<'_>) -> io::Result<Output> {
-    // As above; and on a FIFO that has no reader any more (`ENXIO`, fifo(7)).
+    // As above; and for a FIFO that has no reader any more (`ENXIO`, fifo(7)).
     if Kind::of(fd)? == Kind::Pipe
         && let Ok(pipe) = pipe::Sender::from_shared_fd(fd)
     {

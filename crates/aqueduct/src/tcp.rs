@@ -1,30 +1,46 @@
-//! TCP sockets: Tokio's own types, opened with care.
+//! TCP sockets: Tokio's own types with safe defaults.
 //!
-//! [`bind`] returns a [`Listener`], a `Stream` of [`TcpStream`]s; [`connect`] returns a `TcpStream`.
-//! Both take anything that prints as an address: a `SocketAddr`, or text such as `host:port`,
-//! `[v6 address]:port` or `:port`. A name is looked up each time.
+//! [`bind`] returns a [`Listener`], a `Stream` of [`TcpStream`]s; [`connect`] returns a
+//! `TcpStream`. Both take anything that prints as an address: a `SocketAddr`, or text such as
+//! `host:port`, `[v6 address]:port` or `:port`. A name is looked up each time.
 //!
-//! What this module adds to `tokio::net`:
+//! # Examples
+//!
+//! ```
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = aqueduct::tcp::bind("127.0.0.1:0").await?;
+//! let mut client = aqueduct::tcp::connect(listener.local_addr()?).await?;
+//! let (mut server, _) = listener.accept().await?;
+//! client.write_all(b"hello").await?;
+//! let mut buf = [0; 5];
+//! server.read_exact(&mut buf).await?;
+//! assert_eq!(&buf, b"hello");
+//! # Ok(()) }
+//! ```
+//!
+//! This module adds to `tokio::net`:
 //!
 //! - `TCP_NODELAY` on every stream unless asked otherwise. Without it a small write after another
 //!   one waits for the peer's delayed acknowledgement, some 40 ms on Linux.
 //! - An address without a host means 127.0.0.1: nothing is offered to the network unless asked.
 //! - `SO_REUSEADDR` on every listener: a server that restarts can bind its port at once.
-//! - A listener that survives a shortage of descriptors without using a whole core.
-//! - A connect with a time limit, which can wait for the server to appear, and which never
-//!   connects to itself.
+//! - A listener that survives a shortage of file descriptors without using a whole core.
+//! - A connect with a time limit, which can wait for the server to appear, and which never connects
+//!   to itself.
 //! - [`close`], which does not destroy a reply that is still in flight.
 //! - Errors that name the address and the cure.
 //!
-//! **Who may connect.** TCP knows nothing of users: every local user can connect to 127.0.0.1, and
-//! the whole network to anything else. Where that matters use a Unix socket, or authenticate.
+//! **Who may connect.** TCP has no users: every local user can connect to 127.0.0.1, and the whole
+//! network to anything else. If that matters use a Unix socket, or authenticate.
 //!
 //! **End of stream.** `AsyncWriteExt::shutdown`, or dropping the write half, ends one direction;
 //! the peer reads 0 bytes and may still answer. A write to a peer that has closed succeeds once,
-//! the next one reports `EPIPE` or `ECONNRESET`.
+//! and the next one fails with `EPIPE` or `ECONNRESET`.
 //!
-//! Everything here needs a Tokio runtime with I/O and time enabled; without a runtime opening is
-//! an error.
+//! Everything here needs a Tokio runtime with its I/O driver; without a runtime opening is an
+//! error.
 //!
 //! [`TcpStream`]: tokio::net::TcpStream
 
@@ -53,7 +69,7 @@ pub use crate::io::drain::close;
 ///
 /// # Cancel safety
 ///
-/// Cancel safe: what was opened is closed.
+/// Cancel safe: nothing is left open.
 ///
 /// # Examples
 ///
@@ -77,7 +93,7 @@ pub async fn bind(address: impl Display) -> Result<Listener, OpenError> {
 ///
 /// # Cancel safety
 ///
-/// Cancel safe: a connection that was begun is closed.
+/// Cancel safe: nothing is left open.
 ///
 /// # Examples
 ///

@@ -1,43 +1,67 @@
-//! Unix sockets: Tokio's stream sockets opened with care, [`seqpacket`] sockets, credentials and
-//! descriptors.
+//! Unix sockets: streams, [`seqpacket`] sockets, credentials and descriptor passing.
 //!
-//! [`bind`] returns a [`Listener`], a `Stream` of [`UnixStream`]s; [`connect`] returns a `UnixStream`.
-//! Both take a path, or `@name` for a name in Linux's abstract namespace; a path that begins with `@`
-//! is written `./@name`. A path or name has at most 107 bytes.
+//! [`bind`] returns a [`Listener`], a `Stream` of [`UnixStream`]s; [`connect`] returns a
+//! `UnixStream`. Both take a path, or `@name` for a name in Linux's abstract namespace. Write a
+//! path that begins with `@` as `./@name`. A path or name has at most 107 bytes.
+//!
+//! # Examples
+//!
+//! ```
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("service.sock");
+//! # let _ = r#"
+//! let path = "/run/app/service.sock";
+//! # "#;
+//! let listener = aqueduct::unix::bind(&path)?;
+//! let mut client = aqueduct::unix::connect(&path).await?;
+//! let (mut server, _) = listener.accept().await?;
+//! client.write_all(b"hello").await?;
+//! let mut buf = [0; 5];
+//! server.read_exact(&mut buf).await?;
+//! assert_eq!(&buf, b"hello");
+//! # Ok(()) }
+//! ```
 //!
 //! # The socket's file
-//! A socket bound to a path is a file there, and users with write permission on that file may connect
-//! (unix(7), "Pathname socket ownership and permissions"). This module
 //!
-//! - gives the file its mode *before* it appears, 0600 unless set otherwise, without touching the
+//! A socket bound to a path is a file there, and users with write permission on that file may
+//! connect (unix(7), "Pathname socket ownership and permissions"). This module
+//!
+//! - sets the mode of the file *before* it appears, 0600 unless set otherwise, without changing the
 //!   umask;
-//! - replaces a file that a dead server left, and nothing else: it must be a socket, and the
-//!   kernel must say that no open socket belongs to it;
+//! - replaces a file that a dead server left, and nothing else: it must be a socket, and the kernel
+//!   must confirm that no open socket belongs to it;
 //! - holds a lock on the file `<path>.lock` for as long as the listener lives: of several servers
 //!   started at once exactly one gets the path, and none takes it from a living one;
-//! - removes both files when the listener is dropped, the socket's only if it is still the one
-//!   that was made.
+//! - removes both files when the listener is dropped, the socket's only if it is still the one that
+//!   was created.
 //!
-//! The lock file is removed only by the process that holds the lock on it, and after locking it a
-//! process checks that the path still names the file it has locked. So two processes can never
-//! hold the lock of one path on two different files. A process that is killed leaves both files;
-//! its lock is gone, and the next listener takes them over. Delete a `.lock` file by hand only when
-//! no server runs. Servers that do not use this library ignore the lock; the kernel is asked just
-//! before the file is replaced, which protects them.
+//! Only the process that holds the lock removes the lock file, and after locking it a process
+//! checks that the path still names the file it has locked. So two processes can never hold the
+//! lock of one path on two different files. A process that is killed leaves both files; its lock is
+//! gone, and the next listener takes them over. Delete a `.lock` file by hand only when no server
+//! runs. Servers that do not use this library ignore the lock. They are protected too, because the
+//! kernel is asked just before the file is replaced.
 //!
-//! # Who is at the other end
-//! [`peer_credentials`] returns the user, group and process of the peer, as the kernel saw them when
-//! it connected; [`peer_pidfd`] a descriptor that names the process for good. A name in the
-//! abstract namespace has no mode: every user in the same network namespace can connect to it, and
-//! can take it before us. There credentials are the only protection.
+//! # Who is the peer
+//!
+//! [`peer_credentials`] returns the user, group and process of the peer, as the kernel saw them
+//! when it connected. [`peer_pidfd`] returns a file descriptor that names the process for good. A
+//! name in the abstract namespace has no mode: every user in the same network namespace can connect
+//! to it, and can take it first. Credentials are the only protection there.
 //!
 //! # Descriptors
-//! [`send_with_fds`] and [`recv_with_fds`] pass open descriptors along with bytes of a stream; on a
-//! [`seqpacket`] socket they are part of one message. A message carries at most 253 descriptors
-//! (`SCM_MAX_FD`). The receiver says how many it takes; of a message with more all are closed.
 //!
-//! Everything here needs a Tokio runtime with I/O and time enabled; without a runtime opening is
-//! an error.
+//! [`send_with_fds`] and [`recv_with_fds`] pass open file descriptors along with bytes of a stream.
+//! On a [`seqpacket`] socket they are part of one message. A message carries at most 253
+//! descriptors (`SCM_MAX_FD`). The receiver sets how many it accepts; if more arrive, all of that
+//! message are closed.
+//!
+//! Everything here needs a Tokio runtime with its I/O driver; without a runtime opening is an
+//! error.
 //!
 //! [`UnixStream`]: tokio::net::UnixStream
 

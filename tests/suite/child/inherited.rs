@@ -23,7 +23,7 @@ fn refused(number: RawFd, reason: &str) {
 
 /// Asserts that nobody can take `number` again.
 fn taken(number: RawFd) {
-    refused(number, "taken before");
+    refused(number, "already taken");
 }
 
 fn address(number: RawFd) -> Endpoint {
@@ -107,7 +107,7 @@ fn role_opens() {
         taken(3);
         let tx = inherited::sender(4).unwrap();
         let error = options.open_sender(&address(4)).await.unwrap_err();
-        assert!(error.to_string().contains("taken before"), "{error:?}");
+        assert!(error.to_string().contains("already taken"), "{error:?}");
         let mut sender = Sender::<Bytes>::new(tx.framed(Framing::length()), Raw);
 
         while let Some(message) = incoming.next().await {
@@ -230,7 +230,7 @@ async fn an_offered_one_is_found_by_its_address_once() {
     let options = Options::new();
     let mut incoming = options.open_receiver(&address).await.unwrap();
     let error = options.open_receiver(&address).await.unwrap_err();
-    assert!(error.to_string().contains("taken before"), "{error:?}");
+    assert!(error.to_string().contains("already taken"), "{error:?}");
     drop(writer);
 
     assert!(deadline(incoming.next()).await.is_none());

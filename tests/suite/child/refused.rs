@@ -58,7 +58,7 @@ async fn a_program_that_cannot_start_says_which_and_why() {
     let parts = [
         "its working directory",
         missing.to_str().unwrap(),
-        "make the directory",
+        "create the directory",
     ];
     says(
         &error,

@@ -32,7 +32,7 @@ fn refuses(error: OpenError, action: &str, reason: &str) {
     assert!(said.contains(reason), "{said}");
 }
 
-const READING_ALONE: &str = "the descriptor is open for reading alone";
+const READING_ONLY: &str = "the descriptor is open only for reading";
 const ONE_WAY: &str = "its direction is one-way";
 
 /// Why it cannot be taken over.
@@ -49,10 +49,10 @@ async fn a_descriptor_of_the_wrong_kind_is_refused_and_left_alone() {
     let error = options.open_sender(&reader).await.expect_err("it is read");
     let said = error.to_string();
     assert!(
-        said.contains("the descriptor is open for reading alone; hand down"),
+        said.contains("the descriptor is open only for reading; pass down"),
         "{said}"
     );
-    refuses(error, "send to", READING_ALONE);
+    refuses(error, "send to", READING_ONLY);
     let error = options.connect(&reader).await.expect_err("it is one-way");
     refuses(error, "connect to", ONE_WAY);
     let error = options.bind(&reader).await.expect_err("it is one-way");
@@ -121,14 +121,14 @@ async fn a_number_is_taken_once_and_only_if_it_was_inherited() {
     let said = problem(&error);
     // An earlier test may have taken the number for another descriptor.
     assert!(
-        said.contains("has not claimed") || said.contains("taken before"),
+        said.contains("has not claimed") || said.contains("already taken"),
         "{said}"
     );
 
     let address = offered(ours);
     let connection = options.connect(&address).await.expect("it is ours to take");
     let error = options.connect(&address).await.expect_err("it is taken");
-    assert!(problem(&error).contains("taken before"));
+    assert!(problem(&error).contains("already taken"));
     assert!(matches!(connection.peer(), Peer::Process(_)));
     drop(connection);
     let end = deadline(tokio::task::spawn_blocking(move || {
@@ -260,7 +260,7 @@ async fn standard_input_cannot_be_sent_to() {
     }
     let stdin: Endpoint = endpoint("fd:0".into());
     let error = Options::new().open_sender(&stdin).await;
-    refuses(error.expect_err("it is read"), "send to", READING_ALONE);
+    refuses(error.expect_err("it is read"), "send to", READING_ONLY);
     let options = options(Framing::lines());
     for word in ["one", "two"] {
         let mut incoming = options.open_receiver(&stdin).await.expect("it is shared");
@@ -351,7 +351,7 @@ async fn a_device_is_connected_both_ways_if_it_is_open_both_ways() {
 
     let null = offered(File::open("/dev/null").expect("every system has it"));
     let error = null.connect().await.expect_err("it is open for reading");
-    refuses(error, "connect to", READING_ALONE);
+    refuses(error, "connect to", READING_ONLY);
 }
 
 #[tokio::test]

@@ -187,7 +187,7 @@ fn a_name_that_cannot_be_looked_at_now_stops_nobody() {
             let (sent, lines) = Log::record(|| queue.try_send(1, b"sent"));
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
             sent.unwrap();
-            let warned = |it: &String| it.contains("WARN") && it.contains("cannot look whether");
+            let warned = |it: &String| it.contains("WARN") && it.contains("cannot check whether");
             assert_eq!(lines.iter().filter(|it| warned(it)).count(), 1, "{lines:?}");
             assert_eq!(queue.try_recv().unwrap().into_body(), "sent");
         },

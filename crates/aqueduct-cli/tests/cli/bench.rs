@@ -27,7 +27,7 @@ fn an_address_is_measured_and_nothing_is_left_behind() {
     }
     assert!(!fifo.exists() && !socket.exists());
     let (_, stderr) = expect(run(&mut aqueduct(&["mq", "info", &addresses[3][3..]])), 1);
-    assert!(stderr.contains("there is no"), "{stderr}");
+    assert!(stderr.contains("it does not exist"), "{stderr}");
 }
 
 #[test]

@@ -231,7 +231,7 @@ fn a_descriptor_of_the_wrong_direction_or_kind_is_refused() {
             2,
             &["recv", "fd:3"][..],
             "3>/dev/null",
-            &["fd:3", "open for writing alone"][..],
+            &["fd:3", "open only for writing"][..],
         ),
         (
             2,
@@ -245,7 +245,7 @@ fn a_descriptor_of_the_wrong_direction_or_kind_is_refused() {
             &["recv", "fd:3"],
             // Also where whoever runs the tests has one of that number.
             "3>&-",
-            &["fd:3", "hand it down", "the program that starts this one"],
+            &["fd:3", "pass it down", "the program that starts this one"],
         ),
         (1, &["recv", "fd:77777"], "", &["fd:77777", "not open"]),
     ] {

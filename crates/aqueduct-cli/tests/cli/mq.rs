@@ -198,7 +198,7 @@ fn who_waits_for_a_queue_that_was_removed_is_told() {
         let (stdout, stderr) = expect(waiting.finish(), 1);
         assert_eq!(stdout, b"", "{args:?}");
         assert!(
-            stderr.contains("was unlinked and made anew"),
+            stderr.contains("was unlinked and created again"),
             "{args:?}: {stderr}"
         );
         let recv = run(&mut aqueduct(&["recv", &address, "-n", "1"]));
@@ -248,7 +248,7 @@ fn what_a_queue_cannot_take_is_an_error_that_names_the_limit() {
 
     let missing = format!("mq:{}-missing?create=false", queue.name);
     let (_, stderr) = expect(run(&mut aqueduct(&["recv", &missing])), 1);
-    assert!(stderr.contains("there is none"), "{stderr}");
+    assert!(stderr.contains("it does not exist"), "{stderr}");
 
     let (_, stderr) = expect(
         run(&mut aqueduct(&["send", &address, "--priority", "32768"])),

@@ -45,7 +45,7 @@ fn a_queue_is_made_as_told_looked_at_and_removed() {
     for command in ["unlink", "info"] {
         let (_, stderr) = expect(run(&mut aqueduct(&["mq", command, name])), 1);
         assert!(
-            stderr.contains(name) && stderr.contains("there is none"),
+            stderr.contains(name) && stderr.contains("it does not exist"),
             "{stderr}"
         );
     }
@@ -206,7 +206,7 @@ fn queues_with_odd_names_are_looked_at_and_removed() {
         expect(run(&mut aqueduct(&["mq", "unlink", &queue.name])), 0);
         let output = run(&mut aqueduct(&["mq", "info", &queue.name]));
         let (_, complaint) = expect(output, 1);
-        assert!(complaint.contains("there is none"), "{complaint}");
+        assert!(complaint.contains("it does not exist"), "{complaint}");
         // Not made by us.
         let create = ["mq", "create", &queue.name, "--capacity", "2"];
         let (_, complaint) = expect(run(&mut aqueduct(&create)), 2);

@@ -21,14 +21,29 @@ use crate::io::timer::timeout;
 /// How long a call whose request cannot be sent waits to learn why the connection ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Sends requests over one connection and takes their replies in any order.
+/// Sends requests over one connection and receives their replies in any order.
 ///
-/// Clones share the connection. It is closed when the last one is dropped. See the
-/// [module](super) for what is promised.
+/// Clones share the connection, which is closed when the last one is dropped. The [module](super)
+/// documents the promises.
 ///
 /// # Examples
 ///
-/// See the [module](super).
+/// ```
+/// use aqueduct::call::{Caller, Responder};
+/// use aqueduct::codec::Text;
+/// use aqueduct::connect::Connection;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, there) = Connection::pair();
+/// tokio::spawn(Responder::new(there, Text).run(|text: String| async move { text.to_uppercase() }));
+///
+/// let shouter: Caller<String, String> = Caller::new(here, Text)?;
+/// let clone = shouter.clone();
+/// let other = tokio::spawn(async move { clone.call("from a task".into()).await });
+/// assert_eq!(shouter.call("hello".into()).await?, "HELLO");
+/// assert_eq!(other.await??, "FROM A TASK");
+/// # Ok(()) }
+/// ```
 pub struct Caller<Q, R> {
     owner: Arc<Owner<Q, R>>,
     limit: Option<Duration>,
@@ -49,7 +64,7 @@ impl<Q, R> Drop for Owner<Q, R> {
 struct Shared<Q, R> {
     sender: SenderHandle<Frame<Q>>,
     open: Mutex<Open<R>>,
-    /// How many more requests the responder takes: none before its hello.
+    /// How many more requests the responder accepts: none before its hello.
     slots: Arc<Semaphore>,
     cancels: Notify,
 }
@@ -57,7 +72,7 @@ struct Shared<Q, R> {
 struct Open<R> {
     next: u64,
     calls: HashMap<u64, Call<R>>,
-    /// Calls that were dropped, of which the responder has to be told.
+    /// Calls that were dropped, of which the responder must be told.
     cancelled: Vec<u64>,
     ended: Option<Error>,
 }
@@ -67,7 +82,7 @@ struct Call<R> {
     reply: Option<oneshot::Sender<Result<R, Error>>>,
     /// The time limit.
     after: Option<Duration>,
-    /// Until the responder has answered, also if nobody waits.
+    /// Held until the responder has answered, even if nobody waits.
     _slot: OwnedSemaphorePermit,
 }
 
@@ -76,14 +91,14 @@ where
     Q: Send + 'static,
     R: Send + 'static,
 {
-    /// Calls what answers at the other end of `connection`, a [`Responder`](super::Responder).
+    /// Creates a caller of the [`Responder`](super::Responder) at the other end of `connection`.
     ///
     /// A small task on the current Tokio runtime receives the replies.
     ///
     /// # Errors
     ///
-    /// [`Error::Framing`] if the connection cannot carry any byte, such as one of lines;
-    /// [`Error::NoRuntime`]. Whether the peer answers calls is only known to the first call.
+    /// [`Error::Framing`] if the framing cannot carry any byte, as with lines. [`Error::NoRuntime`]
+    /// without a runtime. Only the first call finds out whether the peer answers calls.
     pub fn new<C>(connection: Connection, codec: C) -> Result<Self, Error>
     where
         C: Codec<Q> + Codec<R> + Clone + 'static,
@@ -91,7 +106,7 @@ where
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let (sender, receiver) = wire::open::<Q, R, C>(connection, codec).ok_or(Error::Framing)?;
         let shared = Arc::new(Shared {
-            // Requests that are made at the same time go together.
+            // Requests that are made at the same time are sent together.
             sender: sender.coalesced().shared(),
             open: Mutex::new(Open {
                 next: 1,
@@ -111,10 +126,11 @@ where
         })
     }
 
-    /// A caller with a time limit for each call: from calling to the reply, with all waiting. Without one
-    /// a call waits for as long as the connection lives.
+    /// Returns a caller with a time limit for each call.
     ///
-    /// The limit is this handle's and its clones'; the connection is the same.
+    /// The limit covers the time from the call to the reply, with all waiting. Without one a call
+    /// waits as long as the connection lives. It applies to this handle and its clones; the
+    /// connection is shared.
     #[must_use]
     pub fn timeout(&self, limit: Duration) -> Self {
         Self {
@@ -127,13 +143,13 @@ where
     ///
     /// # Errors
     ///
-    /// [`enum@Error`]: of this call alone, but for [`Error::Ended`] and those that say that the peer does
-    /// not speak the same, which each further call gets too.
+    /// [`enum@Error`]. Most errors are of this call only. [`Error::Ended`] and a peer that does not
+    /// speak the same format fail every further call too.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the call up: the responder drops the request, unless it has been handled
-    /// already. Other calls are not touched.
+    /// Dropping the future gives up the call: the responder drops the request, unless it has
+    /// already been handled. Other calls are not affected.
     pub async fn call(&self, request: Q) -> Result<R, Error> {
         match self.limit {
             None => self.owner.shared.call(request, None).await,
@@ -189,7 +205,7 @@ impl<Q, R> Shared<Q, R> {
         let answer = match sent.await {
             Ok(()) => replied.await,
             Err(error) if is_refusal(&error) => return Err(Error::Request(Arc::new(error))),
-            // The other direction tells why, if it can.
+            // The receiving direction knows the reason, if anything does.
             Err(error) => match timeout(LAST_WORDS, &mut replied).await {
                 Ok(answer) => answer,
                 Err(_) => return Err(Error::io(error.into())),
@@ -226,7 +242,7 @@ impl<Q, R> Shared<Q, R> {
     }
 }
 
-/// What is left of a time limit, in milliseconds; 0 is no limit.
+/// The rest of a time limit, in milliseconds; 0 is no limit.
 fn left(after: Duration, begun: Instant) -> u32 {
     let left = after.saturating_sub(begun.elapsed()).as_millis();
     u32::try_from(left.max(1)).unwrap_or(0)
@@ -268,7 +284,7 @@ impl<Q, R> Drop for Waiting<'_, Q, R> {
     }
 }
 
-/// The task: takes replies, and tells of calls that were dropped.
+/// The task: receives replies, and reports calls that were dropped.
 async fn run<Q, R>(shared: Arc<Shared<Q, R>>, mut receiver: Receiver<Frame<Body<R>>>) {
     let codec = receiver.codec_name();
     let writing = async {
@@ -279,7 +295,7 @@ async fn run<Q, R>(shared: Arc<Shared<Q, R>>, mut receiver: Receiver<Frame<Body<
             let cancels = ids.into_iter().map(|id| Frame::Cancel { id });
             sent = shared.sender.send_all(cancels).await;
         }
-        // That the connection is broken shows where replies come from.
+        // A broken connection is noticed where replies arrive.
         std::future::pending::<Error>().await
     };
     let reading = receive(&shared, &mut receiver, codec);
@@ -291,7 +307,7 @@ async fn run<Q, R>(shared: Arc<Shared<Q, R>>, mut receiver: Receiver<Frame<Body<
     let _ = shared.sender.close().await;
 }
 
-/// Receives until the connection has ended, and says why.
+/// Receives until the connection has ended, and returns the reason.
 async fn receive<Q, R>(
     shared: &Shared<Q, R>,
     receiver: &mut Receiver<Frame<Body<R>>>,

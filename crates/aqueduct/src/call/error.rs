@@ -5,34 +5,54 @@ use std::time::Duration;
 
 use super::wire::{Failure, Hello, VERSION};
 
-/// Why a call has no reply, or a responder has failed.
+/// An error of a call or a responder.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use aqueduct::call::{Caller, Error, Responder};
+/// use aqueduct::codec::Text;
+/// use aqueduct::connect::Connection;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, there) = Connection::pair();
+/// let slow = |_: String| std::future::pending::<String>();
+/// tokio::spawn(Responder::new(there, Text).run(slow));
+///
+/// let caller: Caller<String, String> = Caller::new(here, Text)?.timeout(Duration::from_millis(10));
+/// assert!(matches!(caller.call("hello".into()).await, Err(Error::TimedOut { .. })));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The connection ended before the reply came. Each open call gets this, with the same cause. Whether
-    /// the request was handled is unknown.
+    /// The connection ended before the reply arrived.
+    ///
+    /// Each open call gets this error, with the same cause. Whether the request was handled is
+    /// unknown.
     #[error("the connection ended before the reply{}", Cause(.source))]
     Ended {
         /// The error that ended it; `None` if the peer closed it.
         source: Option<Arc<io::Error>>,
     },
-    /// No reply came in time. The responder is told, and drops the request.
-    #[error("no reply came within {after:?}")]
+    /// No reply arrived in time. The responder is told, and drops the request.
+    #[error("no reply arrived within {after:?}")]
     TimedOut {
         /// The time limit of the call.
         after: Duration,
     },
     /// The request cannot be encoded or is too large. Nothing of it was sent.
-    #[error("the request cannot be sent")]
+    #[error("cannot send the request")]
     Request(#[source] Arc<crate::channel::Error>),
-    /// The reply came and cannot be decoded.
-    #[error("the reply cannot be decoded: {0}")]
+    /// The reply arrived and cannot be decoded.
+    #[error("cannot decode the reply: {0}")]
     Reply(String),
     /// The responder cannot decode the request.
     #[error("the responder cannot decode the request: {0}; do both sides use the same type?")]
     Undecodable(String),
-    /// The request was handled, and its reply cannot be sent, as too large.
-    #[error("the request was handled, and its reply cannot be sent: {0}")]
+    /// The request was handled, but its reply cannot be sent, as too large.
+    #[error("the request was handled, but its reply cannot be sent: {0}")]
     Unsendable(String),
     /// The responder stops, and has not begun to handle the request.
     #[error("the responder is stopping and did not handle the request")]
@@ -54,18 +74,18 @@ pub enum Error {
         /// The codec of the peer.
         theirs: String,
     },
-    /// The peer sent a message that is no part of the call format.
+    /// The peer sent a message that is not part of the call format.
     #[error(
-        "the peer is no {} of calls: it sent \"{got}\"", if *.caller { "responder" } else { "caller" }
+        "the peer is not a {} of calls: it sent \"{got}\"", if *.caller { "responder" } else { "caller" }
     )]
     NotSpoken {
-        /// How the message begins.
+        /// The beginning of the message.
         got: String,
         /// Whether this side is the caller.
         caller: bool,
     },
     /// The framing of the connection cannot carry any byte.
-    #[error("calls need a framing that can carry any byte, such as `Framing::length()`")]
+    #[error("calls need a framing that carries any byte, such as `Framing::length()`")]
     Framing,
     /// There is no Tokio runtime.
     #[error("a caller needs a Tokio runtime")]
@@ -73,7 +93,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Checks that both sides speak the same.
+    /// Checks that both sides speak the same format.
     pub(super) fn check(hello: &Hello, codec: &str) -> Result<(), Self> {
         if hello.version != VERSION {
             return Err(Self::Version {

@@ -18,7 +18,7 @@ use crate::connect::Connection;
 use crate::frame::FrameError;
 use crate::io::timer::{Elapsed, timeout};
 
-/// How many requests are handled at a time, unless said otherwise.
+/// How many requests are handled at a time, unless set otherwise.
 const CONCURRENCY: u32 = 64;
 
 /// How long a responder that stops waits for its caller to close.
@@ -26,7 +26,24 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Answers the requests of a [`Caller`](super::Caller) over one connection.
 ///
-/// See the [module](super) for what is promised, and for examples.
+/// The [module](super) documents the promises.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::call::{Caller, Responder};
+/// use aqueduct::codec::Json;
+/// use aqueduct::connect::Connection;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, there) = Connection::pair();
+/// let server = Responder::new(there, Json).concurrency(8);
+/// tokio::spawn(server.run(|(a, b): (i64, i64)| async move { a + b }));
+///
+/// let adder: Caller<(i64, i64), i64> = Caller::new(here, Json)?;
+/// assert_eq!(adder.call((1, 2)).await?, 3);
+/// # Ok(()) }
+/// ```
 #[must_use = "it does nothing until it is run"]
 pub struct Responder<Q, R> {
     ends: Result<Ends<R, Q>, Error>,
@@ -35,7 +52,7 @@ pub struct Responder<Q, R> {
 }
 
 impl<Q, R> Responder<Q, R> {
-    /// Answers over `connection`.
+    /// Creates a responder over `connection`.
     pub fn new<C>(connection: Connection, codec: C) -> Self
     where
         C: Codec<R> + Codec<Q> + Clone + 'static,
@@ -47,30 +64,36 @@ impl<Q, R> Responder<Q, R> {
         }
     }
 
-    /// Sets how many requests are handled at a time, at least 1; 64 by default. The caller is told, and
-    /// holds back the others.
+    /// Sets how many requests are handled at a time.
+    ///
+    /// At least 1; the default is 64. The caller is told, and holds back further requests.
     pub fn concurrency(mut self, requests: u32) -> Self {
         self.concurrency = requests.max(1);
         self
     }
 
-    /// Stops when `signal` completes: requests in hand are finished and answered, new ones refused with
-    /// [`Error::Stopping`], and the connection is closed.
+    /// Stops the responder when `signal` completes.
+    ///
+    /// Requests in hand are finished and answered, new ones are refused with [`Error::Stopping`],
+    /// and the connection is closed.
     pub fn until(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.until = SyncWrapper::new(Box::pin(signal));
         self
     }
 
-    /// Answers each request with what `handler` makes of it, until the caller closes the connection.
+    /// Answers each request with the result of `handler`, until the caller closes the connection.
     ///
-    /// Handlers run concurrently, in the task that polls this. To have them run in parallel, or to survive
-    /// their panics, spawn tasks in the handler. A handler is dropped when its caller no longer waits: at
-    /// the time limit of the call, when the call was dropped, or when the connection has ended.
+    /// Handlers run concurrently, in the task that polls this future. To run them in parallel, or
+    /// to survive their panics, spawn tasks in the handler. A handler is dropped when its caller no
+    /// longer waits: at the time limit of the call, when the call is dropped, or when the
+    /// connection has ended.
     ///
     /// # Errors
     ///
-    /// [`Error::Ended`] if the connection failed; [`Error::NotSpoken`], [`Error::Version`] or
-    /// [`Error::Codec`] if the peer is no caller of the same kind; [`Error::Framing`].
+    /// - [`Error::Ended`] if the connection failed.
+    /// - [`Error::NotSpoken`], [`Error::Version`] or [`Error::Codec`] if the peer does not speak
+    ///   the same format.
+    /// - [`Error::Framing`] if the framing cannot carry any byte.
     ///
     /// # Cancel safety
     ///
@@ -94,18 +117,18 @@ impl<Q, R> Responder<Q, R> {
             Err(error) => Err(error),
         };
         let closed = sender.close().await.map_err(ended);
-        // A socket that is closed with input unread takes back what is still on its way.
+        // A socket that is closed with unread input discards data still on its way to the peer.
         let discard = async { while let Some(Ok(_)) = receiver.recv().await {} };
         let _ = timeout(LINGER, discard).await;
         stopped.and(closed)
     }
 }
 
-/// How a conversation came to its end.
+/// How a conversation ended.
 enum Over {
     /// The caller closed it.
     Closed,
-    /// The responder was told to stop, and has answered all.
+    /// The responder was told to stop, and has answered everything.
     Stopped,
 }
 
@@ -113,7 +136,7 @@ fn ended(error: channel::Error) -> Error {
     Error::io(error.into())
 }
 
-/// Waits for room for one `more`, or until all is flushed.
+/// Waits for room for one `more`, or until everything is flushed.
 async fn advance<T>(
     sender: &mut Sender<T>,
     more: bool,
@@ -132,9 +155,9 @@ struct Task<Q> {
     request: Q,
 }
 
-/// What a responder knows of its requests.
+/// The state of a responder's requests.
 struct Desk<R> {
-    /// The requests at hand.
+    /// The requests in hand.
     open: HashMap<u64, AbortHandle>,
     /// Answers to be sent, with the id of their request.
     out: VecDeque<(u64, Frame<R>)>,
@@ -174,7 +197,7 @@ impl<R> Desk<R> {
         let mut unflushed = false;
         while !(self.stopping && self.is_idle() && !unflushed) {
             let more = !self.out.is_empty();
-            // In this order, so that what is ready goes together.
+            // In this order, so that ready answers are sent together.
             tokio::select! {
                 biased;
                 () = &mut until, if !self.stopping => self.stopping = true,
@@ -219,7 +242,7 @@ impl<R> Desk<R> {
         self.out.push_back((id, Frame::Failure { id, failure }));
     }
 
-    /// Takes a message from the caller; gives a request that is to be handled.
+    /// Takes a message from the caller; returns a request that is to be handled.
     fn take<Q>(&mut self, frame: Frame<Body<Q>>) -> Result<Option<Task<Q>>, Error> {
         match frame {
             Frame::Hello(hello) if !self.greeted => {
@@ -238,7 +261,7 @@ impl<R> Desk<R> {
                 }
             }
             Frame::Cancel { id } if self.greeted => {
-                // Of one that is answered there is nothing left to do.
+                // Nothing is left to do for an answered request.
                 if let Some(abort) = self.open.get(&id) {
                     abort.abort();
                 }
@@ -249,7 +272,7 @@ impl<R> Desk<R> {
         Ok(None)
     }
 
-    /// A handler has come to its end.
+    /// A handler has ended.
     fn done(&mut self, id: u64, outcome: Result<Result<R, Elapsed>, Aborted>) {
         self.open.remove(&id);
         match outcome {
@@ -259,7 +282,7 @@ impl<R> Desk<R> {
         }
     }
 
-    /// An answer that cannot be sent is the end of its call, or of the connection.
+    /// An answer that cannot be sent ends its call, or the connection.
     fn unsendable(&mut self, id: u64, error: channel::Error) -> Result<(), Error> {
         let text = match &error {
             channel::Error::Encode { source, .. } => format!("{error}: {source}"),

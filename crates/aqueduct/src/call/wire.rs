@@ -10,7 +10,7 @@ pub(super) const VERSION: u8 = 1;
 
 const MAGIC: &[u8] = b"AQCL";
 
-/// How much of a message that is none of ours is kept, to be shown.
+/// How much of an unknown message is kept, for errors.
 const SHOWN: usize = 40;
 
 const HELLO: u8 = 0;
@@ -40,12 +40,12 @@ pub(super) enum Frame<T> {
     Cancel {
         id: u64,
     },
-    /// None of the above: how it begins.
+    /// None of the above: its beginning.
     Unknown(Bytes),
 }
 
 impl<T> Frame<T> {
-    /// What it is, to be shown to whom it is sent by mistake.
+    /// Its name, for the error of a side that does not expect it.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Hello(_) => "a hello",
@@ -79,7 +79,7 @@ impl Failure {
     pub(super) const LATE: u8 = 4;
     pub(super) const STOPPING: u8 = 5;
     pub(super) const TOO_MANY: u8 = 6;
-    /// Never sent: the reply has come and cannot be decoded.
+    /// Never sent: the reply has arrived and cannot be decoded.
     pub(super) const REPLY: u8 = 0;
 
     pub(super) fn new(code: u8, text: impl Into<String>) -> Self {
@@ -101,7 +101,7 @@ impl Hello {
 /// Both ends of a connection that carries calls.
 pub(super) type Ends<Out, In> = (Sender<Frame<Out>>, Receiver<Frame<Body<In>>>);
 
-/// The ends of a connection, if it can carry calls.
+/// Returns the ends of a connection, if it can carry calls.
 pub(super) fn open<Out, In, C>(connection: Connection, codec: C) -> Option<Ends<Out, In>>
 where
     C: Codec<Out> + Codec<In> + Clone + 'static,
@@ -117,10 +117,10 @@ where
     Some((sender, receiver))
 }
 
-/// A body that was received: one that cannot be decoded fails its own call only.
+/// A received body. One that cannot be decoded fails only its own call.
 pub(super) type Body<T> = Result<T, BoxError>;
 
-/// A codec of messages over one of bodies.
+/// A codec of messages over a codec of bodies.
 #[derive(Clone, Debug)]
 struct Wire<C>(C);
 
@@ -182,7 +182,7 @@ impl<T, C: Decode<T>> Decode<Frame<Body<T>>> for Wire<C> {
     }
 }
 
-/// Takes a message apart; `body` makes an item of what is behind the header.
+/// Parses a message; `body` makes an item of the bytes after the header.
 fn read<T, B: Buf>(
     mut rest: B,
     whole: &[u8],
@@ -232,7 +232,7 @@ fn read<T, B: Buf>(
     }
 }
 
-/// What a later version says behind its number is not looked at.
+/// The fields of a later version are not looked at.
 fn hello(mut rest: &[u8]) -> Option<Hello> {
     rest = rest.strip_prefix(MAGIC)?;
     let version = rest.try_get_u8().ok()?;

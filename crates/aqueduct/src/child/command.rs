@@ -18,9 +18,10 @@ use crate::pipe;
 
 /// A program to start, with pipes to any of its descriptors.
 ///
-/// Standard streams, environment and working directory are inherited, as by
-/// [`tokio::process::Command`], and set through [`as_tokio_mut`](Self::as_tokio_mut), or before the
-/// conversion from one. Descriptors from 3 on are not inherited, unless [`pass`](Self::pass) maps them.
+/// Standard streams, environment and working directory are inherited, as with
+/// [`tokio::process::Command`]. Set them through [`as_tokio_mut`](Self::as_tokio_mut), or before
+/// the conversion from one. Descriptors from 3 on are not inherited, unless [`pass`](Self::pass)
+/// maps them.
 ///
 /// # Examples
 ///
@@ -60,7 +61,7 @@ enum What {
 }
 
 impl Command {
-    /// A command that starts `program`, which is looked for in `PATH` if it has no slash.
+    /// Creates a command that starts `program`, searched in `PATH` if it has no slash.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         tokio::process::Command::new(program).into()
     }
@@ -77,38 +78,41 @@ impl Command {
         self
     }
 
-    /// Sets whether the child is killed when its [`Child`] is dropped. It is not by default.
+    /// Sets whether the child is killed when its [`Child`] is dropped (off by default).
     ///
-    /// It is then killed with `SIGKILL` at once and reaped by Tokio soon after; its own children are
-    /// not killed. Nothing is killed when this process dies without dropping the `Child`.
+    /// It is killed with `SIGKILL` at once and reaped by Tokio soon after. Its own children are not
+    /// killed. Nothing is killed if this process dies without dropping the `Child`.
     pub fn kill_on_drop(&mut self, kill: bool) -> &mut Self {
         self.inner.kill_on_drop(kill);
         self
     }
 
-    /// Makes a pipe which the child reads on descriptor `number`;
-    /// [`Child::take_sender`] has the parent's end.
+    /// Creates a pipe that the child reads on descriptor `number`.
+    ///
+    /// [`Child::take_sender`] returns the parent's end.
     pub fn pipe_to_child(&mut self, number: RawFd) -> &mut Self {
         self.map(number, What::PipeToChild)
     }
 
-    /// Makes a pipe to which the child writes on descriptor `number`;
-    /// [`Child::take_receiver`] has the parent's end.
+    /// Creates a pipe that the child writes on descriptor `number`.
+    ///
+    /// [`Child::take_receiver`] returns the parent's end.
     pub fn pipe_from_child(&mut self, number: RawFd) -> &mut Self {
         self.map(number, What::PipeFromChild)
     }
 
-    /// Gives the child a descriptor of any kind as its descriptor `number`.
+    /// Passes a descriptor of any kind to the child as descriptor `number`.
     ///
-    /// The open file description is shared: a mode such as `O_NONBLOCK` is seen on both sides.
+    /// The open file description is shared: both sides see a mode such as `O_NONBLOCK`.
     pub fn pass(&mut self, number: RawFd, fd: impl Into<OwnedFd>) -> &mut Self {
         self.map(number, What::Pass(fd.into()))
     }
 
-    /// The command underneath, for everything else: environment, working directory, standard streams.
+    /// Returns the inner command, for environment, working directory and standard streams.
     ///
-    /// A pipe takes precedence over a standard stream that is set there. A descriptor from 3 on that
-    /// is to be inherited must be given to [`pass`](Self::pass): what a `pre_exec` hook maps is closed.
+    /// A pipe takes precedence over a standard stream that is set there. A descriptor from 3 on
+    /// that is to be inherited must be given to [`pass`](Self::pass): descriptors that a `pre_exec`
+    /// hook maps are closed.
     ///
     /// # Examples
     ///
@@ -129,25 +133,23 @@ impl Command {
 
     /// Starts the program.
     ///
-    /// It takes the command, since that holds the child's ends of the pipes: none of them is left
-    /// open in this process, whether the start succeeds or not.
+    /// It consumes the command, which holds the child's ends of the pipes: none of them stays open
+    /// in this process, whether the start succeeds or not.
     ///
     /// # Errors
     ///
-    /// The [`kind`](OpenError::kind) is
-    ///
-    /// - [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`): there is no program of that name, or its
-    ///   interpreter is missing.
+    /// - [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`): the program or its interpreter does not
+    ///   exist.
     /// - [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`): it is not executable.
     /// - [`InUse`](OpenErrorKind::InUse) (`ETXTBSY`): a process is writing it.
     /// - [`InvalidOption`](OpenErrorKind::InvalidOption): the working directory does not exist
-    ///   (`ENOENT`), or a descriptor number was asked for twice or cannot be one.
-    /// - [`LimitReached`](OpenErrorKind::LimitReached) (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`): out of
-    ///   descriptors, processes or memory.
+    ///   (`ENOENT`), or a descriptor number was asked for twice or is not valid.
+    /// - [`LimitReached`](OpenErrorKind::LimitReached) (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`):
+    ///   out of descriptors, processes or memory.
     /// - [`NoRuntime`](OpenErrorKind::NoRuntime).
-    /// - [`Other`](OpenErrorKind::Other) (`E2BIG`, …): the arguments are too long, for example.
+    /// - [`Other`](OpenErrorKind::Other) (`E2BIG`, …): for example, the arguments are too long.
     ///
-    /// Nothing was started then.
+    /// Nothing was started in these cases.
     pub fn spawn(mut self) -> Result<Child, OpenError> {
         if Handle::try_current().is_err() {
             let cause = "there is no Tokio runtime";
@@ -213,7 +215,7 @@ impl Command {
     }
 
     fn bad_number(&self, number: RawFd) -> OpenError {
-        let cause = format!("it cannot have a descriptor {number}");
+        let cause = format!("a process cannot have a descriptor {number}");
         let error = self.refused(OpenErrorKind::InvalidOption, cause);
         error.with_cure("take a number from 0 up to what `ulimit -n` allows")
     }
@@ -228,14 +230,15 @@ impl Command {
         let numbers = mappings.iter().map(|it| it.child_fd).filter(|it| *it > 2);
         let numbers: Arc<[Number]> = numbers.map(Number::new).collect();
         let filling = new_pipe()?.0;
-        // Hooks run in this order: first everything is closed on exec, then the mapped are not.
+        // Hooks run in this order: first everything is closed on exec, then the mapped descriptors
+        // are not.
         sys::seal(&mut self.inner, sys::Seal::new()?, Arc::clone(&numbers));
         self.inner
             .fd_mappings(mappings)
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let mut tries = 0;
         loop {
-            // Only when the child has begun may the numbers be used for something else.
+            // The numbers may be used for something else only when the child has begun.
             let _held = occupy(&filling, &numbers)?;
             match self.inner.spawn() {
                 Err(e) if e.raw_os_error() == Some(sys::CHANGED_HANDS) && tries < MOST_TRIES => {
@@ -246,7 +249,7 @@ impl Command {
         }
     }
 
-    /// Finds out what a refusal of the system means.
+    /// Explains a refusal of the system.
     fn explain(&self, failure: Failure) -> OpenError {
         let source = match failure {
             Failure::Start(source) => source,
@@ -265,7 +268,7 @@ impl Command {
                 Some(dir) => (
                     OpenErrorKind::InvalidOption,
                     format!("its working directory {} does not exist", dir.display()),
-                    "make the directory, or set another one",
+                    "create the directory, or set another one",
                 ),
                 None => (
                     OpenErrorKind::NotFound,
@@ -308,13 +311,13 @@ fn no_pipe(number: RawFd, source: io::Error) -> OpenError {
     OpenError::system("make", object, source)
 }
 
-/// The reading and the writing end, both blocking: the child gets one of them as it is.
+/// The reading and the writing end, both blocking: the child gets one of them unchanged.
 fn new_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe2(OFlag::O_CLOEXEC)?)
 }
 
-/// Makes sure that each number is in use in this process while the child is started, see [`Number`]: by
-/// a duplicate of `filling`, which is returned, or by whatever has it already.
+/// Makes sure that each number is in use in this process while the child is started, see
+/// [`Number`]: by a duplicate of `filling`, which is returned, or by an existing descriptor.
 fn occupy(filling: &OwnedFd, numbers: &[Number]) -> Result<Vec<OwnedFd>, Failure> {
     let mut held = Vec::new();
     for it in numbers {
@@ -331,13 +334,14 @@ fn occupy(filling: &OwnedFd, numbers: &[Number]) -> Result<Vec<OwnedFd>, Failure
     Ok(held)
 }
 
-/// How often a child is started anew because another thread has closed what had one of its numbers.
+/// How often a start is repeated because another thread has closed a descriptor with one of the
+/// numbers.
 const MOST_TRIES: u32 = 100;
 
-/// What went wrong.
+/// The cause of a failed start.
 enum Failure {
     Start(io::Error),
-    /// In keeping a number occupied.
+    /// Keeping a number occupied failed.
     Number {
         number: RawFd,
         source: io::Error,

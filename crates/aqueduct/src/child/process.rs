@@ -14,11 +14,28 @@ use crate::connect::{OpenError, OpenErrorKind};
 use crate::frame::Framing;
 use crate::pipe;
 
-/// A process that was started by [`Command::spawn`](crate::child::Command::spawn).
+/// A process that [`Command::spawn`](crate::child::Command::spawn) started.
 ///
 /// Dropping it closes the pipes that were not taken. It does not kill the process, unless
-/// [`kill_on_drop`](crate::child::Command::kill_on_drop) was set; in either case Tokio reaps it when
-/// it has exited, as long as this process has a running runtime.
+/// [`kill_on_drop`](crate::child::Command::kill_on_drop) is set. Tokio reaps the process when it
+/// has exited, as long as this process has a running runtime.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::child::Command;
+/// use tokio::io::AsyncReadExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let mut command = Command::new("echo");
+/// command.arg("hello").pipe_from_child(1);
+/// let mut child = command.spawn()?;
+/// let mut text = String::new();
+/// child.take_receiver(1)?.read_to_string(&mut text).await?;
+/// assert_eq!(text, "hello\n");
+/// assert!(child.wait().await?.success());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Child {
     process: tokio::process::Child,
@@ -47,26 +64,27 @@ impl Child {
         }
     }
 
-    /// The process ID; `None` once the exit was waited for.
+    /// Returns the process ID; `None` once the exit was waited for.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.process.id()
     }
 
-    /// Takes the writing end of the pipe which the child reads on descriptor `number`.
+    /// Takes the writing end of the pipe that the child reads on descriptor `number`.
     ///
-    /// The child sees the end of its input when this is dropped.
+    /// The child sees the end of its input when this end is dropped.
     ///
     /// # Errors
     ///
     /// [`NotFound`](OpenErrorKind::NotFound): there was no
-    /// [`pipe_to_child`](crate::child::Command::pipe_to_child) of that number, or it was taken.
+    /// [`pipe_to_child`](crate::child::Command::pipe_to_child) of that number, or it was already
+    /// taken.
     pub fn take_sender(&mut self, number: RawFd) -> Result<pipe::Sender, OpenError> {
         let sender = self.senders.remove(&number);
         sender.ok_or_else(|| no_pipe(number, "to"))
     }
 
-    /// Takes the reading end of the pipe to which the child writes on descriptor `number`.
+    /// Takes the reading end of the pipe that the child writes on descriptor `number`.
     ///
     /// It ends soon after the child has exited even if another process holds the pipe open; see
     /// [`Receiver`].
@@ -74,7 +92,8 @@ impl Child {
     /// # Errors
     ///
     /// - [`NotFound`](OpenErrorKind::NotFound): there was no
-    ///   [`pipe_from_child`](crate::child::Command::pipe_from_child) of that number, or it was taken.
+    ///   [`pipe_from_child`](crate::child::Command::pipe_from_child) of that number, or it was
+    ///   already taken.
     /// - `ENOSYS` (before Linux 5.3), `EMFILE`: the exit cannot be watched. The pipe is still there
     ///   for [`take_unbounded_receiver`](Self::take_unbounded_receiver).
     pub fn take_receiver(&mut self, number: RawFd) -> Result<Receiver, OpenError> {
@@ -91,8 +110,10 @@ impl Child {
         Ok(Receiver::new(pipe, exit, end, self.span.clone()))
     }
 
-    /// Takes the reading end without a bound: it ends when every process that has the child's end
-    /// open has closed it, however long after the child that is.
+    /// Takes the reading end without a bound.
+    ///
+    /// It ends when every process that has the child's end open has closed it, however long after
+    /// the child that is.
     ///
     /// # Errors
     ///
@@ -102,16 +123,15 @@ impl Child {
         receiver.ok_or_else(|| no_pipe(number, "from"))
     }
 
-    /// Joins two pipes into a typed channel: sends on the child's descriptor `to`, receives from its
-    /// descriptor `from`.
+    /// Joins two pipes into a typed channel.
     ///
-    /// What the receiving side promises about its end is the same as for
-    /// [`take_receiver`](Self::take_receiver); [`stream_end`](Self::stream_end) tells which end it
-    /// was.
+    /// It sends on the child's descriptor `to` and receives from its descriptor `from`. The
+    /// receiving side ends as for [`take_receiver`](Self::take_receiver);
+    /// [`stream_end`](Self::stream_end) says which end it was.
     ///
     /// # Errors
     ///
-    /// Those of [`take_sender`](Self::take_sender) and [`take_receiver`](Self::take_receiver); then
+    /// As for [`take_sender`](Self::take_sender) and [`take_receiver`](Self::take_receiver); then
     /// neither was taken.
     ///
     /// # Examples
@@ -158,21 +178,34 @@ impl Child {
         ))
     }
 
-    /// How the stream from descriptor `number` ended, whoever reads it; `None` while it goes on, if
-    /// it was not taken, or if it was dropped before its end.
+    /// Returns how the stream from descriptor `number` ended.
+    ///
+    /// `None` while it goes on, if it was not taken, or if it was dropped before its end.
     #[must_use]
     pub fn stream_end(&self, number: RawFd) -> Option<StreamEnd> {
         self.ends.get(&number)?.get().copied()
     }
 
-    /// Waits until the process has exited, and reaps it. Later calls return the same status.
-    /// `tokio::time::timeout` limits the wait.
+    /// Waits until the process has exited, and reaps it.
     ///
-    /// Pipes *to* the child that were not taken are closed first, so that a child which reads its
-    /// input to the end can come to its own. Pipes *from* it must be read while this waits, or a child
-    /// that fills one never exits: join this with the reading.
+    /// Later calls return the same status. `tokio::time::timeout` limits the wait.
     ///
-    /// To wait for the exit and the end of the streams together, and no longer than the grace:
+    /// Pipes *to* the child that were not taken are closed first, so that a child that reads its
+    /// input to the end can exit. Pipes *from* it must be read meanwhile, or a child that fills one
+    /// never exits: join this with the reading.
+    ///
+    /// # Errors
+    ///
+    /// `ECHILD`: something else in this process reaped the child, or `SIGCHLD` is ignored;
+    /// `waitpid(2)`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    ///
+    /// # Examples
+    ///
+    /// Wait for the exit and the end of the streams together, and no longer than the grace:
     ///
     /// ```
     /// use std::time::Duration;
@@ -196,15 +229,6 @@ impl Child {
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// `ECHILD`: something else in this process reaped the child, or `SIGCHLD` is ignored;
-    /// `waitpid(2)`.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.senders.clear();
         let running = self.process.id();
@@ -215,7 +239,9 @@ impl Child {
         Ok(status)
     }
 
-    /// Reaps the process if it has exited, without waiting; `None` while it runs. Closes nothing.
+    /// Reaps the process if it has exited, without waiting; `None` while it runs.
+    ///
+    /// It closes nothing.
     ///
     /// # Errors
     ///
@@ -229,29 +255,31 @@ impl Child {
         Ok(status)
     }
 
-    /// Sends `SIGKILL` and waits for the exit; what the child had written can still be read. If the process has exited already this returns its
-    /// status.
+    /// Sends `SIGKILL` and waits for the exit.
+    ///
+    /// Bytes that the child had written can still be read. If the process has already exited this
+    /// returns its status.
     ///
     /// # Errors
     ///
-    /// `EPERM`: it has changed its user since it was started, `kill(2)`. And as for
+    /// `EPERM`: it has changed its user since it was started, `kill(2)`. Otherwise as for
     /// [`wait`](Self::wait).
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the signal is sent at the first poll; go on with [`wait`](Self::wait).
+    /// Cancel safe: the signal is sent at the first poll; continue with [`wait`](Self::wait).
     pub async fn kill(&mut self) -> io::Result<ExitStatus> {
         self.process.start_kill()?;
         self.wait().await
     }
 
-    /// The process underneath, for standard streams that were set to
+    /// Returns the inner process, for standard streams that were set to
     /// [`Stdio::piped`](std::process::Stdio::piped).
     pub fn as_tokio_mut(&mut self) -> &mut tokio::process::Child {
         &mut self.process
     }
 
-    /// What errors call it.
+    /// Its name in errors.
     fn object(&self) -> String {
         match self.id() {
             Some(pid) => format!("process {pid}"),
@@ -267,14 +295,14 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if self.process.id().is_some() {
-            tracing::debug!(target: TARGET, parent: &self.span, "let go before its exit was seen");
+            tracing::debug!(target: TARGET, parent: &self.span, "dropped before its exit was seen");
         }
     }
 }
 
 fn no_pipe(number: RawFd, direction: &str) -> OpenError {
     let object = format!("the pipe {direction} descriptor {number} of the child");
-    let cause = "there is none, or it was taken before";
+    let cause = "it does not exist, or it was already taken";
     OpenError::new("take", object, OpenErrorKind::NotFound, cause)
         .with_cure("ask for it before the child is spawned, and take it once")
 }

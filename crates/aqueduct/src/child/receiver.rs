@@ -17,45 +17,68 @@ use crate::io::sys;
 use crate::io::timer::{Sleep, sleep_until};
 use crate::pipe;
 
-/// Of what is told through `tracing`.
+/// The target of `tracing` events.
 pub(super) const TARGET: &str = "aqueduct::child";
 
 /// How long a stream from a child may go on after the child has exited, unless set otherwise.
 const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 
-/// How a stream from a child came to its end.
+/// How a stream from a child ended.
+///
+/// # Examples
+///
+/// See [`Child::wait`](crate::child::Child::wait).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StreamEnd {
-    /// Every process that had it open has closed it: all that will ever come has come.
+    /// Every process that had it open has closed it, and every byte was read.
     Eof,
-    /// The child has exited, and the grace has passed, but some other process still has the stream
-    /// open; most often one that the child left behind. All that the child itself wrote has come.
+    /// The child has exited and the grace has passed, but another process holds the stream open.
+    ///
+    /// Usually it is one that the child left behind. Every byte that the child itself wrote was
+    /// read.
     Abandoned,
 }
 
 /// The reading end of a pipe from a child.
 ///
-/// It reads as zero bytes, the end of the stream, when every writer has gone, *or* when the child has
-/// exited, all it had written was read, and then or later the grace has passed. [`end`](Self::end)
-/// tells which. So a process that the child left behind, and that holds the pipe open, can neither
-/// hang the reader nor keep it busy for ever; and nothing that the child itself wrote is ever cut
-/// off, however slowly it is read.
+/// The end of stream comes when every writer has closed the pipe, *or* when the child has exited,
+/// every byte that it had written was read, and the grace has passed. [`end`](Self::end) says
+/// which. So a process that the child left behind, and that holds the pipe open, can neither hang
+/// the reader nor keep it busy for ever. Bytes that the child itself wrote are never cut off,
+/// however slowly they are read.
 ///
-/// The grace begins when this reader is polled and finds the child gone. It is 1 s unless
-/// [`set_grace`](Self::set_grace) changes it.
+/// The grace begins when this reader is polled and finds that the child has exited. It is 1 s
+/// unless [`set_grace`](Self::set_grace) changes it.
 ///
 /// # Cancel safety
 ///
-/// As for [`pipe::Receiver`]: a future that is dropped has read nothing, `read_exact` and its like
-/// excepted.
+/// As for [`pipe::Receiver`]: a dropped future has read nothing, except those of `read_exact` and
+/// similar methods.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::child::{Command, StreamEnd};
+/// use tokio::io::AsyncReadExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let mut command = Command::new("echo");
+/// command.arg("hello").pipe_from_child(1);
+/// let mut child = command.spawn()?;
+/// let mut output = child.take_receiver(1)?;
+/// let mut text = String::new();
+/// output.read_to_string(&mut text).await?;
+/// assert_eq!((text.as_str(), output.end()), ("hello\n", Some(StreamEnd::Eof)));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Receiver {
     pipe: pipe::Receiver,
     grace: Option<Duration>,
     state: State,
     end: Arc<OnceLock<StreamEnd>>,
-    /// That of the child.
+    /// The span of the child.
     span: Span,
 }
 
@@ -70,14 +93,15 @@ enum State {
         reads: u32,
     },
     Draining {
-        /// How many bytes may still be the child's own: what the pipe held when it was seen gone.
+        /// How many bytes may still be the child's own: the contents of the pipe when it was seen
+        /// to have exited.
         owed: usize,
         exited: Instant,
         timer: Option<Pin<Box<Sleep>>>,
     },
 }
 
-/// After how many reads without a pause the exit is looked for: a pipe that is never empty must not
+/// After this many reads without a pause the exit is checked: a pipe that is never empty must not
 /// hide it.
 const READS_PER_LOOK: u32 = 32;
 
@@ -97,8 +121,10 @@ impl Receiver {
         }
     }
 
-    /// Sets how long the stream may go on after the child has exited. `None` is for ever: for a child
-    /// that is meant to leave another process behind which goes on writing.
+    /// Sets how long the stream may go on after the child has exited.
+    ///
+    /// `None` is no limit: for a child that is meant to leave another process behind that goes on
+    /// writing.
     pub fn set_grace(&mut self, grace: Option<Duration>) {
         self.grace = grace;
         if let State::Draining { timer, .. } = &mut self.state {
@@ -106,21 +132,21 @@ impl Receiver {
         }
     }
 
-    /// How the stream ended; `None` while it has not been read to its end.
+    /// Returns how the stream ended; `None` while it has not been read to its end.
     ///
-    /// After the end was [`Abandoned`](StreamEnd::Abandoned) this value still holds the pipe open.
-    /// When it is dropped the process left behind gets `SIGPIPE` or `EPIPE` at its next write.
+    /// After [`Abandoned`](StreamEnd::Abandoned) this value still holds the pipe open. When it is
+    /// dropped, the process left behind gets `SIGPIPE` or `EPIPE` at its next write.
     #[must_use]
     pub fn end(&self) -> Option<StreamEnd> {
         self.end.get().copied()
     }
 
-    /// Cuts the stream into frames, as [`pipe::Receiver::framed`] does.
+    /// Splits the stream into frames, as [`pipe::Receiver::framed`] does.
     pub fn framed(self, framing: Framing) -> FramedRead<Self> {
         FramedRead::new(self, framing).with_pace(Pace::pipe())
     }
 
-    /// Looks whether the child has exited; leaves a waker if it has not.
+    /// Checks whether the child has exited; leaves a waker if it has not.
     fn look_for_exit(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.grace.is_none() {
             return Ok(());
@@ -137,8 +163,8 @@ impl Receiver {
         Ok(())
     }
 
-    /// Counts a read that is about to be tried, and now and then looks for the exit. Before the read,
-    /// since an error must not come in place of bytes that were read.
+    /// Counts a read that is about to be tried, and checks for the exit from time to time. Before
+    /// the read, since an error must not replace bytes that were read.
     fn note_try(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if let State::Running { reads, .. } = &mut self.state {
             *reads = reads.wrapping_add(1);
@@ -175,7 +201,7 @@ impl Receiver {
             return Poll::Pending;
         };
         let timer = timer.get_or_insert_with(|| {
-            // A grace beyond what the clock can hold is for ever in all but name.
+            // A grace beyond the range of the clock is practically unlimited.
             let far = Duration::from_secs(86400 * 365);
             let deadline = exited.checked_add(grace).unwrap_or(*exited + far);
             Box::pin(sleep_until(deadline))
@@ -184,7 +210,7 @@ impl Receiver {
     }
 
     /// Ends the stream, unless something is still to come that must not be cut off: the child's own
-    /// bytes, or the rest before the true end. Says whether it did.
+    /// bytes, or the rest before the true end. Returns whether it did.
     fn abandon(&mut self) -> io::Result<bool> {
         if let State::Draining { owed, .. } = &mut self.state
             && *owed > 0
@@ -202,7 +228,7 @@ impl Receiver {
             target: TARGET,
             parent: &self.span,
             fd = self.pipe.as_raw_fd(),
-            "the child has exited but another process holds its pipe open; not reading on"
+            "the child has exited but another process holds its pipe open; reading no further"
         );
         self.set_end(StreamEnd::Abandoned);
         Ok(true)
@@ -242,7 +268,7 @@ impl AsyncRead for Receiver {
         if this.abandon()? {
             return Poll::Ready(Ok(()));
         }
-        // What is there makes the pipe ready, and wakes us.
+        // Available bytes make the pipe ready, and wake us.
         Poll::Pending
     }
 }
@@ -259,7 +285,7 @@ impl AsRawFd for Receiver {
     }
 }
 
-/// Tells when a process has exited, whoever waits for it and whether or not it was reaped.
+/// Reports when a process has exited, whoever waits for it and whether or not it was reaped.
 #[derive(Debug)]
 pub(super) struct Exit {
     /// `None`: it already has.
@@ -273,7 +299,7 @@ impl Exit {
         let Some(pid) = process.id() else {
             return Ok(Self { pidfd: None });
         };
-        // Readable from exit on, for good; nothing is ever read from it, so that it need not be
+        // Readable from exit on, for good. Nothing is ever read from it, so it need not be
         // non-blocking (which Linux 5.3 could not do).
         let pidfd = Source::new(sys::pidfd_open(pid)?, Interest::READABLE)?;
         Ok(Self { pidfd: Some(pidfd) })
@@ -348,11 +374,11 @@ mod tests {
         assert_eq!(receiver.end(), Some(StreamEnd::Eof));
     }
 
-    /// The look for the exit used to come after every 32nd read, and its error to be returned in place
-    /// of what was read.
+    /// The check for the exit used to come after every 32nd read, and its error replaced the bytes
+    /// that were read.
     #[tokio::test]
     async fn no_byte_is_lost_to_an_error_of_the_look_for_the_exit() {
-        // Its driver has gone: looking fails.
+        // Its driver has gone: the check fails.
         let other = tokio::runtime::Builder::new_current_thread();
         let other = { other }.enable_all().build().unwrap();
         let exit = {

@@ -117,11 +117,11 @@ impl Mechanism for Exec {
 }
 
 impl Endpoint {
-    /// The endpoint of a program with these arguments, whatever characters are in them.
+    /// Creates the endpoint of a program with these arguments, which may hold any characters.
     ///
     /// # Errors
     ///
-    /// The program's name is empty, or there is a NUL byte in one of the words.
+    /// The program's name is empty, or one of the words contains a NUL byte.
     ///
     /// # Examples
     ///
@@ -143,11 +143,24 @@ impl Endpoint {
 }
 
 impl Connection {
-    /// Takes the process that an `exec:` address has started, to wait for its exit status or to kill
-    /// it.
+    /// Takes the process that an `exec:` address has started.
     ///
-    /// A process that is not taken is reaped by Tokio when it exits; nothing kills it. It can be taken
-    /// once.
+    /// Use it to wait for the exit status or to kill it. A process that is not taken is reaped by
+    /// Tokio when it exits; nothing kills it. It can be taken once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::Endpoint;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let program: Endpoint = "exec:true".parse()?;
+    /// let mut connection = program.connect().await?;
+    /// let mut child = connection.take_child().ok_or("not a child process")?;
+    /// drop(connection);
+    /// assert!(child.wait().await?.success());
+    /// # Ok(()) }
+    /// ```
     pub fn take_child(&mut self) -> Option<Child> {
         self.attached().take()
     }
@@ -177,7 +190,7 @@ fn check(program: OsString, args: Vec<OsString>) -> Result<Exec, AddressProblem>
     Ok(Exec { program, args })
 }
 
-/// Splits a command line into its words, quotes and backslashes taken out.
+/// Splits a command line into its words, without quotes and backslashes.
 fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, AddressProblem> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;
@@ -188,7 +201,7 @@ fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, AddressProblem> {
             (None, b' ' | b'\t' | b'\n') => words.extend(word.take()),
             (None, b'\'' | b'"') => {
                 quote = Some(byte);
-                // Even if nothing is in the quotes, they make a word.
+                // Even empty quotes make a word.
                 word.get_or_insert_default();
             }
             (Some(open), _) if byte == open => quote = None,
@@ -208,7 +221,7 @@ fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, AddressProblem> {
     Ok(words)
 }
 
-/// Prints one word, in quotes where it has something in it that splits or quotes.
+/// Prints one word, in quotes if it contains separators or quotes.
 fn word(word: &OsStr, printer: &mut Printer) {
     let bytes = word.as_bytes();
     let special = |b: &u8| b" \"\\".contains(b);
@@ -216,7 +229,7 @@ fn word(word: &OsStr, printer: &mut Printer) {
         return printer.rest(word, b"'");
     }
     printer.literal("'");
-    // Spaces stay readable in quotes; the rest of white space is escaped.
+    // Spaces stay readable in quotes; other white space is escaped.
     for (i, piece) in bytes.split(|b| *b == b' ').enumerate() {
         printer.literal(if i == 0 { "" } else { " " });
         printer.rest(OsStr::from_bytes(piece), b"'");

@@ -1,4 +1,4 @@
-//! What is wrong with a path, and where, when a call on it fails.
+//! Explains a failed call on a path: what is wrong, and where.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ const PATH_MAX: usize = 4095;
 
 /// Why there is no FIFO to open.
 pub(super) enum Failure {
-    /// Nothing is there, and it can be made.
+    /// Nothing is there, and it can be created.
     Absent(OpenError),
     Other(OpenError),
 }
@@ -81,12 +81,12 @@ fn missing(path: &Path) -> Failure {
         return Failure::Other(error.with_cure("correct the path"));
     }
     let error = failed(path, OpenErrorKind::NotFound, "it does not exist").with_source(absent);
-    Failure::Absent(error.with_cure("start the program that makes it, or let it be created"))
+    Failure::Absent(error.with_cure("start the program that creates it, or let it be created"))
 }
 
 fn not_a_directory(path: &Path) -> Option<OpenError> {
     let mut components = directories(path);
-    // Without the slash that may end it.
+    // Without a trailing slash.
     components.push(path.components().as_path().to_owned());
     components.into_iter().find_map(|component| {
         let found = fs::metadata(&component).ok()?;
@@ -151,7 +151,7 @@ fn directories(path: &Path) -> Vec<PathBuf> {
     directories
 }
 
-/// It could not be opened, for this reason.
+/// The error of a FIFO that could not be opened, for this reason.
 pub(super) fn failed(
     path: &Path,
     kind: OpenErrorKind,

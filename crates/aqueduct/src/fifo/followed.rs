@@ -1,4 +1,4 @@
-//! [`Followed`]: messages of the FIFO at a path, also after it is removed or made anew.
+//! [`Followed`]: messages of the FIFO at a path, also after it is removed or replaced.
 
 use std::future::Future;
 use std::io;
@@ -33,9 +33,9 @@ pub(super) struct Followed {
     options: OpenOptions,
     path: PathBuf,
     state: State,
-    /// Those that were replaced and still have writers.
+    /// FIFOs that were replaced and still have writers.
     older: Vec<MessageReceiver>,
-    /// How many messages may still be delivered, if that is limited.
+    /// How many messages may still be delivered, if limited.
     left: Option<u64>,
 }
 
@@ -65,7 +65,7 @@ impl Followed {
         MessageReceiver::new(Self {
             how,
             options,
-            // As it is meant now, whatever the working directory is later.
+            // Resolved now, whatever the working directory is later.
             path: std::path::absolute(&path).unwrap_or(path),
             state: State::Open(open),
             older: Vec::new(),
@@ -126,7 +126,7 @@ impl Followed {
 
     /// Polls the FIFOs that were replaced; `None`: all have ended.
     fn poll_older(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        // The rest of a message that was begun is the last that may be taken.
+        // The rest of an unfinished message is the last that may be taken.
         if self.left == Some(1)
             && let State::Open(open) = &mut self.state
             && open.messages.unfinished() > 0
@@ -161,10 +161,10 @@ impl Followed {
 
     fn give_up(&self, error: &io::Error) {
         let path = shown(&self.path);
-        tracing::warn!(target: TARGET, path, %error, "the replaced FIFO is given up");
+        tracing::warn!(target: TARGET, path, %error, "gave up the replaced FIFO");
     }
 
-    /// Counts a message that is delivered.
+    /// Counts a delivered message.
     fn delivered(&mut self) {
         if let Some(left) = self.left {
             let left = left.saturating_sub(1);

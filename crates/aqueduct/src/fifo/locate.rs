@@ -1,4 +1,4 @@
-//! [`Located`]: a FIFO that was found or made, and checked, before it is opened.
+//! [`Located`]: a FIFO that was found or created, and checked, before it is opened.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -24,19 +24,19 @@ use crate::io::watch::proc_path;
 /// The nine permission bits.
 const PERMISSIONS: u32 = 0o777;
 
-/// What to make, and what to accept.
+/// What to create, and what to accept.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) create: bool,
-    /// The mode of a FIFO that is made, and the widest that is taken without a warning.
+    /// The mode of a new FIFO, and the widest that is accepted without a warning.
     pub(super) mode: u32,
-    /// The group of a FIFO that is made: its name or number.
+    /// The group of a new FIFO: its name or number.
     pub(super) group: Option<String>,
     pub(super) allow_foreign_owner: bool,
     pub(super) unlink_on_drop: bool,
 }
 
-/// A FIFO that was found or made and checked, and is not yet open.
+/// A FIFO that was found or created and checked, and is not yet open.
 ///
 /// The name goes first: see [`Name`].
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(super) struct Located {
 }
 
 impl Located {
-    /// Finds or makes the FIFO that `path` names, and checks it.
+    /// Finds or creates the FIFO that `path` names, and checks it.
     ///
     /// `None`: it was replaced meanwhile, and looking again may help.
     pub(super) fn find(wanted: &Wanted, path: &Path) -> Result<Option<Self>, OpenError> {
@@ -72,10 +72,10 @@ impl Located {
         Ok(found)
     }
 
-    /// Makes a FIFO; `None` if there is something at the path already.
+    /// Creates a FIFO; `None` if there is already something at the path.
     fn make(wanted: &Wanted, path: &Path) -> Result<Option<Self>, OpenError> {
-        // A FIFO that cannot be inspected once it is made could not be distinguished from another
-        // process's, and so not be removed. So a descriptor is secured first.
+        // A FIFO that cannot be inspected after its creation could not be distinguished from
+        // another process's, and so not be removed. So a descriptor is secured first.
         let spare = open_path(Path::new("/")).map_err(|e| system(path, e))?;
         let group = wanted
             .group
@@ -101,14 +101,15 @@ impl Located {
         if !made.can_be_ours(wanted) {
             return Ok(None);
         }
-        // One that does not get what was asked for does not stay.
+        // If it does not get what was asked for, it is removed.
         made.name.set_unlink(true);
         if let Some(group) = group {
             give_to_group("open fifo", shown(path), &made.fd, group)?;
         }
         if made.mode() != wanted.mode {
-            // The umask has taken bits away. Through the descriptor, so that it is this inode; and
-            // not by opening the FIFO, which would release a waiting peer and then hang up on it.
+            // The umask has removed bits. They are restored through the descriptor, so that it is
+            // this inode. Opening the FIFO instead would release a waiting peer and then hang up on
+            // it.
             let permissions = Permissions::from_mode(wanted.mode | MARK);
             fs::set_permissions(proc_path(made.fd.as_fd()), permissions).map_err(|e| {
                 OpenError::system("set the mode of fifo", shown(path), e)
@@ -129,7 +130,7 @@ impl Located {
         })
     }
 
-    /// Whether this can be what a `mkfifo` of ours has just made: nobody replaced it since.
+    /// Whether this can be the FIFO of our own `mkfifo`, not replaced since.
     fn can_be_ours(&self, wanted: &Wanted) -> bool {
         self.kind() == SFlag::S_IFIFO
             && self.stat.st_uid == Uid::effective().as_raw()
@@ -158,7 +159,7 @@ impl Located {
         }
         let owner = self.stat.st_uid;
         let euid = Uid::effective().as_raw();
-        // Root could read and write it in any case, so a FIFO of root's is no more of a risk.
+        // Root could read and write it in any case, so root's FIFO is no greater risk.
         if owner != euid && owner != 0 && !wanted.allow_foreign_owner {
             let cause = said(owner, euid);
             return Err(failed(path, OpenErrorKind::ForeignOwner { owner }, cause)
@@ -170,7 +171,7 @@ impl Located {
             let asked = format_args!("{:#o}", wanted.mode);
             tracing::warn!(
                 target: TARGET, ?path, %mode, %asked,
-                "this FIFO can be opened by more users than expected; to accept that, ask for its mode"
+                "more users than expected can open this FIFO; to accept that, ask for its mode"
             );
         }
         Ok(())
@@ -210,13 +211,13 @@ impl Located {
         if owner == euid {
             return error.with_cure(format!("give yourself access: chmod u+rw {}", shown(path)));
         }
-        // The mode is its owner's decision.
+        // The owner decides about the mode.
         error.with_cure(format!(
-            "run as user {owner}, or have the program that makes it grant access by its mode and group"
+            "run as user {owner}, or have the program that creates it grant access by its mode and group"
         ))
     }
 
-    /// Opens it where /proc is not mounted. The path can name another file by then.
+    /// Opens it if /proc is not mounted. The path can name another file by then.
     fn open_by_name(&self, access: Access) -> io::Result<OwnedFd> {
         let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW;
         let file = File::options()
@@ -231,7 +232,7 @@ impl Located {
         }
     }
 
-    /// What the path names by now.
+    /// What the path names now.
     pub(super) fn state(&self) -> Result<PathState, OpenError> {
         let state = self.name.state(&self.fd);
         state.map_err(|e| OpenError::system("open fifo", shown(self.name.path()), e))
@@ -250,7 +251,7 @@ impl Located {
     }
 }
 
-/// Removes the FIFO that was just made and cannot be opened, if the path still names it.
+/// Removes a new FIFO that cannot be opened, if the path still names it.
 fn remove_made(wanted: &Wanted, path: &Path) {
     let Ok(found) = fs::symlink_metadata(path) else {
         return;
@@ -276,8 +277,8 @@ fn system(path: &Path, errno: Errno) -> OpenError {
 mod tests {
     use super::*;
 
-    /// Between the look at what is there and its opening by name, another FIFO takes the place. It may
-    /// have gone again when the path is looked at next.
+    /// Between the check and opening by name, another FIFO takes the place. It may have gone again
+    /// when the path is looked up next.
     #[test]
     fn opening_by_name_gives_the_checked_fifo_or_nothing() {
         let dir = tempfile::tempdir().unwrap();

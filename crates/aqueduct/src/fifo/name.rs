@@ -29,11 +29,11 @@ pub(super) enum PathState {
     Replaced,
 }
 
-/// How soon the path is checked again after an event: the kernel reports an unlink just before
-/// the name is gone.
+/// How soon the path is checked again after an event: the kernel reports an unlink just before the
+/// name is gone.
 const RECHECK_AFTER_EVENT: Duration = Duration::from_millis(10);
 
-/// The path a FIFO was opened by, and which FIFO that was.
+/// The path by which a FIFO was opened, and which FIFO that was.
 ///
 /// An inode number is not given to another file while a descriptor of the first is open. So the
 /// owner of a `Name` also holds a descriptor of the FIFO, and drops the `Name` first.
@@ -105,8 +105,8 @@ impl Drop for Name {
         if !self.unlink {
             return;
         }
-        // Only the inode that was made here. Between this look and the removal another process
-        // could still exchange it: the kernel has no call that removes by inode.
+        // Only the inode that was created here. Another process could still replace it between this
+        // check and the removal: the kernel has no call that removes by inode.
         match fs::symlink_metadata(&self.absolute) {
             Ok(found) if self.names(&found) => match fs::remove_file(&self.absolute) {
                 Ok(()) => tracing::debug!(target: TARGET, path = ?self.path, "removed"),
@@ -127,7 +127,7 @@ impl Drop for Name {
 
 /// Watches whether a path still names its FIFO, while its end waits.
 ///
-/// inotify(7) reports a removal or a rename at once. A change that makes no event, such as the
+/// inotify(7) reports a removal or a rename at once. A change that causes no event, such as the
 /// rename of a parent directory, is found by checking at an interval.
 pub(super) struct NameWatch {
     every: Duration,

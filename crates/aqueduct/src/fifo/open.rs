@@ -1,4 +1,4 @@
-//! [`OpenOptions`]: how to make and open a FIFO, and waiting for its reader.
+//! [`OpenOptions`]: creates and opens a FIFO, and waits for its reader.
 
 use std::future::Future;
 use std::io;
@@ -24,54 +24,74 @@ use crate::io::fd::Access;
 use crate::io::timer::sleep;
 use crate::io::watch::{FIRST_TICK, LAST_TICK, Watch};
 
-/// How long a FIFO may be missing from its path before that is taken for more than a program that
-/// removes it and makes it anew.
+/// How long a path may be missing before this counts as more than a program that replaces the FIFO.
 pub(super) const VANISH_GRACE: Duration = Duration::from_secs(1);
 
 /// How often a path that is replaced while it is being opened is looked up again.
 const MAX_RACES: u32 = 16;
 
-/// What a sender does when the last reader has gone.
+/// What a sender does when the last reader has closed the FIFO.
+///
+/// Set by [`OpenOptions::on_reader_gone`].
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::fifo::{OpenOptions, ReaderGone};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("jobs");
+/// let mut options = OpenOptions::new();
+/// options.create(true).on_reader_gone(ReaderGone::Keep);
+/// let mut sender = options.open_sender(&path).await?; // needs no reader
+/// sender.write_all(b"hello").await?;
+///
+/// let mut buf = [0; 5];
+/// OpenOptions::new().open_receiver(&path)?.read_exact(&mut buf).await?;
+/// assert_eq!(&buf, b"hello");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReaderGone {
     /// A write fails with `EPIPE`.
     ///
-    /// Bytes that were written and not read stay in the FIFO for as long as a writer has it open.
-    /// The next reader reads them first, and writing works again. If the previous reader died
-    /// inside a frame, the next one starts in the middle of that frame, as with
-    /// [`Keep`](Self::Keep).
+    /// Unread bytes stay in the FIFO while a writer has it open. The next reader reads them first,
+    /// and writing works again. If the previous reader died inside a frame, the next one starts in
+    /// the middle of that frame, as with [`Keep`](Self::Keep).
     #[default]
     Fail,
-    /// A write waits for the next reader, up to the limit of [`wait`](OpenOptions::wait): then it
-    /// fails with [`TimedOut`](OpenErrorKind::TimedOut).
+    /// A write waits for the next reader, up to the limit of [`wait`](OpenOptions::wait).
     ///
-    /// Unread bytes stay in the FIFO meanwhile, as with [`Fail`](Self::Fail). Shutting down
-    /// (`poll_shutdown`, the `close` of a sink) also waits while there is no reader and anything is
-    /// unread, because unread bytes vanish with the last writer. Dropping the sender does not wait.
+    /// After that it fails with [`TimedOut`](OpenErrorKind::TimedOut). Unread bytes stay in the
+    /// FIFO meanwhile, as with [`Fail`](Self::Fail). Shutting down (`poll_shutdown`, the `close` of
+    /// a sink) also waits while there is no reader and anything is unread, because unread bytes
+    /// vanish with the last writer. Dropping the sender does not wait.
     Wait,
-    /// Bytes are kept for the next reader: nothing fails, and once the FIFO is full a write waits.
+    /// Bytes are kept for the next reader. Once the FIFO is full a write waits.
     ///
     /// The sender opens the FIFO for reading too (`O_RDWR`, see fifo(7)), which has consequences:
     ///
-    /// - It counts as a reader. While it lives, no other sender learns that there is none, neither
-    ///   by `ENXIO` when opening nor by `EPIPE`.
-    /// - It never learns that the reader has gone.
-    /// - Bytes that nobody has read when the last process closes the FIFO are lost.
+    /// - It counts as a reader. While it lives, other senders do not notice that there is no
+    ///   reader, neither by `ENXIO` when opening nor by `EPIPE`.
+    /// - It never notices that the reader has closed the FIFO.
+    /// - Bytes that are unread when the last process closes the FIFO are lost.
     /// - It needs permission to read the FIFO as well.
     ///
-    /// A reader takes bytes, not frames. One that dies in the middle of a frame takes the first
-    /// part of it with it, and the next reader starts in the middle: with length framing it reads
-    /// garbage for a length, with lines or NUL framing one frame without its beginning.
+    /// A reader takes bytes, not frames. One that dies inside a frame takes the first part of it,
+    /// and the next reader starts in the middle: with length framing it reads garbage as a length,
+    /// with lines or NUL framing one frame without its beginning.
     Keep,
 }
 
-/// How to make and open a FIFO.
+/// Options for creating and opening a FIFO.
 ///
 /// An existing file at the path is accepted only if it is a FIFO, not a symbolic link to one, and
-/// its owner is this user or root: otherwise someone could plant it to eavesdrop. (Root can
+/// its owner is this user or root. Otherwise someone could plant it to eavesdrop. (Root can
 /// eavesdrop anyway.) A wider mode than asked for is accepted with a `tracing` warning, since a
-/// plain `mkfifo` makes `0644`.
+/// plain `mkfifo` creates `0644`.
 ///
 /// # Examples
 ///
@@ -113,7 +133,7 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// Opens an existing FIFO and makes none; mode `0o600`; everything else is off.
+    /// Creates the default options: open an existing FIFO; mode `0o600`.
     pub const fn new() -> Self {
         Self {
             wanted: Wanted {
@@ -131,77 +151,84 @@ impl OpenOptions {
         }
     }
 
-    /// Makes the FIFO if there is nothing at the path. Both sides may: the later one finds it.
+    /// Sets whether to create the FIFO if there is nothing at the path.
+    ///
+    /// Both sides may set it: the later one finds the FIFO.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.wanted.create = create;
         self
     }
 
-    /// Sets the permission bits of a FIFO that is made, exactly, whatever the umask; and the
-    /// widest that an existing one may have without a warning. `0o600` by default.
+    /// Sets the exact permission bits of a new FIFO, regardless of the umask.
     ///
-    /// The umask itself is left alone. Where it takes bits away the FIFO has a narrower mode for
-    /// a moment; giving them back needs `/proc`.
+    /// They are also the widest mode that an existing FIFO may have without a warning. The default
+    /// is `0o600`. The umask itself is not changed. Where it removes bits, the FIFO has a narrower
+    /// mode for a moment; restoring them needs `/proc`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.wanted.mode = mode;
         self
     }
 
-    /// Gives a FIFO that is made to a group, by name or number, before anybody else can open it.
+    /// Gives a new FIFO to a group, by name or number, before anybody else can open it.
     pub(super) fn group(&mut self, group: &str) -> &mut Self {
         self.wanted.group = Some(group.to_owned());
         self
     }
 
-    /// Accepts a FIFO of any owner.
+    /// Sets whether to accept a FIFO of any owner.
     pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
         self.wanted.allow_foreign_owner = allow;
         self
     }
 
-    /// Removes the path when the end is dropped, if this call made the FIFO and the path still
-    /// names it (device and inode are compared).
+    /// Sets whether to remove the path when the end is dropped.
     ///
-    /// A FIFO that existed before is never removed. If opening fails or is dropped after making
-    /// the FIFO, it is removed too.
+    /// This happens only if this call created the FIFO and the path still names it (device and
+    /// inode are compared). A FIFO that existed before is never removed. If opening fails, or is
+    /// dropped after creating the FIFO, it is removed too.
     pub fn unlink_on_drop(&mut self, unlink: bool) -> &mut Self {
         self.wanted.unlink_on_drop = unlink;
         self
     }
 
-    /// Makes a receiver outlive its writers: the stream never ends. [`Receiver`] says more.
+    /// Makes a receiver outlive its writers: the stream never ends.
+    ///
+    /// [`Receiver`] describes the consequences.
     pub fn persistent(&mut self, persistent: bool) -> &mut Self {
         self.persistent = persistent;
         self
     }
 
-    /// Sets what a sender does when the last reader has gone: [`ReaderGone::Fail`] by default.
+    /// Sets what a sender does when the last reader has closed the FIFO.
+    ///
+    /// The default is [`ReaderGone::Fail`].
     pub fn on_reader_gone(&mut self, then: ReaderGone) -> &mut Self {
         self.on_reader_gone = then;
         self
     }
 
-    /// Sets how long [`open_sender`](Self::open_sender) and [`ReaderGone::Wait`] wait for a
-    /// reader. Without a limit by default.
+    /// Sets how long to wait for a reader.
+    ///
+    /// Applies to [`open_sender`](Self::open_sender) and [`ReaderGone::Wait`]. `None`, the default,
+    /// is no limit.
     pub fn wait(&mut self, limit: Option<Duration>) -> &mut Self {
         self.wait = limit;
         self
     }
 
-    /// Makes an end that waits notice that its path no longer names its FIFO: it was removed, or
-    /// made anew, and a peer that comes later does not meet this end. `None`, the default, does
-    /// not watch.
+    /// Makes a waiting end notice that its path was removed or replaced.
     ///
-    /// inotify(7) reports it at once; a change that it does not report, and one on a system without
-    /// it, is found by checking once per `interval`. Watching needs Tokio's timer.
+    /// Otherwise peers that open the path later never meet this end. `None`, the default, does not
+    /// watch. inotify(7) reports a change at once. A check every `interval` finds changes that it
+    /// does not report.
     ///
-    /// The end that waits then fails with [`Replaced`](OpenErrorKind::Replaced) (`ESTALE`), which
+    /// A waiting end then fails with [`Replaced`](OpenErrorKind::Replaced) (`ESTALE`), which
     /// [`OpenError::of`] finds inside the [`io::Error`]:
     ///
     /// - A **receiver**, when it has read all bytes and no writer has the FIFO open. While one has,
     ///   the stream goes on, and ends with that writer. A [persistent](Self::persistent) one fails
-    ///   at once, so that the caller can open the new FIFO; reading on gives what the remaining
-    ///   writers send, and then the end of the stream.
+    ///   at once, so that the caller can open the new FIFO; reading on delivers the data of the
+    ///   remaining writers, and then the end of the stream.
     /// - A **sender** that waits for the next reader ([`ReaderGone::Wait`]), or for room in a FIFO
     ///   that it keeps open for reading itself ([`ReaderGone::Keep`]). While a reader has the FIFO
     ///   open, the sender goes on. A [`SharedSender`](super::SharedSender) with
@@ -240,7 +267,7 @@ impl OpenOptions {
         self
     }
 
-    /// Opens the receiving end at once, whether there are writers or not.
+    /// Opens the receiving end at once, whether or not there are writers.
     ///
     /// # Errors
     ///
@@ -254,8 +281,9 @@ impl OpenOptions {
     ///   of a directory, does not allow it.
     /// - [`InvalidName`](OpenErrorKind::InvalidName) and
     ///   [`InvalidOption`](OpenErrorKind::InvalidOption): no FIFO can have this path or mode.
-    /// - [`Replaced`](OpenErrorKind::Replaced): other processes kept replacing the file at the path.
-    /// - [`NoRuntime`](OpenErrorKind::NoRuntime): called outside a Tokio runtime.
+    /// - [`Replaced`](OpenErrorKind::Replaced): other processes kept replacing the file at the
+    ///   path.
+    /// - [`NoRuntime`](OpenErrorKind::NoRuntime): there is no Tokio runtime.
     /// - [`LimitReached`](OpenErrorKind::LimitReached) (`EMFILE`, …), and
     ///   [`Other`](OpenErrorKind::Other) with another errno, such as `EROFS`.
     pub fn open_receiver(&self, path: impl AsRef<Path>) -> Result<Receiver, OpenError> {
@@ -288,8 +316,8 @@ impl OpenOptions {
 
     /// Opens the sending end now, or fails if there is no reader.
     ///
-    /// With [`ReaderGone::Keep`] no reader is needed: the first one finds what was written before,
-    /// if this sender still has the FIFO open.
+    /// With [`ReaderGone::Keep`] no reader is needed: the first one reads bytes that were written
+    /// before, if this sender still has the FIFO open.
     ///
     /// # Errors
     ///
@@ -323,21 +351,21 @@ impl OpenOptions {
 
     /// Opens the sending end as soon as there is a reader.
     ///
-    /// Waiting uses no thread and next to no CPU time: an inotify watch reports a reader that
-    /// opens the FIFO, and at most ten attempts per second find one that itself waits in a blocking
-    /// open(2), which makes no event. If another FIFO takes the place meanwhile, it is checked and
-    /// waited for instead. If the path is missing for longer than 1 second, the FIFO is made again
-    /// with `create`; without, [`NotFound`](OpenErrorKind::NotFound) is returned.
+    /// Waiting uses no thread and next to no CPU time. An inotify watch reports a reader that opens
+    /// the FIFO. At most ten attempts per second find a reader that itself waits in a blocking
+    /// open(2), which causes no event. If another FIFO takes the place meanwhile, it is checked and
+    /// waited for instead. If the path is missing for longer than 1 second, the FIFO is created
+    /// again with `create`, otherwise [`NotFound`](OpenErrorKind::NotFound) is returned.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](OpenErrorKind::TimedOut) after the limit of [`wait`](Self::wait); otherwise as
+    /// [`TimedOut`](OpenErrorKind::TimedOut) after the limit of [`wait`](Self::wait). Otherwise as
     /// for [`open_receiver`](Self::open_receiver).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait at once and leaves nothing open. A FIFO that it made
-    /// stays, unless `unlink_on_drop` was asked for.
+    /// Cancel safe. Dropping the future ends the wait at once and leaves nothing open. A FIFO that
+    /// it created stays, unless `unlink_on_drop` is set.
     pub async fn open_sender(&self, path: impl AsRef<Path>) -> Result<Sender, OpenError> {
         let path = path.as_ref();
         require_runtime(path)?;
@@ -365,7 +393,7 @@ impl OpenOptions {
         wait: &Wait,
     ) -> Result<Option<Sender>, OpenError> {
         let path = located.name.path();
-        // Only where there is none yet: to release a watch takes the kernel milliseconds.
+        // Only if there is none yet: releasing a watch takes the kernel milliseconds.
         let mut watch = None;
         let mut tick = FIRST_TICK;
         let mut vanished = None;
@@ -381,7 +409,7 @@ impl OpenOptions {
                 }
                 PathState::Replaced => {
                     tracing::debug!(target: TARGET, ?path, "replaced while waiting for a reader");
-                    // Never in a tight loop with a program that replaces it all the time.
+                    // Never in a tight loop with a program that keeps replacing it.
                     wait.pause(&Watch::none(), FIRST_TICK, path).await?;
                     return Ok(None);
                 }
@@ -394,7 +422,7 @@ impl OpenOptions {
             let Some(watch) = &watch else {
                 tracing::debug!(target: TARGET, ?path, "waiting for a reader");
                 watch = Some(watch_for_reader(&located));
-                // Once more at once: one that came before the watch made no event.
+                // Tried again at once: a reader that came before the watch caused no event.
                 continue;
             };
             wait.pause(watch, tick, path).await?;
@@ -432,7 +460,7 @@ impl OpenOptions {
 
     /// Opens the FIFO that takes the place of a lost one.
     fn again(&self, path: PathBuf) -> Again {
-        // As it was meant when it was opened, whatever the working directory is then.
+        // Resolved when it was opened, whatever the working directory is later.
         let path = std::path::absolute(&path).unwrap_or(path);
         let options = self.clone();
         Box::new(move || {
@@ -457,8 +485,9 @@ impl Receiver {
 }
 
 impl Sender {
-    /// Opens an existing FIFO as soon as it has a reader, with the settings of
-    /// [`OpenOptions::new`].
+    /// Opens an existing FIFO as soon as it has a reader.
+    ///
+    /// It uses the settings of [`OpenOptions::new`].
     ///
     /// # Errors
     ///
@@ -472,8 +501,8 @@ impl Sender {
     }
 }
 
-/// Waits until there is something at `path`, or long enough to know that nobody is about to make
-/// it: a program that replaces a FIFO removes it a moment before it makes the new one.
+/// Waits until there is something at `path`, or long enough to know that nobody is about to create
+/// it: a program that replaces a FIFO removes it a moment before it creates the new one.
 pub(super) async fn settled(path: &Path) {
     let since = Instant::now();
     let mut tick = FIRST_TICK;
@@ -483,7 +512,7 @@ pub(super) async fn settled(path: &Path) {
     }
 }
 
-/// How long a sender has waited for its reader, and may.
+/// How long a sender has waited for its reader, and its limit.
 struct Wait {
     since: Instant,
     limit: Option<Duration>,
@@ -495,12 +524,12 @@ impl Wait {
         Self { since, limit }
     }
 
-    /// Waits for an event, for `tick`, or until the time is up: then it is an error.
+    /// Waits for an event, for `tick`, or until the time is up, which is an error.
     async fn pause(&self, watch: &Watch, tick: Duration, path: &Path) -> Result<(), OpenError> {
         let waited = self.since.elapsed();
         let left = self.limit.map(|it| it.saturating_sub(waited));
         if left.is_some_and(|it| it.is_zero()) {
-            // The limit is what the caller knows; the exact time is of no use.
+            // The caller knows the limit; the exact time is of no use.
             let limit = self.limit.unwrap_or(waited);
             return Err(OpenError::timed_out(
                 "open fifo",

@@ -23,38 +23,56 @@ use crate::pipe;
 ///
 /// # End of stream
 ///
-/// A read of 0 bytes means that the last writer has gone and everything that was written has been
-/// read. It does not come before there has been a writer. It is not final: once another writer has
-/// come, reading waits and delivers again. Writers that follow one another without a gap, or
-/// faster than this end reads, look like one.
+/// A read of 0 bytes means that the last writer has closed the FIFO and every byte has been read.
+/// It does not happen before there has been a writer. It is not final: once another writer has
+/// opened the FIFO, reading waits and delivers again. Writers that follow one another without a
+/// gap, or faster than this end reads, look like one.
 ///
 /// A [`persistent`](super::OpenOptions::persistent) receiver opens the FIFO for writing too
-/// (`O_RDWR`, see fifo(7)), and so is itself a writer that stays:
+/// (`O_RDWR`, see fifo(7)), so it counts as a writer itself:
 ///
 /// - Its stream never ends, nor does that of any other reader of the FIFO while it lives.
-/// - It never learns that a writer has gone. Where that matters, send a last message that says so.
+/// - It never notices that a writer has closed the FIFO. If that matters, send a last message that
+///   says so.
 /// - It needs permission to write to the FIFO as well.
 ///
-/// A writer that is killed in the middle of a frame leaves the first part of it behind, and the
-/// next writer's bytes follow directly. A [`SharedSender`](super::SharedSender) writes each frame
-/// by one write wherever it can, so that a killed one leaves all of it or nothing.
+/// A writer that is killed inside a frame leaves the first part of it, and the next writer's bytes
+/// follow directly. A [`SharedSender`](super::SharedSender) writes each frame with one write
+/// wherever it can, so a killed one leaves all of it or nothing.
 ///
 /// # Errors
 ///
-/// [`OpenErrorKind::Replaced`](crate::OpenErrorKind::Replaced), where
-/// [`watch_name`](super::OpenOptions::watch_name) asks for it.
+/// [`OpenErrorKind::Replaced`](crate::OpenErrorKind::Replaced), with
+/// [`watch_name`](super::OpenOptions::watch_name).
 ///
 /// # Cancel safety
 ///
 /// Dropping a future of `read` loses nothing: bytes that it has not returned are still in the FIFO.
-/// `read_exact` and similar methods keep what they have read in the caller's buffer only.
+/// `read_exact` and similar methods keep bytes that they have read only in the caller's buffer.
 ///
 /// # Examples
 ///
-/// See [`OpenOptions`](super::OpenOptions).
+/// ```
+/// use aqueduct::fifo::{OpenOptions, Sender};
+/// use aqueduct::frame::Framing;
+/// use futures_util::{SinkExt, StreamExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("lines");
+/// let receiver = OpenOptions::new().create(true).open_receiver(&path)?;
+/// let mut lines = receiver.framed(Framing::lines());
+/// # let mut sender = Sender::open(&path).await?.framed(Framing::lines());
+/// # sender.send("hello".into()).await?;
+/// # drop(sender);
+/// while let Some(line) = lines.next().await.transpose()? {
+///     println!("{line:?}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Receiver {
-    // First, as `Name` asks.
+    // First, as `Name` requires.
     name: Name,
     inner: pipe::Receiver,
     /// What keeps other receivers away, if anything does.
@@ -94,21 +112,21 @@ impl Receiver {
         self
     }
 
-    /// Cuts the stream into frames, reading in steps that suit a pipe.
+    /// Splits the stream into frames, reading in steps that suit a pipe.
     pub fn framed(self, framing: Framing) -> FramedRead<Self> {
         FramedRead::new(self, framing).with_pace(Pace::pipe())
     }
 
-    /// Whether no writer has it open: then unread bytes are lost if this end does not read them.
-    /// A persistent end stops being a writer itself.
+    /// Whether no writer has it open: then unread bytes are lost if this end does not read them. A
+    /// persistent end stops being a writer itself.
     pub(super) fn is_last(&mut self) -> bool {
         self.leave_the_writers();
         let hung_up = fd::poll_now(self.as_fd(), PollFlags::empty());
         hung_up.is_ok_and(|it| it.contains(PollFlags::POLLHUP))
     }
 
-    /// From now on a path that names another file sets the flag and is no error: the end goes on
-    /// for the writers that remain, and its stream ends with the last of them.
+    /// From now on a path that names another file sets the flag and is not an error: the end goes
+    /// on for the writers that remain, and its stream ends with the last of them.
     pub(super) fn outlive_its_name(&mut self) -> Arc<AtomicBool> {
         let flag = Arc::default();
         self.lost = Some(Arc::clone(&flag));
@@ -125,7 +143,7 @@ impl Receiver {
         }
     }
 
-    /// Whether anything is there to read now, the end of the stream included, once the path names
+    /// Whether there is anything to read now, the end of the stream included, once the path names
     /// another file; then it is in `buf`.
     fn poll_lost(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Some(watch) = &mut self.watch else {
@@ -141,7 +159,8 @@ impl Receiver {
         } else if was_persistent {
             return Poll::Ready(Err(self.name.lost("receive from fifo")));
         }
-        // Unlike readiness, a read tells a FIFO that never had a writer from one that has one.
+        // Unlike readiness, a read distinguishes a FIFO that never had a writer from one that has
+        // one.
         let mut byte = [0];
         match nix::unistd::read(&self.inner, &mut byte) {
             Ok(0) if self.lost.is_some() => Poll::Ready(Ok(())),

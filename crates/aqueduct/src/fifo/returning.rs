@@ -17,7 +17,7 @@ use super::name::{Name, NameWatch, shown};
 use crate::connect::OpenError;
 use crate::io::watch::{FIRST_TICK, LAST_TICK, Watch};
 
-/// A reader that is waited for longer than this is reported.
+/// A wait for a reader that takes longer than this is logged.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A sender's wait for another reader: [`ReaderGone::Wait`](super::ReaderGone::Wait).
@@ -27,7 +27,7 @@ pub(super) struct Returning {
     gone: Option<Gone>,
 }
 
-/// Since the last reader has gone.
+/// The time since the last reader has closed the FIFO.
 struct Gone {
     watch: Arc<Watch>,
     since: Instant,
@@ -45,17 +45,17 @@ impl Returning {
         }
     }
 
-    /// Whether a reader is waited for.
+    /// Whether it waits for a reader.
     pub(super) fn is_waiting(&self) -> bool {
         self.gone.is_some()
     }
 
-    /// A reader is there.
+    /// There is a reader.
     pub(super) fn is_back(&mut self) {
         self.gone = None;
     }
 
-    /// Waits for an event of a reader, or for a while; then the caller tries whether one is there.
+    /// Waits for an event of a reader, or for a while. The caller then tries whether one is there.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl Returning {
                 pause: None,
                 told: false,
             });
-            // One may have come before the watch was there.
+            // One may have come before the watch was set.
             return Poll::Ready(Ok(()));
         };
         let waited = gone.since.elapsed();
@@ -94,7 +94,7 @@ impl Returning {
         }
         if waited >= PATIENCE && !gone.told {
             gone.told = true;
-            tracing::warn!(target: TARGET, ?path, "the reader has gone, waiting for another one");
+            tracing::warn!(target: TARGET, ?path, "the reader has gone; waiting for another one");
         }
         let Gone {
             watch, tick, pause, ..

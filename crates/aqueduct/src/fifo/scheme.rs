@@ -29,7 +29,7 @@ pub(crate) static SCHEME: Scheme = Scheme {
     parse: |rest, query| Ok(Arc::new(Fifo::parse(rest, query)?)),
 };
 
-/// A named FIFO. A relative path is taken from the current directory at the time of opening.
+/// A named FIFO. A relative path is resolved at the time of opening.
 #[derive(Clone, Debug)]
 struct Fifo {
     path: PathBuf,

@@ -25,17 +25,17 @@ pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Sender, OpenError>>
 
 /// The sending end of a FIFO.
 ///
-/// When the last reader has gone a write fails with `EPIPE` (`BrokenPipe`), waits, or keeps the
-/// bytes: see [`ReaderGone`](super::ReaderGone). Written bytes are in the kernel; they are lost if
-/// every process closes the FIFO before they are read.
+/// When the last reader has closed the FIFO, a write fails with `EPIPE` (`BrokenPipe`), waits, or
+/// keeps the bytes; see [`ReaderGone`](super::ReaderGone). Written bytes are in the kernel. They
+/// are lost if every process closes the FIFO before they are read.
 ///
-/// A write above 4,096 bytes (`PIPE_BUF`, pipe(7)) can be mixed with those of other writers. If there
-/// are any, use a [`SharedSender`](super::SharedSender).
+/// A write above 4,096 bytes (`PIPE_BUF`, pipe(7)) can be mixed with those of other writers. With
+/// several writers, use a [`SharedSender`](super::SharedSender).
 ///
 /// # Errors
 ///
 /// Besides errnos, [`OpenErrorKind::TimedOut`](crate::OpenErrorKind::TimedOut) and
-/// [`OpenErrorKind::Replaced`](crate::OpenErrorKind::Replaced), where the options ask for them.
+/// [`OpenErrorKind::Replaced`](crate::OpenErrorKind::Replaced), if the options ask for them.
 ///
 /// # Cancel safety
 ///
@@ -46,13 +46,13 @@ pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Sender, OpenError>>
 ///
 /// See [`OpenOptions`](super::OpenOptions).
 pub struct Sender {
-    // First, as `Name` asks.
+    // First, as `Name` requires.
     name: Name,
     inner: pipe::Sender,
-    /// Where it waits for the next reader.
+    /// If it waits for the next reader.
     returning: Option<Returning>,
     again: Option<Again>,
-    /// Where it keeps the FIFO open for reading itself: whether anybody can still read.
+    /// If it keeps the FIFO open for reading itself: whether anybody can still read.
     watch: Option<NameWatch>,
     span: Span,
 }
@@ -76,7 +76,7 @@ impl Sender {
         })
     }
 
-    /// Waits for the next reader when the last has gone.
+    /// Waits for the next reader when the last has closed the FIFO.
     pub(super) fn waiting(mut self, returning: Returning, again: Again) -> Self {
         self.returning = Some(returning);
         self.again = Some(again);
@@ -94,7 +94,7 @@ impl Sender {
         self.again.as_ref().map(|again| again())
     }
 
-    /// Sends frames, writing in steps that suit a pipe. For a FIFO with one writer.
+    /// Sends frames, writing in steps that suit a pipe, for a single writer.
     pub fn framed(self, framing: Framing) -> FramedWrite<Self> {
         FramedWrite::new(self, framing).with_pace(Pace::pipe())
     }
@@ -103,7 +103,8 @@ impl Sender {
         &self.span
     }
 
-    /// Writes by `write`, again each time that the last reader has gone and the next has come.
+    /// Writes by `write`, again each time that the last reader has closed the FIFO and the next has
+    /// opened it.
     fn poll_write_by(
         &mut self,
         cx: &mut Context<'_>,
@@ -116,7 +117,7 @@ impl Sender {
                 ready!(self.poll_return(cx))?;
             }
             let Poll::Ready(result) = write(Pin::new(&mut self.inner), cx) else {
-                // Full, if there is a reader: it is not waited for any more.
+                // Full, if there is a reader: it is no longer waited for.
                 if self.is_waiting() && !self.is_alone()? {
                     self.is_back();
                 }
@@ -132,8 +133,8 @@ impl Sender {
         }
     }
 
-    /// Waits for room: until the path no longer names this FIFO, where that is watched. Then
-    /// nobody else can open it for reading.
+    /// Waits for room, or until the path no longer names this FIFO, if that is watched. Then nobody
+    /// else can open it for reading.
     pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let Some(watch) = &mut self.watch else {
             return Poll::Pending;
@@ -161,7 +162,7 @@ impl Sender {
         }
     }
 
-    /// Whether something was written that nobody has read, and nobody is there to read it.
+    /// Whether bytes were written that nobody has read, and there is no reader.
     fn is_abandoned(&self) -> io::Result<bool> {
         Ok(self.is_alone()? && sys::unread(self)? > 0)
     }

@@ -26,16 +26,16 @@ use self::lock::Lock;
 use self::room::Room;
 use self::unsent::Unsent;
 
-/// The most bytes that the kernel always takes by one write or not at all: pipe(7).
+/// The most bytes that one write always takes whole or not at all: pipe(7).
 const PIPE_BUF: usize = libc::PIPE_BUF;
 
 /// How many bytes are gathered before they are written without being flushed.
 const HIGH_WATER: usize = 64 * 1024;
 
-/// Sends frames into a FIFO that other processes write to at the same time.
+/// Sends frames into a FIFO that several processes write to at the same time.
 ///
 /// Small frames that wait together share a write of at most 4,096 bytes (`PIPE_BUF`). The kernel
-/// puts such a write into the FIFO in one piece or not at all (pipe(7)), so frames of different
+/// puts such a write into the FIFO in one piece or not at all (pipe(7)). So frames of different
 /// writers never mix, and a writer that is killed, even by `SIGKILL`, leaves no part of a frame.
 /// `feed` many frames, then `flush`; 64 KiB are written without a flush.
 ///
@@ -47,54 +47,55 @@ const HIGH_WATER: usize = 64 * 1024;
 ///
 /// If the framing's [`max_frame`](Framing::max_frame) allows frames of more than 4,096 bytes with
 /// their header, which it does by default, the sender writes under an advisory lock (flock(2), on
-/// the FIFO itself), small frames too: a small frame between two parts of a large one would tear
-/// it. So **every** writer of the FIFO must allow large frames, or hold the same lock (in a shell
-/// script: `exec 3>fifo; flock 3; ...`). With a smaller `max_frame` there is no lock, and larger
-/// frames are refused.
+/// the FIFO itself). Small frames take the lock too: a small frame between two parts of a large one
+/// would tear it. So **every** writer of the FIFO must allow large frames, or hold the same lock
+/// (in a shell script: `exec 3>fifo; flock 3; ...`). With a smaller `max_frame` there is no lock,
+/// and larger frames are refused.
 ///
-/// A large frame is written by one write too, once there is room for all of it: the sender enlarges
-/// the pipe (`F_SETPIPE_SZ`) up to `/proc/sys/fs/pipe-max-size`, 1 MiB by default. A writer that
-/// is killed then leaves all of the frame or nothing. Frames **can** be torn
+/// A large frame is also written with one write, once there is room for all of it. The sender
+/// enlarges the pipe (`F_SETPIPE_SZ`) up to `/proc/sys/fs/pipe-max-size`, 1 MiB by default. A
+/// writer that is killed then leaves all of the frame or nothing. A frame **can** be torn
 ///
-/// - if they are larger than `pipe-max-size`, or the user's quota of pipe pages
-///   (`pipe-user-pages-soft`, pipe(7)) does not allow a pipe of that size: then the frame is written
-///   in parts, and a writer that is killed in between leaves the first part;
+/// - if it is larger than `pipe-max-size`, or the user's quota of pipe pages
+///   (`pipe-user-pages-soft`, pipe(7)) does not allow a pipe of that size. Then it is written in
+///   parts, and a writer that is killed in between leaves the first part.
 /// - by another program that writes without the lock.
 ///
 /// After a torn frame the next frame follows directly. With length framing the receiver takes its
 /// first bytes for the missing rest and reads garbage after that, most likely
 /// [`FrameError::TooLarge`]. With lines or NUL framing the part and the next frame arrive as one
-/// frame, and the frames after that are whole.
+/// frame, and later frames are whole.
 ///
-/// - A writer that waits for room, because nobody reads, or that has written a part of a frame and
-///   is not flushed any more, keeps the lock, and all other writers wait. Dropping the sender
-///   releases it.
+/// - A writer keeps the lock while it waits for room because nobody reads, or if it has written a
+///   part of a frame and is not flushed any more. All other writers wait. Dropping the sender
+///   releases the lock.
 /// - Waiting for the lock or for room takes no thread: both are checked again after a few
-///   milliseconds (room that a reader does not make, after 100 ms). The next owner of the lock is chance; a sender that has much to send checks every 256 KiB whether
-///   others wait, and lets them go first.
+///   milliseconds (room that a reader does not make, after 100 ms). The next owner of the lock is
+///   chosen by chance. A sender with much to send checks every 256 KiB whether others wait, and
+///   lets them go first.
 ///
 /// # Errors
 ///
 /// - [`FrameError::TooLarge`] inside an [`io::Error`], with the size of the message and the largest
-///   that fits; and whatever else the framing refuses. Nothing of the frame is kept, and the sender
-///   goes on.
-/// - `EPIPE`: the last reader has gone. Frames that were not written yet are kept; when a reader
-///   has come again, the next flush writes them. A large frame of which a part was written goes on
-///   where it stopped, under the lock that is kept until then; a reader that has not seen its
-///   beginning reads garbage. To begin anew, drop the sender and open another.
+///   possible, or another refusal of the framing. Nothing of the frame is kept, and the sender goes
+///   on.
+/// - `EPIPE`: the last reader has closed the FIFO. Unwritten frames are kept; when a reader has
+///   opened it again, the next flush writes them. A large frame of which a part was written
+///   continues where it stopped, under the lock that is kept until then; a reader that has not seen
+///   its beginning reads garbage. To start over, drop the sender and open another.
 /// - With [`ReaderGone::Wait`](super::ReaderGone::Wait): [`TimedOut`](OpenErrorKind::TimedOut).
 ///   With [`watch_name`](super::OpenOptions::watch_name) as well, a FIFO that was replaced is
 ///   opened again by its path, and errors of opening are returned.
 ///
 /// # Cancel safety
 ///
-/// As for [`FramedWrite`](crate::frame::FramedWrite): a frame is either in the sink or not at all, and
-/// goes out whole with a later flush if the future that put it there is dropped.
+/// As for [`FramedWrite`](crate::frame::FramedWrite): a frame is either in the sink or not at all.
+/// If the future that put it there is dropped, a later flush writes it whole.
 ///
-/// # Dropping it
+/// # Dropping
 ///
-/// Drop does not write. Frames that were not flushed are lost, and a `tracing` warning says so, unless
-/// the last write has failed: call `close` first.
+/// Dropping does not write. Unflushed frames are lost with a `tracing` warning, unless the last
+/// write has failed. Call `close` first.
 ///
 /// [`FrameError::TooLarge`]: crate::frame::FrameError::TooLarge
 ///
@@ -136,8 +137,9 @@ pub struct SharedSender {
 }
 
 impl SharedSender {
-    /// Sends frames of any size that `framing` allows; the lock is used if that is more than 4,096
-    /// bytes with the header or delimiter.
+    /// Creates a shared sender of frames of any size that `framing` allows.
+    ///
+    /// It uses the lock if that is more than 4,096 bytes with the header or delimiter.
     pub fn new(sender: Sender, framing: Framing) -> Self {
         let large = framing.on_wire(framing.get_max_frame()) > PIPE_BUF;
         Self {
@@ -172,8 +174,8 @@ impl SharedSender {
                 Poll::Pending => break Poll::Pending,
             }
         };
-        // Kept only for the rest of a frame, or until there is room for one. Who still waits for the
-        // lock leaves the sign up.
+        // Kept only for the rest of a frame, or until there is room for one. A sender that still
+        // waits for the lock leaves its sign up.
         let is_held = self.lock.as_ref().is_some_and(Lock::is_held);
         let waits = result.is_pending() && (!is_held || self.room.is_waited_for());
         if !self.unsent.is_inside_frame() && !waits {
@@ -182,7 +184,7 @@ impl SharedSender {
         result
     }
 
-    /// Writes one batch or a part of it; says whether there was one to write.
+    /// Writes one batch or a part of it; returns whether there was one to write.
     fn poll_write_batch(
         &mut self,
         cx: &mut Context<'_>,
@@ -268,7 +270,7 @@ impl Sink<Bytes> for SharedSender {
     fn start_send(self: Pin<&mut Self>, body: Bytes) -> io::Result<()> {
         let this = self.get_mut();
         let before = this.unsent.buf.len();
-        // It leaves nothing behind when it fails.
+        // A failed encoding leaves nothing behind.
         Encoder::encode(&mut this.framing, body, &mut this.unsent.buf)?;
         this.unsent.extend_by(this.unsent.buf.len() - before);
         Ok(())

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// What must be the same on both sides.
+/// A property that must be the same on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum What {
@@ -16,7 +16,7 @@ pub enum What {
 }
 
 impl What {
-    /// The word for it in a verdict.
+    /// Its word in a verdict.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Version => "version",
@@ -26,45 +26,49 @@ impl What {
     }
 }
 
-/// Why two peers do not go on.
+/// An error of a handshake.
 ///
-/// It turns into an [`io::Error`] that carries it; [`Error::of`] finds it there.
+/// It converts into an [`io::Error`] that carries it; [`Error::of`] finds it there.
+///
+/// # Examples
+///
+/// See the [module](super).
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Both sides speak the handshake but not the same language. Both get this error.
+    /// Both sides use the handshake but differ. Both get this error.
     #[error("the {} on the two sides do not match: here {ours:?}, there {theirs:?}", what.word())]
     Mismatch {
-        /// What differs.
+        /// The property that differs.
         what: What,
-        /// Our value.
+        /// The value of this side.
         ours: String,
-        /// The other side's.
+        /// The value of the other side.
         theirs: String,
     },
-    /// What came is no handshake: the peer does none, or uses another framing.
+    /// The peer did not send a handshake: it uses none, or another framing.
     #[error(
         "the peer does not speak the handshake{}: do both sides use it, with the same framing?",
         sent(got)
     )]
     NotSpoken {
-        /// How what it sent begins, made printable; empty where nothing could be made of it.
+        /// The beginning of what it sent, made printable; empty if nothing is legible.
         got: String,
         /// What is wrong with it.
         #[source]
         source: io::Error,
     },
-    /// The peer closed before it had said all of its part.
+    /// The peer closed the connection before it had completed the handshake.
     #[error("the peer closed the connection during the handshake: does it use one?")]
     Closed,
-    /// The peer did not say its part in time.
+    /// The peer did not complete the handshake in time.
     #[error("the peer did not complete the handshake within {after:?}: does it use one?")]
     TimedOut {
         /// How long it had.
         after: Duration,
     },
-    /// A name that was given for this side cannot be sent.
-    #[error("this side cannot say hello")]
+    /// A name that was given for this side is not valid.
+    #[error("cannot start the handshake: a name of this side is not valid")]
     BadName(#[source] io::Error),
     /// The transport failed.
     #[error("the transport failed during the handshake")]
@@ -80,7 +84,7 @@ fn sent(got: &str) -> String {
 }
 
 impl Error {
-    /// The handshake's error inside an [`io::Error`], if that is what it carries.
+    /// Finds this error inside an [`io::Error`].
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }

@@ -16,13 +16,33 @@ use crate::connect::{ByteStream, Connection};
 use crate::frame::{FrameError, FramedRead, FramedWrite};
 use crate::io::timer::timeout;
 
-/// How long the other side may take for the whole handshake, unless said otherwise: 5 s.
+/// How long the whole handshake may take, unless set otherwise: 5 s.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many bytes of what is no handshake an error shows.
+/// How many bytes of anything that is not a handshake an error shows.
 const SHOWN: usize = 32;
 
 /// An opening handshake. Both sides do the same; see [the module](super).
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::codec::Text;
+/// use aqueduct::connect::Connection;
+/// use aqueduct::handshake::Handshake;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, there) = Connection::pair();
+/// let chat = Handshake::new("chat/2");
+/// let (here, there) = tokio::join!(
+///     chat.channel::<String, String>(here, Text),
+///     chat.channel::<String, String>(there, Text),
+/// );
+/// let (mut here, mut there) = (here?, there?);
+/// here.send("hello".into()).await?;
+/// assert_eq!(there.recv().await.transpose()?.as_deref(), Some("hello"));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {
     messages: String,
@@ -30,8 +50,9 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// A handshake for `messages`: a name with a version such as `chat/2`, or a hash of the types' source.
-    /// Both sides must give the same.
+    /// Creates a handshake for `messages`, which must be the same on both sides.
+    ///
+    /// `messages` is a name with a version such as `chat/2`, or a hash of the types' source.
     pub fn new(messages: impl Into<String>) -> Self {
         Self {
             messages: messages.into(),
@@ -39,14 +60,14 @@ impl Handshake {
         }
     }
 
-    /// Sets how long the other side may take.
+    /// Sets how long the whole handshake may take (5 s by default).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Makes a typed channel of a connection whose peer does the same.
+    /// Creates a typed channel over a connection whose peer does the same.
     ///
     /// # Errors
     ///
@@ -68,14 +89,20 @@ impl Handshake {
         Ok(connection.channel(codec))
     }
 
-    /// Exchanges hellos over `connection`, for a codec of this name, and gives it back with the largest
-    /// message that was agreed: the smaller of the two sides' own. During the handshake that is 256 bytes.
+    /// Exchanges hellos over `connection`, for a codec of this name.
+    ///
+    /// Returns the connection with the agreed largest message, the smaller of the two sides'
+    /// values. During the handshake the largest message is 256 bytes.
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`], which the other side gets too; [`Error::NotSpoken`] for garbage or
-    /// another framing; [`Error::Closed`]; [`Error::TimedOut`] for silence; [`Error::BadName`];
-    /// [`Error::Io`]. The connection is closed.
+    /// - [`Error::Mismatch`] if the sides differ; the other side gets it too.
+    /// - [`Error::NotSpoken`] for garbage or another framing.
+    /// - [`Error::Closed`] if the peer closed, [`Error::TimedOut`] if it was silent.
+    /// - [`Error::BadName`] if a name of this side is not valid.
+    /// - [`Error::Io`] if the transport failed.
+    ///
+    /// The connection is closed.
     ///
     /// # Cancel safety
     ///
@@ -114,7 +141,7 @@ impl Handshake {
         Ok(connection)
     }
 
-    /// The largest frame that both sides take.
+    /// Returns the largest frame that both sides accept.
     async fn agree<S, R>(
         &self,
         sink: &mut S,
@@ -135,7 +162,7 @@ impl Handshake {
                 after: self.timeout,
             }),
         };
-        // That the other side did not hear us out, or hung up, does not change what is wrong.
+        // A peer that did not listen to the end, or hung up, does not change what is wrong.
         let result = mismatch.map_or(result, Err);
         match &result {
             Ok(max_frame) => tracing::debug!(max_frame, "handshake done"),
@@ -174,7 +201,7 @@ where
     let hearing = receive(stream, Verdict::parse);
     if let Verdict::No(what) = verdict {
         *mismatch = Some(differs(what));
-        // Theirs is read too, so that closing with unread input does not destroy ours.
+        // Theirs is read too, so that closing with unread input does not discard ours.
         let _ = join(telling, hearing).await;
         return Err(differs(what));
     }
@@ -183,7 +210,7 @@ where
     if let Verdict::No(what) = their_verdict {
         return Err(differs(what));
     }
-    // Both are of our version here, so both have one.
+    // Both have our version here, so both have a value.
     let max_frame = ours.max_frame().min(theirs.max_frame()).unwrap_or(0);
     Ok(max_frame)
 }

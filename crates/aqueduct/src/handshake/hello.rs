@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::What;
 
-/// The version of the handshake that this crate speaks.
+/// The version of the handshake that this crate implements.
 pub(crate) const VERSION: u16 = 1;
 
 /// The largest hello, in bytes: 256.
@@ -15,14 +15,14 @@ pub(crate) const MAX_HELLO: usize = 256;
 /// The longest name in a hello, in bytes: 64.
 pub(crate) const MAX_NAME: usize = 64;
 
-/// What every hello and verdict begins with; the version follows.
+/// The beginning of every hello and verdict; the version follows.
 const MAGIC: &[u8] = b"aqueduct/";
 
-/// What one side says of itself.
+/// What one side says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     version: u16,
-    /// Nothing is known of it if the version is not ours.
+    /// Unknown if the version is not ours.
     body: Option<Body>,
 }
 
@@ -34,13 +34,13 @@ struct Body {
 }
 
 impl Hello {
-    /// A hello of this [`VERSION`].
+    /// Creates a hello of this [`VERSION`].
     ///
-    /// A `max_frame` of more than 4 GiB - 1 is taken as that, 0 as 1.
+    /// A `max_frame` of more than 4 GiB - 1 counts as that, 0 as 1.
     ///
     /// # Errors
     ///
-    /// [`ParseError::Name`]: a name is empty, longer than [`MAX_NAME`], or has a byte that is not
+    /// [`ParseError::Name`] if a name is empty, longer than [`MAX_NAME`], or has a byte that is not
     /// printable ASCII or is a space.
     pub(crate) fn new(codec: &str, max_frame: usize, messages: &str) -> Result<Self, ParseError> {
         let body = Body {
@@ -54,14 +54,14 @@ impl Hello {
         })
     }
 
-    /// Reads a hello.
+    /// Parses a hello.
     ///
-    /// Of another version only that version is read. Nothing is allocated beyond the two names,
-    /// and nothing at all for input of more than [`MAX_HELLO`] bytes.
+    /// Of another version only the version is read. Nothing is allocated beyond the two names, and
+    /// nothing at all for input of more than [`MAX_HELLO`] bytes.
     ///
     /// # Errors
     ///
-    /// A [`ParseError`] that says where it is not one. It never panics.
+    /// A [`ParseError`] that says what is wrong. It never panics.
     pub(crate) fn parse(frame: &[u8]) -> Result<Self, ParseError> {
         let (version, rest) = prefix(frame)?;
         if version != VERSION {
@@ -86,18 +86,18 @@ impl Hello {
         }
     }
 
-    /// The name of the codec; `None` in another version than ours.
+    /// The name of the codec; `None` for another version.
     pub(crate) fn codec(&self) -> Option<&str> {
         Some(&self.body.as_ref()?.codec)
     }
 
-    /// The largest frame, in bytes; `None` in another version than ours.
+    /// The largest frame, in bytes; `None` for another version.
     pub(crate) fn max_frame(&self) -> Option<usize> {
-        // Larger than the address space cannot be had anyway.
+        // A frame larger than the address space is impossible anyway.
         Some(usize::try_from(self.body.as_ref()?.max_frame).unwrap_or(usize::MAX))
     }
 
-    /// The name of the messages; `None` in another version than ours.
+    /// The name of the messages; `None` for another version.
     pub(crate) fn messages(&self) -> Option<&str> {
         Some(&self.body.as_ref()?.messages)
     }
@@ -141,21 +141,21 @@ impl fmt::Display for Hello {
     }
 }
 
-/// What one side thinks of the other's hello.
+/// The verdict of one side on the other's hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// We understand each other.
+    /// The sides understand each other.
     Ok,
-    /// We do not, because of this.
+    /// They do not, because of this property.
     No(What),
 }
 
 impl Verdict {
-    /// Reads a verdict, of whatever version.
+    /// Parses a verdict of any version.
     ///
     /// # Errors
     ///
-    /// A [`ParseError`] that says where it is not one. It never panics.
+    /// A [`ParseError`] that says what is wrong. It never panics.
     pub(crate) fn parse(frame: &[u8]) -> Result<Self, ParseError> {
         let (_, rest) = prefix(frame)?;
         match rest {
@@ -183,43 +183,43 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Why a frame is no hello or verdict, or a hello cannot be made.
+/// Why a frame is not a hello or verdict, or a hello cannot be created.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum ParseError {
     /// It does not begin with `aqueduct/`.
     #[error("it does not begin with \"aqueduct/\"")]
     Magic,
-    /// There is no version from 1 to 65535 and a space behind it.
+    /// There is no version from 1 to 65535 with a space after it.
     #[error("no version follows \"aqueduct/\"")]
     Version,
     /// It has more than [`MAX_HELLO`] bytes.
-    #[error("{len} bytes are over the limit of {MAX_HELLO}")]
+    #[error("its {len} bytes are over the limit of {MAX_HELLO}")]
     TooLong {
         /// How many it has.
         len: usize,
     },
     /// It has too many or too few fields.
-    #[error("it has not the four fields of a hello")]
+    #[error("it does not have the four fields of a hello")]
     Fields,
-    /// The largest frame is no number from 1 to 4294967295.
-    #[error("the largest frame is no number from 1 to 4294967295")]
+    /// The largest frame is not a number from 1 to 4294967295.
+    #[error("the largest frame is not a number from 1 to 4294967295")]
     MaxFrame,
-    /// The name of the codec or of the messages is none.
+    /// The name of the codec or of the messages is not valid.
     #[error("the name of the {} is not 1 to {MAX_NAME} bytes of printable ASCII without space", .0.word())]
     Name(What),
     /// It is neither `ok` nor a `no` with a known reason.
-    #[error("it is no verdict")]
+    #[error("it is not a verdict")]
     Verdict,
 }
 
-/// What follows the magic, the version and a space.
+/// The bytes after the magic, the version and a space.
 fn prefix(frame: &[u8]) -> Result<(u16, &[u8]), ParseError> {
     if frame.len() > MAX_HELLO {
         return Err(ParseError::TooLong { len: frame.len() });
     }
     let rest = frame.strip_prefix(MAGIC).ok_or(ParseError::Magic)?;
-    // A hello of a later version may have nothing more.
+    // A hello of a later version may end here.
     let end = rest.iter().position(|byte| *byte == b' ');
     let (version, rest) = match end {
         Some(end) => (&rest[..end], &rest[end + 1..]),
@@ -230,7 +230,7 @@ fn prefix(frame: &[u8]) -> Result<(u16, &[u8]), ParseError> {
     Ok((version, rest))
 }
 
-/// A number of at least 1 as it is written: digits without a sign or leading zeros.
+/// A number of at least 1: digits without a sign or leading zeros.
 fn number(digits: &[u8]) -> Option<u32> {
     if !digits.first()?.is_ascii_digit() || digits[0] == b'0' {
         return None;

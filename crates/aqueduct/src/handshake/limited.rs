@@ -8,12 +8,12 @@ use futures_sink::Sink;
 
 use crate::frame::FrameError;
 
-/// A sink of frames that refuses those over a limit, whatever its transport.
+/// A sink that refuses frames over a limit, on any transport.
 ///
 /// # Errors
 ///
-/// [`FrameError::TooLarge`] inside an [`io::Error`] for a frame over the limit: nothing of it is
-/// sent and the sink goes on.
+/// [`FrameError::TooLarge`] inside an [`io::Error`] for a frame over the limit. Nothing of it is
+/// sent, and the sink goes on.
 #[derive(Debug)]
 #[must_use = "sinks do nothing unless polled"]
 pub(super) struct LimitedSink<S> {
@@ -53,12 +53,12 @@ impl<S: Sink<Bytes, Error = io::Error> + Unpin> Sink<Bytes> for LimitedSink<S> {
     }
 }
 
-/// A stream of frames that ends at one over a limit, whatever its transport.
+/// A stream that ends at a frame over a limit, on any transport.
 ///
 /// # Errors
 ///
-/// [`FrameError::TooLarge`] inside an [`io::Error`]: the peer breaks what was agreed. Then the
-/// stream has ended.
+/// [`FrameError::TooLarge`] inside an [`io::Error`]: the peer breaks the agreement. Then the stream
+/// has ended.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub(super) struct LimitedStream<S> {

@@ -13,13 +13,14 @@ use crate::frame::Framing;
 use crate::io::sys;
 use crate::pipe;
 
-/// Joins two inherited pipes into a typed channel: sends on descriptor `to`, receives from `from`.
+/// Joins two inherited pipes into a typed channel: sends on `to`, receives from `from`.
 ///
-/// The child's side of [`Child::channel`](crate::child::Child::channel), with the two numbers swapped.
+/// This is the child's side of [`Child::channel`](crate::child::Child::channel), with the two
+/// numbers swapped.
 ///
 /// # Errors
 ///
-/// Those of [`sender`] and [`receiver`].
+/// As for [`sender`] and [`receiver`].
 ///
 /// # Examples
 ///
@@ -41,18 +42,19 @@ where
 
 /// Takes inherited descriptor `number` as the writing end of a pipe.
 ///
-/// It is set to non-blocking mode, also for processes that share the descriptor's open file
-/// description. What [`child::Command`](crate::child::Command) hands down is not shared; for others,
-/// open the address `fd:N`, which leaves the mode alone.
+/// It becomes non-blocking, also for processes that share its open file description. Descriptors
+/// from [`child::Command`](crate::child::Command) are not shared. For others, open the address
+/// `fd:N`, which leaves the mode unchanged.
 ///
 /// # Errors
 ///
-/// Those of [`take`], and those of [`pipe::Sender::from_owned_fd`]. A descriptor that is no pipe is
+/// As for [`take`], and for [`pipe::Sender::from_owned_fd`]. A descriptor that is not a pipe is
 /// closed.
 ///
 /// # Examples
 ///
 /// ```no_run
+/// # // Not run: it needs a parent that passes descriptor 3.
 /// use aqueduct::inherited;
 /// use tokio::io::AsyncWriteExt;
 ///
@@ -67,11 +69,11 @@ pub fn sender(number: RawFd) -> Result<pipe::Sender, OpenError> {
 
 /// Takes inherited descriptor `number` as the reading end of a pipe.
 ///
-/// It is set to non-blocking mode, as by [`sender`].
+/// It becomes non-blocking, as with [`sender`].
 ///
 /// # Errors
 ///
-/// Those of [`take`], and those of [`pipe::Receiver::from_owned_fd`]. A descriptor that is no pipe is
+/// As for [`take`], and for [`pipe::Receiver::from_owned_fd`]. A descriptor that is not a pipe is
 /// closed.
 pub fn receiver(number: RawFd) -> Result<pipe::Receiver, OpenError> {
     pipe::Receiver::from_owned_fd(take(number)?).map_err(|e| failed("receive from", number, e))
@@ -79,28 +81,34 @@ pub fn receiver(number: RawFd) -> Result<pipe::Receiver, OpenError> {
 
 /// Takes over inherited descriptor `number`, of any kind.
 ///
-/// It is closed on `exec` from then on, and closed when it is dropped, so that the other side sees the
-/// end of the stream. Each can be taken once.
+/// From then on it is closed on `exec`. Dropping it closes it, so that the peer sees the end of
+/// stream. Each can be taken once.
 ///
 /// # Errors
 ///
-/// [`NotInherited`](OpenErrorKind::NotInherited): it is not open (`EBADF`), was taken before, was not
-/// [claimed](crate::inherited::claim) or offered, or is a standard stream.
+/// [`NotInherited`](OpenErrorKind::NotInherited): it is not open (`EBADF`), was already taken, was
+/// not [claimed](crate::inherited::claim) or offered, or is a standard stream.
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```
 /// use aqueduct::inherited;
-/// use std::fs::File;
+/// use std::io::Write;
 ///
-/// # unsafe { inherited::claim() };
-/// let log = File::from(inherited::take(3)?);
-/// # Ok::<(), aqueduct::OpenError>(())
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (reader, mut writer) = std::io::pipe()?;
+/// let number: i32 = inherited::offer(reader)?.to_string().trim_start_matches("fd:").parse()?;
+/// writer.write_all(b"hi")?;
+///
+/// let fd = inherited::take(number)?;
+/// assert!(inherited::take(number).is_err()); // once only
+/// # drop(fd);
+/// # Ok(()) }
 /// ```
 pub fn take(number: RawFd) -> Result<OwnedFd, OpenError> {
     let object = || format!("inherited descriptor {number}");
     if (0..=2).contains(&number) {
-        let cause = "it is a standard stream, which belongs to std::io";
+        let cause = "it is a standard stream and belongs to std::io";
         let error = OpenError::new("take", object(), OpenErrorKind::NotInherited, cause);
         return Err(error.with_cure("use std::io, aqueduct::stdio or its address"));
     }
@@ -113,10 +121,10 @@ pub fn take(number: RawFd) -> Result<OwnedFd, OpenError> {
 
 /// Gives a descriptor of this program an address, `fd:N`, by which it can be opened once.
 ///
-/// For one that was not inherited: received in a message of a Unix socket
-/// ([`unix::seqpacket`](crate::unix::seqpacket)), from a library, in a test. Until it is opened by this
-/// address, or [taken](take), it stays open, and is passed on to other programs as its close-on-exec
-/// flag says.
+/// For a descriptor that was not inherited: from a message of a Unix socket
+/// ([`unix::seqpacket`](crate::unix::seqpacket)), from a library, in a test. Until it is opened by
+/// this address, or [taken](take), it stays open, and other programs inherit it if its
+/// close-on-exec flag allows.
 ///
 /// # Errors
 ///
@@ -147,7 +155,7 @@ pub fn offer(fd: impl Into<OwnedFd>) -> io::Result<Endpoint> {
     Ok(endpoint(sys::offer(fd)))
 }
 
-/// An error of the pipe with the number in it that the caller gave.
+/// An error of the pipe with the number that the caller gave.
 fn failed(action: &'static str, number: RawFd, error: io::Error) -> OpenError {
     match error.downcast::<OpenError>() {
         Ok(error) => error,

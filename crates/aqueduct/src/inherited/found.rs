@@ -1,4 +1,4 @@
-//! Inherited descriptors: what they are, and taking them over once.
+//! Inherited descriptors: their kind, and taking them over once.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,7 +9,7 @@ use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::{Access, Kind};
 use crate::io::sys::{self, NotInherited};
 
-/// What an inherited descriptor turned out to be.
+/// The kind of an inherited descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Pipe(Access),
@@ -65,7 +65,7 @@ impl Found {
         matches!(self, Self::Queue(_) | Self::Packets | Self::PacketListener)
     }
 
-    /// What keeps this from doing what is asked, if anything.
+    /// Why this cannot do what is asked, if it cannot.
     fn refuses(self, use_: Use) -> Option<String> {
         match (self, use_) {
             (Self::Pipe(_) | Self::Queue(_) | Self::File(_), Use::Connect | Use::Bind) => {
@@ -92,17 +92,17 @@ impl Found {
             (
                 Self::TcpListener | Self::UnixListener | Self::PacketListener,
                 Use::Connect | Use::Send,
-            ) => Some("the descriptor is a listening socket, which has no peer of its own".into()),
+            ) => Some("the descriptor is a listening socket, which has no peer".into()),
             _ => None,
         }
     }
 }
 
 fn only(access: Access) -> String {
-    format!("the descriptor is open for {access} alone; hand down one that is open for that")
+    format!("the descriptor is open only for {access}; pass down one that is open for this use")
 }
 
-/// What a descriptor is to be opened for.
+/// The use that a descriptor is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     Connect,
@@ -122,9 +122,9 @@ impl Use {
     }
 }
 
-/// Takes an inherited descriptor over, if it can do what is asked; else it stays as it is.
+/// Takes an inherited descriptor over, if it can do what is asked; otherwise it stays unchanged.
 ///
-/// The standard ones, 0 to 2, belong to `std::io`: of these it gives a duplicate, any number of
+/// The standard ones, 0 to 2, belong to `std::io`: for these it returns a duplicate, any number of
 /// times.
 /// `framed`: the address asks for a framing.
 pub(super) fn take(
@@ -166,16 +166,16 @@ pub(super) fn take(
         .unwrap_or_else(|problem| Err(not_inherited("open", address, problem)))
 }
 
-/// Says why a descriptor cannot be taken, and what to do about it.
+/// Explains why a descriptor cannot be taken, and what to do about it.
 pub(super) fn not_inherited(
     action: &'static str,
     object: &str,
     problem: NotInherited,
 ) -> OpenError {
-    let handed = "the program that starts this one must hand it down";
+    let handed = "the program that starts this one must pass it down";
     let (cause, cure) = match problem {
         NotInherited::NotOpen => ("it is not open", handed),
-        NotInherited::Taken => ("it was taken before, which can be done once", ""),
+        NotInherited::Taken => ("it was already taken, and can be taken only once", ""),
         NotInherited::NotClaimed => (
             "this program has not claimed the descriptors that it inherited",
             "call aqueduct::inherited::claim first thing in main",

@@ -1,4 +1,4 @@
-//! `fd:N`: the address of an inherited descriptor, and how whatever it is gets opened.
+//! `fd:N`: the address of an inherited descriptor, and how each kind is opened.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Mechanism for Fd {
     }
 
     fn place(&self, _: End) -> Option<Place> {
-        // A descriptor of anything else can be had once only, in both directions together.
+        // A descriptor of anything else can be used only once, for both directions together.
         let one = || Place::Name("fd", self.number.to_string().into_bytes());
         Some(Place::descriptor(self.number).unwrap_or_else(one))
     }
@@ -107,7 +107,7 @@ impl Mechanism for Fd {
             Ok(match found {
                 Found::Pipe(_) => match pipe::Sender::from_shared_fd(&fd) {
                     Ok(pipe) => MessageSender::bytes(pipe.framed(framing)),
-                    // As for the receiver; and where the last reader of a FIFO has gone.
+                    // As for the receiver; and if the last reader of a FIFO has closed it.
                     Err(_) => {
                         let writer = BlockingWriter::new(fd).map_err(failed)?;
                         let frames = FramedWrite::new(writer, framing).with_pace(Pace::pipe());
@@ -131,7 +131,7 @@ impl Mechanism for Fd {
             let failed = |e| asked.failed(e);
             Ok(match found {
                 Found::Pipe(_) => {
-                    // A pipe that cannot be opened once more is one that another user made.
+                    // A pipe that cannot be opened again is one that another user created.
                     let reader: BoxHalf = match pipe::Receiver::from_shared_fd(&fd) {
                         Ok(pipe) => Box::new(Shared(pipe)),
                         Err(_) => Box::new(Shared(BlockingReader::new(fd).map_err(failed)?)),
@@ -171,7 +171,7 @@ fn connection(fd: OwnedFd, found: Found, asked: Asked<'_>) -> Result<Connection,
                 .never_discarding()
                 .polled(asked.options.poll_for)
         }
-        // Whatever cannot be connected was refused before.
+        // Kinds that cannot be connected were refused before.
         _ => {
             let peer = peer(&fd);
             let (reader, writer) = halves::split(fd).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Receive buffers: as large as the queue's largest message, zeroed once and used again.
+//! Receive buffers: as large as the queue's largest message, zeroed once and reused.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use crate::frame::Slabs;
 
-/// How many free receive buffers an open queue keeps for the next messages, at most. There are no
-/// more than messages in use at a time.
+/// How many free receive buffers an open queue keeps for the next messages. There are no more than
+/// messages in use at a time.
 const MAX_FREE_BUFFERS: usize = 8;
 
-/// How many bytes those are together, at most: 1 MiB. One is kept whatever its size.
+/// Their total size in bytes, at most: 1 MiB. One is kept whatever its size.
 const MAX_FREE_BYTES: usize = 1 << 20;
 
 /// A message shorter than this is always copied out of its receive buffer.
@@ -32,7 +32,7 @@ pub(super) struct Buffers {
 #[derive(Debug, Default)]
 struct Free {
     buffers: Vec<Vec<u8>>,
-    /// What small messages are copied into.
+    /// The memory that small messages are copied into.
     slabs: Slabs,
 }
 
@@ -46,8 +46,8 @@ impl Buffers {
     }
 
     /// Receives with `op`, which fills a whole buffer from its start and returns how much it
-    /// filled, and gives the bytes away: copied where they are few, else in the buffer itself,
-    /// which comes back here when they are dropped.
+    /// filled. Returns the bytes: copied if there are few, otherwise in the buffer itself, which
+    /// returns here when they are dropped.
     pub(super) fn receive<R>(
         self: &Arc<Self>,
         op: impl FnOnce(&mut [u8]) -> io::Result<(R, usize)>,
@@ -93,7 +93,7 @@ impl Buffers {
     }
 }
 
-/// A buffer on loan: it goes home when dropped.
+/// A borrowed buffer that is returned when dropped.
 struct Lease {
     buffer: Vec<u8>,
     len: usize,

@@ -1,4 +1,4 @@
-//! Waiting until a queue can be read or written: the two drivers, and what they have in common.
+//! Waits until a queue can be read or written: the two drivers, and the parts they share.
 
 mod async_fd;
 mod bell;
@@ -41,11 +41,11 @@ pub(super) struct Side {
     registrations: Registrations,
 }
 
-/// What a look again may take and still be better than sleep: a queue of large messages that both
-/// sides work on in turn takes that long to be filled or emptied.
+/// How long another try may take and still be better than sleep: a queue of large messages that
+/// both sides work on in turn takes that long to be filled or emptied.
 const WORTH: Duration = Duration::from_micros(200);
 
-/// After how many waits in a row that ended before anything slept the kernel is told to forget the side.
+/// After this many waits in a row that ended before anything slept, the side is deregistered.
 const UNREGISTER_AFTER: u32 = 32;
 
 /// Permission to try again after a wait.
@@ -71,7 +71,7 @@ impl Side {
         })
     }
 
-    /// Runs `op` to its end: tries, and waits for as long as it says `WouldBlock`.
+    /// Runs `op` to its end: tries, and waits for as long as it returns `WouldBlock`.
     ///
     /// The caller counts it against the task's budget, before: between a wake-up and the try it
     /// allows there must be no other reason to wait, or a cancelled task would keep the wake-up.
@@ -107,11 +107,11 @@ impl Side {
         }
     }
 
-    /// Tries again for as long as that may be better than to sleep. `None`: it would block still,
-    /// so wait.
+    /// Tries again for as long as that may be better than sleep. `None`: it still would block, so
+    /// wait.
     ///
-    /// Nothing waits for the queue meanwhile, so a future may be dropped here; but one that has
-    /// been woken to try must not come here, or those who have not been would be left asleep.
+    /// Nothing waits for the queue meanwhile, so a future may be dropped here. But a future that
+    /// has been woken to try must not come here, or those that have not been would be left asleep.
     fn poll_try<R>(
         &self,
         cx: &mut Context<'_>,
@@ -139,7 +139,7 @@ impl Side {
     }
 
     /// Whether another thread sleeps in `epoll_wait(2)` while this one tries, and would be woken by
-    /// all that is received or sent meanwhile. In latency mode that is the lesser evil.
+    /// each message received or sent meanwhile. In latency mode that is the lesser evil.
     fn wakes_others(&self) -> bool {
         !self.polling.is_asked_for() && self.may_wake_others() && !self.registrations.is_empty()
     }
@@ -150,9 +150,9 @@ impl Side {
         self.driver == Driver::AsyncFd && Handle::try_current().is_ok_and(several)
     }
 
-    /// Takes note that a wait has ended before anything slept.
+    /// Notes that a wait has ended before anything slept.
     fn stayed_awake(&self) {
-        // Not exact where several wait at a time, nor need it be.
+        // Not exact if several wait at a time, nor need it be.
         let awake = self.awake.load(Ordering::Relaxed).saturating_add(1);
         self.awake.store(awake, Ordering::Relaxed);
         if awake.is_multiple_of(UNREGISTER_AFTER) {
@@ -160,7 +160,7 @@ impl Side {
         }
     }
 
-    /// Takes note that a wait has ended in sleep.
+    /// Notes that a wait has ended in sleep.
     fn slept(&self) {
         self.awake.store(0, Ordering::Relaxed);
         if self.may_wake_others() {
@@ -168,8 +168,8 @@ impl Side {
         }
     }
 
-    /// What becomes of an operation whose wait has failed: where the queue is not the one of its
-    /// name any more, what was sent to it before is received still.
+    /// The result of an operation whose wait has failed: if the name no longer refers to this
+    /// queue, messages sent to it before are still received.
     fn last_try<R>(&self, error: io::Error, op: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         let replaced =
             OpenError::of(&error).is_some_and(|it| *it.kind() == OpenErrorKind::Replaced);
@@ -181,9 +181,9 @@ impl Side {
     ///
     /// Cancel safe: a wake-up that a dropped future had been given goes to another one.
     ///
-    /// An operation stays where it has `begun` to wait, also when its task has moved to another
-    /// runtime: the wake-up that it was given and could not use is for all who wait there, and it
-    /// is by waiting there again that it has the kernel look for them.
+    /// An operation stays where it has `begun` to wait, even if its task has moved to another
+    /// runtime: the wake-up that it was given and could not use is for all that wait there, and
+    /// waiting there again makes the kernel look for them.
     async fn wait(
         self: Arc<Self>,
         waiter: Waiter,
@@ -205,21 +205,21 @@ impl Side {
             };
             match self.unless_broken(waited).await {
                 Ok(()) => return Ok(Woken(registration)),
-                // It may be an earlier runtime's that had the same id, or its thread has ended by
-                // the panic of somebody's waker. It is not used again, and another one shows
-                // whether this runtime is there.
+                // It may be an earlier runtime's that had the same id, or its thread has ended by a
+                // panic in somebody's waker. It is not used again, and another one shows whether
+                // this runtime is there.
                 Err(error) if gone.is_none() && !registration.is_alive() => gone = Some(error),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Waits, for as long as the queue's name stands for it.
+    /// Waits for as long as the name refers to the queue.
     async fn unless_broken(&self, waiting: impl Future<Output = io::Result<()>>) -> io::Result<()> {
         if !self.link.is_watched() {
             return waiting.await;
         }
-        // Seldom wanted, and large: not in every future.
+        // Rarely needed, and large: not in every future.
         let mut broken = Box::pin(self.link.broken());
         let mut waiting = pin!(waiting);
         poll_fn(|cx| match waiting.as_mut().poll(cx) {
@@ -231,7 +231,7 @@ impl Side {
 }
 
 impl Woken {
-    /// The try that the wake-up is for. `Err`: it would block still, so wait there again.
+    /// The try that the wake-up is for. `Err`: it still would block, so wait there again.
     fn attempt<R>(
         self,
         op: impl FnOnce() -> io::Result<R>,
@@ -239,9 +239,8 @@ impl Woken {
         let result = match &*self.0 {
             Registration::Pool(slot) => {
                 let result = done(op());
-                // There may be more where this came from, and the event that said so was one for
-                // all. A try that would block needs none of this: the wait that follows it asks
-                // the kernel again, for all.
+                // There may be more messages, and one event stood for all. A try that would block
+                // needs none of this: the wait that follows it asks the kernel again, for all.
                 if result.is_some() {
                     slot.wake_next();
                 }
@@ -263,7 +262,7 @@ fn done<R>(result: io::Result<R>) -> Option<io::Result<R>> {
 
 /// The wait of a stream or sink, kept between polls.
 pub(super) struct Waiting {
-    // Its memory is allocated at the first wait and used again.
+    // Its memory is allocated at the first wait and reused.
     future: ReusableBoxFuture<'static, io::Result<Woken>>,
     active: bool,
     round: Round,

@@ -17,20 +17,20 @@ use crate::mq::driver::Waiting;
 use crate::mq::error::TARGET;
 use crate::mq::queue::Queue;
 
-/// The priority of the empty message that marks the end: the lowest, so that all that was sent
-/// before is received before.
+/// The priority of the empty message that marks the end: the lowest, so that everything sent before
+/// is received before.
 const END_PRIORITY: u32 = 0;
 
 /// The messages of a queue.
 ///
-/// A message is taken from the queue only in the poll that returns it. After an error the stream
-/// is over; the messages are still in the queue.
+/// A message is taken from the queue only in the poll that returns it. After an error the stream is
+/// over; the messages are still in the queue.
 struct Incoming {
     // Dropped first: it may hold a registration.
     wait: Waiting,
     queue: Arc<Queue>,
     over: bool,
-    /// How many messages may still be delivered, if that is limited.
+    /// How many messages may still be delivered, if limited.
     left: Option<u64>,
 }
 
@@ -61,7 +61,7 @@ impl Stream for Incoming {
 
 impl Inlet for Incoming {
     fn stop(mut self: Pin<&mut Self>) {
-        // A message is taken and delivered in one step: none is ever in hand.
+        // A message is taken and delivered in one step, so none is ever in hand.
         self.left = Some(0);
     }
 
@@ -80,8 +80,8 @@ impl Inlet for Incoming {
 
 /// Messages to a queue, each with its own priority or `priority`.
 ///
-/// A message is sent at once where the queue has room; at most one waits in the sink. The one that
-/// an error is about is dropped, and the sink can go on.
+/// A message is sent at once if the queue has room; at most one waits in the sink. A message that
+/// fails is dropped, and the sink can go on.
 struct Outgoing {
     // Dropped first: it may hold a registration.
     wait: Waiting,
@@ -104,7 +104,7 @@ impl Outgoing {
         if let Some((priority, body)) = pending {
             let send = || queue.send_checked(*priority, body);
             let sent = ready!(wait.poll(cx, queue.side(Direction::Write), send));
-            // Also when it failed: or every later message would fail with it.
+            // Also when it failed; otherwise every later message would fail with it.
             *pending = None;
             sent?;
         }
@@ -117,7 +117,7 @@ impl Sink<Message> for Outgoing {
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.pending.is_none() {
-            // What is sent at once never waits, so it is counted here.
+            // A message that is sent at once never waits, so it is counted here.
             ready!(coop::poll_proceed(cx)).made_progress();
         }
         self.poll_pending(cx)
@@ -146,8 +146,8 @@ impl Sink<Message> for Outgoing {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Pending where `poll_ready` is, also for want of budget: some drivers flush until there
-        // is room, and would spin.
+        // Pending where `poll_ready` is, also for lack of budget: some callers flush until there is
+        // room, and would spin.
         drop(ready!(coop::poll_proceed(cx)));
         self.poll_pending(cx)
     }
@@ -185,13 +185,13 @@ impl Drop for Outgoing {
         {
             tracing::warn!(
                 target: TARGET, queue, %error,
-                "dropped without being closed, and the end cannot be marked"
+                "dropped without being closed; cannot mark the end"
             );
         }
     }
 }
 
-/// The sending end of a queue, with this priority where a message has none.
+/// Creates the sending end of a queue, with this priority for messages without one.
 pub(super) fn sender(queue: Arc<Queue>, priority: u32) -> Result<MessageSender, OpenError> {
     queue.check_writable()?;
     let largest = queue.about().max_message;
@@ -206,7 +206,7 @@ pub(super) fn sender(queue: Arc<Queue>, priority: u32) -> Result<MessageSender, 
     Ok(MessageSender::new(outgoing).with_max_message(largest))
 }
 
-/// The receiving end of a queue.
+/// Creates the receiving end of a queue.
 pub(super) fn receiver(queue: Arc<Queue>) -> Result<MessageReceiver, OpenError> {
     queue.check_recv()?;
     Ok(MessageReceiver::new(Incoming {

@@ -1,4 +1,4 @@
-//! Errors that several files of this folder give, and how names are shown in them.
+//! Errors that several files of this folder use, and how names are shown in them.
 
 use std::io;
 
@@ -15,10 +15,10 @@ pub(super) fn one_way(action: &'static str, name: &str, other: &str, needed: &st
         .with_source(io::Error::from_raw_os_error(libc::EBADF))
 }
 
-/// The queue was unlinked: its name stands for another queue, or for none.
+/// The queue was unlinked: its name refers to another queue, or to none.
 pub(super) fn replaced(name: &str, anew: bool) -> OpenError {
     let cause = match anew {
-        true => "it was unlinked and made anew",
+        true => "it was unlinked and created again",
         false => "it was unlinked",
     };
     OpenError::new("use queue", shown(name), OpenErrorKind::Replaced, cause)
@@ -44,7 +44,7 @@ pub(super) fn runtime_gone() -> OpenError {
     )
 }
 
-/// A name as it is shown: quoted and escaped where it has characters that a terminal acts upon.
+/// A name as it is shown: quoted and escaped if it has characters that control a terminal.
 pub(super) fn shown(name: &str) -> String {
     match name.is_empty() || name.chars().any(|c| c == ' ' || c.escape_debug().len() > 1) {
         true => format!("{name:?}"),

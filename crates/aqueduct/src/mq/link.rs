@@ -1,4 +1,4 @@
-//! [`Link`]: an open queue's name, and whether that still stands for it.
+//! [`Link`]: an open queue's name, and whether it still refers to the queue.
 
 use std::future::pending;
 use std::io;
@@ -17,14 +17,13 @@ use crate::io::timer::sleep;
 use crate::mq::error::{TARGET, replaced};
 use crate::mq::mount::MOUNT_POINT;
 
-/// The shortest interval between two looks at a name, which are some system calls each.
+/// The shortest interval between two checks of a name, which are some system calls each.
 pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The name by which a queue was opened, and when it was last seen to stand for it.
+/// The name by which a queue was opened, and when it was last seen to refer to it.
 ///
-/// The kernel tells nobody that a queue was unlinked: the queue file system makes no `inotify`
-/// event of it. Who wants to know has to look, and all who use a queue together look once in an
-/// interval.
+/// The kernel does not report that a queue was unlinked: the queue file system causes no `inotify`
+/// event for it. So it has to be checked, once per interval for all that use a queue together.
 #[derive(Debug)]
 pub(super) struct Link {
     name: String,
@@ -33,7 +32,7 @@ pub(super) struct Link {
     id: (u64, u64),
     every: Option<Duration>,
     opened: Instant,
-    /// When it was last looked at, in nanoseconds from `opened`.
+    /// When it was last checked, in nanoseconds from `opened`.
     looked: AtomicU64,
 }
 
@@ -58,14 +57,14 @@ impl Link {
         &self.name
     }
 
-    /// Whether it is looked at now and then.
+    /// Whether it is checked at intervals.
     pub(super) fn is_watched(&self) -> bool {
         self.every.is_some()
     }
 
-    /// Checks that the name stands for the queue.
+    /// Checks that the name refers to the queue.
     ///
-    /// The outer error is that of a look that failed, the inner one what was found.
+    /// The outer error is that of a failed check, the inner one its result.
     fn state(&self) -> io::Result<Result<(), OpenError>> {
         let gone = |anew| Ok(Err(replaced(&self.name, anew)));
         let own = fstat(&self.fd)?;
@@ -74,8 +73,8 @@ impl Link {
             Ok(_) => gone(true),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ENOENT) => gone(false),
-                // It cannot be opened: the name is there. A queue is never renamed and has one
-                // name, so if ours is linked it is ours.
+                // It cannot be opened: the name exists. A queue is never renamed and has one name,
+                // so if ours is linked it is ours.
                 Some(libc::EACCES) if own.st_nlink > 0 => Ok(Ok(())),
                 Some(libc::EACCES) => gone(true),
                 _ => Err(error),
@@ -83,12 +82,12 @@ impl Link {
         }
     }
 
-    /// Checks that the name stands for the queue.
+    /// Checks that the name refers to the queue.
     pub(super) fn check(&self) -> io::Result<()> {
         Ok(self.state()??)
     }
 
-    /// The same if it is watched and the last look was too long ago.
+    /// The same if it is watched and the last check was too long ago.
     pub(super) fn check_if_due(&self) -> Result<(), OpenError> {
         match self.every {
             Some(every) if self.since_look() >= every => self.look(),
@@ -96,8 +95,7 @@ impl Link {
         }
     }
 
-    /// Waits until the name is seen not to stand for the queue any more: for ever, if it is not
-    /// watched.
+    /// Waits until the name no longer refers to the queue: for ever, if it is not watched.
     pub(super) async fn broken(&self) -> OpenError {
         let Some(every) = self.every else {
             return pending().await;
@@ -107,7 +105,7 @@ impl Link {
             if let Some(left) = every.checked_sub(self.since_look()) {
                 sleep(left).await;
                 if self.looked.load(Ordering::Relaxed) != looked {
-                    // Another task has looked meanwhile.
+                    // Another task has checked meanwhile.
                     continue;
                 }
             }
@@ -117,15 +115,15 @@ impl Link {
         }
     }
 
-    /// Looks. What cannot be found out is left to the next look.
+    /// Checks. A failed check is left to the next one.
     fn look(&self) -> Result<(), OpenError> {
         match self.state() {
-            // Not noted: whoever comes next shall see it at once.
+            // Not noted: the next one to check must see it at once.
             Ok(Err(replaced)) => return Err(replaced),
             Ok(Ok(())) => {}
             Err(error) => {
                 let name = &self.name;
-                tracing::warn!(target: TARGET, name, %error, "cannot look whether it is linked");
+                tracing::warn!(target: TARGET, name, %error, "cannot check whether it is still linked");
             }
         }
         let now = self.opened.elapsed().as_nanos();
@@ -142,7 +140,7 @@ impl Link {
 
 /// Device and inode of the queue that has this name now.
 fn named(name: &str, device: u64) -> io::Result<(u64, u64)> {
-    // Where the queues of this very namespace are mounted a look is enough.
+    // If the queues of this namespace are mounted, a look at the file is enough.
     if let Ok(mount) = stat(MOUNT_POINT)
         && mount.st_dev == device
     {

@@ -1,4 +1,4 @@
-//! [`list`] and [`info`]: which queues there are, and what there is to know of one.
+//! [`list`] and [`info`]: the existing queues, and facts about one.
 
 use std::fs;
 use std::io;
@@ -19,15 +19,20 @@ use crate::mq::queue::Attributes;
 use crate::mq::refusal::open_failed;
 use crate::mq::system_limits::cost;
 
-/// The text that a queue's descriptor gives is always 80 bytes: `FILENT_SIZE` in `ipc/mqueue.c`.
+/// The text that a queue's descriptor returns is always 80 bytes: `FILENT_SIZE` in `ipc/mqueue.c`.
 const STATUS_SIZE: usize = 80;
 
 /// A queue, as [`list`] and [`info`] see it.
+///
+/// # Examples
+///
+/// See [`info`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
-    /// The name, with its slash. Other programs' queues may have any characters in it, control
-    /// characters included.
+    /// The name, with its slash.
+    ///
+    /// Queues of other programs may have any characters in it, including control characters.
     pub name: String,
     /// The owner's user ID.
     pub owner: u32,
@@ -35,26 +40,21 @@ pub struct Entry {
     pub group: u32,
     /// The permission bits.
     pub mode: u32,
-    /// Capacity, largest message and messages waiting; `None` if its mode keeps them from this
-    /// user.
+    /// Capacity, largest message and messages waiting; `None` if this user may not see them.
     pub attributes: Option<Attributes>,
-    /// How many bytes the waiting messages have together; `None` if its mode keeps that from this
-    /// user.
+    /// The total size of the waiting messages in bytes; `None` if this user may not see it.
     pub bytes: Option<u64>,
-    /// What it [costs](cost) its owner; `None` where `attributes` is.
+    /// What it [costs](cost) its owner; `None` if `attributes` is.
     pub cost: Option<u64>,
-    /// The process that waits for a signal or thread by `mq_notify(3)`, if any does and it can be
-    /// seen.
+    /// The process that `mq_notify(3)` notifies, if there is one and it can be seen.
     pub notified: Option<u32>,
 }
 
-/// Lists the queues of the IPC namespace whose queue file system is mounted on `/dev/mqueue`, by
-/// name.
+/// Lists the queues whose file system is mounted on `/dev/mqueue`, by name.
 ///
 /// Each is opened for a moment. When a process closes a queue, by any descriptor, the kernel
 /// cancels its [`mq_notify(3)`](https://man7.org/linux/man-pages/man3/mq_notify.3.html) for that
-/// queue (`mqueue_flush_file` in `ipc/mqueue.c`); a process that uses that, too, has to ask for it
-/// again.
+/// queue (`mqueue_flush_file` in `ipc/mqueue.c`). A process that uses it must call it again.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ pub fn list() -> Result<Vec<Entry>, OpenError> {
     let mut entries = Vec::new();
     for found in fs::read_dir(MOUNT_POINT).map_err(system)? {
         let found = found.map_err(system)?;
-        // One that has gone in the meantime is no error.
+        // A queue that has gone in the meantime is not an error.
         if let Ok(metadata) = found.metadata() {
             entries.push(listed(&found.path(), &metadata));
         }
@@ -106,7 +106,7 @@ fn listed(path: &Path, metadata: &fs::Metadata) -> Entry {
     }
 }
 
-/// The part of an entry that takes permission to read the queue.
+/// The part of an entry that needs permission to read the queue.
 fn looked_into(attributes: Option<posixmq::Attributes>, status: &str) -> Entry {
     Entry {
         name: String::new(),
@@ -120,15 +120,15 @@ fn looked_into(attributes: Option<posixmq::Attributes>, status: &str) -> Entry {
     }
 }
 
-/// Looks at the queue of this name, whoever made it, without touching its messages.
+/// Returns facts about the queue of this name, without touching its messages.
 ///
-/// Unlike [`list`] this works without a mount on `/dev/mqueue`: an open queue gives its own status
+/// Unlike [`list`] this works without a mount on `/dev/mqueue`: an open queue returns its status
 /// when it is read (`mqueue_read_file` in the kernel's `ipc/mqueue.c`).
 ///
 /// # Errors
 ///
-/// `InvalidName`; `NotFound`; `PermissionDenied` if this user may neither read nor write it and it
-/// cannot be seen in the listing either, where its owner and mode are.
+/// `InvalidName`. `NotFound`. `PermissionDenied` if this user may neither read nor write it and the
+/// listing, which has its owner and mode, does not show it either.
 ///
 /// # Examples
 ///
@@ -180,7 +180,7 @@ fn open_to_look(name: &str) -> io::Result<PosixMq> {
 fn of_open(name: &str, queue: QueueFd) -> io::Result<Entry> {
     let stat = fstat(queue.fd())?;
     let attributes = queue.attributes()?;
-    // Not to be had of one that is open for writing only.
+    // Not available from a queue that is open for writing only.
     let mut status = [0; STATUS_SIZE];
     let len = read(queue.fd(), &mut status).unwrap_or_default();
     let status = String::from_utf8_lossy(&status[..len]);

@@ -1,4 +1,4 @@
-//! The queue file system: where it is mounted, and what its files say.
+//! The queue file system: where it is mounted, and the contents of its files.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(super) const MOUNT_POINT: &str = "/dev/mqueue";
 /// `MQUEUE_MAGIC`, in the kernel's `ipc/mqueue.c`.
 pub(super) const MQUEUE_MAGIC: FsType = FsType(0x1980_0202);
 
-/// Whether there is a queue file system on [`MOUNT_POINT`].
+/// Whether a queue file system is mounted on [`MOUNT_POINT`].
 pub(super) fn is_mounted() -> bool {
     statfs(MOUNT_POINT).is_ok_and(|it| it.filesystem_type() == MQUEUE_MAGIC)
 }
@@ -30,14 +30,14 @@ pub(super) fn attributes(path: &Path) -> Option<posixmq::Attributes> {
     QueueFd::from(opened.ok()?).attributes().ok()
 }
 
-/// The process to be notified, in the text that [`field`] reads.
+/// The process to be notified, in the text that [`field`] parses.
 pub(crate) fn notified(status: &str) -> Option<u32> {
     let pid = u32::try_from(field(status, "NOTIFY_PID")?).ok()?;
     (pid != 0).then_some(pid)
 }
 
-/// A number in the text that reading a queue's file gives: `QSIZE:10 NOTIFY:0 SIGNO:0
-/// NOTIFY_PID:0`, separated by any number of spaces.
+/// A number in the text of a queue's file: `QSIZE:10 NOTIFY:0 SIGNO:0 NOTIFY_PID:0`, separated by
+/// any number of spaces.
 pub(crate) fn field(status: &str, name: &str) -> Option<u64> {
     let of_name = |it: &str| Some(it.strip_prefix(name)?.strip_prefix(':')?.parse());
     status.split_whitespace().find_map(of_name)?.ok()

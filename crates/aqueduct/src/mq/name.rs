@@ -1,4 +1,4 @@
-//! Names of queues: what may be made, what may be opened, and removing one.
+//! Names of queues: for creating, for opening, and removing one.
 
 use std::io;
 
@@ -12,8 +12,7 @@ use crate::mq::refusal::open_failed;
 /// The longest name in bytes, without the slash: `NAME_MAX`.
 const MAX_NAME: usize = 255;
 
-/// Checks the name of a queue that is to be opened: everything that a queue can be called in Linux
-/// passes.
+/// Checks the name of a queue that is to be opened: every name that Linux allows passes.
 pub(super) fn check(action: &'static str, name: &str) -> Result<(), OpenError> {
     problem(name).map_or(Ok(()), |it| Err(it.of(action, name)))
 }
@@ -23,10 +22,10 @@ pub(super) fn is_possible(name: &str) -> bool {
     problem(name).is_none()
 }
 
-/// Checks the name of a queue that is to be made: a slash, then 1 to 255 letters, digits, dots,
+/// Checks the name of a queue that is to be created: a slash, then 1 to 255 letters, digits, dots,
 /// underscores and hyphens.
 ///
-/// Linux takes any byte but a slash, newlines included; such names break tables and logs.
+/// Linux allows any byte but a slash, including newlines; such names break tables and logs.
 pub(super) fn check_new(name: &str) -> Result<(), OpenError> {
     check("create queue", name)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -36,7 +35,7 @@ pub(super) fn check_new(name: &str) -> Result<(), OpenError> {
     }
 }
 
-/// What is wrong with a queue's name.
+/// The problem of a queue's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Problem {
     NoSlash,
@@ -50,7 +49,7 @@ enum Problem {
 
 impl Problem {
     fn of(self, action: &'static str, name: &str) -> OpenError {
-        // As the system says, or would say.
+        // The errno of the system call, or the one it would have.
         let (cause, errno) = match self {
             Self::NoSlash => ("a name must start with a slash".into(), libc::EINVAL),
             Self::Empty => ("nothing follows the slash".into(), libc::ENOENT),
@@ -92,14 +91,14 @@ fn problem(name: &str) -> Option<Problem> {
     }
 }
 
-/// Removes the queue of this name, whoever made it.
+/// Removes the queue of this name, whichever program created it.
 ///
-/// Processes that have it open can go on using it; it counts against its owner's limit until the
+/// Processes that have it open can go on using it. It counts against its owner's limit until the
 /// last of them has closed it.
 ///
 /// # Errors
 ///
-/// `NotFound`, `PermissionDenied` (it is another user's: the directory of queues is sticky),
+/// `NotFound`, `PermissionDenied` (it belongs to another user: the directory of queues is sticky),
 /// `InvalidName`.
 ///
 /// # Examples
@@ -117,7 +116,7 @@ pub fn unlink(name: &str) -> Result<(), OpenError> {
     const ACTION: &str = "unlink queue";
     check(ACTION, name)?;
     posixmq::remove_queue(name).map_err(|error| match error.raw_os_error() {
-        // The sticky directory says EPERM for another user's queue.
+        // The sticky directory causes EPERM for another user's queue.
         Some(libc::EPERM) => open_failed(ACTION, name, Errno::EACCES.into()),
         _ => open_failed(ACTION, name, error),
     })?;

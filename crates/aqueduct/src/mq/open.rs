@@ -1,4 +1,4 @@
-//! [`OpenOptions`]: how queues are opened and made.
+//! [`OpenOptions`]: how queues are opened and created.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use crate::mq::ends;
 use crate::mq::opening::Choices;
 use crate::mq::queue::Queue;
 
-/// The mode of a new queue, and the widest an existing one may have without a warning.
+/// The mode of a new queue, and the widest that an existing one may have without a warning.
 const DEFAULT_MODE: u32 = 0o600;
 
-/// How a queue is opened, or made.
+/// Options for opening or creating a queue.
 ///
-/// Without anything set, [`open`](Self::open) opens an existing queue for sending and receiving.
+/// By default, [`open`](Self::open) opens an existing queue for sending and receiving.
 ///
 /// # Examples
 ///
@@ -37,8 +37,9 @@ const DEFAULT_MODE: u32 = 0o600;
 pub struct OpenOptions(Choices);
 
 impl OpenOptions {
-    /// Opens an existing queue of this user for both directions, to be waited for by
-    /// [`Driver::Pool`].
+    /// Creates the default options: an existing queue of this user, for both directions.
+    ///
+    /// [`Driver::Pool`] waits for it.
     pub fn new() -> Self {
         Self(Choices {
             read: false,
@@ -71,40 +72,42 @@ impl OpenOptions {
         self
     }
 
-    /// Makes the queue if there is none.
+    /// Sets whether to create the queue if it does not exist.
     ///
-    /// A new name has a slash and 1 to 255 letters, digits, dots, underscores and hyphens. Queues
-    /// that other programs have made are opened under any name that Linux allows.
+    /// A new name is a slash and 1 to 255 letters, digits, dots, underscores and hyphens. Existing
+    /// queues of other programs are opened under any name that Linux allows.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.0.create = create;
         self
     }
 
-    /// Makes the queue, and fails if there is one.
+    /// Sets whether to create the queue, and fail if it exists.
     pub fn create_new(&mut self, create_new: bool) -> &mut Self {
         self.0.create_new = create_new;
         self
     }
 
-    /// Sets how many messages a new queue holds. By default `fs.mqueue.msg_default`, usually 10.
+    /// Sets how many messages a new queue holds.
     ///
-    /// An existing queue keeps its capacity; see [`strict`](Self::strict).
+    /// The default is `fs.mqueue.msg_default`, usually 10. An existing queue keeps its capacity;
+    /// see [`strict`](Self::strict).
     pub fn capacity(&mut self, messages: usize) -> &mut Self {
         self.0.capacity = Some(messages);
         self
     }
 
-    /// Sets the size of a new queue's largest message. By default `fs.mqueue.msgsize_default`,
-    /// usually 8192.
+    /// Sets the size of a new queue's largest message.
     ///
-    /// An existing queue keeps its size; see [`strict`](Self::strict).
+    /// The default is `fs.mqueue.msgsize_default`, usually 8192. An existing queue keeps its size;
+    /// see [`strict`](Self::strict).
     pub fn max_message(&mut self, bytes: usize) -> &mut Self {
         self.0.max_message = Some(bytes);
         self
     }
 
-    /// Sets the exact mode of a new queue, regardless of the umask; 0600 by default. Also the widest
-    /// mode expected of an existing one.
+    /// Sets the exact mode of a new queue, regardless of the umask (0600 by default).
+    ///
+    /// It is also the widest mode expected of an existing one.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.0.mode = mode & 0o777;
         self
@@ -116,24 +119,27 @@ impl OpenOptions {
         self
     }
 
-    /// Refuses an existing queue whose mode is wider than [`mode`](Self::mode) or whose attributes
-    /// are not those asked for. By default it is used, with a warning through `tracing`.
+    /// Sets whether to refuse an existing queue with another mode or other attributes.
+    ///
+    /// That is, a mode wider than [`mode`](Self::mode), or attributes that differ from those asked
+    /// for. By default the queue is used, with a `tracing` warning.
     pub fn strict(&mut self, strict: bool) -> &mut Self {
         self.0.strict = strict;
         self
     }
 
-    /// Accepts an existing queue whose owner is neither this user nor root.
+    /// Sets whether to accept an existing queue whose owner is neither this user nor root.
     ///
-    /// Any user can make a queue of any name, to read what is sent to it, so by default such a queue
-    /// is refused, also to root. A queue of root's is always accepted: root can read all queues.
+    /// Any user can create a queue of any name to read what is sent to it, so by default such a
+    /// queue is refused, even to root. Root's queues are always accepted: root can read all queues.
     pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
         self.0.allow_foreign_owner = allow;
         self
     }
 
-    /// Removes the queue's name when the [`Queue`] is dropped, if opening made the queue and the
-    /// name still stands for it.
+    /// Sets whether to remove the queue's name when the [`Queue`] is dropped.
+    ///
+    /// This happens only if opening created the queue and the name still refers to it.
     pub fn unlink_on_drop(&mut self, unlink: bool) -> &mut Self {
         self.0.unlink_on_drop = unlink;
         self
@@ -142,8 +148,8 @@ impl OpenOptions {
     /// Agrees with the peer that an empty message marks the end of the conversation.
     ///
     /// Closing the sending end then sends one, of the lowest priority, and the receiving end ends
-    /// at one; other empty messages are refused ([`FrameError::Empty`]). For one sender and one
-    /// receiver; see the [module](crate::mq#the-end-of-a-conversation) for more of them.
+    /// at it. Other empty messages are refused ([`FrameError::Empty`]). For one sender and one
+    /// receiver; the [module](crate::mq#the-end-of-a-conversation) describes more.
     ///
     /// [`FrameError::Empty`]: crate::frame::FrameError::Empty
     pub fn end_marker(&mut self, end_marker: bool) -> &mut Self {
@@ -151,36 +157,40 @@ impl OpenOptions {
         self
     }
 
-    /// Chooses the driver that waits for the queue.
+    /// Sets the driver that waits for the queue.
     pub fn driver(&mut self, driver: Driver) -> &mut Self {
         self.0.driver = driver;
         self
     }
 
-    /// Latency mode: before each wait, tries again for this long, while the other tasks of the
-    /// runtime have their turns, and sleeps only then. Zero, the default, is a handful of tries.
+    /// Sets how long to poll before each wait (latency mode).
     ///
-    /// Use it, with some 50 us, where answers follow questions quickly and a processor can be spared:
-    /// waking a process on an idle processor takes far longer than an answer. It adapts: where
-    /// nothing arrives in that time the next waits sleep at once, and polling costs them 3 us each
-    /// on average.
+    /// The queue is tried again for this long, while the other tasks of the runtime have their
+    /// turns, before it sleeps. Zero, the default, is a handful of tries.
+    ///
+    /// Use about 50 us if replies follow requests quickly and a processor can be spared: waking a
+    /// process on an idle processor takes far longer than a reply. Polling adapts: if nothing
+    /// arrives in that time the next waits sleep at once, and polling costs them 3 us each on
+    /// average.
     pub fn poll_for(&mut self, limit: Duration) -> &mut Self {
         self.0.poll_for = limit;
         self
     }
 
-    /// Checks this often whether the name still stands for this queue, while a task waits and before
-    /// a message is sent: [`Replaced`](crate::OpenErrorKind::Replaced) if not. `None`,
-    /// the default, never checks. Less than 10 ms counts as 10 ms.
+    /// Sets how often to check that the name still refers to this queue.
     ///
-    /// An unlinked queue goes on working for those who have it open, and the kernel tells them
-    /// nothing: when another program removes a queue, or makes it anew, a task that waits for the
-    /// old one waits for ever. With this, all that was sent to the old queue before it lost its name
-    /// is received first, a message whose sending fails is not sent, and messages go to the old
-    /// queue for one interval at most. What is left can be taken out with [`Queue::try_recv`].
+    /// The check runs while a task waits and before a message is sent; it fails with
+    /// [`Replaced`](crate::OpenErrorKind::Replaced). `None`, the default, never checks. Less than
+    /// 10 ms counts as 10 ms.
+    ///
+    /// An unlinked queue works on for processes that have it open, and the kernel does not tell
+    /// them. If another program removes a queue, or creates it again, a task that waits for the old
+    /// one waits for ever. With this option, messages sent to the old queue before it lost its name
+    /// are received first, a message whose sending fails is not sent, and messages go to the old
+    /// queue for one interval at most. [`Queue::try_recv`] takes out the rest.
     ///
     /// A check is a few system calls on the task's thread, one for all tasks that use this
-    /// [`Queue`]. Where no queue file system is mounted on `/dev/mqueue` it opens the queue for a
+    /// [`Queue`]. If no queue file system is mounted on `/dev/mqueue`, it opens the queue for a
     /// moment, which cancels this process's `mq_notify(3)` for it.
     pub fn watch_name(&mut self, interval: Option<Duration>) -> &mut Self {
         self.0.watch_name = interval;
@@ -195,8 +205,9 @@ impl OpenOptions {
     ///
     /// - `InvalidName` (`EINVAL`, `ENOENT` for `/`, `EACCES`, `ENAMETOOLONG`).
     /// - `InvalidOption` (`EINVAL`): the capacity or the largest message is not allowed here.
-    /// - `OverQuota` (`EMFILE`): `RLIMIT_MSGQUEUE`. `LimitReached`: the process's descriptors
-    ///   (`EMFILE`) or the system's queues (`ENOSPC`).
+    /// - `OverQuota` (`EMFILE`): `RLIMIT_MSGQUEUE`.
+    /// - `LimitReached`: the process's file descriptors (`EMFILE`) or the system's queues
+    ///   (`ENOSPC`).
     /// - `NotFound`, `AlreadyExists`, `PermissionDenied`.
     /// - `ForeignOwner`, and `Mismatch` with [`strict`](Self::strict): it exists, but not as asked
     ///   for.
@@ -208,7 +219,11 @@ impl OpenOptions {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// As for [`open`](Self::open).
+    ///
+    /// # Examples
+    ///
+    /// See [`open_sender`](Self::open_sender).
     pub fn open_receiver(&self, name: impl AsRef<str>) -> Result<MessageReceiver, OpenError> {
         let mut options = self.clone();
         ends::receiver(Arc::new(options.read(true).write(false).open(name)?))
@@ -220,7 +235,7 @@ impl OpenOptions {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// As for [`open`](Self::open).
     ///
     /// # Examples
     ///
@@ -250,14 +265,14 @@ impl OpenOptions {
 
     /// Opens the queue of a descriptor, such as an inherited one.
     ///
-    /// The queue is opened again through `/proc`, so that it can be in non-blocking mode here
-    /// without being so for the processes that share the descriptor. It has the directions of the
-    /// descriptor. Only the options about waiting apply.
+    /// The queue is opened again through `/proc`, so that it can be non-blocking here but not for
+    /// the processes that share the descriptor. It has the directions of the descriptor. Only the
+    /// options about waiting apply.
     ///
     /// # Errors
     ///
-    /// `WrongType` (`EBADF`) if it is not a queue's; `PermissionDenied` if this process may use the
-    /// descriptor but not open the queue.
+    /// `WrongType` (`EBADF`) if the descriptor is not a queue's. `PermissionDenied` if this process
+    /// may use the descriptor but not open the queue.
     pub fn open_fd(&self, fd: impl AsFd) -> Result<Queue, OpenError> {
         self.0.open_fd(fd)
     }
@@ -272,7 +287,7 @@ impl Default for OpenOptions {
 impl TryFrom<OwnedFd> for Queue {
     type Error = OpenError;
 
-    /// As [`OpenOptions::open_fd`] with the default options, and `fd` is closed.
+    /// The same as [`OpenOptions::open_fd`] with the default options; `fd` is closed.
     fn try_from(fd: OwnedFd) -> Result<Self, OpenError> {
         OpenOptions::new().open_fd(fd)
     }

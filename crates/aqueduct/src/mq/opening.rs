@@ -1,4 +1,4 @@
-//! Opening and making queues, and checking what was opened.
+//! Opens and creates queues, and checks what was opened.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -26,13 +26,13 @@ use crate::mq::queue::{About, Queue};
 use crate::mq::refusal::{bad_capacity, bad_max_message, create_failed, open_failed};
 use crate::mq::system_limits::Limits;
 
-/// How often opening tries again when the queue is made and removed by others meanwhile.
+/// How often opening tries again if others create and remove the queue meanwhile.
 const CREATE_TRIES: usize = 16;
 
 const OPEN: &str = "open queue";
 const CREATE: &str = "create queue";
 
-/// What is asked of a queue that is to be opened.
+/// The options for a queue that is to be opened.
 #[derive(Clone, Debug)]
 pub(super) struct Choices {
     pub(super) read: bool,
@@ -42,7 +42,7 @@ pub(super) struct Choices {
     pub(super) capacity: Option<usize>,
     pub(super) max_message: Option<usize>,
     pub(super) mode: u32,
-    /// The group of a queue that is made: its name or number.
+    /// The group of a new queue: its name or number.
     pub(super) group: Option<String>,
     pub(super) strict: bool,
     pub(super) allow_foreign_owner: bool,
@@ -88,7 +88,7 @@ impl Choices {
         let name = nix::fcntl::readlink(path.as_str()).map_err(system)?;
         let name = name.to_string_lossy();
         let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-        // With the mount before it, if it was opened there. There are no directories in it.
+        // Without the mount point, if it was opened there. It contains no directories.
         let name = format!("/{}", name.rsplit('/').next().unwrap_or_default());
         let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(system)?;
         let access = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE;
@@ -105,7 +105,7 @@ impl Choices {
         choices.finish(&name, own.into(), false)
     }
 
-    /// Opens or makes the queue; says whether it was made.
+    /// Opens or creates the queue; returns whether it was created.
     fn acquire(&self, name: &str) -> Result<(QueueFd, bool), OpenError> {
         let existing = || self.raw().existing().open(name);
         let failed = |error| open_failed(OPEN, name, error);
@@ -113,7 +113,7 @@ impl Choices {
             return Ok((existing().map_err(failed)?.into(), false));
         }
         if let Err(refused) = check_new(name) {
-            // Another program may have made it.
+            // Another program may have created it.
             if self.create && !self.create_new {
                 match existing() {
                     Ok(opened) => return Ok((opened.into(), false)),
@@ -133,7 +133,7 @@ impl Choices {
             None => self.mode,
         };
         for _ in 0..CREATE_TRIES {
-            // Always exclusive: that tells whether it is ours.
+            // Always exclusive: this shows whether we created it.
             let mut raw = self.raw();
             raw.create_new().mode(mode | MARK);
             raw.capacity(capacity).max_msg_len(max_message);
@@ -161,7 +161,7 @@ impl Choices {
         raw
     }
 
-    /// Checks what was opened, and gives what was made its mode.
+    /// Checks what was opened, and sets the mode of a new queue.
     fn adopt(&self, name: &str, fd: QueueFd, created: bool) -> Result<Queue, OpenError> {
         let system = |errno: Errno| OpenError::system(OPEN, shown(name), errno.into());
         if created {
@@ -169,7 +169,7 @@ impl Choices {
                 let group = find_group(CREATE, shown(name), group)?;
                 give_to_group(CREATE, shown(name), fd.fd(), group)?;
             }
-            // The umask has taken bits away, never added any, so there was no moment of more.
+            // The umask has removed bits, never added any, so the mode was never wider.
             let mode = Mode::from_bits_truncate(self.mode | MARK);
             fchmod(fd.fd(), mode).map_err(system)?;
         } else {
@@ -180,7 +180,7 @@ impl Choices {
 
     fn check_existing(&self, name: &str, stat: &FileStat) -> Result<(), OpenError> {
         let (owner, euid) = (stat.st_uid, geteuid().as_raw());
-        // Outside the user namespace they are all one number, also where this process has it.
+        // Outside the user namespace all owners have one number, even if this process has it too.
         let own = owner == euid && !is_outside(owner);
         if !own && owner != 0 && !self.allow_foreign_owner {
             return Err(foreign(name, owner, euid));
@@ -191,7 +191,7 @@ impl Choices {
         }
         if self.strict {
             let cause = format!("its mode is {mode:04o}, wider than {allowed:04o}");
-            return Err(mismatch(name, cause, "chmod it, make it again"));
+            return Err(mismatch(name, cause, "chmod it, create it again"));
         }
         tracing::warn!(
             target: TARGET, name, mode = format_args!("{mode:04o}"),
@@ -242,7 +242,7 @@ impl Choices {
     }
 }
 
-/// The attributes a new queue gets: both must be given, or the one left out would be zero.
+/// The attributes of a new queue: both must be given, or the other one would be zero.
 pub(super) fn new_attributes(
     name: &str,
     capacity: Option<usize>,

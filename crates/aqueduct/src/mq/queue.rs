@@ -21,15 +21,19 @@ use crate::mq::error::{TARGET, no_runtime, one_way};
 use crate::mq::link::Link;
 use crate::mq::name::unlink;
 
-/// The highest priority Linux takes: one less than `MQ_PRIO_MAX`, 32,768
+/// The highest priority of Linux: one less than `MQ_PRIO_MAX`, 32,768
 /// ([`mq_overview(7)`](https://man7.org/linux/man-pages/man7/mq_overview.7.html)).
 pub(super) const MAX_PRIORITY: u32 = 32_767;
 
-/// From this size on a message is sent only after a look whether the queue is full: the kernel
-/// copies a message before it looks.
+/// From this size on a message is sent only after checking whether the queue is full: the kernel
+/// copies a message before it checks.
 const LOOK_FROM: usize = 16 << 10;
 
-/// A queue's attributes, as `mq_getattr(3)` gives them.
+/// A queue's attributes, as `mq_getattr(3)` returns them.
+///
+/// # Examples
+///
+/// See [`Queue::attributes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attributes {
@@ -54,14 +58,14 @@ impl Attributes {
 
 /// An open message queue.
 ///
-/// Everything takes `&self`: put it in an [`Arc`] and use it from any number of tasks, for both
-/// directions at once if it was opened for both. An `Arc<Queue>` converts into a
-/// [`MessageSender`](crate::connect::MessageSender) and a
-/// [`MessageReceiver`](crate::connect::MessageReceiver), which are `Sink` and `Stream` and the way
-/// to typed ends.
+/// Every method takes `&self`: put the queue in an [`Arc`] and use it from any number of tasks, for
+/// both directions at once if it was opened for both. An `Arc<Queue>` converts into a
+/// [`MessageSender`](crate::connect::MessageSender) or a
+/// [`MessageReceiver`](crate::connect::MessageReceiver), which are `Sink` and `Stream` and lead to
+/// typed ends.
 ///
-/// Dropping it closes it and leaves the queue and its messages in the system, unless it was opened
-/// with [`unlink_on_drop`](crate::mq::OpenOptions::unlink_on_drop).
+/// Dropping it closes it. The queue and its messages stay in the system, unless it was opened with
+/// [`unlink_on_drop`](crate::mq::OpenOptions::unlink_on_drop).
 ///
 /// # Examples
 ///
@@ -96,7 +100,7 @@ pub struct Queue {
     about: About,
 }
 
-/// What is known of an open queue.
+/// The facts about an open queue.
 #[derive(Clone, Debug)]
 pub(super) struct About {
     pub(super) link: Arc<Link>,
@@ -105,7 +109,7 @@ pub(super) struct About {
     pub(super) capacity: usize,
     pub(super) max_message: usize,
     pub(super) unlink_on_drop: bool,
-    /// Whether an empty message marks the end, for the ends made of it.
+    /// Whether an empty message marks the end, for its message ends.
     pub(super) end_marker: bool,
     pub(super) driver: Driver,
     pub(super) poll_for: Duration,
@@ -129,21 +133,22 @@ impl Queue {
 
     /// Sends a message, waiting while the queue is full.
     ///
-    /// Waiters have no order among themselves, nor against other processes: one that blocks in
-    /// `mq_send` is served by the kernel before those who wait here.
+    /// Waiting tasks have no order, neither among themselves nor against other processes: the
+    /// kernel serves a process that blocks in `mq_send` before tasks that wait here.
     ///
     /// # Errors
     ///
-    /// Nothing was sent in any case.
+    /// In every case nothing was sent.
     ///
     /// - [`FrameError::TooLarge`] and [`FrameError::Priority`] (above 32,767), checked before any
-    ///   system call; an [`OpenError`](crate::OpenError) of kind `Unsupported` (`EBADF`) if the
-    ///   queue is open for receiving only.
+    ///   system call.
+    /// - An [`OpenError`](crate::OpenError) of kind `Unsupported` (`EBADF`) if the queue is open
+    ///   for receiving only.
     /// - One of kind [`NoRuntime`](OpenErrorKind::NoRuntime) or
-    ///   [`LimitReached`](OpenErrorKind::LimitReached): it would have had to wait and cannot.
-    /// - One of kind [`Replaced`](OpenErrorKind::Replaced), where that is
-    ///   [checked](crate::mq::OpenOptions::watch_name).
-    /// - Other errors of `mq_send(3)` as they are.
+    ///   [`LimitReached`](OpenErrorKind::LimitReached) if it would have to wait and cannot.
+    /// - One of kind [`Replaced`](OpenErrorKind::Replaced), if the name is
+    ///   [watched](crate::mq::OpenOptions::watch_name).
+    /// - Any other error of `mq_send(3)`.
     ///
     /// # Cancel safety
     ///
@@ -156,21 +161,20 @@ impl Queue {
 
     /// Receives the oldest message of the highest priority, waiting while the queue is empty.
     ///
-    /// Any number of tasks may wait; each message goes to one of them. A future of this that is
-    /// kept for long without being polled may hold the wake-up that another one waits for, so
-    /// drop it when you are not waiting; a [`MessageReceiver`](crate::connect::MessageReceiver)
-    /// may rest.
+    /// Any number of tasks may wait; each message goes to one of them. A future that is kept for
+    /// long without being polled may hold the wake-up that another one waits for, so drop it when
+    /// you are not waiting. A [`MessageReceiver`](crate::connect::MessageReceiver) may rest.
     ///
     /// # Errors
     ///
     /// - An [`OpenError`](crate::OpenError) of kind `Unsupported` (`EBADF`) if the queue is open
     ///   for sending only.
     /// - One of kind [`NoRuntime`](OpenErrorKind::NoRuntime) or
-    ///   [`LimitReached`](OpenErrorKind::LimitReached): it would have had to wait and cannot.
-    /// - One of kind [`Replaced`](OpenErrorKind::Replaced), where that is
-    ///   [checked](crate::mq::OpenOptions::watch_name): the queue is empty, and no process
-    ///   that opens its name now will send to it.
-    /// - Other errors of `mq_receive(3)` as they are.
+    ///   [`LimitReached`](OpenErrorKind::LimitReached) if it would have to wait and cannot.
+    /// - One of kind [`Replaced`](OpenErrorKind::Replaced), if the name is
+    ///   [watched](crate::mq::OpenOptions::watch_name): the queue is empty, and no process that
+    ///   opens its name now will send to it.
+    /// - Any other error of `mq_receive(3)`.
     ///
     /// # Cancel safety
     ///
@@ -185,7 +189,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` (`EAGAIN`) when the queue is full, else as [`send`](Self::send).
+    /// `WouldBlock` (`EAGAIN`) if the queue is full, otherwise as for [`send`](Self::send).
     pub fn try_send(&self, priority: u32, body: &[u8]) -> io::Result<()> {
         self.check_send(priority, body.len())?;
         self.send_checked(priority, body)
@@ -195,18 +199,20 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` (`EAGAIN`) when the queue is empty, else as [`recv`](Self::recv).
+    /// `WouldBlock` (`EAGAIN`) if the queue is empty, otherwise as for [`recv`](Self::recv).
     pub fn try_recv(&self) -> io::Result<Message> {
         self.check_recv()?;
         self.receive()
     }
 
-    /// As [`send`](Self::send), but for no longer than `timeout`, measured by Tokio's clock: steps
-    /// of the system's clock do not matter, as they do to `mq_timedsend(3)`.
+    /// Sends a message, waiting for no longer than `timeout`.
+    ///
+    /// Tokio's clock measures the time: unlike `mq_timedsend(3)`, steps of the system's clock do
+    /// not matter.
     ///
     /// # Errors
     ///
-    /// `TimedOut`; nothing was sent then and nothing will be. Else as [`send`](Self::send).
+    /// `TimedOut`: nothing was sent and nothing will be. Otherwise as for [`send`](Self::send).
     ///
     /// # Cancel safety
     ///
@@ -225,12 +231,13 @@ impl Queue {
         .await
     }
 
-    /// As [`recv`](Self::recv), but for no longer than `timeout`. A message that is there is
-    /// received even if `timeout` is zero.
+    /// Receives a message, waiting for no longer than `timeout`.
+    ///
+    /// A message that is available is received even if `timeout` is zero.
     ///
     /// # Errors
     ///
-    /// `TimedOut`; nothing was taken from the queue then. Else as [`recv`](Self::recv).
+    /// `TimedOut`: nothing was taken from the queue. Otherwise as for [`recv`](Self::recv).
     ///
     /// # Cancel safety
     ///
@@ -240,18 +247,18 @@ impl Queue {
         bounded(timeout, self.read.run(|| self.receive())).await
     }
 
-    /// Receives and forgets all messages that are there, and returns how many there were.
+    /// Receives and discards all available messages, and returns their number.
     ///
-    /// Messages outlive all processes: a service that starts chooses between this and working
-    /// through what is left of its former life.
+    /// Messages outlive all processes. A service that starts either calls this or processes the
+    /// messages left by its previous run.
     ///
     /// # Errors
     ///
-    /// As [`try_recv`](Self::try_recv), but an empty queue is none.
+    /// As for [`try_recv`](Self::try_recv), but an empty queue is not an error.
     pub fn drain(&self) -> io::Result<usize> {
         self.check_recv()?;
         let mut count = 0;
-        // No more than fit, or a quick sender would keep us here.
+        // At most as many as fit, or a fast sender would keep us here.
         while count < self.about.capacity {
             match self.receive() {
                 Ok(_) => count += 1,
@@ -262,44 +269,43 @@ impl Queue {
         Ok(count)
     }
 
-    /// The queue's capacity, its largest message, and how many messages are in it now.
+    /// Returns the capacity, the largest message, and how many messages are waiting.
     ///
     /// # Errors
     ///
-    /// Those of `mq_getattr(3)`; none is known for an open queue.
+    /// Any error of `mq_getattr(3)`; none is known for an open queue.
     pub fn attributes(&self) -> io::Result<Attributes> {
         self.fd.attributes().map(Attributes::read)
     }
 
-    /// The name it was opened by.
+    /// Returns the name by which it was opened.
     pub fn name(&self) -> &str {
         self.about.link.name()
     }
 
-    /// Checks that the queue's name still stands for it.
+    /// Checks that the queue's name still refers to it.
     ///
-    /// The kernel tells nobody when a queue is unlinked: it goes on working for those who have it
-    /// open. [`watch_name`](crate::mq::OpenOptions::watch_name) checks while a task
-    /// waits.
+    /// The kernel does not report that a queue is unlinked: it works on for processes that have it
+    /// open. [`watch_name`](crate::mq::OpenOptions::watch_name) checks while a task waits.
     ///
     /// # Errors
     ///
-    /// An [`OpenError`] of kind [`Replaced`](OpenErrorKind::Replaced) (`ESTALE`) if not. Those of `fstat(2)` and `mq_open(3)` if that could not be
-    /// found out.
+    /// An [`OpenError`] of kind [`Replaced`](OpenErrorKind::Replaced) (`ESTALE`) if the name refers
+    /// to another queue or none. An error of `fstat(2)` or `mq_open(3)` if the check failed.
     pub fn check_name(&self) -> io::Result<()> {
         self.about.link.check()
     }
 
-    /// Removes the queue's name, if it still stands for this queue. Processes that have the queue
-    /// open can go on using it.
+    /// Removes the queue's name, if it still refers to this queue.
     ///
-    /// The kernel has no call that does both, so between the check and the removal is a moment in
-    /// which another process could exchange the queue.
+    /// Processes that have the queue open can go on using it. The kernel has no call that does
+    /// both, so another process could exchange the queue in the moment between the check and the
+    /// removal.
     ///
     /// # Errors
     ///
-    /// [`Replaced`](OpenErrorKind::Replaced) if the name stands for another queue or none; nothing is removed
-    /// then. Otherwise those of [`unlink`](crate::mq::unlink).
+    /// [`Replaced`](OpenErrorKind::Replaced) if the name refers to another queue or none; nothing
+    /// is removed then. Otherwise as for [`unlink`](crate::mq::unlink).
     pub fn unlink(&self) -> io::Result<()> {
         self.check_name()?;
         Ok(unlink(self.name())?)
@@ -364,7 +370,7 @@ impl Queue {
         Ok(Message::new(body).with_priority(priority))
     }
 
-    /// One `mq_send` of what was checked before.
+    /// One `mq_send` of a message that was checked before.
     pub(super) fn send_checked(&self, priority: u32, body: &[u8]) -> io::Result<()> {
         if body.len() >= LOOK_FROM && self.is_full()? {
             return Err(Errno::EAGAIN.into());
@@ -378,7 +384,7 @@ impl Queue {
 }
 
 impl AsFd for Queue {
-    /// The descriptor, which is in non-blocking mode and must stay so.
+    /// Returns the descriptor, which is in non-blocking mode and must stay so.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.fd().as_fd()
     }
@@ -416,7 +422,7 @@ impl Drop for Queue {
 async fn bounded<R>(timeout: Duration, op: impl Future<Output = io::Result<R>>) -> io::Result<R> {
     // Tokio's timer would panic.
     Handle::try_current().map_err(|_| no_runtime())?;
-    // Outside, so that no lack of budget makes it look as if there was nothing to receive.
+    // Outside, so that a lack of budget does not look as if there was nothing to receive.
     coop::consume_budget().await;
     match limited(timeout, op).await {
         Ok(result) => result,

@@ -1,4 +1,4 @@
-//! What a refusal of the kernel means: which of the values, or which of the limits, and whose.
+//! Explains a refusal of the kernel: which of the values, or which of the limits, and whose.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,18 +15,18 @@ use crate::mq::system_limits::{
     HARD_MSG_MAX, HARD_MSGSIZE_MAX, Limits, RoomEnd, cost, show_limit, soft_limit,
 };
 
-/// Says what a failure to open or unlink an existing queue means.
+/// Explains a failure to open or unlink an existing queue.
 pub(super) fn open_failed(action: &'static str, name: &str, source: io::Error) -> OpenError {
     let (kind, cause, cure) = match source.raw_os_error() {
         Some(libc::ENOENT) => (
             OpenErrorKind::NotFound,
-            "there is none".to_owned(),
+            "it does not exist".to_owned(),
             "create it, or check the name and the IPC namespace".to_owned(),
         ),
         Some(libc::EEXIST) => (
             OpenErrorKind::AlreadyExists,
-            "there is one already".to_owned(),
-            "use it as it is, or unlink it first".to_owned(),
+            "it already exists".to_owned(),
+            "open it without create_new, or unlink it first".to_owned(),
         ),
         Some(libc::EMFILE) => {
             let limit = show_limit(soft_limit(Resource::RLIMIT_NOFILE));
@@ -55,14 +55,14 @@ pub(super) fn open_failed(action: &'static str, name: &str, source: io::Error) -
         .with_source(source)
 }
 
-/// A queue that cannot be made, and the limit that it met, if it was one that ends the room for
+/// A queue that cannot be created, and the limit that it met, if that limit ends the room for
 /// queues.
 pub(super) struct NotMade {
     pub(super) error: OpenError,
     pub(super) limit: Option<RoomEnd>,
 }
 
-/// Says what a failure to make a queue means: which of the values, or which of the limits.
+/// Explains a failure to create a queue: which of the values, or which of the limits.
 pub(super) fn create_failed(
     name: &str,
     capacity: usize,
@@ -74,7 +74,7 @@ pub(super) fn create_failed(
             let error = invalid(name, capacity, max_message, source);
             return NotMade { error, limit: None };
         }
-        // Two limits share this number. If a descriptor can be had it was not that one.
+        // Two limits share this number. If a descriptor is available it was not that one.
         Some(libc::EMFILE) if another_descriptor() => {
             let needed = cost(capacity, max_message);
             let limit = soft_limit(Resource::RLIMIT_MSGQUEUE);
@@ -111,11 +111,11 @@ pub(super) fn create_failed(
     }
 }
 
-/// Says which of the values the kernel did not like.
+/// Finds out which of the values the kernel refused.
 fn invalid(name: &str, capacity: usize, max_message: usize, source: io::Error) -> OpenError {
     let limits = Limits::read_system();
     let over = |asked: usize, max: u64| u64::try_from(asked).map_or(true, |asked| asked > max);
-    // The sysctls too: should this process not be exempt from them after all, it is one of those.
+    // The sysctls too: if this process is not exempt from them after all, it is one of those.
     for (max_capacity, largest) in [limits.largest(), (limits.msg_max, limits.msgsize_max)] {
         if over(capacity, max_capacity) {
             return bad_capacity(name, capacity, max_capacity);
@@ -155,7 +155,7 @@ fn bad_value(name: &str, cause: String, cure: String) -> OpenError {
     .with_source(io::Error::from_raw_os_error(libc::EINVAL))
 }
 
-/// Whether the process can have one more descriptor.
+/// Whether the process can open one more descriptor.
 fn another_descriptor() -> bool {
     let fd: nix::Result<OwnedFd> =
         nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());

@@ -1,4 +1,4 @@
-//! [`limits`] and [`measure_room`]: what is in use, and how much more can be made.
+//! [`limits`] and [`measure_room`]: what is in use, and how many more queues can be created.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,13 +12,13 @@ use crate::mq::refusal::create_failed;
 use crate::mq::system_limits::{Limits, Room};
 use crate::mq::usage;
 
-/// After how many queues [`measure_room`] gives up looking for an end of the room.
+/// After this many queues [`measure_room`] gives up looking for the end of the room.
 const MAX_QUEUES: u64 = 4096;
 
-/// Reads the limits on queues, and what is visibly in use of them.
+/// Reads the limits on queues, and how much of them is visibly in use.
 ///
-/// Changes nothing, except that each queue is opened for a moment, as in [`list`](crate::mq::list).
-/// What cannot be seen is left out, as [`Usage`](crate::mq::Usage) says.
+/// It changes nothing, except that each queue is opened for a moment, as in
+/// [`list`](crate::mq::list). [`Usage`](crate::mq::Usage) describes what cannot be seen.
 ///
 /// # Examples
 ///
@@ -31,21 +31,32 @@ pub fn limits() -> Limits {
     limits
 }
 
-/// Finds out exactly how many more queues of a size can be made now, by making and removing them.
+/// Finds out how many more queues of a size can be created, by creating and removing them.
 ///
-/// The size is capacity and largest message; `None` is the system's default. For a few
-/// milliseconds this takes all the room there is, and another process of the same user that makes
-/// a queue in that time fails. [`limits`] disturbs nobody but may not see everything.
+/// The size is capacity and largest message; `None` is the system's default. The result is exact.
+/// For a few milliseconds this takes all the room there is, and another process of the same user
+/// that creates a queue in that time fails. [`limits`] disturbs nobody but may not see everything.
 ///
 /// # Errors
 ///
-/// `InvalidOption` if not even one of this size is allowed; other errors of `mq_open(3)` that are
-/// no limit.
+/// `InvalidOption` if not even one of this size is allowed; otherwise any error of `mq_open(3)`
+/// that is not a limit.
+///
+/// # Examples
+///
+/// ```no_run
+/// # // Not run: it would take the room that other examples need at the same time.
+/// use aqueduct::mq;
+///
+/// let room = mq::measure_room(Some((10, 8192)))?;
+/// println!("{} more queues, then {:?}", room.queues, room.ends_with);
+/// # Ok::<_, aqueduct::OpenError>(())
+/// ```
 pub fn measure_room(size: Option<(usize, usize)>) -> Result<Room, OpenError> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let (capacity, max_message) = (size.map(|it| it.0), size.map(|it| it.1));
     let (capacity, max_message) = new_attributes("/room", capacity, max_message)?;
-    // Unlinked at once: if this process is killed one is left behind at most.
+    // Unlinked at once: if this process is killed, at most one is left behind.
     let mut made: Vec<PosixMq> = Vec::new();
     let mut ends_with = None;
     while ends_with.is_none() && (made.len() as u64) < MAX_QUEUES {

@@ -42,7 +42,7 @@ pub(crate) static SCHEME: Scheme = Scheme {
 };
 
 /// The name may be any that Linux allows, as long as it is UTF-8: queues of other programs can be
-/// opened. A queue that is made needs a stricter one.
+/// opened. A new queue needs a stricter name.
 #[derive(Clone, Debug)]
 struct Mq {
     name: String,
@@ -69,7 +69,7 @@ impl Mq {
         })
     }
 
-    /// How to open it; the options of the address take precedence.
+    /// The options for opening it; those of the address take precedence.
     fn options(&self, given: &Options) -> OpenOptions {
         let mut options = inherited(given);
         options
@@ -152,12 +152,12 @@ impl Mechanism for Mq {
     }
 }
 
-/// The sending end over a queue that is open already.
+/// Creates the sending end over a queue that is already open.
 pub(crate) fn send_to(fd: BorrowedFd<'_>, options: &Options) -> Result<MessageSender, OpenError> {
     ends::sender(Arc::new(inherited(options).open_fd(fd)?), 0)
 }
 
-/// The receiving end over a queue that is open already.
+/// Creates the receiving end over a queue that is already open.
 pub(crate) fn receive_from(
     fd: BorrowedFd<'_>,
     options: &Options,

@@ -1,30 +1,30 @@
-//! What the system allows: how large queues may be, and how many.
+//! The system's limits: how large queues may be, and how many.
 
 use std::fs;
 use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t};
 
-/// The most messages any queue may hold, whoever makes it: `HARD_MSGMAX` in the kernel's
+/// The most messages any queue may hold, whoever creates it: `HARD_MSGMAX` in the kernel's
 /// `include/linux/ipc_namespace.h`.
 pub(super) const HARD_MSG_MAX: u64 = 65_536;
 
 /// The largest message of any queue: `HARD_MSGSIZEMAX`, at the same place.
 pub(super) const HARD_MSGSIZE_MAX: u64 = 16 * 1024 * 1024;
 
-/// What the kernel reckons for a message beside its bytes: `struct msg_msg`.
+/// The kernel's charge for a message besides its bytes: `struct msg_msg`.
 const MESSAGE_COST: u64 = 48;
 
-/// What it reckons for each priority that could be in use: `struct posix_msg_tree_node`.
+/// Its charge for each priority that could be in use: `struct posix_msg_tree_node`.
 const PRIORITY_COST: u64 = 48;
 
 /// How many priorities there are: `MQ_PRIO_MAX`.
 const PRIORITIES: u64 = 32_768;
 
-/// What a queue of this size costs its owner, in bytes, against `RLIMIT_MSGQUEUE`, for as long as
-/// it exists, full or empty.
+/// Returns the bytes that a queue of this size costs its owner.
 ///
-/// The formula is that of [`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html)
+/// They count against `RLIMIT_MSGQUEUE` for as long as the queue exists, full or empty. The formula
+/// is that of [`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html)
 /// (`RLIMIT_MSGQUEUE`, since Linux 3.5) on a 64-bit kernel.
 ///
 /// # Examples
@@ -40,62 +40,73 @@ pub fn cost(capacity: usize, max_message: usize) -> u64 {
     messages.saturating_add(nodes)
 }
 
-/// The limits that hold here and now, and how much of them is visibly in use.
+/// The current limits on queues, and how much of them is visibly in use.
+///
+/// # Examples
+///
+/// See [`limits`](crate::mq::limits).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// The most messages a queue may hold: `fs.mqueue.msg_max`.
     pub msg_max: u64,
-    /// How many it holds if nobody says: `fs.mqueue.msg_default`.
+    /// How many it holds by default: `fs.mqueue.msg_default`.
     pub msg_default: u64,
     /// The largest message a queue may have: `fs.mqueue.msgsize_max`.
     pub msgsize_max: u64,
-    /// How large it is if nobody says: `fs.mqueue.msgsize_default`.
+    /// Its default size: `fs.mqueue.msgsize_default`.
     pub msgsize_default: u64,
     /// The most queues in this IPC namespace, all users together: `fs.mqueue.queues_max`.
     pub queues_max: u64,
-    /// Whether the three maxima do not hold for this thread, since it has `CAP_SYS_RESOURCE`
-    /// ([`mq_overview(7)`](https://man7.org/linux/man-pages/man7/mq_overview.7.html)). The limit on
-    /// bytes holds for everybody.
+    /// Whether this thread is exempt from the three maxima by `CAP_SYS_RESOURCE`.
+    ///
+    /// See [`mq_overview(7)`](https://man7.org/linux/man-pages/man7/mq_overview.7.html). The limit
+    /// on bytes applies to everybody.
     pub exempt: bool,
-    /// The most bytes this user's queues may cost together: the soft `RLIMIT_MSGQUEUE`, which this
-    /// process may raise up to the hard one. `None` is no limit.
+    /// The most bytes this user's queues may cost together: the soft `RLIMIT_MSGQUEUE`.
+    ///
+    /// This process may raise it up to the hard one. `None` is no limit.
     pub bytes_soft: Option<u64>,
     /// The hard `RLIMIT_MSGQUEUE`. `None` is no limit.
     pub bytes_hard: Option<u64>,
-    /// What a queue of the default size costs its owner, in bytes.
+    /// The cost of a queue of the default size to its owner, in bytes.
     pub default_cost: u64,
-    /// What can be seen to be in use.
+    /// The queues that are visibly in use.
     pub usage: Usage,
 }
 
-/// Queues that exist, as far as they can be seen.
+/// Existing queues, as far as they can be seen.
 ///
-/// The kernel counts the bytes of each user's queues and shows the count nowhere. What can be done
-/// is to add up the queues that are found: those in the listing, where that is
-/// mounted on `/dev/mqueue`, and those that some process has open, which finds unlinked
-/// ones too (`/proc/*/fd`). Not found are queues in another IPC namespace that nobody has open,
-/// those held by processes this one may not look into, and those in flight between processes. In a
-/// user namespace, such as a container without root, what its owner has outside of it counts too.
-/// [`measure_room`](crate::mq::measure_room) leaves no doubt.
+/// The kernel counts the bytes of each user's queues and shows the count nowhere. This adds up the
+/// queues that are found: those in the listing, if it is mounted on `/dev/mqueue`, and those that
+/// some process has open (`/proc/*/fd`), which includes unlinked ones. Not found are queues of
+/// another IPC namespace that nobody has open, those held by processes that this one may not
+/// inspect, and those in flight between processes. In a user namespace, such as a container without
+/// root, its owner's queues outside of it count too. [`measure_room`](crate::mq::measure_room) is
+/// exact.
+///
+/// # Examples
+///
+/// See [`limits`](crate::mq::limits).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Whether the listing was there. If not, queues that nobody has open are missing below.
+    /// Whether the listing was available. If not, queues that nobody has open are missing below.
     pub listed: bool,
-    /// How many queues were found, of all users: they count against `queues_max`. Only those of
-    /// the listing's IPC namespace, where that is mounted; else of all namespaces, since it cannot
-    /// be told which is this one's.
+    /// How many queues were found, of all users: they count against `queues_max`.
+    ///
+    /// Only those of the listing's IPC namespace, if it is mounted; otherwise of all namespaces,
+    /// since this one's cannot be distinguished.
     pub queues: u64,
     /// How many queues of this user were found, in all namespaces.
     pub own_queues: u64,
-    /// What those cost together: they count against `RLIMIT_MSGQUEUE`.
+    /// Their total cost, which counts against `RLIMIT_MSGQUEUE`.
     pub own_bytes: u64,
 }
 
 impl Limits {
-    /// The sysctls and resource limits, without a look at what is in use. What cannot be read is
-    /// what Linux starts with.
+    /// Reads the sysctls and resource limits, without those in use. Unreadable ones have the value
+    /// that Linux starts with.
     pub(super) fn read_system() -> Self {
         let (soft, hard) = getrlimit(Resource::RLIMIT_MSGQUEUE).unwrap_or((819_200, 819_200));
         let mut limits = Self {
@@ -114,9 +125,10 @@ impl Limits {
         limits
     }
 
-    /// Predicts how many queues of this cost can still be made, and which limit the next one meets.
+    /// Predicts how many queues of this cost can still be created, and what limits them.
     ///
-    /// Exact where [`Usage`] is; [`measure_room`](crate::mq::measure_room) always is, at a price.
+    /// Exact if [`Usage`] is. [`measure_room`](crate::mq::measure_room) is always exact, at a
+    /// price.
     ///
     /// # Examples
     ///
@@ -134,7 +146,7 @@ impl Limits {
             let left = limit.saturating_sub(self.usage.own_bytes);
             (left / cost.max(1), RoomEnd::Bytes)
         });
-        // Where both leave the same the kernel looks at the number first, and so does this.
+        // If both leave the same, the kernel checks the number first, and so does this.
         let nearer = [number, bytes]
             .into_iter()
             .flatten()
@@ -154,8 +166,7 @@ impl Limits {
         }
     }
 
-    /// The capacity of a queue made without saying which, as the kernel has it: never above the
-    /// maximum.
+    /// The kernel's default capacity, which is never above the maximum.
     pub(super) fn capacity_default(&self) -> usize {
         usize::try_from(self.msg_default.min(self.msg_max)).unwrap_or(usize::MAX)
     }
@@ -165,19 +176,26 @@ impl Limits {
     }
 }
 
-/// How much room there is for queues of a size: predicted by [`Limits::room_for`], or found by
-/// [`measure_room`](crate::mq::measure_room).
+/// Room for more queues of a size.
+///
+/// [`Limits::room_for`] predicts it, [`measure_room`](crate::mq::measure_room) finds it out.
+///
+/// # Examples
+///
+/// See [`Limits::room_for`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Room {
-    /// How many more can be made.
+    /// How many more can be created.
     pub queues: u64,
-    /// Which limit the next one meets. `None` is no limit, and `queues` is `u64::MAX`; or, measured,
-    /// 4,096 without an end.
+    /// Which limit the next one meets.
+    ///
+    /// `None` is no limit, and `queues` is `u64::MAX`; if measured, 4,096 were created without
+    /// meeting one.
     pub ends_with: Option<RoomEnd>,
 }
 
-/// Which limit ends the room for more queues.
+/// The limit that ends the room for more queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RoomEnd {
@@ -185,8 +203,9 @@ pub enum RoomEnd {
     Bytes,
     /// `fs.mqueue.queues_max`.
     Queues,
-    /// `RLIMIT_NOFILE`: there may be more room for other processes,
-    /// and for this one if it closes some. Only measured: a queue stays without being open.
+    /// `RLIMIT_NOFILE`, if measured: a queue exists without being open.
+    ///
+    /// There may be more room for other processes, and for this one if it closes some descriptors.
     Descriptors,
 }
 
@@ -202,13 +221,13 @@ pub(super) fn show_limit(limit: Option<u64>) -> String {
     limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
 }
 
-/// What the kernel tells of this thread.
+/// A file about this thread in `/proc`.
 fn own(file: &str) -> String {
     fs::read_to_string(format!("/proc/thread-self/{file}")).unwrap_or_default()
 }
 
-/// Whether a thread of this status has `CAP_SYS_RESOURCE`, number 24 in `capabilities(7)`, and over
-/// the whole system: with the user ids of a user namespace the kernel does not count it.
+/// Whether a thread of this status has `CAP_SYS_RESOURCE`, number 24 in `capabilities(7)`, over the
+/// whole system: with the user IDs of a user namespace the kernel does not count it.
 fn is_exempt(status: &str, uid_map: &str) -> bool {
     let effective = status.lines().find_map(|it| it.strip_prefix("CapEff:"));
     let effective = effective.and_then(|it| u64::from_str_radix(it.trim(), 16).ok());
@@ -231,7 +250,7 @@ mod tests {
     fn the_cost_of_a_queue_is_the_kernels() {
         assert_eq!(cost(10, 8192), 82_880);
         assert_eq!(cost(10, 256), 3_520);
-        // There are only so many priorities to reckon for.
+        // The charge ends with the number of priorities.
         assert_eq!(cost(65_536, 1), 65_536 * 49 + 32_768 * 48);
         assert_eq!(cost(usize::MAX, usize::MAX), u64::MAX);
     }

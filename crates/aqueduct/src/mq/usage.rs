@@ -1,4 +1,4 @@
-//! Finding the queues that exist: in the listing, and among the descriptors of all processes.
+//! Finds existing queues: in the listing, and among the descriptors of all processes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,14 +11,14 @@ use nix::unistd::getuid;
 use crate::mq::mount::{MOUNT_POINT, MQUEUE_MAGIC, attributes, is_mounted};
 use crate::mq::system_limits::{Usage, cost};
 
-/// A queue by device and inode, whose owner and cost are wanted once however often it is found.
+/// A queue by device and inode, so that its owner and cost count once however often it is found.
 type Found = HashMap<(u64, u64), (u32, u64)>;
 
-/// Adds up what can be seen.
+/// Adds up the queues that can be seen.
 pub(super) fn look() -> Usage {
     let mut found = Found::new();
     let listed = is_mounted();
-    // Each IPC namespace has a device of its own.
+    // Each IPC namespace has a separate device.
     let device = stat(MOUNT_POINT).ok().filter(|_| listed);
     let device = device.map(|it| it.st_dev);
     if listed {
@@ -30,7 +30,7 @@ pub(super) fn look() -> Usage {
             .is_some_and(|it| it.as_encoded_bytes()[0].is_ascii_digit())
         {
             each_entry(&process.join("fd"), |fd| {
-                // A queue's link is its name; most descriptors are told apart by this alone.
+                // A queue's link is its name; this alone rules out most descriptors.
                 let link = fs::read_link(fd).unwrap_or_default();
                 let flat = link.parent() == Some(Path::new("/"));
                 if flat && statfs(fd).is_ok_and(|it| it.filesystem_type() == MQUEUE_MAGIC) {
@@ -60,7 +60,7 @@ fn note(path: &Path, found: &mut Found) {
     });
 }
 
-/// Calls `op` for what is in a directory, or can be seen of it.
+/// Calls `op` for each visible entry of a directory.
 fn each_entry(directory: &Path, mut op: impl FnMut(&Path)) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         op(&entry.path());

@@ -1,4 +1,4 @@
-//! Descriptors of pipes: what makes one fit, a second description of one, and its capacity.
+//! Descriptors of pipes: checks, a second open file description, and the capacity.
 
 use std::fs;
 use std::io;
@@ -10,16 +10,16 @@ use nix::fcntl::{FcntlArg, fcntl};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::{self, Access, Kind};
 
-/// The kernel takes at most this many slices in one call (`UIO_MAXIOV`, `readv(2)`), and refuses
-/// the call otherwise.
+/// The kernel takes at most this many slices in one call (`UIO_MAXIOV`, `readv(2)`); more are an
+/// error.
 pub(super) const MAX_SLICES: usize = 1024;
 
-/// Refuses what is not a pipe, and an end that is not open for `needed`.
+/// Refuses a descriptor that is not a pipe, or is not open for `needed`.
 pub(super) fn check(fd: impl AsFd, needed: Access) -> io::Result<()> {
     check_as(&fd, needed, || name(&fd))
 }
 
-/// As [`check`], for a descriptor that errors call `object`.
+/// The same as [`check`], for a descriptor that errors call `object`.
 pub(super) fn check_as(
     fd: impl AsFd,
     needed: Access,
@@ -61,7 +61,7 @@ pub(super) fn reopen(fd: impl AsFd, access: Access) -> io::Result<OwnedFd> {
             Some(libc::ENXIO) => "start a reader first, since no process reads this FIFO",
             Some(libc::ENOENT) => "mount /proc, or pass a descriptor that is not shared",
             Some(libc::EACCES) => {
-                "pass a descriptor that is not shared, since another user made this pipe"
+                "pass a descriptor that is not shared: another user created this pipe"
             }
             _ => "pass a descriptor that is not shared",
         };
@@ -70,12 +70,12 @@ pub(super) fn reopen(fd: impl AsFd, access: Access) -> io::Result<OwnedFd> {
     })
 }
 
-/// The capacity in bytes: `F_GETPIPE_SZ`, `fcntl(2)`.
+/// Returns the capacity in bytes: `F_GETPIPE_SZ`, `fcntl(2)`.
 pub(super) fn capacity(fd: impl AsFd) -> io::Result<usize> {
     bytes(fcntl(fd, FcntlArg::F_GETPIPE_SZ)?)
 }
 
-/// Changes the capacity, `F_SETPIPE_SZ`, and returns what the kernel has made of it.
+/// Changes the capacity, `F_SETPIPE_SZ`, and returns the kernel's value.
 pub(super) fn set_capacity(fd: impl AsFd, asked: usize) -> io::Result<usize> {
     // A value that does not fit the call is beyond the kernel's own limit too.
     let result = match i32::try_from(asked) {
@@ -105,7 +105,7 @@ pub(super) fn set_capacity(fd: impl AsFd, asked: usize) -> io::Result<usize> {
     Err(error.with_cure(cure).with_source(source).into())
 }
 
-/// Which of the two limits that end in `EPERM` it was: that of one pipe, or that of all pipes of a
+/// Which of the two limits that cause `EPERM` it was: that of one pipe, or that of all pipes of a
 /// user; `pipe(7)`.
 fn which_limit(asked: usize) -> Option<(String, &'static str)> {
     let limit = read_limit("/proc/sys/fs/pipe-max-size")?;
@@ -126,7 +126,7 @@ fn read_limit(path: &str) -> Option<usize> {
 }
 
 fn bytes(size: i32) -> io::Result<usize> {
-    // A negative result has become an error already.
+    // A negative result is already an error here.
     usize::try_from(size).map_err(io::Error::other)
 }
 

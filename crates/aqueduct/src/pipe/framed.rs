@@ -1,15 +1,14 @@
-//! Framing of pipes, with the step that suits them.
+//! Framing of pipes, with the step size that suits them.
 
 use super::{Receiver, Sender};
 use crate::frame::{FramedRead, FramedWrite, Framing, Pace};
 
 impl Sender {
-    /// A [`Sink`](futures_sink::Sink) of frames onto this pipe, written 8 KiB at a time, large
-    /// ones up to 64 KiB.
+    /// Creates a [`Sink`](futures_sink::Sink) of frames onto this pipe.
     ///
-    /// With one writer frames arrive whole whatever their size. With several, only what is written
-    /// by one call of at most `PIPE_BUF` (4096) bytes does, `pipe(7)`; this sink writes more at a
-    /// time.
+    /// It writes 8 KiB at a time, and up to 64 KiB of large frames. With one writer, frames of any
+    /// size arrive whole. With several, only a write of at most `PIPE_BUF` (4096) bytes is atomic,
+    /// `pipe(7)`, and this sink writes more at a time.
     ///
     /// # Examples
     ///
@@ -34,8 +33,9 @@ impl Sender {
 }
 
 impl Receiver {
-    /// A [`Stream`](futures_core::Stream) of frames from this pipe, read 8 KiB at a time, large
-    /// ones up to 64 KiB.
+    /// Creates a [`Stream`](futures_core::Stream) of frames from this pipe.
+    ///
+    /// It reads 8 KiB at a time, and up to 64 KiB of large frames.
     pub fn framed(self, framing: Framing) -> FramedRead<Self> {
         FramedRead::new(self, framing).with_pace(Pace::pipe())
     }
@@ -56,7 +56,7 @@ mod tests {
     use crate::frame::PIPE_CHUNK;
     use crate::pipe;
 
-    /// An end of a pipe, and how much each call asked for.
+    /// An end of a pipe, and the size of each call.
     struct Asked<T>(T, Vec<usize>);
 
     impl AsyncWrite for Asked<Sender> {
@@ -89,8 +89,8 @@ mod tests {
         }
     }
 
-    /// Moves frames between two tasks of one thread, which take turns; returns what each write and
-    /// each read asked for.
+    /// Moves frames between two tasks of one thread, which take turns; returns the sizes of the
+    /// writes and reads.
     async fn in_turn(len: usize, count: usize) -> (Vec<usize>, Vec<usize>) {
         let (tx, rx) = pipe::pipe().unwrap();
         let mut tx = FramedWrite::new(Asked(tx, Vec::new()), Framing::length());
@@ -122,7 +122,7 @@ mod tests {
             let (writes, reads) = in_turn(len, count).await;
             for asked in [writes, reads] {
                 let small = asked.iter().take_while(|it| **it <= PIPE_CHUNK).count();
-                // What fills the pipe eight times.
+                // Enough to fill the pipe eight times.
                 assert!((50..200).contains(&small), "{len}: {small}");
                 assert_eq!(asked.iter().max(), Some(&65_536), "{len}");
                 let large = asked.iter().filter(|it| **it == 65_536).count();

@@ -1,4 +1,4 @@
-//! [`Log`]: what an end tells `tracing` of its life.
+//! [`Log`]: the `tracing` events of an end.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -13,12 +13,12 @@ const END: &str = "end of stream: the last writer has gone";
 
 /// The span of one end, and its events: opened, peer gone, failed, closed.
 ///
-/// Nothing is said of what is read or written; and nothing at all by an end that is a part of
-/// another one with a span of its own.
+/// Reads and writes are not logged. An end that is part of another one with its own span logs
+/// nothing.
 #[derive(Debug)]
 pub(crate) struct Log(Span);
 
-// Tokio's ends are, and a span has nothing that a panic could leave half done.
+// Tokio's ends are unwind safe, and a span has no state that a panic could leave inconsistent.
 impl UnwindSafe for Log {}
 impl RefUnwindSafe for Log {}
 
@@ -42,7 +42,7 @@ impl Log {
         self
     }
 
-    /// Notes the end of the stream and errors. `room`: how much could have been read.
+    /// Logs the end of the stream and errors. `room`: how much could have been read.
     pub(super) fn read(&self, result: io::Result<usize>, room: usize) -> io::Result<usize> {
         match &result {
             Ok(0) if room > 0 => self.event(END),
@@ -52,7 +52,7 @@ impl Log {
         result
     }
 
-    /// As [`read`](Self::read), for an end that receives messages.
+    /// The same as [`read`](Self::read), for an end that receives messages.
     pub(super) fn receive(&self, result: io::Result<Option<Bytes>>) -> io::Result<Option<Bytes>> {
         match &result {
             Ok(None) => self.event(END),
@@ -62,7 +62,7 @@ impl Log {
         result
     }
 
-    /// Notes errors.
+    /// Logs errors.
     pub(super) fn write<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
             self.failed(error);

@@ -1,4 +1,4 @@
-//! [`OpenOptions`]: a FIFO that exists, opened by its path.
+//! [`OpenOptions`]: opens an existing FIFO by its path.
 
 use std::fs::File;
 use std::io;
@@ -11,20 +11,32 @@ use super::descriptor::check_as;
 use super::{Receiver, Sender};
 use crate::io::fd::Access;
 
-/// How to open a FIFO by its path.
+/// Options for opening an existing FIFO by its path.
 ///
-/// A plain `open(2)`: symbolic links are followed and the owner is not looked at. [`fifo`](crate::fifo)
-/// is careful about both, creates what is missing, and waits for the other side.
+/// This is a plain `open(2)`: it follows symbolic links and does not check the owner.
+/// [`fifo`](crate::fifo) checks both, creates a missing FIFO, and waits for the peer.
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```
 /// use aqueduct::pipe::OpenOptions;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> std::io::Result<()> {
-/// let receiver = OpenOptions::new().open_receiver("/run/app/jobs")?;
-/// let sender = OpenOptions::new().open_sender("/run/app/jobs")?;
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("jobs");
+/// # let _fifo = aqueduct::fifo::OpenOptions::new().create(true).open_receiver(&path)?;
+/// # let _ = r#"
+/// let path = "/run/app/jobs";
+/// # "#;
+/// let mut receiver = OpenOptions::new().open_receiver(&path)?;
+/// let mut sender = OpenOptions::new().open_sender(&path)?;
+/// # drop(_fifo);
+/// sender.write_all(b"hello").await?;
+/// let mut buf = [0; 5];
+/// receiver.read_exact(&mut buf).await?;
+/// assert_eq!(&buf, b"hello");
 /// # Ok(())
 /// # }
 /// ```
@@ -35,35 +47,35 @@ pub struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// The defaults: one direction, and checked.
+    /// Creates the default options: one direction, and checked.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether to open for reading and writing, which `fifo(7)` allows on Linux.
+    /// Sets whether to open for reading and writing, which Linux allows (`fifo(7)`).
     ///
-    /// Such an end is its own peer: a receiver never sees the end of the stream, and a sender can
-    /// be opened before any reader and never fails for want of one.
+    /// Such an end is its own peer. A receiver never sees the end of the stream. A sender can be
+    /// opened before any reader, and its writes never fail for lack of one.
     pub fn read_write(&mut self, value: bool) -> &mut Self {
         self.read_write = value;
         self
     }
 
-    /// Whether to leave out the check that the path names a FIFO.
+    /// Sets whether to skip the check that the path names a FIFO.
     ///
-    /// For a path that is known to be one: saves a system call. Anything else opened this way fails
-    /// later and less clearly.
+    /// This saves a system call for a path that is known to be one. Any other file opened this way
+    /// fails later and with a less clear error.
     pub fn unchecked(&mut self, value: bool) -> &mut Self {
         self.unchecked = value;
         self
     }
 
-    /// Opens the reading end. Succeeds at once, whether or not there is a writer.
+    /// Opens the reading end at once, whether or not there is a writer.
     ///
     /// # Errors
     ///
-    /// - What `open(2)` says of the path, errno intact: `ENOENT`, `EACCES`, `ELOOP`, …
+    /// - Any error of `open(2)`, with the errno: `ENOENT`, `EACCES`, `ELOOP`, …
     /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): the path names
     ///   something else.
     /// - There is no Tokio runtime.
@@ -71,13 +83,13 @@ impl OpenOptions {
         Receiver::from_file_unchecked(self.open(path.as_ref(), Access::Read)?)
     }
 
-    /// Opens the writing end, for which a reader must be there already.
+    /// Opens the writing end. A reader must already have the FIFO open.
     ///
     /// # Errors
     ///
     /// - `ENXIO`: no process has the FIFO open for reading. Start the reader first, or use
     ///   [`fifo`](crate::fifo), which waits for it.
-    /// - What else `open(2)` says of the path, errno intact.
+    /// - Any other error of `open(2)`, with the errno.
     /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): the path names
     ///   something else.
     /// - There is no Tokio runtime.

@@ -1,19 +1,18 @@
-//! Messages over a pipe: packet mode (`O_DIRECT`, `pipe(2)`), in which the kernel keeps the
-//! boundaries.
+//! Pipes that carry messages: packet mode (`O_DIRECT`, `pipe(2)`).
 //!
-//! What one [`send`](Sender::send) puts in, one [`recv`](Receiver::recv) takes out, whole: no
-//! framing is needed, and any number of senders and receivers, in any processes, can share the pipe
-//! without mixing anything. Each message goes to one receiver.
+//! The kernel keeps the boundaries: [`recv`](Receiver::recv) returns exactly the bytes of one
+//! [`send`](Sender::send). No framing is needed, and any number of senders and receivers, in any
+//! processes, can share the pipe. Each message goes to one receiver.
 //!
 //! | | |
 //! |---|---|
 //! | Largest message | 4096 bytes (`PIPE_BUF`) |
-//! | Smallest message | 1 byte: the kernel makes nothing of an empty one |
+//! | Smallest message | 1 byte: the kernel drops an empty one |
 //! | Messages in the pipe | one for each page of its capacity, however small; 16 by default |
 //! | Order | as sent; between several senders as the kernel received them |
 //! | Full pipe | [`send`](Sender::send) waits, [`try_send`](Sender::try_send) returns `WouldBlock` |
-//! | End of stream | when every sender has gone, after what they sent; `None` |
-//! | Receiver gone | `EPIPE`; what was in the pipe is lost |
+//! | End of stream | `None`, when every sender has closed and all messages were received |
+//! | Receiver gone | `EPIPE`; messages in the pipe are lost |
 //! | A killed sender | has sent each message whole or not at all |
 //!
 //! # Examples
@@ -46,15 +45,15 @@ use nix::unistd::pipe2;
 pub use receiver::Receiver;
 pub use sender::Sender;
 
-/// Makes a pipe that carries messages.
+/// Creates a pipe that carries messages.
 ///
-/// Both descriptors are non-blocking and closed on `exec`.
+/// Both file descriptors are non-blocking and closed on `exec`.
 ///
 /// # Errors
 ///
-/// - `EMFILE`, `ENFILE`: the process or the system is out of descriptors; close some, or raise
+/// - `EMFILE`, `ENFILE`: the process or the system is out of file descriptors. Close some, or raise
 ///   `RLIMIT_NOFILE`.
-/// - There is no Tokio runtime: call it inside one.
+/// - There is no Tokio runtime.
 ///
 /// # Examples
 ///

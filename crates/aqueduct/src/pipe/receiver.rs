@@ -19,16 +19,31 @@ use crate::io::sys;
 
 /// The reading end of a pipe or FIFO.
 ///
-/// A read of zero bytes is the end of the stream: every writer has gone. On a FIFO that is not
-/// final: when a new writer comes, reads wait and deliver again.
+/// A read of zero bytes is the end of the stream: every writer has closed the pipe. On a FIFO this
+/// is not final: when a new writer opens it, reads wait and deliver again.
 ///
-/// Reading through [`AsyncRead`] needs `&mut` and is for one task; [`readable`](Self::readable) with
-/// [`try_read`](Self::try_read) takes `&self`, and any number of tasks may wait at once.
+/// Reading through [`AsyncRead`] needs `&mut` and is for one task. [`readable`](Self::readable)
+/// with [`try_read`](Self::try_read) takes `&self`, and any number of tasks may wait at once.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped has read nothing, `read_exact` and its like excepted: they lose what
-/// they had already put into the caller's buffer.
+/// A dropped future has read nothing, except those of `read_exact` and similar methods: they lose
+/// the bytes that are already in the caller's buffer.
+///
+/// # Examples
+///
+/// ```
+/// use tokio::io::AsyncReadExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let (sender, mut receiver) = aqueduct::pipe::pipe()?;
+/// sender.try_write(b"over and out")?;
+/// drop(sender);
+/// let mut text = String::new();
+/// receiver.read_to_string(&mut text).await?;
+/// assert_eq!(text, "over and out");
+/// # Ok(()) }
+/// ```
 pub struct Receiver {
     source: Source,
     log: Log,
@@ -37,17 +52,16 @@ pub struct Receiver {
 impl Receiver {
     /// Takes over an open pipe or FIFO and sets it to non-blocking mode.
     ///
-    /// The mode belongs to the open file description: if another process or another duplicate
-    /// shares it, that one becomes non-blocking too. [`from_shared_fd`](Self::from_shared_fd) avoids
-    /// that.
+    /// The mode belongs to the open file description: a process or duplicate that shares it becomes
+    /// non-blocking too. [`from_shared_fd`](Self::from_shared_fd) avoids that.
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
-    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is not a pipe; with
+    ///   [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
     /// - There is no Tokio runtime.
     ///
-    /// The file is closed in every case.
+    /// The file is closed on error.
     pub fn from_file(file: File) -> io::Result<Self> {
         Self::from_owned_fd(file.into())
     }
@@ -56,7 +70,7 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// Those of [`from_file`](Self::from_file).
+    /// As for [`from_file`](Self::from_file).
     ///
     /// # Examples
     ///
@@ -81,65 +95,70 @@ impl Receiver {
         Self::from_owned_fd_unchecked(owned_fd)
     }
 
-    /// Opens a pipe or FIFO once more, for reading through an open file description of our own.
+    /// Opens a pipe or FIFO again for reading, with a separate open file description.
     ///
-    /// For a descriptor that others share, such as standard input: it is left as it is, and it stays
-    /// in blocking mode for them. (`O_NONBLOCK` lives in the open file description, `open(2)`, which
-    /// duplicates and child processes share.) The two descriptions lead to one pipe. As long as the
-    /// one passed in is open, its process counts as a reader of that pipe.
+    /// For a file descriptor that others share, such as standard input: it stays unchanged and in
+    /// blocking mode for them. (`O_NONBLOCK` belongs to the open file description, `open(2)`, which
+    /// duplicates and child processes share.) Both descriptions lead to one pipe. While the one
+    /// passed in is open, its process counts as a reader of that pipe.
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
-    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
-    /// - `ENOENT`: `/proc` is not mounted. `EACCES`: another user made the pipe.
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is not a pipe; with
+    ///   [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
+    /// - `ENOENT`: `/proc` is not mounted. `EACCES`: another user created the pipe.
     /// - There is no Tokio runtime.
     ///
     /// # Examples
     ///
-    /// ```no_run
+    /// Standard input, if it is a pipe:
+    ///
+    /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> std::io::Result<()> {
-    /// let stdin = aqueduct::pipe::Receiver::from_shared_fd(std::io::stdin())?;
+    /// match aqueduct::pipe::Receiver::from_shared_fd(std::io::stdin()) {
+    ///     Ok(stdin) => println!("a pipe of {} bytes", stdin.capacity()?),
+    ///     Err(error) => println!("{error}"),
+    /// }
     /// # Ok(())
     /// # }
     /// ```
     pub fn from_shared_fd(fd: impl AsFd) -> io::Result<Self> {
         let receiver = Self::from_owned_fd_unchecked(reopen(&fd, Access::Read)?)?;
-        // A FIFO opened for reading after its last writer has gone does not report that: fifo_open()
-        // in the kernel's fs/pipe.c. The description passed in does.
+        // A FIFO opened for reading after its last writer has closed it does not report that:
+        // fifo_open() in the kernel's fs/pipe.c. The description passed in does.
         if fd::poll_now(fd.as_fd(), PollFlags::empty())?.contains(PollFlags::POLLHUP) {
             receiver.source.assume_closed();
         }
         Ok(receiver)
     }
 
-    /// Takes over a file that is known to be a pipe open for reading in non-blocking mode.
+    /// Takes over a file that is known to be a non-blocking pipe, open for reading.
     ///
-    /// Nothing of that is checked. In blocking mode it would stop its whole runtime thread.
+    /// Nothing is checked. A file in blocking mode would stop its whole runtime thread.
     ///
     /// # Errors
     ///
-    /// - `EPERM`: epoll does not take such a file (a regular file, a directory).
+    /// - `EPERM`: epoll does not support such a file (a regular file, a directory).
     /// - There is no Tokio runtime.
     pub fn from_file_unchecked(file: File) -> io::Result<Self> {
         Self::from_owned_fd_unchecked(file.into())
     }
 
-    /// Takes over a descriptor that is known to be a pipe open for reading in non-blocking mode.
+    /// Takes over a descriptor that is known to be a non-blocking pipe, open for reading.
     ///
-    /// Nothing of that is checked. In blocking mode it would stop its whole runtime thread.
+    /// Nothing is checked. A descriptor in blocking mode would stop its whole runtime thread.
     ///
     /// # Errors
     ///
-    /// Those of [`from_file_unchecked`](Self::from_file_unchecked).
+    /// As for [`from_file_unchecked`](Self::from_file_unchecked).
     pub fn from_owned_fd_unchecked(owned_fd: OwnedFd) -> io::Result<Self> {
         let source = Source::new(owned_fd, Interest::READABLE)?.looking_again();
         let log = Log::receiver(&source);
         Ok(Self { source, log })
     }
 
-    /// An end that is a part of another one, which logs for both.
+    /// An end that is part of another one, which logs for both.
     pub(crate) fn within(owned_fd: OwnedFd) -> io::Result<Self> {
         let source = Source::new(owned_fd, Interest::READABLE)?.looking_again();
         let log = Log::silent();
@@ -148,7 +167,8 @@ impl Receiver {
 
     /// Waits for any readiness in `interest`.
     ///
-    /// It can be wrong, as when another task was quicker: be ready for `WouldBlock` and wait again.
+    /// The result can be outdated, for example if another task was faster. Expect `WouldBlock` and
+    /// wait again.
     ///
     /// # Errors
     ///
@@ -161,9 +181,10 @@ impl Receiver {
         self.source.ready(interest).await
     }
 
-    /// Waits until there is something to read, or the last writer has gone.
+    /// Waits until there are bytes to read, or the last writer has closed the pipe.
     ///
-    /// It can be wrong, as when another task was quicker: be ready for `WouldBlock` and wait again.
+    /// The result can be outdated, for example if another task was faster. Expect `WouldBlock` and
+    /// wait again.
     ///
     /// # Errors
     ///
@@ -200,7 +221,7 @@ impl Receiver {
         self.ready(Interest::READABLE).await.map(drop)
     }
 
-    /// Polls for something to read. Only the last task that polled is woken.
+    /// Polls for bytes to read. Only the last task that polled is woken.
     ///
     /// # Errors
     ///
@@ -209,7 +230,7 @@ impl Receiver {
         self.source.poll_ready(cx, Direction::Read)
     }
 
-    /// Reads what is there; zero bytes are the end of the stream (or an empty `buf`).
+    /// Reads available bytes; zero is the end of the stream (or an empty `buf`).
     ///
     /// # Errors
     ///
@@ -222,7 +243,7 @@ impl Receiver {
         self.log.read(read, room)
     }
 
-    /// Reads what is there into several buffers, each filled before the next.
+    /// Reads available bytes into several buffers, each filled before the next.
     ///
     /// # Errors
     ///
@@ -236,7 +257,9 @@ impl Receiver {
         self.log.read(read, room)
     }
 
-    /// Reads what is there into the spare room of `buf`, which need not be zeroed, and advances it.
+    /// Reads available bytes into the spare capacity of `buf`, and advances it.
+    ///
+    /// The spare capacity need not be initialised.
     ///
     /// # Errors
     ///
@@ -249,41 +272,42 @@ impl Receiver {
         self.log.read(read, room)
     }
 
-    /// Runs `f`, a non-blocking operation on this descriptor, if it is known to be readable.
+    /// Runs `f`, a non-blocking operation on this descriptor, if it is readable.
     ///
-    /// When `f` returns `WouldBlock` the readiness is cleared: return that only if the descriptor
-    /// itself said so.
+    /// When `f` returns `WouldBlock` the readiness is cleared. Return it only if the descriptor
+    /// itself did.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if it is not readable now, else what `f` returns.
+    /// `WouldBlock` if it is not readable now, otherwise the error of `f`.
     pub fn try_io<R>(&self, f: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         self.source.try_io(Interest::READABLE, |_| f())
     }
 
-    /// How many bytes the pipe holds, if each of its pages is filled.
+    /// Returns how many bytes the pipe holds if each of its pages is full.
     ///
-    /// Pages are what is counted: many small writes that do not fit together into pages fill it
+    /// The kernel counts pages: many small writes that do not fit together into pages fill it
     /// sooner, `pipe(7)`.
     ///
     /// # Errors
     ///
-    /// What `fcntl(2)` says; nothing is expected.
+    /// Any error of `fcntl(2)`; none is expected.
     pub fn capacity(&self) -> io::Result<usize> {
         capacity(self)
     }
 
-    /// Changes how many bytes the pipe holds, and returns what the kernel has made of that: it
-    /// rounds up to a power of two of pages. What is in the pipe stays.
+    /// Changes how many bytes the pipe holds, and returns the actual capacity.
+    ///
+    /// The kernel rounds up to a power of two of pages. Bytes in the pipe stay.
     ///
     /// # Errors
     ///
-    /// With the cause and the cure in an [`OpenError`](crate::OpenError) inside the [`io::Error`]:
+    /// An [`OpenError`](crate::OpenError) inside the [`io::Error`] has the cause and the cure:
     ///
     /// - [`LimitReached`](crate::OpenErrorKind::LimitReached) (`EPERM`): it exceeds
-    ///   `/proc/sys/fs/pipe-max-size` (1 MiB by default), the limit for an unprivileged process; or
+    ///   `/proc/sys/fs/pipe-max-size` (1 MiB by default), the limit for an unprivileged process. Or
     ///   all pipes of this user together would exceed `pipe-user-pages-soft`: close some.
-    /// - `EBUSY`: the pipe holds more than that at present; read first.
+    /// - `EBUSY`: the pipe holds more than that now. Read first.
     ///
     /// # Examples
     ///
@@ -301,18 +325,18 @@ impl Receiver {
         set_capacity(self, bytes)
     }
 
-    /// Gives the descriptor back in blocking mode, as other processes expect it.
+    /// Returns the file descriptor in blocking mode, as other processes expect it.
     ///
     /// # Errors
     ///
-    /// What `fcntl(2)` says; nothing is expected.
+    /// Any error of `fcntl(2)`; none is expected.
     pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
         let fd = self.into_nonblocking_fd()?;
         fd::set_nonblocking(&fd, false)?;
         Ok(fd)
     }
 
-    /// Gives the descriptor back, still in non-blocking mode.
+    /// Returns the file descriptor, still in non-blocking mode.
     ///
     /// # Errors
     ///

@@ -16,19 +16,35 @@ use crate::io::source::{Direction, Source};
 
 /// The writing end of a pipe or FIFO.
 ///
-/// When every reader has gone a write fails with `EPIPE` (`BrokenPipe`). On a FIFO that is not
-/// final: when a new reader comes, writes work again.
+/// When every reader has closed the pipe, a write fails with `EPIPE` (`BrokenPipe`). On a FIFO this
+/// is not final: when a new reader opens it, writes work again.
 ///
-/// Up to `PIPE_BUF` (4096) bytes are written whole or not at all; more may be written in part, and
-/// mixed with what other writers write, `pipe(7)`.
+/// Up to `PIPE_BUF` (4096) bytes are written whole or not at all. A larger write may be partial,
+/// and mixed with those of other writers, `pipe(7)`.
 ///
-/// Where `SIGPIPE` is not ignored a write without a reader kills the process. Rust programs ignore
+/// If `SIGPIPE` is not ignored, a write without a reader kills the process. Rust programs ignore
 /// it; a C program that loads a Rust library may not.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped has written nothing, `write_all` and its like excepted: they may have
-/// written a part.
+/// A dropped future has written nothing, except those of `write_all` and similar methods: they may
+/// have written a part.
+///
+/// # Examples
+///
+/// ```
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let (mut sender, mut receiver) = aqueduct::pipe::pipe()?;
+/// sender.write_all(b"hello").await?;
+/// let mut buf = [0; 5];
+/// receiver.read_exact(&mut buf).await?;
+/// drop(receiver);
+/// let error = sender.write_all(b"hello").await.unwrap_err();
+/// assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+/// # Ok(()) }
+/// ```
 pub struct Sender {
     source: Source,
     log: Log,
@@ -37,17 +53,16 @@ pub struct Sender {
 impl Sender {
     /// Takes over an open pipe or FIFO and sets it to non-blocking mode.
     ///
-    /// The mode belongs to the open file description: if another process or another duplicate
-    /// shares it, that one becomes non-blocking too. [`from_shared_fd`](Self::from_shared_fd) avoids
-    /// that.
+    /// The mode belongs to the open file description: a process or duplicate that shares it becomes
+    /// non-blocking too. [`from_shared_fd`](Self::from_shared_fd) avoids that.
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
-    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is not a pipe; with
+    ///   [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
     /// - There is no Tokio runtime.
     ///
-    /// The file is closed in every case.
+    /// The file is closed on error.
     pub fn from_file(file: File) -> io::Result<Self> {
         Self::from_owned_fd(file.into())
     }
@@ -56,7 +71,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// Those of [`from_file`](Self::from_file).
+    /// As for [`from_file`](Self::from_file).
     ///
     /// # Examples
     ///
@@ -78,27 +93,32 @@ impl Sender {
         Self::from_owned_fd_unchecked(owned_fd)
     }
 
-    /// Opens a pipe or FIFO once more, for writing through an open file description of our own.
+    /// Opens a pipe or FIFO again for writing, with a separate open file description.
     ///
-    /// For a descriptor that others share, such as standard output: it is left as it is, and it stays
-    /// in blocking mode for them. (`O_NONBLOCK` lives in the open file description, `open(2)`, which
-    /// duplicates and child processes share.) The two descriptions lead to one pipe. As long as the
-    /// one passed in is open, its process counts as a writer of that pipe.
+    /// For a file descriptor that others share, such as standard output: it stays unchanged and in
+    /// blocking mode for them. (`O_NONBLOCK` belongs to the open file description, `open(2)`, which
+    /// duplicates and child processes share.) Both descriptions lead to one pipe. While the one
+    /// passed in is open, its process counts as a writer of that pipe.
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
-    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
-    /// - `ENOENT`: `/proc` is not mounted. `EACCES`: another user made the pipe. `ENXIO`: it is a
-    ///   FIFO that no process reads.
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is not a pipe; with
+    ///   [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
+    /// - `ENOENT`: `/proc` is not mounted. `EACCES`: another user created the pipe. `ENXIO`: it is
+    ///   a FIFO without a reader.
     /// - There is no Tokio runtime.
     ///
     /// # Examples
     ///
-    /// ```no_run
+    /// Standard output, if it is a pipe:
+    ///
+    /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> std::io::Result<()> {
-    /// let stdout = aqueduct::pipe::Sender::from_shared_fd(std::io::stdout())?;
+    /// match aqueduct::pipe::Sender::from_shared_fd(std::io::stdout()) {
+    ///     Ok(stdout) => eprintln!("a pipe of {} bytes", stdout.capacity()?),
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
     /// # Ok(())
     /// # }
     /// ```
@@ -106,32 +126,32 @@ impl Sender {
         Self::from_owned_fd_unchecked(reopen(&fd, Access::Write)?)
     }
 
-    /// Takes over a file that is known to be a pipe open for writing in non-blocking mode.
+    /// Takes over a file that is known to be a non-blocking pipe, open for writing.
     ///
-    /// Nothing of that is checked. In blocking mode it would stop its whole runtime thread.
+    /// Nothing is checked. A file in blocking mode would stop its whole runtime thread.
     ///
     /// # Errors
     ///
-    /// - `EPERM`: epoll does not take such a file (a regular file, a directory).
+    /// - `EPERM`: epoll does not support such a file (a regular file, a directory).
     /// - There is no Tokio runtime.
     pub fn from_file_unchecked(file: File) -> io::Result<Self> {
         Self::from_owned_fd_unchecked(file.into())
     }
 
-    /// Takes over a descriptor that is known to be a pipe open for writing in non-blocking mode.
+    /// Takes over a descriptor that is known to be a non-blocking pipe, open for writing.
     ///
-    /// Nothing of that is checked. In blocking mode it would stop its whole runtime thread.
+    /// Nothing is checked. A descriptor in blocking mode would stop its whole runtime thread.
     ///
     /// # Errors
     ///
-    /// Those of [`from_file_unchecked`](Self::from_file_unchecked).
+    /// As for [`from_file_unchecked`](Self::from_file_unchecked).
     pub fn from_owned_fd_unchecked(owned_fd: OwnedFd) -> io::Result<Self> {
         let source = Source::new(owned_fd, Interest::WRITABLE)?;
         let log = Log::sender(&source);
         Ok(Self { source, log })
     }
 
-    /// An end that is a part of another one, which logs for both.
+    /// An end that is part of another one, which logs for both.
     pub(crate) fn within(owned_fd: OwnedFd) -> io::Result<Self> {
         let source = Source::new(owned_fd, Interest::WRITABLE)?;
         let log = Log::silent();
@@ -140,7 +160,8 @@ impl Sender {
 
     /// Waits for any readiness in `interest`.
     ///
-    /// It can be wrong, as when another task was quicker: be ready for `WouldBlock` and wait again.
+    /// The result can be outdated, for example if another task was faster. Expect `WouldBlock` and
+    /// wait again.
     ///
     /// # Errors
     ///
@@ -153,10 +174,10 @@ impl Sender {
         self.source.ready(interest).await
     }
 
-    /// Waits until the pipe has room, or the last reader has gone.
+    /// Waits until the pipe has room, or the last reader has closed it.
     ///
-    /// Room is counted in pages: a full pipe has room again only when a whole page of it has been
-    /// read. So a write of more than one byte can still say `WouldBlock`: wait again.
+    /// The kernel counts pages: a full pipe has room again only when a whole page of it has been
+    /// read. So a write of more than one byte can still return `WouldBlock`: wait again.
     ///
     /// # Errors
     ///
@@ -196,12 +217,12 @@ impl Sender {
         self.source.poll_ready(cx, Direction::Write)
     }
 
-    /// Writes as much of `buf` as there is room for, and says how much that was.
+    /// Writes as much of `buf` as there is room for, and returns how much.
     ///
     /// # Errors
     ///
     /// - `WouldBlock`: there is no room now.
-    /// - `EPIPE`: every reader has gone.
+    /// - `EPIPE`: every reader has closed the pipe.
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
         let written = self
             .source
@@ -209,12 +230,12 @@ impl Sender {
         self.log.write(written)
     }
 
-    /// Writes as much of several buffers as there is room for, and says how much that was.
+    /// Writes as much of several buffers as there is room for, and returns how much.
     ///
     /// # Errors
     ///
     /// - `WouldBlock`: there is no room now.
-    /// - `EPIPE`: every reader has gone.
+    /// - `EPIPE`: every reader has closed the pipe.
     pub fn try_write_vectored(&self, buf: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = self
             .source
@@ -222,41 +243,42 @@ impl Sender {
         self.log.write(written)
     }
 
-    /// Runs `f`, a non-blocking operation on this descriptor, if it is known to be writable.
+    /// Runs `f`, a non-blocking operation on this descriptor, if it is writable.
     ///
-    /// When `f` returns `WouldBlock` the readiness is cleared: return that only if the descriptor
-    /// itself said so.
+    /// When `f` returns `WouldBlock` the readiness is cleared. Return it only if the descriptor
+    /// itself did.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if it is not writable now, else what `f` returns.
+    /// `WouldBlock` if it is not writable now, otherwise the error of `f`.
     pub fn try_io<R>(&self, f: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         self.source.try_io(Interest::WRITABLE, |_| f())
     }
 
-    /// How many bytes the pipe holds, if each of its pages is filled.
+    /// Returns how many bytes the pipe holds if each of its pages is full.
     ///
-    /// Pages are what is counted: many small writes that do not fit together into pages fill it
+    /// The kernel counts pages: many small writes that do not fit together into pages fill it
     /// sooner, `pipe(7)`.
     ///
     /// # Errors
     ///
-    /// What `fcntl(2)` says; nothing is expected.
+    /// Any error of `fcntl(2)`; none is expected.
     pub fn capacity(&self) -> io::Result<usize> {
         capacity(self)
     }
 
-    /// Changes how many bytes the pipe holds, and returns what the kernel has made of that: it
-    /// rounds up to a power of two of pages. What is in the pipe stays.
+    /// Changes how many bytes the pipe holds, and returns the actual capacity.
+    ///
+    /// The kernel rounds up to a power of two of pages. Bytes in the pipe stay.
     ///
     /// # Errors
     ///
-    /// With the cause and the cure in an [`OpenError`](crate::OpenError) inside the [`io::Error`]:
+    /// An [`OpenError`](crate::OpenError) inside the [`io::Error`] has the cause and the cure:
     ///
     /// - [`LimitReached`](crate::OpenErrorKind::LimitReached) (`EPERM`): it exceeds
-    ///   `/proc/sys/fs/pipe-max-size` (1 MiB by default), the limit for an unprivileged process; or
+    ///   `/proc/sys/fs/pipe-max-size` (1 MiB by default), the limit for an unprivileged process. Or
     ///   all pipes of this user together would exceed `pipe-user-pages-soft`: close some.
-    /// - `EBUSY`: the pipe holds more than that at present; read first.
+    /// - `EBUSY`: the pipe holds more than that now. Read first.
     ///
     /// # Examples
     ///
@@ -274,18 +296,18 @@ impl Sender {
         set_capacity(self, bytes)
     }
 
-    /// Gives the descriptor back in blocking mode, as other processes expect it.
+    /// Returns the file descriptor in blocking mode, as other processes expect it.
     ///
     /// # Errors
     ///
-    /// What `fcntl(2)` says; nothing is expected.
+    /// Any error of `fcntl(2)`; none is expected.
     pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
         let fd = self.into_nonblocking_fd()?;
         fd::set_nonblocking(&fd, false)?;
         Ok(fd)
     }
 
-    /// Gives the descriptor back, still in non-blocking mode.
+    /// Returns the file descriptor, still in non-blocking mode.
     ///
     /// # Errors
     ///
@@ -322,12 +344,12 @@ impl AsyncWrite for Sender {
         true
     }
 
-    /// Nothing to do: what was written is in the pipe.
+    /// Does nothing: written bytes are already in the pipe.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    /// Nothing to do: a pipe is closed by dropping its end.
+    /// Does nothing: a pipe is closed by dropping its end.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

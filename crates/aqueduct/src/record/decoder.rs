@@ -5,16 +5,16 @@ use super::{Error, FACTS, MAGIC, NO_PRIORITY, PREFIX, Record, check_magic, prefi
 use crate::connect::Message;
 use crate::frame::DEFAULT_MAX_FRAME;
 
-/// Cuts the bytes of a recording into records.
+/// Splits the bytes of a recording into records.
 ///
 /// # Errors
 ///
-/// Those of [`Error`]. The first one is the last item: all that came before it is whole, and nothing
-/// behind it can be trusted.
+/// See [`Error`]. The first error is the last item: earlier records are whole, and nothing after it
+/// can be trusted.
 ///
 /// # Examples
 ///
-/// A recording that comes over a socket:
+/// A recording that arrives over a socket:
 ///
 /// ```
 /// use aqueduct::frame::FramedRead;
@@ -52,8 +52,7 @@ impl Default for RecordDecoder {
 }
 
 impl RecordDecoder {
-    /// A decoder for a recording from its beginning, with messages of at most
-    /// 1 MiB.
+    /// Creates a decoder for a whole recording, with messages of at most 1 MiB.
     pub fn new() -> Self {
         Self {
             max: DEFAULT_MAX_FRAME,
@@ -69,7 +68,7 @@ impl RecordDecoder {
         self
     }
 
-    /// The length of the record that `src` begins with, if that much is known of it.
+    /// The length of the record at the beginning of `src`, if enough of it is there.
     fn length(&self, src: &[u8]) -> Result<Option<(u32, usize)>, Error> {
         let (whole, at, max) = (self.whole, self.at, self.max);
         let Some((crc, length)) = prefix(src) else {

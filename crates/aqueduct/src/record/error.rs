@@ -3,23 +3,36 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// What can be wrong with a recording.
+/// An error of a recording.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::record::{Error, Recorder};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("notes.txt");
+/// std::fs::write(&path, "these are notes")?;
+/// assert!(matches!(Recorder::open(&path), Err(Error::NotARecording)));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// It does not begin as a recording does.
-    #[error("this is no recording of Aqueduct's: it does not begin as one")]
+    /// It does not begin like a recording.
+    #[error("this is not an Aqueduct recording: its first bytes are different")]
     NotARecording,
-    /// It is of another version of the format.
+    /// It has another version of the format.
     #[error(
-        "the recording is of version {version} of the format, and this program knows version 1"
+        "the recording has version {version} of the format, but this program supports only version 1"
     )]
     Version {
-        /// The version it says.
+        /// Its version.
         version: u8,
     },
-    /// It ends inside a record: its recorder was killed, or the disk was full. All before that is
-    /// whole.
+    /// It ends inside a record: its recorder was killed, or the disk was full.
+    ///
+    /// Earlier records are whole.
     #[error(
         "the recording is cut short: {whole} messages are whole, and of what follows, at byte {at}, \
          {got} of {} bytes are there",
@@ -28,15 +41,16 @@ pub enum Error {
     CutShort {
         /// How many messages are whole.
         whole: u64,
-        /// Where the first begins that is not.
+        /// Where the incomplete one begins.
         at: u64,
-        /// How many bytes of that are there.
+        /// How many bytes of it are there.
         got: u64,
-        /// How many it had, if that is known.
+        /// How many bytes it had, if that is known.
         wanted: Option<u64>,
     },
-    /// A record is not what was written: its check is wrong. All before it is whole; nothing behind
-    /// it can be trusted.
+    /// The check of a record is wrong: it was changed after recording.
+    ///
+    /// Earlier records are whole. Nothing after it can be trusted.
     #[error(
         "the recording is damaged: {whole} messages are whole, and what follows, at byte {at}, is \
          not what was recorded"
@@ -47,7 +61,9 @@ pub enum Error {
         /// Where the damage begins.
         at: u64,
     },
-    /// A message is over the limit of the reader, or its length is damaged. All before it is whole.
+    /// A message exceeds the reader's limit, or its length is damaged.
+    ///
+    /// Earlier records are whole.
     #[error(
         "a message of {len} bytes, at byte {at} of the recording and behind {whole} whole ones, is \
          over the limit of {max}: raise the limit, unless the recording is damaged there"
@@ -57,12 +73,12 @@ pub enum Error {
         whole: u64,
         /// Where the record begins.
         at: u64,
-        /// How large its message is.
+        /// The size of its message.
         len: u64,
         /// The limit.
         max: usize,
     },
-    /// Another process has written to the file, or cut it off, since it was opened.
+    /// Another process has written to the file, or truncated it, since it was opened.
     #[error(
         "another program has changed the recording {path} meanwhile: its end is at byte {found} and was \
          at {expected}; take another file"
@@ -75,7 +91,7 @@ pub enum Error {
         /// Where it ends now.
         found: u64,
     },
-    /// The path is a symbolic link of another user's, who may have planted it.
+    /// The path is a symbolic link of another user, who may have planted it.
     #[error(
         "{path} is a symbolic link of user {owner}, who could send the recording anywhere; name the \
          file itself"
@@ -92,13 +108,13 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// It is no regular file and no device.
+    /// It is not a regular file or a device.
     #[error("{path} is no file to record to")]
     NoFile {
-        /// What was to be the file.
+        /// The path.
         path: PathBuf,
     },
-    /// The system said so.
+    /// An error of the system.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

@@ -9,17 +9,17 @@ use super::{Error, Record, RecordDecoder};
 use crate::frame::{FramedRead, UserCodec};
 use crate::io::blocking::BlockingReader;
 
-/// The messages of a file, as a stream.
+/// The messages of a recording, as a stream.
 ///
-/// The file is read on a thread of its own, 64 KiB at a time. It needs a Tokio runtime.
+/// A separate thread reads the file, 64 KiB at a time. It needs a Tokio runtime.
 ///
 /// # Errors
 ///
-/// Those of [`Error`]. The first one is the last item.
+/// See [`Error`]. The first error is the last item.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future of `next()` loses nothing.
+/// Cancel safe. Dropping a future of `next()` loses nothing.
 ///
 /// # Examples
 ///
@@ -30,21 +30,20 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Opens a recording, with messages of at most
-    /// 1 MiB.
+    /// Opens a recording, with messages of at most 1 MiB.
     ///
     /// # Errors
     ///
-    /// What open(2) says. What is wrong with the recording is told by the stream.
+    /// Any error of open(2). Errors of the recording are items of the stream.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open_with(path, RecordDecoder::new())
     }
 
-    /// As [`open`](Self::open), with a limit of its own.
+    /// Opens a recording with a custom decoder, for another limit.
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open).
+    /// As for [`open`](Self::open).
     pub fn open_with(path: impl AsRef<Path>, decoder: RecordDecoder) -> Result<Self, Error> {
         let reader = BlockingReader::new(File::open(path)?.into())?;
         Ok(Self {

@@ -14,9 +14,9 @@ use crate::io::sys;
 
 /// Appends messages to a recording.
 ///
-/// Each message is one write(2), so that what was recorded is in the system's hands when
-/// [`record`](Self::record) returns, and outlives the process. Whether it outlives the machine is
-/// up to [`sync`](Self::sync). It blocks for as long as the file system does.
+/// Each message is one write(2). When [`record`](Self::record) returns, the system has the message
+/// and it outlives the process; after [`sync`](Self::sync) it also outlives the machine. Calls
+/// block for as long as the file system does.
 ///
 /// # Examples
 ///
@@ -42,37 +42,39 @@ pub struct Recorder {
     path: PathBuf,
     /// Where the last whole record of a file ends; a device has no such place.
     end: Option<u64>,
-    /// How many bytes of a record that was cut off stand behind that, until something is recorded.
+    /// How many bytes of a torn record follow it, until something is recorded.
     torn: u64,
     buf: BytesMut,
 }
 
 impl Recorder {
-    /// Opens a recording to append to it, with messages of at most
-    /// 1 MiB. A file that is missing is created, for its owner alone.
+    /// Opens a recording to append to it, with messages of at most 1 MiB.
     ///
-    /// The file is read through and checked, and changed by nothing but the first message recorded. If
-    /// it ends inside a record, which is how a killed recorder leaves it, that part is cut off then, and
-    /// a `tracing` warning says so. While it is open no other `Recorder` can open it (flock(2)).
+    /// A missing file is created, for its owner only. The file is read and checked, and only the
+    /// first recorded message changes it. If it ends inside a record, as a killed recorder leaves
+    /// it, that part is then cut off with a `tracing` warning. While it is open no other `Recorder`
+    /// can open it (flock(2)).
     ///
     /// # Errors
     ///
-    /// - [`Error::NotARecording`], [`Error::Version`], [`Error::Damaged`]: the file is left as it is. What
-    ///   might be more than a record that was cut off is damage: its length is over the limit, or a valid
-    ///   record begins behind it, or is what it would be with another length.
+    /// - [`Error::NotARecording`], [`Error::Version`], [`Error::Damaged`]: the file is left
+    ///   unchanged. An incomplete last record counts as damage if it might be more than that: its
+    ///   length is over the limit, a valid record begins after it, or it would be whole with
+    ///   another length.
     /// - [`Error::InUse`]: another process records to it.
-    /// - [`Error::ForeignLink`]: the path is a symbolic link of a user who is neither this one nor root.
-    /// - [`Error::NoFile`]: it is a FIFO or socket; those are what a relay is for.
-    /// - [`Error::Io`]: what the system says, such as `ENOSPC`.
+    /// - [`Error::ForeignLink`]: the path is a symbolic link of a user who is neither this one nor
+    ///   root.
+    /// - [`Error::NoFile`]: it is a FIFO or socket; use a [`relay`](crate::relay) for those.
+    /// - [`Error::Io`]: an error of the system, such as `ENOSPC`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open_with(path, DEFAULT_MAX_FRAME)
     }
 
-    /// As [`open`](Self::open), with messages of at most `max_message` bytes.
+    /// Opens a recording to append messages of at most `max_message` bytes to it.
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open).
+    /// As for [`open`](Self::open).
     pub fn open_with(path: impl AsRef<Path>, max_message: usize) -> Result<Self, Error> {
         let path = path.as_ref();
         let file = open_own(path)?;
@@ -97,7 +99,7 @@ impl Recorder {
             recorder.end = Some(end);
             recorder.torn = torn;
         }
-        // A new one is one from now on, also if nothing is recorded.
+        // A new file is a recording from now on, even if nothing is recorded.
         if recorder.end.unwrap_or(0) == 0 && recorder.torn == 0 {
             recorder.buf.extend_from_slice(&MAGIC);
             recorder.write()?;
@@ -105,39 +107,41 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Records a message, with the time it is now.
+    /// Records a message with the current time.
     ///
     /// # Errors
     ///
-    /// What write(2) says, such as `ENOSPC` and `EIO`; [`Error::Changed`] inside: another program has
-    /// written to the file; `InvalidInput`: the message is too large for the format. Nothing of it is in
-    /// the file then, as far as the system lets it be cut off again.
+    /// - Any error of write(2), such as `ENOSPC` and `EIO`.
+    /// - [`Error::Changed`] inside: another program has written to the file.
+    /// - `InvalidInput`: the message is too large for the format.
+    ///
+    /// Nothing of the message is in the file then, if the system lets it be cut off again.
     pub fn record(&mut self, message: &Message) -> io::Result<()> {
         self.record_at(SystemTime::now(), message)
     }
 
-    /// Records a message with a time of its own, such as that of another recording.
+    /// Records a message with a given time, such as that of another recording.
     ///
     /// # Errors
     ///
-    /// Those of [`record`](Self::record).
+    /// As for [`record`](Self::record).
     pub fn record_at(&mut self, time: SystemTime, message: &Message) -> io::Result<()> {
         self.buf.clear();
         if self.end == Some(0) {
             self.buf.extend_from_slice(&MAGIC);
         }
         encode(time, message, &mut self.buf).ok_or_else(|| {
-            let problem = "a message of 4 GiB cannot be recorded";
+            let problem = "cannot record a message of 4 GiB: the format has no room for it";
             io::Error::new(io::ErrorKind::InvalidInput, problem)
         })?;
         self.write()
     }
 
-    /// Waits until all that was recorded is on the disk (fdatasync(2)).
+    /// Waits until everything that was recorded is on the disk (fdatasync(2)).
     ///
     /// # Errors
     ///
-    /// What fdatasync(2) says: of a device that keeps nothing, nothing.
+    /// Any error of fdatasync(2). For a device that stores nothing there is none.
     pub fn sync(&mut self) -> io::Result<()> {
         match self.end {
             Some(_) => self.file.0.sync_data(),
@@ -169,7 +173,7 @@ impl Recorder {
             self.torn = 0;
         }
         if let Err(error) = self.file.0.write_all(&self.buf) {
-            // A part may be there. Where it cannot be cut off readers find it cut short.
+            // A part may be there. If it cannot be cut off, readers find it cut short.
             let part = self.file.0.metadata()?.len().saturating_sub(end);
             if part <= self.buf.len() as u64 {
                 let _ = self.file.0.set_len(end);
@@ -178,7 +182,8 @@ impl Recorder {
         }
         let new = end + self.buf.len() as u64;
         self.end = Some(new);
-        // Whatever another program has put between is not ours, and no record follows it.
+        // Bytes that another program has written in between are not ours, and no record follows
+        // them.
         self.expect_end(new)
     }
 
@@ -197,7 +202,7 @@ impl Recorder {
     }
 }
 
-/// Opens a file to append to, not by a symbolic link of another user's.
+/// Opens a file to append to, but not through a symbolic link of another user.
 fn open_own(path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600);
@@ -209,7 +214,7 @@ fn open_own(path: &Path) -> Result<File, Error> {
                 return Err(Error::ForeignLink { path, owner });
             }
         }
-        // What another user puts there now is no link.
+        // An object that another user puts there now is not a link.
         _ => {
             options.custom_flags(libc::O_NOFOLLOW);
         }
@@ -223,7 +228,7 @@ struct Held(File);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Closing would not do while a process that is just being started has a duplicate.
+        // Closing is not enough while a process that is just being started has a duplicate.
         let _ = sys::unlock(&self.0);
     }
 }
@@ -231,7 +236,7 @@ impl Drop for Held {
 /// How much of the buffer is kept from one message to the next.
 const KEPT: usize = 64 * 1024;
 
-/// Where the last whole record ends, and how many bytes are behind it that are a part of one.
+/// Where the last whole record ends, and how many bytes of an incomplete one follow.
 fn scan(mut file: &File, max_message: usize) -> Result<(u64, u64), Error> {
     file.rewind()?;
     let mut reader = BufReader::with_capacity(KEPT, file);

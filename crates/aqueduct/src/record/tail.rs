@@ -1,19 +1,19 @@
-//! What ends a recording: a record that was cut off, or a whole one whose length was damaged.
+//! The end of a recording: a torn record, or a whole one whose length was damaged.
 
 use super::{FACTS, PREFIX, prefix};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tail {
-    /// The first part of one record and no more: it may be cut off.
+    /// The first part of one record and no more: it may be torn.
     Torn,
     /// More than that may be there.
     Damaged,
 }
 
-/// Judges what follows the length of the last record, which says that there should be more.
+/// Judges the bytes after the length of the last record, which announces more than there is.
 ///
-/// It is more than a torn record if it would be a whole one with a smaller length, or if a valid record
-/// begins anywhere in it. A length that is damaged hides one of these.
+/// They are more than a torn record if they would be a whole one with a smaller length, or if a
+/// valid record begins anywhere in them. A damaged length hides one of these.
 pub(super) fn judge(crc: u32, rest: &[u8]) -> Tail {
     if is_shorter(crc, rest) || holds_record(rest) {
         return Tail::Damaged;
@@ -21,7 +21,7 @@ pub(super) fn judge(crc: u32, rest: &[u8]) -> Tail {
     Tail::Torn
 }
 
-/// Whether the check fits with a length that is smaller than the one it has.
+/// Whether the check fits a length that is smaller than the recorded one.
 fn is_shorter(crc: u32, rest: &[u8]) -> bool {
     let mut so_far = crc32fast::Hasher::new();
     so_far.update(&rest[..rest.len().min(FACTS)]);
@@ -68,11 +68,11 @@ fn beginnings(bytes: &[u8]) -> Vec<u32> {
     sums
 }
 
-/// The check of `from..to`, by those of the beginnings.
+/// The check of `from..to`, computed from those of the beginnings.
 fn part(sums: &[u32], from: usize, to: usize) -> u32 {
     let len = (to - from) as u64;
     let mut shifted = crc32fast::Hasher::new_with_initial(sums[from]);
-    // Joined with a part whose check is zero, what is left is the difference.
+    // Combined with a part whose check is zero, the difference is left.
     shifted.combine(&crc32fast::Hasher::new_with_initial_len(0, len));
     shifted.finalize() ^ sums[to]
 }
@@ -94,7 +94,7 @@ mod tests {
         record
     }
 
-    /// What follows the length of a record, and its check.
+    /// The bytes after the length of a record, and its check.
     fn judged(tail: &[u8]) -> Tail {
         let (crc, _) = prefix(tail).unwrap();
         judge(crc, &tail[PREFIX..])

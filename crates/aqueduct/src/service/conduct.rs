@@ -1,4 +1,4 @@
-//! [`Conduct`]: what a service sees of how its client behaves.
+//! [`Conduct`]: what a service observes of its client.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::TimedOut;
 
-/// What the streams and sinks of one connection have seen of its peer.
+/// The observations of the streams and sinks of one connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conduct {
     seen: Arc<Seen>,
@@ -19,7 +19,7 @@ struct Seen {
 }
 
 impl Conduct {
-    /// Whether a message has begun that is not whole yet.
+    /// Whether an unfinished message has begun.
     pub(super) fn is_receiving(&self) -> bool {
         self.seen.receiving.load(Ordering::Relaxed)
     }

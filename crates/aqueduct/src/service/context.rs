@@ -16,7 +16,37 @@ use crate::codec::Codec;
 use crate::connect::{Connection, Frames};
 use crate::io::timer::timeout;
 
-/// What a handler is told about its connection and its service. Clones are the same context.
+/// The context of a handler: its connection's limits and its service's shutdown.
+///
+/// Clones are the same context.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::codec::Text;
+/// use aqueduct::connect::Connection;
+/// use aqueduct::service::{self, CancellationToken, Context};
+/// use futures_util::{StreamExt, stream};
+///
+/// /// Answers each line until the peer or the service ends.
+/// async fn handle(connection: Connection, cx: Context) -> Result<(), aqueduct::Error> {
+///     let mut client = cx.until_shutdown(cx.channel::<String, String>(connection, Text));
+///     while let Some(text) = client.next().await.transpose()? {
+///         client.get_mut().send(text.to_uppercase()).await?;
+///     }
+///     cx.close(client.into_inner()).await
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, there) = Connection::pair();
+/// let service = aqueduct::serve(stream::iter([Ok(there)]), CancellationToken::new(), handle);
+/// let service = tokio::spawn(service);
+/// let mut client = here.channel::<String, String>(Text);
+/// assert_eq!(client.call("hello".into()).await?, "HELLO");
+/// client.close().await?;
+/// assert_eq!(service.await??.finished, 1);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Context {
     shared: Arc<Shared>,
@@ -51,12 +81,12 @@ impl Context {
         }
     }
 
-    /// The number of this connection in its service, from 1.
+    /// Returns the number of this connection in its service, from 1.
     pub(super) fn id(&self) -> u64 {
         self.shared.id
     }
 
-    /// Completes when the service shuts down: finish what is in hand.
+    /// Completes when the service shuts down.
     ///
     /// # Cancel safety
     ///
@@ -67,7 +97,7 @@ impl Context {
 
     /// Makes `stream` end at shutdown; see [`UntilShutdown`].
     ///
-    /// Any stream that ends in this connection's [`channel`](Self::channel) will do: of frames, a
+    /// Works for any stream that ends in this connection's [`channel`](Self::channel): of frames, a
     /// [`Receiver`], a [`Channel`].
     pub fn until_shutdown<S: Stream>(&self, stream: S) -> UntilShutdown<S> {
         UntilShutdown::new(
@@ -78,24 +108,29 @@ impl Context {
         )
     }
 
-    /// A typed channel over `connection` that keeps the limits of the service.
+    /// Creates a typed channel over `connection` that keeps the service's limits.
     ///
-    /// It does not end at shutdown by itself: [`respond`](super::respond) sees to that, or
-    /// [`until_shutdown`](Self::until_shutdown) round the channel.
+    /// It does not end at shutdown by itself: use [`respond`](super::respond), or wrap the channel
+    /// with [`until_shutdown`](Self::until_shutdown).
     ///
     /// # Examples
     ///
     /// A service at any two-way address:
     ///
-    /// ```no_run
+    /// ```
     /// use aqueduct::Endpoint;
     /// use aqueduct::codec::Text;
     /// use aqueduct::connect::Connection;
     /// use aqueduct::service::{self, CancellationToken, Context};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let address: Endpoint = format!("unix:{}/shout", dir.path().display()).parse()?;
+    /// # let _ = r#"
     /// let address: Endpoint = "unix:/run/app/shout".parse()?;
+    /// # "#;
     /// let stop = CancellationToken::new();
+    /// # stop.cancel();
     /// aqueduct::serve(address.bind().await?, stop, |connection: Connection, cx: Context| async move {
     ///     let client = cx.channel::<String, String>(connection, Text);
     ///     service::respond(client, &cx, |text| async move { text.to_uppercase() }).await
@@ -123,33 +158,32 @@ impl Context {
         TimedSink::new(sink, self.shared.timeouts).observed_by(self.conduct().clone())
     }
 
-    /// Ends a conversation so that the peer gets all that was sent: sends what is queued, closes
-    /// this side, and throws away what the peer still sends until it closes too, for
-    /// 1 s at most.
+    /// Ends a conversation so that the peer receives everything that was sent.
     ///
-    /// A socket closed with unread input would destroy messages that the peer has not read yet
-    /// (RFC 1122, 4.2.2.13). [`respond`](super::respond) ends with this; a handler of your own
-    /// should too.
+    /// It flushes, closes this side, and discards what the peer still sends until it closes too,
+    /// for 1 s at most. Closing a socket with unread input would discard messages that the peer has
+    /// not read yet (RFC 1122, 4.2.2.13). [`respond`](super::respond) ends with this; a custom
+    /// handler should too.
     ///
     /// # Errors
     ///
-    /// Those of [`Sender::close`].
+    /// As for [`Sender::close`].
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the channel with what was not yet sent.
+    /// Dropping the future drops the channel with its unsent items.
     pub async fn close<Out, In>(&self, mut channel: Channel<Out, In>) -> Result<(), Error> {
         channel.close().await?;
         let (_, receiver) = channel.split_mut();
         if !receiver.is_ended() {
             let discard = async { while let Some(Ok(_)) = receiver.recv().await {} };
-            // Whatever the peer does now, it had all that was for it.
+            // The peer has received everything, whatever it does now.
             let _ = timeout(self.shared.linger, discard).await;
         }
         Ok(())
     }
 
-    /// Whether a message had begun to arrive when the connection's stream was last asked.
+    /// Whether a message had begun to arrive when the connection's stream was last polled.
     pub(super) fn conduct(&self) -> &Conduct {
         &self.shared.conduct
     }

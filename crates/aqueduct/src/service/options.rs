@@ -24,16 +24,16 @@ use crate::codec::BoxError;
 use crate::io::accept::Accepting;
 use crate::io::timer::timeout;
 
-/// Half of the descriptors that a process usually may have.
+/// Half of the default limit on open files.
 const MAX_CONNECTIONS: usize = 512;
 
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How long [`Options::serve`] waits, after the grace period, for aborted handlers to come to an
+/// How long [`Options::serve`] waits, after the grace period, for aborted handlers to reach an
 /// await point: 1 s.
 const ABORT_WAIT: Duration = Duration::from_secs(1);
 
-/// How to serve.
+/// Limits and times of a service.
 ///
 /// # Examples
 ///
@@ -55,7 +55,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults that [the module](super#limits) lists.
+    /// Creates the default options, which [the module](super#limits) lists.
     pub fn new() -> Self {
         Self {
             max_connections: MAX_CONNECTIONS,
@@ -66,63 +66,68 @@ impl Options {
 
     /// Sets how many connections are served at once, at least 1.
     ///
-    /// While there are that many none is accepted: clients wait in the kernel's backlog until
-    /// another connection ends. Stay below the process's limit of descriptors (`RLIMIT_NOFILE`).
+    /// At the limit no more are accepted: clients wait in the kernel's backlog until another
+    /// connection ends. Stay below the process's limit on open files (`RLIMIT_NOFILE`).
     pub fn max_connections(&mut self, connections: usize) -> &mut Self {
         self.max_connections = connections.clamp(1, Semaphore::MAX_PERMITS);
         self
     }
 
-    /// Sets how long a client may take until its first message begins: 10 s by default, `None` for no
-    /// limit.
+    /// Sets how long a client may take to begin its first message.
+    ///
+    /// The default is 10 s; `None` is no limit.
     pub fn first_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         self.timeouts.first = limit.into();
         self
     }
 
-    /// Sets how long a client may take for a message that has begun: 30 s by default, `None` for no
-    /// limit.
+    /// Sets how long a client may take to finish a message.
+    ///
+    /// The default is 30 s; `None` is no limit.
     pub fn message_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         self.timeouts.message = limit.into();
         self
     }
 
-    /// Sets how long a client may be silent between two messages: 5 min by default, `None` for no
-    /// limit.
+    /// Sets how long a client may be silent between two messages.
+    ///
+    /// The default is 5 min; `None` is no limit.
     pub fn idle_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         self.timeouts.idle = limit.into();
         self
     }
 
-    /// Sets how long a client may take to receive what is sent to it: 30 s by default, `None` for no
-    /// limit.
+    /// Sets how long a client may take to receive sent data.
+    ///
+    /// The default is 30 s; `None` is no limit.
     pub fn send_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         self.timeouts.send = limit.into();
         self
     }
 
-    /// Sets how long handlers may take to end at shutdown.
+    /// Sets how long handlers may take to end at shutdown (10 s by default).
     pub fn grace(&mut self, grace: Duration) -> &mut Self {
         self.grace = grace;
         self
     }
 
-    /// Runs `handler` for each connection of `listener`, on a task of its own, until `shutdown` is
-    /// cancelled or the listener ends; then waits for the handlers as
-    /// [the module](super#shutdown) says. A listener that just ends leaves the handlers all the
-    /// time they want, until `shutdown`.
+    /// Runs `handler` for each connection of `listener` until `shutdown` or the listener's end.
     ///
-    /// A listener's errors that pass (`EMFILE` and the like, a connection aborted before it was
-    /// accepted) are waited out with a pause that grows; a listener of this crate has done so
-    /// itself already.
+    /// Each handler runs in a separate task. At the end it waits for the handlers, as [the
+    /// module](super#shutdown) describes. If the listener simply ends, handlers may take any time
+    /// until `shutdown`.
     ///
-    /// It returns within the grace period and one second, also if a handler blocks its thread
-    /// and so cannot be aborted.
+    /// Temporary errors of the listener (`EMFILE` and similar, a connection aborted before it was
+    /// accepted) are waited out with growing pauses; a listener of this crate has already done so.
+    ///
+    /// It returns within the grace period and one second, even if a handler blocks its thread and
+    /// cannot be aborted.
     ///
     /// # Errors
     ///
-    /// [`Error::Accept`] with the errno when the listener broke, after the connections have been
-    /// ended in order; [`Error::NoRuntime`].
+    /// - [`Error::Accept`] with the errno if the listener broke, after the connections have ended
+    ///   in order.
+    /// - [`Error::NoRuntime`] without a runtime.
     ///
     /// # Cancel safety
     ///
@@ -157,7 +162,7 @@ impl Default for Options {
     }
 }
 
-/// A service that runs.
+/// A running service.
 struct Running {
     timeouts: Timeouts,
     grace: Duration,
@@ -180,7 +185,7 @@ impl Running {
             places: Arc::new(Semaphore::new(options.max_connections)),
             tracker: TaskTracker::new(),
             counters: Arc::default(),
-            // A child: a broken listener stops this service and not its user.
+            // A child: a broken listener stops only this service, not its user's token.
             stop: shutdown.child_token(),
             end_streams: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -231,7 +236,7 @@ impl Running {
         let mut accepting = Accepting::default();
         loop {
             let next = async {
-                // First a place, then a connection: without one it stays in the backlog.
+                // First a place, then a connection: without a place it stays in the backlog.
                 let place = Arc::clone(&self.places).acquire_owned().await;
                 let connection = next(listener.as_mut(), &mut accepting).await;
                 (place, connection)
@@ -256,7 +261,8 @@ impl Running {
         let id = Counters::count(&self.counters.accepted);
         let now = self.tracker.len() as u64 + 1;
         self.counters.most_at_once.fetch_max(now, Ordering::Relaxed);
-        // Tokens of its own for each connection: they do not meet on one lock for every message.
+        // Separate tokens for each connection, so that they do not share one lock for every
+        // message.
         let context = Context::new(
             id,
             self.timeouts,
@@ -283,7 +289,7 @@ impl Running {
         self.tracker.spawn(task.instrument(span));
     }
 
-    /// Tells the handlers to end, and sees to it that they do.
+    /// Tells the handlers to end, and makes sure that they do.
     async fn drain(&self) {
         tracing::info!(connections = self.tracker.len(), "shutting down");
         let half = self.grace / 2;
@@ -298,7 +304,7 @@ impl Running {
         tracing::warn!(
             connections = self.tracker.len(),
             grace = ?self.grace,
-            "connections are aborted: their handlers did not end in time"
+            "aborting connections: their handlers did not end in time"
         );
         self.abort.cancel();
         if timeout(ABORT_WAIT, self.tracker.wait()).await.is_err() {
@@ -310,7 +316,7 @@ impl Running {
     }
 }
 
-/// The next connection, however often accepting fails for a reason that passes.
+/// Accepts the next connection, however often that fails for a temporary reason.
 async fn next<L, C>(mut listener: Pin<&mut L>, accepting: &mut Accepting) -> io::Result<Option<C>>
 where
     L: Stream<Item = io::Result<C>>,
@@ -328,7 +334,7 @@ where
     next.await.transpose().map(Option::flatten)
 }
 
-/// Counts how a handler ended; one that was aborted is what remains.
+/// Counts how a handler ended. The rest counts as aborted.
 fn count(
     ended: Option<Result<Result<(), BoxError>, Box<dyn Any + Send>>>,
     timed_out: bool,

@@ -10,32 +10,46 @@ use tokio::task::coop::consume_budget;
 use super::Context;
 use crate::channel::{Channel, Error};
 
-/// How long [`Context::close`] waits for the peer to close its side, or a quarter of the grace period if
-/// that is less.
+/// How long [`Context::close`] waits for the peer to close its side, or a quarter of the grace
+/// period if that is less.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
-/// Answers each message of `channel` with what `answer` makes of it, in order, until the peer ends
-/// its side or the service shuts down; then sends what is left and closes.
+/// Answers each message of `channel` with the result of `answer`, in order.
 ///
-/// Every request that was given to `answer` is answered. Replies to requests that came together
-/// leave together, but none waits for an `answer` that has to wait.
-///
-/// At shutdown the channel ends as an [`UntilShutdown`](super::UntilShutdown) stream does. After
-/// the last reply it is closed by [`Context::close`].
+/// It ends when the peer ends its side or the service shuts down. Then it flushes and closes with
+/// [`Context::close`]. Every request that was given to `answer` is answered. Replies to requests
+/// that arrived together are sent together, but none waits for an `answer` that has to wait. At
+/// shutdown the channel ends as an [`UntilShutdown`](super::UntilShutdown) stream does.
 ///
 /// # Errors
 ///
-/// That of the channel. A message that does not parse ends the conversation too, with
-/// [`Error::Decode`], after the replies to those before it: without a reply to it the peer could no
-/// longer match replies to requests. [`respond_or`] replies to it instead.
+/// The error of the channel. A message that does not parse also ends the conversation, with
+/// [`Error::Decode`], after the replies to earlier messages: without a reply to it the peer could
+/// no longer match replies to requests. [`respond_or`] replies to it instead.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the channel with what was not yet sent.
+/// Dropping the future drops the channel with its unsent items.
 ///
 /// # Examples
 ///
-/// See [`serve`](super::serve).
+/// ```
+/// use aqueduct::codec::Text;
+/// use aqueduct::connect::Connection;
+/// use aqueduct::service::{self, CancellationToken, Context};
+/// use futures_util::stream;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, there) = Connection::pair();
+/// let handler = |connection: Connection, cx: Context| async move {
+///     let client = cx.channel::<String, String>(connection, Text);
+///     service::respond(client, &cx, |text| async move { text.to_uppercase() }).await
+/// };
+/// tokio::spawn(aqueduct::serve(stream::iter([Ok(there)]), CancellationToken::new(), handler));
+/// let mut client = here.channel::<String, String>(Text);
+/// assert_eq!(client.call("hello".into()).await?, "HELLO");
+/// # Ok(()) }
+/// ```
 pub async fn respond<Out, In, F, A>(
     channel: Channel<Out, In>,
     context: &Context,
@@ -48,16 +62,18 @@ where
     respond_or(channel, context, answer, Err).await
 }
 
-/// As [`respond`], with `malformed` for messages that do not parse: what it returns is the reply, and
-/// the conversation goes on; an error ends it.
+/// Answers messages as [`respond`] does, and replies to messages that do not parse.
+///
+/// `malformed` gets the error. It returns the reply, or an error that ends the conversation.
 ///
 /// # Errors
 ///
-/// That of the channel, and what `malformed` returns, after the replies to the requests before.
+/// The error of the channel, or the one that `malformed` returns, after the replies to earlier
+/// requests.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the channel with what was not yet sent.
+/// Dropping the future drops the channel with its unsent items.
 ///
 /// # Examples
 ///
@@ -111,9 +127,9 @@ where
     let mut requests = context.until_shutdown(receiver);
     let mut result = Ok(());
     loop {
-        // One read can bring thousands of requests: other tasks have their turns between them.
+        // One read can bring thousands of requests: other tasks have their turns in between.
         consume_budget().await;
-        // Waiting for the peer: it may be waiting for the replies.
+        // Before waiting for the peer, which may be waiting for the replies.
         let request = match requests.next().now_or_never() {
             Some(request) => request,
             None => {
@@ -152,7 +168,7 @@ where
         sender.feed(reply).await?;
     }
     if result.is_err() {
-        // What was answered before still goes out; the first error is the one to tell.
+        // Earlier replies are still sent; the first error is the one to report.
         let _ = sender.close().await;
         return result;
     }

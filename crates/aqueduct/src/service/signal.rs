@@ -7,19 +7,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::io::sys;
 
-/// A token that the first `SIGINT` (Ctrl-C), `SIGTERM` or `SIGHUP` cancels.
+/// Returns a token that the first `SIGINT` (Ctrl-C), `SIGTERM` or `SIGHUP` cancels.
 ///
-/// [`serve`](super::serve) then ends in order. A `SIGHUP`, which a closed terminal sends, changes
-/// nothing if the process ignores it, as under `nohup(1)`.
+/// [`serve`](super::serve) then ends in order. A `SIGHUP`, which a closed terminal sends, has no
+/// effect if the process ignores it, as under `nohup(1)`.
 ///
-/// From this call on none of them ends the process by itself ([`tokio::signal::unix`]). A second
-/// signal changes nothing: `serve` has a deadline of its own, [`Options::grace`](super::Options::grace).
-/// Elsewhere, as with [`Receiver::until`](crate::Receiver::until), the program sets one. The wait is a task on the runtime that
-/// ends with the first signal.
+/// After this call none of these signals ends the process by itself ([`tokio::signal::unix`]), and
+/// a second signal has no effect. `serve` has its own deadline,
+/// [`Options::grace`](super::Options::grace); elsewhere, as with
+/// [`Receiver::until`](crate::Receiver::until), set one. A task on the runtime waits for the signal
+/// and then ends.
 ///
 /// # Errors
 ///
-/// What the system says of a signal handler; an error outside a runtime.
+/// The system's error for a signal handler, or an error outside a runtime.
 ///
 /// # Panics
 ///
@@ -27,15 +28,20 @@ use crate::io::sys;
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```
 /// use aqueduct::Endpoint;
 /// use aqueduct::codec::Text;
 /// use aqueduct::connect::Connection;
 /// use aqueduct::service::{self, Context};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let address: Endpoint = format!("unix:{}/shout", dir.path().display()).parse()?;
+/// # let _ = r#"
 /// let address: Endpoint = "unix:/run/app/shout".parse()?;
+/// # "#;
 /// let stop = service::shutdown_on_signal()?;
+/// # stop.cancel();
 /// aqueduct::serve(address.bind().await?, stop, |connection: Connection, cx: Context| async move {
 ///     let client = cx.channel::<String, String>(connection, Text);
 ///     service::respond(client, &cx, |text| async move { text.to_uppercase() }).await

@@ -4,11 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 use tokio::runtime::TryCurrentError;
 
-/// What became of the connections of a service.
+/// Counts of a service's connections, by how they ended.
 ///
 /// `accepted` is the sum of `finished`, `failed`, `timed_out`, `panicked` and `aborted`: each
-/// connection is counted once, by how it ended. None is ever refused for there being too many:
-/// those wait in the kernel's backlog.
+/// connection is counted once. None is ever refused because of the limit; those beyond it wait in
+/// the kernel's backlog.
+///
+/// # Examples
+///
+/// See [`serve`](super::serve), which returns it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -16,37 +20,54 @@ pub struct Stats {
     pub accepted: u64,
     /// Handlers that returned `Ok`.
     pub finished: u64,
-    /// Handlers that returned an error, if no limit had been exceeded.
+    /// Handlers that returned an error without exceeding a limit.
     pub failed: u64,
-    /// Handlers that returned, with or without an error, after their peer had exceeded one of the
-    /// time limits of [`Options`](super::Options).
+    /// Handlers that returned after their peer exceeded a time limit of
+    /// [`Options`](super::Options).
     pub timed_out: u64,
     /// Handlers that panicked.
     pub panicked: u64,
     /// Handlers that had not ended by the deadline of the shutdown.
     pub aborted: u64,
-    /// The most connections that there were at once.
+    /// The largest number of connections at once.
     pub most_at_once: u64,
 }
 
-/// Why a service ended before it was told to.
+/// An error that ended a service early.
+///
+/// # Examples
+///
+/// ```
+/// use std::io;
+/// use aqueduct::connect::Connection;
+/// use aqueduct::service::{CancellationToken, Error};
+/// use futures_util::stream;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let broken = stream::iter([Err::<Connection, _>(io::Error::other("broken"))]);
+/// let handler = |_, _| async { io::Result::Ok(()) };
+/// match aqueduct::serve(broken, CancellationToken::new(), handler).await {
+///     Err(Error::Accept { source, stats, .. }) => println!("{source} after {}", stats.accepted),
+///     other => panic!("{other:?}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The listener broke. The connections it had given were ended in order before this was
-    /// reported.
+    /// The listener broke. Its connections were ended in order before this was reported.
     ///
-    /// A want of descriptors or memory, or a connection that was aborted before it was accepted,
-    /// is no such case: these pass.
-    #[error("the listener failed and no more connections can come: bind it again")]
+    /// A shortage of descriptors or memory, or a connection that was aborted before it was
+    /// accepted, does not break it: such errors are temporary.
+    #[error("the listener failed and accepts no more connections: bind it again")]
     #[non_exhaustive]
     Accept {
-        /// What accepting reported.
+        /// The error of accepting.
         source: io::Error,
-        /// What became of the connections.
+        /// Counts of the connections.
         stats: Stats,
     },
-    /// There is no Tokio runtime here.
+    /// There is no Tokio runtime.
     #[error("no Tokio runtime: serve within one")]
     NoRuntime(#[source] TryCurrentError),
 }
@@ -61,7 +82,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// The counting of a running service.
+/// The counters of a running service.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) accepted: AtomicU64,
@@ -78,7 +99,7 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// What has ended is counted by its end; the rest counts as aborted.
+    /// Ended connections are counted by their end; the rest count as aborted.
     pub(super) fn stats(&self) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut stats = Stats {

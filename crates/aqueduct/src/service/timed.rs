@@ -13,15 +13,15 @@ use super::timer::Timer;
 
 /// A stream of messages whose peer must keep the time limits.
 ///
-/// The peer's time runs while this stream is polled and has nothing to give; see
-/// [the module](super#limits). A peer that is too slow gives one error with a
-/// [`TimedOut`](super::TimedOut) inside, naming the limit; then the stream has ended.
+/// The peer's time runs while this stream is polled and has nothing to deliver; see [the
+/// module](super#limits). A peer that is too slow causes one error with a
+/// [`TimedOut`](super::TimedOut) inside, which names the limit. Then the stream has ended.
 #[must_use = "streams do nothing unless polled"]
 pub(super) struct TimedStream<S> {
     inner: S,
     timeouts: Timeouts,
     timer: Timer,
-    /// Whether a message has begun, asked when the stream has nothing to give.
+    /// Whether a message has begun, asked when the stream has nothing to deliver.
     begun: fn(&mut S) -> bool,
     any_message: bool,
     ended: bool,
@@ -29,7 +29,7 @@ pub(super) struct TimedStream<S> {
 }
 
 impl<S> TimedStream<S> {
-    /// `begun`: whether a message has begun that is not whole yet.
+    /// `begun`: whether an unfinished message has begun.
     pub(super) fn new(inner: S, timeouts: Timeouts, begun: fn(&mut S) -> bool) -> Self {
         Self {
             inner,
@@ -42,14 +42,14 @@ impl<S> TimedStream<S> {
         }
     }
 
-    /// Notes down in `conduct` what the peer does.
+    /// Records in `conduct` what the peer does.
     pub(super) fn observed_by(mut self, conduct: Conduct) -> Self {
         self.conduct = conduct;
         self
     }
 
     fn waiting_for(&mut self) -> Limit {
-        // Once begun, a message stays so until it is whole, wherever its decoder keeps it.
+        // A message that has begun stays so until it is whole, wherever its decoder keeps it.
         if self.timer.limit() == Some(Limit::Message) || (self.begun)(&mut self.inner) {
             Limit::Message
         } else if self.any_message {
@@ -113,10 +113,10 @@ impl<S: fmt::Debug> fmt::Debug for TimedStream<S> {
     }
 }
 
-/// A sink whose peer must take what is sent within the limit.
+/// A sink whose peer must take sent data within the limit.
 ///
-/// After an error with a [`TimedOut`](super::TimedOut) inside every later call fails the same way: part
-/// of a frame may have been written, so the connection is of no more use.
+/// After an error with a [`TimedOut`](super::TimedOut) inside every later call fails the same way:
+/// part of a frame may have been written, so the connection is unusable.
 #[derive(Debug)]
 #[must_use = "sinks do nothing unless polled"]
 pub(super) struct TimedSink<S> {
@@ -140,7 +140,7 @@ impl<S> TimedSink<S> {
         }
     }
 
-    /// Notes down in `conduct` what the peer does.
+    /// Records in `conduct` what the peer does.
     pub(super) fn observed_by(mut self, conduct: Conduct) -> Self {
         self.conduct = conduct;
         self

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// What a peer may take before it is given up; `None` is no limit.
+/// The times that a peer may take before it is given up; `None` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timeouts {
     pub(super) first: Option<Duration>,
@@ -45,17 +45,17 @@ impl Default for Timeouts {
     }
 }
 
-/// One of the time limits of a service; see the [module](super#limits).
+/// A time limit of a service; see the [module](super#limits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Limit {
-    /// No message came at all.
+    /// No message arrived at all.
     First,
-    /// A message began and did not become whole.
+    /// A message began and was not finished.
     Message,
-    /// No further message came.
+    /// No further message arrived.
     Idle,
-    /// What was sent was not taken.
+    /// Sent data was not taken.
     Send,
 }
 
@@ -70,15 +70,19 @@ impl Limit {
     }
 }
 
-/// A peer took longer than a limit allows.
+/// The error of a peer that exceeds a time limit.
 ///
-/// It travels inside an [`io::Error`] of kind [`TimedOut`](io::ErrorKind::TimedOut);
-/// [`TimedOut::of`] finds it there.
+/// It is inside an [`io::Error`] of kind [`TimedOut`](io::ErrorKind::TimedOut); [`TimedOut::of`]
+/// finds it there.
+///
+/// # Examples
+///
+/// See [`TimedOut::of`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("the peer {} within {after:?}: it hangs, or the limit is too short for it", limit.what())]
 #[non_exhaustive]
 pub struct TimedOut {
-    /// Which limit.
+    /// The limit that was exceeded.
     pub limit: Limit,
     /// Its value.
     pub after: Duration,
@@ -89,7 +93,7 @@ impl TimedOut {
         Self { limit, after }
     }
 
-    /// The limit that was exceeded, if that is what this error is about.
+    /// Finds this error inside an [`io::Error`].
     ///
     /// # Examples
     ///

@@ -12,8 +12,8 @@ use crate::io::timer::{Sleep, sleep_until};
 
 /// One limit at a time, on one timer for the life of a stream.
 ///
-/// Starting a limit and stopping it only notes a time: the timer is left where it is, and moved
-/// when it fires too early. So a message costs a look at the clock and no timer of its own.
+/// Starting or stopping a limit only records a time. The timer stays as it is, and is moved if it
+/// fires too early. So a message costs a look at the clock and no timer.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     running: Option<Running>,
@@ -23,7 +23,7 @@ pub(super) struct Timer {
 #[derive(Debug)]
 struct Running {
     limit: Limit,
-    /// With none it never ends.
+    /// Without one the limit never ends.
     end: Option<(Instant, Duration)>,
 }
 
@@ -33,22 +33,22 @@ impl Timer {
         if self.limit() == Some(limit) {
             return;
         }
-        // A time beyond what the clock can count is for ever.
+        // A time beyond the range of the clock never ends.
         let end = after.and_then(|after| Some((Instant::now().checked_add(after)?, after)));
         self.running = Some(Running { limit, end });
     }
 
-    /// Stops whatever limit is running.
+    /// Stops the running limit.
     pub(super) fn stop(&mut self) {
         self.running = None;
     }
 
-    /// The limit that is running.
+    /// The running limit.
     pub(super) fn limit(&self) -> Option<Limit> {
         self.running.as_ref().map(|running| running.limit)
     }
 
-    /// Ready when the limit that is running is over.
+    /// Ready when the running limit is over.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let Some(Running {
             limit,

@@ -12,21 +12,24 @@ use super::conduct::Conduct;
 
 /// A stream that ends when the service shuts down, at the boundary of a message.
 ///
-/// At shutdown it still gives what has arrived, and waits for the rest of a message that has begun
-/// to arrive on the connection's channel; it ends where it would have to wait
-/// for a new one. At half of the service's grace period it ends in any case, before the next
-/// item. So a handler that takes items until `None` and answers each has, at its end, answered all
-/// it took.
+/// At shutdown it still delivers messages that have arrived, and waits for the rest of one that has
+/// begun to arrive on the connection's channel. It ends where it would wait for a new message. At
+/// half of the service's grace period it ends in any case, before the next item. So a handler that
+/// takes items until `None` and answers each has answered every item it took.
 ///
-/// Made by [`Context::until_shutdown`](super::Context::until_shutdown). The stream within is still there after the end, in
-/// [`into_inner`](Self::into_inner).
+/// [`Context::until_shutdown`](super::Context::until_shutdown) creates it. After the end,
+/// [`into_inner`](Self::into_inner) returns the inner stream.
 ///
-/// Of something that is a [`Sink`] too, such as a [`Channel`](crate::Channel), it is the sink, and
-/// shutdown changes nothing about that: so it fits where a library asks for both in one value.
+/// If the inner stream is also a [`Sink`], such as a [`Channel`](crate::Channel), so is this one,
+/// and shutdown does not affect sending. It fits libraries that ask for both in one value.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future of `next()` loses nothing.
+/// Cancel safe. Dropping a future of `next()` loses nothing.
+///
+/// # Examples
+///
+/// See [`Context`](super::Context).
 #[must_use = "streams do nothing unless polled"]
 pub struct UntilShutdown<S> {
     inner: S,
@@ -57,7 +60,7 @@ impl<S> UntilShutdown<S> {
         }
     }
 
-    /// The stream within, which does not end at shutdown.
+    /// Returns the inner stream, which does not end at shutdown.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -65,7 +68,7 @@ impl<S> UntilShutdown<S> {
     /// Whether the stream should end where it now has to wait.
     fn poll_end(&mut self, cx: &mut Task<'_>) -> Poll<()> {
         if !coop::has_budget_remaining() {
-            // The stream had to wait for its turn, not for the peer: it will be asked again.
+            // The stream waited for its turn, not for the peer: it will be polled again.
             return Poll::Pending;
         }
         let ending = match &mut self.ending {

@@ -21,7 +21,7 @@ pub(crate) static SCHEME: Scheme = Scheme {
         _ => Err(AddressProblem::InvalidPart {
             part: "rest",
             value: String::from_utf8_lossy(rest).into_owned(),
-            expected: "empty, since the address is no more than \"stdio:\"",
+            expected: "empty: the address is \"stdio:\"",
         }),
     },
 };

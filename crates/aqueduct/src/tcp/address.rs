@@ -1,4 +1,4 @@
-//! [`Address`]: a host and a port, before any look-up; [`Attempt`]: what is tried on it.
+//! [`Address`]: a host and a port, before any look-up; [`Attempt`]: an action on it, and its errors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,8 +16,8 @@ const DEFAULT_HOST: &str = "127.0.0.1";
 
 /// A host, by name or number, and a port.
 ///
-/// Written `host:port`, `[v6 address]:port`, or without a host `:port` or `port`. Printing an address
-/// and parsing it again gives the same address.
+/// Written `host:port`, `[v6 address]:port`, or without a host `:port` or `port`. Parsing a printed
+/// address gives an equal one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     /// Without the brackets of a v6 address.
@@ -39,13 +39,13 @@ impl FromStr for Address {
             .strip_prefix('[')
             .map(|rest| rest.strip_suffix(']').unwrap_or(""));
         let host = match bracketed {
-            // A scope after `%` is for the resolver to judge.
+            // The resolver judges a scope after `%`.
             Some(v6) if v6.contains(':') => v6,
             Some(_) => return Err("only a v6 address goes in brackets, and both are needed"),
             None if host.is_empty() => DEFAULT_HOST,
             None if host.contains(':') => return Err("a v6 address needs brackets"),
             None if host.contains(|c: char| c.is_whitespace() || c.is_control() || c == ']') => {
-                return Err("the host contains a character that no host name has");
+                return Err("the host contains a character that is not allowed in host names");
             }
             None => host,
         };
@@ -82,7 +82,7 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// What is tried, on which address.
+/// An action on an address.
 #[derive(Debug)]
 pub(super) struct Attempt {
     action: &'static str,
@@ -90,7 +90,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Parses the address; an error where there is no runtime, and Tokio would panic.
+    /// Parses the address; an error if there is no runtime, where Tokio would panic.
     pub(super) fn new(action: &'static str, address: &dyn fmt::Display) -> Result<Self, OpenError> {
         let text = address.to_string();
         let error = |kind, cause| OpenError::new(action, format!("tcp://{text}"), kind, cause);
@@ -119,13 +119,13 @@ impl Attempt {
         OpenError::new(self.action, self.object(), kind, cause)
     }
 
-    /// An error of the system, explained as far as it means the same wherever it comes from.
+    /// Explains an error of the system that means the same for every call.
     pub(super) fn failed(&self, source: io::Error) -> OpenError {
         use OpenErrorKind as Kind;
         let (kind, cause, cure) = match source.raw_os_error() {
             Some(libc::EADDRINUSE) => (
                 Kind::InUse,
-                "another socket has the port".to_owned(),
+                "another socket uses the port".to_owned(),
                 "stop the program that has it (`ss -ltnp` shows it), or take another port (0: any \
                  free one)",
             ),
@@ -157,15 +157,13 @@ impl Attempt {
 
     /// Only closed connections hold the port.
     pub(super) fn lingering(&self, source: io::Error) -> OpenError {
-        let cause = "closed connections of a server that has ended hold the port (TIME_WAIT)";
+        let cause = "closed connections of a server that has exited hold the port (TIME_WAIT)";
         self.error(OpenErrorKind::Lingering, cause)
-            .with_cure(
-                "wait up to two minutes; a server that sets SO_REUSEADDR leaves no such hold",
-            )
+            .with_cure("wait up to two minutes; set SO_REUSEADDR in that server to avoid this")
             .with_source(source)
     }
 
-    /// Every socket address that the host stands for, at least one.
+    /// Returns every socket address that the host stands for, at least one.
     pub(super) async fn lookup(&self) -> Result<Vec<SocketAddr>, OpenError> {
         let Address { host, port } = &self.address;
         if let Ok(ip) = host.parse::<IpAddr>() {

@@ -12,26 +12,29 @@ use super::listener::{StreamOptions, new_socket};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::backoff::{Backoff, Retry};
 
-/// How long connecting may take in all, unless set.
+/// How long connecting may take in total, unless set.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(10);
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
 
-/// How to connect a TCP stream.
+/// Options for connecting a TCP stream.
 ///
 /// # Examples
 ///
-/// Waiting up to a minute for a server that is being started:
-/// ```no_run
+/// Wait up to a minute for a server that is being started:
+///
+/// ```
 /// use std::time::Duration;
 /// use aqueduct::tcp::ConnectOptions;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), aqueduct::OpenError> {
-/// let stream = ConnectOptions::new()
-///     .wait(Duration::from_secs(60))
-///     .connect("localhost:8080")
-///     .await?;
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let listener = aqueduct::tcp::bind(":0").await?;
+/// # let address = listener.local_addr()?;
+/// # let _ = r#"
+/// let address = "localhost:8080";
+/// # "#;
+/// let stream = ConnectOptions::new().wait(Duration::from_secs(60)).connect(address).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -43,7 +46,7 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// The defaults: one attempt of at most 10 s, no keep-alive.
+    /// Creates the default options: one attempt of at most 10 s, no keep-alive.
     pub fn new() -> Self {
         Self {
             limit: Some(DEFAULT_LIMIT),
@@ -52,11 +55,11 @@ impl ConnectOptions {
         }
     }
 
-    /// Sets how long to wait for the server in all, with name look-up: it tries again while nobody
-    /// listens, the host is unknown or unreachable, or the connection is reset. `None` waits without
-    /// a limit; zero is the default of one attempt.
+    /// Sets how long to wait for the server in total, including the name look-up.
     ///
-    /// Attempts are 10 ms apart at first and at most one second.
+    /// It tries again while nobody listens, the host is unknown or unreachable, or the connection
+    /// is reset. `None` waits without a limit. Zero, the default, tries once. Attempts are 10 ms
+    /// apart at first and at most one second.
     pub fn wait(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         let limit = limit.into();
         self.retry = limit != Some(Duration::ZERO);
@@ -68,11 +71,12 @@ impl ConnectOptions {
         self
     }
 
-    /// Sets keep-alive (off by default): a peer that is silent for that long is asked whether it is
-    /// still there, and reading fails with `ETIMEDOUT` once it has been silent for twice as long.
+    /// Sets keep-alive (off by default).
     ///
-    /// Otherwise a reader waits for ever for a peer whose machine or network died (tcp(7):
-    /// `TCP_KEEPIDLE`). The kernel counts in whole seconds, at least one.
+    /// A peer that is silent for that long is asked whether it is still there, and reading fails
+    /// with `ETIMEDOUT` once it has been silent for twice as long. Without it a reader waits for
+    /// ever for a peer whose machine or network died (tcp(7): `TCP_KEEPIDLE`). The kernel counts in
+    /// whole seconds, at least one.
     pub fn keepalive(&mut self, silence: impl Into<Option<Duration>>) -> &mut Self {
         self.stream.keepalive = silence.into();
         self
@@ -84,31 +88,33 @@ impl ConnectOptions {
         self
     }
 
-    /// Connects. A name with several addresses is tried in the resolver's order, each address
-    /// with a fair share of the time left.
+    /// Connects.
     ///
-    /// A client that calls a local port on which nobody listens is sometimes given that very port as
-    /// its own and then connects to itself (RFC 9293, 3.5, simultaneous open). It would read
-    /// its own requests and keep the server from binding. Such a connection is closed at once and
-    /// counts as refused.
+    /// A name with several addresses is tried in the resolver's order, each address with a fair
+    /// share of the time left.
+    ///
+    /// A client that connects to a local port on which nobody listens is sometimes given that very
+    /// port as its own, and then connects to itself (RFC 9293, 3.5, simultaneous open). It would
+    /// read its own requests and keep the server from binding. Such a connection is closed at once
+    /// and counts as refused.
     ///
     /// # Errors
     ///
-    /// Of the kinds [`InvalidName`](OpenErrorKind::InvalidName),
-    /// [`NotFound`](OpenErrorKind::NotFound) for the host,
-    /// [`Refused`](OpenErrorKind::Refused) (`ECONNREFUSED`),
-    /// [`TimedOut`](OpenErrorKind::TimedOut),
-    /// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`),
-    /// [`NoRuntime`](OpenErrorKind::NoRuntime); [`Other`](OpenErrorKind::Other) with `EHOSTUNREACH` or
-    /// `ENETUNREACH` where no route leads there. Where a name has several addresses the error is that
-    /// of the last one.
+    /// - [`Refused`](OpenErrorKind::Refused) (`ECONNREFUSED`): nobody listens there.
+    /// - [`NotFound`](OpenErrorKind::NotFound): the host is unknown.
+    /// - [`TimedOut`](OpenErrorKind::TimedOut): there was no answer in time.
+    /// - [`Other`](OpenErrorKind::Other) with `EHOSTUNREACH` or `ENETUNREACH`: there is no route.
+    /// - [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`).
+    /// - [`InvalidName`](OpenErrorKind::InvalidName), [`NoRuntime`](OpenErrorKind::NoRuntime).
+    ///
+    /// For a name with several addresses, the error is that of the last one.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a connection that was begun is closed.
+    /// Cancel safe: a connection in progress is closed.
     pub async fn connect(&self, address: impl Display) -> Result<TcpStream, OpenError> {
         let attempt = Attempt::new("connect to", &address)?;
-        // Boxed: a future that holds this one would grow by a kilobyte.
+        // Boxed: otherwise a future that holds this one would grow by a kilobyte.
         Box::pin(self.connect_in_time(attempt)).await
     }
 
@@ -238,7 +244,7 @@ mod tests {
 
     use super::*;
 
-    // Which of some thousand attempts meets itself is chance, so the port is chosen here.
+    // Only one of some thousand attempts meets itself by chance, so the port is chosen here.
     #[tokio::test]
     async fn a_connection_to_itself_is_refused_and_leaves_the_port_free() {
         let socket = TcpSocket::new_v4().expect("a socket");

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Whether nothing but closed connections of processes that are gone keeps `at` from being bound.
+/// Whether nothing but closed connections of exited processes keeps `at` from being bound.
 ///
-/// A server without `SO_REUSEADDR` that closes a connection first leaves such ones behind for a minute
-/// (`TIME_WAIT`), or until the peer closes as well (`FIN_WAIT2`). Read from `/proc/net/tcp`
-/// (proc_pid_net(5)); a socket that is bound and does not listen is in neither file, and then there is
-/// nothing else either.
+/// A server without `SO_REUSEADDR` that closes a connection first leaves such connections behind
+/// for a minute (`TIME_WAIT`), or until the peer closes as well (`FIN_WAIT2`). Read from
+/// `/proc/net/tcp` (proc_pid_net(5)). A socket that is bound and does not listen is in neither
+/// file, and then there is nothing else either.
 pub(super) fn only_closed_connections(at: SocketAddr) -> bool {
     let mut found = false;
     for file in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {

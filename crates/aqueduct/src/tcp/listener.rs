@@ -28,7 +28,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_
 /// How often a silent peer is asked before it counts as dead.
 const PROBES: u32 = 6;
 
-/// How to bind a TCP listener.
+/// Options for binding a TCP listener.
 ///
 /// # Examples
 ///
@@ -48,7 +48,9 @@ pub struct BindOptions {
 }
 
 impl BindOptions {
-    /// The defaults: a backlog of 1,024 connections, accepted streams without keep-alive.
+    /// Creates the default options.
+    ///
+    /// The backlog is 1,024 connections, and accepted streams have no keep-alive.
     pub fn new() -> Self {
         Self {
             wait: Some(Duration::ZERO),
@@ -56,16 +58,19 @@ impl BindOptions {
         }
     }
 
-    /// Sets how long to wait for a port that only closed connections of an ended server hold
-    /// ([`Lingering`](OpenErrorKind::Lingering)). Zero, the default, does not wait; `None` waits until
-    /// they are gone, a minute or two. A port that a living process holds is an error at once.
+    /// Sets how long to wait for a port that only closed connections hold.
+    ///
+    /// They are left by a server that has exited ([`Lingering`](OpenErrorKind::Lingering)). Zero,
+    /// the default, does not wait. `None` waits until they are gone, a minute or two. A port that a
+    /// living process uses is an error at once.
     pub fn wait(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         self.wait = limit.into();
         self
     }
 
-    /// Sets keep-alive of accepted streams (off by default); see
-    /// [`ConnectOptions::keepalive`](super::ConnectOptions::keepalive).
+    /// Sets keep-alive of accepted streams (off by default).
+    ///
+    /// See [`ConnectOptions::keepalive`](super::ConnectOptions::keepalive).
     pub fn keepalive(&mut self, silence: impl Into<Option<Duration>>) -> &mut Self {
         self.accepted.keepalive = silence.into();
         self
@@ -77,21 +82,23 @@ impl BindOptions {
         self
     }
 
-    /// Looks the host up, binds the first of its addresses that can be bound, and listens.
+    /// Binds the first of the host's addresses that can be bound, and listens.
     ///
     /// # Errors
     ///
-    /// Of the kinds [`InvalidName`](OpenErrorKind::InvalidName),
-    /// [`NotFound`](OpenErrorKind::NotFound) for the host,
-    /// [`InUse`](OpenErrorKind::InUse) and [`Lingering`](OpenErrorKind::Lingering) (`EADDRINUSE`),
-    /// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`),
-    /// [`NoRuntime`](OpenErrorKind::NoRuntime); [`Other`](OpenErrorKind::Other) with `EADDRNOTAVAIL`
-    /// for an address that this machine does not have. Where a name has several addresses the error
-    /// is that of the last one.
+    /// - [`InUse`](OpenErrorKind::InUse), or [`Lingering`](OpenErrorKind::Lingering) if only closed
+    ///   connections hold the port (`EADDRINUSE`).
+    /// - [`NotFound`](OpenErrorKind::NotFound): the host is unknown.
+    /// - [`Other`](OpenErrorKind::Other) with `EADDRNOTAVAIL`: this machine does not have the
+    ///   address.
+    /// - [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`).
+    /// - [`InvalidName`](OpenErrorKind::InvalidName), [`NoRuntime`](OpenErrorKind::NoRuntime).
+    ///
+    /// For a name with several addresses, the error is that of the last one.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: what was opened is closed.
+    /// Cancel safe: nothing is left open.
     pub async fn bind(&self, address: impl Display) -> Result<Listener, OpenError> {
         let attempt = Attempt::new("bind", &address)?;
         // Boxed, since it is large and rarely runs.
@@ -135,8 +142,8 @@ impl BindOptions {
 
     fn bind_at(&self, at: SocketAddr) -> io::Result<Listener> {
         let socket = new_socket(at)?;
-        // A server that restarts may bind its port while connections of its former life are in
-        // TIME_WAIT, which lasts a minute. Both the former and the new listener need it.
+        // A server that restarts may bind its port while connections of its previous run are in
+        // TIME_WAIT, which lasts a minute. Both the old and the new listener need it.
         socket.set_reuseaddr(true)?;
         socket.bind(at)?;
         let inner = socket.listen(BACKLOG)?;
@@ -151,12 +158,12 @@ impl Default for BindOptions {
     }
 }
 
-/// A TCP socket that listens: a `Stream` of connections.
+/// A listening TCP socket: a `Stream` of connections.
 ///
-/// A connection that was aborted before it was accepted is passed over, and one that cannot be given
-/// its options is closed. While the process or the machine has no free descriptor, memory or epoll
-/// watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `ENOSPC`) accepting pauses, 10 ms at first and at
-/// most one second, and warns once through `tracing`; clients wait meanwhile. Any other error is
+/// A connection that is aborted before it is accepted is skipped, and one that cannot be given its
+/// options is closed. While the process or the machine has no free file descriptor, memory or epoll
+/// watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `ENOSPC`) accepting pauses, 10 ms at first and
+/// at most one second, and logs one `tracing` warning; clients wait meanwhile. Any other error is
 /// returned and ends the stream.
 ///
 /// `Listener::try_from(OwnedFd)` takes over a listening socket, such as one from systemd.
@@ -196,7 +203,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// Those that do not pass; see [`Listener`].
+    /// Errors that are not temporary; see [`Listener`].
     ///
     /// # Cancel safety
     ///
@@ -209,7 +216,7 @@ impl Listener {
         accept(|| self.inner.accept(), prepare).await
     }
 
-    /// The address this listens on: with the port the kernel chose, where 0 was asked for.
+    /// Returns the address it listens on, with the port that the kernel chose for port 0.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
     }
@@ -239,7 +246,7 @@ impl From<TcpListener> for Listener {
 impl TryFrom<OwnedFd> for Listener {
     type Error = io::Error;
 
-    /// Takes over a listening TCP socket and puts it into non-blocking mode.
+    /// Takes over a listening TCP socket and sets it to non-blocking mode.
     fn try_from(fd: OwnedFd) -> io::Result<Self> {
         Handle::try_current().map_err(io::Error::other)?;
         let socket = socket2::Socket::from(fd);
@@ -261,7 +268,7 @@ impl AsFd for Listener {
     }
 }
 
-/// What every stream gets, whichever side opened it.
+/// The options of every stream, whichever side opened it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StreamOptions {
     pub(super) nodelay: bool,

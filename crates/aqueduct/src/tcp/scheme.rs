@@ -142,7 +142,7 @@ impl Mechanism for Tcp {
     }
 }
 
-/// Serves a listening socket that was handed down.
+/// Serves a listening socket that was passed down.
 pub(crate) fn serve(fd: OwnedFd, asked: Asked<'_>) -> Result<Served, OpenError> {
     let failed = |e| asked.failed(e);
     let listener = Listener::try_from(fd).map_err(failed)?;
@@ -177,7 +177,7 @@ fn served(
 struct Accepting {
     listener: Listener,
     framing: Framing,
-    /// Others accept from it too, now or later: it was handed down.
+    /// Others accept from it too, now or later: it was passed down.
     shared: bool,
 }
 
@@ -188,7 +188,7 @@ impl Accept for Accepting {
     }
 
     fn refuse(&self) -> bool {
-        // TCP has no way to: those who wait are served, and then the socket is closed.
+        // TCP cannot refuse: waiting clients are served, and then the socket is closed.
         !self.shared
     }
 
@@ -211,7 +211,7 @@ fn connection(stream: TcpStream, framing: Framing) -> Connection {
     Connection::bytes(bytes, framing, Pace::default(), peer)
 }
 
-/// A peer over TCP learns of nothing but an end of the other direction.
+/// An end of the other direction is the only message that TCP has for a peer.
 impl Half for OwnedReadHalf {
     fn stop(&mut self) -> Rest {
         Rest::Comes

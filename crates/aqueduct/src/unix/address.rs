@@ -1,4 +1,4 @@
-//! [`Address`]: a path or an abstract name; [`Attempt`]: what is tried on it, and why it failed.
+//! [`Address`]: a path or an abstract name; [`Attempt`]: an action on it, and its errors.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 use crate::address::Printer;
 use crate::connect::{OpenError, OpenErrorKind};
 
-/// The longest path or abstract name in bytes (unix(7): `sun_path` has 108, and takes a zero byte at
-/// the path's end or before the name).
+/// The longest path or abstract name in bytes (unix(7): `sun_path` has 108, and takes a zero byte
+/// at the path's end or before the name).
 pub(super) const MAX_LEN: usize = 107;
 
 /// Where a Unix socket is bound.
@@ -21,12 +21,12 @@ pub(super) const MAX_LEN: usize = 107;
 pub(super) enum Address {
     /// A file.
     Path(PathBuf),
-    /// A name that is no file and goes with its socket; without the `@`.
+    /// A name that is not a file and disappears with its socket; without the `@`.
     Abstract(Vec<u8>),
 }
 
 impl Address {
-    /// As written by users: a leading `@` marks an abstract name.
+    /// As users write it: a leading `@` marks an abstract name.
     pub(super) fn new(text: impl AsRef<Path>) -> Self {
         let path = text.as_ref();
         match path.as_os_str().as_bytes().strip_prefix(b"@") {
@@ -52,7 +52,7 @@ impl Address {
         }
     }
 
-    /// The name in the kernel's form: abstract ones begin with a zero byte.
+    /// The name in the kernel's form: abstract names begin with a zero byte.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Path(path) => path.as_os_str().as_bytes().to_vec(),
@@ -66,7 +66,7 @@ impl Address {
             Self::Abstract(name) => name,
         };
         match name.len() {
-            // The kernel would take it for "choose a name for me".
+            // The kernel would choose a name itself.
             0 => return Err("it is empty".into()),
             1..=MAX_LEN => {}
             len => return Err(format!("it has {len} bytes, and at most {MAX_LEN} fit")),
@@ -78,7 +78,7 @@ impl Address {
     }
 }
 
-/// What is tried, on which address.
+/// An action on an address.
 #[derive(Debug)]
 pub(super) struct Attempt {
     action: &'static str,
@@ -136,19 +136,19 @@ impl Attempt {
         OpenError::new(self.action, self.object(), kind, cause)
     }
 
-    /// An error of the system, explained as far as it means the same wherever it comes from.
+    /// Explains an error of the system that means the same for every call.
     pub(super) fn failed(&self, source: io::Error) -> OpenError {
         use OpenErrorKind as Kind;
         let (kind, cause, cure) = match source.raw_os_error() {
             Some(libc::EADDRINUSE) => (
                 Kind::InUse,
-                "a running server has it".to_owned(),
+                "a running server uses it".to_owned(),
                 "stop that server or choose another address",
             ),
             Some(libc::ENOENT | libc::ENOTDIR) => (
                 Kind::NotFound,
                 "it does not exist".to_owned(),
-                "start the server, or make the directory of its socket",
+                "start the server, or create the directory of its socket",
             ),
             Some(libc::ECONNREFUSED) => (
                 Kind::Refused,
@@ -170,7 +170,7 @@ impl Attempt {
         OpenError::foreign_owner(self.action, self.object(), owner)
     }
 
-    /// An error where Tokio would panic.
+    /// Returns an error where Tokio would panic.
     pub(super) fn in_runtime(&self) -> Result<(), OpenError> {
         match Handle::try_current() {
             Ok(_) => Ok(()),

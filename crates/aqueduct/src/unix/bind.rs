@@ -18,14 +18,15 @@ const DEFAULT_MODE: u32 = 0o600;
 /// How many connections may wait to be accepted, unless set.
 const DEFAULT_BACKLOG: u32 = 1024;
 
-/// How often another server may take the path and leave it again before we give up.
+/// How often another server may take the path and leave it again before binding fails.
 const ATTEMPTS: usize = 16;
 
-/// How to bind a Unix listener.
+/// Options for binding a Unix listener.
 ///
 /// # Examples
 ///
 /// A socket that the group may use too:
+///
 /// ```
 /// use aqueduct::unix::BindOptions;
 ///
@@ -47,7 +48,9 @@ pub struct BindOptions {
 }
 
 impl BindOptions {
-    /// The defaults: mode 0600, a backlog of 1,024 connections, messages of at most 1 MiB.
+    /// Creates the default options.
+    ///
+    /// The mode is 0600, the backlog 1,024 connections, and the largest message 1 MiB.
     pub fn new() -> Self {
         Self {
             mode: None,
@@ -57,8 +60,9 @@ impl BindOptions {
         }
     }
 
-    /// Sets the mode of the socket's file, at most 0777. The umask does not apply. Users with write
-    /// permission on the file may connect.
+    /// Sets the mode of the socket's file, at most 0777.
+    ///
+    /// The umask does not apply. Users with write permission on the file may connect.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = Some(mode);
         self
@@ -70,16 +74,18 @@ impl BindOptions {
         self
     }
 
-    /// Sets how many connections may wait to be accepted; the kernel's own limit is
-    /// `net.core.somaxconn`. Beyond that further clients get `EAGAIN`, and
-    /// [`ConnectOptions`](super::ConnectOptions) tries again.
+    /// Sets how many connections may wait to be accepted.
+    ///
+    /// The kernel's own limit is `net.core.somaxconn`. Beyond the limit further clients get
+    /// `EAGAIN`, and [`ConnectOptions`](super::ConnectOptions) tries again.
     pub fn backlog(&mut self, backlog: u32) -> &mut Self {
         self.backlog = backlog;
         self
     }
 
-    /// Sets the largest message of accepted [`seqpacket`](super::seqpacket) connections, at least 1.
-    /// Streams ignore it.
+    /// Sets the largest message of accepted [`seqpacket`](super::seqpacket) connections.
+    ///
+    /// At least 1. Streams ignore it.
     pub fn max_message(&mut self, bytes: usize) -> &mut Self {
         self.max_message = Some(bytes);
         self
@@ -116,12 +122,12 @@ impl BindOptions {
         // Declared after the socket and so dropped before it, see `Claim`.
         let mut claim = None;
         if let Some(path) = attempt.path() {
-            // Before bind: the file appears with it, and never with a wider one.
+            // Before bind: the file appears with this mode, and never with a wider one.
             fchmod(socket.as_fd(), Mode::from_bits_truncate(first_mode | MARK))
                 .map_err(|e| failed(e.into()))?;
             claim = Some(Claim::take(&attempt, path)?);
         }
-        // Before bind as well: what is short must not leave a file that nobody can identify.
+        // Also before bind: a shortage must not leave a file that nobody can identify.
         let diag = match Diag::open() {
             Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 return Err(failed(e));

@@ -1,4 +1,4 @@
-//! [`Claim`]: the sole right, among users of this library, to bind one path.
+//! [`Claim`]: the exclusive right, among users of this library, to bind one path.
 
 use std::fs::{Metadata, OpenOptions, Permissions};
 use std::io;
@@ -37,7 +37,7 @@ impl Claim {
     pub(super) fn take(attempt: &Attempt, path: &Path) -> Result<Self, OpenError> {
         check_directory(attempt, path)?;
         check_kind(attempt, path)?;
-        // Absolute, since the process may be elsewhere when the files are to be removed.
+        // Absolute, since the working directory may be another one when the files are removed.
         let path = std::path::absolute(path).map_err(|e| attempt.failed(e))?;
         let mut lock_path = path.clone().into_os_string();
         lock_path.push(".lock");
@@ -45,12 +45,12 @@ impl Claim {
         let object = format!("lock file {}", lock_path.display());
         let failed = |source| {
             OpenError::system("use", &object, source)
-                .with_cure("its directory must be writable, and it a regular file of this user")
+                .with_cure("make its directory writable, and it a regular file of this user")
         };
-        // Another user may have made it, or hold it, to keep the server from starting.
+        // Another user may have created it, or hold it, to keep the server from starting.
         let (trust, _) = Trust::of_path(directory_of(&path)).map_err(failed)?;
         let locked = match LockFile::take(&lock_path) {
-            // Others come and go all the time.
+            // Other processes keep taking and releasing it.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(in_use(attempt)),
             locked => locked.map_err(failed)?,
         };
@@ -73,14 +73,14 @@ impl Claim {
                 let cause = format!("process {process} of user {user} holds the {object}");
                 let error = attempt.error(OpenErrorKind::InUse, cause);
                 Err(error.with_cure(
-                    "end that process, and take the lock file's permissions for others away",
+                    "end that process, and remove the lock file's permissions for others",
                 ))
             }
             Locked::Busy(_) => Err(in_use(attempt)),
         }
     }
 
-    /// Removes the socket's file at the path if its server is gone; whether it has done so.
+    /// Removes the socket's file at the path if its server is gone; returns whether it did.
     pub(super) fn clear(&self, attempt: &Attempt) -> Result<bool, OpenError> {
         let Some(before) = check_kind(attempt, &self.path)? else {
             return Ok(false);
@@ -88,7 +88,7 @@ impl Claim {
         if is_alive(&attempt.kernel).map_err(|e| attempt.failed(e))? {
             return Err(in_use(attempt));
         }
-        // Only what has been found dead; a server without our lock may have come in between.
+        // Only the file that was found dead: a server without our lock may have come in between.
         if check_kind(attempt, &self.path)? != Some(before) {
             return Ok(false);
         }
@@ -108,13 +108,13 @@ impl Claim {
         Some(NameWatch::new(self.path.clone(), made, every))
     }
 
-    /// Remembers the socket's file just made, and gives it `group`, exactly `mode` and the [`MARK`].
+    /// Records the new socket's file, and gives it `group`, exactly `mode` and the [`MARK`].
     ///
-    /// `inode` is the one that the kernel names for the socket. What the path leads to may be another
-    /// file by now, which is left alone.
+    /// `inode` is the one that the kernel names for the socket. The path may lead to another file
+    /// by now, which is left alone.
     ///
-    /// The file was made with that mode less the umask. So this can only add permissions, before the
-    /// socket listens.
+    /// The file was created with that mode less the umask. So this can only add permissions, before
+    /// the socket listens.
     pub(super) fn made(
         &mut self,
         attempt: &Attempt,
@@ -157,7 +157,8 @@ impl Claim {
             if let Some(group) = group {
                 give_to_group("bind", attempt.object(), &file, group)?;
             }
-            // What is open with O_PATH takes no fchmod; its name in /proc does (open(2), O_PATH).
+            // fchmod does not work on a descriptor opened with O_PATH; its name in /proc does
+            // (open(2), O_PATH).
             let own = format!("/proc/self/fd/{}", file.as_raw_fd());
             std::fs::set_permissions(own, Permissions::from_mode(mode)).map_err(failed)?;
         }
@@ -166,10 +167,10 @@ impl Claim {
 }
 
 impl Drop for Claim {
-    /// Removes the socket's file if it is still the one made.
+    /// Removes the socket's file if it is still the one created.
     ///
-    /// The listening socket must still be open: it keeps its inode alive, and so its number from
-    /// being given to another file.
+    /// The listening socket must still be open: it keeps its inode alive, so that the number is not
+    /// given to another file.
     fn drop(&mut self) {
         if let Some(made) = self.made {
             match std::fs::symlink_metadata(&self.path) {
@@ -186,17 +187,17 @@ impl Drop for Claim {
     }
 }
 
-/// Whether a process has a socket bound to the socket file at `path`, listening or not.
+/// Returns whether a process has a socket bound to the socket file at `path`.
 ///
-/// The kernel is asked by connecting with a datagram socket, which a server of another type does not
-/// notice.
+/// The socket may be listening or not. The kernel is asked by connecting with a datagram socket,
+/// which a server of another type does not notice.
 ///
 /// # Errors
 ///
-/// [`WrongType`](OpenErrorKind::WrongType) if something else is there,
-/// [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`) if nothing is,
-/// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`) without write permission on the
-/// file, which asking needs.
+/// - [`WrongType`](OpenErrorKind::WrongType) if something else is there.
+/// - [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`) if nothing is.
+/// - [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`) without write permission on
+///   the file.
 ///
 /// # Examples
 ///
@@ -223,25 +224,38 @@ pub fn is_served(path: impl AsRef<Path>) -> Result<bool, OpenError> {
     is_alive(&attempt.kernel).map_err(|e| attempt.failed(e))
 }
 
-/// Removes the socket file at `path`, and the lock file beside it, if its server is gone; returns
-/// whether there was such a file.
+/// Removes the socket file at `path` if its server is gone.
 ///
-/// A new server does the same before it binds, under the same lock: a server of this library that is
-/// just starting does not lose its file.
+/// The lock file beside it is removed too. Returns whether there was such a file. A new server does
+/// the same before it binds, under the same lock: a server of this library that is just starting
+/// does not lose its file.
 ///
 /// # Errors
 ///
-/// [`InUse`](OpenErrorKind::InUse) if there is a server, or one is just starting;
-/// [`WrongType`](OpenErrorKind::WrongType) if something else is there;
-/// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`) if the directory is not writable.
+/// - [`InUse`](OpenErrorKind::InUse) if there is a server, or one is just starting.
+/// - [`WrongType`](OpenErrorKind::WrongType) if something else is there.
+/// - [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`) if the directory is not
+///   writable.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("socket");
+/// // The standard library leaves the file behind.
+/// drop(std::os::unix::net::UnixListener::bind(&path)?);
+/// assert!(aqueduct::unix::remove_stale(&path)?);
+/// assert!(!path.exists());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn remove_stale(path: impl AsRef<Path>) -> Result<bool, OpenError> {
     let path = path.as_ref();
     let attempt = Attempt::new("remove", Type::STREAM, Address::Path(path.to_owned()))?;
     Claim::take(&attempt, path)?.clear(&attempt)
 }
 
-/// Whether that is the file of our socket. The kernel names 32 bits of the inode's number; a file of
-/// another user is never ours.
+/// Whether that is the file of our socket. The kernel reports 32 bits of the inode number; a file
+/// of another user is never ours.
 fn is_made(metadata: &Metadata, inode: u32) -> bool {
     metadata.file_type().is_socket()
         && metadata.ino() as u32 == inode
@@ -249,7 +263,7 @@ fn is_made(metadata: &Metadata, inode: u32) -> bool {
 }
 
 fn replaced(attempt: &Attempt) -> OpenError {
-    let cause = "another process has removed or replaced its file while it was made";
+    let cause = "another process removed or replaced its file while it was created";
     attempt
         .error(OpenErrorKind::Replaced, cause)
         .with_cure("choose a directory in which nobody else can write")
@@ -257,7 +271,7 @@ fn replaced(attempt: &Attempt) -> OpenError {
 
 fn in_use(attempt: &Attempt) -> OpenError {
     attempt
-        .error(OpenErrorKind::InUse, "a running server has it")
+        .error(OpenErrorKind::InUse, "a running server uses it")
         .with_cure("stop that server or choose another address")
 }
 
@@ -271,7 +285,7 @@ fn wrong_type(attempt: &Attempt, metadata: &Metadata) -> OpenError {
         .with_cure("move it away or choose another path")
 }
 
-/// Refuses what is at the path and is no socket. Symbolic links are followed.
+/// Refuses anything at the path that is not a socket. Symbolic links are followed.
 pub(super) fn check_is_socket(attempt: &Attempt) -> Result<(), OpenError> {
     match attempt.path().map(std::fs::metadata) {
         Some(Ok(metadata)) if !metadata.file_type().is_socket() => {
@@ -345,11 +359,11 @@ fn directory_of(path: &Path) -> &Path {
 
 /// Whether an open socket is bound to the file of `kernel`.
 ///
-/// Asked by connecting with a socket of a type that nobody here binds: the kernel looks for the
-/// socket first and compares the types after (`unix_find_bsd` in `net/unix/af_unix.c`), so a living
-/// one says `EPROTOTYPE`, whatever it does at the moment. Connecting with the right type would say
-/// `ECONNREFUSED` for one that is bound but does not listen yet as well, and would leave a
-/// connection in the backlog of a living one.
+/// It connects with a socket of a type that nobody here binds. The kernel looks for the socket
+/// first and compares the types after (`unix_find_bsd` in `net/unix/af_unix.c`), so a living one
+/// causes `EPROTOTYPE`, whatever it does at the moment. Connecting with the right type would cause
+/// `ECONNREFUSED` also for one that is bound but does not listen yet, and would leave a connection
+/// in the backlog of a living one.
 fn is_alive(kernel: &SockAddr) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, Type::DGRAM.nonblocking(), None)?;
     match probe.connect(kernel) {
@@ -385,7 +399,7 @@ mod tests {
         metadata.mode() & 0o7777
     }
 
-    /// It was given the mode of ours, and removed with the listener.
+    /// It used to get the mode of ours, and to be removed with the listener.
     #[test]
     fn a_file_swapped_in_while_binding_is_left_alone() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! [`ConnectOptions`]: connecting despite a full backlog, and to a server that is not there yet.
+//! [`ConnectOptions`]: connects despite a full backlog, and to a server that is not there yet.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,26 +15,30 @@ use super::trust::Trust;
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::backoff::{Backoff, Retry};
 
-/// How long a full backlog is waited for, unless set.
+/// How long to wait for a full backlog, unless set.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(10);
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
 
-/// How to connect to a Unix socket.
+/// Options for connecting to a Unix socket.
 ///
 /// # Examples
 ///
-/// Waiting for a server that is being started:
-/// ```no_run
+/// Wait for a server that is being started:
+///
+/// ```
 /// use std::time::Duration;
 /// use aqueduct::unix::ConnectOptions;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), aqueduct::OpenError> {
-/// let stream = ConnectOptions::new()
-///     .wait(Duration::from_secs(60))
-///     .connect("/run/service.sock")
-///     .await?;
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("service.sock");
+/// # let _listener = aqueduct::unix::bind(&path)?;
+/// # let _ = r#"
+/// let path = "/run/service.sock";
+/// # "#;
+/// let stream = ConnectOptions::new().wait(Duration::from_secs(60)).connect(&path).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -47,8 +51,10 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// The defaults: a missing server is an error at once, a full backlog after 10 s; messages of at
-    /// most 1 MiB.
+    /// Creates the default options.
+    ///
+    /// A missing server is an error at once, a full backlog after 10 s. The largest message is 1
+    /// MiB.
     pub fn new() -> Self {
         Self {
             limit: Some(DEFAULT_LIMIT),
@@ -58,10 +64,11 @@ impl ConnectOptions {
         }
     }
 
-    /// Sets how long to wait for the server: until its path exists, it listens, and its backlog has
-    /// room. `None` waits without a limit; zero is the default of one attempt.
+    /// Sets how long to wait for the server.
     ///
-    /// Attempts are 1 ms apart at first and at most 100 ms.
+    /// It waits until the path exists, the server listens, and its backlog has room. `None` waits
+    /// without a limit. Zero, the default, tries once. Attempts are 1 ms apart at first and at most
+    /// 100 ms.
     pub fn wait(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
         let limit = limit.into();
         self.retry = limit != Some(Duration::ZERO);
@@ -73,8 +80,9 @@ impl ConnectOptions {
         self
     }
 
-    /// Sets the largest message of a [`seqpacket`](super::seqpacket) connection, at least 1. Streams
-    /// ignore it.
+    /// Sets the largest message of a [`seqpacket`](super::seqpacket) connection.
+    ///
+    /// At least 1. Streams ignore it.
     pub fn max_message(&mut self, bytes: usize) -> &mut Self {
         self.max_message = Some(bytes);
         self
@@ -82,10 +90,10 @@ impl ConnectOptions {
 
     /// Sets whether to connect to any user's socket (off by default).
     ///
-    /// Otherwise the path and the process that listens must belong to this user, to root, or to the
-    /// owner of a directory in which nobody else can write: in `/tmp` another user could have planted
-    /// the socket to read what is sent to it. Symbolic links must be this user's or root's. For an
-    /// abstract name only the process counts.
+    /// By default the path and the listening process must belong to this user, to root, or to the
+    /// owner of a directory in which nobody else can write. Otherwise another user could plant the
+    /// socket, for example in `/tmp`, to eavesdrop. Symbolic links must belong to this user or
+    /// root. For an abstract name only the process counts.
     pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
         self.allow_foreign_owner = allow;
         self
@@ -95,13 +103,13 @@ impl ConnectOptions {
     ///
     /// # Errors
     ///
-    /// Of the kinds [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`),
-    /// [`ForeignOwner`](OpenErrorKind::ForeignOwner),
-    /// [`Refused`](OpenErrorKind::Refused) (`ECONNREFUSED`),
-    /// [`WrongType`](OpenErrorKind::WrongType),
-    /// [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`),
-    /// [`TimedOut`](OpenErrorKind::TimedOut), [`InvalidName`](OpenErrorKind::InvalidName),
-    /// [`NoRuntime`](OpenErrorKind::NoRuntime).
+    /// - [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`): the path does not exist.
+    /// - [`Refused`](OpenErrorKind::Refused) (`ECONNREFUSED`): nobody listens there.
+    /// - [`ForeignOwner`](OpenErrorKind::ForeignOwner): another user may have planted it.
+    /// - [`WrongType`](OpenErrorKind::WrongType): it is not a socket, or one of another type.
+    /// - [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`).
+    /// - [`TimedOut`](OpenErrorKind::TimedOut): the limit of [`wait`](Self::wait) is over.
+    /// - [`InvalidName`](OpenErrorKind::InvalidName), [`NoRuntime`](OpenErrorKind::NoRuntime).
     ///
     /// # Cancel safety
     ///
@@ -131,12 +139,12 @@ impl ConnectOptions {
                 Err(source) => source,
             };
             let again = match source.raw_os_error() {
-                // A full backlog, and unlike TCP's there is nothing to wait for: connect(2) on a
-                // non-blocking Unix socket fails at once and does not go on by itself.
+                // A full backlog. Unlike with TCP there is nothing to wait for: connect(2) on a
+                // non-blocking Unix socket fails at once and does not continue by itself.
                 Some(libc::EAGAIN | libc::EINTR) => true,
                 Some(libc::ENOENT) => self.retry,
                 Some(libc::ECONNREFUSED) => {
-                    // The kernel says so of any other kind of file as well.
+                    // The kernel reports this for any other kind of file as well.
                     check_is_socket(&attempt)?;
                     self.retry
                 }
@@ -159,7 +167,7 @@ impl ConnectOptions {
         }
     }
 
-    /// Refuses what another user may have planted. Nothing was sent to it yet.
+    /// Refuses a socket that another user may have planted. Nothing was sent to it yet.
     fn check_owner(&self, attempt: &Attempt, socket: &OwnedFd) -> Result<(), OpenError> {
         if self.allow_foreign_owner {
             return Ok(());
@@ -167,7 +175,8 @@ impl ConnectOptions {
         let failed = |e| attempt.failed(e);
         let (trust, foreign) = match attempt.path() {
             Some(path) => match Trust::of_path(path) {
-                // A server of one client may have removed it since: who serves counts alone.
+                // A server of one client may have removed it since: only the listening process
+                // counts then.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => (Trust::new(), None),
                 found => found.map_err(failed)?,
             },
@@ -210,7 +219,7 @@ fn connect(kernel: &SockAddr, kind: Type) -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
 
-    /// A server of one client removes its path as soon as that has connected.
+    /// A server of one client removes its path as soon as the client has connected.
     #[tokio::test]
     async fn a_path_removed_after_connecting_does_not_refuse_the_server() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connected Unix socket.
+//! The identity of the peer of a connected Unix socket.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,16 +8,16 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::connect::Credentials;
 
-/// The user, group and process at the other end of a connected Unix socket (unix(7):
-/// `SO_PEERCRED`).
+/// Returns the user, group and process of a connected Unix socket's peer.
 ///
-/// For the side that connected they are those of the process that called `listen`; for a socket
-/// pair, those of the process that made it. They cannot be forged, but they are of that moment: the
-/// peer may have handed its end to another process since.
+/// The source is `SO_PEERCRED` (unix(7)). For the connecting side they are those of the process
+/// that called `listen`; for a socket pair, those of the process that created it. They cannot be
+/// forged, but they describe the moment of connecting: the peer may have passed its end to another
+/// process since.
 ///
 /// # Errors
 ///
-/// What the kernel says of a descriptor that is no Unix socket.
+/// The kernel's error for a descriptor that is not a Unix socket.
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ use crate::connect::Credentials;
 /// ```
 pub fn peer_credentials(socket: impl AsFd) -> io::Result<Credentials> {
     let peer = getsockopt(&socket, sockopt::PeerCredentials)?;
-    // What a socket without a peer has: no process and the user -1.
+    // The values of a socket without a peer: no process and the user -1.
     if peer.pid() == 0 && peer.uid() == u32::MAX {
         return Err(io::ErrorKind::NotConnected.into());
     }
@@ -43,22 +43,34 @@ pub fn peer_credentials(socket: impl AsFd) -> io::Result<Credentials> {
     })
 }
 
-/// A descriptor for the process at the other end of a connected Unix socket (pidfd_open(2);
-/// `SO_PEERPIDFD`, Linux 6.5).
+/// Returns a file descriptor for the process of a connected Unix socket's peer.
 ///
-/// It names that process for good: when the process is gone it names none, never another one with
-/// the same number. It is readable once the process has ended. `None` where the kernel does not
-/// offer this, or the process has ended already.
+/// The source is `SO_PEERPIDFD` (Linux 6.5; pidfd_open(2)). The descriptor names that process for
+/// good: when the process is gone it names none, never another one with the same number. It is
+/// readable once the process has exited. `None` if the kernel does not support this, or the process
+/// has already exited.
 ///
 /// # Errors
 ///
-/// What the kernel says of a descriptor that is no Unix socket; `EMFILE` when this process has no
-/// free descriptor.
+/// The kernel's error for a descriptor that is not a Unix socket. `EMFILE` if no file descriptor is
+/// free.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let (ours, _theirs) = tokio::net::UnixStream::pair()?;
+/// match aqueduct::unix::peer_pidfd(&ours)? {
+///     Some(pidfd) => println!("{pidfd:?}"),
+///     None => println!("this kernel has no SO_PEERPIDFD"),
+/// }
+/// # Ok(()) }
+/// ```
 pub fn peer_pidfd(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
     match getsockopt(&socket, sockopt::PeerPidfd) {
         Ok(fd) => Ok(Some(fd)),
-        // Unknown to the kernel; gone (an older and a newer kernel's word); not known for the
-        // socket.
+        // Unknown to the kernel; gone (the word of an older and of a newer kernel); not known for
+        // the socket.
         Err(Errno::ENOPROTOOPT | Errno::EINVAL | Errno::ESRCH | Errno::ENODATA) => Ok(None),
         Err(errno) => Err(errno.into()),
     }

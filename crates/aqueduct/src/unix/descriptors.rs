@@ -1,4 +1,4 @@
-//! Passing open descriptors over Unix sockets.
+//! Passes open file descriptors over Unix sockets.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -13,23 +13,25 @@ use crate::io::sys::{self, Received};
 /// The most descriptors that the kernel passes with one message (unix(7): `SCM_MAX_FD`).
 const MAX_FDS: usize = 253;
 
-/// Sends bytes and, with the first of them, duplicates of open descriptors (unix(7):
-/// `SCM_RIGHTS`). Returns how many of the bytes were taken, at least one; all descriptors have
-/// gone with it. Write the rest of the bytes without them.
+/// Sends bytes and, with the first of them, duplicates of open file descriptors.
 ///
-/// On a stream descriptors mark a place between bytes. The kernel hands them out with the read that
-/// takes the first byte they were sent with; that read may begin with bytes sent earlier, but never
-/// goes on beyond the bytes sent with them. So a protocol sends descriptors with the first bytes of
-/// the frame they belong to, says in the frame how many they are, and its receiver queues what comes
-/// and gives each frame as many as it says. The receiver must read with [`recv_with_fds`]
-/// throughout: a plain read closes what comes with its bytes. All this is simpler on a
-/// [`seqpacket`](super::seqpacket) socket.
+/// Returns how many of the bytes were taken, at least one; all descriptors were sent with it
+/// (unix(7): `SCM_RIGHTS`). Write the rest of the bytes without them.
+///
+/// On a stream, descriptors mark a place between bytes. The kernel delivers them with the read that
+/// takes the first byte they were sent with. That read may begin with bytes sent earlier, but never
+/// continues beyond the bytes sent with them. So a protocol sends descriptors with the first bytes
+/// of the frame they belong to, and states their number in the frame. Its receiver queues incoming
+/// descriptors and assigns each frame its number of them. It must read with [`recv_with_fds`]
+/// throughout: a plain read closes descriptors that arrive with its bytes. A
+/// [`seqpacket`](super::seqpacket) socket is simpler.
 ///
 /// # Errors
 ///
-/// [`FrameError::Empty`] without bytes, [`FrameError::TooManyDescriptors`] above 253;
-/// `EPIPE` when the peer has closed; `ETOOMANYREFS` when the user has too many descriptors under
-/// way that nobody has received (its limit is `RLIMIT_NOFILE`).
+/// - [`FrameError::Empty`] without bytes, [`FrameError::TooManyDescriptors`] above 253.
+/// - `EPIPE` if the peer has closed.
+/// - `ETOOMANYREFS` if too many of the user's descriptors are in flight (the limit is
+///   `RLIMIT_NOFILE`).
 ///
 /// # Cancel safety
 ///
@@ -60,18 +62,25 @@ pub async fn send_with_fds<F: AsFd>(
     stream.async_io(Interest::WRITABLE, send).await
 }
 
-/// Receives bytes and the descriptors that came with them, at most `max_fds`, close-on-exec.
-/// 0 bytes are the end of the stream, if there is room in `buf`.
+/// Receives bytes and the descriptors that were sent with them.
+///
+/// At most `max_fds` descriptors are accepted; they are close-on-exec. 0 bytes are the end of the
+/// stream, if there is room in `buf`.
 ///
 /// # Errors
 ///
-/// [`FrameError::DescriptorsTruncated`] when more came, or could not be opened because this
-/// process is at its limit: all were closed, and the bytes of that read are lost, so the stream
-/// cannot be used any further. `InvalidInput` for a `max_fds` above 253.
+/// - [`FrameError::DescriptorsTruncated`] if more arrived, or if they could not be opened because
+///   this process is at its limit. All were closed and the bytes of that read are lost, so the
+///   stream is unusable.
+/// - `InvalidInput` for a `max_fds` above 253.
 ///
 /// # Cancel safety
 ///
 /// Cancel safe: either nothing was received or the future was ready.
+///
+/// # Examples
+///
+/// See [`send_with_fds`].
 pub async fn recv_with_fds(
     stream: &UnixStream,
     buf: &mut [u8],
@@ -85,7 +94,7 @@ pub async fn recv_with_fds(
     stream.async_io(Interest::READABLE, receive).await
 }
 
-/// Checks a message to be sent, and gives the numbers of its descriptors, which stay borrowed.
+/// Checks a message to be sent, and returns the numbers of its descriptors, which stay borrowed.
 pub(super) fn check<F: AsFd>(bytes: &[u8], fds: &[F]) -> Result<Vec<RawFd>, FrameError> {
     if bytes.is_empty() {
         return Err(FrameError::Empty);
@@ -99,12 +108,12 @@ pub(super) fn check<F: AsFd>(bytes: &[u8], fds: &[F]) -> Result<Vec<RawFd>, Fram
     Ok(fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect())
 }
 
-/// Checks how many descriptors are to be taken.
+/// Checks how many descriptors are to be accepted.
 pub(super) fn check_limit(max_fds: usize) -> io::Result<()> {
     if max_fds > MAX_FDS {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("at most {MAX_FDS} descriptors can come with one message"),
+            format!("at most {MAX_FDS} descriptors can arrive with one message"),
         ));
     }
     Ok(())
@@ -125,7 +134,7 @@ pub(super) fn send_now(socket: impl AsFd, bytes: &[u8], fds: &[RawFd]) -> io::Re
     }
 }
 
-/// One `recvmsg(2)` that does not wait. All the descriptors that came, or none.
+/// One `recvmsg(2)` that does not wait. Returns all descriptors that arrived, or none.
 pub(super) fn recv_now(socket: impl AsFd, buf: &mut [u8], max_fds: usize) -> io::Result<Received> {
     let received = loop {
         match sys::recv_with_fds(socket.as_fd(), buf, max_fds) {

@@ -1,4 +1,4 @@
-//! [`Diag`]: asks the kernel which file a bound socket has made.
+//! [`Diag`]: asks the kernel which file belongs to a bound socket.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// `SOCK_DIAG_BY_FAMILY`, `linux/sock_diag.h`.
 const BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
-/// `UDIAG_SHOW_VFS`, and the attribute that answers it: `linux/unix_diag.h`.
+/// `UDIAG_SHOW_VFS`, and the attribute of its answer: `linux/unix_diag.h`.
 const SHOW_VFS: u32 = 2;
 const ATTRIBUTE_VFS: u16 = 1;
 /// The lengths of `struct nlmsghdr` and of `struct unix_diag_msg`.
@@ -21,7 +21,7 @@ const MESSAGE: usize = 16;
 pub(super) struct Diag(Socket);
 
 impl Diag {
-    /// Fails where the kernel has no such sockets, or does not allow them.
+    /// Fails if the kernel does not support or allow such sockets.
     pub(super) fn open() -> io::Result<Self> {
         let protocol = Protocol::from(libc::NETLINK_SOCK_DIAG);
         let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(protocol))?;
@@ -30,7 +30,7 @@ impl Diag {
         Ok(Self(socket))
     }
 
-    /// The lower 32 bits of the inode number of the file that a Unix socket is bound to.
+    /// Returns the lower 32 bits of the inode number of the file that a Unix socket is bound to.
     pub(super) fn file_of(mut self, socket: impl AsFd) -> io::Result<u32> {
         // The number of the socket itself, which has 32 bits (`get_next_ino`).
         let inode = fstat(socket)?.st_ino as u32;

@@ -1,4 +1,4 @@
-//! [`ReadHalf`], [`WriteHalf`]: the two directions of a stream socket, each waited for alone.
+//! [`ReadHalf`], [`WriteHalf`]: the two directions of a stream socket, each waited for separately.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -23,27 +23,27 @@ use crate::io::timer::{Sleep, sleep};
 /// Neither waits nor raises a signal, whatever the mode of the descriptor (`send(2)`).
 const NOW: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
-/// After so many writes that did not have to wait the registration for writing is given up.
+/// After this many writes that did not wait, the registration for writing is dropped.
 const CALM: u32 = 64;
 
 /// How many pieces one call sends; `sendmsg(2)` refuses more (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
-/// How long a write waits before it tries again where no descriptor is free to wait with.
+/// How long a write waits before it tries again if no descriptor is free to wait with.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The two directions of a stream, to be used from two tasks.
+/// Splits a stream into its two directions, for two tasks.
 ///
-/// As Tokio's `UnixStream::into_split`, but faster where requests and replies alternate: a
-/// `UnixStream` is registered for both directions, and is woken whenever the peer has read what it
-/// wrote. Here a direction is registered when it waits, writing on a duplicate of the descriptor that
-/// is kept for as long as writes have to wait.
+/// As Tokio's `UnixStream::into_split`, but faster if requests and replies alternate: a
+/// `UnixStream` is registered for both directions, and is woken whenever the peer has read its
+/// bytes. Here a direction is registered when it waits. Writing uses a duplicate of the descriptor
+/// that is kept for as long as writes have to wait.
 pub(super) fn into_split(stream: UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {
     split(stream.into_std()?.into())
 }
 
-/// The two directions of a connected stream socket of any family. Its mode is left as it is, since no
-/// call here depends on it: its open file description may be shared.
+/// Splits a connected stream socket of any family. Its mode stays unchanged, since no call here
+/// depends on it: its open file description may be shared.
 pub(crate) fn split(fd: OwnedFd) -> io::Result<(ReadHalf, WriteHalf)> {
     let source = Source::socket(fd, Interest::READABLE)?.looking_again();
     let fd = source.share();
@@ -62,29 +62,29 @@ pub(crate) fn split(fd: OwnedFd) -> io::Result<(ReadHalf, WriteHalf)> {
 ///
 /// # Cancel safety
 ///
-/// A read that is dropped has taken nothing, `read_exact` and its like excepted: they may have taken a
-/// part.
+/// A dropped read has taken nothing, except those of `read_exact` and similar methods, which may
+/// have taken a part.
 #[derive(Debug)]
 pub(crate) struct ReadHalf(Source);
 
 /// The writing half of a stream; see [`split`].
 ///
-/// Shutting it down, or dropping it, ends this direction: the peer reads what was written, then the
-/// end.
+/// Shutting it down, or dropping it, ends this direction: the peer reads the written bytes, then
+/// the end of stream.
 ///
 /// # Cancel safety
 ///
-/// A write that is dropped has written nothing, `write_all` and its like excepted: they may have
-/// written a part.
+/// A dropped write has written nothing, except those of `write_all` and similar methods, which may
+/// have written a part.
 #[derive(Debug)]
 pub(crate) struct WriteHalf {
     fd: Arc<OwnedFd>,
-    /// A duplicate, since epoll takes each descriptor once, registered for writing alone.
+    /// A duplicate, since epoll takes each descriptor once, registered for writing only.
     waiting: Option<Source>,
     /// How many writes in a row did not wait.
     calm: u32,
     pause: Option<Pin<Box<Sleep>>>,
-    /// That of the reading half, whichever thread or executor polls this one.
+    /// The runtime of the reading half, whichever thread or executor polls this one.
     runtime: Handle,
     /// Dropping it ends its direction.
     ends: bool,
@@ -139,7 +139,7 @@ impl WriteHalf {
         }
     }
 
-    /// Has the next try wait for room.
+    /// Makes the next try wait for room.
     fn wait(&mut self) -> io::Result<()> {
         let _guard = self.runtime.enter();
         let registered = self.fd.try_clone();
@@ -156,7 +156,7 @@ impl WriteHalf {
     }
 }
 
-/// Whether descriptors, memory or epoll watches are short, which passes.
+/// Whether descriptors, memory or epoll watches are short, which is temporary.
 fn is_shortage(error: &io::Error) -> bool {
     let short = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOSPC];
     error.raw_os_error().is_some_and(|it| short.contains(&it))
@@ -192,18 +192,18 @@ impl AsyncWrite for WriteHalf {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(match SockRef::from(&self.fd).shutdown(Shutdown::Write) {
-            // The peer has gone already.
+            // The peer has already gone.
             Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
         })
     }
 }
 
-/// As Tokio's write halves do: the peer sees the end, whoever else holds a duplicate.
+/// As Tokio's write halves do: the peer sees the end, even if others hold a duplicate.
 impl Drop for WriteHalf {
     fn drop(&mut self) {
         if self.ends {
-            // It fails only where there is no peer any more.
+            // It fails only if there is no peer any more.
             let _ = SockRef::from(&self.fd).shutdown(Shutdown::Write);
         }
     }
@@ -227,9 +227,9 @@ impl SocketHalf for ReadHalf {
     }
 }
 
-/// Shuts a Unix socket down for reading: a write of the peer fails with `EPIPE` from now on, and
-/// what the kernel has taken before is still read (`unix_shutdown` and `unix_stream_sendmsg` in
-/// `net/unix/af_unix.c`).
+/// Shuts a Unix socket down for reading: from now on a write of the peer fails with `EPIPE`, and
+/// bytes that the kernel has already taken are still read (`unix_shutdown` and
+/// `unix_stream_sendmsg` in `net/unix/af_unix.c`).
 pub(super) fn cut_off(socket: impl AsFd) -> Rest {
     let socket = socket.as_fd();
     if sys::has_ended(socket) {

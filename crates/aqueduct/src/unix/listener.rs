@@ -21,16 +21,16 @@ use super::watch::NameWatch;
 use crate::connect::OpenError;
 use crate::io::accept::{Accepting, accept};
 
-/// A Unix stream socket that listens: a `Stream` of connections.
+/// A listening Unix stream socket: a `Stream` of connections.
 ///
-/// A connection that was aborted before it was accepted is passed over. While the process or the
-/// machine has no free descriptor, memory or epoll watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`,
-/// `ENOSPC`) accepting pauses, 10 ms at first and at most one second, and warns once through
-/// `tracing`; clients wait meanwhile. Any other error is returned and ends the stream.
+/// A connection that is aborted before it is accepted is skipped. While the process or the machine
+/// has no free file descriptor, memory or epoll watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`,
+/// `ENOSPC`) accepting pauses, 10 ms at first and at most one second, and logs one `tracing`
+/// warning; clients wait meanwhile. Any other error is returned and ends the stream.
 ///
 /// Dropping it removes its file and lock file; see the [module](super).
 ///
-/// `Listener::try_from(OwnedFd)` takes over a listening socket, such as one from systemd; then no
+/// `Listener::try_from(OwnedFd)` takes over a listening socket, such as one from systemd. Then no
 /// file is removed.
 ///
 /// # Examples
@@ -65,12 +65,14 @@ impl BindOptions {
     ///
     /// # Errors
     ///
-    /// Of the kinds [`InUse`](crate::OpenErrorKind::InUse), [`WrongType`](crate::OpenErrorKind::WrongType) if
-    /// something other than a socket is at the path, [`InvalidName`](crate::OpenErrorKind::InvalidName),
-    /// [`InvalidOption`](crate::OpenErrorKind::InvalidOption) for the mode,
-    /// [`NotFound`](crate::OpenErrorKind::NotFound) (`ENOENT`) for the directory,
-    /// [`PermissionDenied`](crate::OpenErrorKind::PermissionDenied) (`EACCES`),
-    /// [`NoRuntime`](crate::OpenErrorKind::NoRuntime).
+    /// - [`InUse`](crate::OpenErrorKind::InUse): a running server uses the path.
+    /// - [`WrongType`](crate::OpenErrorKind::WrongType): something other than a socket is at the
+    ///   path.
+    /// - [`NotFound`](crate::OpenErrorKind::NotFound) (`ENOENT`): the directory does not exist.
+    /// - [`PermissionDenied`](crate::OpenErrorKind::PermissionDenied) (`EACCES`).
+    /// - [`InvalidName`](crate::OpenErrorKind::InvalidName), and
+    ///   [`InvalidOption`](crate::OpenErrorKind::InvalidOption) for the mode.
+    /// - [`NoRuntime`](crate::OpenErrorKind::NoRuntime).
     pub fn bind(&self, address: impl AsRef<Path>) -> Result<Listener, OpenError> {
         self.bind_to(Address::new(address))
     }
@@ -94,7 +96,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// Those that do not pass; see [`Listener`].
+    /// Errors that are not temporary; see [`Listener`].
     ///
     /// # Cancel safety
     ///
@@ -105,7 +107,7 @@ impl Listener {
 }
 
 impl Listener {
-    /// Watches whether the path still leads to this socket, where it has made the path.
+    /// Watches whether the path still leads to this socket, if it created the path.
     pub(super) fn watch_name(&self, every: Duration) -> Option<NameWatch> {
         self.claim.as_ref()?.watch(every)
     }
@@ -125,7 +127,7 @@ impl Stream for Listener {
 impl TryFrom<OwnedFd> for Listener {
     type Error = io::Error;
 
-    /// Takes over a listening Unix stream socket and puts it into non-blocking mode.
+    /// Takes over a listening Unix stream socket and sets it to non-blocking mode.
     fn try_from(fd: OwnedFd) -> io::Result<Self> {
         Self::new(adopt_listener(fd, Type::STREAM)?, None)
     }

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use crate::io::sys;
 
-/// How often the lock file may change under our hands before we give up.
+/// How often the lock file may change while it is being locked before that fails.
 const ATTEMPTS: usize = 1000;
 
 /// A lock held on a file, which is removed with it.
 ///
-/// The lock is on the open file, not on its name, so one thing could go wrong with removing it: a
+/// The lock is on the open file, not on its name, so removing the file could go wrong in one way: a
 /// process that had opened the removed file locks that, while another locks a new file of the same
-/// name. Therefore it is removed only by its holder, before it is unlocked, and whoever gets a lock
+/// name. Therefore only its holder removes it, before unlocking, and a process that gets a lock
 /// checks that the name leads to the file it has locked, and starts over if not. So of the files
 /// that ever had the name only the one that has it now can be held, and by one holder.
 #[derive(Debug)]
@@ -26,9 +26,10 @@ pub(super) struct LockFile {
 }
 
 impl LockFile {
-    /// Locks the file at `path`, making it if need be.
+    /// Locks the file at `path`, creating it if necessary.
     ///
-    /// Fails with `WouldBlock` if so many others come and go that none of them can be named.
+    /// Fails with `WouldBlock` if others take and release it so often that none of them can be
+    /// named.
     pub(super) fn take(path: &Path) -> io::Result<Locked> {
         for _ in 0..ATTEMPTS {
             let Some(file) = open(path)? else {
@@ -54,7 +55,7 @@ impl LockFile {
     }
 }
 
-/// What became of an attempt to lock.
+/// The result of an attempt to lock.
 #[derive(Debug)]
 pub(super) enum Locked {
     Ours(LockFile),
@@ -66,7 +67,7 @@ pub(super) enum Locked {
 pub(super) struct Holder {
     /// The user that the file belongs to.
     pub(super) owner: u32,
-    /// Its number and user, where the kernel tells.
+    /// Its process ID and user, if the kernel reports them.
     pub(super) process: Option<(u32, u32)>,
 }
 
@@ -76,7 +77,7 @@ fn holder(file: &File) -> Option<(u32, u32)> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let process = locks.lines().find_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
-        // Those that wait have an arrow in second place.
+        // Waiting processes have an arrow in second place.
         let ["FLOCK", _, _, process, file] = words.get(1..6)? else {
             return None;
         };
@@ -95,12 +96,12 @@ impl Drop for LockFile {
         {
             tracing::warn!(path = %self.path.display(), %error, "not removed");
         }
-        // Closing would not do while a process that is just being started has a duplicate.
+        // Closing is not enough while a process that is just being started has a duplicate.
         let _ = sys::unlock(&self.file);
     }
 }
 
-/// Opens the lock file, or makes it; `None` if it came or went meanwhile.
+/// Opens the lock file, or creates it; `None` if it appeared or vanished meanwhile.
 fn open(path: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     options
@@ -116,8 +117,8 @@ fn open(path: &Path) -> io::Result<Option<File>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             match options.create_new(true).mode(0o600).open(path) {
                 Ok(file) => {
-                    // The next server must be able to open it, whatever our umask took away. Only
-                    // ever done to a file we have just made.
+                    // The next server must be able to open it, whatever bits our umask removed.
+                    // Only ever done to a file that we have just created.
                     file.set_permissions(Permissions::from_mode(0o600))?;
                     Ok(Some(file))
                 }
@@ -129,7 +130,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Whether `path` names the open `file`. While that is open its inode number is not used again.
+/// Whether `path` names the open `file`. While that is open its inode number is not reused.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::symlink_metadata(path)) {
         (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),

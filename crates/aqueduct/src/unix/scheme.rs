@@ -48,8 +48,8 @@ pub(crate) static PACKET: Scheme = Scheme {
     parse: |rest, query| Ok(Arc::new(Unix::parse(Type::SEQPACKET, rest, query)?)),
 };
 
-/// A path, or a name in the abstract namespace (`@name`), which is no file and disappears with its
-/// socket.
+/// A path, or a name in the abstract namespace (`@name`), which is not a file and disappears with
+/// its socket.
 #[derive(Clone, Debug)]
 struct Unix {
     kind: Type,
@@ -175,7 +175,7 @@ impl Unix {
     }
 }
 
-/// Serves a listening socket that was handed down.
+/// Serves a listening socket that was passed down.
 pub(crate) fn serve(fd: OwnedFd, kind: Type, asked: Asked<'_>) -> Result<Served, OpenError> {
     let failed = |e| asked.failed(e);
     let local = local_endpoint(&fd, kind);
@@ -223,7 +223,7 @@ struct Accepting {
     listening: Listening,
     framing: Framing,
     watched: Option<Watched>,
-    /// Others accept from it too, now or later: it was handed down.
+    /// Others accept from it too, now or later: it was passed down.
     shared: bool,
 }
 
@@ -251,7 +251,7 @@ enum WatchState {
     Watching(Box<NameWatch>),
     /// The path is lost. Clients that connected before are accepted first.
     Lost,
-    /// It has no path of its own to watch, or failed before.
+    /// It has no path to watch, or failed before.
     Idle,
 }
 
@@ -290,7 +290,7 @@ impl Watched {
         framing: &Framing,
     ) -> Result<(), OpenError> {
         self.state = WatchState::Idle;
-        // Lets go of the lock, too.
+        // Releases the lock, too.
         *listening = Listening::Gone;
         if !self.lasts {
             let cause = "its path was removed or leads to another socket";
@@ -339,7 +339,7 @@ impl Accept for Accepting {
                 return next;
             };
             ready!(watched.poll_lost(cx, &self.listening));
-            // Also those that the runtime does not know of yet.
+            // Also clients that the runtime does not know of yet.
             if let Some(last) = self.accept_now().transpose() {
                 return Poll::Ready(Some(last));
             }
@@ -352,7 +352,7 @@ impl Accept for Accepting {
     }
 
     fn refuse(&self) -> bool {
-        // connect(2) fails with ECONNREFUSED from then on, and accept(2) with EINVAL when nobody is
+        // From then on connect(2) fails with ECONNREFUSED, and accept(2) with EINVAL when nobody is
         // left (`unix_stream_connect` in `net/unix/af_unix.c`).
         let shut = match &self.listening {
             _ if self.shared => return false,
@@ -363,7 +363,8 @@ impl Accept for Accepting {
         shut.is_ok()
     }
 
-    /// Of a socket that refuses epoll(7) says for ever that it is readable, and accept(2) `EAGAIN`.
+    /// For a socket that refuses, epoll(7) keeps reporting it readable, and accept(2) returns
+    /// `EAGAIN`.
     fn accept_now(&mut self) -> io::Result<Option<Connection>> {
         let fd = match &self.listening {
             Listening::Stream(listener) => listener.as_fd(),

@@ -17,13 +17,13 @@ const OTHERS_WRITE: u32 = 0o022;
 /// How many symbolic links a path may lead through, as for the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// Users that may serve a socket without being asked about: this user, root, and the owners of what
-/// trusted users have put on the way to it.
+/// Users that may serve a socket: this user, root, and the owners of files that trusted users have
+/// put on the way to it.
 ///
 /// An owner is trusted if only trusted users can write to the directory that holds the file: nobody
 /// else can have put it there. So a socket of user `redis` in `/run/redis`, where only `redis` can
-/// write, is trusted; one in `/tmp` is not, and neither is one in a directory that `redis` has made in
-/// `/tmp`.
+/// write, is trusted. One in `/tmp` is not, and neither is one in a directory that `redis` has
+/// created in `/tmp`.
 #[derive(Debug)]
 pub(super) struct Trust {
     users: Vec<u32>,
@@ -40,7 +40,7 @@ impl Trust {
         }
     }
 
-    /// Looks at every part of the path, following symbolic links. The second value is the user that
+    /// Checks every part of the path, following symbolic links. The second value is the user that
     /// has put a link or the file itself there and is not trusted.
     pub(super) fn of_path(path: &Path) -> io::Result<(Self, Option<u32>)> {
         let mut trust = Self::new();
@@ -52,7 +52,7 @@ impl Trust {
         self.users.contains(&user)
     }
 
-    /// Whether trusted users alone can have put a file of this owner there.
+    /// Whether only trusted users can have put a file of this owner there.
     pub(super) fn placed(&self, owner: u32) -> bool {
         self.exclusive || self.includes(owner)
     }
@@ -120,7 +120,7 @@ impl Trust {
         })
     }
 
-    /// Forgets whom only what lies below the last of these directories has added.
+    /// Forgets the users that were added only below the last of these directories.
     fn leave(&mut self, directories: &[Directory]) {
         self.users
             .truncate(directories.last().map_or(2, |it| it.trusted));

@@ -14,12 +14,12 @@ use nix::sys::inotify::AddWatchFlags;
 
 use crate::io::watch::Watch;
 
-/// An event may come shortly before the path changes (`vfs_unlink` in `fs/namei.c`).
+/// An event may be reported shortly before the path changes (`vfs_unlink` in `fs/namei.c`).
 const RECHECK: Duration = Duration::from_millis(10);
 
 /// Watches whether a path still leads to the file of a bound socket.
 ///
-/// inotify(7) reports a removal or a rename at once. A change that makes no event, such as the
+/// inotify(7) reports a removal or a rename at once. A change that causes no event, such as the
 /// rename of a parent directory, is found by checking at an interval.
 pub(super) struct NameWatch {
     path: PathBuf,

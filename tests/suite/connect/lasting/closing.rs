@@ -93,8 +93,7 @@ async fn closing_does_not_wait_for_ever_for_the_peers_end() {
     closed.expect("all was sent");
     assert!(begun.elapsed() >= Duration::from_secs(10));
     assert_eq!(outgoing.broken_connections(), 0);
-    log.until("the peer does not tell whether it has read it")
-        .await;
+    log.until("the peer did not confirm reading it").await;
 }
 
 /// Nothing is lost with a connection that nothing was given to, however it ends.

@@ -15,7 +15,7 @@ use crate::io::timer::{Sleep, sleep};
 const FIRST_RETRY: Duration = Duration::from_millis(1);
 const LAST_RETRY: Duration = Duration::from_millis(8);
 
-/// How many bytes are written, to the end of a frame, before it is asked whether others wait.
+/// How many bytes are written, to the end of a frame, before checking whether others wait.
 const TURN: usize = 256 * 1024;
 
 /// flock(2) on a descriptor, without blocking a thread.
@@ -24,16 +24,16 @@ const TURN: usize = 256 * 1024;
 /// no two senders share a lock, and the kernel releases it when the end is closed or its process
 /// dies.
 ///
-/// Nobody is woken when it is released. So whoever waits puts up a sign, which is a record lock
-/// (fcntl(2), `F_OFD_SETLK`) on the first byte of the same FIFO, and whoever has the lock looks for
-/// it from time to time and stands back. Without a sign it goes on without a pause.
+/// A release wakes nobody. So a waiting sender puts up a sign: a record lock (fcntl(2),
+/// `F_OFD_SETLK`) on the first byte of the same FIFO. The owner of the lock looks for a sign from
+/// time to time and stands back. Without a sign it goes on without a pause.
 #[derive(Debug, Default)]
 pub(super) struct Lock {
     held: bool,
-    /// How many bytes were written since it was asked whether others wait.
+    /// How many bytes were written since the last check whether others wait.
     written: usize,
     pause: Option<Pin<Box<Sleep>>>,
-    /// How often the lock was found taken; the sign is up if it was.
+    /// How often the lock was found taken; if it was, the sign is up.
     tries: u32,
 }
 
@@ -53,7 +53,8 @@ impl Lock {
                 self.held = true;
                 self.take_sign_down(fd.as_fd());
             } else {
-                // Each time: the first may have found another's up, which has come down since.
+                // Each time: the first call may have found another's sign up, which has come down
+                // since.
                 put_sign(fd.as_fd(), libc::F_WRLCK);
                 let wait = FIRST_RETRY * 2u32.saturating_pow(self.tries);
                 self.pause_for(wait.min(LAST_RETRY));
@@ -67,8 +68,8 @@ impl Lock {
         self.held
     }
 
-    /// Counts what was written. At the end of a frame the lock is then left to others if it is
-    /// their turn.
+    /// Counts written bytes. At the end of a frame the lock is then left to others if it is their
+    /// turn.
     pub(super) fn wrote(&mut self, bytes: usize, frame_ends: bool, fd: impl AsFd) {
         self.written += bytes;
         if frame_ends && self.written >= TURN {
@@ -80,7 +81,7 @@ impl Lock {
         }
     }
 
-    /// Gives the lock back, or gives up waiting for it.
+    /// Releases the lock, or gives up waiting for it.
     pub(super) fn release(&mut self, fd: impl AsFd) {
         self.take_sign_down(fd.as_fd());
         if !self.held {
@@ -89,7 +90,7 @@ impl Lock {
         self.held = false;
         // It cannot fail on a descriptor that could take the lock; closing it releases it too.
         if let Err(error) = sys::unlock(fd) {
-            tracing::warn!(target: TARGET, %error, "lock not released");
+            tracing::warn!(target: TARGET, %error, "cannot release the lock");
         }
     }
 
@@ -105,7 +106,7 @@ impl Lock {
     }
 }
 
-/// Puts the sign up or takes it down. If somebody else's is up already, that one will do.
+/// Puts the sign up or takes it down. If another's is up already, that one will do.
 fn put_sign(fd: impl AsFd, kind: i32) {
     let _ = fcntl(fd, FcntlArg::F_OFD_SETLK(&first_byte(kind)));
 }

@@ -20,29 +20,29 @@ use crate::io::timer::{Sleep, sleep};
 const FIRST_CHECK: Duration = Duration::from_millis(1);
 const LAST_CHECK: Duration = Duration::from_millis(100);
 
-/// How often it is checked before that, only letting other tasks run: an active reader makes room
-/// in microseconds.
+/// How often it is checked before that while only yielding to other tasks: an active reader makes
+/// room in microseconds.
 const YIELDS: u32 = 16;
 
-/// How many frames of a size a pipe is made to hold, so that not each one has to be waited for.
+/// How many frames of a size the pipe is enlarged for, so that not each of them has to wait.
 const FRAMES: usize = 4;
 
-/// What a pipe holds is counted in pages.
+/// The kernel counts the contents of a pipe in pages.
 const PAGE: usize = 4096;
 
 /// A writer's wait for room. It has the lock, so no other writer takes the room.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     checks: u32,
-    /// What was unread at the last check.
+    /// The number of unread bytes at the last check.
     unread: usize,
     pause: Option<Pin<Box<Sleep>>>,
-    /// A pipe of this size could not be had.
+    /// A pipe of this size was not possible.
     refused: Option<usize>,
 }
 
 impl Room {
-    /// Waits until `len` bytes fit; says whether they can at all.
+    /// Waits until `len` bytes fit; returns whether they can at all.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -84,7 +84,7 @@ impl Room {
         self.checks > 0
     }
 
-    /// What the pipe holds, made larger if it has to be.
+    /// Returns the capacity of the pipe, enlarged if necessary.
     fn capacity_for(&mut self, fd: impl AsFd, len: usize) -> io::Result<usize> {
         let capacity = capacity(fd.as_fd())?;
         if capacity >= len || len > largest() || self.refused.is_some_and(|it| it <= len) {
@@ -95,7 +95,7 @@ impl Room {
             match set_capacity(fd.as_fd(), wanted) {
                 Ok(capacity) => return Ok(capacity),
                 Err(error) => {
-                    tracing::debug!(target: TARGET, wanted, %error, "the pipe is not made larger");
+                    tracing::debug!(target: TARGET, wanted, %error, "cannot enlarge the pipe");
                 }
             }
         }
@@ -106,8 +106,8 @@ impl Room {
 
 /// How many bytes certainly fit into a pipe that holds `capacity` bytes, with `unread` in it.
 ///
-/// A page that is not full is filled up only by a write that fits into the rest of it whole. So
-/// two pages in a row hold more than one page's bytes, and the first may be read in part.
+/// A page that is not full is filled up only by a write that fits whole into the rest of it. So two
+/// consecutive pages hold more than one page's bytes, and the first may be partly read.
 fn free(capacity: usize, unread: usize) -> usize {
     if unread == 0 {
         return capacity;
@@ -116,7 +116,7 @@ fn free(capacity: usize, unread: usize) -> usize {
     capacity.saturating_sub(pages * PAGE)
 }
 
-/// The largest pipe that a process without privileges may have; proc_sys_fs(5).
+/// The largest pipe of a process without privileges; proc_sys_fs(5).
 fn largest() -> usize {
     static LARGEST: OnceLock<usize> = OnceLock::new();
     *LARGEST.get_or_init(|| {

@@ -14,12 +14,12 @@ pub(super) struct Unsent {
     batches: VecDeque<Batch>,
     /// How many bytes of the first batch are written. They stay in the buffer until all are.
     written: usize,
-    /// The last write has failed, and its error has told what there is to know.
+    /// The last write has failed, and its error has been reported.
     pub(super) failed: bool,
     span: Span,
 }
 
-/// What one write carries: frames of together at most [`PIPE_BUF`] bytes, or one larger frame.
+/// The contents of one write: frames of at most [`PIPE_BUF`] bytes together, or one larger frame.
 #[derive(Debug)]
 struct Batch {
     len: usize,
@@ -55,7 +55,7 @@ impl Unsent {
         }
     }
 
-    /// What the next write carries: a whole batch, or the rest of one.
+    /// The contents of the next write: a whole batch, or the rest of one.
     pub(super) fn next(&self) -> Option<&[u8]> {
         let first = self.batches.front()?;
         Some(&self.buf[self.written..first.len])
@@ -77,7 +77,7 @@ impl Unsent {
         self.written = 0;
     }
 
-    /// A batch within [`PIPE_BUF`] is written whole or not at all; a larger one may be cut.
+    /// A batch within [`PIPE_BUF`] is written whole or not at all; a larger one may be split.
     pub(super) fn is_inside_frame(&self) -> bool {
         self.written > 0
     }

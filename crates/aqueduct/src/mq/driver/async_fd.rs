@@ -33,7 +33,7 @@ impl Registered {
             Direction::Read => Interest::READABLE,
             Direction::Write => Interest::WRITABLE,
         };
-        // Tokio's own refusals have no number: the runtime is going down.
+        // Tokio's own errors have no errno: the runtime is shutting down.
         let gone = |error: io::Error| match error.raw_os_error() {
             Some(_) => error,
             None => runtime_gone().into(),
@@ -54,20 +54,20 @@ impl Registered {
         !self.dead.load(Ordering::Relaxed)
     }
 
-    /// Waits for the readiness that [`try_io`](Self::try_io) then uses or clears. All tasks that
-    /// wait are woken.
+    /// Waits for the readiness that [`try_io`](Self::try_io) then uses or clears. All waiting tasks
+    /// are woken.
     pub(super) async fn wait(&self) -> io::Result<()> {
         match self.fd.ready(self.interest).await {
             Ok(_guard) => Ok(()),
             Err(_) => {
-                // The only reason there is.
+                // The only possible reason.
                 self.dead.store(true, Ordering::Relaxed);
                 Err(runtime_gone().into())
             }
         }
     }
 
-    /// Runs `op` if the queue is known to be ready. That it is not any more is then known too.
+    /// Runs `op` if the queue is known to be ready. If it would block, the readiness is cleared.
     pub(super) fn try_io<R>(&self, op: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         self.fd.try_io(self.interest, |_| op())
     }

@@ -1,13 +1,13 @@
-//! [`Bell`]: who waits for one side of a queue in the pool driver, and how they are woken.
+//! [`Bell`]: the tasks that wait for one side of a queue in the pool driver, and how they are woken.
 //!
-//! Two kinds wait, and [`Waiter`] says which. What makes it sound, and what the exhaustive check in
+//! There are two kinds, see [`Waiter`]. The rules that make it sound, which the exhaustive check in
 //! `bell/model.rs` tries in every order of its steps:
 //!
-//! - Whoever waits is known here first, then has the kernel look (arming), then looks whether the
-//!   thread that rings has ended, then sleeps. So nothing that happens is missed.
+//! - A waiting task is first registered here, then makes the kernel look (arming), then checks
+//!   whether the ringing thread has ended, then sleeps. So no event is missed.
 //! - One event stands for any number of messages and wakes one of [`Waiter::Once`]. When that one
-//!   has got its message it wakes the next (the baton); when it got none it has the kernel look
-//!   again; when it was dropped it wakes the next in its place.
+//!   has received its message it wakes the next (the baton). When it received none it makes the
+//!   kernel look again. When it was dropped it wakes the next in its place.
 
 #[cfg(all(test, aqueduct_loom))]
 mod model;
@@ -30,18 +30,18 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Who waits, which decides who is woken.
+/// The kind of a waiting task, which decides how it is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiter {
-    /// A future that is polled until it is done or dropped. One of these is woken at a time; it
-    /// wakes the next one when it has got its message, and so does one that is dropped.
+    /// A future that is polled until it is done or dropped. One of these is woken at a time. It
+    /// wakes the next one when it has received its message, and so does one that is dropped.
     Once,
-    /// A stream or sink. It may be kept for any time without being polled, so a wake-up that went
-    /// to it alone could be lost to the others: all of these are woken.
+    /// A stream or sink. It may be kept for any time without being polled, so a wake-up given only
+    /// to it could be lost to the others: all of these are woken.
     Always,
 }
 
-/// Those who wait for one side.
+/// The tasks that wait for one side.
 #[derive(Debug)]
 pub(super) struct Bell {
     sleepers: Mutex<Sleepers>,
@@ -49,14 +49,14 @@ pub(super) struct Bell {
 
 #[derive(Debug, Default)]
 struct Sleepers {
-    /// The number that the next one who waits gets. The lists are in the order of these.
+    /// The number of the next waiting task. The lists are in this order.
     next: u64,
     once: VecDeque<(u64, Waker)>,
     always: VecDeque<(u64, Waker)>,
 }
 
-/// Whether the thread that rings is to end, has ended or never will run. Whoever begins to wait
-/// after this was set must not sleep; whoever slept before is woken by [`Bell::ring_all`].
+/// Whether the ringing thread is to end, has ended or never will run. A task that begins to wait
+/// after this was set must not sleep; [`Bell::ring_all`] wakes those that slept before.
 #[derive(Debug)]
 pub(super) struct Over(AtomicBool);
 
@@ -67,7 +67,7 @@ impl Bell {
         }
     }
 
-    /// Waits until the bell is rung, having it armed first, or until it is `over`.
+    /// Waits until the bell is rung, having armed it first, or until it is `over`.
     ///
     /// Cancel safe: a ring that a dropped future had been given goes to another one.
     pub(super) async fn wait(
@@ -81,7 +81,7 @@ impl Bell {
             waiter,
             number: None,
         };
-        // Known before the kernel looks. A waker it gets at its first poll would come too late.
+        // Registered before the kernel looks. A waker from its first poll would be too late.
         poll_fn(|cx| {
             asleep.begin(cx);
             Poll::Ready(())
@@ -94,14 +94,14 @@ impl Bell {
         Ok(())
     }
 
-    /// An event: wakes one of those who are woken one at a time, and all others.
+    /// An event: wakes one of those that are woken one at a time, and all others.
     pub(super) fn ring(&self) {
         self.ring_next();
         self.ring_each(|it| &mut it.always);
     }
 
-    /// Wakes one more of those who are woken one at a time. Whoever begins to wait after this look
-    /// has the kernel look for itself.
+    /// Wakes one more of those that are woken one at a time. A task that begins to wait after this
+    /// makes the kernel look itself.
     pub(super) fn ring_next(&self) {
         let sleeper = self.lock().once.pop_front();
         // Never under the lock: a waker may do anything.
@@ -110,13 +110,13 @@ impl Bell {
         }
     }
 
-    /// Wakes all who wait, since nobody will ring any more.
+    /// Wakes all waiting tasks, since nobody will ring any more.
     pub(super) fn ring_all(&self) {
         self.ring_each(|it| &mut it.once);
         self.ring_each(|it| &mut it.always);
     }
 
-    /// Wakes all of one list who wait by now.
+    /// Wakes all tasks of one list that wait by now.
     fn ring_each(&self, list: fn(&mut Sleepers) -> &mut VecDeque<(u64, Waker)>) {
         let end = self.lock().next;
         loop {
@@ -151,8 +151,8 @@ impl Over {
         Self(AtomicBool::new(false))
     }
 
-    // The bell's lock orders this with the waits: whoever is not woken by `ring_all` has taken the
-    // lock after it.
+    // The bell's lock orders this with the waits: a task that `ring_all` does not wake has taken
+    // the lock after it.
     pub(super) fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -162,7 +162,7 @@ impl Over {
     }
 }
 
-/// One who waits.
+/// A waiting task.
 struct Asleep<'a> {
     bell: &'a Bell,
     waiter: Waiter,
@@ -199,7 +199,7 @@ impl Future for Asleep<'_> {
                 drop(before);
                 Poll::Pending
             }
-            // Not in the list any more: it was rung.
+            // No longer in the list: it was rung.
             Err(_) => {
                 drop(sleepers);
                 self.number = None;

@@ -1,8 +1,7 @@
 //! The driver on one thread of the runtime's blocking pool.
 //!
 //! The thread only waits: it sleeps in `epoll_wait` and rings the bell of the side that can go on.
-//! Sending and receiving happen in the task that is woken, so a message is never in the hands of a
-//! thread whose task has gone.
+//! The woken task sends and receives, so a thread never holds a message of a task that has gone.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -35,13 +34,14 @@ const POOL_START_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many events one `epoll_wait` takes.
 const EVENTS: usize = 64;
 
-/// The event that says "look whether to stop". Sides count from 0 and never get this far.
+/// The event that makes the thread check whether to stop. Sides count from 0 and never get this
+/// far.
 const WAKE: u64 = u64::MAX;
 
-/// The reactors of all runtimes in this process. Weak: the sides that wait keep them alive.
+/// The reactors of all runtimes in this process. Weak: waiting sides keep them alive.
 static REACTORS: Mutex<Vec<Weak<Reactor>>> = Mutex::new(Vec::new());
 
-/// One direction of one queue, known to one runtime's reactor.
+/// One direction of one queue, registered with one runtime's reactor.
 #[derive(Debug)]
 pub(super) struct Slot {
     reactor: Arc<Reactor>,
@@ -60,16 +60,16 @@ struct Reactor {
     guard: AbortHandle,
 }
 
-/// What the thread and those who wait have in common.
+/// The state shared by the thread and the waiting tasks.
 #[derive(Debug)]
 struct Shared {
     runtime: Id,
     epoll: Epoll,
     wake: EventFd,
-    // The thread runs. It may be a while until a thread of the pool is free.
+    // The thread runs. It may take a while until a thread of the pool is free.
     started: AtomicBool,
     over: Over,
-    // Why the thread has ended, if a system call failed: its error number, else 0.
+    // Why the thread has ended, if a system call failed: its errno, otherwise 0.
     failed: AtomicI32,
     starting: Notify,
     bells: Mutex<HashMap<u64, Arc<Bell>>>,
@@ -82,7 +82,7 @@ impl Slot {
         let shared = &reactor.shared;
         let token = shared.next.fetch_add(1, Ordering::Relaxed);
         let bell = Arc::new(Bell::new());
-        // Nothing is asked for until somebody waits; only found out whether it can be.
+        // Nothing is requested until a task waits; this only finds out whether it can be.
         let event = EpollEvent::new(EpollFlags::EPOLLONESHOT, token);
         shared.epoll.add(&fd, event)?;
         shared.bells().insert(token, Arc::clone(&bell));
@@ -116,13 +116,13 @@ impl Slot {
         shared.check()
     }
 
-    /// Has the kernel look, and say so once.
+    /// Makes the kernel look, and report once.
     fn arm(&self) -> io::Result<()> {
         let epoll = &self.reactor.shared.epoll;
         let event = EpollEvent::new(self.interest | EpollFlags::EPOLLONESHOT, self.token);
         match epoll.modify(&self.fd, &mut { event }) {
             Err(Errno::ENOENT) => match epoll.add(&self.fd, event) {
-                // By another one who waits.
+                // Registered by another waiting task.
                 Err(Errno::EEXIST) => epoll.modify(&self.fd, &mut { event }),
                 added => added,
             },
@@ -132,7 +132,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Has the kernel forget it until somebody waits again.
+    /// Deregisters it until a task waits again.
     pub(super) fn deregister(&mut self) {
         if mem::take(self.registered.get_mut())
             && let Err(errno) = self.reactor.shared.epoll.delete(&self.fd)
@@ -141,7 +141,7 @@ impl Slot {
         }
     }
 
-    /// Wakes one more of those who are woken one at a time.
+    /// Wakes one more of those that are woken one at a time.
     pub(super) fn wake_next(&self) {
         self.bell.ring_next();
     }
@@ -156,12 +156,12 @@ impl Drop for Slot {
 }
 
 impl Reactor {
-    /// The reactor of this runtime; starts it where there is none.
+    /// Returns the reactor of this runtime; starts it if there is none.
     fn of(handle: &Handle) -> io::Result<Arc<Self>> {
         let reactors = REACTORS.lock();
         let mut reactors = reactors.unwrap_or_else(PoisonError::into_inner);
         let mut found = None;
-        // A runtime's id may come back when it is gone, so the dead do not count.
+        // A runtime's id may be reused when it is gone, so dead ones do not count.
         reactors.retain(|reactor| match reactor.upgrade() {
             Some(reactor) if !reactor.shared.is_over() => {
                 if reactor.shared.runtime == handle.id() {
@@ -195,13 +195,13 @@ impl Reactor {
             bells: Mutex::default(),
             next: AtomicU64::new(0),
         });
-        // Declared over when the closure is dropped, run or not: a runtime that shuts down may
-        // drop it unrun.
+        // Declared over when the closure is dropped, run or not: a runtime that shuts down may drop
+        // it without running it.
         let thread = OverOnDrop(Arc::clone(&shared));
         let spawn = || handle.spawn_blocking(move || thread.0.run());
-        // Tokio panics where the system refuses the pool's first thread.
+        // Tokio panics if the system refuses the pool's first thread.
         if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(spawn)) {
-            // What was to be run may have been queued, for a thread that comes later.
+            // The closure may have been queued, for a later thread.
             shared.stop();
             let reason = match panic.downcast_ref::<String>() {
                 Some(reason) => reason.clone(),
@@ -214,8 +214,8 @@ impl Reactor {
             let errno = io::Error::from_raw_os_error(libc::EAGAIN);
             return Err(error.with_source(errno).into());
         }
-        // A runtime that is dropped drops its tasks before it waits for its pool, so this stops
-        // the thread in time.
+        // A runtime that is dropped drops its tasks before it waits for its pool, so this stops the
+        // thread in time.
         let stop = StopOnDrop(Arc::clone(&shared));
         let guard = handle.spawn(async move {
             let _stop = stop;
@@ -254,7 +254,7 @@ impl Shared {
             // `WAKE` has no bell: it only ends the sleep.
             let rung = events[..count].iter().map(EpollEvent::data);
             to_ring.extend(rung.filter_map(|token| bells.get(&token).cloned()));
-            // A waker may do anything, also drop a slot, which takes this lock.
+            // A waker may do anything, even drop a slot, which takes this lock.
             drop(bells);
             to_ring.drain(..).for_each(|bell| bell.ring());
         }
@@ -283,7 +283,7 @@ impl Shared {
         self.check()
     }
 
-    /// Whether the thread is there, or why not.
+    /// Whether the thread runs, or why not.
     fn check(&self) -> io::Result<()> {
         if !self.is_over() {
             return Ok(());
@@ -302,7 +302,7 @@ impl Shared {
 
     fn stop(&self) {
         self.over.set();
-        // Fails only when the counter is full, and then the thread is awake.
+        // Fails only if the counter is full, and then the thread is awake.
         let _ = self.wake.write(1);
     }
 

@@ -13,31 +13,45 @@ use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::source::Direction;
 use crate::mq::error::no_runtime;
 
-/// What waits for a queue when a message cannot be sent or received at once.
+/// Waits for a queue when a message cannot be sent or received at once.
 ///
-/// Both try first and wait only when they must, both wait without losing or inventing a message
-/// whatever is cancelled, and both need nothing from the queue's other side. See the
-/// [module](crate::mq#which-driver) for when to take which.
+/// Both drivers try first and wait only if they must. Both wait without losing or inventing a
+/// message, whatever is cancelled, and need nothing from the queue's other side. The
+/// [module](crate::mq#which-driver) says when to use which.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::mq::{Driver, OpenOptions};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let name = format!("/doc-driver-{}", std::process::id());
+/// let mut options = OpenOptions::new();
+/// options.create(true).capacity(2).max_message(8).unlink_on_drop(true);
+/// let queue = options.driver(Driver::AsyncFd).open(&name)?;
+/// queue.send(0, b"hello").await?;
+/// assert_eq!(queue.recv().await?.body(), "hello");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Driver {
     /// One thread of the runtime's blocking pool, for all queues of that runtime together.
     ///
-    /// Works wherever a queue can be waited for by `epoll`, in every runtime, with or without its I/O
-    /// driver and its timer. The thread exists while any queue has been
-    /// waited for and still lives. As long as a thread of the pool is busy, Tokio's paused clock
-    /// (`tokio::time::pause`, in tests) does not advance by itself: take `AsyncFd` there.
+    /// It works in every runtime, with or without I/O driver and timer. The thread exists while any
+    /// queue that has been waited for lives. While a thread of the pool is busy, Tokio's paused
+    /// clock (`tokio::time::pause`, in tests) does not advance by itself: use `AsyncFd` there.
     #[default]
     Pool,
     /// Tokio's own I/O driver, through [`AsyncFd`](tokio::io::unix::AsyncFd).
     ///
-    /// No thread, and less latency and processor time than `Pool`; the runtime needs its I/O
-    /// driver (`enable_io`). Where many tasks of one process wait for one queue each message wakes
-    /// them all.
+    /// It needs no thread, and has less latency and processor time than `Pool`. The runtime needs
+    /// its I/O driver (`enable_io`). If many tasks of one process wait for one queue, each message
+    /// wakes them all.
     AsyncFd,
 }
 
-/// As the `driver` option of an address has it: `pool`, `asyncfd`.
+/// Prints the value of the `driver` option of an address: `pool`, `asyncfd`.
 impl fmt::Display for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -66,16 +80,16 @@ impl FromStr for Driver {
 
 /// One for each runtime that has waited; nearly always none or one.
 ///
-/// Made late and given up early: a registered descriptor costs a wake-up for each message in the other
-/// direction, and whoever is registered for the message itself a look at who sleeps.
+/// Created late and dropped early: a registered descriptor costs a wake-up for each message in the
+/// other direction, and one that is registered for the message itself a check for sleepers.
 #[derive(Debug)]
 pub(super) struct Registrations {
     driver: Driver,
     direction: Direction,
     fd: Arc<OwnedFd>,
-    // An epoll instance takes each descriptor once, and one-shot events disarm all of it: where
-    // the other direction has `fd` itself this one waits on a duplicate, which is made at the first
-    // wait and kept: a later one must not fail for want of descriptors.
+    // An epoll instance takes each descriptor once, and one-shot events disarm all of it: if the
+    // other direction has `fd` itself this one waits on a duplicate. It is created at the first
+    // wait and kept: a later wait must not fail for lack of descriptors.
     duplicate: Option<OnceLock<Arc<OwnedFd>>>,
     list: RwLock<Vec<Arc<Registration>>>,
 }
@@ -144,15 +158,16 @@ impl Registrations {
         Ok(Arc::clone(duplicate.get_or_init(|| made)))
     }
 
-    /// Has the kernel forget those where nobody waits, until somebody does.
+    /// Deregisters idle directions; the next waiter registers again.
     pub(super) fn release(&self) {
-        // Whoever holds the lock is about to wait.
+        // The holder of the lock is about to wait.
         let Ok(mut list) = self.list.try_write() else {
             return;
         };
-        // All who wait hold the one they wait at, and nobody can get one now. It is dropped under the
-        // lock: whoever gets that next registers the descriptor again, which the kernel refuses until it
-        // has forgotten it. Nobody waits there, so no waker is dropped with it.
+        // Waiting tasks hold the registration they wait at, and nobody can get one now. It is
+        // dropped under the lock: the next owner of the lock registers the descriptor again, which
+        // the kernel refuses until it has forgotten it. Nobody waits there, so no waker is dropped
+        // with it.
         list.retain_mut(|it| Arc::get_mut(it).is_none_or(|it| !it.release()));
     }
 }
@@ -172,7 +187,7 @@ impl Registration {
         }
     }
 
-    /// Has the kernel forget it, or says that it is to be dropped for that. Nobody waits there.
+    /// Deregisters it, or returns that it is to be dropped for that. Nobody waits there.
     fn release(&mut self) -> bool {
         match self {
             // It keeps its runtime's thread, so it stays.
@@ -254,7 +269,7 @@ mod tests {
         let mut receive = pin!(queue.recv());
         falls_asleep(receive.as_mut()).await;
         list(&queue, Direction::Read).release();
-        // Another one who waits must not be refused for that either.
+        // Another waiting task must not be refused for that either.
         let mut second = pin!(queue.recv());
         falls_asleep(second.as_mut()).await;
         queue.try_send(0, b"1").unwrap();
@@ -270,7 +285,7 @@ mod tests {
         not_while_somebody_waits(Driver::AsyncFd).await;
     }
 
-    /// What one thread has given up is registered by the next one at once.
+    /// A registration that one thread has given up is registered by the next one at once.
     fn given_up_and_taken_at_a_time(driver: Driver) {
         let queue = queue("at-a-time", driver);
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,4 +1,4 @@
-//! [`Receiver`]: the end of a packet pipe that messages come out of.
+//! [`Receiver`]: the receiving end of a packet pipe.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -17,14 +17,31 @@ use crate::io::fd::{self, Access};
 use crate::io::source::{Direction, Source};
 use crate::io::sys;
 
-/// The end of a packet pipe that messages come out of.
+/// The receiving end of a packet pipe.
 ///
-/// As a [`Stream`] it ends when every sender has gone, and after an error; it stays ended then.
-/// [`recv`](Self::recv) takes `&self`, and any number of tasks may use it at once: each message goes
-/// to one of them.
+/// As a [`Stream`] it ends when every sender has closed the pipe, or after an error.
+/// [`recv`](Self::recv) takes `&self`, and any number of tasks may use it at once: each message
+/// goes to one of them.
 ///
-/// It is the sender that makes a pipe carry messages: what comes from one that is not in packet mode
-/// arrives cut anyhow.
+/// The sender decides whether a pipe carries messages. Bytes from a sender that is not in packet
+/// mode arrive split at arbitrary places.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::pipe::packet;
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let (sender, mut receiver) = packet::pipe()?;
+/// sender.send(b"one").await?;
+/// sender.send(b"two").await?;
+/// drop(sender);
+/// while let Some(message) = receiver.next().await.transpose()? {
+///     println!("{message:?}");
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Receiver {
     source: Source,
@@ -43,23 +60,26 @@ impl Receiver {
         })
     }
 
-    /// Takes over the reading end of a pipe or FIFO whose writers are in packet mode, and sets it to
-    /// non-blocking mode.
+    /// Takes over the reading end of a pipe or FIFO whose writers are in packet mode.
+    ///
+    /// It becomes non-blocking.
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
-    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is not a pipe; with
+    ///   [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
     /// - There is no Tokio runtime.
     ///
-    /// The descriptor is closed in every case.
+    /// The descriptor is closed on error.
     pub fn from_owned_fd(owned_fd: OwnedFd) -> io::Result<Self> {
         check(&owned_fd, Access::Read)?;
         fd::set_nonblocking(&owned_fd, true)?;
         Self::new(owned_fd)
     }
 
-    /// Receives one message, waiting for it; `None` when every sender has gone.
+    /// Waits for one message and receives it.
+    ///
+    /// `None` means that every sender has closed the pipe.
     ///
     /// # Errors
     ///
@@ -73,7 +93,9 @@ impl Receiver {
         self.log.receive(received)
     }
 
-    /// Receives one message if there is one now; `None` when every sender has gone.
+    /// Receives one message if there is one now.
+    ///
+    /// `None` means that every sender has closed the pipe.
     ///
     /// # Errors
     ///
@@ -135,7 +157,7 @@ fn read(fd: BorrowedFd<'_>) -> io::Result<Option<Bytes>> {
     Ok((n > 0).then(|| Bytes::copy_from_slice(buf.filled())))
 }
 
-/// A foreign writer's packets can be as large as a page (the kernel cuts writes there, `pipe_write()`
-/// in `fs/pipe.c`), and a read that has less room discards the rest. No page that Linux uses on the
-/// machines Rust runs on is larger than this.
+/// Another program's packets can be as large as a page (the kernel splits writes there,
+/// `pipe_write()` in `fs/pipe.c`), and a read with less room discards the rest. No page size of
+/// Linux on machines that Rust supports is larger than this.
 const LARGEST_PACKET: usize = 64 * 1024;

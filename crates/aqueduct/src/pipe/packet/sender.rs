@@ -1,4 +1,4 @@
-//! [`Sender`]: the end of a packet pipe that messages are put into.
+//! [`Sender`]: the sending end of a packet pipe.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,14 +17,28 @@ use crate::frame::FrameError;
 use crate::io::fd::{self, Access};
 use crate::io::source::{Direction, Source};
 
-/// The end of a packet pipe that messages are put into.
+/// The sending end of a packet pipe.
 ///
-/// As a [`Sink`] it makes one message of each item and holds at most one, which the pipe had no room
-/// for; flush before dropping. [`send`](Self::send) takes `&self`, and any number of tasks may use it
-/// at once.
+/// As a [`Sink`] it sends each item as one message. It holds at most one message that the pipe had
+/// no room for, so flush before dropping. [`send`](Self::send) takes `&self`, and any number of
+/// tasks may use it at once. (It hides `SinkExt::send`; call that as `SinkExt::send(&mut sender,
+/// item)`.)
 ///
-/// (The method hides `SinkExt::send` of the same name, which is reached as `SinkExt::send(&mut
-/// sender, item)`.)
+/// # Examples
+///
+/// ```
+/// use aqueduct::bytes::Bytes;
+/// use aqueduct::pipe::packet;
+/// use futures_util::SinkExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let (mut sender, receiver) = packet::pipe()?;
+/// sender.feed(Bytes::from("one")).await?;
+/// sender.feed(Bytes::from("two")).await?;
+/// sender.flush().await?;
+/// assert_eq!(receiver.recv().await?.as_deref(), Some(&b"one"[..]));
+/// # Ok(()) }
+/// ```
 #[must_use = "a sink sends nothing by itself"]
 pub struct Sender {
     source: Source,
@@ -43,18 +57,18 @@ impl Sender {
         })
     }
 
-    /// Takes over the writing end of any pipe or FIFO and sets it to packet mode and non-blocking
-    /// mode.
+    /// Takes over the writing end of a pipe or FIFO and sets it to packet mode.
     ///
-    /// Both belong to the open file description: a process that shares it is affected too.
+    /// It becomes non-blocking too. Both modes belong to the open file description, so a process
+    /// that shares it is affected.
     ///
     /// # Errors
     ///
-    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is no pipe;
-    ///   with [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
+    /// - `InvalidInput` with [`WrongType`](crate::OpenErrorKind::WrongType): it is not a pipe; with
+    ///   [`Unsupported`](crate::OpenErrorKind::Unsupported): it is the other end of one.
     /// - There is no Tokio runtime.
     ///
-    /// The descriptor is closed in every case.
+    /// The descriptor is closed on error.
     pub fn from_owned_fd(owned_fd: OwnedFd) -> io::Result<Self> {
         check(&owned_fd, Access::Write)?;
         fd::set_direct(&owned_fd, true)?;
@@ -68,7 +82,7 @@ impl Sender {
     ///
     /// - `InvalidInput` with [`FrameError::TooLarge`] or [`FrameError::Empty`]: nothing was sent,
     ///   and the sender goes on.
-    /// - `EPIPE`: every receiver has gone.
+    /// - `EPIPE`: every receiver has closed the pipe.
     /// - The runtime is shutting down.
     ///
     /// # Cancel safety
@@ -81,7 +95,7 @@ impl Sender {
         self.log.write(sent)
     }
 
-    /// Sends one message if there is room for it now.
+    /// Sends one message if there is room now.
     ///
     /// # Errors
     ///
@@ -94,8 +108,8 @@ impl Sender {
             .write(self.source.try_io(Interest::WRITABLE, write))
     }
 
-    /// Writes what the sink has left, then `message`. If the first fails it stays, for the sink's
-    /// own flush to report.
+    /// Writes the sink's pending message, then `message`. If the first fails it stays, for the
+    /// sink's own flush to report.
     fn write_in_turn(&self, fd: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
         let mut pending = self.pending.lock();
         if let Some(earlier) = pending.as_ref() {
@@ -105,7 +119,7 @@ impl Sender {
         write(fd, message)
     }
 
-    /// Writes what the sink has left.
+    /// Writes the sink's pending message.
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(message) = self.pending.get_mut().clone() else {
             return Poll::Ready(Ok(()));
@@ -114,7 +128,7 @@ impl Sender {
             self.source
                 .poll_io(cx, Direction::Write, |fd| write(fd, &message))
         );
-        // Also when it failed: or every later message would fail with it.
+        // Also when it failed; otherwise every later message would fail with it.
         *self.pending.get_mut() = None;
         Poll::Ready(self.log.write(written))
     }
@@ -122,13 +136,13 @@ impl Sender {
 
 /// # Errors
 ///
-/// Those of [`Sender::send`]. A message that could not be written is dropped when its error is
-/// returned; the next one is not affected by it.
+/// As for [`Sender::send`]. A message that cannot be written is dropped when its error is returned;
+/// the next one is not affected.
 impl Sink<Bytes> for Sender {
     type Error = io::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What is sent at once never waits, so it is counted here.
+        // A message that is sent at once never waits, so it is counted here.
         let proceed = ready!(poll_proceed(cx));
         ready!(self.poll_pending(cx))?;
         proceed.made_progress();
@@ -153,8 +167,8 @@ impl Sink<Bytes> for Sender {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Pending where `poll_ready` is, also for want of budget: some callers flush until there
-        // is room, and would spin.
+        // Pending where `poll_ready` is, also for lack of budget: some callers flush until there is
+        // room, and would spin.
         drop(ready!(poll_proceed(cx)));
         self.poll_pending(cx)
     }
@@ -187,8 +201,8 @@ impl std::fmt::Debug for Sender {
     }
 }
 
-/// A message that the sink has accepted and the pipe had no room for. Under a lock so that `send`
-/// through a shared reference cannot overtake it.
+/// A message that the sink has accepted and the pipe had no room for. It is under a lock so that
+/// `send` through a shared reference cannot overtake it.
 struct Pending(Mutex<Option<Bytes>>);
 
 impl Pending {
@@ -224,7 +238,7 @@ fn check_size(message: &[u8]) -> Result<(), FrameError> {
     }
 }
 
-/// Up to `PIPE_BUF` bytes go in whole or not at all, `pipe(7)`: the count needs no check.
+/// Up to `PIPE_BUF` bytes are written whole or not at all, `pipe(7)`, so the count needs no check.
 fn write(fd: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
     nix::unistd::write(fd, message)?;
     Ok(())

@@ -44,7 +44,7 @@ async fn replies(peer: &mut DuplexStream) -> String {
     replies
 }
 
-/// All that one read had brought was answered in one go, on a thread that others wait for.
+/// All requests of one read used to be answered in one go, on a thread that others wait for.
 #[tokio::test]
 async fn a_flood_of_small_requests_lets_other_tasks_run() {
     const REQUESTS: usize = 10_000;

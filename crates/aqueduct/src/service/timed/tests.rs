@@ -29,7 +29,7 @@ fn pair() -> (DuplexStream, Frames) {
     )
 }
 
-/// Waits for the error and for the end, and tells which limit it was and when it came.
+/// Waits for the error and the end; returns the limit and the time of the error.
 async fn timed_out(frames: &mut Frames, start: Instant) -> (Limit, Duration) {
     let error = frames.next().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -128,7 +128,7 @@ async fn a_message_that_has_arrived_is_given_however_late() {
     );
 }
 
-/// tokio-util's decoder takes the length out of the buffer when it has it.
+/// tokio-util's decoder takes the length out of the buffer as soon as it is there.
 #[tokio::test(start_paused = true)]
 async fn a_message_has_begun_even_if_the_decoder_keeps_its_start() {
     let (mut peer, io) = duplex(1 << 16);

@@ -16,8 +16,8 @@ fn context() -> (Context, CancellationToken, CancellationToken) {
     (context, stop, end)
 }
 
-/// Tokio lets a task take so many items from a channel and then says `Pending` to let others run.
-/// That is not the end of what is there.
+/// Tokio lets a task take a number of items from a channel and then returns `Pending` to let others
+/// run. The stream has not ended then.
 #[tokio::test]
 async fn having_to_wait_for_its_turn_is_no_reason_to_end() {
     let (context, stop, _end) = context();
@@ -63,8 +63,8 @@ async fn the_end_of_streams_wakes_one_that_waits_inside_a_message() {
     assert_eq!(tokio_test::assert_ready!(waiting.poll()), None);
 }
 
-/// Libraries such as tarpc ask for a stream and sink in one value, and still send their last
-/// replies when the stream has ended.
+/// Libraries such as tarpc ask for a stream and sink in one value, and send their last replies
+/// after the stream has ended.
 #[tokio::test]
 async fn a_channel_that_has_ended_for_its_reader_still_sends() {
     let (context, stop, _end) = context();
@@ -86,7 +86,7 @@ async fn closing_a_conversation_drains_the_peer_for_a_limited_time() {
     let (here, mut there) = Channel::<String, String>::pair(Text);
     let begun = tokio::time::Instant::now();
     let closed = tokio::spawn(async move { context.close(here).await });
-    // Many more than the channel holds: somebody takes them.
+    // Many more than the channel holds, so somebody must take them.
     for n in 0..1000 {
         there.send(n.to_string()).await.unwrap();
     }

@@ -29,8 +29,8 @@ fn pair() -> ((ReadHalf, WriteHalf), (ReadHalf, WriteHalf)) {
     )
 }
 
-/// What the epoll instances of this process are to report of the socket that `fd` is of: for each
-/// registration of it, by whichever descriptor, its events (`proc_pid_fdinfo(5)`). Several descriptors
+/// The events that the epoll instances of this process are to report of the socket behind `fd`: one
+/// entry for each registration, by whichever descriptor (`proc_pid_fdinfo(5)`). Several descriptors
 /// may be of one epoll instance.
 fn registrations(fd: impl AsFd) -> Vec<u32> {
     let link = |fd: RawFd| fs::read_link(format!("/proc/self/fd/{fd}")).ok();
@@ -97,7 +97,7 @@ async fn only_what_waits_is_registered() {
     assert_eq!(writing(&registrations(&write)), 1);
     drain(&mut there, filled).await;
 
-    // Given up once writing has not had to wait for a while.
+    // Dropped once writing has not had to wait for a while.
     for _ in 0..200 {
         deadline(write.write_all(b"x"))
             .await
@@ -179,14 +179,14 @@ fn a_write_waits_also_where_another_executor_polls_it() {
     assert_eq!(assert_ready_ok!(late.poll()), 4);
 }
 
-/// What waits for room needs a descriptor of its own. Where none is free it waits without, and fails
-/// no connection that worked.
+/// Waiting for room needs a separate descriptor. If none is free it waits without, and fails no
+/// connection that worked.
 #[test]
 fn a_write_waits_also_where_no_descriptor_is_free() {
     const NAME: &str = "unix::halves::tests::a_write_waits_also_where_no_descriptor_is_free";
     const ALONE: &str = "AQUEDUCT_TEST_ALONE";
     if std::env::var(ALONE).as_deref() != Ok(NAME) {
-        // A process of its own, whose limit it may lower.
+        // A separate process, whose limit it may lower.
         let mut command = std::process::Command::new(std::env::current_exe().expect("a test"));
         let output = command.args(["--exact", NAME]).env(ALONE, NAME).output();
         let output = output.expect("it can be run again");

@@ -21,10 +21,13 @@ use crate::unix::claim::Claim;
 use crate::unix::listener::adopt_listener;
 use crate::unix::watch::NameWatch;
 
-/// A `SOCK_SEQPACKET` socket that listens: a `Stream` of [`Socket`]s.
+/// A listening `SOCK_SEQPACKET` socket: a `Stream` of [`Socket`]s.
 ///
-/// It treats failing accepts, its file and a foreign descriptor as [`unix::Listener`] does. See
-/// [`BindOptions::bind_seqpacket`](crate::unix::BindOptions::bind_seqpacket) for an example.
+/// Failed accepts, its file and a descriptor from elsewhere are treated as by [`unix::Listener`].
+///
+/// # Examples
+///
+/// See the [module](super).
 ///
 /// [`unix::Listener`]: crate::unix::Listener
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub struct Listener {
 }
 
 impl BindOptions {
-    /// Binds a [`seqpacket`](super) socket and listens; otherwise as [`bind`](Self::bind).
+    /// Binds a [`seqpacket`](super) socket and listens, otherwise as [`bind`](Self::bind).
     ///
     /// # Errors
     ///
@@ -77,7 +80,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// Those that do not pass; see [`Listener`].
+    /// Errors that are not temporary; see [`Listener`].
     ///
     /// # Cancel safety
     ///
@@ -89,7 +92,7 @@ impl Listener {
 }
 
 impl Listener {
-    /// Watches whether the path still leads to this socket, where it has made the path.
+    /// Watches whether the path still leads to this socket, if it created the path.
     pub(in crate::unix) fn watch_name(&self, every: Duration) -> Option<NameWatch> {
         self.claim.as_ref()?.watch(every)
     }
@@ -112,7 +115,7 @@ impl Stream for Listener {
 impl TryFrom<OwnedFd> for Listener {
     type Error = io::Error;
 
-    /// Takes over a listening `SOCK_SEQPACKET` Unix socket and puts it into non-blocking mode.
+    /// Takes over a listening `SOCK_SEQPACKET` Unix socket and sets it to non-blocking mode.
     fn try_from(fd: OwnedFd) -> io::Result<Self> {
         Self::new(
             adopt_listener(fd, Type::SEQPACKET)?,

@@ -16,7 +16,7 @@ use crate::frame::Framing;
 use crate::unix::credentials::peer_credentials;
 use crate::unix::halves::cut_off;
 
-/// A connection over a socket. `shared`: others receive from it too, now or later.
+/// Creates a connection over a socket. `shared`: others receive from it too, now or later.
 pub(crate) fn connection(socket: Socket, framing: Framing, shared: bool) -> Connection {
     let peer = peer_credentials(&socket).map_or(Peer::Unknown, Peer::Process);
     Connection::messages(Packet { socket, shared }, framing, peer)
@@ -63,11 +63,11 @@ impl MessageSink for Sender {
 /// Messages from a `SOCK_SEQPACKET` socket.
 struct Packets {
     receiver: Receiver,
-    /// The other direction, where nothing is sent: kept open until the peer has ended its own.
+    /// The other direction, if nothing is sent: kept open until the peer has ended its own.
     held: Option<Sender>,
     /// Whether others receive from it too.
     shared: bool,
-    /// How many messages may still be delivered, if that is limited.
+    /// How many messages may still be delivered, if limited.
     left: Option<u64>,
 }
 
@@ -103,7 +103,7 @@ impl Stream for Packets {
 impl Inlet for Packets {
     fn stop(mut self: Pin<&mut Self>) {
         if self.shared {
-            // A message is taken and delivered in one step: none is ever in hand.
+            // A message is taken and delivered in one step, so none is ever in hand.
             self.left = Some(0);
         } else {
             cut_off(self.receiver.get_ref());

@@ -21,18 +21,18 @@ use crate::unix::address::Address;
 use crate::unix::connect::ConnectOptions;
 use crate::unix::descriptors::{check, check_limit, recv_now, send_now};
 
-/// The largest message that is sent or taken, unless set.
+/// The largest message that is sent or accepted, unless set.
 pub(super) const DEFAULT_MAX_MESSAGE: usize = 1024 * 1024;
 
-/// What the kernel wants of the send buffer beyond the message (`unix_dgram_sendmsg`).
+/// The kernel's overhead in the send buffer beyond the message (`unix_dgram_sendmsg`).
 const SEND_OVERHEAD: usize = 32;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Where messages are received, and what they are copied into. One per thread, not per socket, so that
-/// many connections cost no memory.
+/// The memory to receive into and to copy to. One per thread, not per socket, so that many
+/// connections cost no memory.
 #[derive(Default)]
 struct Scratch {
     /// Its pages are the kernel's until a large message touches them.
@@ -40,10 +40,10 @@ struct Scratch {
     slabs: Slabs,
 }
 
-/// A message, and the descriptors that came with it.
+/// A message, and the descriptors that arrived with it.
 type Received = (Bytes, Vec<OwnedFd>);
 
-/// A connected `SOCK_SEQPACKET` socket. See the [module](super) for what it promises.
+/// A connected `SOCK_SEQPACKET` socket. The [module](super) documents its promises.
 ///
 /// `Socket::try_from(OwnedFd)` takes over a connected one from elsewhere.
 ///
@@ -64,19 +64,19 @@ type Received = (Bytes, Vec<OwnedFd>);
 /// ```
 #[derive(Debug)]
 pub struct Socket {
-    /// Registered for reading alone.
+    /// Registered for reading only.
     source: Source,
-    /// A duplicate registered for writing alone, made when a send has to wait for the first time.
-    /// A socket that is registered for both is woken by its own writes' being read.
+    /// A duplicate registered for writing only, created when a send has to wait for the first time.
+    /// A socket that is registered for both is woken when the peer reads its messages.
     writing: OnceLock<Source>,
-    /// Whether the kernel has reported a reset that nobody was told of yet.
+    /// Whether the kernel has reported a reset that was not passed on yet.
     reset: AtomicBool,
     max_receive: usize,
     max_send: usize,
 }
 
 impl ConnectOptions {
-    /// Connects a [`seqpacket`](super) socket; otherwise as [`connect`](Self::connect).
+    /// Connects a [`seqpacket`](super) socket, otherwise as [`connect`](Self::connect).
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Socket {
         let wanted = max_message.saturating_add(SEND_OVERHEAD);
         let mut buffer = socket.send_buffer_size()?;
         if buffer < wanted {
-            // The kernel takes as much as it allows, and doubles what it is told (socket(7)).
+            // The kernel takes as much as it allows, and doubles the value it is given (socket(7)).
             let half = wanted.div_ceil(2).min(i32::MAX as usize / 2);
             socket.set_send_buffer_size(half)?;
             buffer = socket.send_buffer_size()?;
@@ -114,15 +114,16 @@ impl Socket {
         })
     }
 
-    /// Takes over a socket whose open file description others share: its mode is left as it is, since
-    /// no call here depends on it.
+    /// Takes over a socket whose open file description others share: its mode stays unchanged,
+    /// since no call here depends on it.
     pub(crate) fn from_shared(fd: OwnedFd, max_message: usize) -> io::Result<Self> {
         check_socket(&fd)?;
         Self::new(fd, max_message)
     }
 
-    /// The largest message that can be sent: the limit that was set, or the kernel's if that is
-    /// lower.
+    /// Returns the largest message that can be sent, in bytes.
+    ///
+    /// That is the limit that was set, or the kernel's if that is lower.
     pub fn max_message(&self) -> usize {
         self.max_send
     }
@@ -131,8 +132,8 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`FrameError::Empty`], [`FrameError::TooLarge`]; `EPIPE` when the peer has closed or
-    /// takes nothing more.
+    /// [`FrameError::Empty`], [`FrameError::TooLarge`]. `EPIPE` if the peer has closed or no longer
+    /// receives.
     ///
     /// # Cancel safety
     ///
@@ -141,12 +142,12 @@ impl Socket {
         self.send_with_fds::<BorrowedFd<'_>>(message, &[]).await
     }
 
-    /// Sends one message and duplicates of open descriptors with it, at most 253.
+    /// Sends one message with duplicates of open file descriptors, at most 253.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); [`FrameError::TooManyDescriptors`]; `ETOOMANYREFS` when the user
-    /// has too many descriptors under way that nobody has received (its limit is `RLIMIT_NOFILE`).
+    /// As for [`send`](Self::send), and [`FrameError::TooManyDescriptors`]. `ETOOMANYREFS` if too
+    /// many of the user's descriptors are in flight (the limit is `RLIMIT_NOFILE`).
     ///
     /// # Cancel safety
     ///
@@ -162,25 +163,27 @@ impl Socket {
         self.writing()?.io(Interest::WRITABLE, send).await
     }
 
-    /// Sends one message if there is room for it now.
+    /// Sends one message if there is room now.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), and `WouldBlock` when there is no room.
+    /// As for [`send`](Self::send), and `WouldBlock` if there is no room.
     pub fn try_send(&self, message: &[u8]) -> io::Result<()> {
         let raw = check::<BorrowedFd<'_>>(message, &[])?;
         self.send_raw(message, &raw)
     }
 
-    /// Receives one message; `None` at the end of the stream. Any number of tasks may receive at
-    /// once.
+    /// Receives one message; `None` at the end of the stream.
+    ///
+    /// Any number of tasks may receive at once.
     ///
     /// # Errors
     ///
-    /// [`FrameError::TooLarge`]; [`FrameError::DescriptorsTruncated`] if descriptors came with
-    /// the message (use [`recv_with_fds`](Self::recv_with_fds)). These cost that message, and the
-    /// next one can be received. `ECONNRESET` in place of the end, after all that the peer had sent,
-    /// if it closed with messages unread.
+    /// - [`FrameError::TooLarge`], or [`FrameError::DescriptorsTruncated`] if descriptors arrived
+    ///   with the message (use [`recv_with_fds`](Self::recv_with_fds)). These cost that message,
+    ///   and the next one can be received.
+    /// - `ECONNRESET` instead of the end, after all messages of the peer, if it closed with
+    ///   messages unread.
     ///
     /// # Cancel safety
     ///
@@ -190,13 +193,14 @@ impl Socket {
         Ok(message.map(|(body, _)| body))
     }
 
-    /// Receives one message with at most `max_fds` descriptors, close-on-exec, in the order they were
-    /// sent; `None` at the end of the stream.
+    /// Receives one message with at most `max_fds` descriptors; `None` at the end of the stream.
+    ///
+    /// The descriptors are close-on-exec, in the order they were sent.
     ///
     /// # Errors
     ///
-    /// As [`recv`](Self::recv). If more descriptors came, all are closed. `InvalidInput` for a
-    /// `max_fds` above 253.
+    /// As for [`recv`](Self::recv). If more descriptors arrive, all are closed. `InvalidInput` for
+    /// a `max_fds` above 253.
     ///
     /// # Cancel safety
     ///
@@ -211,13 +215,13 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// As [`recv`](Self::recv), and `WouldBlock` when there is none.
+    /// As for [`recv`](Self::recv), and `WouldBlock` if there is none.
     pub fn try_recv(&self) -> io::Result<Option<Bytes>> {
         let message = self.receive(self.as_fd(), 0)?;
         Ok(message.map(|(body, _)| body))
     }
 
-    /// Ends this direction: the peer receives what was sent, then the end of the stream, and can
+    /// Ends this direction: the peer receives the sent messages, then the end of stream, and can
     /// still answer. Sending fails from now on.
     pub(super) fn shutdown_write(&self) -> io::Result<()> {
         SockRef::from(&self.source).shutdown(std::net::Shutdown::Write)
@@ -243,11 +247,12 @@ impl Socket {
         self.before_a_reset(Option::is_none, || receive(fd, self.max_receive, max_fds))
     }
 
-    /// Receives what the peer had sent before it left with messages of ours unread, and tells of
-    /// that in place of the end.
+    /// Receives messages that the peer had sent before it left with messages of ours unread, and
+    /// reports that instead of the end.
     ///
-    /// The kernel tells of it at once and once, before the messages that still lie there
-    /// (`sock_error` in `__skb_try_recv_datagram`): who stops at an error would never see them.
+    /// The kernel reports it at once and once, before the messages that are still there
+    /// (`sock_error` in `__skb_try_recv_datagram`): a receiver that stops at an error would never
+    /// see them.
     fn before_a_reset<R>(
         &self,
         is_end: impl Fn(&R) -> bool,
@@ -268,7 +273,7 @@ impl Socket {
         }
     }
 
-    /// Whether the kernel has reported a reset that the receiver is yet to tell.
+    /// Whether the kernel has reported a reset that the receiver has yet to report.
     pub(super) fn was_reset(&self) -> bool {
         self.reset.load(Ordering::Relaxed)
     }
@@ -285,12 +290,12 @@ impl Socket {
         if let Err(error) = &sent
             && error.raw_os_error() == Some(libc::ECONNRESET)
         {
-            // Told once and to whoever comes first; it is the receiver's to tell.
+            // Reported once, to whichever call comes first; the receiver has to report it.
             self.reset.store(true, Ordering::Relaxed);
             sent = send_now(&self.source, message, fds);
         }
         match sent {
-            // The send buffer was made smaller by somebody else.
+            // Somebody else has made the send buffer smaller.
             Err(e) if e.raw_os_error() == Some(libc::EMSGSIZE) => {
                 let buffer = SockRef::from(&self.source).send_buffer_size()?;
                 Err(too_large(buffer.saturating_sub(SEND_OVERHEAD)).into())
@@ -308,7 +313,7 @@ impl Socket {
         let fd = self.as_fd().try_clone_to_owned()?;
         let _guard = self.source.runtime().enter();
         let source = Source::socket(fd, Interest::WRITABLE)?;
-        // Another task may have been faster. Then its registration stays, and this one goes.
+        // Another task may have been faster. Then its registration stays, and this one is dropped.
         Ok(self.writing.get_or_init(|| source))
     }
 }
@@ -316,8 +321,9 @@ impl Socket {
 impl TryFrom<OwnedFd> for Socket {
     type Error = io::Error;
 
-    /// Takes over a connected `SOCK_SEQPACKET` Unix socket: puts it into non-blocking mode and turns
-    /// `SO_PASSCRED` off.
+    /// Takes over a connected `SOCK_SEQPACKET` Unix socket.
+    ///
+    /// It becomes non-blocking, and `SO_PASSCRED` is turned off.
     fn try_from(fd: OwnedFd) -> io::Result<Self> {
         check_socket(&fd)?;
         SockRef::from(&fd).set_nonblocking(true)?;
@@ -331,11 +337,15 @@ impl AsFd for Socket {
     }
 }
 
-/// Two connected sockets.
+/// Creates two connected sockets.
 ///
 /// # Errors
 ///
-/// `EMFILE` or `ENFILE` when no descriptor is free; an error outside a runtime.
+/// `EMFILE` or `ENFILE` if no file descriptor is free; an error outside a runtime.
+///
+/// # Examples
+///
+/// See [`Socket`].
 pub fn pair() -> io::Result<(Socket, Socket)> {
     let (a, b) = socket2::Socket::pair(Domain::UNIX, Type::SEQPACKET.nonblocking(), None)?;
     Ok((
@@ -353,12 +363,12 @@ fn check_socket(fd: &OwnedFd) -> io::Result<()> {
             "the descriptor is not a connected Unix socket of type SOCK_SEQPACKET",
         ));
     }
-    // With it each message brings control data that we have no use and no room for, and looks as if
-    // descriptors had been cut off.
+    // With it each message brings control data that we have no use and no room for, and which looks
+    // as if descriptors had been cut off.
     socket.set_passcred(false)
 }
 
-/// Receives one message of at most `limit` bytes; what keeps it keeps little more.
+/// Receives one message of at most `limit` bytes; keeping it keeps little more memory.
 fn receive(fd: BorrowedFd<'_>, limit: usize, max_fds: usize) -> io::Result<Option<Received>> {
     let into = |scratch: &mut Scratch| {
         let Scratch { buffer, slabs } = scratch;

@@ -17,7 +17,7 @@ use crate::frame::FrameError;
 use crate::unix::descriptors::check;
 
 impl Socket {
-    /// Splits it into a `Sink` and a `Stream` of messages, to be used from two tasks.
+    /// Splits it into a `Sink` and a `Stream` of messages, for two tasks.
     pub fn into_split(self) -> (Sender, Receiver) {
         let socket = Arc::new(self);
         (Sender::new(Arc::clone(&socket)), Receiver::new(socket))
@@ -27,11 +27,31 @@ impl Socket {
 /// The sending direction of a [`Socket`]: a `Sink` of messages.
 ///
 /// At most one message waits in it, when the socket's buffer is full; `flush` sends it. `close`, or
-/// dropping it, ends the direction: the peer receives what was sent, then the end of the stream. A
-/// message that still waits when it is dropped is lost, which `tracing` reports.
+/// dropping it, ends the direction: the peer receives the sent messages, then the end of stream. A
+/// message that still waits when it is dropped is lost with a `tracing` warning.
 ///
 /// A message that cannot be sent (see [`Socket::send`]) is an error of `start_send`, and the sink
 /// goes on with the next one.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::bytes::Bytes;
+/// use aqueduct::unix::seqpacket;
+/// use futures_util::{SinkExt, StreamExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let (a, b) = seqpacket::pair()?;
+/// let (mut sender, _) = a.into_split();
+/// let (_sender, mut receiver) = b.into_split();
+/// sender.feed(Bytes::from("one")).await?;
+/// sender.feed(Bytes::from("two")).await?;
+/// sender.close().await?;
+/// while let Some(message) = receiver.next().await.transpose()? {
+///     println!("{message:?}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "sinks do nothing unless polled"]
 pub struct Sender {
@@ -53,7 +73,7 @@ impl Sender {
         &self.socket
     }
 
-    /// Drops the message that waits, which is sent elsewhere.
+    /// Drops the waiting message, which is sent elsewhere.
     pub(crate) fn abandon(&mut self) {
         self.waiting = None;
     }
@@ -61,7 +81,7 @@ impl Sender {
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(message) = &self.waiting {
             let sent = ready!(self.socket.poll_send(cx, message));
-            // Sent or not: what failed once would fail each time.
+            // Sent or not: a message that failed once would fail each time.
             self.waiting = None;
             sent?;
         }
@@ -106,8 +126,8 @@ impl Sink<Bytes> for Sender {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Pending where `poll_ready` is, also for want of budget: some callers flush until there
-        // is room, and would spin.
+        // Pending where `poll_ready` is, also for lack of budget: some callers flush until there is
+        // room, and would spin.
         drop(ready!(poll_proceed(cx)));
         self.poll_waiting(cx)
     }
@@ -132,7 +152,7 @@ impl Drop for Sender {
             );
         }
         if !self.closed {
-            // It fails only where there is no peer any more.
+            // It fails only if there is no peer any more.
             let _ = self.socket.shutdown_write();
         }
     }
@@ -140,8 +160,12 @@ impl Drop for Sender {
 
 /// The receiving direction of a [`Socket`]: a `Stream` of messages.
 ///
-/// A message that cannot be taken (see [`Socket::recv`]) is one error, and the next one comes. Any
-/// other error, and the end of the stream, end it for good.
+/// A message that cannot be received (see [`Socket::recv`]) is one error, and the next one follows.
+/// Any other error, and the end of the stream, end it for good.
+///
+/// # Examples
+///
+/// See [`Sender`].
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct Receiver {

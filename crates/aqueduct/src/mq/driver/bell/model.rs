@@ -1,5 +1,5 @@
-//! The exhaustive check of the wake-ups: every order of the steps of those who wait, those who send
-//! and the thread that rings, against a model of one queue in one epoll instance.
+//! The exhaustive check of the wake-ups: every order of the steps of receivers, senders and the
+//! ringing thread, against a model of one queue in one epoll instance.
 
 use std::future::Future;
 use std::io;
@@ -12,7 +12,7 @@ use loom::thread;
 
 use super::{Bell, Over, Waiter};
 
-/// A queue and what epoll knows of it: one-shot, and level-triggered when it is armed.
+/// A queue and its epoll state: one-shot, and level-triggered when it is armed.
 struct Kernel {
     state: Mutex<State>,
     event: Condvar,
@@ -84,7 +84,7 @@ impl World {
         self.kernel.event.notify_all();
     }
 
-    /// As `Side::run` does; whether a message came before the end.
+    /// As `Side::run` does; returns whether a message arrived before the end.
     async fn recv(&self, waiter: Waiter) -> bool {
         if self.try_recv() {
             return true;
@@ -103,7 +103,7 @@ impl World {
     }
 }
 
-/// Runs `model` in every order with up to two switches that nothing forces, or as many as
+/// Runs `model` in every order with up to two voluntary switches, or as many as
 /// `LOOM_MAX_PREEMPTIONS` says.
 fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -167,7 +167,7 @@ fn a_cancelled_wait_passes_its_wake_up_on() {
                     let poll = |cx: &mut Context<'_>| Poll::Ready(recv.as_mut().poll(cx));
                     std::future::poll_fn(poll).await
                 });
-                // It was quicker: then there is another message for the other one.
+                // It was faster: then there is another message for the other one.
                 if got.is_ready() {
                     world.send();
                 }
