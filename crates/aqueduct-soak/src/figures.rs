@@ -1,7 +1,9 @@
 //! What is counted, and what the contract allows.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use crate::fault::{Fault, Faults};
 use crate::ledger::{Progress, Record};
 
 /// The figures of one mechanism.
@@ -10,13 +12,9 @@ pub(crate) struct Figures {
     pub(crate) sessions: u64,
     /// That were received.
     pub(crate) messages: u64,
-    pub(crate) kills: u64,
-    pub(crate) stops: u64,
-    /// Connections that a client has cut in full flow.
-    pub(crate) cuts: u64,
+    pub(crate) faults: Faults,
     /// Connections that ended before their time: cut, or by the death of either side.
     pub(crate) breaks: u64,
-    pub(crate) unlinked: u64,
     /// That a killed process, or a connection that broke, took with it.
     pub(crate) lost: u64,
     /// How many the contract allows for these kills and breaks.
@@ -27,6 +25,8 @@ pub(crate) struct Figures {
     pub(crate) torn: u64,
     pub(crate) hung: u64,
     pub(crate) leaked: u64,
+    /// The longest time from when a path was replaced until somebody who came later was heard.
+    pub(crate) slowest: Duration,
     /// Everything that the contract does not allow, in words.
     pub(crate) wrong: Vec<String>,
 }
@@ -36,14 +36,15 @@ impl Figures {
         self.wrong.push(what);
     }
 
+    pub(crate) fn did(&mut self, fault: Fault) {
+        self.faults.count(fault, 1);
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         self.sessions += other.sessions;
         self.messages += other.messages;
-        self.kills += other.kills;
-        self.stops += other.stops;
-        self.cuts += other.cuts;
+        self.faults.add(&other.faults);
         self.breaks += other.breaks;
-        self.unlinked += other.unlinked;
         self.lost += other.lost;
         self.may_lose += other.may_lose;
         self.lost_beyond += other.lost_beyond;
@@ -51,7 +52,25 @@ impl Figures {
         self.torn += other.torn;
         self.hung += other.hung;
         self.leaked += other.leaked;
+        self.slowest = self.slowest.max(other.slowest);
         self.wrong.extend(other.wrong.iter().cloned());
+    }
+
+    /// What is counted, by its names.
+    pub(crate) fn columns(&self) -> Vec<(&'static str, u64)> {
+        let mut columns = vec![("sessions", self.sessions), ("messages", self.messages)];
+        columns.extend(self.faults.each());
+        columns.extend([
+            ("breaks", self.breaks),
+            ("lost", self.lost),
+            ("may lose", self.may_lose),
+            ("beyond", self.lost_beyond),
+            ("doubled", self.doubled),
+            ("torn", self.torn),
+            ("hung", self.hung),
+            ("leaked", self.leaked),
+        ]);
+        columns
     }
 
     /// Counts what came against what was sent: torn, doubled, out of order, invented. Returns the

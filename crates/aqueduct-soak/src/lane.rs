@@ -1,18 +1,27 @@
-//! One mechanism, session after session until the time is over: processes are started, harmed, waited
-//! for, and what they noted down is compared with what the contract says.
+//! One mechanism or kind of harm, session after session until the time is over: processes are started,
+//! harmed, waited for, and what they noted down is compared with what the contract says.
 
+mod hang_up;
 mod pair;
+mod recording;
+mod replaced;
 mod shared;
 mod sockets;
+mod torn;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+pub(crate) use hang_up::HangUp;
 pub(crate) use pair::Pair;
+pub(crate) use recording::Recording;
+pub(crate) use replaced::Replaced;
 pub(crate) use shared::{Over, Shared};
 pub(crate) use sockets::Sockets;
+pub(crate) use torn::Torn;
 
 use crate::figures::Figures;
+use crate::tool::Program;
 
 /// Where a lane works, and how long.
 #[derive(Debug)]
@@ -20,33 +29,49 @@ pub(crate) struct Place {
     /// Names are made of this.
     pub(crate) name: String,
     directory: PathBuf,
+    program: Program,
     until: Instant,
     session: u32,
+    /// What the first session takes of many.
+    first: usize,
     next_id: u32,
 }
 
 impl Place {
-    pub(crate) fn new(name: &str, directory: &Path, until: Instant) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        name: &str,
+        directory: &Path,
+        program: &Program,
+        until: Instant,
+    ) -> anyhow::Result<Self> {
         let directory = directory.join(name);
         std::fs::create_dir(&directory)?;
         Ok(Self {
             name: name.to_owned(),
             directory,
+            program: program.clone(),
             until,
             session: 0,
+            first: fastrand::usize(..1_000),
             next_id: 0,
         })
     }
 
-    /// The directory for the notes of one more session, while there is time.
-    fn session(&mut self) -> anyhow::Result<Option<PathBuf>> {
-        if Instant::now() >= self.until {
+    /// The directory for the notes of one more session, while there is time or there were fewer than
+    /// `least`.
+    fn session(&mut self, least: usize) -> anyhow::Result<Option<PathBuf>> {
+        if Instant::now() >= self.until && self.session as usize >= least {
             return Ok(None);
         }
         self.session += 1;
         let notes = self.directory.join(self.session.to_string());
         std::fs::create_dir(&notes)?;
         Ok(Some(notes))
+    }
+
+    /// One of all, and the next one in the next session.
+    fn turn<T: Copy>(&self, all: &[T]) -> T {
+        all[(self.first + self.session as usize) % all.len()]
     }
 
     /// A number that no process of this lane has had.
@@ -57,7 +82,29 @@ impl Place {
 
     /// A path for a FIFO or socket.
     fn path(&self) -> PathBuf {
-        self.directory.join("link")
+        self.file("link")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// An address that nobody else has. A FIFO is read by one that outlives its writers.
+    fn address(&self, scheme: &str, name: &str) -> String {
+        match scheme {
+            "tcp" => {
+                let (a, b) = (fastrand::u8(1..), fastrand::u8(1..255));
+                format!("tcp://127.77.{a}.{b}:{}", fastrand::u16(20_000..30_000))
+            }
+            "mq" => format!("mq:{}", self.queue(name)),
+            "fifo" => format!("fifo:{}?persist=true", self.file(name).display()),
+            _ => format!("{scheme}:{}", self.file(name).display()),
+        }
+    }
+
+    /// The name of a queue.
+    fn queue(&self, name: &str) -> String {
+        format!("/aqueduct-soak-{}-{}-{name}", std::process::id(), self.name)
     }
 
     /// Counts what is left at the path and beside it, apart from notes.

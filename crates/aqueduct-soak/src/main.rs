@@ -10,24 +10,33 @@
 //!
 //! Exit status 1 if anything was lost beyond the contract, doubled, torn, hung or left behind.
 
+mod fault;
 mod figures;
 mod lane;
 mod ledger;
 mod message;
 mod peer;
 mod process;
+mod tool;
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
+use futures_util::future::{LocalBoxFuture, try_join_all};
+use nix::errno::Errno;
+use nix::sys::prctl;
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::figures::Figures;
-use crate::lane::{Pair, Place, Shared, Sockets};
+use crate::lane::{HangUp, Pair, Place, Recording, Replaced, Shared, Sockets, Torn};
 use crate::peer::Part;
+use crate::tool::Program;
 
 /// Everything at work at once, and everything going wrong.
 #[derive(Debug, Parser)]
@@ -58,6 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !args.begun {
+        Program::build()?;
         // In a process whose children are those of the soak alone: this one has had those of cargo,
         // which has become it by exec, and getrusage(2) would tell how much the compiler took.
         let status = Command::new(std::env::current_exe()?)
@@ -70,6 +80,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     fastrand::seed(seed);
     println!("soak for {} s, seed {seed}", args.seconds);
+    let program = Program::find()?;
+    // What their processes leave behind becomes a child of this one.
+    prctl::set_child_subreaper(true)?;
     let mut before = peer::descriptors()?;
     before.extend(peer::standing()?);
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -78,7 +91,7 @@ fn main() -> anyhow::Result<ExitCode> {
         .tempdir()?;
     let until = Instant::now() + Duration::from_secs(args.seconds);
     let start = Instant::now();
-    let mut lanes = runtime.block_on(run(directory.path(), until))?;
+    let mut lanes = runtime.block_on(run(directory.path(), &program, until))?;
     let took = start.elapsed();
     drop(runtime);
 
@@ -94,20 +107,39 @@ fn main() -> anyhow::Result<ExitCode> {
     if !directory.path().exists() {
         all.wrong("the directory has gone".into());
     }
+    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        Err(Errno::ECHILD) => {}
+        left => {
+            all.leaked += 1;
+            all.wrong(format!("a process was left behind: {left:?}"));
+        }
+    }
+    for (fault, times) in all.faults.each() {
+        if times == 0 {
+            all.wrong
+                .push(format!("nothing was tested with this: {fault}"));
+        }
+    }
     lanes.push(("all", all));
-    println!("{}", table(&lanes));
+    print!("{}", table(&lanes));
     let Some((_, all)) = lanes.last() else {
         unreachable!("it was just pushed")
     };
     // In KiB, getrusage(2).
     let largest = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
     println!(
-        "{} messages and {} kills in {:.1} s; largest process {:.1} MiB",
+        "{} messages in {:.1} s; largest process {:.1} MiB; a path that was replaced was noticed within \
+         {:.2} s",
         all.messages,
-        all.kills,
         took.as_secs_f64(),
-        largest as f64 / 1024.0
+        largest as f64 / 1024.0,
+        all.slowest.as_secs_f64(),
     );
+    let faults = all
+        .faults
+        .each()
+        .map(|(name, times)| format!("{name} {times}"));
+    println!("{}", faults.collect::<Vec<_>>().join(", "));
     if all.wrong.is_empty() {
         println!("nothing beyond what the contract allows");
         return Ok(ExitCode::SUCCESS);
@@ -120,86 +152,78 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
+/// Runs all lanes at the same time.
 async fn run(
-    directory: &std::path::Path,
+    directory: &Path,
+    program: &Program,
     until: Instant,
 ) -> anyhow::Result<Vec<(&'static str, Figures)>> {
     use lane::Over;
 
-    let place = |name| Place::new(name, directory, until);
-    let pair = async |name, fifo| {
-        let mut figures = Figures::default();
-        let ran = Pair::new(place(name)?, fifo).run(&mut figures).await;
-        ran.context(name)?;
-        anyhow::Ok((name, figures))
-    };
-    let shared = async |name, over| {
-        let mut figures = Figures::default();
-        let ran = Shared::new(place(name)?, over).run(&mut figures).await;
-        ran.context(name)?;
-        anyhow::Ok((name, figures))
-    };
-    let sockets = async |name| {
-        let mut figures = Figures::default();
-        let ran = Sockets::new(place(name)?, name).run(&mut figures).await;
-        ran.context(name)?;
-        anyhow::Ok((name, figures))
-    };
-    let (pipe, fifo, packets, shared_fifo, pool, async_fd, unix, unixpacket, tcp) = tokio::try_join!(
-        pair("pipe", false),
-        pair("fifo", true),
-        shared("packets", Over::Packets),
-        shared("shared-fifo", Over::Fifo),
-        shared("mq-pool", Over::Queue("pool")),
-        shared("mq-asyncfd", Over::Queue("asyncfd")),
-        sockets("unix"),
-        sockets("unixpacket"),
-        sockets("tcp"),
-    )?;
-    Ok(vec![
-        pipe,
-        fifo,
-        packets,
-        shared_fifo,
-        pool,
-        async_fd,
-        unix,
-        unixpacket,
-        tcp,
-    ])
+    // A signal that is caught is not ignored by the processes that are started, also under nohup(1).
+    let _caught = signal(SignalKind::hangup())?;
+    let place = |name| Place::new(name, directory, program, until);
+    let mut lanes = Vec::new();
+    for (name, fifo) in [("pipe", false), ("fifo", true)] {
+        let lane = Pair::new(place(name)?, fifo);
+        lanes.push(named(name, async |it| lane.run(it).await));
+    }
+    for (name, over) in [
+        ("packets", Over::Packets),
+        ("shared-fifo", Over::Fifo),
+        ("mq-pool", Over::Queue("pool")),
+        ("mq-asyncfd", Over::Queue("asyncfd")),
+    ] {
+        let lane = Shared::new(place(name)?, over);
+        lanes.push(named(name, async |it| lane.run(it).await));
+    }
+    for name in ["unix", "unixpacket", "tcp"] {
+        let lane = Sockets::new(place(name)?, name);
+        lanes.push(named(name, async |it| lane.run(it).await));
+    }
+    let lane = HangUp::new(place("sighup")?);
+    lanes.push(named("sighup", async |it| lane.run(it).await));
+    let lane = Torn::new(place("torn")?);
+    lanes.push(named("torn", async |it| lane.run(it).await));
+    let lane = Replaced::new(place("replaced")?);
+    lanes.push(named("replaced", async |it| lane.run(it).await));
+    let lane = Recording::new(place("recording")?);
+    lanes.push(named("recording", async |it| lane.run(it).await));
+    try_join_all(lanes).await
 }
 
-/// One line for each mechanism.
+/// A lane and its figures.
+fn named(
+    name: &'static str,
+    run: impl AsyncFnOnce(&mut Figures) -> anyhow::Result<()> + 'static,
+) -> LocalBoxFuture<'static, anyhow::Result<(&'static str, Figures)>> {
+    Box::pin(async move {
+        let mut figures = Figures::default();
+        run(&mut figures).await.context(name)?;
+        Ok((name, figures))
+    })
+}
+
+/// One line for each lane.
 fn table(lanes: &[(&str, Figures)]) -> String {
-    const HEADER: [&str; 14] = [
-        "sessions", "messages", "kills", "stops", "cuts", "breaks", "unlinked", "lost", "may lose",
-        "beyond", "doubled", "torn", "hung", "leaked",
-    ];
-    let mut text = format!("{:<12}", "mechanism");
-    for name in HEADER {
-        text += &format!(" {name:>8}");
-    }
-    for (name, it) in lanes {
-        text += &format!("\n{name:<12}");
-        let numbers: [u64; HEADER.len()] = [
-            it.sessions,
-            it.messages,
-            it.kills,
-            it.stops,
-            it.cuts,
-            it.breaks,
-            it.unlinked,
-            it.lost,
-            it.may_lose,
-            it.lost_beyond,
-            it.doubled,
-            it.torn,
-            it.hung,
-            it.leaked,
-        ];
-        for number in numbers {
-            text += &format!(" {number:>8}");
+    let mut rows = Vec::new();
+    for (name, figures) in lanes {
+        let columns = figures.columns();
+        if rows.is_empty() {
+            let header = columns.iter().map(|(name, _)| (*name).to_owned());
+            rows.push((&"lane", header.collect::<Vec<_>>()));
         }
+        let numbers = columns.iter().map(|(_, number)| number.to_string());
+        rows.push((name, numbers.collect()));
+    }
+    let mut text = String::new();
+    for (name, row) in &rows {
+        text += &format!("{name:<12}");
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows.iter().map(|(_, row)| row[column].len()).max();
+            text += &format!(" {cell:>0$}", width.unwrap_or_default());
+        }
+        text.push('\n');
     }
     text
 }

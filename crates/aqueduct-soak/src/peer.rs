@@ -1,7 +1,9 @@
 //! What a process of the soak does: one part, told on its command line.
 
 mod call;
+mod collect;
 mod receive;
+mod record;
 mod send;
 mod serve;
 
@@ -9,7 +11,10 @@ pub(crate) use send::wait_for_fifo;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use aqueduct::connect::Options;
+use aqueduct::frame::Framing;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
 
@@ -36,6 +41,14 @@ pub(crate) enum Role {
     },
     /// Receives to the end of the stream.
     Receive { link: Link },
+    /// Receives lines from all senders of an address, until descriptor 4 ends.
+    Collect { address: String },
+    /// Records so many messages.
+    Record {
+        file: PathBuf,
+        sizes: Sizes,
+        count: u64,
+    },
     /// Answers all who connect, until descriptor 4 ends.
     Serve { address: String },
     /// Sends so many messages and waits for the answers, and comes again when it is cut off.
@@ -63,6 +76,20 @@ pub(crate) enum Link {
         name: String,
         driver: String,
     },
+    /// Lines to an address, whose receivers may come and go.
+    Lines(String),
+}
+
+/// How often it is looked whether a path still leads to what is open.
+pub(crate) const CHECK_NAME_EVERY: Duration = Duration::from_secs(1);
+
+/// Options for lines.
+fn lines() -> Options {
+    let mut options = Options::new();
+    options
+        .framing(Framing::lines())
+        .watch_name(Some(CHECK_NAME_EVERY));
+    options
 }
 
 /// How a part ended.
@@ -115,6 +142,10 @@ async fn play(part: &Part) -> anyhow::Result<End> {
         Role::Send { link, sizes, count } => {
             send::run(link, part.id, *sizes, *count, &note("sent")).await
         }
+        Role::Collect { address } => collect::run(address, &note("received")).await,
+        Role::Record { file, sizes, count } => {
+            record::run(file, part.id, *sizes, *count, &note("sent"))
+        }
         Role::Receive { link } => receive::run(link, &note("received")).await,
         Role::Serve { address } => serve::run(address, &note("received")).await,
         Role::Call {
@@ -160,10 +191,19 @@ pub(crate) fn standing() -> anyhow::Result<Vec<String>> {
 }
 
 /// What is open beside these and the standard streams.
+///
+/// The library's timer thread may be waking a task of a runtime that is being dropped, whose driver is
+/// closed behind that. So what goes within a second is not leaked.
 pub(crate) fn leaked(standing: &[String]) -> io::Result<Vec<String>> {
-    let mut open = descriptors()?;
-    open.retain(|it| !standing.contains(it));
-    Ok(open)
+    let since = Instant::now();
+    loop {
+        let mut open = descriptors()?;
+        open.retain(|it| !standing.contains(it));
+        if open.is_empty() || since.elapsed() > Duration::from_secs(1) {
+            return Ok(open);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// What is open beside the standard streams.

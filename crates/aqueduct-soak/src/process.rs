@@ -10,13 +10,14 @@ use aqueduct::pipe;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::ledger::{self, Progress, Received, Record, Sent};
 use crate::peer::{End, Part, Report, Role, STOP_FD};
 
 /// How long a process may take to end by itself before it counts as hung. Generous, since all
 /// mechanisms share the machine; only a hang takes as long.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -46,7 +47,7 @@ impl Process {
         for (number, fd) in pass {
             command.pass(number, fd);
         }
-        let serves = matches!(part.role, Role::Serve { .. });
+        let serves = matches!(part.role, Role::Serve { .. } | Role::Collect { .. });
         if serves {
             command.pipe_to_child(STOP_FD);
         }
@@ -76,9 +77,14 @@ impl Process {
         Received::read(&self.note("answered"))
     }
 
+    /// How many messages it has taken so far.
+    fn count(&self) -> u64 {
+        Received::count(&self.note("received"))
+    }
+
     /// How many messages it has handed over or taken so far.
     pub(crate) fn moved(&self) -> u64 {
-        self.sent().done + Received::count(&self.note("received"))
+        self.sent().done + self.count()
     }
 
     fn note(&self, what: &str) -> std::path::PathBuf {
@@ -90,21 +96,40 @@ impl Process {
         if self.child.try_wait()?.is_none() {
             self.child.kill().await?;
             self.killed = true;
-            figures.kills += 1;
+            figures.did(Fault::Kill);
         }
         Ok(())
     }
 
     /// `SIGSTOP`, and after a moment `SIGCONT`.
     pub(crate) async fn pause(&mut self, figures: &mut Figures) -> anyhow::Result<()> {
+        if self.signal(Signal::SIGSTOP)? {
+            figures.did(Fault::Stop);
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(1..30))).await;
+            self.signal(Signal::SIGCONT)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal, unless it has ended.
+    pub(crate) fn signal(&mut self, signal: Signal) -> anyhow::Result<bool> {
         if self.child.try_wait()?.is_none()
             && let Some(pid) = self.child.id()
         {
-            let pid = Pid::from_raw(pid.try_into()?);
-            kill(pid, Signal::SIGSTOP)?;
-            tokio::time::sleep(Duration::from_millis(fastrand::u64(1..30))).await;
-            kill(pid, Signal::SIGCONT)?;
-            figures.stops += 1;
+            kill(Pid::from_raw(pid.try_into()?), signal)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Waits until it has taken so many messages, has ended, or takes none for long.
+    pub(crate) async fn receives(&mut self, messages: u64) -> anyhow::Result<()> {
+        while self.count() < messages && self.child.try_wait()?.is_none() {
+            let before = self.count();
+            self.moves(1).await?;
+            if self.count() == before {
+                break;
+            }
         }
         Ok(())
     }
@@ -117,8 +142,8 @@ impl Process {
     /// Waits until it has opened its end, or ended.
     pub(crate) async fn opens(&mut self) -> anyhow::Result<()> {
         let note = self.note(match self.part.role {
-            Role::Send { .. } | Role::Call { .. } => "sent",
-            Role::Receive { .. } | Role::Serve { .. } => "received",
+            Role::Send { .. } | Role::Call { .. } | Role::Record { .. } => "sent",
+            Role::Receive { .. } | Role::Collect { .. } | Role::Serve { .. } => "received",
         });
         let waited = tokio::time::timeout(PATIENCE, async {
             while !note.exists() && self.child.try_wait()?.is_none() {

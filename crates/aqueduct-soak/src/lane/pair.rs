@@ -5,6 +5,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
 use super::{Place, end_session};
+use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::message::Sizes;
 use crate::peer::{End, LINK_FD, Link, Role};
@@ -44,6 +45,8 @@ enum Plan {
     Calm,
 }
 
+const PLANS: [Plan; 3] = [Plan::KillSender, Plan::KillReceiver, Plan::Unlink];
+
 impl Pair {
     pub(crate) fn new(place: Place, fifo: bool) -> Self {
         Self {
@@ -54,13 +57,11 @@ impl Pair {
     }
 
     pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
-        while let Some(notes) = self.place.session()? {
+        while let Some(notes) = self.place.session(PLANS.len())? {
             let wrong = figures.wrong.len();
-            let plan = match fastrand::u8(..10) {
-                0..4 => Plan::KillSender,
-                4..8 => Plan::KillReceiver,
-                8 if self.fifo => Plan::Unlink,
-                _ => Plan::Calm,
+            let plan = match self.place.turn(&PLANS) {
+                Plan::Unlink if !self.fifo => Plan::Calm,
+                plan => plan,
             };
             self.session(plan, &notes, figures).await?;
             end_session(figures, wrong, &notes)?;
@@ -84,7 +85,9 @@ impl Pair {
         let path = self.place.path();
         let (mut sender, mut receiver, capacity) = self.start(count, notes, &path)?;
 
-        for _ in 0..fastrand::u8(..3) {
+        // What is to lose its name must not end before.
+        let pauses = if plan == Plan::Unlink { 1 } else { 3 };
+        for _ in 0..fastrand::u8(..pauses) {
             sender.moves(fastrand::u64(1..2_000)).await?;
             match fastrand::bool() {
                 true => sender.pause(figures).await?,
@@ -97,7 +100,9 @@ impl Pair {
             Plan::KillReceiver => receiver.kill(figures).await?,
             // Where the receiver has ended already it has removed it.
             Plan::Unlink => {
-                figures.unlinked += u64::from(std::fs::remove_file(&path).is_ok());
+                if std::fs::remove_file(&path).is_ok() {
+                    figures.did(Fault::Unlink);
+                }
                 self.abandoned = false;
             }
             Plan::Calm => {}

@@ -8,6 +8,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use super::{Place, end_session};
+use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::message::Sizes;
 use crate::peer::{End, LINK_FD, Link, Role, wait_for_fifo};
@@ -49,7 +50,7 @@ impl Shared {
     }
 
     pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
-        while let Some(notes) = self.place.session()? {
+        while let Some(notes) = self.place.session(1)? {
             let wrong = figures.wrong.len();
             self.session(&notes, figures).await?;
             end_session(figures, wrong, &notes)?;
@@ -132,7 +133,9 @@ impl Shared {
                 Over::Packets => {}
             }
             unlinked = self.over != Over::Packets;
-            figures.unlinked += u64::from(unlinked);
+            if unlinked {
+                figures.did(Fault::Unlink);
+            }
         }
         // A few more messages by senders that end as they should, before the endless ones are killed.
         if !unlinked {
@@ -184,7 +187,7 @@ impl Shared {
     }
 
     fn queue_name(&self) -> String {
-        format!("/aqueduct-soak-{}-{}", std::process::id(), self.place.name)
+        self.place.queue("link")
     }
 
     fn link(&self, id: u32) -> Link {

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::{Place, end_session};
+use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::ledger::Progress;
 use crate::message::Sizes;
@@ -25,19 +26,13 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     pub(crate) fn new(place: Place, scheme: &str) -> Self {
-        let (address, largest) = match scheme {
-            // An address of this machine that nobody else listens on.
-            "tcp" => {
-                let (a, b) = (fastrand::u8(1..), fastrand::u8(1..255));
-                let address = format!("tcp://127.77.{a}.{b}:{}", fastrand::u16(20_000..30_000));
-                (address, 200_000)
-            }
-            "unixpacket" => (format!("{scheme}:{}", place.path().display()), 30_000),
-            _ => (format!("{scheme}:{}", place.path().display()), 200_000),
+        let largest = match scheme {
+            "unixpacket" => 30_000,
+            _ => 200_000,
         };
         Self {
+            address: place.address(scheme, "link"),
             place,
-            address,
             file: scheme != "tcp",
             sizes: Sizes {
                 usual: 600,
@@ -47,7 +42,7 @@ impl Sockets {
     }
 
     pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
-        while let Some(notes) = self.place.session()? {
+        while let Some(notes) = self.place.session(1)? {
             let wrong = figures.wrong.len();
             self.session(&notes, figures).await?;
             end_session(figures, wrong, &notes)?;
@@ -77,7 +72,7 @@ impl Sockets {
                         // Those who are connected go on; the next server makes it anew.
                         server.opens().await?;
                         std::fs::remove_file(self.place.path())?;
-                        figures.unlinked += 1;
+                        figures.did(Fault::Unlink);
                         client.moves(fastrand::u64(1..100)).await?;
                     }
                     server.kill(figures).await?;
@@ -118,7 +113,7 @@ impl Sockets {
         let killed = servers.iter().filter(|it| it.killed).count() as u64;
         for client in clients {
             let Progress { breaks, cuts, .. } = client.sent();
-            figures.cuts += cuts;
+            figures.faults.count(Fault::Cut, cuts);
             // One that comes again at once may meet the killed server's listener, which goes last.
             if breaks > cuts + 2 * killed {
                 figures.wrong(format!(

@@ -94,8 +94,7 @@ impl Client {
                 None => return Ok(End::PeerGone),
                 Some(Err(error)) => return Ok(end_of(&error)),
                 Some(Ok(head)) => {
-                    let number = head.get(4..12).and_then(|it| it.try_into().ok());
-                    let number = number.map(u64::from_be_bytes);
+                    let number = message::number(&head);
                     anyhow::ensure!(
                         number == Some(progress.done),
                         "the answer to {number:?} came in place of {}",

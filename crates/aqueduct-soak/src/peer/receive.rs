@@ -39,5 +39,6 @@ fn open(link: &Link) -> anyhow::Result<BoxFrameStream> {
             options.driver(driver.parse()?).end_marker(true);
             options.open_receiver(name)?.into_frames()
         }
+        Link::Lines(address) => anyhow::bail!("{address} is collected from"),
     })
 }

@@ -2,17 +2,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use aqueduct::OpenErrorKind;
+use aqueduct::connect::Reconnect;
 use aqueduct::fifo::{self, SharedSender};
 use aqueduct::frame::{BoxFrameSink, Framing};
 use aqueduct::{inherited, mq, pipe};
 use futures_util::SinkExt;
 
-use super::{End, LINK_FD, Link, end_of};
+use super::{End, LINK_FD, Link, end_of, lines};
 use crate::ledger::{Progress, Sent};
 use crate::message::{self, Sizes};
 
 /// How many messages are handed over at a time, at most.
 const BATCH: u64 = 32;
+/// Messages that are usually larger are handed over one at a time.
+const LARGE: usize = 64 * 1024;
+/// How long a receiver is waited for.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(super) async fn run(
     link: &Link,
@@ -24,8 +29,9 @@ pub(super) async fn run(
     let mut sink = open(link).await?;
     let sent = Sent::create(notes)?;
     let mut progress = Progress::default();
+    let most = if sizes.usual > LARGE { 1 } else { BATCH };
     while progress.done < count {
-        let batch = fastrand::u64(1..=BATCH).min(count - progress.done);
+        let batch = fastrand::u64(1..=most).min(count - progress.done);
         progress.begun = progress.done + batch;
         sent.note(progress)?;
         let pushed = async {
@@ -52,7 +58,7 @@ pub(crate) async fn wait_for_fifo(
     options: &fifo::OpenOptions,
     path: &Path,
 ) -> anyhow::Result<fifo::Sender> {
-    let deadline = std::time::Instant::now() + Duration::from_secs(40);
+    let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         match options.open_sender(path).await {
             Err(error)
@@ -88,6 +94,11 @@ async fn open(link: &Link) -> anyhow::Result<BoxFrameSink> {
                 .driver(driver.parse()?)
                 .open_sender(name)?
                 .into_frames()
+        }
+        Link::Lines(address) => {
+            let mut options = lines();
+            options.wait(Some(PATIENCE)).reconnect(Reconnect::new());
+            options.open_sender(&address.parse()?).await?.into_frames()
         }
     })
 }

@@ -1,0 +1,275 @@
+use std::path::{Path, PathBuf};
+
+use aqueduct::mq;
+
+use super::{Place, end_session};
+use crate::figures::Figures;
+use crate::ledger::Record;
+use crate::message::Sizes;
+use crate::peer::{End, Link, Role, WINDOW};
+use crate::process::Process;
+use crate::tool::{self, Tool};
+
+/// What a session is about.
+const KINDS: [&str; 3] = ["chain", "workers", "service"];
+
+/// Within what a queue takes.
+const SIZES: Sizes = Sizes {
+    usual: 600,
+    largest: 4_000,
+};
+
+/// Notes down that it has begun with its message, replies with it, and notes that down.
+const WORK: &str = "IFS= read -r message; \
+    printf '%s\\n' \"$message\" >> \"$1\"; printf '%s' \"$message\"; printf '%s\\n' \"$message\" >> \"$2\"";
+/// What the program takes in one piece as an argument of `printf` and writes in one piece.
+const WORK_SIZES: Sizes = Sizes {
+    usual: 200,
+    largest: 900,
+};
+
+/// The commands that receive, each told by `SIGHUP` to stop and started again, while messages go through
+/// them.
+///
+/// The contract: each finishes what it has in hand, ends with 0 and leaves nothing behind. What it has
+/// not taken is there for the next one: nothing is lost. A client that waits for replies loses at most
+/// its window with its connection.
+#[derive(Debug)]
+pub(crate) struct HangUp {
+    place: Place,
+}
+
+impl HangUp {
+    pub(crate) fn new(place: Place) -> Self {
+        Self { place }
+    }
+
+    pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
+        while let Some(notes) = self.place.session(KINDS.len())? {
+            let wrong = figures.wrong.len();
+            match self.place.turn(&KINDS) {
+                "chain" => self.chain(&notes, figures).await?,
+                "workers" => self.workers(&notes, figures).await?,
+                _ => self.service(&notes, figures).await?,
+            }
+            end_session(figures, wrong, &notes)?;
+        }
+        self.place.leftovers(figures)
+    }
+
+    /// A sender, `relay`, and `recv` or `serve`, over any two addresses.
+    async fn chain(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
+        let any = || fastrand::choice(["fifo", "mq", "unix", "unixpacket", "tcp"]);
+        let (Some(first), Some(second)) = (any(), any()) else {
+            return Ok(());
+        };
+        let from = self.place.address(first, "first");
+        let to = self.place.address(second, "second");
+        let last = match matches!(second, "fifo" | "mq") && fastrand::bool() {
+            true => ["serve", &to],
+            false => ["recv", &to],
+        };
+        let program = self.place.program.clone();
+        let receive = || program.start(notes, "last", &last);
+        let relay = || program.start(notes, "relay", &["relay", &from, &to, "--wait", "1m"]);
+        let (mut receiver, mut relaying) = (receive()?, relay()?);
+        let count = fastrand::u64(2_000..10_000);
+        let mut sender = self.sender(notes, &from, SIZES, count)?;
+        for _ in 0..fastrand::u8(2..6) {
+            sender.moves(fastrand::u64(1..count / 5)).await?;
+            let which = fastrand::u8(..3);
+            if which > 0 {
+                relaying.hang_up(figures).await?;
+            }
+            // The last one first: the other delivers what it has to the next.
+            if which != 1 {
+                receiver.hang_up(figures).await?;
+                receiver.finish(figures).await?;
+                self.gone(second, "second", figures);
+                receiver = receive()?;
+            }
+            if which > 0 {
+                relaying.finish(figures).await?;
+                self.gone(first, "first", figures);
+                relaying = relay()?;
+            }
+        }
+        sender.finish(figures, &[End::Whole]).await?;
+        receiver.prints(count).await?;
+        for last in [&mut relaying, &mut receiver] {
+            last.hang_up(figures).await?;
+            last.finish(figures).await?;
+        }
+        self.remove(first, "first", figures);
+        self.remove(second, "second", figures);
+        judge(&sender, receiver.printed(), figures);
+        Ok(())
+    }
+
+    /// `serve` of a queue, with a program for each message.
+    async fn workers(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
+        let address = self.place.address("mq", "jobs");
+        let work = Work::new(notes);
+        let program = self.place.program.clone();
+        let serve = || {
+            let command = ["serve", &address, "--jobs", "4", "--", "sh", "-c"];
+            let command = [&command[..], &work.script()].concat();
+            program.start(notes, "serve", &command)
+        };
+        let mut serving = serve()?;
+        let count = fastrand::u64(100..300);
+        let mut sender = self.sender(notes, &address, WORK_SIZES, count)?;
+        for _ in 0..fastrand::u8(2..5) {
+            sender.moves(fastrand::u64(1..count / 4)).await?;
+            stop(&mut serving, &work, figures).await?;
+            serving = serve()?;
+        }
+        sender.finish(figures, &[End::Whole]).await?;
+        work.ends(&mut serving, count).await?;
+        stop(&mut serving, &work, figures).await?;
+        self.remove("mq", "jobs", figures);
+        let mut ended = work.ended();
+        ended.sort_unstable();
+        judge(&sender, ended, figures);
+        Ok(())
+    }
+
+    /// `serve` of a socket, with a program for each request, and clients that wait for the replies.
+    async fn service(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
+        let scheme = fastrand::choice(["unix", "unixpacket", "tcp"]).unwrap_or("unix");
+        let address = self.place.address(scheme, "service");
+        let work = Work::new(notes);
+        let program = self.place.program.clone();
+        let serve = || {
+            let command = ["serve", &address, "--frame", "length", "--", "sh", "-c"];
+            let command = [&command[..], &work.script()].concat();
+            program.start(notes, "serve", &command)
+        };
+        let mut serving = serve()?;
+        let count = fastrand::u64(100..300);
+        let call = Role::Call {
+            address: address.clone(),
+            sizes: WORK_SIZES,
+            count,
+            cut_every: u64::MAX,
+        };
+        let mut client = Process::start(notes, self.place.id(), call, None)?;
+        for _ in 0..fastrand::u8(2..5) {
+            client.moves(fastrand::u64(1..count / 4)).await?;
+            stop(&mut serving, &work, figures).await?;
+            self.gone(scheme, "service", figures);
+            serving = serve()?;
+        }
+        client.finish(figures, &[End::Whole]).await?;
+        stop(&mut serving, &work, figures).await?;
+        self.gone(scheme, "service", figures);
+
+        // One connection's requests are worked on at the same time.
+        let mut ended = work.ended();
+        ended.sort_unstable();
+        let unknown = client.answered().into_iter();
+        let unknown = unknown.filter(|it| ended.binary_search(it).is_err());
+        let unknown = unknown.count();
+        if unknown > 0 {
+            figures.wrong(format!("{unknown} were answered and not worked on"));
+        }
+        let breaks = client.sent().breaks;
+        figures.breaks += breaks;
+        let unanswered = (ended.len() - client.answered().len().min(ended.len())) as u64;
+        if unanswered > breaks * WINDOW {
+            figures.wrong(format!("{unanswered} were worked on and not answered"));
+        }
+        let missing = figures.compare(&[(client.id(), client.sent())], &[ended]);
+        let lost = missing.values().map(|it| it.len() as u64).sum();
+        figures.losses(lost, breaks * WINDOW, "one window for each connection");
+        Ok(())
+    }
+
+    fn sender(
+        &mut self,
+        notes: &Path,
+        address: &str,
+        sizes: Sizes,
+        count: u64,
+    ) -> anyhow::Result<Process> {
+        let role = Role::Send {
+            link: Link::Lines(address.to_owned()),
+            sizes,
+            count,
+        };
+        Process::start(notes, self.place.id(), role, None)
+    }
+
+    /// A command that has ended leaves no socket.
+    fn gone(&self, scheme: &str, name: &str, figures: &mut Figures) {
+        if scheme.starts_with("unix") && self.place.file(name).exists() {
+            figures.leaked += 1;
+            figures.wrong(format!("{scheme}:{name} was left behind"));
+        }
+    }
+
+    /// A FIFO or queue is for the next one, until somebody removes it.
+    fn remove(&self, scheme: &str, name: &str, figures: &mut Figures) {
+        let removed = match scheme {
+            "fifo" => std::fs::remove_file(self.place.file(name)).is_ok(),
+            "mq" => mq::unlink(&self.place.queue(name)).is_ok(),
+            _ => return self.gone(scheme, name, figures),
+        };
+        if !removed {
+            figures.wrong(format!("{scheme}:{name} is gone"));
+        }
+    }
+}
+
+/// Nothing is lost, whoever was told to stop.
+fn judge(sender: &Process, received: Vec<Record>, figures: &mut Figures) {
+    let missing = figures.compare(&[(sender.id(), sender.sent())], &[received]);
+    let lost = missing.values().map(|it| it.len() as u64).sum();
+    figures.losses(lost, 0, "all were told to stop, and none was killed");
+}
+
+/// Stops a service: what it had in hand is done.
+async fn stop(serving: &mut Tool, work: &Work, figures: &mut Figures) -> anyhow::Result<()> {
+    serving.hang_up(figures).await?;
+    serving.finish(figures).await?;
+    let (begun, ended) = (tool::messages(&work.begun).len(), work.ended().len());
+    if begun != ended {
+        figures.wrong(format!(
+            "{begun} programs were begun, and {ended} had ended"
+        ));
+    }
+    Ok(())
+}
+
+/// What the programs of a service note down.
+struct Work {
+    begun: PathBuf,
+    ended: PathBuf,
+}
+
+impl Work {
+    fn new(notes: &Path) -> Self {
+        Self {
+            begun: notes.join("begun"),
+            ended: notes.join("ended"),
+        }
+    }
+
+    /// The arguments of `sh -c`.
+    fn script(&self) -> [&str; 4] {
+        [WORK, "work", text(&self.begun), text(&self.ended)]
+    }
+
+    fn ended(&self) -> Vec<Record> {
+        tool::messages(&self.ended)
+    }
+
+    /// Waits until so many have ended.
+    async fn ends(&self, serving: &mut Tool, count: u64) -> anyhow::Result<()> {
+        serving.until(|| self.ended().len() as u64, count).await
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap_or_default()
+}

@@ -1,0 +1,164 @@
+mod damage;
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use aqueduct::record::{self, Error, Recorder};
+use futures_util::StreamExt;
+
+use self::damage::Damage;
+use super::{Place, end_session};
+use crate::fault::Fault;
+use crate::figures::Figures;
+use crate::ledger::{Progress, Record};
+use crate::message::{self, Sizes};
+use crate::peer::{End, Role};
+use crate::process::Process;
+
+const SIZES: Sizes = Sizes {
+    usual: 300,
+    largest: 200_000,
+};
+
+/// How often a recording is damaged, each time from what it was.
+const DAMAGES: usize = 16;
+
+/// Recordings whose recorder is killed, that are cut off, and of which bits are flipped.
+///
+/// The contract: all that was recorded is there, in order. An opening to append cuts off no more than
+/// a record that is not whole; any other damage is refused and the file left as it is, byte for byte.
+/// A reader gives the records before the damage, and then an error.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    place: Place,
+}
+
+impl Recording {
+    pub(crate) fn new(place: Place) -> Self {
+        Self { place }
+    }
+
+    pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
+        while let Some(notes) = self.place.session(1)? {
+            let wrong = figures.wrong.len();
+            self.session(&notes, figures).await?;
+            end_session(figures, wrong, &notes)?;
+        }
+        self.place.leftovers(figures)
+    }
+
+    async fn session(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
+        // The library records until it is killed, and the command goes on.
+        let file = notes.join("recording");
+        let role = Role::Record {
+            file: file.clone(),
+            sizes: SIZES,
+            count: 1_000,
+        };
+        let mut recorder = Process::start(notes, self.place.id(), role, None)?;
+        recorder.moves(fastrand::u64(1..800)).await?;
+        recorder.kill(figures).await?;
+        recorder.finish(figures, &[End::Whole]).await?;
+        let (id, count) = (self.place.id(), fastrand::u64(1..50));
+        if !self.relay(notes, id, count, &file, figures).await? {
+            figures.wrong("the recording of a killed process was refused".into());
+        }
+        let (recorded, end) = read(&file).await?;
+        if let Some(error) = end {
+            figures.wrong(format!("a recording that was appended to: {error}"));
+        }
+        let more = Progress {
+            begun: count,
+            done: count,
+            ..Progress::default()
+        };
+        let sent = [(recorder.id(), recorder.sent()), (id, more)];
+        let missing = figures.compare(&sent, std::slice::from_ref(&recorded));
+        let lost = missing.values().map(|it| it.len() as u64).sum();
+        figures.losses(lost, 0, "what was recorded is in the file");
+
+        let sound = fs::read(&file)?;
+        for n in 0..DAMAGES {
+            let damage = Damage::to(&sound);
+            if damage.flipped.is_some() {
+                figures.did(Fault::Flip);
+            }
+            fs::write(&file, &damage.bytes)?;
+            let (came, error) = read(&file).await?;
+            if came != recorded[..damage.whole] || error.is_some() != damage.is_seen() {
+                figures.wrong(format!(
+                    "{damage:?}: {} messages were read, and {error:?}",
+                    came.len()
+                ));
+            }
+            let id = self.place.id();
+            // To start the command takes as long as the rest of it.
+            let appended = match n % 8 {
+                0 => self.relay(notes, id, 1, &file, figures).await?,
+                _ => append(&file, id)?,
+            };
+            let judged = damage.judge(&fs::read(&file)?, appended, &one(id, 0));
+            if let Err(wrong) = judged {
+                figures.wrong(format!("{damage:?}: {wrong:#}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the command record so many messages; whether it did.
+    async fn relay(
+        &self,
+        notes: &Path,
+        id: u32,
+        count: u64,
+        file: &Path,
+        figures: &mut Figures,
+    ) -> anyhow::Result<bool> {
+        let lines = (0..count).flat_map(|it| [one(id, it), "\n".into()].concat());
+        let input = notes.join("input");
+        fs::write(&input, lines.collect::<Vec<_>>())?;
+        let path = file.to_string_lossy();
+        let args = ["relay", "stdio:", "stdio:", "--tee", &path];
+        let program = &self.place.program;
+        let name = id.to_string();
+        let mut relay = program.start_with_input(notes, &name, &args, File::open(input)?)?;
+        Ok(match relay.code(figures).await? {
+            Some(1) if relay.told().contains("recording") => false,
+            code => {
+                if code != Some(0) || relay.printed().len() as u64 != count {
+                    figures.wrong(format!("the relay ended with {code:?}: {}", relay.told()));
+                }
+                true
+            }
+        })
+    }
+}
+
+fn one(id: u32, number: u64) -> bytes::Bytes {
+    message::make(id, number, SIZES.of(id, number))
+}
+
+/// Has the library record a message; whether it did.
+fn append(file: &Path, id: u32) -> anyhow::Result<bool> {
+    match Recorder::open(file) {
+        Ok(mut recorder) => {
+            recorder.record(&one(id, 0).into())?;
+            Ok(true)
+        }
+        Err(Error::Damaged { .. } | Error::NotARecording | Error::Version { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The messages of a recording, and what is wrong with it.
+async fn read(file: &Path) -> anyhow::Result<(Vec<Record>, Option<Error>)> {
+    let mut records = record::Recording::open(file)?;
+    let mut came = Vec::new();
+    while let Some(record) = records.next().await {
+        match record {
+            Ok(record) => came.push(message::read(record.message.body())),
+            Err(error) => return Ok((came, Some(error))),
+        }
+    }
+    Ok((came, None))
+}
