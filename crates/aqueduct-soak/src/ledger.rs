@@ -3,7 +3,7 @@
 //! Each note is one `write(2)` of a few bytes, so it is there whole or not at all.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -85,8 +85,14 @@ impl Received {
         std::fs::metadata(path).map_or(0, |it| it.len() / RECORD as u64)
     }
 
-    pub(crate) fn read(path: &Path) -> Vec<Record> {
-        let notes = std::fs::read(path).unwrap_or_default();
+    /// Those in the file behind the first `skip`.
+    pub(crate) fn read(path: &Path, skip: u64) -> Vec<Record> {
+        let mut notes = Vec::new();
+        if let Ok(mut file) = File::open(path) {
+            // What cannot be read is missed.
+            let _ = file.seek(SeekFrom::Start(skip * RECORD as u64));
+            let _ = file.read_to_end(&mut notes);
+        }
         let (notes, _) = notes.as_chunks::<RECORD>();
         let record = |note: &[u8; RECORD]| {
             let (sender, number) = note.split_at(4);

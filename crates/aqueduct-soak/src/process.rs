@@ -70,15 +70,20 @@ impl Process {
     }
 
     pub(crate) fn received(&self) -> Vec<Record> {
-        Received::read(&self.note("received"))
+        self.received_since(0)
+    }
+
+    /// What it has received after so many.
+    pub(crate) fn received_since(&self, count: u64) -> Vec<Record> {
+        Received::read(&self.note("received"), count)
     }
 
     pub(crate) fn answered(&self) -> Vec<Record> {
-        Received::read(&self.note("answered"))
+        Received::read(&self.note("answered"), 0)
     }
 
     /// How many messages it has taken so far.
-    fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         Received::count(&self.note("received"))
     }
 

@@ -17,7 +17,7 @@ use crate::process::Process;
 
 const SIZES: Sizes = Sizes {
     usual: 300,
-    largest: 200_000,
+    largest: 50_000,
 };
 
 /// How often a recording is damaged, each time from what it was.
@@ -53,7 +53,7 @@ impl Recording {
         let role = Role::Record {
             file: file.clone(),
             sizes: SIZES,
-            count: 1_000,
+            count: 20_000,
         };
         let mut recorder = Process::start(notes, self.place.id(), role, None)?;
         recorder.moves(fastrand::u64(1..800)).await?;

@@ -63,6 +63,7 @@ impl Replaced {
             if let Some(before) = senders.last_mut() {
                 before.moves(fastrand::u64(1..500)).await?;
             }
+            let before = receiver.count();
             self.replace(scheme)?;
             figures.did(Fault::Replace);
             let count = match fastrand::bool() {
@@ -71,11 +72,15 @@ impl Replaced {
             };
             let newcomer = self.sender(notes, &address, count)?;
             let since = Instant::now();
-            while !heard(&receiver, newcomer.id()) && since.elapsed() < NOTICED {
+            let is_heard = || {
+                let mut new = receiver.received_since(before).into_iter().flatten();
+                new.any(|(sender, _)| sender == newcomer.id())
+            };
+            while !is_heard() && since.elapsed() < NOTICED {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             figures.slowest = figures.slowest.max(since.elapsed());
-            if !heard(&receiver, newcomer.id()) {
+            if !is_heard() {
                 figures.wrong(format!("{address} was replaced, and that is not noticed"));
             }
             senders.push(newcomer);
@@ -131,11 +136,4 @@ impl Replaced {
         };
         Process::start(notes, self.place.id(), role, None)
     }
-}
-
-/// Whether anything has come of a sender.
-fn heard(receiver: &Process, sender: u32) -> bool {
-    let received = receiver.received();
-    let mut last = received.iter().rev().flatten();
-    last.any(|(it, _)| *it == sender)
 }
