@@ -1,6 +1,6 @@
-//! What is done to the processes of the soak, and how often.
+//! The faults that the soak causes.
 
-/// A kind of harm.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     /// `SIGKILL`.
@@ -9,24 +9,24 @@ pub(crate) enum Fault {
     Stop,
     /// A client cuts its connection in full flow.
     Cut,
-    /// The name of what is open is removed.
+    /// The name of an open FIFO, socket or queue is removed.
     Unlink,
     /// `SIGHUP` to the command.
     HangUp,
     /// A sender is killed inside a line.
     Tear,
-    /// A path is removed or made anew under a process that stays.
+    /// A path is removed or replaced under a persistent receiver.
     Replace,
     /// A bit of a recording is flipped.
     Flip,
 }
 
-/// How often each has happened.
+/// How often each fault has happened.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults([u64; Fault::NAMES.len()]);
 
 impl Fault {
-    /// In the order of the kinds.
+    /// Names in the order of the variants.
     pub(crate) const NAMES: [&str; 8] = [
         "kills",
         "stops",

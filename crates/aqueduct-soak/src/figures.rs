@@ -25,7 +25,7 @@ pub(crate) struct Figures {
     pub(crate) torn: u64,
     pub(crate) hung: u64,
     pub(crate) leaked: u64,
-    /// The longest time from when a path was replaced until somebody who came later was heard.
+    /// The longest time from a path's replacement to the first message of a new sender.
     pub(crate) slowest: Duration,
     /// Everything that the contract does not allow, in words.
     pub(crate) wrong: Vec<String>,
@@ -56,7 +56,7 @@ impl Figures {
         self.wrong.extend(other.wrong.iter().cloned());
     }
 
-    /// What is counted, by its names.
+    /// The columns of the summary.
     pub(crate) fn columns(&self) -> Vec<(&'static str, u64)> {
         let mut columns = vec![("sessions", self.sessions), ("messages", self.messages)];
         columns.extend(self.faults.each());

@@ -12,6 +12,8 @@ mod torn;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use aqueduct::mq;
+
 pub(crate) use hang_up::HangUp;
 pub(crate) use pair::Pair;
 pub(crate) use recording::Recording;
@@ -32,7 +34,7 @@ pub(crate) struct Place {
     program: Program,
     until: Instant,
     session: u32,
-    /// What the first session takes of many.
+    /// Where turns begin.
     first: usize,
     next_id: u32,
 }
@@ -69,7 +71,7 @@ impl Place {
         Ok(Some(notes))
     }
 
-    /// One of all, and the next one in the next session.
+    /// The item whose turn it is in this session.
     fn turn<T: Copy>(&self, all: &[T]) -> T {
         all[(self.first + self.session as usize) % all.len()]
     }
@@ -89,7 +91,7 @@ impl Place {
         self.directory.join(name)
     }
 
-    /// An address that nobody else has. A FIFO is read by one that outlives its writers.
+    /// An address for this lane alone. The receiver of a FIFO outlives its writers.
     fn address(&self, scheme: &str, name: &str) -> String {
         match scheme {
             "tcp" => {
@@ -105,6 +107,26 @@ impl Place {
     /// The name of a queue.
     fn queue(&self, name: &str) -> String {
         format!("/aqueduct-soak-{}-{}-{name}", std::process::id(), self.name)
+    }
+
+    /// Checks that a process has removed its socket.
+    fn gone(&self, scheme: &str, name: &str, figures: &mut Figures) {
+        if scheme.starts_with("unix") && self.file(name).exists() {
+            figures.leaked += 1;
+            figures.wrong(format!("{scheme}:{name} was left behind"));
+        }
+    }
+
+    /// Removes a FIFO or queue, which outlives its processes; a socket must be gone.
+    fn remove(&self, scheme: &str, name: &str, figures: &mut Figures) {
+        let removed = match scheme {
+            "fifo" => std::fs::remove_file(self.file(name)).is_ok(),
+            "mq" => mq::unlink(&self.queue(name)).is_ok(),
+            _ => return self.gone(scheme, name, figures),
+        };
+        if !removed {
+            figures.wrong(format!("{scheme}:{name} is missing"));
+        }
     }
 
     /// Counts what is left at the path and beside it, apart from notes.

@@ -85,11 +85,11 @@ impl Received {
         std::fs::metadata(path).map_or(0, |it| it.len() / RECORD as u64)
     }
 
-    /// Those in the file behind the first `skip`.
+    /// Reads the file from the record after the first `skip`.
     pub(crate) fn read(path: &Path, skip: u64) -> Vec<Record> {
         let mut notes = Vec::new();
         if let Ok(mut file) = File::open(path) {
-            // What cannot be read is missed.
+            // Records that cannot be read count as missing.
             let _ = file.seek(SeekFrom::Start(skip * RECORD as u64));
             let _ = file.read_to_end(&mut notes);
         }

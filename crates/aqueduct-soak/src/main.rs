@@ -1,14 +1,15 @@
-//! Processes that send and receive over every mechanism while others are killed with `SIGKILL`,
-//! stopped and continued, connections are cut and names are removed. Every message is numbered and
-//! has a checksum, every process notes down what it has sent and received in files that survive it,
-//! and all is compared with what the contract allows.
+//! Processes that send and receive over every mechanism while others are killed, stopped and told to
+//! hang up, senders die inside a line, connections are cut, names are removed and replaced, and bits of
+//! recordings are flipped. Every message is numbered and has a checksum, every process records what it
+//! has sent and received in files that survive it, and all is compared with what the contract allows.
 //!
 //! ```sh
 //! cargo run --release -p aqueduct-soak                  # 60 seconds
 //! cargo run --release -p aqueduct-soak -- --seconds 600
 //! ```
 //!
-//! Exit status 1 if anything was lost beyond the contract, doubled, torn, hung or left behind.
+//! The exit status is 1 if anything was lost beyond the contract, doubled, torn, hung or left behind, or
+//! if a kind of fault never happened. Cargo also builds the command, which some lanes run.
 
 mod fault;
 mod figures;
@@ -81,7 +82,7 @@ fn main() -> anyhow::Result<ExitCode> {
     fastrand::seed(seed);
     println!("soak for {} s, seed {seed}", args.seconds);
     let program = Program::find()?;
-    // What their processes leave behind becomes a child of this one.
+    // Orphans become children of this process.
     prctl::set_child_subreaper(true)?;
     let mut before = peer::descriptors()?;
     before.extend(peer::standing()?);
@@ -117,7 +118,7 @@ fn main() -> anyhow::Result<ExitCode> {
     for (fault, times) in all.faults.each() {
         if times == 0 {
             all.wrong
-                .push(format!("nothing was tested with this: {fault}"));
+                .push(format!("this fault never happened: {fault}"));
         }
     }
     lanes.push(("all", all));
@@ -160,7 +161,7 @@ async fn run(
 ) -> anyhow::Result<Vec<(&'static str, Figures)>> {
     use lane::Over;
 
-    // A signal that is caught is not ignored by the processes that are started, also under nohup(1).
+    // A caught signal gets its default action in new processes, even under nohup(1).
     let _caught = signal(SignalKind::hangup())?;
     let place = |name| Place::new(name, directory, program, until);
     let mut lanes = Vec::new();

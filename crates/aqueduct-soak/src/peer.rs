@@ -43,7 +43,7 @@ pub(crate) enum Role {
     Receive { link: Link },
     /// Receives lines from all senders of an address, until descriptor 4 ends.
     Collect { address: String },
-    /// Records so many messages.
+    /// Appends so many messages to a recording.
     Record {
         file: PathBuf,
         sizes: Sizes,
@@ -76,11 +76,11 @@ pub(crate) enum Link {
         name: String,
         driver: String,
     },
-    /// Lines to an address, whose receivers may come and go.
+    /// Lines to an address, across restarts of the receiver.
     Lines(String),
 }
 
-/// How often it is looked whether a path still leads to what is open.
+/// How often a receiver checks whether its path still names what it has open.
 pub(crate) const CHECK_NAME_EVERY: Duration = Duration::from_secs(1);
 
 /// Options for lines.
@@ -192,8 +192,8 @@ pub(crate) fn standing() -> anyhow::Result<Vec<String>> {
 
 /// What is open beside these and the standard streams.
 ///
-/// The library's timer thread may be waking a task of a runtime that is being dropped, whose driver is
-/// closed behind that. So what goes within a second is not leaked.
+/// The library's timer thread can hold a waker, and with it the runtime's driver, a moment longer than
+/// the runtime. So descriptors that are closed within a second are not leaks.
 pub(crate) fn leaked(standing: &[String]) -> io::Result<Vec<String>> {
     let since = Instant::now();
     loop {

@@ -73,7 +73,7 @@ impl Process {
         self.received_since(0)
     }
 
-    /// What it has received after so many.
+    /// What it has received after the first `count` messages.
     pub(crate) fn received_since(&self, count: u64) -> Vec<Record> {
         Received::read(&self.note("received"), count)
     }
@@ -127,7 +127,7 @@ impl Process {
         Ok(false)
     }
 
-    /// Waits until it has taken so many messages, has ended, or takes none for long.
+    /// Waits until it has received so many messages, or no more come.
     pub(crate) async fn receives(&mut self, messages: u64) -> anyhow::Result<()> {
         while self.count() < messages && self.child.try_wait()?.is_none() {
             let before = self.count();

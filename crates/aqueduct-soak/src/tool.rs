@@ -1,4 +1,4 @@
-//! The command `aqueduct`, run as its users run it.
+//! The command `aqueduct`.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -17,20 +17,23 @@ use crate::ledger::Record;
 use crate::message;
 use crate::process::PATIENCE;
 
-/// Where the command is.
+/// The path of the command.
 #[derive(Clone, Debug)]
 pub(crate) struct Program(Arc<Path>);
 
 impl Program {
-    /// The one beside the soak.
+    /// Finds it in the directory of the soak.
     pub(crate) fn find() -> anyhow::Result<Self> {
         let program = std::env::current_exe()?.with_file_name("aqueduct");
-        let missing = || format!("{}, the command, is missing", program.display());
-        anyhow::ensure!(program.exists(), missing());
+        let path = program.display();
+        anyhow::ensure!(
+            program.exists(),
+            "{path} is missing: cargo build -p aqueduct-cli"
+        );
         Ok(Self(program.into()))
     }
 
-    /// Has Cargo, if that has started the soak, build it in the same profile.
+    /// Builds it in the profile of the soak, if Cargo has started the soak.
     pub(crate) fn build() -> anyhow::Result<()> {
         let program = std::env::current_exe()?;
         if let Some(cargo) = std::env::var_os("CARGO")
@@ -48,7 +51,7 @@ impl Program {
         Ok(())
     }
 
-    /// Starts the command; `notes` is a directory, and `name` is what its output files are called.
+    /// Starts the command. Its output goes to `name.out` and `name.err` in `notes`.
     pub(crate) fn start(&self, notes: &Path, name: &str, args: &[&str]) -> anyhow::Result<Tool> {
         self.start_with_input(notes, name, args, Stdio::null())
     }
@@ -77,7 +80,7 @@ impl Program {
     }
 }
 
-/// A running command. What it prints is appended to a file, so that the next one goes on there.
+/// A running command. Its output is appended to what an earlier one has printed.
 #[derive(Debug)]
 pub(crate) struct Tool {
     what: String,
@@ -96,7 +99,7 @@ impl Tool {
         Ok(kill(self.pid()?, signal)?)
     }
 
-    /// Sends `SIGHUP` once that does not kill it.
+    /// Sends `SIGHUP` once the command handles it.
     pub(crate) async fn hang_up(&mut self, figures: &mut Figures) -> anyhow::Result<()> {
         let status = PathBuf::from(format!("/proc/{}/status", self.pid()?));
         let waited = tokio::time::timeout(PATIENCE, async {
@@ -113,7 +116,7 @@ impl Tool {
         Ok(())
     }
 
-    /// Waits for its end, and gives its exit status.
+    /// Waits for its exit status.
     pub(crate) async fn code(&mut self, figures: &mut Figures) -> anyhow::Result<Option<i32>> {
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => Ok(status?.code()),
@@ -126,7 +129,7 @@ impl Tool {
         }
     }
 
-    /// Waits for its end, which has to be a good one.
+    /// Waits for its exit status, which must be 0.
     pub(crate) async fn finish(&mut self, figures: &mut Figures) -> anyhow::Result<()> {
         let code = self.code(figures).await?;
         if code != Some(0) {
@@ -136,23 +139,23 @@ impl Tool {
         Ok(())
     }
 
-    /// The lines that it and those before it have printed, as messages.
+    /// The messages that it and earlier ones have printed.
     pub(crate) fn printed(&self) -> Vec<Record> {
         messages(&self.out)
     }
 
-    /// What it says of itself.
+    /// What it has written to standard error.
     pub(crate) fn told(&self) -> String {
         std::fs::read_to_string(&self.err).unwrap_or_default()
     }
 
-    /// Waits until it has printed so many lines, has ended, or prints none for long.
+    /// Waits until `lines` are printed, or no more come.
     pub(crate) async fn prints(&mut self, lines: u64) -> anyhow::Result<()> {
         let out = self.out.clone();
         self.until(|| messages(&out).len() as u64, lines).await
     }
 
-    /// Waits until there are `enough`, or it has ended, or none is added for long.
+    /// Waits until `count` is `enough`, or does not grow any more.
     pub(crate) async fn until(
         &mut self,
         count: impl Fn() -> u64,
@@ -170,16 +173,16 @@ impl Tool {
     }
 }
 
-/// The lines of a file, as messages.
+/// The lines of a file, read as messages.
 pub(crate) fn messages(path: &Path) -> Vec<Record> {
     let text = std::fs::read(path).unwrap_or_default();
     let lines = text.split_inclusive(|it| *it == b'\n');
-    // One that is not ended is torn.
+    // An unterminated line is torn.
     let body = lines.map(|line| line.strip_suffix(b"\n"));
     body.map(|it| it.and_then(message::read)).collect()
 }
 
-/// Whether the process of this `proc_pid_status(5)` has a handler for `SIGHUP`.
+/// Whether a process handles `SIGHUP`, by its `proc_pid_status(5)`.
 fn catches_hangup(status: &Path) -> bool {
     let status = std::fs::read_to_string(status).unwrap_or_default();
     let mask = status.lines().find_map(|it| it.strip_prefix("SigCgt:"));

@@ -1,7 +1,5 @@
 use std::path::{Path, PathBuf};
 
-use aqueduct::mq;
-
 use super::{Place, end_session};
 use crate::figures::Figures;
 use crate::ledger::Record;
@@ -10,30 +8,28 @@ use crate::peer::{End, Link, Role, WINDOW};
 use crate::process::Process;
 use crate::tool::{self, Tool};
 
-/// What a session is about.
 const KINDS: [&str; 3] = ["chain", "workers", "service"];
 
-/// Within what a queue takes.
+/// Queues take these.
 const SIZES: Sizes = Sizes {
     usual: 600,
     largest: 4_000,
 };
 
-/// Notes down that it has begun with its message, replies with it, and notes that down.
+/// Appends its message to one file, replies with it, and appends it to another file.
 const WORK: &str = "IFS= read -r message; \
     printf '%s\\n' \"$message\" >> \"$1\"; printf '%s' \"$message\"; printf '%s\\n' \"$message\" >> \"$2\"";
-/// What the program takes in one piece as an argument of `printf` and writes in one piece.
+/// A shell writes these in one piece.
 const WORK_SIZES: Sizes = Sizes {
     usual: 200,
     largest: 900,
 };
 
-/// The commands that receive, each told by `SIGHUP` to stop and started again, while messages go through
-/// them.
+/// `recv`, `relay` and `serve`, stopped with `SIGHUP` and started again while messages pass.
 ///
-/// The contract: each finishes what it has in hand, ends with 0 and leaves nothing behind. What it has
-/// not taken is there for the next one: nothing is lost. A client that waits for replies loses at most
-/// its window with its connection.
+/// The contract: each finishes the messages in hand, exits with 0 and leaves nothing behind. The next one
+/// gets the rest, so nothing is lost. A client waiting for replies loses at most its window with each
+/// connection.
 #[derive(Debug)]
 pub(crate) struct HangUp {
     place: Place,
@@ -81,16 +77,16 @@ impl HangUp {
             if which > 0 {
                 relaying.hang_up(figures).await?;
             }
-            // The last one first: the other delivers what it has to the next.
+            // The relay delivers what it has to the next receiver.
             if which != 1 {
                 receiver.hang_up(figures).await?;
                 receiver.finish(figures).await?;
-                self.gone(second, "second", figures);
+                self.place.gone(second, "second", figures);
                 receiver = receive()?;
             }
             if which > 0 {
                 relaying.finish(figures).await?;
-                self.gone(first, "first", figures);
+                self.place.gone(first, "first", figures);
                 relaying = relay()?;
             }
         }
@@ -100,8 +96,8 @@ impl HangUp {
             last.hang_up(figures).await?;
             last.finish(figures).await?;
         }
-        self.remove(first, "first", figures);
-        self.remove(second, "second", figures);
+        self.place.remove(first, "first", figures);
+        self.place.remove(second, "second", figures);
         judge(&sender, receiver.printed(), figures);
         Ok(())
     }
@@ -127,7 +123,7 @@ impl HangUp {
         sender.finish(figures, &[End::Whole]).await?;
         work.ends(&mut serving, count).await?;
         stop(&mut serving, &work, figures).await?;
-        self.remove("mq", "jobs", figures);
+        self.place.remove("mq", "jobs", figures);
         let mut ended = work.ended();
         ended.sort_unstable();
         judge(&sender, ended, figures);
@@ -157,14 +153,14 @@ impl HangUp {
         for _ in 0..fastrand::u8(2..5) {
             client.moves(fastrand::u64(1..count / 4)).await?;
             stop(&mut serving, &work, figures).await?;
-            self.gone(scheme, "service", figures);
+            self.place.gone(scheme, "service", figures);
             serving = serve()?;
         }
         client.finish(figures, &[End::Whole]).await?;
         stop(&mut serving, &work, figures).await?;
-        self.gone(scheme, "service", figures);
+        self.place.gone(scheme, "service", figures);
 
-        // One connection's requests are worked on at the same time.
+        // Programs for one connection run at the same time.
         let mut ended = work.ended();
         ended.sort_unstable();
         let unknown = client.answered().into_iter();
@@ -199,49 +195,28 @@ impl HangUp {
         };
         Process::start(notes, self.place.id(), role, None)
     }
-
-    /// A command that has ended leaves no socket.
-    fn gone(&self, scheme: &str, name: &str, figures: &mut Figures) {
-        if scheme.starts_with("unix") && self.place.file(name).exists() {
-            figures.leaked += 1;
-            figures.wrong(format!("{scheme}:{name} was left behind"));
-        }
-    }
-
-    /// A FIFO or queue is for the next one, until somebody removes it.
-    fn remove(&self, scheme: &str, name: &str, figures: &mut Figures) {
-        let removed = match scheme {
-            "fifo" => std::fs::remove_file(self.place.file(name)).is_ok(),
-            "mq" => mq::unlink(&self.place.queue(name)).is_ok(),
-            _ => return self.gone(scheme, name, figures),
-        };
-        if !removed {
-            figures.wrong(format!("{scheme}:{name} is gone"));
-        }
-    }
 }
 
-/// Nothing is lost, whoever was told to stop.
 fn judge(sender: &Process, received: Vec<Record>, figures: &mut Figures) {
     let missing = figures.compare(&[(sender.id(), sender.sent())], &[received]);
     let lost = missing.values().map(|it| it.len() as u64).sum();
-    figures.losses(lost, 0, "all were told to stop, and none was killed");
+    figures.losses(lost, 0, "no process was killed");
 }
 
-/// Stops a service: what it had in hand is done.
+/// Stops a service and checks that all programs have ended.
 async fn stop(serving: &mut Tool, work: &Work, figures: &mut Figures) -> anyhow::Result<()> {
     serving.hang_up(figures).await?;
     serving.finish(figures).await?;
     let (begun, ended) = (tool::messages(&work.begun).len(), work.ended().len());
     if begun != ended {
         figures.wrong(format!(
-            "{begun} programs were begun, and {ended} had ended"
+            "{begun} programs had started and {ended} had ended"
         ));
     }
     Ok(())
 }
 
-/// What the programs of a service note down.
+/// The files that the programs of a service append to.
 struct Work {
     begun: PathBuf,
     ended: PathBuf,

@@ -20,14 +20,14 @@ const SIZES: Sizes = Sizes {
     largest: 50_000,
 };
 
-/// How often a recording is damaged, each time from what it was.
+/// How many damaged copies are made of each recording.
 const DAMAGES: usize = 16;
 
-/// Recordings whose recorder is killed, that are cut off, and of which bits are flipped.
+/// Recordings whose recorder is killed, that are cut off, and whose bits are flipped.
 ///
-/// The contract: all that was recorded is there, in order. An opening to append cuts off no more than
-/// a record that is not whole; any other damage is refused and the file left as it is, byte for byte.
-/// A reader gives the records before the damage, and then an error.
+/// The contract: all recorded messages are in the file, in order. A recorder that opens the file again
+/// cuts off a last record that is incomplete, and nothing else; it refuses any other damage and leaves
+/// every byte as it is. A reader gets the records before the damage, then an error.
 #[derive(Debug)]
 pub(crate) struct Recording {
     place: Place,
@@ -48,7 +48,7 @@ impl Recording {
     }
 
     async fn session(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
-        // The library records until it is killed, and the command goes on.
+        // A process using the library records until it is killed; the command appends to that.
         let file = notes.join("recording");
         let role = Role::Record {
             file: file.clone(),
@@ -75,7 +75,7 @@ impl Recording {
         let sent = [(recorder.id(), recorder.sent()), (id, more)];
         let missing = figures.compare(&sent, std::slice::from_ref(&recorded));
         let lost = missing.values().map(|it| it.len() as u64).sum();
-        figures.losses(lost, 0, "what was recorded is in the file");
+        figures.losses(lost, 0, "all of them were recorded");
 
         let sound = fs::read(&file)?;
         for n in 0..DAMAGES {
@@ -92,10 +92,10 @@ impl Recording {
                 ));
             }
             let id = self.place.id();
-            // To start the command takes as long as the rest of it.
+            // Starting the command takes as long as all the rest.
             let appended = match n % 8 {
                 0 => self.relay(notes, id, 1, &file, figures).await?,
-                _ => append(&file, id)?,
+                _ => append(&file, id, figures),
             };
             let judged = damage.judge(&fs::read(&file)?, appended, &one(id, 0));
             if let Err(wrong) = judged {
@@ -105,7 +105,7 @@ impl Recording {
         Ok(())
     }
 
-    /// Has the command record so many messages; whether it did.
+    /// Records messages with the command. Returns whether it accepted the file.
     async fn relay(
         &self,
         notes: &Path,
@@ -123,7 +123,7 @@ impl Recording {
         let name = id.to_string();
         let mut relay = program.start_with_input(notes, &name, &args, File::open(input)?)?;
         Ok(match relay.code(figures).await? {
-            Some(1) if relay.told().contains("recording") => false,
+            Some(1) if is_refusal(&relay.told()) => false,
             code => {
                 if code != Some(0) || relay.printed().len() as u64 != count {
                     figures.wrong(format!("the relay ended with {code:?}: {}", relay.told()));
@@ -138,19 +138,26 @@ fn one(id: u32, number: u64) -> bytes::Bytes {
     message::make(id, number, SIZES.of(id, number))
 }
 
-/// Has the library record a message; whether it did.
-fn append(file: &Path, id: u32) -> anyhow::Result<bool> {
-    match Recorder::open(file) {
-        Ok(mut recorder) => {
-            recorder.record(&one(id, 0).into())?;
-            Ok(true)
-        }
-        Err(Error::Damaged { .. } | Error::NotARecording | Error::Version { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
+/// Records a message with the library. Returns whether it accepted the file.
+fn append(file: &Path, id: u32, figures: &mut Figures) -> bool {
+    let recorder = match Recorder::open(file) {
+        Err(Error::Damaged { .. } | Error::NotARecording | Error::Version { .. }) => return false,
+        recorder => recorder.map_err(Into::into),
+    };
+    let recorded = recorder.and_then(|mut it| it.record(&one(id, 0).into()));
+    if let Err(error) = recorded {
+        figures.wrong(format!("cannot record: {error}"));
     }
+    true
 }
 
-/// The messages of a recording, and what is wrong with it.
+/// Whether the command says that it cannot append to this file.
+fn is_refusal(told: &str) -> bool {
+    let reasons = ["is damaged", "is no recording", "is of version"];
+    reasons.iter().any(|it| told.contains(it))
+}
+
+/// Reads a recording up to its end or first error.
 async fn read(file: &Path) -> anyhow::Result<(Vec<Record>, Option<Error>)> {
     let mut records = record::Recording::open(file)?;
     let mut came = Vec::new();

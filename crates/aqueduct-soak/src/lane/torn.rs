@@ -13,17 +13,17 @@ use crate::process::Process;
 const SCHEMES: [&str; 3] = ["fifo", "unix", "tcp"];
 const SENDERS: usize = 3;
 
-/// More than a socket or a pipe holds by default, and no more than a pipe can be made to hold.
+/// Many lines are larger than a pipe or the buffer of a socket, none is larger than the largest pipe.
 const SIZES: Sizes = Sizes {
     usual: 300_000,
     largest: 900_000,
 };
 
-/// Senders of long lines that are killed inside one, and a receiver of them all.
+/// Senders that are killed while they send a long line, and one receiver for all of them.
 ///
-/// The contract: what a killed sender left of a line on a socket is no message, and costs no other.
-/// On a FIFO, where the senders share a lock, it leaves all of a line or nothing. What it had handed
-/// over before arrives.
+/// The contract: on a socket the receiver drops the part of the line that arrived, and loses no other
+/// line. On a FIFO, which the senders lock, a line arrives whole or not at all. Lines handed over before
+/// arrive.
 #[derive(Debug)]
 pub(crate) struct Torn {
     place: Place,
@@ -55,21 +55,29 @@ impl Torn {
         for _ in 0..SENDERS {
             senders.push(self.sender(notes, &address, u64::MAX)?);
         }
-        for _ in 0..fastrand::u8(2..6) {
+        for round in 0..fastrand::u8(2..5) {
             let living = senders.iter_mut().filter(|it| !it.killed);
-            let Some(victim) = living.last() else { break };
-            victim.moves(fastrand::u64(1..6)).await?;
-            // In full flow, or where it cannot go on.
-            let stuck = fastrand::bool() && receiver.signal(Signal::SIGSTOP)?;
-            if stuck {
-                figures.did(Fault::Stop);
-                until_stuck(victim).await;
+            let mut victims: Vec<_> = living.collect();
+            for victim in &mut victims {
+                victim.moves(fastrand::u64(1..3)).await?;
             }
-            victim.kill(figures).await?;
+            if round % 2 == 0 && receiver.signal(Signal::SIGSTOP)? {
+                // All of them: with a FIFO only the one that has the lock is inside a line.
+                figures.did(Fault::Stop);
+                until_stuck(&victims).await;
+            } else {
+                victims.truncate(1);
+            }
+            let killed = victims.len();
+            for victim in victims {
+                victim.kill(figures).await?;
+            }
             receiver.signal(Signal::SIGCONT)?;
-            senders.push(self.sender(notes, &address, u64::MAX)?);
+            for _ in 0..killed {
+                senders.push(self.sender(notes, &address, u64::MAX)?);
+            }
         }
-        // What follows the torn lines is whole.
+        // Lines after the torn ones arrive.
         let mut last = self.sender(notes, &address, 5)?;
         last.finish(figures, &[End::Whole]).await?;
         for sender in &mut senders {
@@ -80,14 +88,12 @@ impl Torn {
         receiver.receives(due).await?;
         receiver.stop();
         receiver.finish(figures, &[End::Whole]).await?;
-        if scheme == "fifo" {
-            std::fs::remove_file(self.place.path())?;
-        }
+        self.place.remove(scheme, "link", figures);
 
         let received = receiver.received();
         for sender in &senders {
             let mut came = received.iter().flatten();
-            // The one in its hands never arrived, and so it was killed within it.
+            // It was sending this line, which never arrived.
             let begun = sender.sent().begun;
             let whole = came.any(|it| *it == (sender.id(), begun.saturating_sub(1)));
             if sender.killed && begun > sender.sent().done && !whole {
@@ -97,11 +103,7 @@ impl Torn {
         let sent: Vec<_> = senders.iter().map(|it| (it.id(), it.sent())).collect();
         let missing = figures.compare(&sent, &[received]);
         let lost = missing.values().map(|it| it.len() as u64).sum();
-        figures.losses(
-            lost,
-            0,
-            "lines were handed over before their sender was killed",
-        );
+        figures.losses(lost, 0, "all of them were handed over");
         Ok(())
     }
 
@@ -115,11 +117,12 @@ impl Torn {
     }
 }
 
-/// Waits until a sender gets no further.
-async fn until_stuck(sender: &Process) {
-    let mut before = None;
-    while before != Some(sender.sent()) {
-        before = Some(sender.sent());
+/// Waits until no sender makes progress.
+async fn until_stuck(senders: &[&mut Process]) {
+    let progress = || -> Vec<_> { senders.iter().map(|it| it.sent()).collect() };
+    let mut before = Vec::new();
+    while before != progress() {
+        before = progress();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

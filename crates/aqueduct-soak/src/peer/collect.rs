@@ -8,8 +8,7 @@ use super::{End, STOP_FD, end_of, lines};
 use crate::ledger::Received;
 use crate::message;
 
-/// Notes down what comes from all senders of an address, also after its path is removed or made anew,
-/// until it is told to stop.
+/// Receives from all senders of an address, across replacements of its path, until told to stop.
 pub(super) async fn run(address: &str, notes: &Path) -> anyhow::Result<End> {
     let mut told = inherited::receiver(STOP_FD)?;
     let mut options = lines();

@@ -6,7 +6,7 @@ use super::End;
 use crate::ledger::{Progress, Sent};
 use crate::message::{self, Sizes};
 
-/// Records so many messages.
+/// Appends `count` messages to a recording.
 pub(super) fn run(
     file: &Path,
     id: u32,

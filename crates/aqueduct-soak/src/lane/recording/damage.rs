@@ -2,37 +2,37 @@ use std::fmt::{self, Debug, Formatter};
 
 use anyhow::ensure;
 
-/// What the format adds to a message.
+/// Size of a record's header.
 const HEADER: usize = 20;
 const MAGIC: usize = 8;
 
-/// A recording that was cut off, or of which a bit was flipped, or both.
+/// A recording that was cut off, or has a flipped bit, or both.
 pub(super) struct Damage {
     pub(super) bytes: Vec<u8>,
-    /// How many records before the damage are whole.
+    /// Number of whole records before the damage.
     pub(super) whole: usize,
-    /// Where the last record that is not cut off ends.
+    /// End of the last record that is not cut off.
     end: usize,
-    /// Where a bit was flipped.
+    /// Offset of the flipped bit.
     pub(super) flipped: Option<usize>,
     of: usize,
 }
 
 impl Damage {
-    /// Damages a copy of a sound recording, at random.
+    /// Makes a damaged copy of a sound recording, at random.
     pub(super) fn to(sound: &[u8]) -> Self {
         let ends = ends(sound);
         let mut bytes = sound.to_vec();
         let cut = fastrand::bool();
         if cut {
-            // One time in two within the last records.
+            // Half of the time within the last records.
             let last = ends.len().saturating_sub(fastrand::usize(1..5));
             let from = if fastrand::bool() { ends[last] } else { 0 };
             bytes.truncate(fastrand::usize(from..=sound.len()));
         }
         let flip = !bytes.is_empty() && (!cut || fastrand::bool());
         let flipped = flip.then(|| {
-            // One time in two in what the format adds to a message.
+            // Half of the time in a header.
             let record = ends[fastrand::usize(..ends.len())] + fastrand::usize(..HEADER);
             let at = if fastrand::bool() && record < bytes.len() {
                 record
@@ -54,28 +54,33 @@ impl Damage {
         }
     }
 
-    /// Whether a reader has to say that something is wrong.
+    /// Whether a reader must get an error.
     pub(super) fn is_seen(&self) -> bool {
         self.flipped.is_some() || self.end != self.bytes.len() || self.end == 0
     }
 
-    /// Judges what an opening to append has made of the file: it has `appended` the message, or has
-    /// refused to.
+    /// Judges the file after a recorder has `appended` the message or refused to.
     pub(super) fn judge(&self, after: &[u8], appended: bool, message: &[u8]) -> anyhow::Result<()> {
         let in_a_whole_record = self.flipped.is_some_and(|it| it < self.end);
         if !appended {
-            ensure!(after == self.bytes, "it was refused and changed");
-            ensure!(self.flipped.is_some(), "it is cut off, and was refused");
+            ensure!(after == self.bytes, "it was refused, and changed");
+            ensure!(
+                self.flipped.is_some(),
+                "it is only cut off, and was refused"
+            );
             return Ok(());
         }
         ensure!(!in_a_whole_record, "it is damaged, and was appended to");
         let end = self.end.max(MAGIC);
         let same = after.get(MAGIC..end) == Some(&self.bytes[MAGIC.min(self.end)..self.end]);
-        ensure!(same, "what was whole was changed");
+        ensure!(same, "whole records were changed");
         let added = after.len() - end;
         let wanted = HEADER + message.len();
         ensure!(added == wanted, "{added} bytes were appended, not {wanted}");
-        ensure!(after.ends_with(message), "something else was appended");
+        ensure!(
+            after.ends_with(message),
+            "the last bytes are not the message"
+        );
         Ok(())
     }
 }
@@ -91,7 +96,7 @@ impl Debug for Damage {
     }
 }
 
-/// Where the first bytes and each record of a sound recording end.
+/// The ends of the magic and of each record of a sound recording.
 fn ends(sound: &[u8]) -> Vec<usize> {
     let mut ends = vec![MAGIC];
     let mut at = MAGIC;
