@@ -160,5 +160,17 @@ pub type BoxFrameStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 ///
 /// # Examples
 ///
-/// See [`BoxFrameStream`].
+/// A sink of another crate as the waist of a typed sender:
+///
+/// ```
+/// use aqueduct::frame::BoxFrameSink;
+/// use aqueduct::{Sender, codec::Text};
+/// use futures_util::{SinkExt, sink};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), aqueduct::Error> {
+/// let discard: BoxFrameSink = Box::pin(sink::drain().sink_map_err(std::io::Error::other));
+/// let mut sender: Sender<&str> = Sender::new(discard, Text);
+/// sender.send("hello").await?;
+/// # Ok(()) }
+/// ```
 pub type BoxFrameSink = Pin<Box<dyn Sink<Bytes, Error = io::Error> + Send>>;

@@ -56,7 +56,16 @@ pub(crate) use self::scheme::SCHEME;
 ///
 /// # Examples
 ///
-/// See the [module](self).
+/// ```
+/// use tokio::io::AsyncReadExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let mut input = aqueduct::stdio::stdin()?;
+/// # let mut input = tokio::io::empty();
+/// let mut text = String::new();
+/// input.read_to_string(&mut text).await?;
+/// # Ok(()) }
+/// ```
 pub struct Stdin(Input);
 
 enum Input {
@@ -98,7 +107,16 @@ enum Output {
 ///
 /// # Examples
 ///
-/// See the [module](self).
+/// ```
+/// use tokio::io::AsyncReadExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let mut input = aqueduct::stdio::stdin()?;
+/// # let mut input = tokio::io::empty();
+/// let mut text = String::new();
+/// input.read_to_string(&mut text).await?;
+/// # Ok(()) }
+/// ```
 pub fn stdin() -> io::Result<Stdin> {
     input(io::stdin().as_fd()).map(Stdin)
 }
@@ -111,7 +129,15 @@ pub fn stdin() -> io::Result<Stdin> {
 ///
 /// # Examples
 ///
-/// See [`Stdout`].
+/// ```
+/// use tokio::io::AsyncWriteExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let mut output = aqueduct::stdio::stdout()?;
+/// output.write_all(b"hello\n").await?;
+/// output.flush().await?;
+/// # Ok(()) }
+/// ```
 pub fn stdout() -> io::Result<Stdout> {
     output(io::stdout().as_fd()).map(Stdout)
 }

@@ -237,7 +237,7 @@ fn a_descriptor_of_the_wrong_direction_or_kind_is_refused() {
             2,
             &["send", "fd:3", "hi"],
             "3</dev/null",
-            &["fd:3", "open for reading alone"],
+            &["fd:3", "open only for reading"],
         ),
         (2, &["recv", "fd:3"], "3</", &["fd:3", "a directory"]),
         (

@@ -45,7 +45,7 @@ const MAX_RACES: u32 = 16;
 /// # let path = dir.path().join("jobs");
 /// let mut options = OpenOptions::new();
 /// options.create(true).on_reader_gone(ReaderGone::Keep);
-/// let mut sender = options.open_sender(&path).await?; // needs no reader
+/// let mut sender = options.try_open_sender(&path)?; // needs no reader
 /// sender.write_all(b"hello").await?;
 ///
 /// let mut buf = [0; 5];

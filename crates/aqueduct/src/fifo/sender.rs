@@ -44,7 +44,22 @@ pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Sender, OpenError>>
 ///
 /// # Examples
 ///
-/// See [`OpenOptions`](super::OpenOptions).
+/// ```
+/// use aqueduct::fifo::{OpenOptions, Sender};
+/// use aqueduct::frame::Framing;
+/// use futures_util::{SinkExt, StreamExt};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("lines");
+/// # let receiver = OpenOptions::new().create(true).open_receiver(&path)?;
+/// let mut lines = Sender::open(&path).await?.framed(Framing::lines());
+/// lines.send("hello".into()).await?;
+/// lines.close().await?;
+/// # let mut receiver = receiver.framed(Framing::lines());
+/// # assert_eq!(receiver.next().await.transpose()?.as_deref(), Some(&b"hello"[..]));
+/// # Ok(()) }
+/// ```
 pub struct Sender {
     // First, as `Name` requires.
     name: Name,

@@ -70,7 +70,21 @@ pub struct Framing {
 
 /// What happens to the bytes after the last delimiter when a stream ends.
 ///
-/// Set by [`Framing::partial`], which has an example.
+/// Set by [`Framing::partial`].
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::frame::{FramedRead, Framing, Partial};
+/// use futures_util::TryStreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// for (partial, expected) in [(Partial::Keep, vec!["whole", "tor"]), (Partial::Drop, vec!["whole"])] {
+///     let frames = FramedRead::new(&b"whole\ntor"[..], Framing::lines().partial(partial));
+///     assert_eq!(frames.try_collect::<Vec<_>>().await?, expected);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Partial {
@@ -87,7 +101,20 @@ pub enum Partial {
 
 /// What happens to a delimited message over the limit.
 ///
-/// Set by [`Framing::too_long`], which has an example.
+/// Set by [`Framing::too_long`].
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::frame::{FramedRead, Framing, TooLong};
+/// use futures_util::TryStreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let lines = Framing::lines().max_frame(5).too_long(TooLong::Truncate);
+/// let frames = FramedRead::new(&b"one\nfar too long\ntwo\n"[..], lines);
+/// assert_eq!(frames.try_collect::<Vec<_>>().await?, ["one", "far t", "two"]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TooLong {

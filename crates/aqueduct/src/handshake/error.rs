@@ -32,7 +32,22 @@ impl What {
 ///
 /// # Examples
 ///
-/// See the [module](super).
+/// ```
+/// use aqueduct::codec::Text;
+/// use aqueduct::connect::Connection;
+/// use aqueduct::handshake::{Error, Handshake};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, there) = Connection::pair();
+/// drop(there);
+/// let chat = Handshake::new("chat/2").channel::<String, String>(here, Text);
+/// match chat.await {
+///     Err(Error::Mismatch { ours, theirs, .. }) => println!("{ours} here, {theirs} there"),
+///     Err(error) => println!("{error}"),
+///     Ok(_) => unreachable!("there is no peer"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -75,6 +75,24 @@ pub fn sender(number: RawFd) -> Result<pipe::Sender, OpenError> {
 ///
 /// As for [`take`], and for [`pipe::Receiver::from_owned_fd`]. A descriptor that is not a pipe is
 /// closed.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::inherited;
+/// use std::io::Write;
+/// use tokio::io::AsyncReadExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (reader, mut writer) = std::io::pipe()?;
+/// let number: i32 = inherited::offer(reader)?.to_string().trim_start_matches("fd:").parse()?;
+/// writer.write_all(b"hi")?;
+///
+/// let mut buf = [0; 2];
+/// inherited::receiver(number)?.read_exact(&mut buf).await?;
+/// assert_eq!(&buf, b"hi");
+/// # Ok(()) }
+/// ```
 pub fn receiver(number: RawFd) -> Result<pipe::Receiver, OpenError> {
     pipe::Receiver::from_owned_fd(take(number)?).map_err(|e| failed("receive from", number, e))
 }

@@ -1,4 +1,4 @@
-//! What a listener does when `accept` fails: try again at once, pause, or give up.
+//! How a listener treats a failed `accept`: try again at once, pause, or give up.
 
 use std::future::Future;
 use std::io;
@@ -15,11 +15,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How many connections in a row may fail before they are accepted until there is a pause as well. No
-/// kernel says so for ever; a filter of system calls can.
+/// How many connections in a row may fail before they are accepted until there is a pause as well.
+/// No kernel reports this for ever; a filter of system calls can.
 const PATIENCE: u32 = 128;
 
-/// What to do about an error of `accept(2)`.
+/// The reaction to an error of `accept(2)`.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Again,
@@ -27,8 +27,8 @@ enum Next {
     Fail,
 }
 
-/// Accepts one connection and makes it ready for use, however often either fails for a reason that
-/// passes or that is this connection's own.
+/// Accepts one connection and prepares it for use, however often either fails for a reason that is
+/// temporary or specific to this connection.
 ///
 /// Cancel safe if the futures of `one` are.
 pub(crate) async fn accept<A, T, F>(
@@ -60,7 +60,7 @@ where
 #[derive(Debug)]
 pub(crate) struct Accepting {
     backoff: Backoff,
-    /// Whether the shortage was reported already.
+    /// Whether the shortage was already reported.
     short: bool,
     /// Connections in a row that failed before they were accepted.
     aborted: u32,
@@ -81,8 +81,8 @@ impl Default for Accepting {
 }
 
 impl Accepting {
-    /// Polls for the next connection that could be made ready for use. Ends after an error that
-    /// does not pass.
+    /// Polls for the next connection that could be prepared for use. Ends after an error that is
+    /// not temporary.
     pub(crate) fn poll_next<A, T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -120,19 +120,19 @@ impl Accepting {
         }
     }
 
-    /// After a connection was accepted and could not be made ready for use. It is closed by now.
+    /// After a connection was accepted and could not be prepared for use. It is closed by now.
     fn after_prepare(&mut self, error: &io::Error) -> Next {
         if is_want(error) {
             return self.pause(error);
         }
-        tracing::warn!(%error, "a connection was accepted that cannot be used: it is closed");
+        tracing::warn!(%error, "closed an accepted connection that cannot be used");
         Next::Again
     }
 
     fn after(&mut self, error: &io::Error) -> Next {
         match error.raw_os_error() {
-            // The connection that was to be taken has gone, or brought its own network's error
-            // along: accept(2), "Error handling". The next one may well be good.
+            // The connection to be accepted has gone, or reported an error of its own network:
+            // accept(2), "Error handling". The next one may work.
             Some(
                 libc::ECONNABORTED
                 | libc::EINTR
@@ -165,14 +165,14 @@ impl Accepting {
         if !std::mem::replace(&mut self.short, true) {
             tracing::warn!(
                 %error,
-                "no connection can be accepted until descriptors or memory are free"
+                "cannot accept connections until descriptors or memory are free"
             );
         }
         Next::Pause(self.backoff.pause())
     }
 }
 
-/// Whether something is used up that will be free again: descriptors, memory, or epoll watches
+/// Whether a resource is exhausted that will be free again: descriptors, memory, or epoll watches
 /// (`ENOSPC` of epoll_ctl(2)).
 fn is_want(error: &io::Error) -> bool {
     matches!(
@@ -214,7 +214,7 @@ mod tests {
         for _ in 1..PATIENCE {
             assert_eq!(accepting.after(&aborted), Next::Again);
         }
-        // What never ends takes no core.
+        // An error that never ends takes no core.
         assert_eq!(accepting.after(&aborted), Next::Pause(FIRST_PAUSE));
         assert_eq!(accepting.after(&aborted), Next::Again);
         let broken = io::Error::from_raw_os_error(libc::EINVAL);
@@ -254,7 +254,7 @@ mod tests {
         assert!(next().await.is_none());
     }
 
-    /// It ended the listener's stream, and the service with it.
+    /// It used to end the listener's stream, and the service with it.
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_cannot_be_used_costs_itself_alone() {
         let unusable = |errno| {

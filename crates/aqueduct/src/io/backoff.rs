@@ -26,7 +26,7 @@ impl Backoff {
         }
     }
 
-    /// The next pause.
+    /// Returns the next pause.
     pub(crate) fn pause(&mut self) -> Duration {
         let pause = self.next.min(self.longest);
         self.next = pause.saturating_mul(2);
@@ -42,7 +42,7 @@ impl Backoff {
     }
 }
 
-/// Time for a series of attempts: when it ends, and how long to pause before the next one.
+/// The time limit of a series of attempts, and the pauses between them.
 #[derive(Debug)]
 pub(crate) struct Retry {
     start: Instant,
@@ -56,7 +56,7 @@ impl Retry {
         let start = Instant::now();
         Self {
             start,
-            // A time beyond what the clock can count is for ever.
+            // A time beyond the range of the clock never ends.
             deadline: limit.and_then(|limit| start.checked_add(limit)),
             backoff,
         }
@@ -85,8 +85,8 @@ impl Retry {
         }
     }
 
-    /// Runs `attempt` for at most a fair share of the time left, with `others` still to follow;
-    /// `None` when that share is over.
+    /// Runs `attempt` for at most a fair share of the remaining time, with `others` still to
+    /// follow; `None` when that share is over.
     pub(crate) async fn share<F: Future>(&self, others: usize, attempt: F) -> Option<F::Output> {
         let Some(deadline) = self.deadline else {
             return Some(attempt.await);

@@ -1,11 +1,11 @@
-//! Descriptors that cannot be waited for: a thread of their own reads or writes them.
+//! Descriptors that cannot be waited for: a separate thread reads or writes them.
 //!
 //! `epoll` refuses regular files and some devices (`EPERM`, `epoll_ctl(2)`), and a terminal or a
-//! socket that other processes share must not be made non-blocking under their feet. So a thread
-//! waits and works, one step at a time and only when asked. It is a plain thread, none of the
-//! runtime's: a thread of the blocking pool would hold up the runtime's shutdown while it waits.
+//! socket that other processes share must not become non-blocking for them. So a thread waits and
+//! works, one step at a time and only when asked. It is a plain thread, not one of the runtime's: a
+//! thread of the blocking pool would hold up the runtime's shutdown while it waits.
 //!
-//! What follows belongs to the next reader of the same open file, so a reader takes no more than it
+//! Later bytes belong to the next reader of the same open file, so a reader takes no more than it
 //! was asked for.
 
 use std::fs::File;
@@ -29,15 +29,15 @@ use crate::io::sys;
 /// How many bytes one step moves at most.
 const CHUNK: usize = 64 * 1024;
 
-/// The thread as seen from the runtime: a step is asked for with a buffer, and answered with it.
-/// At most one step is under way.
+/// The thread as seen from the runtime: a step is requested with a buffer, and answered with it. At
+/// most one step is in progress.
 struct Worker {
     file: Arc<File>,
     asks: Sender<Vec<u8>>,
     answers: UnboundedReceiver<io::Result<Vec<u8>>>,
     under_way: bool,
-    /// How many bytes a read may take at most. Looked at when there is something to read, so that a
-    /// smaller read shrinks the one that is under way.
+    /// How many bytes a read may take at most. Checked when there is something to read, so that a
+    /// smaller read shrinks the one in progress.
     at_most: Arc<AtomicUsize>,
     /// Closed with this, which ends the thread's waiting.
     _alive: PipeWriter,
@@ -102,7 +102,7 @@ impl Worker {
 }
 
 impl Job {
-    /// Waits until the file is ready, or the other side has lost interest: that is an error.
+    /// Waits until the file is ready, or the other side has lost interest, which is an error.
     fn wait(&self, events: PollFlags) -> io::Result<()> {
         loop {
             let mut fds = [
@@ -160,10 +160,10 @@ impl Job {
     }
 }
 
-/// Reads on a thread of its own.
+/// Reads on a separate thread.
 ///
-/// Dropping it ends the thread's wait. What the thread has read at that moment and nobody has
-/// taken is lost, but it only ever reads when a reader waits, and no more than that has room for.
+/// Dropping it ends the thread's wait. Bytes that the thread has read at that moment and nobody has
+/// taken are lost, but it reads only when a reader waits, and no more than that one has room for.
 pub(crate) struct BlockingReader {
     worker: Worker,
     buf: Vec<u8>,
@@ -192,7 +192,7 @@ impl AsyncRead for BlockingReader {
         }
         if this.taken == this.buf.len() {
             let proceed = ready!(poll_proceed(cx));
-            // Without the thread where nothing has to be waited for, and the file can tell: the last
+            // Without the thread if nothing has to be waited for, and the file can tell: the last
             // reads before a limit are of one byte each.
             if !this.worker.under_way && sys::read_now(&*this.worker.file, buf).is_ok() {
                 proceed.made_progress();
@@ -215,10 +215,10 @@ impl AsyncRead for BlockingReader {
     }
 }
 
-/// Writes on a thread of its own.
+/// Writes on a separate thread.
 ///
-/// An error belongs to an earlier write; a flush tells whether all went well. Dropping it without
-/// one gives up what the thread has not written yet; a `write(2)` that blocks goes on there.
+/// An error belongs to an earlier write; a flush reports whether everything was written. Dropping
+/// it without a flush discards unwritten bytes; a `write(2)` that blocks continues there.
 pub(crate) struct BlockingWriter {
     worker: Worker,
     spare: Vec<u8>,
@@ -325,7 +325,7 @@ mod tests {
         let mut reader = BlockingReader::new(ours.try_clone().unwrap().into()).unwrap();
         let mut byte = [0; 1];
         assert_pending!(tokio_test::task::spawn(reader.read(&mut byte)).poll());
-        // The same read goes on: what comes for it is not lost.
+        // The same read continues: bytes that arrive for it are not lost.
         theirs.write_all(b"abc").unwrap();
         for expected in [b"a", b"b"] {
             assert_eq!(deadline(reader.read(&mut byte)).await.unwrap(), 1);
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!((&ours).read(&mut [0; 8]).unwrap(), 1, "it is still there");
     }
 
-    /// A wait that was begun for much, and went on for little.
+    /// A wait that began for many bytes, and continued for few.
     #[tokio::test]
     async fn a_smaller_read_shrinks_the_one_under_way() {
         let (ours, mut theirs) = pair();

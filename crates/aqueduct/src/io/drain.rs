@@ -1,4 +1,4 @@
-//! [`close`]: closing a byte stream so that the peer gets all that was written to it.
+//! [`close`]: closes a byte stream so that the peer receives everything that was written.
 
 use std::io;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use super::timer::timeout;
 
 const BUFFER: usize = 8 * 1024;
 
-/// Closes a two-way byte stream without destroying what the peer has not read yet.
+/// Closes a two-way byte stream without destroying data that the peer has not read yet.
 ///
-/// A socket that is closed while input lies unread in it resets the connection: over TCP the peer
-/// may then lose the end of the reply, and on every socket it meets `ECONNRESET` where it expects
-/// the end of the stream (RFC 1122, 4.2.2.13; `unix_release_sock` in `net/unix/af_unix.c`). So
-/// this ends the own direction, reads and discards until the peer has ended its own, and closes.
-/// The peer has `patience` for that, so one that sends for ever holds nothing for ever.
+/// A socket that is closed with unread input resets the connection. Over TCP the peer may then lose
+/// the end of the reply, and on every socket it gets `ECONNRESET` instead of the end of stream (RFC
+/// 1122, 4.2.2.13; `unix_release_sock` in `net/unix/af_unix.c`). So this function ends its own
+/// direction, reads and discards until the peer has ended the other one, and closes. `patience`
+/// limits the wait for a peer that sends for ever.
 ///
 /// Returns how many bytes were discarded.
 ///
 /// # Errors
 ///
-/// `TimedOut` when the peer did not end its direction in time, and whatever writing or reading
-/// reports. The stream is closed in either case, then with the risk described above.
+/// `TimedOut` if the peer did not end its direction in time, or an error of writing or reading. The
+/// stream is closed in either case, with the risk described above.
 ///
 /// # Cancel safety
 ///
@@ -64,7 +64,7 @@ where
         Ok(result) => result,
         Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            format!("the peer did not end its side of the stream within {patience:?}"),
+            format!("the peer did not end its direction of the stream within {patience:?}"),
         )),
     }
 }

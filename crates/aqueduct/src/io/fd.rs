@@ -1,8 +1,8 @@
-//! What a descriptor is: its kind, its access mode, its blocking mode, and a private copy of it.
+//! Properties of a descriptor: its kind, access mode and blocking mode, and a private copy of it.
 //!
-//! A descriptor that came from outside (standard input, an inherited number) can be anything. These
-//! functions answer before it is put to use, so that the wrong one is refused by name and not by a
-//! puzzling `EPERM` from `epoll_ctl`.
+//! A descriptor from outside (standard input, an inherited number) can be anything. These functions
+//! find out before it is used, so that a wrong one is refused by its kind instead of a puzzling
+//! `EPERM` from `epoll_ctl`.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 
-/// What kind of object a descriptor refers to, as `fstat(2)` tells it.
+/// The kind of object that a descriptor refers to, from `fstat(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub(crate) enum Kind {
@@ -42,13 +42,13 @@ impl Kind {
     ///
     /// # Errors
     ///
-    /// What `fstat(2)` says; nothing is expected for a descriptor that is open.
+    /// Any error of `fstat(2)`; none is expected for an open descriptor.
     pub(crate) fn of(fd: impl AsFd) -> io::Result<Self> {
         let mode = SFlag::from_bits_truncate(fstat(&fd)?.st_mode) & SFlag::S_IFMT;
         Ok(match mode {
             SFlag::S_IFIFO => Self::Pipe,
             SFlag::S_IFSOCK => Self::Socket,
-            // A queue's descriptor looks like a file in every other way.
+            // Otherwise a queue's descriptor looks like a file.
             SFlag::S_IFREG if fstatfs(&fd)?.filesystem_type() == MQUEUE_MAGIC => Self::MessageQueue,
             SFlag::S_IFREG => Self::File,
             SFlag::S_IFDIR => Self::Directory,
@@ -58,7 +58,7 @@ impl Kind {
         })
     }
 
-    /// What it is, in words.
+    /// Its name, in words.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Pipe => "a pipe",
@@ -79,13 +79,13 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// What a descriptor was opened for: its `O_ACCMODE`, `open(2)`.
+/// The access mode of a descriptor: its `O_ACCMODE`, `open(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub(crate) enum Access {
-    /// Reading alone.
+    /// Reading only.
     Read,
-    /// Writing alone.
+    /// Writing only.
     Write,
     /// Both.
     ReadWrite,
@@ -98,7 +98,7 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// What `fcntl(2)` says; nothing is expected for a descriptor that is open.
+    /// Any error of `fcntl(2)`; none is expected for an open descriptor.
     pub(crate) fn of(fd: impl AsFd) -> io::Result<Self> {
         let flags = status_flags(fd.as_fd())?;
         if flags.contains(OFlag::O_PATH) {
@@ -135,14 +135,14 @@ impl std::fmt::Display for Access {
     }
 }
 
-/// Whether `O_NONBLOCK` is set, which lives in what all duplicates of `fd` share (open(2)).
+/// Whether `O_NONBLOCK` is set, which all duplicates of `fd` share (open(2)).
 #[cfg(test)]
 pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
     let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
     Ok(flags.contains(OFlag::O_NONBLOCK))
 }
 
-/// Sets or clears `O_NONBLOCK`, touching nothing that is already as asked.
+/// Sets or clears `O_NONBLOCK`, if it is not already as asked.
 pub(crate) fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
     set_status_flag(fd.as_fd(), OFlag::O_NONBLOCK, nonblocking)
 }
@@ -152,10 +152,10 @@ pub(crate) fn set_direct(fd: impl AsFd, direct: bool) -> io::Result<()> {
     set_status_flag(fd.as_fd(), OFlag::O_DIRECT, direct)
 }
 
-/// Opens what `fd` refers to once more: the same object through an open file description of our
-/// own, in non-blocking mode, closed on `exec`.
+/// Opens the object behind `fd` again: through a separate open file description, in non-blocking
+/// mode, closed on `exec`.
 ///
-/// This is how to be non-blocking without making whoever shares the descriptor so; proc(5),
+/// This makes a descriptor non-blocking without affecting processes that share it; proc(5),
 /// `/proc/pid/fd`.
 pub(crate) fn reopen(fd: impl AsFd, access: Access) -> io::Result<OwnedFd> {
     let fd = fd.as_fd().as_raw_fd();
@@ -167,7 +167,7 @@ pub(crate) fn reopen(fd: impl AsFd, access: Access) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// What `poll(2)` says of `fd` at this moment.
+/// Returns what `poll(2)` reports for `fd` at this moment.
 pub(crate) fn poll_now(fd: BorrowedFd<'_>, asked: PollFlags) -> io::Result<PollFlags> {
     let mut fds = [PollFd::new(fd, asked)];
     loop {

@@ -1,4 +1,4 @@
-//! Who owns a file or queue, as far as this user namespace can tell.
+//! The owner of a file or queue, as far as this user namespace can tell.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ fn is_mapped(uid: u32, map: &str) -> bool {
     })
 }
 
-/// Says who owns what this process, running as user `euid`, does not own.
+/// Describes the owner of an object that this process, running as user `euid`, does not own.
 pub(crate) fn said(owner: u32, euid: u32) -> String {
     match is_outside(owner) {
         true => "it belongs to a user outside this user namespace".to_owned(),

@@ -1,69 +1,69 @@
-//! Latency mode: looking again for a moment before going to sleep.
+//! Latency mode: polling for a moment before going to sleep.
 //!
-//! When to take it and what it costs stands at [`Polled`](crate::Polled).
+//! [`Polled`](crate::Polled) documents when to use it and what it costs.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often an operation is tried again at once, the processor given away before each time.
+/// How often an operation is tried again at once, yielding the processor before each time.
 const BURST: u32 = 4;
 
-/// What a burst may take and still be better than going to sleep. It takes longer where other
-/// processes want the processor that is given away.
+/// How long a burst may take and still be better than going to sleep. It takes longer if other
+/// processes want the yielded processor.
 const WORTH: Duration = Duration::from_micros(50);
 
-/// For how many waits in a row polling is left out at most, where it was in vain: so often it is
-/// found out whether it pays by now.
+/// For how many waits in a row polling is skipped at most after it failed: this often it is tested
+/// whether polling pays by now.
 const MAX_SKIPPED: u32 = 16;
 
-/// A wait that was longer than the limit by so much would not have been shorter by polling, however
+/// Polling would not have shortened a wait that was longer than the limit by this much, however
 /// long it took to go to sleep and to be woken.
 const FAR: Duration = Duration::from_micros(500);
 
-/// So many of these count as one that might have been.
+/// This many of these count as one that might have been.
 const FAR_COUNT_AS_ONE: u32 = 16;
 
-/// What polling in vain may cost each wait, on average.
+/// What failed polling may cost each wait, on average.
 const VAIN_COST: Duration = Duration::from_micros(3);
 
-/// Whether what would block is tried again for a while before its task goes to sleep, and for how
-/// long.
+/// Whether, and for how long, an operation that would block is tried again before its task goes to
+/// sleep.
 ///
-/// Going to sleep and being woken costs several tries, and where a processor sleeps with it far
-/// more. So a wait begins with a burst of a few tries, each after the processor was offered to
-/// other processes: to the peer, if it runs on the same one. In latency mode, with a limit above
-/// zero, further bursts follow until that time has passed, and between them the task yields to the
-/// other tasks of its runtime.
+/// Going to sleep and being woken costs several tries, and far more if a processor sleeps with it.
+/// So a wait begins with a burst of a few tries, each after the processor was offered to other
+/// processes: to the peer, if it runs on the same one. In latency mode, with a limit above zero,
+/// further bursts follow until that time has passed. Between them the task yields to the other
+/// tasks of its runtime.
 ///
-/// It is done only while it pays: where it was in vain the next waits go to sleep at once, twice as
-/// many each time, up to a number that keeps the cost at some 3 us for each wait; waits that are seen
-/// to be [`FAR`] too long for it are hardly counted. Once it pays, it is done each time again.
+/// Polling happens only while it pays. After it failed the next waits go to sleep at once, twice as
+/// many each time, up to a number that keeps the cost at some 3 us per wait. Waits that are seen to
+/// be [`FAR`] too long for it are hardly counted. Once polling pays, it happens each time again.
 #[derive(Debug)]
 pub(crate) struct Polling {
     limit: Duration,
-    /// What a burst may take, in nanoseconds; the limit may be more.
+    /// How long a burst may take, in nanoseconds; the limit may be more.
     worth: u32,
     /// How often in a row it did not pay.
     vain: AtomicU32,
-    /// How many waits are still to be left out, times [`FAR_COUNT_AS_ONE`].
+    /// How many waits are still to be skipped, times [`FAR_COUNT_AS_ONE`].
     skip: AtomicU32,
 }
 
-/// Where one wait is with its polling. Starts as [`default`](Self::default).
+/// The polling state of one wait. Starts as [`default`](Self::default).
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     began: Option<Instant>,
     /// In this burst.
     tries: u32,
-    /// Since when it has slept, where that is noted.
+    /// Since when it has slept, if that is noted.
     asleep: Option<Instant>,
 }
 
-/// What to do about an operation that would block.
+/// The next step for an operation that would block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Try again at once; the processor was given away meanwhile.
+    /// Try again at once; the processor was yielded meanwhile.
     Again,
     /// Let the runtime's other tasks run, and try again: wake the task and return `Pending`.
     Yield,
@@ -72,7 +72,7 @@ pub(crate) enum Next {
 }
 
 impl Polling {
-    /// Polls for `limit` before each wait; zero is the first burst alone.
+    /// Polls for `limit` before each wait; zero is only the first burst.
     pub(crate) fn new(limit: Duration) -> Self {
         Self {
             limit,
@@ -82,7 +82,7 @@ impl Polling {
         }
     }
 
-    /// Sets what a burst may take and still be better than going to sleep: less than a second.
+    /// Sets how long a burst may take and still be better than going to sleep: less than a second.
     pub(crate) fn with_worth(mut self, worth: Duration) -> Self {
         self.worth = worth.subsec_nanos();
         self
@@ -97,11 +97,11 @@ impl Polling {
         !self.limit.is_zero()
     }
 
-    /// Says what to do next: the operation would block.
+    /// Returns the next step: the operation would block.
     pub(crate) fn next(&self, round: &mut Round) -> Next {
         let Some(began) = round.began else {
             if self.is_left_out() {
-                // Not exact where several wait at a time, nor need it be.
+                // Not exact if several wait at a time, nor need it be.
                 self.counts(FAR_COUNT_AS_ONE);
                 return Next::Sleep;
             }
@@ -121,10 +121,10 @@ impl Polling {
         Next::Sleep
     }
 
-    /// Says whether to let the runtime's other tasks run and try again, without any tries at once;
-    /// if not, to go to sleep. For what only the runtime can find out, and rounds that are kept until
-    /// they are [`done`](Self::done): how long a wait took is then seen, and says whether polling
-    /// might have paid.
+    /// Returns whether to let the runtime's other tasks run and try again, without any tries at
+    /// once; if not, go to sleep. For events that only the runtime can find out, and rounds that
+    /// are kept until they are [`done`](Self::done): the length of a wait then shows whether
+    /// polling might have paid.
     pub(crate) fn yields(&self, round: &mut Round) -> bool {
         if self.limit.is_zero() || round.asleep.is_some() {
             return false;
@@ -147,7 +147,7 @@ impl Polling {
         true
     }
 
-    /// Takes note that the operation is done, and ends the round.
+    /// Notes that the operation is done, and ends the round.
     pub(crate) fn done(&self, round: &mut Round) {
         let Round { began, asleep, .. } = std::mem::take(round);
         if let Some(began) = began {
@@ -162,7 +162,7 @@ impl Polling {
         }
     }
 
-    /// Takes note of a wait of that length that was not polled through.
+    /// Notes a wait of that length that was not polled through.
     fn slept(&self, took: Duration) {
         self.counts(if took <= self.limit {
             u32::MAX
@@ -177,7 +177,7 @@ impl Polling {
         self.skip.load(Ordering::Relaxed) > 0
     }
 
-    /// One of the waits to be left out is over.
+    /// One of the waits to be skipped is over.
     fn counts(&self, as_much: u32) {
         let skip = self.skip.load(Ordering::Relaxed);
         self.skip
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn latency_mode_yields_to_other_tasks_until_its_time_is_over() {
-        // Long, since on a busy machine the processor that was given away comes back late.
+        // Long, since on a busy machine the yielded processor returns late.
         let limit = Duration::from_millis(500);
         let began = Instant::now();
         let (again, yields) = in_vain(&Polling::new(limit));
@@ -256,7 +256,7 @@ mod tests {
         assert!((8..=11).contains(&polled), "{polled}");
     }
 
-    /// Which of 1,000 waits that take so long are polled, in vain.
+    /// Which of 1,000 waits of that length are polled, without success.
     fn polled(polling: &Polling, took: Duration) -> Vec<usize> {
         let is_polled = |_: &usize| {
             let mut round = Round::default();

@@ -1,4 +1,4 @@
-//! [`Source`]: a non-blocking descriptor of our own, registered with Tokio's I/O driver.
+//! [`Source`]: a non-blocking descriptor that we own, registered with Tokio's I/O driver.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,13 +16,13 @@ use tokio::task::coop::{consume_budget, poll_proceed};
 use super::{fd, sys};
 use crate::io::polling::{Next, Polling, Round};
 
-/// From so many operations without a wait on what comes is a stream.
+/// From this many operations without a wait on, incoming data is a stream.
 const STREAM: u32 = 2;
 
 type Registration = AsyncFd<Arc<OwnedFd>>;
 type Guard<'a> = AsyncFdReadyGuard<'a, Arc<OwnedFd>>;
 
-/// Which half of the readiness a poll-style operation waits for.
+/// The half of the readiness that a poll-style operation waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
@@ -41,13 +41,13 @@ impl Direction {
 /// A registered descriptor whose readiness can be trusted for as long as it lives.
 ///
 /// Tokio remembers that a descriptor was once closed by its peer and never forgets it
-/// (`READ_CLOSED` and `WRITE_CLOSED` in its `scheduled_io.rs`). A FIFO can come back from that:
+/// (`READ_CLOSED` and `WRITE_CLOSED` in its `scheduled_io.rs`). A FIFO can recover from that:
 /// another process opens it. From then on Tokio would report it ready for ever and a waiting task
-/// would spin. So where readiness says "closed", `poll(2)` is asked whether that is still so, and
-/// if not the descriptor is registered afresh. Nothing of this costs anything until a peer leaves.
+/// would spin. So if readiness says "closed", `poll(2)` is asked whether that still holds, and if
+/// not the descriptor is registered again. None of this costs anything until a peer leaves.
 ///
-/// Readiness is only ever cleared by an operation that said `WouldBlock`, never after a short
-/// read: on a pipe with a packet-mode writer a short read says nothing about what is left.
+/// Readiness is cleared only by an operation that returned `WouldBlock`, never after a short read:
+/// on a pipe with a packet-mode writer a short read says nothing about the rest.
 pub(crate) struct Source {
     // Dropped first: deregister before close.
     registration: RwLock<Arc<Registration>>,
@@ -56,17 +56,17 @@ pub(crate) struct Source {
     interest: Interest,
     /// Whether a peer can come back after "closed". A socket's never does.
     reopens: bool,
-    /// How a wait for input begins, where it may be short; see [`Source::looking_again`].
+    /// How a wait for input begins, if it may be short; see [`Source::looking_again`].
     polling: Option<Polling>,
-    /// An operation has said `WouldBlock`. Before that nothing may be read unasked: a FIFO that
-    /// no writer has opened yet gives the end of the stream to whoever reads.
+    /// An operation has returned `WouldBlock`. Before that nothing may be read unasked: a FIFO that
+    /// no writer has opened yet returns the end of the stream to every reader.
     was_empty: AtomicBool,
-    /// An operation has said so since the last one that was done.
+    /// An operation has returned `WouldBlock` since the last one that was done.
     is_empty: AtomicBool,
     /// How many operations were done since the last wait; see [`Source::expect_more`].
     done: AtomicU32,
-    /// The runtime of the first registration, so that a later one lands there too, whichever
-    /// thread or executor polls.
+    /// The runtime of the first registration, so that a later one lands there too, whichever thread
+    /// or executor polls.
     runtime: Handle,
     fd: Arc<OwnedFd>,
 }
@@ -77,8 +77,8 @@ impl Source {
         Self::with(fd, interest, true)
     }
 
-    /// As [`new`](Self::new), for a socket: "closed" is believed without asking again. (The answer
-    /// would be wrong, too: `poll(2)` does not report a half-closed socket as hung up.)
+    /// The same as [`new`](Self::new), for a socket: "closed" is trusted without asking again. (The
+    /// answer would be wrong, too: `poll(2)` does not report a half-closed socket as hung up.)
     pub(crate) fn socket(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
         Self::with(fd, interest, false)
     }
@@ -101,12 +101,12 @@ impl Source {
         })
     }
 
-    /// Has a wait for input begin with a few tries, the processor offered to other processes before
-    /// each, for as long as that pays: the peer of a conversation often answers before this process
-    /// could go to sleep and be woken.
+    /// Makes a wait for input begin with a few tries, offering the processor to other processes
+    /// before each, for as long as that pays: the peer of a conversation often answers before this
+    /// process could go to sleep and be woken.
     ///
-    /// Not in a multi-thread runtime: another of its threads sleeps in `epoll_wait(2)` meanwhile, and
-    /// would be woken by all that is read here.
+    /// Not in a multi-thread runtime: another of its threads sleeps in `epoll_wait(2)` meanwhile,
+    /// and would be woken by everything that is read here.
     pub(crate) fn looking_again(mut self) -> Self {
         if self.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
             self.polling = Some(Polling::new(Duration::ZERO));
@@ -114,15 +114,16 @@ impl Source {
         self
     }
 
-    /// Says that the last operation may have left something: this is a stream and no conversation.
+    /// Notes that the last operation may have left something: this is a stream and no conversation.
     pub(crate) fn expect_more(&self) {
         if self.polling.is_some() {
             self.done.store(STREAM, Ordering::Relaxed);
         }
     }
 
-    /// Says that all writers are known to be gone although this descriptor will not report it: reading
-    /// waits for nothing until an operation says `WouldBlock`, that is until a new peer has come.
+    /// Notes that all writers are known to be gone although this descriptor will not report it:
+    /// reading does not wait until an operation returns `WouldBlock`, that is until a new peer has
+    /// come.
     pub(crate) fn assume_closed(&self) {
         self.assumed_closed.store(true, Ordering::Relaxed);
     }
@@ -139,7 +140,7 @@ impl Source {
         loop {
             let registration = self.current();
             let ready = registration.ready(interest).await?.ready();
-            // Empty: another task was quicker and has cleared it.
+            // Empty: another task was faster and has cleared it.
             if ready.is_empty() {
                 continue;
             }
@@ -188,9 +189,10 @@ impl Source {
         Poll::Ready(Ok(None))
     }
 
-    /// Runs a non-blocking operation if the descriptor is known to be ready, else `WouldBlock`.
+    /// Runs a non-blocking operation if the descriptor is known to be ready, otherwise returns
+    /// `WouldBlock`.
     ///
-    /// When the operation itself says `WouldBlock` the readiness is cleared.
+    /// If the operation itself returns `WouldBlock` the readiness is cleared.
     pub(crate) fn try_io<R>(
         &self,
         interest: Interest,
@@ -208,8 +210,8 @@ impl Source {
             .try_io(interest, |fd| self.noted(op(fd.as_fd())))
     }
 
-    /// Runs a non-blocking operation to its end: waits for readiness, tries, and waits again for
-    /// as long as it says `WouldBlock`. Any number of tasks may do so at once.
+    /// Runs a non-blocking operation to its end: waits for readiness, tries, and waits again for as
+    /// long as it returns `WouldBlock`. Any number of tasks may do so at once.
     ///
     /// Cancel safe: once the operation has taken effect nothing is awaited any more.
     pub(crate) async fn io<R>(
@@ -237,7 +239,7 @@ impl Source {
     }
 
     /// Polls a non-blocking operation to its end: waits for readiness, tries, and waits again for
-    /// as long as it says `WouldBlock`. Counts against the task's cooperative budget.
+    /// as long as it returns `WouldBlock`. Counts against the task's cooperative budget.
     pub(crate) fn poll_io<R>(
         &self,
         cx: &mut Context<'_>,
@@ -276,12 +278,12 @@ impl Source {
     }
 
     /// Tries a few times whether there is input by now, whatever readiness says. `None`: it would
-    /// block still, so wait.
+    /// still block, so wait.
     ///
-    /// Not within a stream: whoever gives the processor away for each piece of it is made to wait by
-    /// the scheduler, and the two processes take turns for each.
+    /// Not within a stream: a process that yields the processor for each piece of it is made to
+    /// wait by the scheduler, and the two processes take turns for each piece.
     ///
-    /// An event that tells of what is read here comes later all the same. It then costs one try
+    /// An event for the input that is read here arrives later all the same. It then costs one try
     /// that would block.
     fn look_again<R>(
         &self,
@@ -320,7 +322,7 @@ impl Source {
         result
     }
 
-    /// Takes note of an operation that would block, or was done.
+    /// Notes an operation that would block, or was done.
     fn note(&self, blocked: bool) {
         self.is_empty.store(blocked, Ordering::Relaxed);
         if blocked {
@@ -331,24 +333,24 @@ impl Source {
         }
     }
 
-    /// The descriptor, which stays open for as long as this is kept.
+    /// Returns the descriptor, which stays open for as long as this is kept.
     pub(crate) fn share(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
     }
 
-    /// The runtime it is registered with, to enter before a duplicate is registered late: whichever
-    /// thread or executor polls.
+    /// Returns the runtime it is registered with, to enter before a duplicate is registered late:
+    /// whichever thread or executor polls.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
-    /// Deregisters and gives the descriptor back, still in non-blocking mode.
+    /// Deregisters and returns the descriptor, still in non-blocking mode.
     pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
         let Self {
             registration, fd, ..
         } = self;
         drop(registration);
-        // Nobody else can hold it: whoever waits borrows `self`. A duplicate is as good.
+        // Nobody else can hold it: a waiting task borrows `self`. A duplicate is as good.
         Arc::try_unwrap(fd).or_else(|fd| fd.try_clone())
     }
 
@@ -362,19 +364,19 @@ impl Source {
         assumed.then_some(Ready::READ_CLOSED)
     }
 
-    /// Whether readiness says "closed" (or "error", which a pipe's write end says together with
-    /// it) of a descriptor that has a peer again.
+    /// Whether readiness says "closed" (or "error", which a pipe's write end reports together with
+    /// it) for a descriptor that has a peer again.
     fn is_stale(&self, ready: Ready) -> io::Result<bool> {
         let closed = ready.is_read_closed() || ready.is_write_closed() || ready.is_error();
         if !closed || !self.reopens {
             return Ok(false);
         }
-        // HUP and ERR need not be asked for; POLL(2).
+        // HUP and ERR need not be asked for; poll(2).
         Ok(!fd::poll_now(self.as_fd(), PollFlags::empty())?
             .intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
     }
 
-    /// Replaces the registration `seen` by a fresh one, unless another task already has.
+    /// Replaces the registration `seen` by a new one, unless another task already has.
     fn renew(&self, seen: &Arc<Registration>) -> io::Result<()> {
         let registration = self.registration.write();
         let mut registration = registration.unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,5 @@
-//! The one module with `unsafe` code: system calls that no safe wrapper offers in the form needed.
+//! The only module with `unsafe` code: system calls that no safe wrapper offers in the required
+//! form.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -22,24 +23,24 @@ pub(crate) use self::start::{CHANGED_HANDS, Number, Seal, seal};
 
 /// Registers a descriptor with the current runtime's I/O driver.
 ///
-/// Where there is no runtime this is an error, not a panic. It still panics in a runtime that was
-/// built without its I/O driver, as everything in `tokio::net` does: Tokio offers no way to ask.
+/// Without a runtime this is an error, not a panic. It still panics in a runtime that was built
+/// without its I/O driver, as everything in `tokio::net` does: Tokio offers no way to ask.
 pub(crate) fn register(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     Handle::try_current().map_err(io::Error::other)?;
-    // SAFETY: an `OwnedFd` is open, and an `Arc` never lets go of it nor exchanges it: the number
-    // stays valid and names the same open file description until the `AsyncFd` drops its `Arc`,
-    // which it does after it has deregistered.
+    // SAFETY: an `OwnedFd` is open, and an `Arc` neither closes nor exchanges it: the number stays
+    // valid and names the same open file description until the `AsyncFd` drops its `Arc`, which it
+    // does after it has deregistered.
     unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(|e| e.into_parts().1)
 }
 
-/// Appends `head` and `body` to `dst`, with one look for room where two calls of its own take two.
+/// Appends `head` and `body` to `dst`, with one check for room instead of two.
 #[inline]
 pub(crate) fn append<const N: usize>(dst: &mut BytesMut, head: [u8; N], body: &[u8]) {
     let len = N + body.len();
     dst.reserve(len);
     let room = dst.spare_capacity_mut().as_mut_ptr().cast::<u8>();
-    // SAFETY: there is room for `len` bytes at `room`, and it is borrowed from `dst` alone, so that
-    // `body` does not overlap it; all of the `len` bytes are written before they count.
+    // SAFETY: there is room for `len` bytes at `room`, and only `dst` borrows it, so `body` does
+    // not overlap it; all of the `len` bytes are written before they count.
     unsafe {
         room.cast::<[u8; N]>().write_unaligned(head);
         room.add(N)
@@ -58,7 +59,7 @@ pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
     result == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
-/// `read(2)` into memory that need not be initialised; returns how many bytes were.
+/// `read(2)` into memory that need not be initialised; returns how many bytes were read.
 pub(crate) fn read(fd: impl AsFd, buf: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     // SAFETY: the pointer and length describe memory that is ours to write for the whole call.
     let n = unsafe { libc::read(fd.as_fd().as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) };
@@ -66,7 +67,7 @@ pub(crate) fn read(fd: impl AsFd, buf: &mut [MaybeUninit<u8>]) -> io::Result<usi
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// `read(2)` into the unfilled part of `buf`, which is advanced by what came.
+/// `read(2)` into the unfilled part of `buf`, which is advanced by the bytes read.
 pub(crate) fn read_buf(fd: impl AsFd, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
     // SAFETY: `read` only writes initialised bytes, so nothing is ever de-initialised.
     let n = read(fd, unsafe { buf.unfilled_mut() })?;
@@ -76,9 +77,9 @@ pub(crate) fn read_buf(fd: impl AsFd, buf: &mut ReadBuf<'_>) -> io::Result<usize
     Ok(n)
 }
 
-/// `read(2)` into the spare room of `buf`, which is advanced by what came.
+/// `read(2)` into the spare capacity of `buf`, which is advanced by the bytes read.
 ///
-/// How much room that is in one call is the buffer's choice; see [`BufMut::chunk_mut`].
+/// The buffer chooses how much capacity one call sees; see [`BufMut::chunk_mut`].
 pub(crate) fn read_spare(fd: impl AsFd, buf: &mut impl BufMut) -> io::Result<usize> {
     // SAFETY: `read` only writes initialised bytes, so nothing is ever de-initialised.
     let n = read(fd, unsafe { buf.chunk_mut().as_uninit_slice_mut() })?;
@@ -88,8 +89,8 @@ pub(crate) fn read_spare(fd: impl AsFd, buf: &mut impl BufMut) -> io::Result<usi
 }
 
 /// `read(2)` that does not wait, not even for a disk, into the unfilled part of `buf`, which is
-/// advanced by what came; `RWF_NOWAIT` in readv(2). An error where it would have to wait, and where
-/// the kind of file cannot tell.
+/// advanced by the bytes read; `RWF_NOWAIT` in readv(2). An error if it would have to wait, or if
+/// the kind of file does not support it.
 pub(crate) fn read_now(fd: impl AsFd, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
     // SAFETY: the kernel only writes initialised bytes, so nothing is ever de-initialised.
     let room = unsafe { buf.unfilled_mut() };
@@ -119,7 +120,7 @@ pub(crate) fn read_now(fd: impl AsFd, buf: &mut ReadBuf<'_>) -> io::Result<usize
 }
 
 /// `recv(2)` that does not wait, whatever the mode of the socket, into the unfilled part of `buf`,
-/// which is advanced by what came.
+/// which is advanced by the bytes read.
 pub(crate) fn recv_buf(fd: impl AsFd, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: `recv` only writes initialised bytes, so nothing is ever de-initialised.
@@ -158,7 +159,7 @@ pub(crate) fn duplicate_to(fd: impl AsFd, number: RawFd) -> io::Result<Option<Ow
     Ok((got.as_raw_fd() == number).then_some(got))
 }
 
-/// A descriptor that becomes readable when process `pid` exits; `pidfd_open(2)`.
+/// Opens a descriptor that becomes readable when process `pid` exits; `pidfd_open(2)`.
 pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: takes two numbers; a process that does not exist is an error.
@@ -190,8 +191,8 @@ pub(crate) fn unread(fd: impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(unread).unwrap_or(0))
 }
 
-/// How many bytes a TCP socket has sent or has to send, and the peer's system has not acknowledged;
-/// `SIOCOUTQ`, tcp(7).
+/// How many bytes of a TCP socket the peer's system has not acknowledged, sent or not; `SIOCOUTQ`,
+/// tcp(7).
 pub(crate) fn unsent(fd: impl AsFd) -> io::Result<usize> {
     let mut unsent: libc::c_int = 0;
     // SAFETY: the kernel writes one `int` to the address, which is ours.
@@ -200,7 +201,7 @@ pub(crate) fn unsent(fd: impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(unsent).unwrap_or(0))
 }
 
-/// Takes flock(2)'s exclusive lock if it is free, and says whether it did.
+/// Takes flock(2)'s exclusive lock if it is free, and returns whether it did.
 pub(crate) fn try_lock(fd: impl AsFd) -> io::Result<bool> {
     match flock(fd, libc::LOCK_EX | libc::LOCK_NB) {
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
@@ -208,14 +209,14 @@ pub(crate) fn try_lock(fd: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Gives flock(2)'s lock back.
+/// Releases flock(2)'s lock.
 pub(crate) fn unlock(fd: impl AsFd) -> io::Result<()> {
     flock(fd, libc::LOCK_UN)
 }
 
 /// `flock(2)`.
 ///
-/// (nix's guard panics in `drop` where unlocking fails, and std's needs Rust 1.89.)
+/// (nix's guard panics in `drop` if unlocking fails, and std's needs Rust 1.89.)
 fn flock(fd: impl AsFd, operation: libc::c_int) -> io::Result<()> {
     // SAFETY: a borrowed descriptor is open for the whole call, which takes no memory of ours.
     result_of(unsafe { libc::flock(fd.as_fd().as_raw_fd(), operation) }.into()).map(drop)
@@ -237,7 +238,7 @@ pub(crate) struct QueueFd {
 }
 
 impl QueueFd {
-    /// The descriptor. Whoever holds it keeps the queue open.
+    /// The descriptor. Holding it keeps the queue open.
     pub(crate) fn fd(&self) -> &Arc<OwnedFd> {
         &self.fd
     }
@@ -247,7 +248,7 @@ impl From<OwnedFd> for QueueFd {
     fn from(fd: OwnedFd) -> Self {
         // SAFETY: on Linux a queue is a file descriptor. This one is open and stays so for as long
         // as the `PosixMq` can be reached, since `Self` owns both; `ManuallyDrop` leaves it to `fd`
-        // to close it. Were it no queue, every call would fail with `EBADF`.
+        // to close it. If it were not a queue, every call would fail with `EBADF`.
         let queue = ManuallyDrop::new(unsafe { PosixMq::from_raw_fd(fd.as_raw_fd()) });
         let fd = Arc::new(fd);
         Self { queue, fd }
@@ -269,22 +270,22 @@ impl Deref for QueueFd {
     }
 }
 
-/// What one `recvmsg(2)` brought.
+/// The result of one `recvmsg(2)`.
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// The message's full length, which is more than the buffer's where it did not fit.
+    /// The message's full length, which is more than the buffer's if it did not fit.
     pub(crate) len: usize,
-    /// The descriptors that came with it, close-on-exec.
+    /// The descriptors that arrived with it, close-on-exec.
     pub(crate) fds: Vec<OwnedFd>,
-    /// Whether more descriptors were sent than came. The kernel has closed those.
+    /// Whether more descriptors were sent than arrived. The kernel has closed those.
     pub(crate) fds_truncated: bool,
 }
 
 /// `recvmsg(2)` on a Unix socket, with room for `max_fds` descriptors.
 ///
 /// Every descriptor that arrives is owned before anything else is looked at, so that none leaks.
-/// (That is why this is not nix's `recvmsg`: it hands out no control message at all once one was
-/// truncated, and those descriptors that did arrive would stay open.)
+/// (This is why nix's `recvmsg` is not used: it returns no control message at all once one was
+/// truncated, and descriptors that did arrive would stay open.)
 pub(crate) fn recv_with_fds(fd: impl AsFd, buf: &mut [u8], max_fds: usize) -> io::Result<Received> {
     let mut iov = libc::iovec {
         iov_base: buf.as_mut_ptr().cast(),
@@ -319,7 +320,7 @@ pub(crate) fn recv_with_fds(fd: impl AsFd, buf: &mut [u8], max_fds: usize) -> io
     })
 }
 
-/// Owns every descriptor in the control messages of `header`, once.
+/// Takes ownership of every descriptor in the control messages of `header`, once.
 fn take_fds(header: &libc::msghdr) -> Vec<OwnedFd> {
     let mut fds = Vec::new();
     // SAFETY: `recvmsg` has filled the header and its control buffer, which is still alive.
@@ -350,6 +351,6 @@ fn take_fds(header: &libc::msghdr) -> Vec<OwnedFd> {
     fds
 }
 
-/// The control message of `SO_PASSPIDFD`, which brings a descriptor too
-/// (`include/linux/socket.h`). Only a socket that was set so by others has it.
+/// The control message of `SO_PASSPIDFD`, which carries a descriptor too
+/// (`include/linux/socket.h`). Only a socket on which others have set that option has it.
 const SCM_PIDFD: i32 = 0x04;

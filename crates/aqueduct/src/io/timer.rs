@@ -1,8 +1,8 @@
 //! [`sleep`] and [`timeout`] that need no timer of the runtime, and no runtime.
 //!
-//! Tokio's timers panic in a runtime that was built without them, and nothing tells beforehand
-//! whether they will. So time is kept by a thread of our own, which lives only while somebody waits.
-//! A clock that tests have paused is Tokio's: then its timers exist, and are used.
+//! Tokio's timers panic in a runtime that was built without them, and there is no way to find out
+//! beforehand. So a separate thread keeps time, which lives only while somebody waits. A clock that
+//! tests have paused is Tokio's: then its timers exist, and are used.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -35,7 +35,7 @@ enum Kind {
     Tokio(Pin<Box<tokio::time::Sleep>>),
 }
 
-/// When, and a number that is used once.
+/// The deadline, and a number that is used once.
 type Key = (std::time::Instant, u64);
 
 /// Completes after `duration`.
@@ -56,7 +56,7 @@ pub(crate) fn sleep_until(deadline: Instant) -> Sleep {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
-/// The future's output, unless `limit` is over first.
+/// Returns the future's output, unless `limit` is over first.
 pub(crate) async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future);
     let mut over = sleep(limit);
@@ -162,7 +162,7 @@ impl Alarms {
                     // The next one tries again.
                     Err(error) => tracing::warn!(
                         target: "aqueduct::timer", %error,
-                        "cannot start the thread that keeps time: a time limit may be exceeded"
+                        "cannot start the timer thread: a time limit may be exceeded"
                     ),
                 }
             }

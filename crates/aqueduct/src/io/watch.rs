@@ -1,4 +1,4 @@
-//! [`Watch`]: news about one file from inotify(7).
+//! [`Watch`]: events of one file from inotify(7).
 
 use std::future;
 use std::io;
@@ -15,16 +15,16 @@ use super::source::Source;
 use super::sys;
 use super::timer::timeout;
 
-/// How soon one that waits for a peer looks again without an event, at first and after many looks.
+/// How soon a wait for a peer checks again without an event, at first and after many checks.
 ///
-/// It has to look: a reader that itself waits in a blocking open(2) makes no event.
+/// It has to check: a reader that itself waits in a blocking open(2) causes no event.
 pub(crate) const FIRST_TICK: Duration = Duration::from_millis(1);
 pub(crate) const LAST_TICK: Duration = Duration::from_millis(100);
 
-/// Room for the events of one read. What does not fit comes with the next one.
+/// Room for the events of one read. The rest arrives with the next one.
 const EVENTS: usize = 1024;
 
-/// News about one inode from inotify(7), or none: every wait on it has a time limit as well.
+/// Events of one inode from inotify(7), or none: every wait on it has a time limit as well.
 ///
 /// A user has few inotify instances (128 by default, `fs.inotify.max_user_instances`), so having
 /// none left is not an error here: the time limits alone then find out, a little later.
@@ -48,7 +48,7 @@ impl Watch {
         })
     }
 
-    /// Waits for an event or until `limit` has passed, and says whether there was an event.
+    /// Waits for an event or until `limit` has passed, and returns whether there was an event.
     ///
     /// Cancel safe: an event that is lost is one that the caller did not act on.
     pub(crate) async fn changed_within(&self, limit: Duration) -> bool {
@@ -69,7 +69,7 @@ impl Watch {
 
 fn start(fd: BorrowedFd<'_>, path: &Path, events: AddWatchFlags) -> io::Result<Source> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    // By descriptor, so that it is this very inode; by name only where /proc is not mounted.
+    // By descriptor, so that it is this very inode; by name only if /proc is not mounted.
     match inotify.add_watch(&proc_path(fd), events) {
         Err(Errno::ENOENT) => inotify.add_watch(path, events | AddWatchFlags::IN_DONT_FOLLOW),
         result => result,
@@ -100,7 +100,7 @@ mod tests {
         seen.await.unwrap_or(false)
     }
 
-    /// The event itself, not the time limit, tells of a reader that opens, and of the end of a name.
+    /// The event itself, not the time limit, reports a reader that opens, and the end of a name.
     #[tokio::test]
     async fn opening_and_removing_a_fifo_are_events() {
         let dir = tempfile::tempdir().unwrap();

@@ -26,7 +26,19 @@ const STATUS_SIZE: usize = 80;
 ///
 /// # Examples
 ///
-/// See [`info`].
+/// ```
+/// use aqueduct::mq;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let name = format!("/doc-entry-{}", std::process::id());
+/// let mut options = mq::OpenOptions::new();
+/// options.create_new(true).capacity(2).max_message(8).unlink_on_drop(true);
+/// let _queue = options.open(&name)?;
+/// let entry = mq::info(&name)?;
+/// println!("{} belongs to user {}, mode {:04o}", entry.name, entry.owner, entry.mode);
+/// # assert_eq!(entry.name, name);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {

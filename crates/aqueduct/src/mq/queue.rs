@@ -33,7 +33,17 @@ const LOOK_FROM: usize = 16 << 10;
 ///
 /// # Examples
 ///
-/// See [`Queue::attributes`].
+/// ```
+/// use aqueduct::mq::OpenOptions;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let name = format!("/doc-attributes-{}", std::process::id());
+/// let mut options = OpenOptions::new();
+/// options.create(true).capacity(4).max_message(64).unlink_on_drop(true);
+/// let attributes = options.open(&name)?.attributes()?;
+/// assert_eq!((attributes.capacity, attributes.max_message, attributes.messages), (4, 64, 0));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attributes {

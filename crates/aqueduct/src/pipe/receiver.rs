@@ -33,11 +33,11 @@ use crate::io::sys;
 /// # Examples
 ///
 /// ```
-/// use tokio::io::AsyncReadExt;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
-/// let (sender, mut receiver) = aqueduct::pipe::pipe()?;
-/// sender.try_write(b"over and out")?;
+/// let (mut sender, mut receiver) = aqueduct::pipe::pipe()?;
+/// sender.write_all(b"over and out").await?;
 /// drop(sender);
 /// let mut text = String::new();
 /// receiver.read_to_string(&mut text).await?;

@@ -23,7 +23,20 @@ use crate::io::blocking::BlockingReader;
 ///
 /// # Examples
 ///
-/// See [`Recorder`](super::Recorder).
+/// ```
+/// use aqueduct::record::{Recorder, Recording};
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("jobs.rec");
+/// # Recorder::open(&path)?.record(&"sort the attic".into())?;
+/// let mut recording = Recording::open(&path)?;
+/// while let Some(record) = recording.next().await.transpose()? {
+///     println!("{:?} {:?}", record.time, record.message.body());
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct Recording {
     records: FramedRead<BlockingReader, UserCodec<RecordDecoder>>,

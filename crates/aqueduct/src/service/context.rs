@@ -26,13 +26,13 @@ use crate::io::timer::timeout;
 /// use aqueduct::codec::Text;
 /// use aqueduct::connect::Connection;
 /// use aqueduct::service::{self, CancellationToken, Context};
-/// use futures_util::{StreamExt, stream};
+/// use futures_util::{SinkExt, StreamExt, stream};
 ///
 /// /// Answers each line until the peer or the service ends.
 /// async fn handle(connection: Connection, cx: Context) -> Result<(), aqueduct::Error> {
 ///     let mut client = cx.until_shutdown(cx.channel::<String, String>(connection, Text));
 ///     while let Some(text) = client.next().await.transpose()? {
-///         client.get_mut().send(text.to_uppercase()).await?;
+///         client.send(text.to_uppercase()).await?;
 ///     }
 ///     cx.close(client.into_inner()).await
 /// }

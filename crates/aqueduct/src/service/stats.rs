@@ -12,7 +12,18 @@ use tokio::runtime::TryCurrentError;
 ///
 /// # Examples
 ///
-/// See [`serve`](super::serve), which returns it.
+/// ```
+/// use aqueduct::connect::Connection;
+/// use aqueduct::service::CancellationToken;
+/// use futures_util::stream;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (_here, there) = Connection::pair();
+/// let handler = |_, _| async { std::io::Result::Ok(()) };
+/// let stats = aqueduct::serve(stream::iter([Ok(there)]), CancellationToken::new(), handler).await?;
+/// assert_eq!((stats.accepted, stats.finished), (1, 1));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

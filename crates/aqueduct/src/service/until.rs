@@ -29,7 +29,31 @@ use super::conduct::Conduct;
 ///
 /// # Examples
 ///
-/// See [`Context`](super::Context).
+/// ```
+/// use aqueduct::codec::Text;
+/// use aqueduct::connect::Connection;
+/// use aqueduct::service::{CancellationToken, Context};
+/// use futures_util::{StreamExt, stream};
+///
+/// async fn collect(connection: Connection, cx: Context) -> Result<(), aqueduct::Error> {
+///     let lines = cx.channel::<String, String>(connection, Text);
+///     let mut lines = cx.until_shutdown(lines);
+///     while let Some(line) = lines.next().await.transpose()? {
+///         println!("{line}");
+///     }
+///     cx.close(lines.into_inner()).await
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, there) = Connection::pair();
+/// let stop = CancellationToken::new();
+/// let service = tokio::spawn(aqueduct::serve(stream::iter([Ok(there)]), stop.clone(), collect));
+/// let mut client = here.channel::<String, String>(Text);
+/// client.send("hello".into()).await?;
+/// stop.cancel();
+/// service.await??;
+/// # Ok(()) }
+/// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct UntilShutdown<S> {
     inner: S,

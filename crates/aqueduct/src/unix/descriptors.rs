@@ -80,7 +80,18 @@ pub async fn send_with_fds<F: AsFd>(
 ///
 /// # Examples
 ///
-/// See [`send_with_fds`].
+/// ```
+/// use aqueduct::unix::{recv_with_fds, send_with_fds};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let (ours, theirs) = tokio::net::UnixStream::pair()?;
+/// let file = std::fs::File::open("/dev/null")?;
+/// send_with_fds(&ours, b"f", &[file]).await?;
+/// let mut buf = [0; 16];
+/// let (bytes, fds) = recv_with_fds(&theirs, &mut buf, 1).await?;
+/// assert_eq!((&buf[..bytes], fds.len()), (&b"f"[..], 1));
+/// # Ok(()) }
+/// ```
 pub async fn recv_with_fds(
     stream: &UnixStream,
     buf: &mut [u8],

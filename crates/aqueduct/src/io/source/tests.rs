@@ -7,7 +7,7 @@ use tokio_test::task;
 
 use super::*;
 
-/// Reads what is there, and says how much that was.
+/// Reads available bytes, and returns how many there were.
 fn poll(source: &Source) -> Poll<io::Result<usize>> {
     let mut polled = task::spawn(std::future::poll_fn(|cx| {
         source.poll_io(cx, Direction::Read, |fd| {
@@ -23,7 +23,7 @@ fn pipe() -> (Source, OwnedFd) {
     (source.looking_again(), writer)
 }
 
-/// Of so many waits in a row at most that many are left out after one that was in vain.
+/// Of this many waits in a row, at most that many are skipped after a failed one.
 const POLLS: usize = 20;
 
 /// Nothing here lets the runtime's driver look.
@@ -44,7 +44,7 @@ async fn an_answer_is_found_before_the_driver_has_seen_it() {
     }
 }
 
-/// Until then whoever reads gets the end of the stream.
+/// Until then every reader gets the end of the stream.
 #[tokio::test]
 async fn a_fifo_is_not_read_before_its_first_writer_has_come() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Descriptors from outside: those that the program has claimed, and those that were offered.
-//! Each can be taken once.
+//! Descriptors from outside: those that the program has claimed, and those that were offered. Each
+//! can be taken once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{is_marked, mark};
 
-/// What is there to be taken, and what became of the rest.
+/// The descriptors that can be taken, and the state of the rest.
 struct Store {
     /// Claimed or offered. Owned here until it is taken, so that nobody else can close it.
     held: BTreeMap<RawFd, OwnedFd>,
@@ -31,7 +31,7 @@ fn store() -> MutexGuard<'static, Store> {
 pub(crate) enum NotInherited {
     /// No descriptor of this number is open.
     NotOpen,
-    /// It was taken before.
+    /// It was already taken.
     Taken,
     /// It is open, and [`claim`] was never called.
     NotClaimed,
@@ -39,31 +39,31 @@ pub(crate) enum NotInherited {
     Owned,
 }
 
-/// Claims the descriptors that this process has inherited, so that they can be opened by their
-/// addresses, `fd:N`, and taken by the functions of this module.
+/// Claims the inherited descriptors, so that addresses `fd:N` and this module can use them.
 ///
 /// Call it first thing in `main`. It claims every descriptor from 3 on that is open without
-/// `FD_CLOEXEC`: a descriptor that was handed down lacks that flag, and what Rust's standard library
-/// and Tokio open has it. It also makes the sockets of a service manager available, see
+/// `FD_CLOEXEC`: a descriptor that was passed down lacks that flag, and those that Rust's standard
+/// library and Tokio open have it. It also makes the sockets of a service manager available; see
 /// [socket activation](crate::connect#socket-activation).
 ///
-/// A claimed descriptor stays as it is until it is opened or taken, and programs that this one starts
-/// inherit it too until then.
+/// A claimed descriptor stays unchanged until it is opened or taken. Until then, programs that this
+/// one starts inherit it too.
 ///
 /// # Safety
 ///
 /// No descriptor from 3 on that is open without `FD_CLOEXEC` may have an owner in this process, and
-/// none may get one except through this module: no [`OwnedFd`], no `File`, no socket, and no C library
-/// that goes on using its number. Before anything else has run in `main` that holds unless a
-/// constructor of some library has opened one.
+/// none may get one except through this module: no [`OwnedFd`], no `File`, no socket, and no C
+/// library that goes on using its number. Before anything else has run in `main` this holds, unless
+/// a constructor of some library has opened one.
 ///
 /// Inside `#[tokio::main]` it holds as well: a runtime's own descriptors have `FD_CLOEXEC`.
 ///
 /// # Examples
 ///
-/// A program that answers its parent, which handed down descriptors 3 and 4:
+/// A program that answers its parent, which passed down descriptors 3 and 4:
 ///
 /// ```no_run
+/// # // Not run: it needs that parent. The module has an example with both sides.
 /// use aqueduct::codec::Text;
 /// use aqueduct::frame::Framing;
 /// use aqueduct::inherited;
@@ -88,7 +88,7 @@ pub unsafe fn claim() {
         }
         store.taken.remove(&number);
         // SAFETY: it is open, and the caller vouches that nobody in this process owns it. The store
-        // has it once, and gives it away once.
+        // has it once, and returns it once.
         let fd = unsafe { OwnedFd::from_raw_fd(number) };
         store.held.insert(number, fd);
     }
@@ -97,7 +97,7 @@ pub unsafe fn claim() {
 /// The numbers from 3 on that may be open.
 fn open() -> Vec<RawFd> {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
-        // Without /proc those that `ulimit -n` allows by default.
+        // Without /proc, the numbers that `ulimit -n` allows by default.
         return (3..1024).collect();
     };
     let names = entries.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok());
@@ -110,13 +110,13 @@ pub(crate) fn has_claimed() -> bool {
     store().has_claimed
 }
 
-/// Takes over descriptor `number`, which was claimed or offered, if `check` accepts it; otherwise it
-/// stays as it is. From then on it is closed on `exec`.
+/// Takes over descriptor `number`, which was claimed or offered, if `check` accepts it; otherwise
+/// it stays unchanged. From then on it is closed on `exec`.
 pub(crate) fn take_inherited<T, E>(
     number: RawFd,
     check: impl FnOnce(BorrowedFd<'_>) -> Result<T, E>,
 ) -> Result<Result<(OwnedFd, T), E>, NotInherited> {
-    // Locked throughout: a descriptor must not be taken under `check`.
+    // Locked throughout: a descriptor must not be taken while `check` runs.
     let mut store = store();
     let Some(fd) = store.held.get(&number) else {
         return Err(match is_marked(number) {
@@ -163,7 +163,7 @@ mod tests {
         let own = nix::unistd::dup(io::stderr()).unwrap();
         assert!(!is_marked(own.as_raw_fd()).unwrap());
         let refused = take(own.as_raw_fd()).unwrap_err();
-        // `Taken` if another test has taken this number before.
+        // `Taken` if another test has already taken this number.
         assert_ne!(refused, NotInherited::NotOpen);
         assert!(nix::sys::stat::fstat(&own).is_ok(), "it is still open");
     }

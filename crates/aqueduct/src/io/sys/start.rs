@@ -1,4 +1,4 @@
-//! Starting a program: what it must not inherit, and numbers that are kept.
+//! Starts a program: descriptors that it must not inherit, and numbers that are kept.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,17 +11,18 @@ use super::{is_marked, mark, result_of};
 /// How descriptors are kept from leaking into a program that is about to be started.
 #[derive(Debug)]
 pub(crate) enum Seal {
-    /// One system call marks them all, in the child: nothing that another thread opens slips by.
+    /// One system call marks them all, in the child: no descriptor that another thread opens is
+    /// missed.
     Range,
-    /// These, which was all that were open and not marked before the fork.
+    /// Those that were open and not marked before the fork.
     Each(Vec<RawFd>),
 }
 
 impl Seal {
-    /// The best that this kernel can do.
+    /// The best method of this kernel.
     pub(crate) fn new() -> io::Result<Self> {
-        // The last possible number is never open, so this only asks. Linux 5.9 knows the call,
-        // 5.11 the flag; close_range(2).
+        // The last possible number is never open, so this only asks. Linux 5.9 knows the call, 5.11
+        // the flag; close_range(2).
         match mark_range(libc::c_uint::MAX) {
             Ok(()) => Ok(Self::Range),
             Err(_) => Self::each(),
@@ -41,7 +42,7 @@ impl Seal {
     fn apply(&self) -> io::Result<()> {
         match self {
             Self::Range => mark_range(3),
-            // One that has been closed since needs no mark.
+            // A descriptor that has been closed since needs no mark.
             Self::Each(all) => all.iter().try_for_each(|fd| match mark(*fd) {
                 Err(e) if e.raw_os_error() == Some(libc::EBADF) => Ok(()),
                 result => result,
@@ -52,10 +53,10 @@ impl Seal {
 
 /// A number in the child that a descriptor is to be mapped to, from 3 on.
 ///
-/// The pipe through which std learns that a program could not be executed must not have such a number:
-/// it would be mapped over, and the failure be taken for a success. So the number is kept in use while
-/// the child is started; and the child looks whether it still is by the same file, since another thread
-/// may have given it up in the meantime.
+/// The pipe through which std learns that a program could not be executed must not have such a
+/// number: it would be mapped over, and the failure would look like success. So the number is kept
+/// in use while the child is started. The child checks whether the same file still uses it, since
+/// another thread may have closed it in the meantime.
 #[derive(Debug)]
 pub(crate) struct Number {
     number: RawFd,
@@ -91,7 +92,7 @@ impl Number {
             self.inode.load(Ordering::Relaxed),
         );
         match self.file() {
-            // Whatever was there has gone, and nothing has come.
+            // The descriptor there has gone, and nothing has replaced it.
             Err(_) => Ok(()),
             Ok(file) if file == noted => Ok(()),
             Ok(_) => Err(io::Error::from_raw_os_error(CHANGED_HANDS)),
@@ -108,20 +109,20 @@ impl Number {
     }
 }
 
-/// What starting a child fails with where a [`Number`] is not as it was noted: try again.
+/// The error of starting a child if a [`Number`] is not as it was noted: try again.
 pub(crate) const CHANGED_HANDS: libc::c_int = libc::EBUSY;
 
-/// Makes the child close every descriptor from 3 on when it executes the program, except what later
-/// hooks on the same command map; and fail with [`CHANGED_HANDS`] before that if one of `numbers` is
-/// not as it was noted last.
+/// Makes the child close every descriptor from 3 on when it executes the program, except those that
+/// later hooks on the same command map. Makes it fail with [`CHANGED_HANDS`] before that if one of
+/// `numbers` is not as it was noted last.
 pub(crate) fn seal(command: &mut tokio::process::Command, seal: Seal, numbers: Arc<[Number]>) {
     let hook = move || {
         numbers.iter().try_for_each(Number::check)?;
         seal.apply()
     };
     // SAFETY: the hook runs between fork and exec, where only async-signal-safe functions may be
-    // called and nothing may be allocated: it makes `fstat`, and `close_range` or `fcntl` system calls
-    // alone. An error of a number of its own needs no memory.
+    // called and nothing may be allocated: it makes only `fstat`, and `close_range` or `fcntl`
+    // system calls. An error with just a number needs no memory.
     unsafe { command.pre_exec(hook) };
 }
 
@@ -146,9 +147,9 @@ mod tests {
 
     use super::*;
 
-    /// What `sh` has open when it is started with one unmarked descriptor in this process.
+    /// The descriptors of `sh` when it is started with one unmarked descriptor in this process.
     async fn shell_has(seal_with: fn() -> io::Result<Seal>) -> (String, String) {
-        // With a number that the shell does not come to by itself.
+        // With a number that the shell does not use by itself.
         let mut unmarked = nix::unistd::dup(io::stderr()).unwrap();
         let mut lower = Vec::new();
         while unmarked.as_raw_fd() < 20 {

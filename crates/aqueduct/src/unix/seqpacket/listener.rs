@@ -27,7 +27,20 @@ use crate::unix::watch::NameWatch;
 ///
 /// # Examples
 ///
-/// See the [module](super).
+/// ```
+/// use aqueduct::unix::{BindOptions, ConnectOptions};
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("service.sock");
+/// let mut listener = BindOptions::new().bind_seqpacket(&path)?;
+/// let client = ConnectOptions::new().connect_seqpacket(&path).await?;
+/// let server = listener.next().await.ok_or("no client")??;
+/// client.send(b"hello").await?;
+/// assert_eq!(server.recv().await?.as_deref(), Some(&b"hello"[..]));
+/// # Ok(()) }
+/// ```
 ///
 /// [`unix::Listener`]: crate::unix::Listener
 #[derive(Debug)]

@@ -345,7 +345,13 @@ impl AsFd for Socket {
 ///
 /// # Examples
 ///
-/// See [`Socket`].
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let (a, b) = aqueduct::unix::seqpacket::pair()?;
+/// a.send(b"hello").await?;
+/// assert_eq!(b.recv().await?.as_deref(), Some(&b"hello"[..]));
+/// # Ok(()) }
+/// ```
 pub fn pair() -> io::Result<(Socket, Socket)> {
     let (a, b) = socket2::Socket::pair(Domain::UNIX, Type::SEQPACKET.nonblocking(), None)?;
     Ok((

@@ -165,7 +165,19 @@ impl Drop for Sender {
 ///
 /// # Examples
 ///
-/// See [`Sender`].
+/// ```
+/// use aqueduct::unix::seqpacket;
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let (a, b) = seqpacket::pair()?;
+/// a.send(b"hello").await?;
+/// drop(a);
+/// let (_sender, mut receiver) = b.into_split();
+/// assert_eq!(receiver.next().await.transpose()?.as_deref(), Some(&b"hello"[..]));
+/// assert!(receiver.next().await.is_none());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct Receiver {
