@@ -231,7 +231,7 @@ fn more_connections_than_descriptors_are_waited_out() {
         .map_while(|_| UnixStream::connect(&path).ok())
         .collect();
     assert!(flood.len() > 200, "{}", flood.len());
-    serve.told("no connection can be accepted");
+    serve.told("cannot accept connections");
     let before = processor_time(serve.pid());
     thread::sleep(Duration::from_millis(500));
     let spent = processor_time(serve.pid()) - before;

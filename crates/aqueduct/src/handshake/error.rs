@@ -40,8 +40,8 @@ impl What {
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (here, there) = Connection::pair();
 /// drop(there);
-/// let chat = Handshake::new("chat/2").channel::<String, String>(here, Text);
-/// match chat.await {
+/// let chat = Handshake::new("chat/2");
+/// match chat.channel::<String, String>(here, Text).await {
 ///     Err(Error::Mismatch { ours, theirs, .. }) => println!("{ours} here, {theirs} there"),
 ///     Err(error) => println!("{error}"),
 ///     Ok(_) => unreachable!("there is no peer"),
