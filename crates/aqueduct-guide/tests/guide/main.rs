@@ -111,8 +111,7 @@ fn run(name: &str) {
     let chapter = Chapter::read(name);
     let place = Place::new();
     let mut shell = Shell::start(&place);
-    let mut lines: Vec<_> = chapter.text.lines().map(str::to_owned).collect();
-    let mut added = 0;
+    let mut edits = Vec::new();
     for Block {
         commands,
         needs,
@@ -125,22 +124,22 @@ fn run(name: &str) {
         }
         for command in commands {
             let typed = place.real(&command.command);
+            let expected = place.real(&command.output);
+            let is_right = |got: &str, any_order| chapter::same(got, &expected, vary, any_order);
             if write {
-                let got = place.printed(&shell.record(&typed));
-                if !chapter::same(&got, &command.output, vary, true) {
-                    let start = (command.output_line + added) - 1;
-                    let old = command.output.lines().count();
-                    let new = got.lines().map(str::to_owned);
-                    lines.splice(start..start + old, new);
-                    added = added + got.lines().count() - old;
+                let got = shell.record(&typed, is_right);
+                if !is_right(&got, true) {
+                    let got = place.printed(&got);
+                    let start = command.output_line - 1;
+                    let old = start..start + command.output.lines().count();
+                    edits.push((old, got.lines().map(str::to_owned).collect::<Vec<_>>()));
                 }
                 continue;
             }
-            let expected = place.real(&command.output);
-            let is_right = |got: &str, any_order| chapter::same(got, &expected, vary, any_order);
             if let Err(got) = shell.run(&typed, is_right) {
                 panic!(
-                    "docs/src/{name}.md:{}: $ {}\n--- printed in the chapter\n{}--- printed now\n{}---",
+                    "docs/src/{name}.md:{}: $ {}\n--- printed in the chapter\n{}--- printed now\n{}---\nIf that is \
+                     right: AQUEDUCT_GUIDE=write cargo test -p aqueduct-guide",
                     command.line,
                     command.command,
                     command.output,
@@ -150,6 +149,10 @@ fn run(name: &str) {
         }
     }
     if write {
+        let mut lines: Vec<_> = chapter.text.lines().map(str::to_owned).collect();
+        for (old, new) in edits.into_iter().rev() {
+            lines.splice(old, new);
+        }
         fs::write(format!("{CHAPTERS}/{name}.md"), lines.join("\n") + "\n").unwrap();
     }
 }

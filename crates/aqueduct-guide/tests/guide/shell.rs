@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// How long after it background jobs may take to print the rest.
 const REST: Duration = Duration::from_secs(20);
 
-/// How long nothing has been printed when a command has printed all, when outputs are recorded.
+/// How long nothing more has been printed when outputs are recorded: once if they are right, or several times.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// What the shell prints after each command.
@@ -109,17 +109,28 @@ impl Shell {
         }
     }
 
-    /// Runs a command and returns what was printed.
-    pub(crate) fn record(&mut self, command: &str) -> String {
+    /// Runs a command and returns what was printed: sooner if it is right.
+    pub(crate) fn record(
+        &mut self,
+        command: &str,
+        is_right: impl Fn(&str, bool) -> bool,
+    ) -> String {
         self.start_command(command);
-        let deadline = Instant::now() + DEADLINE;
         let mut output = Vec::new();
+        let mut quiet = 0;
         loop {
+            let text = String::from_utf8_lossy(&output).replace(DONE, "");
             match self.output.recv_timeout(QUIET) {
-                Ok(more) => output.extend(more),
-                Err(RecvTimeoutError::Timeout)
-                    if !output.contains(&(DONE as u8)) && Instant::now() < deadline => {}
-                Err(_) => return String::from_utf8_lossy(&output).replace(DONE, ""),
+                Ok(more) => {
+                    output.extend(more);
+                    quiet = 0;
+                }
+                Err(RecvTimeoutError::Timeout) => quiet += 1,
+                Err(RecvTimeoutError::Disconnected) => return text,
+            }
+            let done = output.contains(&(DONE as u8));
+            if done && (quiet > 5 || quiet > 0 && is_right(&text, self.background)) {
+                return text;
             }
         }
     }
