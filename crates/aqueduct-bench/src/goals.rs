@@ -211,6 +211,23 @@ const GOALS: &[Goal] = &[
         &[64],
         AtLeast(5.0),
     ),
+    one_way("aqueduct/*/call", "peer/tarpc", UNIX, &[64], AtLeast(1.2)),
+    round_trip("aqueduct/*/call", "peer/tarpc", UNIX, ONE_CPU, 1.0),
+    round_trip("aqueduct/*/call", "aqueduct/*/turns", UNIX, ONE_CPU, 1.5),
+    one_way(
+        "aqueduct/*/concurrent",
+        "aqueduct/*/concurrent/mutex",
+        UNIX,
+        &[64],
+        AtLeast(2.0),
+    ),
+    one_way(
+        "aqueduct/*/concurrent",
+        "aqueduct/*/concurrent/task",
+        UNIX,
+        &[64],
+        AtLeast(0.8),
+    ),
 ];
 
 /// Cases that are not to allocate for a message of 64 B.

@@ -1,17 +1,23 @@
 //! The cases that need no peer: system calls, Tokio with tokio-util, and Aqueduct.
 
 mod aqueduct;
+mod asks;
 mod framed;
 mod place;
 mod raw;
 
 use anyhow::Context;
 
+pub use self::asks::{Asks, Checked};
 use crate::case::{Case, Work};
 use crate::check::Check;
 use crate::message::Message;
 use crate::sample::SideReport;
 use crate::session::{Receives, Sends, Session};
+
+/// Requests under way: tarpc's server holds a hundred answers, a
+/// [`Responder`](::aqueduct::call::Responder) handles 64.
+pub const UNDER_WAY: usize = 64;
 
 /// All of them.
 pub fn all() -> Vec<Case> {

@@ -155,6 +155,7 @@
 mod accept;
 pub(crate) mod activation;
 mod attached;
+mod attempt;
 mod byte_stream;
 mod clients;
 mod connection;
@@ -176,9 +177,11 @@ mod receiver;
 mod reconnect;
 mod send_only;
 mod sender;
+pub(crate) mod timeouts;
 mod verbs;
 
 pub(crate) use self::accept::{Accept, Bound};
+pub(crate) use self::attempt::{Attempt, Meaning};
 pub use self::byte_stream::ByteStream;
 pub(crate) use self::byte_stream::SocketHalf;
 pub use self::connection::Connection;

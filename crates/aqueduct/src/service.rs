@@ -110,8 +110,6 @@ mod respond;
 mod signal;
 mod stats;
 mod timed;
-mod timeouts;
-mod timer;
 mod until;
 
 use std::future::Future;
@@ -124,8 +122,8 @@ pub use self::options::Options;
 pub use self::respond::{respond, respond_or};
 pub use self::signal::shutdown_on_signal;
 pub use self::stats::{Error, Stats};
-pub use self::timeouts::{Limit, TimedOut};
 pub use self::until::UntilShutdown;
+pub use crate::connect::timeouts::{Limit, TimedOut};
 pub use tokio_util::sync::CancellationToken;
 
 use crate::codec::BoxError;

@@ -103,7 +103,7 @@ async fn slow_clients_lose_their_connections() {
         (
             |it, limit| it.first_timeout(limit),
             "",
-            "sent no message within",
+            "sent no first message within",
         ),
         (
             |it, limit| it.message_timeout(limit),

@@ -5,16 +5,16 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tarpc::client::{self, RpcError};
+use tarpc::client;
 use tarpc::server::{BaseChannel, Channel, InFlightRequest, Requests, serve};
 use tarpc::{ClientMessage, RequestName, Response, context, serde_transport};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_serde::formats::MessagePack;
 
 use aqueduct_measure::case::{BOTH, Mechanism, Runtime, Work};
+use aqueduct_measure::implementations::{Asks, Checked, UNDER_WAY};
 use aqueduct_measure::peer::ready;
 use aqueduct_measure::sample::SideReport;
 use aqueduct_measure::{Case, Check, Item, Message, Receives, Sends, Session};
@@ -41,14 +41,9 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
-/// Requests under way: the server's channel holds a hundred answers.
-const UNDER_WAY: usize = 64;
-
 /// What a request carries.
-trait Body: RequestName + Serialize + DeserializeOwned + Send + Sync + 'static {
+trait Body: RequestName + Checked + Serialize + DeserializeOwned + Sync {
     fn of(message: &'static Message) -> Self;
-
-    fn check(&self, check: &mut Check) -> anyhow::Result<()>;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,7 +59,9 @@ impl Body for Value {
     fn of(message: &'static Message) -> Self {
         Self(message.item)
     }
+}
 
+impl Checked for Value {
     fn check(&self, check: &mut Check) -> anyhow::Result<()> {
         check.item(&self.0)
     }
@@ -83,62 +80,11 @@ impl Body for Data {
     fn of(message: &'static Message) -> Self {
         Self(message.bytes.clone())
     }
+}
 
+impl Checked for Data {
     fn check(&self, check: &mut Check) -> anyhow::Result<()> {
         check.frame(&self.0)
-    }
-}
-
-/// The side that asks: `F` is one request under way.
-struct Asks<C, F> {
-    call: C,
-    under_way: FuturesUnordered<F>,
-    work: Work,
-}
-
-impl<B, C, F> Sends for Asks<C, F>
-where
-    B: Body,
-    C: Fn(&'static Message) -> F + Send + 'static,
-    F: Future<Output = Result<Option<B>, RpcError>> + Send + 'static,
-{
-    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
-        self.under_way.push((self.call)(message));
-        if self.under_way.len() >= UNDER_WAY {
-            self.answer().await?;
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> anyhow::Result<()> {
-        // The answer to a round trip is what is received.
-        while self.work == Work::OneWay && !self.under_way.is_empty() {
-            self.answer().await?;
-        }
-        Ok(())
-    }
-}
-
-impl<B, C, F> Receives for Asks<C, F>
-where
-    B: Body,
-    C: Send + 'static,
-    F: Future<Output = Result<Option<B>, RpcError>> + Send + 'static,
-{
-    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
-        let body = self.answer().await?;
-        body.ok_or_else(|| anyhow::anyhow!("an empty answer"))?
-            .check(check)
-    }
-}
-
-impl<B, C, F> Asks<C, F>
-where
-    F: Future<Output = Result<Option<B>, RpcError>>,
-{
-    async fn answer(&mut self) -> anyhow::Result<Option<B>> {
-        let answer = self.under_way.next().await;
-        Ok(answer.ok_or_else(|| anyhow::anyhow!("nothing was asked"))??)
     }
 }
 
@@ -212,17 +158,9 @@ fn run<B: Body>(session: &Session) -> anyhow::Result<SideReport> {
         })?;
         let call = move |message: &'static Message| {
             let client: client::Channel<B, Option<B>> = client.clone();
-            async move { client.call(context::current(), B::of(message)).await }
+            async move { Ok(client.call(context::current(), B::of(message)).await?) }
         };
-        let under_way = FuturesUnordered::new();
-        return meeting.play(
-            session,
-            Asks {
-                call,
-                under_way,
-                work,
-            },
-        );
+        return meeting.play(session, Asks::new(session, UNDER_WAY, call));
     }
     let requests = session.exec().run(async move {
         let listener = UnixListener::bind(path)?;

@@ -1,6 +1,8 @@
 //! Aqueduct, as its documentation says.
 
 mod address;
+mod call;
+mod concurrent;
 mod queue;
 mod typed;
 
@@ -155,6 +157,11 @@ pub(super) const CASES: &[Case] = &[
     value("aqueduct/tcp/json/address", Mechanism::Tcp, |it| {
         typed::by_address(it, Json)
     }),
+    value("aqueduct/unix/call", Mechanism::Unix, call::run),
+    value("aqueduct/unix/turns", Mechanism::Unix, call::turns),
+    concurrent("aqueduct/unix/concurrent", concurrent::handles),
+    concurrent("aqueduct/unix/concurrent/mutex", concurrent::mutex),
+    concurrent("aqueduct/unix/concurrent/task", concurrent::queue),
 ];
 
 /// A case that refuses larger messages.
@@ -170,6 +177,14 @@ const fn value(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
     Case {
         sizes: &[64],
         ..case(name, mechanism, run)
+    }
+}
+
+/// A case of several sends of such values at a time.
+const fn concurrent(name: &'static str, run: Run) -> Case {
+    Case {
+        sizes: &[64],
+        ..one_way(name, Mechanism::Unix, run)
     }
 }
 

@@ -9,8 +9,8 @@ use crate::address::{
     AddressError, AddressProblem, Awaited, Capabilities, Printer, Sharing, escape,
 };
 use crate::connect::{
-    Asked, Bound, ByteStream, Connection, Endpoint, Mechanism, MessageReceiver, MessageSender,
-    Opening, Peer, Scheme, Served, Shared,
+    Asked, ByteStream, Connection, Endpoint, Mechanism, MessageReceiver, MessageSender, Opening,
+    Peer, Scheme, Shared,
 };
 use crate::frame::Pace;
 
@@ -81,13 +81,6 @@ impl Mechanism for Exec {
             let mut connection = Connection::bytes(bytes, framing, Pace::pipe(), peer);
             connection.attached().put(child);
             Ok(connection.polled(asked.options.poll_for))
-        })
-    }
-
-    fn bind<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Served> {
-        Box::pin(async move {
-            let connection = self.connect(asked).await?;
-            Ok(Bound::once(connection, asked.address).into())
         })
     }
 

@@ -18,7 +18,7 @@ use super::message::Message;
 use super::options::ClientLimits;
 use super::peer::Peer;
 use super::receiver::{Inlet, MessageReceiver};
-use crate::io::timer::{Sleep, sleep};
+use super::timeouts::{Limit, Timeouts, Timer};
 
 /// How many warnings about clients are logged in each [`WINDOW`]; further ones are counted.
 const WARNINGS: u32 = 10;
@@ -190,7 +190,7 @@ impl Stream for Clients {
                     if let Some(left) = &mut this.left {
                         *left -= 1;
                     }
-                    if this.limits.any() {
+                    if this.limits.timeouts != Timeouts::NONE {
                         this.away = Some(Instant::now());
                     }
                     return Poll::Ready(Some(Ok(message)));
@@ -248,33 +248,11 @@ struct Client {
     limits: ClientLimits,
     all: Arc<All>,
     came: Instant,
-    /// What it was last waited for, and the deadline in the clients' time.
-    waits: Option<(Wait, Option<Instant>)>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     /// It has sent a message.
     has_sent: bool,
     /// Wakes it to leave.
     waker: Option<Waker>,
-}
-
-/// What a client is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    First,
-    Rest,
-    Next,
-}
-
-impl Wait {
-    fn is_over(self, limit: Duration) -> io::Error {
-        let what = match self {
-            Self::First => "sent no message",
-            Self::Rest => "did not finish a message",
-            Self::Next => "sent no further message",
-        };
-        let text = format!("it {what} within {limit:?}");
-        io::Error::new(io::ErrorKind::TimedOut, text)
-    }
 }
 
 impl Client {
@@ -286,8 +264,7 @@ impl Client {
             limits,
             all,
             came: Instant::now(),
-            waits: None,
-            timer: None,
+            timer: Timer::default(),
             has_sent: false,
             waker: None,
         }
@@ -295,11 +272,11 @@ impl Client {
 
     fn is_silent(&self) -> bool {
         // A client that was not polled yet may have a message.
-        !self.has_sent && self.incoming.is_some() && self.waits.is_some()
+        !self.has_sent && self.incoming.is_some() && self.timer.limit().is_some()
     }
 
     fn has_begun(&self) -> bool {
-        matches!(self.waits, Some((Wait::Rest, _)))
+        self.timer.limit() == Some(Limit::Message)
     }
 
     fn speaks(&mut self) {
@@ -317,14 +294,6 @@ impl Client {
         }
     }
 
-    fn limit(&self, wait: Wait) -> Option<Duration> {
-        match wait {
-            Wait::First => self.limits.first,
-            Wait::Rest => self.limits.message,
-            Wait::Next => self.limits.idle,
-        }
-    }
-
     /// The client has nothing to deliver: ready when that has lasted too long.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if !coop::has_budget_remaining() {
@@ -335,39 +304,14 @@ impl Client {
             .as_mut()
             .map_or(0, MessageReceiver::unfinished)
             > 0;
-        let wait = match self.has_sent {
-            _ if begun => Wait::Rest,
-            true => Wait::Next,
-            false => Wait::First,
+        let limit = match self.has_sent {
+            _ if begun => Limit::Message,
+            true => Limit::Idle,
+            false => Limit::First,
         };
         let away = Duration::from_micros(self.all.away.load(Ordering::Relaxed));
-        let limit = self.limit(wait);
-        let end = match self.waits {
-            Some((before, end)) if before == wait => end,
-            _ => {
-                let now = Instant::now().checked_sub(away);
-                // A time beyond the range of the clock never ends.
-                let end = limit.and_then(|limit| now?.checked_add(limit));
-                self.waits = Some((wait, end));
-                end
-            }
-        };
-        let (Some(end), Some(limit)) = (end, limit) else {
-            return Poll::Pending;
-        };
-        loop {
-            let left = (end + away).saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Poll::Ready(wait.is_over(limit));
-            }
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(left)));
-            // The timer stays where it is until it fires, which may be too early.
-            if timer.deadline() > Instant::now() + left {
-                timer.as_mut().reset(Instant::now() + left);
-            }
-            ready!(timer.as_mut().poll(cx));
-            self.timer = None;
-        }
+        self.timer.run(limit, self.limits.timeouts.get(limit), away);
+        self.timer.poll(cx, away)
     }
 }
 
@@ -382,7 +326,7 @@ impl Stream for Client {
         let error = match Pin::new(incoming).poll_next(cx) {
             Poll::Ready(Some(Ok(message))) => {
                 this.speaks();
-                this.waits = None;
+                this.timer.stop();
                 return Poll::Ready(Some(Ok(message)));
             }
             Poll::Ready(None) => {

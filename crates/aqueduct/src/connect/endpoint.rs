@@ -14,7 +14,7 @@ use super::lasting::Connector;
 use super::options::Options;
 use super::place::{End, Place};
 use super::{Connection, MessageReceiver, MessageSender, OpenError, OpenErrorKind};
-use crate::address::{AddressProblem, Capabilities, Printer, Query};
+use crate::address::{AddressProblem, Capabilities, Direction, Printer, Query};
 use crate::frame::Framing;
 
 /// A parsed address that messages come from or go to.
@@ -272,9 +272,15 @@ pub(crate) trait Mechanism: Debug + Send + Sync + 'static {
         Box::pin(async move { Err(asked.one_way("connect to")) })
     }
 
-    /// Binds a two-way address.
+    /// Binds a two-way address; by default it has one connection, and then no more.
     fn bind<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Served> {
-        Box::pin(async move { Err(asked.one_way("bind")) })
+        Box::pin(async move {
+            if self.capabilities().direction == Direction::OneWay {
+                return Err(asked.one_way("bind"));
+            }
+            let connection = self.connect(asked).await?;
+            Ok(Bound::once(connection, asked.address).into())
+        })
     }
 
     /// Opens the sending end; by default over a connection.

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::reconnect::Reconnect;
+use super::timeouts::Timeouts;
 use crate::frame::Framing;
 
 /// Options for opening the ends of an endpoint.
@@ -214,7 +215,7 @@ impl Options {
     /// For a service with a handler per connection, see
     /// [`service::Options::first_timeout`](crate::service::Options::first_timeout).
     pub fn first_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
-        self.clients.first = limit.into();
+        self.clients.timeouts.first = limit.into();
         self
     }
 
@@ -226,7 +227,7 @@ impl Options {
     /// For a service with a handler per connection, see
     /// [`service::Options::message_timeout`](crate::service::Options::message_timeout).
     pub fn message_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
-        self.clients.message = limit.into();
+        self.clients.timeouts.message = limit.into();
         self
     }
 
@@ -237,7 +238,7 @@ impl Options {
     /// For a service with a handler per connection, see
     /// [`service::Options::idle_timeout`](crate::service::Options::idle_timeout).
     pub fn idle_timeout(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
-        self.clients.idle = limit.into();
+        self.clients.timeouts.idle = limit.into();
         self
     }
 
@@ -321,25 +322,17 @@ impl Options {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientLimits {
     pub(super) connections: usize,
-    pub(super) first: Option<Duration>,
-    pub(super) message: Option<Duration>,
-    pub(super) idle: Option<Duration>,
-}
-
-impl ClientLimits {
-    /// Whether any time is limited.
-    pub(super) fn any(&self) -> bool {
-        self.first.is_some() || self.message.is_some() || self.idle.is_some()
-    }
+    pub(super) timeouts: Timeouts,
 }
 
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             connections: 1024,
-            first: None,
-            message: Some(Duration::from_secs(30)),
-            idle: None,
+            timeouts: Timeouts {
+                message: Some(Duration::from_secs(30)),
+                ..Timeouts::NONE
+            },
         }
     }
 }

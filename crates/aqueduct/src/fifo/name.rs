@@ -1,22 +1,17 @@
 //! [`Name`]: the path of a FIFO, which FIFO that was, and what the path names now.
 
 use std::fs::{self, Metadata};
-use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
-use nix::sys::inotify::AddWatchFlags;
 use nix::sys::stat::{FileStat, fstat};
 
 use super::TARGET;
 use crate::connect::{OpenError, OpenErrorKind};
-use crate::io::watch::Watch;
+use crate::io::watch::{NameWatch, Watch};
 
 /// What a path names now, compared with the FIFO that was opened there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +23,6 @@ pub(super) enum PathState {
     /// Something else.
     Replaced,
 }
-
-/// How soon the path is checked again after an event: the kernel reports an unlink just before the
-/// name is gone.
-const RECHECK_AFTER_EVENT: Duration = Duration::from_millis(10);
 
 /// The path by which a FIFO was opened, and which FIFO that was.
 ///
@@ -95,6 +86,21 @@ impl Name {
             .into()
     }
 
+    /// Waits until the path of the FIFO behind `fd` names something else or nothing.
+    pub(super) fn poll_lost(
+        &self,
+        cx: &mut Context<'_>,
+        watch: &mut NameWatch,
+        fd: impl AsFd,
+    ) -> Poll<io::Result<()>> {
+        let fd = fd.as_fd();
+        watch.poll_lost(
+            cx,
+            || Watch::on(fd, &self.absolute, NameWatch::EVENTS),
+            || Ok(self.state(fd)? != PathState::Current),
+        )
+    }
+
     fn names(&self, found: &Metadata) -> bool {
         (self.device, self.inode) == (found.dev(), found.ino())
     }
@@ -122,68 +128,6 @@ impl Drop for Name {
                 tracing::warn!(target: TARGET, path = ?self.path, %error, "not removed");
             }
         }
-    }
-}
-
-/// Watches whether a path still names its FIFO, while its end waits.
-///
-/// inotify(7) reports a removal or a rename at once. A change that causes no event, such as the
-/// rename of a parent directory, is found by checking at an interval.
-pub(super) struct NameWatch {
-    every: Duration,
-    /// How long to wait before the next check.
-    next: Duration,
-    watch: Option<Arc<Watch>>,
-    waiting: Option<Pin<Box<dyn Future<Output = bool> + Send + Sync>>>,
-}
-
-impl NameWatch {
-    /// Checks at least this often.
-    pub(super) fn new(every: Duration) -> Self {
-        Self {
-            every,
-            next: every,
-            watch: None,
-            waiting: None,
-        }
-    }
-
-    /// Waits until the path of the FIFO behind `fd` names something else or nothing.
-    pub(super) fn poll_lost(
-        &mut self,
-        cx: &mut Context<'_>,
-        name: &Name,
-        fd: impl AsFd,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            if let Some(waiting) = &mut self.waiting {
-                self.next = match ready!(waiting.as_mut().poll(cx)) {
-                    true => RECHECK_AFTER_EVENT.min(self.every),
-                    false => (self.next * 2).min(self.every),
-                };
-                self.waiting = None;
-            }
-            // The watch is set before the first check, so nothing falls in between.
-            let watch = self.watch.get_or_insert_with(|| {
-                let events = AddWatchFlags::IN_ATTRIB
-                    | AddWatchFlags::IN_DELETE_SELF
-                    | AddWatchFlags::IN_MOVE_SELF;
-                Arc::new(Watch::on(fd.as_fd(), &name.absolute, events))
-            });
-            if name.state(fd.as_fd())? != PathState::Current {
-                return Poll::Ready(Ok(()));
-            }
-            let (watch, limit) = (Arc::clone(watch), self.next);
-            self.waiting = Some(Box::pin(async move { watch.changed_within(limit).await }));
-        }
-    }
-}
-
-impl std::fmt::Debug for NameWatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NameWatch")
-            .field("every", &self.every)
-            .finish_non_exhaustive()
     }
 }
 

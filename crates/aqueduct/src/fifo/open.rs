@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::TARGET;
 use super::explain::failed;
 use super::locate::{Located, Wanted};
-use super::name::{Name, NameWatch, PathState, shown};
+use super::name::{Name, PathState, shown};
 use super::receiver::Receiver;
 use super::returning::Returning;
 use super::sender::{Again, Sender};
@@ -22,7 +22,7 @@ use super::sole::Sole;
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::fd::Access;
 use crate::io::timer::sleep;
-use crate::io::watch::{FIRST_TICK, LAST_TICK, Watch};
+use crate::io::watch::{FIRST_TICK, LAST_TICK, NameWatch, Watch};
 
 /// How long a path may be missing before this counts as more than a program that replaces the FIFO.
 pub(super) const VANISH_GRACE: Duration = Duration::from_secs(1);

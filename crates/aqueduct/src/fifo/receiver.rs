@@ -13,10 +13,11 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tracing::Span;
 
 use super::TARGET;
-use super::name::{Name, NameWatch};
+use super::name::Name;
 use super::sole::Sole;
 use crate::frame::{FramedRead, Framing, Pace};
 use crate::io::fd::{self, Access};
+use crate::io::watch::NameWatch;
 use crate::pipe;
 
 /// The receiving end of a FIFO.
@@ -149,7 +150,7 @@ impl Receiver {
         let Some(watch) = &mut self.watch else {
             return Poll::Pending;
         };
-        ready!(watch.poll_lost(cx, &self.name, &self.inner))?;
+        ready!(self.name.poll_lost(cx, watch, &self.inner))?;
         self.watch = None;
         let was_persistent = self.persistent;
         self.leave_the_writers();

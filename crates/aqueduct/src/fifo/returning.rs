@@ -13,9 +13,9 @@ use nix::sys::inotify::AddWatchFlags;
 use tokio::time::Instant;
 
 use super::TARGET;
-use super::name::{Name, NameWatch, shown};
+use super::name::{Name, shown};
 use crate::connect::OpenError;
-use crate::io::watch::{FIRST_TICK, LAST_TICK, Watch};
+use crate::io::watch::{FIRST_TICK, LAST_TICK, NameWatch, Watch};
 
 /// A wait for a reader that takes longer than this is logged.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -69,7 +69,7 @@ impl Returning {
         let path = name.path();
         if let Some(watch) = &mut self.name
             && self.gone.is_some()
-            && watch.poll_lost(cx, name, fd)?.is_ready()
+            && name.poll_lost(cx, watch, fd)?.is_ready()
         {
             return Poll::Ready(Err(name.lost("send to fifo")));
         }

@@ -12,10 +12,11 @@ use tokio::io::AsyncWrite;
 use tracing::Span;
 
 use super::TARGET;
-use super::name::{Name, NameWatch};
+use super::name::Name;
 use super::returning::Returning;
 use crate::connect::OpenError;
 use crate::frame::{FramedWrite, Framing, Pace};
+use crate::io::watch::NameWatch;
 use crate::io::{fd, sys};
 use crate::pipe;
 
@@ -154,7 +155,7 @@ impl Sender {
         let Some(watch) = &mut self.watch else {
             return Poll::Pending;
         };
-        Poll::Ready(match ready!(watch.poll_lost(cx, &self.name, &self.inner)) {
+        Poll::Ready(match ready!(self.name.poll_lost(cx, watch, &self.inner)) {
             Ok(()) => self.name.lost("send to fifo"),
             Err(error) => error,
         })

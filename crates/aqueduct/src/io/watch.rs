@@ -1,10 +1,14 @@
-//! [`Watch`]: events of one file from inotify(7).
+//! [`Watch`]: events of one file from inotify(7); [`NameWatch`]: whether a name still leads to it.
 
-use std::future;
+use std::fmt;
+use std::future::{self, Future};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -20,6 +24,10 @@ use super::timer::timeout;
 /// It has to check: a reader that itself waits in a blocking open(2) causes no event.
 pub(crate) const FIRST_TICK: Duration = Duration::from_millis(1);
 pub(crate) const LAST_TICK: Duration = Duration::from_millis(100);
+
+/// How soon a name is checked again after an event: the kernel reports an unlink just before the name
+/// is gone (`vfs_unlink` in `fs/namei.c`).
+const RECHECK_AFTER_EVENT: Duration = Duration::from_millis(10);
 
 /// Room for the events of one read. The rest arrives with the next one.
 const EVENTS: usize = 1024;
@@ -64,6 +72,68 @@ impl Watch {
             }
         }
         future::pending::<()>().await;
+    }
+}
+
+/// Watches whether a name still leads to its file.
+///
+/// inotify(7) reports a removal or a rename at once. A change that causes no event, such as the
+/// rename of a parent directory, is found by checking at an interval.
+pub(crate) struct NameWatch {
+    every: Duration,
+    /// How long to wait before the next check.
+    next: Duration,
+    watch: Option<Arc<Watch>>,
+    waiting: Option<Pin<Box<dyn Future<Output = bool> + Send + Sync>>>,
+}
+
+impl NameWatch {
+    /// What is watched for.
+    pub(crate) const EVENTS: AddWatchFlags = AddWatchFlags::IN_ATTRIB
+        .union(AddWatchFlags::IN_DELETE_SELF)
+        .union(AddWatchFlags::IN_MOVE_SELF);
+
+    /// Checks at least this often.
+    pub(crate) fn new(every: Duration) -> Self {
+        Self {
+            every,
+            next: every,
+            watch: None,
+            waiting: None,
+        }
+    }
+
+    /// Waits until a check says that the name `is_lost`. `start` starts the watch on its file.
+    pub(crate) fn poll_lost(
+        &mut self,
+        cx: &mut Context<'_>,
+        start: impl FnOnce() -> Watch,
+        is_lost: impl Fn() -> io::Result<bool>,
+    ) -> Poll<io::Result<()>> {
+        // The watch is set before the first check, so nothing falls in between.
+        let watch = self.watch.get_or_insert_with(|| Arc::new(start()));
+        loop {
+            if let Some(waiting) = &mut self.waiting {
+                self.next = match ready!(waiting.as_mut().poll(cx)) {
+                    true => RECHECK_AFTER_EVENT.min(self.every),
+                    false => (self.next * 2).min(self.every),
+                };
+                self.waiting = None;
+            }
+            if is_lost()? {
+                return Poll::Ready(Ok(()));
+            }
+            let (watch, limit) = (Arc::clone(watch), self.next);
+            self.waiting = Some(Box::pin(async move { watch.changed_within(limit).await }));
+        }
+    }
+}
+
+impl fmt::Debug for NameWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NameWatch")
+            .field("every", &self.every)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::TimedOut;
+use crate::connect::timeouts::TimedOut;
 
 /// The observations of the streams and sinks of one connection.
 #[derive(Clone, Debug, Default)]

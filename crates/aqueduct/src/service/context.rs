@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::UntilShutdown;
 use super::conduct::Conduct;
 use super::timed::{TimedSink, TimedStream};
-use super::timeouts::Timeouts;
 use crate::channel::Channel;
 use crate::channel::{Error, Receiver, Sender};
 use crate::codec::Codec;
+use crate::connect::timeouts::Timeouts;
 use crate::connect::{Connection, Frames};
 use crate::io::timer::timeout;
 

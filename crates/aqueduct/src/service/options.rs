@@ -18,9 +18,9 @@ use tracing::Instrument;
 
 use super::respond::LINGER;
 use super::stats::Counters;
-use super::timeouts::Timeouts;
 use super::{Context, Error, Stats};
 use crate::codec::BoxError;
+use crate::connect::timeouts::Timeouts;
 use crate::io::accept::Accepting;
 use crate::io::timer::timeout;
 

@@ -2,14 +2,13 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context as Task, Poll, ready};
+use std::time::Duration;
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 
-use super::Limit;
 use super::conduct::Conduct;
-use super::timeouts::Timeouts;
-use super::timer::Timer;
+use crate::connect::timeouts::{Limit, TimedOut, Timeouts, Timer};
 
 /// A stream of messages whose peer must keep the time limits.
 ///
@@ -79,9 +78,10 @@ where
             return Poll::Ready(item);
         }
         let limit = this.waiting_for();
-        this.timer.run(limit, this.timeouts.get(limit));
+        this.timer
+            .run(limit, this.timeouts.get(limit), Duration::ZERO);
         this.conduct.set_receiving(limit == Limit::Message);
-        let error = ready!(this.timer.poll(cx));
+        let error = ready!(this.timer.poll(cx, Duration::ZERO));
         this.ended = true;
         this.conduct.set_timed_out(&error);
         Poll::Ready(Some(Err(error.into())))
@@ -155,15 +155,16 @@ impl<S> TimedSink<S> {
         S: Unpin,
     {
         if let (true, Some(after)) = (self.failed, self.timeouts.get(Limit::Send)) {
-            let again: io::Error = super::TimedOut::new(Limit::Send, after).into();
+            let again: io::Error = TimedOut::new(Limit::Send, after).into();
             return Poll::Ready(Err(again.into()));
         }
         if let Poll::Ready(result) = poll(Pin::new(&mut self.inner), cx) {
             self.timer.stop();
             return Poll::Ready(result);
         }
-        self.timer.run(Limit::Send, self.timeouts.get(Limit::Send));
-        let error = ready!(self.timer.poll(cx));
+        let limit = self.timeouts.get(Limit::Send);
+        self.timer.run(Limit::Send, limit, Duration::ZERO);
+        let error = ready!(self.timer.poll(cx, Duration::ZERO));
         self.failed = true;
         self.conduct.set_timed_out(&error);
         Poll::Ready(Err(error.into()))

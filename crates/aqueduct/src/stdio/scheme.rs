@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{stdin, stdout};
 use crate::address::{AddressProblem, Awaited, Capabilities, Printer, Sharing};
 use crate::connect::{
-    Asked, Bound, ByteStream, Connection, End, Mechanism, MessageReceiver, MessageSender, Opening,
-    Peer, Place, Scheme, Served, Shared,
+    Asked, ByteStream, Connection, End, Mechanism, MessageReceiver, MessageSender, Opening, Peer,
+    Place, Scheme, Shared,
 };
 use crate::frame::{FramedWrite, Pace};
 
@@ -58,13 +58,6 @@ impl Mechanism for Stdio {
             let framing = asked.options.framing.clone();
             let connection = Connection::bytes(bytes, framing, Pace::default(), Peer::Stdio);
             Ok(connection.never_discarding().polled(asked.options.poll_for))
-        })
-    }
-
-    fn bind<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Served> {
-        Box::pin(async move {
-            let connection = self.connect(asked).await?;
-            Ok(Bound::once(connection, asked.address).into())
         })
     }
 

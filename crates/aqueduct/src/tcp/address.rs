@@ -1,15 +1,13 @@
 //! [`Address`]: a host and a port, before any look-up; [`Attempt`]: an action on it, and its errors.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use tokio::net::lookup_host;
-use tokio::runtime::Handle;
 
-use crate::connect::{OpenError, OpenErrorKind};
+use crate::connect::{self, Meaning, OpenError, OpenErrorKind};
 
 /// The host of an address that names none.
 const DEFAULT_HOST: &str = "127.0.0.1";
@@ -83,76 +81,59 @@ impl From<SocketAddr> for Address {
 }
 
 /// An action on an address.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    action: &'static str,
-    pub(super) address: Address,
-}
+pub(super) type Attempt = connect::Attempt<Address>;
 
 impl Attempt {
     /// Parses the address; an error if there is no runtime, where Tokio would panic.
     pub(super) fn new(action: &'static str, address: &dyn fmt::Display) -> Result<Self, OpenError> {
         let text = address.to_string();
-        let error = |kind, cause| OpenError::new(action, format!("tcp://{text}"), kind, cause);
         let address = text.parse().map_err(|cause: &str| {
-            error(OpenErrorKind::InvalidName, cause.to_owned())
+            let kind = OpenErrorKind::InvalidName;
+            OpenError::new(action, format_args!("tcp://{text}"), kind, cause.to_owned())
                 .with_cure("write host:port, [v6 address]:port or :port")
         })?;
-        Handle::try_current().map_err(|e| error(OpenErrorKind::NoRuntime, e.to_string()))?;
-        Ok(Self { action, address })
-    }
-
-    pub(super) fn action(&self) -> &'static str {
-        self.action
-    }
-
-    /// The address as users write it.
-    pub(super) fn object(&self) -> String {
-        format!("tcp://{}", self.address)
-    }
-
-    pub(super) fn error(
-        &self,
-        kind: OpenErrorKind,
-        cause: impl Into<Cow<'static, str>>,
-    ) -> OpenError {
-        OpenError::new(self.action, self.object(), kind, cause)
+        let attempt = Self {
+            action,
+            object: format!("tcp://{address}"),
+            address,
+        };
+        attempt.in_runtime()?;
+        Ok(attempt)
     }
 
     /// Explains an error of the system that means the same for every call.
     pub(super) fn failed(&self, source: io::Error) -> OpenError {
         use OpenErrorKind as Kind;
-        let (kind, cause, cure) = match source.raw_os_error() {
-            Some(libc::EADDRINUSE) => (
+        let said = || source.to_string().into();
+        let meaning: Option<Meaning> = match source.raw_os_error() {
+            Some(libc::EADDRINUSE) => Some((
                 Kind::InUse,
-                "another socket uses the port".to_owned(),
+                "another socket uses the port".into(),
                 "stop the program that has it (`ss -ltnp` shows it), or take another port (0: any \
                  free one)",
-            ),
-            Some(libc::EADDRNOTAVAIL) => (
+            )),
+            Some(libc::EADDRNOTAVAIL) => Some((
                 Kind::Other,
-                "it is not an address of this machine".to_owned(),
+                "it is not an address of this machine".into(),
                 "take one that `ip address` shows, or bind 0.0.0.0 for all",
-            ),
-            Some(libc::EACCES | libc::EPERM) => (
+            )),
+            Some(libc::EACCES | libc::EPERM) => Some((
                 Kind::PermissionDenied,
-                source.to_string(),
+                said(),
                 "ports below net.ipv4.ip_unprivileged_port_start (1024 unless set) need \
                  CAP_NET_BIND_SERVICE, and a packet filter can forbid the rest",
-            ),
-            Some(libc::ECONNREFUSED) => (
+            )),
+            Some(libc::ECONNREFUSED) => Some((
                 Kind::Refused,
-                "nobody listens there".to_owned(),
+                "nobody listens there".into(),
                 "start the server, or wait until it is there",
-            ),
-            Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN) => (
-                Kind::Other,
-                source.to_string(),
-                "check the address and `ip route`",
-            ),
-            _ => return OpenError::system(self.action, self.object(), source),
+            )),
+            Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN) => {
+                Some((Kind::Other, said(), "check the address and `ip route`"))
+            }
+            _ => None,
         };
-        self.error(kind, cause).with_cure(cure).with_source(source)
+        self.explained(source, meaning)
     }
 
     /// Only closed connections hold the port.

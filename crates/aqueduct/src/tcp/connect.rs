@@ -149,7 +149,7 @@ impl ConnectOptions {
             None => None,
         };
         let waited = self.limit.unwrap_or_else(|| retry.elapsed());
-        let error = OpenError::timed_out(attempt.action(), attempt.object(), "server", waited);
+        let error = OpenError::timed_out(attempt.action, &attempt.object, "server", waited);
         match errno {
             Some(errno) => error.with_source(io::Error::from_raw_os_error(errno)),
             None => error,

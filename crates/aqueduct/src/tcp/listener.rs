@@ -112,7 +112,7 @@ impl BindOptions {
             match self.bind_once(&attempt).await {
                 Err(error) if *error.kind() == OpenErrorKind::Lingering => {
                     if !std::mem::replace(&mut told, true) && self.wait != Some(Duration::ZERO) {
-                        let address = attempt.object();
+                        let address = &attempt.object;
                         tracing::warn!(%address, "waiting for closed connections to free the port");
                     }
                     if !retry.pause().await {

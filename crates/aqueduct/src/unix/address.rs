@@ -1,16 +1,14 @@
 //! [`Address`]: a path or an abstract name; [`Attempt`]: an action on it, and its errors.
 
-use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use socket2::{SockAddr, Type};
-use tokio::runtime::Handle;
 
 use crate::address::Printer;
-use crate::connect::{OpenError, OpenErrorKind};
+use crate::connect::{self, Meaning, OpenError, OpenErrorKind};
 
 /// The longest path or abstract name in bytes (unix(7): `sun_path` has 108, and takes a zero byte
 /// at the path's end or before the name).
@@ -79,11 +77,12 @@ impl Address {
 }
 
 /// An action on an address.
+pub(super) type Attempt = connect::Attempt<Checked>;
+
+/// An address that the kernel takes.
 #[derive(Debug)]
-pub(super) struct Attempt {
-    action: &'static str,
-    scheme: &'static str,
-    pub(super) address: Address,
+pub(super) struct Checked {
+    address: Address,
     pub(super) kernel: SockAddr,
 }
 
@@ -98,15 +97,14 @@ impl Attempt {
             Type::SEQPACKET => "unixpacket",
             _ => "unix",
         };
+        let object = print(scheme, &address);
         match address.to_kernel() {
             Ok(kernel) => Ok(Self {
                 action,
-                scheme,
-                address,
-                kernel,
+                object,
+                address: Checked { address, kernel },
             }),
             Err(cause) => {
-                let object = print(scheme, &address);
                 let error = OpenError::new(action, object, OpenErrorKind::InvalidName, cause);
                 Err(error.with_cure(
                     "choose a path such as one in $XDG_RUNTIME_DIR, or a name such as @app",
@@ -116,66 +114,41 @@ impl Attempt {
     }
 
     pub(super) fn path(&self) -> Option<&Path> {
-        self.address.as_path()
-    }
-
-    pub(super) fn action(&self) -> &'static str {
-        self.action
-    }
-
-    /// The address as users write it.
-    pub(super) fn object(&self) -> String {
-        print(self.scheme, &self.address)
-    }
-
-    pub(super) fn error(
-        &self,
-        kind: OpenErrorKind,
-        cause: impl Into<Cow<'static, str>>,
-    ) -> OpenError {
-        OpenError::new(self.action, self.object(), kind, cause)
+        self.address.address.as_path()
     }
 
     /// Explains an error of the system that means the same for every call.
     pub(super) fn failed(&self, source: io::Error) -> OpenError {
         use OpenErrorKind as Kind;
-        let (kind, cause, cure) = match source.raw_os_error() {
-            Some(libc::EADDRINUSE) => (
+        let meaning: Option<Meaning> = match source.raw_os_error() {
+            Some(libc::EADDRINUSE) => Some((
                 Kind::InUse,
-                "a running server uses it".to_owned(),
+                "a running server uses it".into(),
                 "stop that server or choose another address",
-            ),
-            Some(libc::ENOENT | libc::ENOTDIR) => (
+            )),
+            Some(libc::ENOENT | libc::ENOTDIR) => Some((
                 Kind::NotFound,
-                "it does not exist".to_owned(),
+                "it does not exist".into(),
                 "start the server, or create the directory of its socket",
-            ),
-            Some(libc::ECONNREFUSED) => (
+            )),
+            Some(libc::ECONNREFUSED) => Some((
                 Kind::Refused,
-                "nobody listens on it".to_owned(),
+                "nobody listens on it".into(),
                 "start the server, or wait until it is there",
-            ),
-            Some(libc::EACCES | libc::EPERM | libc::EROFS) => (
+            )),
+            Some(libc::EACCES | libc::EPERM | libc::EROFS) => Some((
                 Kind::PermissionDenied,
-                source.to_string(),
+                source.to_string().into(),
                 "connecting needs write permission on the socket, binding on its directory, and \
                  both search permission on the directories above",
-            ),
-            _ => return OpenError::system(self.action, self.object(), source),
+            )),
+            _ => None,
         };
-        self.error(kind, cause).with_cure(cure).with_source(source)
+        self.explained(source, meaning)
     }
 
     pub(super) fn foreign(&self, owner: u32) -> OpenError {
-        OpenError::foreign_owner(self.action, self.object(), owner)
-    }
-
-    /// Returns an error where Tokio would panic.
-    pub(super) fn in_runtime(&self) -> Result<(), OpenError> {
-        match Handle::try_current() {
-            Ok(_) => Ok(()),
-            Err(e) => Err(self.error(OpenErrorKind::NoRuntime, e.to_string())),
-        }
+        OpenError::foreign_owner(self.action, &self.object, owner)
     }
 }
 
@@ -221,7 +194,7 @@ mod tests {
             ("./@x", "unix:./%40x"),
             ("@a\0b", "unix:@a%00b"),
         ] {
-            assert_eq!(attempt(text).expect(text).object(), printed);
+            assert_eq!(attempt(text).expect(text).object, printed);
         }
     }
 }

@@ -110,7 +110,7 @@ impl BindOptions {
             ));
         }
         let group = self.group.as_deref();
-        let group = group.map(|it| find_group("bind", attempt.object(), it));
+        let group = group.map(|it| find_group("bind", &attempt.object, it));
         let group = group.transpose()?;
         // Before it has its group only its owner may connect.
         let first_mode = match group {
@@ -137,7 +137,7 @@ impl BindOptions {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match (socket.bind(&attempt.kernel), &claim) {
+            match (socket.bind(&attempt.address.kernel), &claim) {
                 (Ok(()), _) => break,
                 (Err(e), Some(claim))
                     if e.raw_os_error() == Some(libc::EADDRINUSE) && attempts < ATTEMPTS =>
@@ -153,7 +153,7 @@ impl BindOptions {
         }
         let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
         socket.listen(backlog).map_err(failed)?;
-        tracing::debug!(address = %attempt.object(), "listening");
+        tracing::debug!(address = %attempt.object, "listening");
         Ok((socket.into(), claim, attempt))
     }
 }

@@ -13,7 +13,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::address::{Address, Attempt};
 use super::lock::{Holder, LockFile, Locked};
 use super::trust::Trust;
-use super::watch::NameWatch;
+use super::watch::SocketWatch;
 use crate::connect::group::give_to_group;
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::mark::MARK;
@@ -85,7 +85,7 @@ impl Claim {
         let Some(before) = check_kind(attempt, &self.path)? else {
             return Ok(false);
         };
-        if is_alive(&attempt.kernel).map_err(|e| attempt.failed(e))? {
+        if is_alive(&attempt.address.kernel).map_err(|e| attempt.failed(e))? {
             return Err(in_use(attempt));
         }
         // Only the file that was found dead: a server without our lock may have come in between.
@@ -103,9 +103,9 @@ impl Claim {
     }
 
     /// Watches whether the path still leads to the socket's file, checking at least this often.
-    pub(super) fn watch(&self, every: Duration) -> Option<NameWatch> {
+    pub(super) fn watch(&self, every: Duration) -> Option<SocketWatch> {
         let made = self.made?;
-        Some(NameWatch::new(self.path.clone(), made, every))
+        Some(SocketWatch::new(self.path.clone(), made, every))
     }
 
     /// Records the new socket's file, and gives it `group`, exactly `mode` and the [`MARK`].
@@ -155,7 +155,7 @@ impl Claim {
                 return Err(replaced(attempt));
             }
             if let Some(group) = group {
-                give_to_group("bind", attempt.object(), &file, group)?;
+                give_to_group("bind", &attempt.object, &file, group)?;
             }
             // fchmod does not work on a descriptor opened with O_PATH; its name in /proc does
             // (open(2), O_PATH).
@@ -221,7 +221,7 @@ pub fn is_served(path: impl AsRef<Path>) -> Result<bool, OpenError> {
     if check_kind(&attempt, path)?.is_none() {
         return Err(attempt.failed(io::Error::from_raw_os_error(libc::ENOENT)));
     }
-    is_alive(&attempt.kernel).map_err(|e| attempt.failed(e))
+    is_alive(&attempt.address.kernel).map_err(|e| attempt.failed(e))
 }
 
 /// Removes the socket file at `path` if its server is gone.
@@ -389,7 +389,7 @@ mod tests {
         let attempt = Attempt::new("bind", Type::STREAM, address).expect("an address");
         let claim = Claim::take(&attempt, &path).expect("it is free");
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
-        socket.bind(&attempt.kernel).expect("bound");
+        socket.bind(&attempt.address.kernel).expect("bound");
         let inode = Diag::open().and_then(|it| it.file_of(&socket));
         (claim, attempt, socket, inode)
     }

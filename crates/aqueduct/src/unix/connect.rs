@@ -130,10 +130,10 @@ impl ConnectOptions {
         attempt.in_runtime()?;
         let mut retry = Retry::new(self.limit, BACKOFF);
         loop {
-            let source = match connect(&attempt.kernel, kind) {
+            let source = match connect(&attempt.address.kernel, kind) {
                 Ok(fd) => {
                     self.check_owner(&attempt, &fd)?;
-                    tracing::debug!(address = %attempt.object(), "connected");
+                    tracing::debug!(address = %attempt.object, "connected");
                     return Ok((fd, attempt));
                 }
                 Err(source) => source,
@@ -192,7 +192,7 @@ impl ConnectOptions {
     fn timed_out(&self, attempt: &Attempt, retry: &Retry, source: io::Error) -> OpenError {
         let waited = self.limit.unwrap_or_else(|| retry.elapsed());
         if source.raw_os_error() != Some(libc::EAGAIN) {
-            return OpenError::timed_out(attempt.action(), attempt.object(), "server", waited)
+            return OpenError::timed_out(attempt.action, &attempt.object, "server", waited)
                 .with_source(source);
         }
         let cause = format!("its backlog was full for {waited:?}");
@@ -227,7 +227,7 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let kind = Type::STREAM;
         let attempt = Attempt::new("connect to", kind, Address::Path(path.clone())).unwrap();
-        let socket = connect(&attempt.kernel, kind).unwrap();
+        let socket = connect(&attempt.address.kernel, kind).unwrap();
         std::fs::remove_file(&path).unwrap();
         ConnectOptions::new()
             .check_owner(&attempt, &socket)

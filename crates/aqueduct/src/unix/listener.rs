@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use super::address::Address;
 use super::bind::BindOptions;
 use super::claim::Claim;
-use super::watch::NameWatch;
+use super::watch::SocketWatch;
 use crate::connect::OpenError;
 use crate::io::accept::{Accepting, accept};
 
@@ -108,7 +108,7 @@ impl Listener {
 
 impl Listener {
     /// Watches whether the path still leads to this socket, if it created the path.
-    pub(super) fn watch_name(&self, every: Duration) -> Option<NameWatch> {
+    pub(super) fn watch_name(&self, every: Duration) -> Option<SocketWatch> {
         self.claim.as_ref()?.watch(every)
     }
 }

@@ -20,7 +20,7 @@ use super::credentials::peer_credentials;
 use super::halves::into_split;
 use super::listener::Listener;
 use super::seqpacket::{self, Socket};
-use super::watch::NameWatch;
+use super::watch::SocketWatch;
 use crate::address::{AddressProblem, Capabilities, LargestMessage, Printer, Query, escape, path};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::group::GROUP_MODE;
@@ -248,7 +248,7 @@ struct Watched {
 enum WatchState {
     /// The listener was not asked for a watch yet.
     New,
-    Watching(Box<NameWatch>),
+    Watching(Box<SocketWatch>),
     /// The path is lost. Clients that connected before are accepted first.
     Lost,
     /// It has no path to watch, or failed before.
@@ -305,7 +305,7 @@ impl Watched {
 }
 
 impl Listening {
-    fn watch_name(&self, every: Duration) -> Option<NameWatch> {
+    fn watch_name(&self, every: Duration) -> Option<SocketWatch> {
         match self {
             Self::Stream(listener) => listener.watch_name(every),
             Self::Packets(listener) => listener.watch_name(every),

@@ -14,9 +14,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::*;
 use crate::address::Printer;
 use crate::codec::Text;
-use crate::connect::{
-    Asked, Bound, ByteStream, Connection, Mechanism, Opening, Options, Peer, Scheme, Served,
-};
+use crate::connect::{Asked, ByteStream, Connection, Mechanism, Opening, Options, Peer, Scheme};
 use crate::frame::{Framing, Pace};
 
 pub(in crate::endpoint) static SCHEME: Scheme = Scheme {
@@ -66,13 +64,6 @@ impl Mechanism for Toy {
                 Pace::default(),
                 Peer::Unknown,
             ))
-        })
-    }
-
-    fn bind<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Served> {
-        Box::pin(async move {
-            let connection = self.connect(asked).await?;
-            Ok(Bound::once(connection, asked.address).into())
         })
     }
 }

@@ -5,8 +5,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::codec::Text;
 use crate::connect::Connection;
+use crate::connect::timeouts::Timeouts;
 use crate::frame::Framing;
-use crate::service::timeouts::Timeouts;
 
 const S: Duration = Duration::from_secs(1);
 
@@ -22,13 +22,7 @@ fn service() -> Service {
     let (peer, io) = duplex(1 << 16);
     let stop = CancellationToken::new();
     let end_streams = CancellationToken::new();
-    let context = Context::new(
-        1,
-        Timeouts::none(),
-        LINGER,
-        stop.clone(),
-        end_streams.clone(),
-    );
+    let context = Context::new(1, Timeouts::NONE, LINGER, stop.clone(), end_streams.clone());
     Service {
         peer,
         channel: context.channel(Connection::from_io(io, Framing::lines()), Text),

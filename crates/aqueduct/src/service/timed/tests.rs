@@ -5,7 +5,6 @@ use futures_util::{FutureExt, SinkExt, StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, advance, sleep};
 
-use super::super::TimedOut;
 use super::*;
 use crate::frame::{FrameError, FramedRead, FramedWrite, Framing};
 

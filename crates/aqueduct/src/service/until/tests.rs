@@ -4,14 +4,14 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::channel::Channel;
 use crate::codec::Text;
+use crate::connect::timeouts::Timeouts;
 use crate::service::Context;
 use crate::service::respond::LINGER;
-use crate::service::timeouts::Timeouts;
 
 fn context() -> (Context, CancellationToken, CancellationToken) {
     let stop = CancellationToken::new();
     let end = CancellationToken::new();
-    let timeouts = Timeouts::none();
+    let timeouts = Timeouts::NONE;
     let context = Context::new(1, timeouts, LINGER, stop.clone(), end.clone());
     (context, stop, end)
 }

@@ -19,7 +19,7 @@ use crate::unix::address::Address;
 use crate::unix::bind::BindOptions;
 use crate::unix::claim::Claim;
 use crate::unix::listener::adopt_listener;
-use crate::unix::watch::NameWatch;
+use crate::unix::watch::SocketWatch;
 
 /// A listening `SOCK_SEQPACKET` socket: a `Stream` of [`Socket`]s.
 ///
@@ -106,7 +106,7 @@ impl Listener {
 
 impl Listener {
     /// Watches whether the path still leads to this socket, if it created the path.
-    pub(in crate::unix) fn watch_name(&self, every: Duration) -> Option<NameWatch> {
+    pub(in crate::unix) fn watch_name(&self, every: Duration) -> Option<SocketWatch> {
         self.claim.as_ref()?.watch(every)
     }
 }
