@@ -75,20 +75,24 @@ impl Sends for Answers {
 
 impl Receives for Answers {
     async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
-        poll_fn(|cx| {
-            let mut over = None;
-            loop {
-                if let Some(item) = lock(&self.asked).pop_front() {
-                    return Poll::Ready(check.item(&item));
-                }
-                match over {
-                    None => over = Some(self.running.as_mut().poll(cx)),
-                    Some(Poll::Ready(done)) => return Poll::Ready(done.and(Err(ended()))),
-                    Some(Poll::Pending) => return Poll::Pending,
-                }
+        let item = poll_fn(|cx| {
+            let asked = || lock(&self.asked).pop_front();
+            if let Some(item) = asked() {
+                return Poll::Ready(Ok(item));
             }
-        })
-        .await
+            let over = self.running.as_mut().poll(cx);
+            match (asked(), over) {
+                (Some(item), _) => Poll::Ready(Ok(item)),
+                (None, Poll::Ready(over)) => Poll::Ready(over.and(Err(ended()))),
+                (None, Poll::Pending) => Poll::Pending,
+            }
+        });
+        check.item(&item.await?)?;
+        if check.is_over() {
+            // Answers may still have to be written. The other side leaves when it has them.
+            self.running.as_mut().await?;
+        }
+        Ok(())
     }
 }
 
