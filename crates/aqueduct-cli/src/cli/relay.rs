@@ -26,8 +26,9 @@ given; a queue or bound socket never.
 Ctrl-C, SIGTERM and SIGHUP: messages in hand are delivered, for 10 seconds at
 most; a second signal gives up. A relay that is stopped and started again loses
 nothing from FIFOs, queues and Unix sockets, and nothing over TCP between
-relays, recv, and send with --reconnect. A SIGKILL loses the messages in hand
-and those unread in its sockets. Nothing ever arrives twice.
+relays, recv, and send with --reconnect. A SIGKILL loses the messages in hand,
+from a queue at most 8, and those unread in its sockets. Nothing ever arrives
+twice.
 
 With --tee each message is written to the file before it is sent. An existing
 recording is appended to; a record that a killed relay left incomplete is cut
