@@ -15,6 +15,7 @@ use crate::exit::Failure;
 use crate::look::Processes;
 use crate::report::{Report, about};
 use crate::signals::Signals;
+use crate::terminal;
 
 const SIGPIPE: i32 = 13;
 /// Who has to be waited for longer than this is told of.
@@ -71,11 +72,14 @@ pub(crate) async fn sender(
     report: &Report,
 ) -> anyhow::Result<MessageSender> {
     Ok(match (side, lasting) {
-        (Side::Connect, _) => {
-            let mut options = link.options();
-            let options = options.reconnect((lasting == Lasting::Yes).then(Reconnect::new));
-            options.open_sender(endpoint).await?
-        }
+        (Side::Connect, _) => match terminal::sender(endpoint, link)? {
+            Some(terminal) => terminal,
+            None => {
+                let mut options = link.options();
+                let options = options.reconnect((lasting == Lasting::Yes).then(Reconnect::new));
+                options.open_sender(endpoint).await?
+            }
+        },
         (Side::Bind, Lasting::Yes) => bind(endpoint, link, report).await?.into_sender(link.wait),
         (Side::Bind, Lasting::No) => open(endpoint, link, side, report).await?.into_sender(),
     })

@@ -31,6 +31,7 @@ mod shortage;
 mod signals;
 mod stdout;
 mod table;
+mod terminal;
 mod tour;
 
 use std::process::ExitCode;

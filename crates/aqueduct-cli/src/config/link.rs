@@ -45,6 +45,7 @@ impl From<bool> for Lasting {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct LinkConfig {
     /// That of the flag or the address. A message-oriented address has none.
     pub(crate) frame: Option<Frame>,

@@ -14,8 +14,9 @@ use futures_util::{Sink, SinkExt};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use crate::config::{OnFailConfig, refused};
+use crate::config::{LinkConfig, OnFailConfig, refused};
 use crate::report::{Report, about};
+use crate::terminal;
 
 /// A message that has to wait longer than this is told of.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,6 +28,7 @@ const TOO_LARGE: i32 = 90;
 /// The place for failed messages. It is waited for as long as it takes.
 pub(super) struct OnFail {
     endpoint: Endpoint,
+    link: LinkConfig,
     options: Options,
     report: Report,
     /// That somebody waits was told.
@@ -59,6 +61,7 @@ impl OnFail {
         }
         Ok(Self {
             endpoint: config.endpoint.clone(),
+            link: config.link.clone(),
             options,
             report,
             told: AtomicBool::new(false),
@@ -114,10 +117,10 @@ impl OnFail {
         while let Some(message) = &end.unsent {
             let outgoing = match &mut end.outgoing {
                 Some(outgoing) => outgoing,
-                closed => match self.options.open_sender(&self.endpoint).await {
+                closed => match self.connect().await {
                     Ok(outgoing) => closed.insert(outgoing),
                     Err(error) => {
-                        self.tell(format_args!("{:#}", anyhow::Error::new(error)));
+                        self.tell(error);
                         sleep(PAUSE).await;
                         continue;
                     }
@@ -146,9 +149,16 @@ impl OnFail {
         }
     }
 
+    async fn connect(&self) -> anyhow::Result<MessageSender> {
+        match terminal::sender(&self.endpoint, &self.link)? {
+            Some(terminal) => Ok(terminal),
+            None => Ok(self.options.open_sender(&self.endpoint).await?),
+        }
+    }
+
     fn tell(&self, reason: impl std::fmt::Display) {
         if !self.told.swap(true, Ordering::Relaxed) {
-            self.report.failure(format_args!(
+            self.report.frequent_failure(format_args!(
                 "a failed message waits for {}: {reason:#}",
                 about(&self.endpoint)
             ));

@@ -20,6 +20,7 @@ use crate::exit::Exit;
 use crate::link;
 use crate::report::Report;
 use crate::signals::Signals;
+use crate::terminal;
 
 /// How many pieces may wait for the client.
 const AHEAD: usize = 4;
@@ -96,7 +97,14 @@ pub(super) async fn open(
     let listener = link.options().persist(true).bind(endpoint).await?;
     begun(report, config, listener.local_endpoint());
     let facts = Facts::new(listener.local_endpoint());
-    Ok((listener.boxed(), facts))
+    // What programs print is theirs; an echo must not steer the terminal.
+    if !config.command.is_empty() {
+        return Ok((listener.boxed(), facts));
+    }
+    let (endpoint, link) = (endpoint.clone(), link.clone());
+    let shown = move |connection| terminal::shown(connection, &endpoint, &link);
+    let shown = listener.map(move |it| it.and_then(|it| shown(it).map_err(std::io::Error::other)));
+    Ok((shown.boxed(), facts))
 }
 
 /// Answers one client. What goes wrong with it is told and ends its connection alone.

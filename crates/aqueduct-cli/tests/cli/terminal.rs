@@ -79,6 +79,68 @@ fn call_and_an_echo_service_escape_text_on_a_terminal() {
     expect(send.finish(), 0);
 }
 
+/// Whatever brings messages to standard output as an address.
+#[test]
+fn messages_to_stdio_are_escaped_on_a_terminal_only() {
+    let dir = Dir::new();
+    let input = dir.path("input");
+    // A character cut off by the end.
+    std::fs::write(&input, [NASTY.as_bytes(), b"\nz\n\xe2\x82"].concat()).unwrap();
+    let recording = dir.path("recording").display().to_string();
+    let from = |args: &[&str]| {
+        let mut command = aqueduct(args);
+        command.stdin(File::open(&input).unwrap());
+        command
+    };
+    let whole = format!("{SHOWN}\nz\n\\xe2\\x82\n");
+    let raw = format!("{SHOWN}\nz\n\\xe2\\x82");
+    let relay = start(&mut from(&[
+        "relay",
+        "stdio:",
+        "exec:cat",
+        "--partial",
+        "keep",
+        "--tee",
+        &recording,
+    ]));
+    expect(relay.finish(), 0);
+    for (args, expected) in [
+        (&["send", "stdio:"][..], &whole),
+        (
+            &["send", "stdio:", "--frame", "nul", "--input", "lines"],
+            &whole,
+        ),
+        (&["send", "stdio:", "--frame", "raw"], &raw),
+        (&["send", "stdio:", "--replay", &recording], &whole),
+        (
+            &["relay", "exec:cat", "stdio:", "--partial", "keep"],
+            &whole,
+        ),
+        (&["relay", "exec:cat", "stdio:", "--frame", "raw"], &raw),
+        (&["serve", "stdio:", "--partial", "keep"], &whole),
+    ] {
+        let text = String::from_utf8(shown(&mut from(args))).unwrap();
+        assert_eq!(&text, expected, "{args:?}");
+    }
+    let fifo = format!("{}?persist=false", dir.fifo("x"));
+    let send = start(&mut from(&["send", &fifo, "--wait", "30s"]));
+    let mut serve = aqueduct(&["serve", &fifo, "--on-fail", "stdio:", "--", "false"]);
+    assert_eq!(shown(&mut serve), whole.as_bytes());
+    expect(send.finish(), 0);
+    let exact = std::fs::read(&input).unwrap();
+    for args in [
+        &["send", "stdio:", "--frame", "raw"][..],
+        &["relay", "exec:cat", "stdio:", "--frame", "raw"],
+        &["serve", "stdio:", "--frame", "raw"],
+    ] {
+        assert_eq!(
+            expect(start(&mut from(args)).finish(), 0).0,
+            exact,
+            "{args:?}"
+        );
+    }
+}
+
 #[test]
 fn errors_and_logs_show_names_escaped() {
     let dir = Dir::new();
