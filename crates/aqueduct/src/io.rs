@@ -7,6 +7,7 @@ pub(crate) mod backoff;
 pub(crate) mod blocking;
 pub(crate) mod drain;
 pub(crate) mod fd;
+pub(crate) mod hangup;
 pub(crate) mod mark;
 pub(crate) mod owner;
 mod polled;

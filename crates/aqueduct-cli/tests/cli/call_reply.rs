@@ -394,7 +394,10 @@ fn a_program_answers_several_requests() {
     // One that answers only at the end of its input.
     let call = start_with_input(&mut self::call("exec:sort", &["--all"]), "b\na\n");
     assert_eq!(expect_text(call.finish(), 0), "a\nb\n");
-    let output = run(&mut self::call("exec:sh -c 'read x; echo a; echo b'", &["hi"]));
+    let output = run(&mut self::call(
+        "exec:sh -c 'read x; echo a; echo b'",
+        &["hi"],
+    ));
     assert!(expect(output, 1).1.contains(": 2 bytes "));
 }
 

@@ -153,6 +153,11 @@ impl ByteStream {
         }
     }
 
+    /// Duplicates the descriptor of a socket.
+    pub(super) fn duplicate(&mut self) -> Option<OwnedFd> {
+        self.reader.get_mut().duplicate()
+    }
+
     /// Returns both halves.
     pub(crate) fn halves(self) -> (BoxHalf, ByteWriter) {
         (self.reader.into_inner(), self.writer.into_inner())
@@ -315,6 +320,10 @@ impl Half for Behind {
 
     fn undelivered(&self) -> io::Result<usize> {
         self.reader.undelivered()
+    }
+
+    fn duplicate(&self) -> Option<OwnedFd> {
+        self.reader.duplicate()
     }
 }
 

@@ -1,5 +1,6 @@
 use std::fmt::{self, Debug, Formatter};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +17,7 @@ use super::{MessageReceiver, MessageSender, Peer};
 use crate::channel::Channel;
 use crate::codec::Codec;
 use crate::frame::{BoxFrameSink, BoxFrameStream, FramedWrite, Framing, Pace};
+use crate::io::hangup::hung_up;
 
 /// A two-way connection.
 ///
@@ -73,6 +75,11 @@ enum Body {
 pub(crate) trait MessageLink: Send + Sync {
     /// The largest message that can be sent, if the mechanism has a limit.
     fn max_message(&self) -> Option<usize>;
+
+    /// Duplicates the descriptor of a socket.
+    fn duplicate(&self) -> Option<OwnedFd> {
+        None
+    }
 
     /// Splits it into both directions.
     fn split(self: Box<Self>) -> (MessageSender, MessageReceiver);
@@ -295,6 +302,56 @@ impl Connection {
     /// Returns who is at the other end, as far as the mechanism knows.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// Waits until both directions have ended: the peer has closed the connection or was killed, or
+    /// each side has ended its own direction.
+    ///
+    /// The end of the receiving direction does not tell whether the peer still receives. Over TCP a
+    /// peer that closes and one that ends only its direction are the same, until this side ends its
+    /// own or sends something, which a closed peer answers with a reset.
+    ///
+    /// The future never completes where there is no socket (`exec:`, `stdio:`), for inherited
+    /// descriptors, and if no descriptor is free to watch with. Until it is dropped it keeps the
+    /// socket open. It must be polled inside a Tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use aqueduct::connect::Options;
+    /// use futures_util::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let address = format!("unix:{}", dir.path().join("app.sock").display()).parse()?;
+    /// let mut listener = Options::new().bind(&address).await?;
+    /// let mut client = Options::new().connect(&address).await?;
+    /// let server = listener.accept().await.transpose()?;
+    ///
+    /// let closed = client.closed();
+    /// let (_outgoing, mut incoming) = client.into_split();
+    /// drop(server);
+    /// assert!(incoming.next().await.is_none()); // nothing more arrives
+    /// closed.await; // and no one receives what would be sent
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn closed(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let socket = match &mut self.body {
+            Body::Bytes(bytes) => bytes.get_mut().duplicate(),
+            Body::Messages(link) => link.duplicate(),
+        };
+        async move {
+            match socket {
+                Some(socket) => hung_up(socket).await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Returns the largest message that can be sent, in bytes.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -35,6 +36,11 @@ pub(crate) trait Half: AsyncRead + Any {
     fn undelivered(&self) -> io::Result<usize> {
         Ok(0)
     }
+
+    /// Duplicates the descriptor of a socket, to be [watched](crate::io::hangup).
+    fn duplicate(&self) -> Option<OwnedFd> {
+        None
+    }
 }
 
 impl Half for BoxHalf {
@@ -45,6 +51,10 @@ impl Half for BoxHalf {
     fn undelivered(&self) -> io::Result<usize> {
         (**self).undelivered()
     }
+
+    fn duplicate(&self) -> Option<OwnedFd> {
+        (**self).duplicate()
+    }
 }
 
 impl<R: Half + Unpin> Half for Polled<R> {
@@ -54,6 +64,10 @@ impl<R: Half + Unpin> Half for Polled<R> {
 
     fn undelivered(&self) -> io::Result<usize> {
         self.get_ref().undelivered()
+    }
+
+    fn duplicate(&self) -> Option<OwnedFd> {
+        self.get_ref().duplicate()
     }
 }
 

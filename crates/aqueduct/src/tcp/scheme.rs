@@ -223,6 +223,11 @@ impl Half for OwnedReadHalf {
         let waiting = sys::unsent(stream)?;
         stream.take_error()?.map_or(Ok(waiting), Err)
     }
+
+    fn duplicate(&self) -> Option<OwnedFd> {
+        let stream: &TcpStream = self.as_ref();
+        stream.as_fd().try_clone_to_owned().ok()
+    }
 }
 
 impl SocketHalf for OwnedReadHalf {

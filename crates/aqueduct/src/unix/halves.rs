@@ -213,6 +213,10 @@ impl Half for ReadHalf {
     fn stop(&mut self) -> Rest {
         cut_off(self)
     }
+
+    fn duplicate(&self) -> Option<OwnedFd> {
+        self.as_fd().try_clone_to_owned().ok()
+    }
 }
 
 impl SocketHalf for ReadHalf {

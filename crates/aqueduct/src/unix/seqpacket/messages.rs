@@ -1,6 +1,7 @@
 //! The connections and message ends of sockets that keep message boundaries.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -30,6 +31,10 @@ struct Packet {
 impl MessageLink for Packet {
     fn max_message(&self) -> Option<usize> {
         Some(self.socket.max_message())
+    }
+
+    fn duplicate(&self) -> Option<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned().ok()
     }
 
     fn split(self: Box<Self>) -> (MessageSender, MessageReceiver) {
