@@ -167,7 +167,10 @@ fn what_is_no_recording_is_neither_recorded_to_nor_replayed() {
     for mut command in [relay(file), replay(file)] {
         let (stdout, stderr) = expect(start_with_input(&mut command, "a\n").finish(), 1);
         assert!(stdout.is_empty());
-        assert!(stderr.contains("notes: this is no recording"), "{stderr}");
+        assert!(
+            stderr.contains("notes: this is not an Aqueduct recording"),
+            "{stderr}"
+        );
     }
     assert_eq!(fs::read_to_string(&path).unwrap(), "dear diary\n");
     let missing = dir.path("missing");
