@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::{env, fs};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::{env, fs, iter};
 
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -108,15 +109,16 @@ pub(crate) fn is_installed(program: &str) -> bool {
 }
 
 /// Ports that are free, below those that the system gives to clients (ip(7), `ip_local_port_range`): a client
-/// that tries one of these over and over ends up connected to itself.
+/// that tries one of these over and over ends up connected to itself. Each is given to one chapter of one
+/// process.
 fn free_ports() -> impl Iterator<Item = u16> {
-    let first = 20_000 + (std::process::id() % 10_000) as u16;
-    (first..32_000).filter(|port| {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 120) as u16 * 100;
+    iter::repeat_with(move || first + TAKEN.fetch_add(1, Ordering::Relaxed)).filter(|port| {
         // Not by `TcpListener`, which can bind what a server without `SO_REUSEADDR` cannot.
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket
-            .bind(&SocketAddr::from(([127, 0, 0, 1], *port)).into())
-            .is_ok()
+        let address = SocketAddr::from(([127, 0, 0, 1], *port));
+        socket.bind(&address.into()).is_ok()
     })
 }
 
