@@ -12,7 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::config::RecvConfig;
+use crate::config::{RecvConfig, wrong_guess};
 use crate::exit::{Exit, Failure};
 use crate::link;
 use crate::output::Printer;
@@ -235,6 +235,9 @@ impl Recv {
 
 /// Why nothing more comes from `address`, with the flag that helps.
 pub(crate) fn broken(error: io::Error, address: &Endpoint) -> anyhow::Error {
+    if let Some(sentence) = wrong_guess(&error) {
+        return anyhow::anyhow!("{}: {sentence}", about(address));
+    }
     match FrameError::of(&error) {
         Some(FrameError::TooLarge { len, max }) => anyhow::anyhow!(
             "{}: a message has {len} bytes or more, over the limit of {max}: raise \

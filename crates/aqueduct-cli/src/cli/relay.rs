@@ -30,6 +30,8 @@ relays, recv, and send with --reconnect. A SIGKILL loses the messages in hand,
 from a queue at most 8, and those unread in its sockets. Nothing ever arrives
 twice.
 
+On a terminal, messages to stdio: are printed as recv prints them.
+
 With --tee each message is written to the file before it is sent. An existing
 recording is appended to; a record that a killed relay left incomplete is cut
 off then, and any other damage is refused. If the file cannot be written, as on

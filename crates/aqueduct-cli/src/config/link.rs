@@ -238,8 +238,21 @@ pub(crate) fn refusal(n: u64, error: &std::io::Error) -> String {
     refused(format_args!("message {n}"), error)
 }
 
+/// What to say if the length of a received message looks like another framing.
+pub(crate) fn wrong_guess(error: &std::io::Error) -> Option<String> {
+    let plain = FrameError::of(error)?.to_string();
+    let said = error.to_string();
+    // The library knows more than size and limit.
+    (said != plain).then(|| {
+        format!("{said}; check that both sides use the same --frame, or raise --max-frame")
+    })
+}
+
 /// Why `what` is not sent, with the flag that helps.
 pub(crate) fn refused(what: impl Display, error: &std::io::Error) -> String {
+    if let Some(sentence) = wrong_guess(error) {
+        return sentence;
+    }
     match FrameError::of(error) {
         Some(FrameError::TooLarge { len, max }) => {
             let (unit, raise) = ("bytes", "raise --max-frame on both sides");

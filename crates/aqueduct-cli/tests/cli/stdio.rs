@@ -8,7 +8,9 @@ use std::process::Stdio;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::support::{Dir, aqueduct, expect, expect_text, read_with_deadline, run, start};
+use crate::support::{
+    Dir, aqueduct, expect, expect_text, read_with_deadline, run, start, until_open,
+};
 
 #[test]
 fn files_and_devices_are_read_and_written() {
@@ -102,6 +104,47 @@ fn an_error_says_that_it_is_about_stdio() {
         let (_, stderr) = expect(process.output().unwrap(), 1);
         let said = format!("aqueduct: stdio: {said}");
         assert!(stderr.starts_with(&said), "{command:?}: {stderr}");
+    }
+}
+
+/// What the library makes of a length that is none is more help than its size.
+#[test]
+fn an_error_names_the_framing_that_the_peer_seems_to_use() {
+    let dir = Dir::new();
+    for (input, hint) in [
+        (
+            &b"hello\n"[..],
+            "the first bytes are text (\"hell\"): does the peer send lines?",
+        ),
+        (
+            b"\x12\0\0\0",
+            "in the other byte order this would be 18 bytes",
+        ),
+    ] {
+        std::fs::write(dir.path("in"), input).unwrap();
+        let cat = format!("exec:cat {}", dir.path("in").display());
+        for args in [
+            &["recv", "stdio:"][..],
+            &["relay", "stdio:", "exec:cat"],
+            &["serve", "stdio:"],
+            &["serve", &format!("{}?persist=false", dir.fifo("x"))],
+            &["call", &cat, "hi"],
+        ] {
+            let mut process = aqueduct(args);
+            process.args(["--frame", "length"]);
+            let process = start(process.stdin(File::open(dir.path("in")).unwrap()));
+            if args[1].starts_with("fifo") {
+                until_open(process.pid(), &dir.path("x"));
+                std::fs::write(dir.path("x"), input).unwrap();
+            }
+            let output = process.finish();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert!(stderr.contains(hint), "{args:?}: {stderr}");
+            assert!(
+                stderr.contains("use the same --frame"),
+                "{args:?}: {stderr}"
+            );
+        }
     }
 }
 
