@@ -78,7 +78,19 @@ const NO_PRIORITY: u32 = u32::MAX;
 ///
 /// # Examples
 ///
-/// See the [module](self).
+/// ```
+/// use aqueduct::record::{Recorder, Recording};
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("jobs.rec");
+/// # Recorder::open(&path)?.record(&"sort the attic".into())?;
+/// let record = Recording::open(&path)?.next().await.ok_or("it is empty")??;
+/// let age = record.time.elapsed()?;
+/// println!("{:?} was recorded {age:?} ago", record.message.body());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {

@@ -18,7 +18,41 @@
 //!
 //! # Examples
 //!
-//! See [`Relay`].
+//! Lines from a FIFO go to a server, which may restart:
+//!
+//! ```
+//! use aqueduct::Endpoint;
+//! use aqueduct::connect::{Options, Reconnect};
+//! use aqueduct::frame::Framing;
+//! use aqueduct::relay::Relay;
+//! use aqueduct::service;
+//! # use futures_util::StreamExt;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let from: Endpoint = format!("fifo:{}/lines", dir.path().display()).parse()?;
+//! # let to: Endpoint = format!("unix:{}/collector", dir.path().display()).parse()?;
+//! # let _ = r#"
+//! let from: Endpoint = "fifo:/run/app/lines".parse()?;
+//! let to: Endpoint = "unix:/run/app/collector".parse()?;
+//! # "#;
+//! let mut options = Options::new();
+//! options.framing(Framing::lines()).reconnect(Reconnect::new());
+//! # let mut collector = options.open_receiver(&to).await?;
+//! let incoming = options.open_receiver(&from).await?;
+//! # let path = from.path().ok_or("no path")?.to_owned();
+//! # let echo = tokio::task::spawn_blocking(move || std::fs::write(path, "hello\n"));
+//! let outgoing = options.open_sender(&to).await?;
+//! let stop = service::shutdown_on_signal()?;
+//! # let relay = tokio::spawn(async move {
+//! Relay::new(incoming, outgoing).run(stop).await?; // until the last writer closes the FIFO
+//! # Ok::<_, aqueduct::relay::Error>(()) });
+//! # assert_eq!(collector.next().await.transpose()?.ok_or("end")?.body(), "hello");
+//! # drop(collector);
+//! # echo.await??;
+//! # relay.await??;
+//! # Ok(()) }
+//! ```
 
 use std::fmt;
 use std::future::{pending, poll_fn};

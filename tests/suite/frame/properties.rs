@@ -276,7 +276,7 @@ proptest! {
     }
 
     #[test]
-    fn frames_with_faults_cut_anywhere_give_the_same_frames_and_the_same_error(
+    fn faulty_frames_cut_anywhere_give_the_same_frames_and_error(
         (framing, wire) in nearly_frames(),
         cuts in proptest::collection::vec(any::<usize>(), 0..20),
     ) {

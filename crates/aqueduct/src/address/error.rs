@@ -54,6 +54,18 @@ impl Display for AddressError {
 impl std::error::Error for AddressError {}
 
 /// The problem of an [`AddressError`].
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{AddressProblem, Endpoint};
+///
+/// let error = "fifo:/run/jobs?mode=rw".parse::<Endpoint>().unwrap_err();
+/// match error.problem() {
+///     AddressProblem::InvalidValue { option, expected, .. } => println!("{option} takes {expected}"),
+///     problem => println!("{problem}"),
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddressProblem {

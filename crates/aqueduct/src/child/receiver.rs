@@ -27,7 +27,20 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 ///
 /// # Examples
 ///
-/// See [`Child::wait`](crate::child::Child::wait).
+/// ```
+/// use std::time::Duration;
+/// use aqueduct::child::{Command, StreamEnd};
+/// use tokio::io::AsyncReadExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let mut command = Command::new("sh");
+/// command.args(["-c", "echo done; sleep 2 &"]).pipe_from_child(1);
+/// let mut output = command.spawn()?.take_receiver(1)?;
+/// output.set_grace(Some(Duration::from_millis(10)));
+/// output.read_to_string(&mut String::new()).await?;
+/// assert_eq!(output.end(), Some(StreamEnd::Abandoned)); // `sleep` still holds the pipe.
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StreamEnd {

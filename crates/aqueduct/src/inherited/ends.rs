@@ -24,7 +24,25 @@ use crate::pipe;
 ///
 /// # Examples
 ///
-/// See the [module](crate::inherited), which has both sides.
+/// The [module](crate::inherited) has an example with both sides. Here two pipes take the place of the parent:
+///
+/// ```
+/// use aqueduct::codec::Text;
+/// use aqueduct::frame::Framing;
+/// use aqueduct::{Endpoint, inherited};
+///
+/// fn number(address: &Endpoint) -> Result<i32, std::num::ParseIntError> {
+///     address.to_string().trim_start_matches("fd:").parse()
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (reader, writer) = std::io::pipe()?;
+/// let (to, from) = (inherited::offer(writer)?, inherited::offer(reader)?);
+/// let (to, from) = (number(&to)?, number(&from)?);
+/// let mut echo = inherited::channel::<String, String, _>(to, from, Framing::lines(), Text)?;
+/// assert_eq!(echo.call("hello".into()).await?, "hello");
+/// # Ok(()) }
+/// ```
 pub fn channel<Out, In, C>(
     to: RawFd,
     from: RawFd,

@@ -182,7 +182,14 @@ impl Limits {
 ///
 /// # Examples
 ///
-/// See [`Limits::room_for`].
+/// ```
+/// use aqueduct::mq;
+///
+/// let room = mq::limits().room_for(mq::cost(10, 8192));
+/// if room.queues == 0 {
+///     println!("no more queues: {:?}", room.ends_with);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Room {
