@@ -213,7 +213,7 @@ async fn what_is_no_frame_is_named() {
             &b"GET / HTTP/1.1"[..],
             "does the peer send lines?",
         ),
-        ("netstring", b"05:hello,", "no leading zeros"),
+        ("netstring", b"05:hello,", "leading zeros"),
         (
             "netstring",
             b"5:hello;",
@@ -234,7 +234,7 @@ async fn what_is_no_frame_is_named() {
         (
             "headers",
             b"Content-Length: two\r\n\r\n",
-            "\"two\", which is no number",
+            "\"two\", which is not a number",
         ),
         ("headers", b"Content-Length: -1\r\n\r\n", "no number"),
         (

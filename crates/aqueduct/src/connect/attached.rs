@@ -1,9 +1,9 @@
-//! What a mechanism attaches to the ends it gives, such as the process behind them.
+//! Facts that a mechanism attaches to its ends, such as the process behind them.
 
 use std::any::Any;
 use std::fmt;
 
-/// Something of a mechanism's that goes with an end, and that only the mechanism knows.
+/// A value that a mechanism attaches to an end, and that only the mechanism knows.
 #[derive(Default)]
 pub(crate) struct Attached(Option<Box<dyn Any + Send + Sync>>);
 
@@ -12,7 +12,7 @@ impl Attached {
         self.0 = Some(Box::new(thing));
     }
 
-    /// Takes what is attached, if it is a `T`.
+    /// Takes the attached value, if it is a `T`.
     pub(crate) fn take<T: Any>(&mut self) -> Option<T> {
         match self.0.take()?.downcast() {
             Ok(thing) => Some(*thing),

@@ -76,7 +76,7 @@ pub struct Receiver {
     // First, as `Name` requires.
     name: Name,
     inner: pipe::Receiver,
-    /// What keeps other receivers away, if anything does.
+    /// Keeps other receivers away, if the options ask for it.
     sole: Option<Sole>,
     persistent: bool,
     /// Until the path names another file, if that is watched.
@@ -107,7 +107,7 @@ impl Receiver {
         })
     }
 
-    /// Keeps the sign that there is this receiver.
+    /// Holds the sign that there is this receiver.
     pub(super) fn holding(mut self, sole: Option<Sole>) -> Self {
         self.sole = sole;
         self

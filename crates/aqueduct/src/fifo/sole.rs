@@ -14,20 +14,21 @@ use crate::io::fd::Access;
 /// The byte of the FIFO that is locked. Senders lock the first.
 const BYTE: libc::off_t = 1;
 
-/// A sign to other receivers that a FIFO has one. Two would each get parts of messages, and neither
-/// would notice.
+/// A sign to other receivers that a FIFO has one. Two receivers would each get parts of messages,
+/// and neither would notice.
 ///
-/// It is a record lock for reading (fcntl(2), `F_OFD_SETLK`) on a descriptor that is only held. Such
-/// locks do not exclude each other, and one for writing is not possible on what is open for
-/// reading; so each receiver locks first and then asks for locks of others. The descriptor is not
-/// the receiver's: a persistent one, opened and closed again, looks like a sender that came and left.
+/// It is a record lock for reading (fcntl(2), `F_OFD_SETLK`) on a descriptor that is only held.
+/// Such locks do not exclude each other, and a lock for writing is not possible on a descriptor
+/// that is open for reading. So each receiver locks first and then checks for locks of others. The
+/// descriptor is not the receiver's: a persistent one, opened and closed again, would look like a
+/// sender that came and left.
 #[derive(Debug)]
 pub(super) struct Sole(#[expect(dead_code, reason = "it is there to be held")] OwnedFd);
 
 impl Sole {
-    /// `None`: it is no longer at its path.
+    /// Takes the lock. `None`: the FIFO is no longer at its path.
     ///
-    /// Fails with [`InUse`](OpenErrorKind::InUse) if there is another one.
+    /// Fails with [`InUse`](OpenErrorKind::InUse) if there is another receiver.
     pub(super) fn take(located: &Located, path: &Path) -> Result<Option<Self>, OpenError> {
         let Some(fd) = located.open(Access::Read)? else {
             return Ok(None);
@@ -46,7 +47,7 @@ impl Sole {
 fn in_use(path: &Path) -> OpenError {
     let cause = "another receiver reads it, and each would get parts of the messages";
     failed(path, OpenErrorKind::InUse, cause)
-        .with_cure("stop that one, or use a queue, which many may read")
+        .with_cure("stop that receiver, or use a queue, which several may read")
 }
 
 fn byte(kind: i32) -> libc::flock {

@@ -1,11 +1,11 @@
-//! [`Cut`]: the ways to cut a byte stream into frames, and their names.
+//! [`Cut`]: the ways to split a byte stream into frames, and their names.
 
 use super::length::{self, Field};
 
-/// How a byte stream is cut.
+/// How a byte stream is split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// A 4-byte big-endian length. Kept apart from [`Cut::Field`] because most frames take this path.
+    /// A 4-byte big-endian length. Separate from [`Cut::Field`] because most frames take this path.
     Length,
     Delimiter(u8),
     Raw,
@@ -16,7 +16,7 @@ pub(super) enum Cut {
     Cobs,
 }
 
-/// Every cut by its name, but for the lengths of [`Field`].
+/// Every way by its name, except the lengths of [`Field`].
 const NAMED: [(&str, Cut); 8] = [
     ("lines", Cut::Delimiter(b'\n')),
     ("crlf", Cut::Crlf),
@@ -61,7 +61,7 @@ impl Cut {
         }
     }
 
-    /// The largest body that can be framed so.
+    /// The largest body that can be framed this way.
     pub(super) const fn most(self) -> usize {
         match self {
             Self::Field(field) => field.most(),

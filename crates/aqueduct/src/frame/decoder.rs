@@ -31,7 +31,7 @@ pub trait FrameDecoder {
     /// How much memory the buffer holds.
     fn held(inbox: &Self::Inbox) -> usize;
 
-    /// An item that is easily found, where there is one; else [`decode`](Self::decode) says more.
+    /// An item that is easily found, if there is one; otherwise call [`decode`](Self::decode).
     fn decode_whole(&mut self, _: &mut Self::Inbox) -> Option<Self::Item> {
         None
     }

@@ -63,7 +63,7 @@ impl Framing {
         }
     }
 
-    /// Appends what goes before a body of `len` bytes.
+    /// Appends the header of a body of `len` bytes.
     fn put_header(&self, len: usize, dst: &mut BytesMut) {
         match self.cut {
             // `check` has compared the length with a limit that fits 32 bits.
@@ -75,7 +75,7 @@ impl Framing {
         }
     }
 
-    /// Appends what goes behind a body.
+    /// Appends the trailer of a body.
     fn put_trailer(&self, dst: &mut BytesMut) {
         match self.cut {
             Cut::Delimiter(byte) => dst.put_u8(byte),
@@ -124,7 +124,7 @@ impl Framing {
         Start { at, before }
     }
 
-    /// Whether what was before the body is still there: a codec may only append.
+    /// Whether the bytes before the body are still there: a codec may only append.
     #[inline]
     pub(super) fn has_begun(&self, dst: &[u8], start: Start) -> bool {
         match (dst.get(..start.at), self.cut) {
@@ -147,7 +147,7 @@ impl Framing {
         }
     }
 
-    /// Completes a frame for whose header no room was left, or refuses it.
+    /// Completes a frame without room for its header, or refuses it.
     #[inline(never)]
     fn end_unlike(&self, dst: &mut BytesMut, Start { at, .. }: Start) -> io::Result<()> {
         self.check(&dst[at..])?;
@@ -191,7 +191,7 @@ const PLACEHOLDER: [u8; HEADER] = [0x9d, 0xe6, 0x0b, 0xf3];
 pub(super) struct Start {
     /// Where the body begins.
     at: usize,
-    /// The last bytes before it, where no [`PLACEHOLDER`] is.
+    /// The last bytes before it, if there is no [`PLACEHOLDER`].
     before: u64,
 }
 

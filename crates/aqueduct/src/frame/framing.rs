@@ -41,7 +41,7 @@ const LARGEST: usize = if usize::BITS > 32 {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Each has a name, by which it is parsed and printed. That is how the lengths of other widths are made:
+/// A framing is printed and parsed by its name. Parse one for a length of another width:
 ///
 /// ```
 /// use aqueduct::frame::Framing;
@@ -56,7 +56,8 @@ const LARGEST: usize = if usize::BITS > 32 {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framing {
     pub(super) cut: Cut,
-    /// As set; where a header has less room, [`get_max_frame`](Self::get_max_frame) is less.
+    /// The limit that was set. If a header has less room, [`get_max_frame`](Self::get_max_frame) is
+    /// less.
     pub(super) max_frame: usize,
     partial: Option<Partial>,
     too_long: Option<TooLong>,
@@ -160,48 +161,52 @@ impl Framing {
         Self::new(Cut::Delimiter(0))
     }
 
-    /// A carriage return and a newline after each body, as text protocols of the Internet have it.
+    /// A carriage return and a newline after each body, as in text protocols of the Internet.
     ///
-    /// A newline alone ends a message as well, since many programs send it, and a body that holds one
-    /// is not sent. An unterminated last message is handled as with [`lines`](Self::lines).
+    /// A newline without a carriage return also ends a message, since many programs send it, so a
+    /// body with a newline cannot be sent. An unterminated last message is handled as with
+    /// [`lines`](Self::lines).
     pub const fn crlf() -> Self {
         Self::new(Cut::Crlf)
     }
 
     /// Unframed bytes: each read returns one frame, however the sender wrote them.
     ///
-    /// An empty body writes nothing and is never received. There is no limit: what is sent may have
-    /// any size, and what is received is as large as a read, 64 KiB by default.
+    /// An empty body writes nothing and is never received. There is no limit: sent messages may
+    /// have any size, and a received one is as large as a read, 64 KiB by default.
     pub const fn raw() -> Self {
         Self::new(Cut::Raw)
     }
 
-    /// The length in decimal digits, a colon, the body and a comma: `5:hello,`
-    /// ([netstrings](https://cr.yp.to/proto/netstrings.txt)).
+    /// The length in decimal digits, a colon, the body and a comma: `5:hello,`.
+    ///
+    /// See [netstrings](https://cr.yp.to/proto/netstrings.txt).
     pub const fn netstring() -> Self {
         Self::new(Cut::Netstring)
     }
 
-    /// A header with a `Content-Length` before each body, as language servers and debug adapters
-    /// have it.
+    /// A header with a `Content-Length` before each body, as in language servers.
     ///
-    /// Other fields of a received header are ignored. It has at most 4 KiB and 16 fields.
+    /// Debug adapters use it too. Other fields of a received header are ignored. It has at most 4
+    /// KiB and 16 fields.
     pub const fn headers() -> Self {
         Self::new(Cut::Headers)
     }
 
-    /// Consistent overhead byte stuffing, as over serial lines: a body without zero bytes, then a zero
-    /// byte. It adds one byte for each 254.
+    /// Consistent overhead byte stuffing (COBS), as over serial lines.
     ///
-    /// Two zero bytes that follow each other have no frame between them. A stream that ends inside a
-    /// frame is an error unless [`partial`](Self::partial) drops the rest, and a frame over the limit
-    /// is never [truncated](TooLong::Truncate) but skipped.
+    /// A body without zero bytes, then a zero byte. It adds one byte for each 254. Consecutive zero
+    /// bytes have no frame between them. A stream that ends inside a frame is an error unless
+    /// [`partial`](Self::partial) drops the rest. A frame over the limit is never
+    /// [truncated](TooLong::Truncate) but skipped.
     pub const fn cobs() -> Self {
         Self::new(Cut::Cobs)
     }
 
-    /// The names of all framings, which parse to them: `lines`, `crlf`, `nul`, `raw`, `length`, lengths
-    /// such as `u16le` and `u16le+header`, `netstring`, `headers` and `cobs`.
+    /// Returns the names of all framings, which parse to them.
+    ///
+    /// They are `lines`, `crlf`, `nul`, `raw`, `length`, lengths such as `u16le` and
+    /// `u16le+header`, `netstring`, `headers` and `cobs`.
     pub fn names() -> &'static [&'static str] {
         &NAMES
     }
@@ -220,16 +225,17 @@ impl Framing {
 
     /// Sets the largest frame in bytes, without header or delimiter.
     ///
-    /// The largest limit is 4 GiB - 1, on 32-bit targets 512 MiB, or what a narrower length header can
-    /// say. [`raw`](Self::raw) has no limit.
+    /// The largest limit is 4 GiB - 1, on 32-bit targets 512 MiB, or the range of a narrower length
+    /// header. [`raw`](Self::raw) has no limit.
     #[must_use]
     pub const fn max_frame(mut self, bytes: usize) -> Self {
         self.max_frame = if bytes < LARGEST { bytes } else { LARGEST };
         self
     }
 
-    /// Returns the largest frame in bytes, without header or delimiter; `usize::MAX` for
-    /// [`raw`](Self::raw).
+    /// Returns the largest frame in bytes, without header or delimiter.
+    ///
+    /// It is `usize::MAX` for [`raw`](Self::raw).
     pub const fn get_max_frame(&self) -> usize {
         let most = self.cut.most();
         match self.cut {
@@ -239,7 +245,7 @@ impl Framing {
         }
     }
 
-    /// The largest message of a mechanism that keeps boundaries and so ignores how bytes are cut.
+    /// The largest message of a mechanism that keeps boundaries and so ignores the framing.
     pub(crate) const fn max_message(&self) -> usize {
         self.max_frame
     }
@@ -307,8 +313,7 @@ impl Framing {
         self
     }
 
-    /// The least number of bytes on the wire that a received frame has beyond its body: none only
-    /// where there are no boundaries.
+    /// The least overhead of a received frame on the wire, in bytes: zero only without boundaries.
     pub(crate) const fn least_overhead(&self) -> usize {
         match self.cut {
             Cut::Length => HEADER,
@@ -321,7 +326,7 @@ impl Framing {
         }
     }
 
-    /// The most bytes that a body of `len` bytes takes on the wire.
+    /// The largest size of a body of `len` bytes on the wire.
     pub(crate) const fn on_wire(&self, len: usize) -> usize {
         let added = match self.cut {
             Cut::Length => HEADER,
@@ -356,14 +361,14 @@ impl Framing {
     }
 }
 
-/// Its name, without the options.
+/// Prints its name, without the options.
 impl Display for Framing {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.pad(self.cut.name())
     }
 }
 
-/// One of its [names](Framing::names); `u32be` is another one of `length`.
+/// Parses one of its [names](Framing::names); `u32be` is another name of `length`.
 impl FromStr for Framing {
     type Err = AddressProblem;
 

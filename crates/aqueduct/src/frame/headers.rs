@@ -1,7 +1,7 @@
-//! A header with a `Content-Length` before each body, as the language server protocol has it.
+//! A header with a `Content-Length` before each body, as in the language server protocol.
 //!
-//! The header is that of HTTP: fields, a line each, and an empty line. `Content-Length` has to be among
-//! them; others, such as `Content-Type`, are ignored.
+//! The header is that of HTTP: one field per line, and an empty line. `Content-Length` is required;
+//! other fields, such as `Content-Type`, are ignored.
 
 use std::io;
 
@@ -18,13 +18,14 @@ const MAX_FIELDS: usize = 16;
 
 const FIELD: &str = "Content-Length";
 
-/// The least that a header has: its field with one digit, and two ends of lines.
+/// The least size of a header: its field with one digit, and two line ends.
 pub(super) const LEAST: usize = FIELD.len() + 4;
 
-/// The most that is put before a body.
+/// The largest header that is put before a body.
 pub(super) const MOST: usize = FIELD.len() + 2 + 20 + 4;
 
-/// The size of the header at the front, and that of its body; `None` until the header is whole.
+/// Returns the size of the header at the front, and that of its body; `None` until the header is
+/// whole.
 fn read(src: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     let mut fields = [EMPTY_HEADER; MAX_FIELDS];
     let begin = &src[..src.len().min(MAX_HEADER)];
@@ -42,7 +43,7 @@ fn read(src: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
         Err(_) => {
             let begin = begin[..begin.len().min(16)].escape_ascii();
             return Err(malformed(format!(
-                "\"{begin}\" begins no header such as {FIELD}: does the peer send lines?"
+                "\"{begin}\" does not begin a header such as {FIELD}: does the peer send lines?"
             )));
         }
     };
@@ -61,7 +62,7 @@ fn read(src: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         let value = digits.escape_ascii();
         return Err(malformed(format!(
-            "its {FIELD} is \"{value}\", which is no number"
+            "its {FIELD} is \"{value}\", which is not a number"
         )));
     }
     let len = std::str::from_utf8(digits)
@@ -94,13 +95,14 @@ pub(super) fn find(src: &[u8], max: usize) -> io::Result<Find> {
     })
 }
 
-/// The least number of bytes that complete the frame that has begun; `None` until its length is known.
+/// Returns the least number of bytes that complete the frame that has begun; `None` until its
+/// length is known.
 pub(super) fn missing(begun: &[u8]) -> Option<usize> {
     let (header, len) = read(begun).ok()??;
     Some(len.saturating_sub(begun.len() - header).max(1))
 }
 
-/// What stands before a body.
+/// The header of a body.
 pub(super) fn header(len: usize) -> String {
     format!("{FIELD}: {len}\r\n\r\n")
 }

@@ -107,11 +107,11 @@ impl Inbox {
         self.memory.len() + large
     }
 
-    /// Takes a frame off the front that lies there whole, behind its length; where there is none,
-    /// [`next`](Self::next) says more.
+    /// Takes a frame off the front that lies there whole, behind its length. If there is none,
+    /// call [`next`](Self::next).
     #[inline(always)]
     pub(super) fn next_whole(&mut self, framing: &Framing) -> Option<Range<usize>> {
-        // Where there is a large frame, nothing is here.
+        // With a large frame, nothing is here.
         let len = framing.whole(self.memory.get(self.start..self.end)?)?;
         let at = self.start + HEADER;
         self.start = at + len;

@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use super::error::FrameError;
 use super::front::Find;
 
-/// The one that most frames have.
+/// The field of most frames.
 pub(super) const U32: Field = Field::new(4);
 
 /// Every other field.
@@ -27,7 +27,7 @@ pub(super) const NAMED: [(&str, Field); 13] = [
     ("u64le+header", Field::new(8).little().whole()),
 ];
 
-/// How a length is written.
+/// The format of a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Field {
     bytes: usize,
@@ -37,7 +37,7 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// The big-endian length of so many bytes, at most 8.
+    /// A big-endian length of this many bytes, at most 8.
     const fn new(bytes: usize) -> Self {
         Self {
             bytes,
@@ -65,7 +65,7 @@ impl Field {
         self.bytes
     }
 
-    /// What is added to the size of a body to make the number on the wire.
+    /// The difference between the number on the wire and the size of the body.
     const fn added(self) -> usize {
         if self.whole { self.bytes } else { 0 }
     }

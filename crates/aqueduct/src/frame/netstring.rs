@@ -5,20 +5,20 @@ use std::io;
 use super::error::FrameError;
 use super::front::Find;
 
-/// As many digits as a 64-bit size can have.
+/// The most digits of a 64-bit size.
 const MAX_DIGITS: usize = 20;
 
-/// The least that a netstring adds to its body: one digit, a colon and a comma.
+/// The fewest bytes that a netstring adds to its body: one digit, a colon and a comma.
 pub(super) const LEAST: usize = 3;
 
-/// The most that it adds.
+/// The most bytes that it adds.
 pub(super) const MOST: usize = MAX_DIGITS + 2;
 
 /// The digits at the front of a netstring.
 struct Length {
     digits: usize,
     len: usize,
-    /// The colon has come.
+    /// The colon has arrived.
     ended: bool,
 }
 
@@ -32,7 +32,7 @@ impl Length {
             let end = src.len().min(MAX_DIGITS.min(digits + 8));
             let begin = src[..end].escape_ascii();
             let hint = match other {
-                _ if leads => "a length has no leading zeros",
+                _ if leads => "a length must not have leading zeros",
                 Some(b' '..=b'~' | b'\r' | b'\n') if is_wrong => "does the peer send lines?",
                 _ => "does the peer use another framing?",
             };
@@ -84,14 +84,15 @@ pub(super) fn find(src: &[u8], max: usize) -> io::Result<Find> {
     }
 }
 
-/// The least number of bytes that complete the frame that has begun; `None` until its length is known.
+/// Returns the least number of bytes that complete the frame that has begun; `None` until its
+/// length is known.
 pub(super) fn missing(begun: &[u8]) -> Option<usize> {
     let length = Length::read(begun).ok().filter(|it| it.ended)?;
     let whole = length.len.saturating_add(length.digits + 2);
     Some(whole.saturating_sub(begun.len()).max(1))
 }
 
-/// What stands before a body.
+/// The header of a body.
 pub(super) fn header(len: usize) -> String {
     format!("{len}:")
 }

@@ -243,7 +243,7 @@ where
         matches!(self.state, State::Decoding | State::Ended)
     }
 
-    /// The next item where that takes more than a look at the front of the buffer.
+    /// The next item, if that takes more than a look at the front of the buffer.
     #[inline(never)]
     fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<D::Item, D::Error>>> {
         self.poll_find(cx, D::decode)

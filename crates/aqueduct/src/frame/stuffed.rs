@@ -1,5 +1,5 @@
-//! Consistent overhead byte stuffing: a body without zero bytes, then a zero byte
-//! (Cheshire and Baker, "Consistent Overhead Byte Stuffing", IEEE/ACM Transactions on Networking, 1999).
+//! Consistent overhead byte stuffing: a body without zero bytes, then a zero byte (Cheshire and
+//! Baker, "Consistent Overhead Byte Stuffing", IEEE/ACM Transactions on Networking, 1999).
 
 use std::io;
 
@@ -7,12 +7,12 @@ use bytes::{BufMut, BytesMut};
 
 use super::error::FrameError;
 
-/// How many bytes a body of `len` bytes has at most once it is stuffed.
+/// The largest size of a body of `len` bytes once it is stuffed.
 pub(super) const fn most(len: usize) -> usize {
     len.saturating_add(len / 254 + 1)
 }
 
-/// The size of the body that was stuffed; `None` if that is no stuffing.
+/// The size of the body that was stuffed; `None` if the stuffing is not valid.
 pub(super) fn size(stuffed: &[u8]) -> Option<usize> {
     let (mut at, mut size) = (0, 0);
     while let Some(code) = stuffed.get(at) {
@@ -34,7 +34,7 @@ pub(super) fn malformed(stuffed: &[u8]) -> FrameError {
     }
 }
 
-/// Takes the stuffing out, in place; how many bytes are left.
+/// Removes the stuffing, in place; returns how many bytes are left.
 pub(super) fn take_out(stuffed: &mut [u8]) -> io::Result<usize> {
     cobs::decode_in_place(stuffed).map_err(|_| malformed(stuffed).into())
 }
@@ -45,7 +45,7 @@ pub(super) fn put(body: &[u8], dst: &mut BytesMut) {
     let most = most(body.len());
     dst.reserve(most + 1);
     dst.put_bytes(0, most);
-    // What the crate makes of an empty body would be no frame.
+    // The crate's encoding of an empty body would not be a frame.
     dst[begin] = 1;
     let len = cobs::encode(body, &mut dst[begin..]).max(1);
     dst.truncate(begin + len);
