@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::{CallConfig, Ending};
 use crate::exit::{Exit, Failure};
+use crate::forward::{End, Stopped};
 use crate::link;
 use crate::report::{Report, about};
 use crate::signals::Signals;
@@ -49,16 +50,18 @@ pub(crate) async fn run(config: CallConfig, report: &Report) -> anyhow::Result<E
     let child = connection.take_child();
     let (sender, incoming) = connection.into_split();
     let sent_at = Rc::new(Cell::new(Instant::now()));
+    // A program at the other end of a pipe often answers only then. Of those behind sockets some take
+    // it for a farewell.
+    let end = match config.ending == Ending::Stream || child.is_some() {
+        true if !config.keep_open => End::Passed,
+        _ => End::Kept,
+    };
     let mut outgoing = Outgoing {
         sender,
-        // A program at the other end of a pipe often answers only then. Of those behind sockets
-        // some take it for a farewell.
-        ends: !config.keep_open && (config.ending == Ending::Stream || child.is_some()),
+        end,
         sent_at: Rc::clone(&sent_at),
     };
     let mut call = Call {
-        unasked: 0,
-        ended: false,
         config: &config,
         incoming,
         child,
@@ -66,6 +69,8 @@ pub(crate) async fn run(config: CallConfig, report: &Report) -> anyhow::Result<E
         signals,
         stopped: None,
         sent_at,
+        ended: false,
+        unasked: 0,
     };
     let mut result = call.all(&mut requests, &mut outgoing).await;
     // What came before an error is printed before it is told.
@@ -233,7 +238,7 @@ impl Call<'_> {
                     moved = Instant::now();
                     match result {
                         // What is not whole may never be answered.
-                        Err(Failed::Input(error)) if self.config.ending != Ending::Message => {
+                        Err(Stopped::From(error)) if self.config.ending != Ending::Message => {
                             return Err(error);
                         }
                         result => sent = Sent::Done(result),

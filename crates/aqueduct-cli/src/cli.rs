@@ -8,6 +8,7 @@ mod mq;
 mod proxy;
 mod relay;
 mod serve;
+mod talk;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, N
 pub(crate) use self::proxy::ProxyArgs;
 pub(crate) use self::relay::RelayArgs;
 pub(crate) use self::serve::{Per, ServeArgs};
+pub(crate) use self::talk::TalkArgs;
 
 const SEND_EXAMPLES: &str = "\
 Examples:
@@ -114,6 +116,8 @@ pub(crate) enum Command {
     Recv(RecvArgs),
     /// Send a message and print the reply.
     Call(CallArgs),
+    /// Hold a conversation: standard input there, what is said here, both at once.
+    Talk(TalkArgs),
     /// Answer each message with what a program makes of it, or with itself.
     Serve(ServeArgs),
     /// Move messages from one address to another, of any kinds.

@@ -5,6 +5,7 @@ mod link;
 mod proxy;
 mod relay;
 mod serve;
+mod talk;
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) use self::link::{Lasting, LinkConfig, Side, refusal, refused, wrong_g
 pub(crate) use self::proxy::ProxyConfig;
 pub(crate) use self::relay::{EndConfig, RelayConfig};
 pub(crate) use self::serve::{OnFailConfig, ServeConfig};
+pub(crate) use self::talk::TalkConfig;
 
 pub(crate) struct SendConfig {
     pub(crate) endpoint: Endpoint,

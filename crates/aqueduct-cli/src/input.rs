@@ -7,10 +7,13 @@ use anyhow::Context;
 use aqueduct::bytes::{Buf, Bytes, BytesMut};
 use aqueduct::frame::{FrameError, FramedRead, Framing, UserCodec};
 use aqueduct::stdio::{self, Stdin};
+use futures_util::StreamExt;
+use futures_util::stream::{self, Stream};
 use tokio_util::codec::Decoder;
 
 use crate::cli::Input;
 use crate::config;
+use crate::report::Report;
 
 /// Messages from standard input.
 pub(crate) type Messages = FramedRead<Stdin, UserCodec<Cutter>>;
@@ -53,6 +56,45 @@ pub(crate) fn failed(what: impl Display, error: io::Error) -> anyhow::Error {
         Some(_) => anyhow::Error::msg(config::refused(what, &error)),
         None => anyhow::Error::new(error).context("cannot read standard input"),
     }
+}
+
+/// Messages from standard input until the command is told to stop, and then those that were read and
+/// not yet taken.
+pub(crate) fn until_stopped(
+    messages: Messages,
+    stop: impl Future<Output = ()>,
+    report: &Report,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    let state = (Some(messages), Vec::new().into_iter(), Box::pin(stop));
+    stream::unfold(state, async |(messages, mut rest, mut stop)| {
+        let Some(mut reading): Option<Messages> = messages else {
+            let next: Option<Bytes> = rest.next();
+            return next.map(|next| (Ok(next), (None, rest, stop)));
+        };
+        tokio::select! {
+            biased;
+            () = &mut stop => {
+                let mut rest = in_hand(reading, report).into_iter();
+                let next = rest.next()?;
+                Some((Ok(next), (None, rest, stop)))
+            }
+            next = reading.next() => Some((next?, (Some(reading), rest, stop))),
+        }
+    })
+}
+
+/// The whole messages that were read and not yet taken, where the command was told to stop.
+pub(crate) fn in_hand(mut messages: Messages, report: &Report) -> Vec<Bytes> {
+    let mut cutter = messages.decoder_mut().0.clone();
+    let (_, mut buf) = messages.into_parts();
+    let whole = std::iter::from_fn(|| cutter.decode(&mut buf).ok().flatten()).collect();
+    if !buf.is_empty() {
+        let n = buf.len();
+        report.note(format_args!(
+            "stopped inside a message, its first {n} bytes were not sent"
+        ));
+    }
+    whole
 }
 
 /// Cuts input into messages. Unlike on the wire the last delimiter may be missing: what a person

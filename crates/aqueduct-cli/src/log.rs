@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use tracing::Metadata;
 use tracing::callsite::Identifier;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::Globals;
 use crate::limiter::Limiter;
@@ -19,18 +21,21 @@ use crate::report::colors_wanted;
 /// Starts logging: `RUST_LOG` where it is set, else as `-q` and `-v` say.
 pub(crate) fn start(globals: &Globals) -> Log {
     let level = match (globals.quiet, globals.verbose) {
-        (true, _) => "error",
-        (_, 0) => "warn",
-        (_, 1) => "debug",
-        (_, _) => "trace",
+        (true, _) => LevelFilter::ERROR,
+        (_, 0) => LevelFilter::WARN,
+        (_, 1) => LevelFilter::DEBUG,
+        (_, _) => LevelFilter::TRACE,
     };
+    let usual = Targets::new().with_target("aqueduct", level);
     let filter = match std::env::var("RUST_LOG") {
-        Ok(wanted) if !wanted.is_empty() => EnvFilter::new(wanted),
+        Ok(wanted) if !wanted.is_empty() => wanted.parse().unwrap_or_else(|error| {
+            let line = format!("aqueduct: RUST_LOG: {}\n", Printable(error));
+            let _ = io::stderr().write_all(line.as_bytes());
+            usual
+        }),
         // What was not sent the commands say themselves, in their own words.
-        _ if globals.verbose == 0 => {
-            EnvFilter::new(format!("aqueduct={level},aqueduct::unsent=off"))
-        }
-        _ => EnvFilter::new(format!("aqueduct={level}")),
+        _ if globals.verbose == 0 => usual.with_target("aqueduct::unsent", LevelFilter::OFF),
+        _ => usual,
     };
     let limiter = (globals.verbose == 0).then(Arc::default);
     let log = Log(limiter);
@@ -44,14 +49,15 @@ pub(crate) fn start(globals: &Globals) -> Log {
     })
     .delimited(" ");
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .fmt_fields(fields)
         .with_writer(log.clone())
         .with_ansi(io::stderr().is_terminal() && colors_wanted());
     if globals.verbose == 0 {
-        subscriber.without_time().with_target(false).init();
+        let subscriber = subscriber.without_time().with_target(false);
+        subscriber.finish().with(filter).init();
     } else {
-        subscriber.init();
+        subscriber.finish().with(filter).init();
     }
     log
 }

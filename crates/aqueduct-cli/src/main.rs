@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod doctor;
 mod exit;
+mod forward;
 mod input;
 mod limiter;
 mod link;
@@ -31,6 +32,7 @@ mod shortage;
 mod signals;
 mod stdout;
 mod table;
+mod talk;
 mod terminal;
 mod tour;
 
@@ -69,6 +71,7 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
         Command::Send(args) => wait(send::run(args.resolve()?, report)),
         Command::Recv(args) => wait(recv::run(args.resolve()?, report)),
         Command::Call(args) => wait(call::run(args.resolve()?, report)),
+        Command::Talk(args) => wait(talk::run(args.resolve()?, report)),
         Command::Serve(args) => wait(serve::run(args.resolve()?, report)),
         Command::Relay(args) => wait(relay::run(args.resolve()?, report)),
         Command::Proxy(args) => wait(proxy::run(args.resolve()?, report)),

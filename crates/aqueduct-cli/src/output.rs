@@ -32,6 +32,9 @@ pub(crate) struct Printer {
 struct Line<'a> {
     time: String,
     address: &'a str,
+    /// In a conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    direction: Option<&'static str>,
     size: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<u32>,
@@ -82,7 +85,15 @@ impl Printer {
                 line.push('\n');
                 self.buf.extend_from_slice(line.as_bytes());
             }
-            Output::Json => self.json(message, Timestamp::now()),
+            Output::Json => self.json(message, None, Timestamp::now()),
+        }
+    }
+
+    /// Prints a message as [`print`](Self::print) does, where messages go both ways.
+    pub(crate) fn print_as(&mut self, direction: &'static str, message: &Message) {
+        match self.output {
+            Output::Json => self.json(message, Some(direction), Timestamp::now()),
+            _ => self.print(message),
         }
     }
 
@@ -102,11 +113,12 @@ impl Printer {
         push_hex(&std::mem::take(&mut self.cut), &mut self.buf);
     }
 
-    fn json(&mut self, message: &Message, time: Timestamp) {
+    fn json(&mut self, message: &Message, direction: Option<&'static str>, time: Timestamp) {
         let body = &message.body()[..];
         let line = Line {
             time: format!("{time:.6}"),
             address: &self.address,
+            direction,
             size: body.len(),
             priority: message.priority(),
             body: match std::str::from_utf8(body) {
@@ -150,14 +162,14 @@ mod tests {
         let endpoint = "fifo:/tmp/a%20b".parse().unwrap();
         let mut printer = Printer::with(Output::Json, &endpoint, false, true);
         let time = Timestamp::from_second(1_700_000_000).unwrap();
-        printer.json(&Message::new("hé\n").with_priority(7), time);
-        printer.json(&Message::new(&b"\xff"[..]), time);
+        printer.json(&Message::new("hé\n").with_priority(7), None, time);
+        printer.json(&Message::new(&b"\xff"[..]), Some("sent"), time);
         let lines = String::from_utf8(printer.buf).unwrap();
         let expected = concat!(
             r#"{"time":"2023-11-14T22:13:20.000000Z","address":"fifo:/tmp/a%20b","size":4,"#,
             r#""priority":7,"text":"hé\n"}"#,
             "\n",
-            r#"{"time":"2023-11-14T22:13:20.000000Z","address":"fifo:/tmp/a%20b","size":1,"#,
+            r#"{"time":"2023-11-14T22:13:20.000000Z","address":"fifo:/tmp/a%20b","direction":"sent","size":1,"#,
             r#""base64":"/w=="}"#,
             "\n",
         );

@@ -11,7 +11,6 @@ use aqueduct::bytes::Bytes;
 use aqueduct::connect::{Message, MessageSender};
 use aqueduct::frame::FrameError;
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
-use tokio_util::codec::Decoder;
 
 use crate::config::{self, SendConfig};
 use crate::exit::{Exit, Failure};
@@ -120,12 +119,12 @@ impl Send<'_> {
                 Some(item) => item,
                 None => {
                     if self.flush().await? == Stopped::Yes {
-                        return in_hand(None, messages, report).map(Some);
+                        return Ok(Some(in_hand(None, messages, report)));
                     }
                     tokio::select! {
                         biased;
                         () = self.signals.recv() => {
-                            return in_hand(None, messages, report).map(Some);
+                            return Ok(Some(in_hand(None, messages, report)));
                         }
                         item = messages.next() => item,
                         () = expiry(self.config.link.timeout) => return Err(self.idle()),
@@ -136,7 +135,7 @@ impl Send<'_> {
                 None => return Ok(None),
                 Some(Ok(message)) => {
                     if self.feed(self.config.message(message.clone())).await? == Stopped::Yes {
-                        return in_hand(Some(message), messages, report).map(Some);
+                        return Ok(Some(in_hand(Some(message), messages, report)));
                     }
                 }
                 Some(Err(error)) => {
@@ -283,22 +282,7 @@ impl Send<'_> {
 
 /// What was read of standard input and is not sent yet: `first`, then the whole messages in the
 /// buffer.
-fn in_hand(
-    first: Option<Bytes>,
-    mut messages: Messages,
-    report: &Report,
-) -> anyhow::Result<Vec<Bytes>> {
-    let mut cutter = messages.decoder_mut().0.clone();
-    let (_, mut buf) = messages.into_parts();
-    let mut rest: Vec<Bytes> = first.into_iter().collect();
-    while let Some(message) = cutter.decode(&mut buf)? {
-        rest.push(message);
-    }
-    if !buf.is_empty() {
-        let n = buf.len();
-        report.note(format_args!(
-            "stopped inside a message, its first {n} bytes were not sent"
-        ));
-    }
-    Ok(rest)
+fn in_hand(first: Option<Bytes>, messages: Messages, report: &Report) -> Vec<Bytes> {
+    let rest = input::in_hand(messages, report);
+    first.into_iter().chain(rest).collect()
 }

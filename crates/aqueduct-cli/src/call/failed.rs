@@ -5,6 +5,7 @@ use std::io;
 use super::request::Failed;
 use super::{Call, LAST_WORDS, Sent};
 use crate::exit::Failure;
+use crate::forward::Stopped;
 use crate::recv;
 
 impl Call<'_> {
@@ -34,8 +35,8 @@ impl Call<'_> {
     /// Whether the peer took the whole request.
     pub(super) fn taken<T>(&self, sent: Result<T, Failed>) -> anyhow::Result<T> {
         sent.map_err(|failed| match failed {
-            Failed::Input(error) => error,
-            Failed::Peer(error) => {
+            Stopped::From(error) => error,
+            Stopped::To(error) => {
                 let address = &self.config.endpoint;
                 let sentence = format!("{address} has closed before it took the whole message");
                 anyhow::Error::new(error).context(sentence)

@@ -25,6 +25,7 @@ mod namespace;
 mod output;
 mod per_connection;
 mod proxy;
+mod pty;
 mod raw;
 mod readme;
 mod record;
@@ -37,6 +38,8 @@ mod sources;
 mod stdio;
 mod stop;
 mod support;
+mod talk;
+mod talk_terminal;
 mod terminal;
 mod tour;
 

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::support::{Dir, Running, aqueduct, expect, expect_text, run, start};
 
 /// Bytes of every value, with newlines and NUL bytes among them and at the end, in no order.
-fn random(len: usize) -> Vec<u8> {
+pub(crate) fn random(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(len);
     while bytes.len() < len - 2 {
@@ -25,13 +25,13 @@ fn random(len: usize) -> Vec<u8> {
 const LEN: usize = 3_000_000;
 
 /// A file of random bytes.
-struct Data {
+pub(crate) struct Data {
     dir: Dir,
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Data {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (dir, bytes) = (Dir::new(), random(LEN));
         std::fs::write(dir.path("in"), &bytes).unwrap();
         Self { dir, bytes }
@@ -41,11 +41,11 @@ impl Data {
         self.dir.path("in")
     }
 
-    fn file(&self) -> File {
+    pub(crate) fn file(&self) -> File {
         File::open(self.path()).unwrap()
     }
 
-    fn check(&self, out: &[u8], what: &str) {
+    pub(crate) fn check(&self, out: &[u8], what: &str) {
         assert!(out == self.bytes, "{what}: {} of {LEN} bytes", out.len());
     }
 }

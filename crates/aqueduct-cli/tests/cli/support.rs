@@ -52,7 +52,12 @@ pub(crate) struct Running {
 
 /// Starts a process whose output is collected.
 pub(crate) fn start(command: &mut Command) -> Running {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    start_at(command, Stdio::piped(), Stdio::piped())
+}
+
+/// Starts a process whose output goes elsewhere; what goes into pipes is collected.
+pub(crate) fn start_at(command: &mut Command, stdout: Stdio, stderr: Stdio) -> Running {
+    command.stdout(stdout).stderr(stderr);
     let mut child = command.spawn().expect("the process starts");
     let (printed, said) = (Arc::default(), Arc::default());
     let out = child.stdout.take();

@@ -55,6 +55,18 @@ fn a_program_is_served_on_a_unix_socket_and_asked() {
 }
 
 #[test]
+fn talk_and_socat_hold_the_same_conversation() {
+    let (_, serve) = row("serve a program on a Unix socket");
+    let (socat, talk) = row("talk to it, both ways at once");
+    let place = Place::new(&[]);
+    let _server = place.serve(&serve);
+    until_serving(&place, "upper");
+    for command in [socat, talk] {
+        until_told(&place, &format!("echo hello | {command}"), "HELLO\n");
+    }
+}
+
+#[test]
 fn lines_of_tcp_clients_are_collected_and_written() {
     let ((socat, ours), (write, send)) = (
         row("collect what all clients of a TCP port write"),

@@ -1,0 +1,55 @@
+//! `aqueduct talk`, resolved.
+
+use std::time::Duration;
+
+use aqueduct::Endpoint;
+
+use super::link::{LinkConfig, Side, side};
+use crate::cli::{Input, Output, TalkArgs};
+use crate::exit::Failure;
+use crate::forward::End;
+use crate::input::Cut;
+
+pub(crate) struct TalkConfig {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) side: Side,
+    pub(crate) input: Cut,
+    pub(crate) output: Output,
+    /// Each newline is sent as CRLF.
+    pub(crate) crlf: bool,
+    /// How long it may go on after the end of standard input.
+    pub(crate) linger: Option<Duration>,
+    /// What becomes of the end of standard input.
+    pub(crate) end: End,
+    pub(crate) link: LinkConfig,
+}
+
+impl TalkArgs {
+    pub(crate) fn resolve(self) -> anyhow::Result<TalkConfig> {
+        let endpoint = Endpoint::try_from(self.address)?;
+        if endpoint.capabilities().stdio {
+            return Err(Failure::wrong_use(format!(
+                "{endpoint} is what talk itself speaks through: name whom to talk to"
+            )));
+        }
+        let link = self.link.resolve(&endpoint);
+        if self.crlf && !link.is_raw() {
+            return Err(Failure::wrong_use(
+                "--crlf is for --frame raw: messages have ends of their own",
+            ));
+        }
+        Ok(TalkConfig {
+            side: side(&endpoint, self.bind.then_some(Side::Bind), Side::Connect)?,
+            input: link.cut(self.input, Input::Lines)?,
+            endpoint,
+            output: self.output,
+            crlf: self.crlf,
+            linger: self.linger,
+            end: match self.keep_open {
+                true => End::Kept,
+                false => End::Passed,
+            },
+            link,
+        })
+    }
+}
