@@ -29,9 +29,14 @@ that long after standard input, with --keep-open the peer is not told.
 Ctrl-C, SIGTERM and SIGHUP: what was read of standard input is sent, for 5
 seconds at most, and the exit code is 0.";
 
+/// It has another default here.
+const FRAME: &str = "\
+How a byte stream is split into messages: a framing, as for send [default: as the address says, else \
+raw: what is said, as it is said]";
+
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-#[command(mut_arg("frame", |arg| arg.default_value("raw")))]
+#[command(mut_arg("frame", |arg| arg.help(FRAME)))]
 pub(crate) struct TalkArgs {
     /// Whom to talk to, such as unix:/run/app.sock.
     #[arg(value_parser = Address, hide_possible_values = true)]

@@ -176,6 +176,15 @@ pub(super) fn side(endpoint: &Endpoint, wanted: Option<Side>, usual: Side) -> an
 
 impl Link {
     pub(super) fn resolve(&self, endpoint: &Endpoint) -> anyhow::Result<LinkConfig> {
+        self.resolve_or(endpoint, Framing::lines())
+    }
+
+    /// As [`resolve`](Self::resolve), with another framing where none is asked for.
+    pub(super) fn resolve_or(
+        &self,
+        endpoint: &Endpoint,
+        usual: Framing,
+    ) -> anyhow::Result<LinkConfig> {
         let framing = match (&self.frame, endpoint.framing()) {
             (Some(asked), Some(own)) if asked != own => {
                 return Err(Failure::wrong_use(format!(
@@ -184,7 +193,7 @@ impl Link {
             }
             (asked, own) => asked.as_ref().or(own).cloned(),
         };
-        let framing = framing.unwrap_or(Framing::lines());
+        let framing = framing.unwrap_or(usual);
         let capabilities = endpoint.capabilities();
         let default = match capabilities.awaits {
             Awaited::Reader => Wait::Forever,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aqueduct::Endpoint;
+use aqueduct::frame::Framing;
 
 use super::link::{LinkConfig, Side, side};
 use crate::cli::{Input, Output, TalkArgs};
@@ -32,7 +33,7 @@ impl TalkArgs {
                 "{endpoint} is what talk itself speaks through: name whom to talk to"
             )));
         }
-        let link = self.link.resolve(&endpoint);
+        let link = self.link.resolve_or(&endpoint, Framing::raw())?;
         if self.crlf && !link.is_raw() {
             return Err(Failure::wrong_use(
                 "--crlf is for --frame raw: messages have ends of their own",

@@ -36,7 +36,7 @@ pub(super) fn open<'a>(
         return Ok((paced(talk, messages), typing));
     }
     let config = talk.config;
-    let largest = config.link.framing.get_max_frame();
+    let largest = config.link.largest();
     let messages = input::messages(config.input, largest)?;
     let stop = talk.stop.clone().cancelled_owned();
     let mut adding = config.crlf.then(Adding::default);
