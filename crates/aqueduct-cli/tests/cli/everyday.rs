@@ -9,7 +9,7 @@ use crate::readme::{Place, README, Server, row};
 use crate::support::{aqueduct, compile_c, expect_text, run, start, until};
 
 /// What both columns of the table are tested by.
-const ROWS: [&str; 10] = [
+const ROWS: [&str; 11] = [
     "send a line to a FIFO, whoever comes first",
     "read a FIFO whose writers come and go",
     "put an urgent message into a queue",
@@ -17,6 +17,7 @@ const ROWS: [&str; 10] = [
     "run 4 workers on what comes from a FIFO",
     "serve a program on a Unix socket",
     "ask it",
+    "talk to it, both ways at once",
     "collect what all clients of a TCP port write",
     "write to a TCP port that may not be up yet",
     "send a packet that stays whole",
