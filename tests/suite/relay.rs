@@ -156,7 +156,7 @@ async fn a_stopping_relay_does_not_wait_for_ever_for_a_message() {
     };
     let (ran, ()) = tokio::join!(deadline(relay.run(stop.clone())), stopping);
     ran.expect("all that was whole has been delivered");
-    log.until("senders have not ended").await;
+    log.until("before the senders have ended").await;
     log.until("bytes=5").await;
     assert_eq!(next(&mut receiver).await, None);
 }
