@@ -268,7 +268,7 @@ fn a_child_says_when_it_starts_exits_and_is_let_go() {
         "{lines:#?}"
     );
     assert_eq!(count("exited status=exit status: 0"), 1, "{lines:#?}");
-    assert_eq!(count("let go"), 1, "{lines:#?}");
+    assert_eq!(count("dropped before its exit"), 1, "{lines:#?}");
 }
 
 /// Runs a test function of this binary as a process, with what else the test sets.

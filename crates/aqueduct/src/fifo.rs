@@ -1,4 +1,7 @@
-//! Named FIFOs: created with an exact mode, checked before use, and waited for.
+//! Named FIFOs: created with an exact mode and checked before use.
+//!
+//! A FIFO is a pipe with a name in the file system. Its two sides find each other by the path, and a
+//! sender waits for a receiver.
 //!
 //! ```text
 //! OpenOptions ── open_receiver ─────> Receiver   AsyncRead
@@ -39,7 +42,7 @@
 //!   split it into frames.
 //! - **End of stream**: when the last writer has closed the FIFO, but not before the first has
 //!   opened it. A [`persistent`](OpenOptions::persistent) receiver has none.
-//! - **Full FIFO**: the writer waits. The capacity is counted in pages, 16 by default; a
+//! - **Full FIFO**: the writer waits. The capacity is 16 pages (64 KiB) by default; a
 //!   [`SharedSender`] enlarges it for large frames.
 //! - **Peer dies**: bytes that it wrote stay. [`SharedSender`] and [`ReaderGone`] describe the
 //!   consequences for frames.

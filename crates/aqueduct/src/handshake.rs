@@ -1,4 +1,4 @@
-//! An opening handshake: two peers check at once whether they understand each other.
+//! A handshake: two peers check whether they understand each other.
 //!
 //! Without one, a client that speaks JSON to a server that expects Postcard, or version 2 of a
 //! program's messages to version 1, gets garbage, silence or a decode error somewhere later. With

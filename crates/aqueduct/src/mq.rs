@@ -12,6 +12,9 @@
 //!   make a channel.
 //! - [`list`], [`info`], [`limits`], [`measure_room`] and [`unlink`] manage the system's queues.
 //!
+//! Opening and the `try_` methods need no runtime. Waiting needs a Tokio runtime.
+//! [`Driver::AsyncFd`] also needs its I/O driver, without which Tokio panics as in `tokio::net`.
+//!
 //! # Examples
 //!
 //! A consumer of messages from any program, in C or otherwise, until it is told to stop:
@@ -36,9 +39,6 @@
 //! # path.remove().await?;
 //! # Ok(()) }
 //! ```
-//!
-//! Opening and the `try_` methods need no runtime. Waiting needs a Tokio runtime.
-//! [`Driver::AsyncFd`] also needs its I/O driver, without which Tokio panics as in `tokio::net`.
 //!
 //! # Contract
 //!

@@ -170,8 +170,9 @@ pub enum Error {
     /// No message arrived or left for this long.
     #[error("no message arrived or left for {0:?}")]
     Idle(Duration),
-    /// Everything was relayed, but connections broke, and messages that their peers had not read
-    /// are lost.
+    /// Everything was relayed, but connections broke.
+    ///
+    /// Messages that their peers had not read are lost.
     #[error("{connections} connections broke; messages that their peers had not read are lost")]
     Broken {
         /// How many.
@@ -203,7 +204,7 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Sets how long it may take to deliver what it has taken, once told to stop (10 s by default).
+    /// Sets how long delivery may take once the relay is told to stop (10 s by default).
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
@@ -227,7 +228,9 @@ impl<'a> Relay<'a> {
         self
     }
 
-    /// Runs until the incoming end is over or `stop` is cancelled, and closes the outgoing end.
+    /// Relays until the incoming end is over or `stop` is cancelled.
+    ///
+    /// Then it closes the outgoing end.
     ///
     /// # Errors
     ///

@@ -20,7 +20,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! This module adds to `tokio::net`:
+//! # Beyond `tokio::net`
 //!
 //! - `TCP_NODELAY` on every stream unless asked otherwise. Without it a small write after another
 //!   one waits for the peer's delayed acknowledgement, some 40 ms on Linux.
@@ -32,10 +32,14 @@
 //! - [`close`], which does not destroy a reply that is still in flight.
 //! - Errors that name the address and the cure.
 //!
-//! **Who may connect.** TCP has no users: every local user can connect to 127.0.0.1, and the whole
-//! network to anything else. If that matters use a Unix socket, or authenticate.
+//! # Who may connect
 //!
-//! **End of stream.** `AsyncWriteExt::shutdown`, or dropping the write half, ends one direction;
+//! TCP does not know users: every local user can connect to 127.0.0.1, and the whole network to
+//! anything else. If that matters, use a Unix socket or authenticate.
+//!
+//! # End of stream
+//!
+//! `AsyncWriteExt::shutdown`, or dropping the write half, ends one direction;
 //! the peer reads 0 bytes and may still answer. A write to a peer that has closed succeeds once,
 //! and the next one fails with `EPIPE` or `ECONNRESET`.
 //!

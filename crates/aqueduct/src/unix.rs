@@ -46,7 +46,7 @@
 //! runs. Servers that do not use this library ignore the lock. They are protected too, because the
 //! kernel is asked just before the file is replaced.
 //!
-//! # Who is the peer
+//! # The peer
 //!
 //! [`peer_credentials`] returns the user, group and process of the peer, as the kernel saw them
 //! when it connected. [`peer_pidfd`] returns a file descriptor that names the process for good. A
@@ -57,8 +57,8 @@
 //!
 //! [`send_with_fds`] and [`recv_with_fds`] pass open file descriptors along with bytes of a stream.
 //! On a [`seqpacket`] socket they are part of one message. A message carries at most 253
-//! descriptors (`SCM_MAX_FD`). The receiver sets how many it accepts; if more arrive, all of that
-//! message are closed.
+//! descriptors (`SCM_MAX_FD`). The receiver sets how many it accepts. If a message
+//! brings more, all of them are closed.
 //!
 //! Everything here needs a Tokio runtime with its I/O driver; without a runtime opening is an
 //! error.

@@ -196,6 +196,6 @@ fn what_cannot_be_opened_again_is_told_with_its_cure() {
         refused(libc::ENOENT, "mount /proc");
         nix::mount::umount("/proc").unwrap();
         become_nobody();
-        refused(libc::EACCES, "another user made this pipe");
+        refused(libc::EACCES, "another user created this pipe");
     });
 }

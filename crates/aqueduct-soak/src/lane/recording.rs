@@ -153,7 +153,7 @@ fn append(file: &Path, id: u32, figures: &mut Figures) -> bool {
 
 /// Whether the command says that it cannot append to this file.
 fn is_refusal(told: &str) -> bool {
-    let reasons = ["is damaged", "is no recording", "is of version"];
+    let reasons = ["is damaged", "is not an Aqueduct recording", "has version"];
     reasons.iter().any(|it| told.contains(it))
 }
 

@@ -26,7 +26,9 @@ pub(crate) const PIPE_BUF: usize = 4096;
 pub struct Capabilities {
     /// The direction of messages.
     pub direction: Direction,
-    /// Whether one sent message is received as one, without framing; `None` if only opening tells.
+    /// Whether one sent message is received as one, without framing.
+    ///
+    /// `None` if only opening tells.
     pub keeps_boundaries: Option<bool>,
     /// The order in which messages arrive.
     pub ordering: Ordering,
@@ -40,7 +42,9 @@ pub struct Capabilities {
     pub writers: Sharing,
     /// The peer that opening the sending end, or connecting, waits for.
     pub awaits: Awaited,
-    /// Whether one side binds the address and any number of others connect to it, as with sockets.
+    /// Whether one side binds the address and others connect to it, as with sockets.
+    ///
+    /// Any number may connect.
     ///
     /// `None` if only opening tells.
     pub listens: Option<bool>,

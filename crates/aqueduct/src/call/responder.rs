@@ -81,7 +81,9 @@ impl<Q, R> Responder<Q, R> {
         self
     }
 
-    /// Answers each request with the result of `handler`, until the caller closes the connection.
+    /// Answers each request with the result of `handler`.
+    ///
+    /// It runs until the caller closes the connection.
     ///
     /// Handlers run concurrently, in the task that polls this future. To run them in parallel, or
     /// to survive their panics, spawn tasks in the handler. A handler is dropped when its caller no

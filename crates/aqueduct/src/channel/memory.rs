@@ -12,7 +12,9 @@ use crate::codec::Codec;
 const PAIR_CAPACITY: usize = 16;
 
 impl<Out, In> Channel<Out, In> {
-    /// Creates two connected channels within this process, for tests or parts of one program.
+    /// Creates two connected channels within this process.
+    ///
+    /// For tests, or for parts of one program.
     ///
     /// Items are serialised as on any transport. Each direction holds 16 frames; then a sender
     /// waits. If an end is dropped, the other one receives the end of stream, and its sends fail

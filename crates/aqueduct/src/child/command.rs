@@ -108,7 +108,9 @@ impl Command {
         self.map(number, What::Pass(fd.into()))
     }
 
-    /// Returns the inner command, for environment, working directory and standard streams.
+    /// Returns the inner command.
+    ///
+    /// Use it for environment, working directory and standard streams.
     ///
     /// A pipe takes precedence over a standard stream that is set there. A descriptor from 3 on
     /// that is to be inherited must be given to [`pass`](Self::pass): descriptors that a `pre_exec`

@@ -46,10 +46,10 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 pub enum StreamEnd {
     /// Every process that had it open has closed it, and every byte was read.
     Eof,
-    /// The child has exited and the grace has passed, but another process holds the stream open.
+    /// The child has exited, the grace has passed, and the stream is still open.
     ///
-    /// Usually it is one that the child left behind. Every byte that the child itself wrote was
-    /// read.
+    /// Another process holds it open, usually one that the child left behind. Every byte that the
+    /// child itself wrote was read.
     Abandoned,
 }
 

@@ -110,7 +110,9 @@ impl Mechanism for Exec {
 }
 
 impl Endpoint {
-    /// Creates the endpoint of a program with these arguments, which may hold any characters.
+    /// Creates the endpoint of a program with these arguments.
+    ///
+    /// The arguments may hold any characters.
     ///
     /// # Errors
     ///

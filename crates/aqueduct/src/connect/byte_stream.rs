@@ -193,7 +193,9 @@ impl ByteStream {
         self.halves()
     }
 
-    /// The socket itself, in blocking mode, such as for a child's standard input and output.
+    /// Returns the socket itself, in blocking mode.
+    ///
+    /// For a child's standard input and output, for example.
     ///
     /// Neither direction is shut down: the connection ends when the descriptor and its duplicates are
     /// closed.

@@ -61,8 +61,9 @@ impl Endpoint {
         self.scheme
     }
 
-    /// Returns what the mechanism can do: direction, boundaries, ordering, end of stream, limits,
-    /// sharing.
+    /// Returns what the mechanism can do.
+    ///
+    /// That is direction, boundaries, ordering, end of stream, limits and sharing.
     ///
     /// # Examples
     ///

@@ -89,8 +89,7 @@ pub enum OpenErrorKind {
     },
     /// Another process uses it (`EADDRINUSE`).
     InUse,
-    /// Closed connections of a server that has exited still hold the port (`TIME_WAIT`,
-    /// `EADDRINUSE`).
+    /// Closed connections of an exited server hold the port (`TIME_WAIT`, `EADDRINUSE`).
     ///
     /// The port is free again within a minute or two.
     Lingering,
@@ -105,7 +104,9 @@ pub enum OpenErrorKind {
     InvalidName,
     /// An option has a value that the mechanism or the system does not accept.
     InvalidOption,
-    /// A limit of the system, the user or the process is reached (`EMFILE`, `ENFILE`, `ENOSPC`, …).
+    /// A limit of the system, the user or the process is reached.
+    ///
+    /// The errno is `EMFILE`, `ENFILE`, `ENOSPC` or similar.
     LimitReached,
     /// It would exceed a quota of the user, such as `RLIMIT_MSGQUEUE` (`EMFILE`).
     OverQuota {
@@ -118,11 +119,11 @@ pub enum OpenErrorKind {
     ///
     /// See [capabilities](crate::connect::Endpoint::capabilities).
     Unsupported,
-    /// No descriptor of that number was passed to this process, or it was already taken.
+    /// No such descriptor was passed to this process, or it was already taken.
     NotInherited,
     /// It exists with other attributes than the strict options require.
     Mismatch,
-    /// It was removed, or created anew under the same name, while it was being opened or used.
+    /// It was removed or replaced while it was being opened or used.
     Replaced,
     /// There is no Tokio runtime, or its I/O driver is not enabled.
     NoRuntime,

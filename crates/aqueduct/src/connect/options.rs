@@ -115,7 +115,7 @@ impl Options {
         self
     }
 
-    /// Sets how long to wait for a peer: the reader of a FIFO or the server of a socket.
+    /// Sets how long to wait for the reader of a FIFO or the server of a socket.
     ///
     /// `None`, the default, waits indefinitely. Zero tries once.
     ///
@@ -273,16 +273,16 @@ impl Options {
         self
     }
 
-    /// Sets whether a FIFO is received from only if no other receiver with this option reads it; off by
-    /// default. Other mechanisms ignore it.
+    /// Sets whether a FIFO may have only one receiver (off by default).
     ///
-    /// Two receivers of one FIFO each get parts of the messages, and neither notices. With this option
-    /// the second one fails with [`InUse`](super::OpenErrorKind::InUse). A receiver that
-    /// [opens the FIFO again](Self::watch_name) is the only one of the new FIFO, or fails.
+    /// Two receivers of one FIFO each get parts of the messages, and neither notices. With this
+    /// option the second one fails with [`InUse`](super::OpenErrorKind::InUse). A receiver that
+    /// [opens the FIFO again](Self::watch_name) is the only one of the new FIFO, or fails. Other
+    /// mechanisms ignore the option.
     ///
     /// It is a record lock on the FIFO's second byte, held by an additional descriptor and released
-    /// with the receiver. Receivers that do not ask for it, those of other programs among them, are
-    /// not kept out.
+    /// with the receiver. It does not keep out receivers without this option, such as those of other
+    /// programs.
     ///
     /// # Examples
     ///

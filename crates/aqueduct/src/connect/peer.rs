@@ -25,7 +25,7 @@ use crate::io::owner::is_outside;
 pub enum Peer {
     /// The peer's network address.
     Address(SocketAddr),
-    /// The user, group and process at the other end of a Unix socket, as the kernel saw them.
+    /// The user, group and process at the other end of a Unix socket.
     Process(Credentials),
     /// A process that this process started.
     Child {
@@ -39,7 +39,9 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Returns the peer's user, group and process, if the kernel vouches for them (Unix sockets).
+    /// Returns the peer's user, group and process, if the kernel knows them.
+    ///
+    /// It does on Unix sockets, and vouches for them.
     pub fn credentials(&self) -> Option<Credentials> {
         match self {
             Self::Process(credentials) => Some(*credentials),

@@ -72,7 +72,9 @@ pub enum FrameError {
     Truncated {
         /// How many bytes of the frame arrived, header included.
         got: usize,
-        /// How many bytes are missing; `None` for a delimited frame, which lacks its delimiter.
+        /// How many bytes are missing.
+        ///
+        /// `None` for a delimited frame, which lacks its delimiter.
         missing: Option<usize>,
     },
     /// The received bytes are not a frame of this framing. The stream has ended.
@@ -119,7 +121,9 @@ pub enum FrameError {
         max: usize,
     },
 
-    /// The peer sent more descriptors than are accepted, or than this process could open.
+    /// The peer sent more descriptors than could be taken.
+    ///
+    /// There were more than are accepted, or than this process could open.
     ///
     /// All were closed, and the message is lost.
     #[error(

@@ -124,7 +124,9 @@ pub enum TooLong {
     /// The error is [`FrameError::TooLarge`](super::FrameError::TooLarge) or
     /// [`FrameError::Unterminated`](super::FrameError::Unterminated).
     Fail,
-    /// The message is dropped, with a warning, and the stream goes on after its delimiter.
+    /// The message is dropped with a warning.
+    ///
+    /// The stream goes on after its delimiter.
     ///
     /// The default for a receiver of a listening socket and of a persistent FIFO.
     Skip,

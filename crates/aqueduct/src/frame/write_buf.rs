@@ -14,7 +14,9 @@ const MAX_SLICES: usize = 64;
 /// framing.
 const KEPT: usize = (1 << 20) + 4096;
 
-/// Encoded bytes on their way out: small pieces copied together, large ones by reference.
+/// Encoded bytes on their way out.
+///
+/// Small pieces are copied together, large ones kept by reference.
 #[expect(unnameable_types, reason = "part of a sealed trait")]
 pub struct WriteBuf {
     /// All small pieces, one behind the other. Nothing is taken off its front, so that the next

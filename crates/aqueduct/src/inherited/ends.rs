@@ -155,7 +155,9 @@ pub fn take(number: RawFd) -> Result<OwnedFd, OpenError> {
     }
 }
 
-/// Gives a descriptor of this program an address, `fd:N`, by which it can be opened once.
+/// Gives a descriptor of this program an address, `fd:N`.
+///
+/// It can be opened once by that address.
 ///
 /// For a descriptor that was not inherited: from a message of a Unix socket
 /// ([`unix::seqpacket`](crate::unix::seqpacket)), from a library, in a test. Until it is opened by

@@ -9,7 +9,7 @@ use super::timer::timeout;
 
 const BUFFER: usize = 8 * 1024;
 
-/// Closes a two-way byte stream without destroying data that the peer has not read yet.
+/// Closes a two-way byte stream without losing data that is in flight.
 ///
 /// A socket that is closed with unread input resets the connection. Over TCP the peer may then lose
 /// the end of the reply, and on every socket it gets `ECONNRESET` instead of the end of stream (RFC

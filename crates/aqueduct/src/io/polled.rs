@@ -9,7 +9,7 @@ use tokio::task::yield_now;
 
 use super::polling::{Polling, Round};
 
-/// A byte stream in latency mode: it polls for a limited time before each wait for input.
+/// A byte stream in latency mode: it polls before each wait for input.
 ///
 /// For pipes, FIFOs and sockets. Writes pass through.
 ///

@@ -217,7 +217,9 @@ pub(super) fn receiver(queue: Arc<Queue>) -> Result<MessageReceiver, OpenError> 
     }))
 }
 
-/// The sending end of a queue, which others may use too. Messages without a priority get 0.
+/// The sending end of a queue, which others may use too.
+///
+/// Messages without a priority get 0.
 impl TryFrom<Arc<Queue>> for MessageSender {
     type Error = OpenError;
 

@@ -52,9 +52,13 @@ pub struct Entry {
     pub group: u32,
     /// The permission bits.
     pub mode: u32,
-    /// Capacity, largest message and messages waiting; `None` if this user may not see them.
+    /// Capacity, largest message and messages waiting.
+    ///
+    /// `None` if this user may not see them.
     pub attributes: Option<Attributes>,
-    /// The total size of the waiting messages in bytes; `None` if this user may not see it.
+    /// The total size of the waiting messages in bytes.
+    ///
+    /// `None` if this user may not see it.
     pub bytes: Option<u64>,
     /// What it [costs](cost) its owner; `None` if `attributes` is.
     pub cost: Option<u64>,

@@ -37,7 +37,9 @@ const DEFAULT_MODE: u32 = 0o600;
 pub struct OpenOptions(Choices);
 
 impl OpenOptions {
-    /// Creates the default options: an existing queue of this user, for both directions.
+    /// Creates the default options.
+    ///
+    /// They open an existing queue of this user, for both directions.
     ///
     /// [`Driver::Pool`] waits for it.
     pub fn new() -> Self {
@@ -128,7 +130,9 @@ impl OpenOptions {
         self
     }
 
-    /// Sets whether to accept an existing queue whose owner is neither this user nor root.
+    /// Sets whether to accept a queue of any user (off by default).
+    ///
+    /// That is, an existing queue whose owner is neither this user nor root.
     ///
     /// Any user can create a queue of any name to read what is sent to it, so by default such a
     /// queue is refused, even to root. Root's queues are always accepted: root can read all queues.

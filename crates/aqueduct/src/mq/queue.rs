@@ -169,7 +169,9 @@ impl Queue {
         self.write.run(|| self.send_checked(priority, body)).await
     }
 
-    /// Receives the oldest message of the highest priority, waiting while the queue is empty.
+    /// Receives the oldest message of the highest priority.
+    ///
+    /// Waits while the queue is empty.
     ///
     /// Any number of tasks may wait; each message goes to one of them. A future that is kept for
     /// long without being polled may hold the wake-up that another one waits for, so drop it when

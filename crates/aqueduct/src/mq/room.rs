@@ -31,7 +31,9 @@ pub fn limits() -> Limits {
     limits
 }
 
-/// Finds out how many more queues of a size can be created, by creating and removing them.
+/// Finds out how many more queues of a size can be created.
+///
+/// It creates and removes them.
 ///
 /// The size is capacity and largest message; `None` is the system's default. The result is exact.
 /// For a few milliseconds this takes all the room there is, and another process of the same user

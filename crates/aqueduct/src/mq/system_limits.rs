@@ -91,7 +91,9 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Whether the listing was available. If not, queues that nobody has open are missing below.
+    /// Whether the listing was available.
+    ///
+    /// If not, queues that nobody has open are missing below.
     pub listed: bool,
     /// How many queues were found, of all users: they count against `queues_max`.
     ///
@@ -125,7 +127,7 @@ impl Limits {
         limits
     }
 
-    /// Predicts how many queues of this cost can still be created, and what limits them.
+    /// Predicts how many more queues of this cost can be created.
     ///
     /// Exact if [`Usage`] is. [`measure_room`](crate::mq::measure_room) is always exact, at a
     /// price.

@@ -145,7 +145,7 @@ impl Receiver {
         Self::from_owned_fd_unchecked(file.into())
     }
 
-    /// Takes over a descriptor that is known to be a non-blocking pipe, open for reading.
+    /// Takes over a known non-blocking pipe descriptor, open for reading.
     ///
     /// Nothing is checked. A descriptor in blocking mode would stop its whole runtime thread.
     ///

@@ -138,7 +138,7 @@ impl Sender {
         Self::from_owned_fd_unchecked(file.into())
     }
 
-    /// Takes over a descriptor that is known to be a non-blocking pipe, open for writing.
+    /// Takes over a known non-blocking pipe descriptor, open for writing.
     ///
     /// Nothing is checked. A descriptor in blocking mode would stop its whole runtime thread.
     ///

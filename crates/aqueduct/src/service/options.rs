@@ -111,7 +111,9 @@ impl Options {
         self
     }
 
-    /// Runs `handler` for each connection of `listener` until `shutdown` or the listener's end.
+    /// Runs `handler` for each connection of `listener` until `shutdown`.
+    ///
+    /// It also ends when the listener does.
     ///
     /// Each handler runs in a separate task. At the end it waits for the handlers, as [the
     /// module](super#shutdown) describes. If the listener simply ends, handlers may take any time

@@ -66,7 +66,9 @@ pub struct Stats {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The listener broke. Its connections were ended in order before this was reported.
+    /// The listener broke.
+    ///
+    /// Its connections were ended in order before this was reported.
     ///
     /// A shortage of descriptors or memory, or a connection that was aborted before it was
     /// accepted, does not break it: such errors are temporary.

@@ -216,7 +216,9 @@ impl Listener {
         accept(|| self.inner.accept(), prepare).await
     }
 
-    /// Returns the address it listens on, with the port that the kernel chose for port 0.
+    /// Returns the address it listens on.
+    ///
+    /// If port 0 was asked for, it has the port that the kernel chose.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
     }

@@ -39,7 +39,9 @@ pub(crate) enum NotInherited {
     Owned,
 }
 
-/// Claims the inherited descriptors, so that addresses `fd:N` and this module can use them.
+/// Claims the descriptors that this process has inherited.
+///
+/// Addresses `fd:N` and this module can use them from then on.
 ///
 /// Call it first thing in `main`. It claims every descriptor from 3 on that is open without
 /// `FD_CLOEXEC`: a descriptor that was passed down lacks that flag, and those that Rust's standard

@@ -36,7 +36,7 @@ use crate::mq::error::no_runtime;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Driver {
-    /// One thread of the runtime's blocking pool, for all queues of that runtime together.
+    /// One thread of the runtime's blocking pool, for all its queues.
     ///
     /// It works in every runtime, with or without I/O driver and timer. The thread exists while any
     /// queue that has been waited for lives. While a thread of the pool is busy, Tokio's paused

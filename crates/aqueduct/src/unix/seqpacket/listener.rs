@@ -128,7 +128,9 @@ impl Stream for Listener {
 impl TryFrom<OwnedFd> for Listener {
     type Error = io::Error;
 
-    /// Takes over a listening `SOCK_SEQPACKET` Unix socket and sets it to non-blocking mode.
+    /// Takes over a listening `SOCK_SEQPACKET` Unix socket.
+    ///
+    /// It becomes non-blocking.
     fn try_from(fd: OwnedFd) -> io::Result<Self> {
         Self::new(
             adopt_listener(fd, Type::SEQPACKET)?,

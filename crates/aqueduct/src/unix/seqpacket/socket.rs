@@ -193,7 +193,9 @@ impl Socket {
         Ok(message.map(|(body, _)| body))
     }
 
-    /// Receives one message with at most `max_fds` descriptors; `None` at the end of the stream.
+    /// Receives one message with at most `max_fds` descriptors.
+    ///
+    /// `None` is the end of the stream.
     ///
     /// The descriptors are close-on-exec, in the order they were sent.
     ///
