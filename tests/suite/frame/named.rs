@@ -236,7 +236,7 @@ async fn what_is_no_frame_is_named() {
             b"Content-Length: two\r\n\r\n",
             "\"two\", which is not a number",
         ),
-        ("headers", b"Content-Length: -1\r\n\r\n", "no number"),
+        ("headers", b"Content-Length: -1\r\n\r\n", "not a number"),
         (
             "headers",
             b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
