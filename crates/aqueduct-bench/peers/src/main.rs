@@ -55,6 +55,7 @@ const BUILT: Built<'_> = Built {
 fn main() -> anyhow::Result<()> {
     // SAFETY: nothing in this program has opened a descriptor yet.
     unsafe { aqueduct::inherited::claim() };
+    #[cfg_attr(not(feature = "cmake"), expect(unused_mut))]
     let mut cases: Vec<Case> = [
         ipc_channel::CASES,
         interprocess::CASES,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::task::coop::unconstrained;
 
 use crate::case::Work;
 use crate::check::Check;
@@ -58,7 +59,8 @@ where
     }
 
     async fn answer(&mut self) -> anyhow::Result<Option<A>> {
-        let answer = self.under_way.next().await;
+        // Else Tokio makes some of them yield before they have sent, and others overtake them.
+        let answer = unconstrained(self.under_way.next()).await;
         answer.ok_or_else(|| anyhow::anyhow!("nothing was asked"))?
     }
 }
