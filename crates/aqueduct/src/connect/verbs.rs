@@ -1,6 +1,5 @@
 //! The four verbs: on [`Options`], and with the default options on [`Endpoint`].
 
-use std::borrow::Cow;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ impl Options {
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, OpenError> {
         let address = endpoint.to_string();
         let options = self.at(endpoint, &address)?;
-        let asked = endpoint.asked(&address, &options);
+        let asked = endpoint.asked(&address, options.as_deref().unwrap_or(self));
         // Boxed, like everything that would make a caller's future larger.
         Box::pin(announced(endpoint, &address, asked.connect())).await
     }
@@ -52,7 +51,7 @@ impl Options {
         let options = self.at(endpoint, &address)?;
         let served = endpoint
             .mechanism()
-            .bind(endpoint.asked(&address, &options))
+            .bind(endpoint.asked(&address, options.as_deref().unwrap_or(self)))
             .await
             .map_err(activation::explain)?;
         let local = served.local.unwrap_or_else(|| endpoint.clone());
@@ -85,7 +84,7 @@ impl Options {
         let options = self.at(endpoint, &address)?;
         let opening = endpoint
             .mechanism()
-            .open_sender(endpoint.asked(&address, &options));
+            .open_sender(endpoint.asked(&address, options.as_deref().unwrap_or(self)));
         Box::pin(announced(endpoint, &address, opening)).await
     }
 
@@ -108,17 +107,17 @@ impl Options {
         let options = self.at(endpoint, &address)?;
         endpoint
             .mechanism()
-            .open_receiver(endpoint.asked(&address, &options))
+            .open_receiver(endpoint.asked(&address, options.as_deref().unwrap_or(self)))
             .await
             .map_err(activation::explain)
     }
 
-    /// With the framing that the address asks for.
-    fn at(&self, endpoint: &Endpoint, address: &str) -> Result<Cow<'_, Self>, OpenError> {
+    /// Returns other options where the address asks for a framing.
+    fn at(&self, endpoint: &Endpoint, address: &str) -> Result<Option<Box<Self>>, OpenError> {
         let Some(framing) = endpoint.framing() else {
-            return Ok(Cow::Borrowed(self));
+            return Ok(None);
         };
-        let mut options = self.clone();
+        let mut options = Box::new(self.clone());
         options.is_addressed = true;
         if !self.is_framed {
             options.framing = framing.clone();
@@ -129,7 +128,7 @@ impl Options {
             let error = OpenError::new("open", address, OpenErrorKind::InvalidOption, cause);
             return Err(error.with_cure("leave one of the two out"));
         }
-        Ok(Cow::Owned(options))
+        Ok(Some(options))
     }
 }
 
