@@ -41,11 +41,10 @@ pub(crate) fn start(globals: &Globals) -> Log {
     let log = Log(limiter);
     // Paths and peers' names may hold anything.
     let fields = debug_fn(|out, field, value| {
-        let value = Printable(format_args!("{value:?}"));
-        match field.name() {
-            "message" => write!(out, "{value}"),
-            name => write!(out, "{name}={value}"),
+        if field.name() != "message" {
+            write!(out, "{}=", field.name())?;
         }
+        write!(out, "{}", Printable(format_args!("{value:?}")))
     })
     .delimited(" ");
     let subscriber = tracing_subscriber::fmt()

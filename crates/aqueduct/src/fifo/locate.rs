@@ -167,8 +167,8 @@ impl Located {
         }
         let mode = self.mode();
         if mode & !wanted.mode != 0 {
-            let mode = format_args!("{mode:#o}");
-            let asked = format_args!("{:#o}", wanted.mode);
+            let mode = format!("{mode:#o}");
+            let asked = format!("{:#o}", wanted.mode);
             tracing::warn!(
                 target: TARGET, ?path, %mode, %asked,
                 "more users than expected can open this FIFO; to accept that, ask for its mode"
