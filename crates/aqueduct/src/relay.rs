@@ -204,7 +204,7 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Sets how long delivery may take once the relay is told to stop (10 s by default).
+    /// Sets how long delivery may take after the relay is stopped (10 s by default).
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self

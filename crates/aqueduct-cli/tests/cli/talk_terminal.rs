@@ -275,7 +275,7 @@ fn a_terminal_that_cannot_move_its_cursor_is_used_line_by_line() {
 }
 
 #[test]
-fn it_is_drawn_anew_when_it_comes_back_and_when_the_width_changes() {
+fn it_is_redrawn_on_return_and_when_the_width_changes() {
     let mut talk = talk(&[]);
     talk.terminal.keys("hello");
     talk.terminal.shows("> hello_");

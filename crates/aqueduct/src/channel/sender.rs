@@ -391,9 +391,10 @@ impl<T> Sink<T> for Sender<T> {
         self.start(item)
     }
 
-    /// Pending as long as `poll_ready` is, even if nothing is left to flush: the peer has to read
-    /// first, or this task's budget is used up. Some callers (tarpc) flush in a loop until there is
-    /// room, which would otherwise never end.
+    /// Flushes; pending as long as `poll_ready` is, even if nothing is left.
+    ///
+    /// The peer has to read first, or this task's budget is used up. Some callers (tarpc) flush in a
+    /// loop until there is room, which would otherwise never end.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_drain(cx))?;
         if self.wants_room && !self.closing {

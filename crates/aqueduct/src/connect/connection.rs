@@ -304,16 +304,16 @@ impl Connection {
         &self.peer
     }
 
-    /// Waits until both directions have ended: the peer has closed the connection or was killed, or
-    /// each side has ended its own direction.
+    /// Waits until both directions have ended.
     ///
-    /// The end of the receiving direction does not tell whether the peer still receives. Over TCP a
-    /// peer that closes and one that ends only its direction are the same, until this side ends its
-    /// own or sends something, which a closed peer answers with a reset.
+    /// The peer has then closed the connection or was killed, or each side has ended its own direction.
+    /// The end of the receiving direction alone does not show whether the peer still receives. Over TCP
+    /// a peer that closes looks like one that ends only its direction, until this side ends its own or
+    /// sends something, which a closed peer answers with a reset.
     ///
-    /// The future never completes where there is no socket (`exec:`, `stdio:`), for inherited
-    /// descriptors, and if no descriptor is free to watch with. Until it is dropped it keeps the
-    /// socket open. It must be polled inside a Tokio runtime.
+    /// The future never completes without a socket (`exec:`, `stdio:`), for inherited descriptors, and
+    /// if no file descriptor is free to watch with. Until it is dropped it keeps the socket open. Poll
+    /// it inside a Tokio runtime.
     ///
     /// # Cancel safety
     ///

@@ -163,7 +163,7 @@ impl Framing {
         Self::new(Cut::Delimiter(0))
     }
 
-    /// A carriage return and a newline after each body, as in text protocols of the Internet.
+    /// A carriage return and a newline after each body, as in Internet text protocols.
     ///
     /// A newline without a carriage return also ends a message, since many programs send it, so a
     /// body with a newline cannot be sent. An unterminated last message is handled as with

@@ -1,4 +1,4 @@
-//! Waiting until both directions of a socket have ended.
+//! Waits until both directions of a socket have ended.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_unix_peer_is_gone_once_it_closes_not_when_it_ends_its_direction() {
+    async fn a_unix_peer_is_gone_when_it_closes_not_when_it_ends_a_way() {
         let (ours, peer) = UnixStream::pair().unwrap();
         let mut watched = task::spawn(watch(&ours));
         assert_pending!(watched.poll());
