@@ -33,8 +33,10 @@ pub(crate) fn start(globals: &Globals) -> Log {
             let _ = io::stderr().write_all(line.as_bytes());
             usual
         }),
-        // What was not sent the commands say themselves, in their own words.
-        _ if globals.verbose == 0 => usual.with_target("aqueduct::unsent", LevelFilter::OFF),
+        // What was not sent and who was cut off the commands say themselves, in their own words.
+        _ if globals.verbose == 0 => usual
+            .with_target("aqueduct::unsent", LevelFilter::OFF)
+            .with_target("aqueduct::service", LevelFilter::ERROR),
         _ => usual,
     };
     let limiter = (globals.verbose == 0).then(Arc::default);

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::link;
 use crate::progress::Progress;
 use crate::pump::{self, Way};
-use crate::report::Report;
+use crate::report::{Report, count};
 use crate::shortage;
 use crate::signals::Signals;
 
@@ -82,7 +82,10 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
     }
     match stats.aborted {
         0 => Ok(Exit::Done),
-        n => anyhow::bail!("{n} connections were cut off: they did not end within 10 seconds"),
+        n => anyhow::bail!(
+            "{} cut off: not ended within 10 seconds",
+            count(n, "connection")
+        ),
     }
 }
 

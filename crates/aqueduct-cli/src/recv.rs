@@ -244,6 +244,11 @@ pub(crate) fn broken(error: io::Error, address: &Endpoint) -> anyhow::Error {
              --max-frame, or check that both sides use the same --frame",
             about(address)
         ),
+        Some(FrameError::Unterminated { max, .. }) => anyhow::anyhow!(
+            "{}: a message has no end within the limit of {max} bytes: raise --max-frame, or check \
+             that both sides use the same --frame",
+            about(address)
+        ),
         _ => match OpenError::of(&error).and_then(|it| link::read_by_another(it, address)) {
             Some(error) => error,
             None => anyhow::Error::new(error).context(about(address)),

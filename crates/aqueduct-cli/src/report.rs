@@ -92,6 +92,12 @@ pub(crate) fn about(address: &Endpoint) -> String {
         .unwrap_or(address)
 }
 
+/// A number of things.
+pub(crate) fn count(n: u64, noun: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} {noun}{s}")
+}
+
 /// Whether colours may be used where there is a terminal; see no-color.org.
 pub(crate) fn colors_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())

@@ -50,6 +50,15 @@ pub(crate) fn shortage(error: &anyhow::Error) -> Option<&'static str> {
     }
 }
 
+/// A shortage with what helps, once: some errors say so themselves.
+pub(crate) fn told(error: &anyhow::Error, cure: &str) -> String {
+    let error = format!("{error:#}");
+    match error.contains(cure) {
+        true => error,
+        false => format!("{error}; {cure}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

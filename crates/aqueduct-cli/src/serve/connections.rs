@@ -19,8 +19,8 @@ use super::{idle, two_way};
 use crate::config::ServeConfig;
 use crate::exit::Exit;
 use crate::pump;
-use crate::report::Report;
-use crate::shortage::shortage;
+use crate::report::{Report, count};
+use crate::shortage::{shortage, told};
 use crate::signals::Signals;
 
 /// How soon a program is started again where descriptors, processes or memory are short.
@@ -76,7 +76,10 @@ pub(super) async fn run(
     match stats.aborted {
         0 if idle_too_long => Err(idle(config)),
         0 => Ok(Exit::Done),
-        n => anyhow::bail!("{n} programs were killed: they did not end within 10 seconds"),
+        n => anyhow::bail!(
+            "{} killed: not ended within 10 seconds",
+            count(n, "program")
+        ),
     }
 }
 
@@ -186,7 +189,8 @@ impl Programs {
                 return Err(error);
             };
             self.report.frequent_failure(format_args!(
-                "a program cannot be started, and its client waits: {error:#}; {cure}"
+                "a program cannot be started, and its client waits: {}",
+                told(&error, cure)
             ));
             tokio::select! {
                 () = sleep(SHORT_PAUSE) => {}

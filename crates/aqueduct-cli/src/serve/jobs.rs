@@ -20,8 +20,8 @@ use super::prints::Prints;
 use super::start::{GivenUp, Started};
 use crate::cli::Frame;
 use crate::config::ServeConfig;
-use crate::report::Report;
-use crate::shortage::shortage;
+use crate::report::{Report, count};
+use crate::shortage::{shortage, told};
 
 /// How long after the first failure a program is run again; each time after that twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -186,7 +186,7 @@ impl Jobs {
         let n = abandoned.len() as u64;
         let Some(on_fail) = &self.shared.on_fail else {
             let hint = "with --on-fail ADDRESS they would have been kept";
-            anyhow::ensure!(n == 0, "{} in hand not done: {hint}", messages(n));
+            anyhow::ensure!(n == 0, "{} in hand not done: {hint}", count(n, "message"));
             return Ok(());
         };
         let delivering = async {
@@ -203,10 +203,10 @@ impl Jobs {
         let lost = on_fail.lost() + late;
         let address = on_fail.endpoint();
         if n > 0 && lost == 0 {
-            let (what, report) = (messages(n), &self.shared.report);
+            let (what, report) = (count(n, "message"), &self.shared.report);
             report.note(format_args!("{what} in hand not done, kept in {address}"));
         }
-        let what = messages(lost);
+        let what = count(lost, "message");
         anyhow::ensure!(lost == 0, "{what} lost: {address} did not take them");
         Ok(())
     }
@@ -405,9 +405,10 @@ struct Short<'a>(&'a Shared);
 impl<'a> Short<'a> {
     fn begin(shared: &'a Shared, error: &anyhow::Error, cure: &str) -> Self {
         let program = shared.command.first().cloned().unwrap_or_default();
-        shared.report.failure(format_args!(
-            "cannot start {}: {error:#}; no more messages are taken until it can be: {cure}",
-            program.to_string_lossy()
+        shared.report.frequent_failure(format_args!(
+            "cannot start {}: no more messages are taken until it can be: {}",
+            program.to_string_lossy(),
+            told(error, cure)
         ));
         Self(shared).set(true)
     }
@@ -430,13 +431,6 @@ impl Drop for Short<'_> {
 fn pause(failures: u32) -> Duration {
     let times = 1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX);
     FIRST_PAUSE.saturating_mul(times).min(LAST_PAUSE)
-}
-
-fn messages(n: u64) -> String {
-    match n {
-        1 => "1 message".to_owned(),
-        n => format!("{n} messages"),
-    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::{Jobs, begun, idle};
 use crate::config::{self, ServeConfig, Side};
 use crate::exit::Exit;
 use crate::link;
-use crate::report::Report;
+use crate::report::{Report, count};
 use crate::signals::Signals;
 use crate::terminal;
 
@@ -79,7 +79,10 @@ pub(super) async fn run(
     match stats.aborted {
         0 if idle_too_long => Err(idle(config)),
         0 => Ok(Exit::Done),
-        n => anyhow::bail!("{n} clients were cut off: their answers took too long"),
+        n => anyhow::bail!(
+            "{} cut off: not answered within 10 seconds",
+            count(n, "client")
+        ),
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
@@ -371,4 +372,32 @@ fn too_few_descriptors_are_named_with_the_cure() {
             );
         }
     }
+}
+
+/// One that comes and goes is no reason for a line each time.
+#[test]
+fn lines_about_shortages_are_limited_and_name_the_cure_once() {
+    const TIMES: usize = 14;
+    let queue = Queue::new();
+    let mq = queue.address();
+    let serve = start(aqueduct(&["serve", &mq, "--", "cat"]).stdin(Stdio::null()));
+    serve.told("serving ");
+    let begun = Instant::now();
+    for n in 1..=TIMES {
+        limit_descriptors(serve.pid(), 4);
+        expect(run(&mut aqueduct(&["send", &mq, "x"])), 0);
+        until("it is taken", || queue.depth() == 0);
+        limit_descriptors(serve.pid(), 1000);
+        serve.printed(n);
+    }
+    serve.signal(Signal::SIGTERM);
+    let (_, stderr) = expect(serve.finish(), 0);
+    let told = stderr
+        .lines()
+        .filter(|it| it.starts_with("aqueduct: cannot start cat: "));
+    let told: Vec<_> = told.collect();
+    // Of those within 10 seconds.
+    let fast = begun.elapsed() < Duration::from_secs(10);
+    assert!(!fast || told.len() <= 10, "{stderr}");
+    assert_eq!(told[0].matches("ulimit -n").count(), 1, "{stderr}");
 }

@@ -90,6 +90,11 @@ fn an_error_says_that_it_is_about_stdio() {
             "\0\0\0\x05abcde",
             "a message has 5 bytes or more, ",
         ),
+        (
+            &["recv", "stdio:", "--max-frame", "4"],
+            "abcdefgh",
+            "a message has no end within the limit of 4 bytes: raise --max-frame",
+        ),
         (&["send", "stdio:"], "a\n", "No space left"),
         (
             &["relay", "stdio:", "stdio:"],

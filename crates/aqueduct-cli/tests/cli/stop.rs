@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -232,4 +232,63 @@ fn sighup_that_was_ignored_at_the_start_stays_ignored() {
     expect(run(&mut aqueduct(&["send", &address, "still there"])), 0);
     recv.signal(Signal::SIGTERM);
     assert_eq!(expect_text(recv.finish(), 0), "still there\n");
+}
+
+/// In the words of the command, and once: not in those of the library's log.
+#[test]
+fn what_was_cut_off_at_the_end_is_said_in_one_sentence() {
+    let dir = Dir::new();
+    let unix = |name: &str| format!("unix:{}", dir.path(name).display());
+    let silent = UnixListener::bind(dir.path("silent")).unwrap();
+    let (served, per, proxied) = (unix("served"), unix("per"), unix("proxied"));
+    let sleep = dir.path("sleeping").display().to_string();
+    let script = format!("touch {sleep}-$0; sleep 100");
+    let mut ended = Vec::new();
+    for (args, name, said) in [
+        (
+            &["serve", &served, "--", "sh", "-c", &script, "served"][..],
+            "served",
+            "1 client cut off: not answered within 10 seconds; 1 message in hand not done",
+        ),
+        (
+            &[
+                "serve",
+                &per,
+                "--per",
+                "connection",
+                "--",
+                "sh",
+                "-c",
+                &script,
+                "per",
+            ],
+            "per",
+            "1 program killed: not ended within 10 seconds",
+        ),
+        (
+            &["proxy", &proxied, &unix("silent")],
+            "proxied",
+            "1 connection cut off: not ended within 10 seconds",
+        ),
+    ] {
+        let running = start(aqueduct(args).stdin(Stdio::null()));
+        running.told(if name == "proxied" {
+            "proxying "
+        } else {
+            "serving "
+        });
+        let mut client = UnixStream::connect(dir.path(name)).unwrap();
+        client.write_all(b"hi\n").unwrap();
+        let server = (name == "proxied").then(|| silent.accept().unwrap());
+        until("the program runs", || {
+            server.is_some() || dir.path(&format!("sleeping-{name}")).exists()
+        });
+        running.signal(Signal::SIGTERM);
+        ended.push((running, said, client, server));
+    }
+    for (running, said, ..) in ended {
+        let (_, stderr) = expect(running.finish(), 1);
+        let lines: Vec<_> = stderr.lines().skip(1).collect();
+        assert!(lines.len() == 1 && lines[0].contains(said), "{stderr}");
+    }
 }
