@@ -34,7 +34,7 @@ struct Json<'a> {
 pub(crate) fn run(args: CleanArgs, report: &Report) -> anyhow::Result<Exit> {
     let scope = Scope {
         dirs: args.dirs,
-        all: false,
+        ..Scope::default()
     };
     let (things, unseen) = look::look(&scope)?;
     let (ours, rest): (Vec<_>, Vec<_>) = things

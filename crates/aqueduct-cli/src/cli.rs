@@ -19,7 +19,7 @@ use clap_complete::Shell;
 use self::address::Address;
 pub(crate) use self::call::CallArgs;
 pub(crate) use self::link::{Clients, Frame, Input, Link, Output, Pace, Partial, TooLong, Unfit};
-pub(crate) use self::look::{CleanArgs, DoctorArgs, LookArgs};
+pub(crate) use self::look::{CleanArgs, DoctorArgs, LookArgs, Sort};
 pub(crate) use self::mq::{CreateArgs, LimitsArgs, ListArgs, MqArgs, MqCommand, NameArgs};
 pub(crate) use self::proxy::ProxyArgs;
 pub(crate) use self::relay::RelayArgs;

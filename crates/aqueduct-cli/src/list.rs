@@ -1,25 +1,54 @@
 //! `aqueduct list`: what there is, and who has it open.
 
+use std::cmp::Reverse;
+
 use serde::Serialize;
 
-use crate::cli::LookArgs;
+use crate::cli::{LookArgs, Sort};
 use crate::exit::Exit;
-use crate::look::{self, Holder, Scope, Thing};
+use crate::look::{self, Holder, Prefix, Scope, State, Thing};
 use crate::report::Report;
 use crate::stdout;
 use crate::table::{Table, cell};
 
 pub(crate) fn run(args: LookArgs, report: &Report) -> anyhow::Result<Exit> {
-    let scope = Scope {
-        dirs: args.dirs,
+    let mut scope = Scope {
         all: args.all,
+        ..Scope::default()
     };
-    let (things, unseen) = look::look(&scope)?;
+    for place in args.places {
+        match Prefix::parse(&place) {
+            Some(prefix) => scope.prefixes.push(prefix),
+            None => scope.dirs.push(place.into()),
+        }
+    }
+    let (mut things, unseen) = look::look(&scope)?;
+    if let (true, Some(prefix)) = (things.is_empty(), scope.prefixes.first()) {
+        let more = if scope.prefixes.len() > 1 {
+            " or another one"
+        } else {
+            ""
+        };
+        report.note(format_args!("no address begins with {prefix}{more}"));
+    }
+    things.retain(|it| !args.mine || it.marked);
+    things.retain(|it| !args.orphaned || it.state == State::Orphaned);
+    // What is alike stays in order of its address.
+    match args.sort {
+        Sort::Address => {}
+        Sort::State => things.sort_by_key(|it| it.state as u8),
+        Sort::Depth => things.sort_by_key(|it| Reverse(depth(it))),
+    }
     let exit = print(&things, args.format.json)?;
     for reason in unseen {
         report.note(reason);
     }
     Ok(exit)
+}
+
+/// The messages in a queue or the clients of a socket.
+fn depth(thing: &Thing) -> Option<usize> {
+    thing.messages.map(|it| it.0).or(thing.connections)
 }
 
 /// Prints a table or lines of JSON.

@@ -2,6 +2,7 @@
 
 mod files;
 mod opening;
+mod prefix;
 mod processes;
 mod queues;
 mod sock_diag;
@@ -12,15 +13,19 @@ use std::path::PathBuf;
 
 use nix::unistd::geteuid;
 
+pub(crate) use self::prefix::Prefix;
 pub(crate) use self::processes::Processes;
 pub(crate) use self::queues::MOUNT_POINT;
 use self::sockets::Sockets;
 pub(crate) use self::thing::{Found, Holder, Id, Kind, State, Thing};
 
-/// Where it is looked for.
+/// Where it is looked for, and for what.
+#[derive(Default)]
 pub(crate) struct Scope {
     /// Only in these directories, and at no queues; empty: wherever something may be.
     pub(crate) dirs: Vec<PathBuf>,
+    /// Only what has an address that begins like one of these; empty: all.
+    pub(crate) prefixes: Vec<Prefix>,
     /// What other users own, too.
     pub(crate) all: bool,
 }
@@ -30,13 +35,19 @@ pub(crate) fn look(scope: &Scope) -> anyhow::Result<(Vec<Thing>, Vec<String>)> {
     let mut unseen = Vec::new();
     let everywhere = scope.dirs.is_empty();
     let mut files = files::find(&scope.dirs)?;
+    if everywhere {
+        let led_to = scope.prefixes.iter().filter_map(Prefix::dir);
+        files.extend(led_to.flat_map(files::in_dir));
+    }
     let processes = Processes::look();
     let sockets = Sockets::look()?;
     let mut things = Vec::new();
     if everywhere {
         files.extend(processes.fifos());
         files.extend(sockets.paths(&processes));
-        things.extend(queues::things(&processes, &mut unseen));
+        if scope.prefixes.is_empty() || scope.prefixes.iter().any(Prefix::is_of_queues) {
+            things.extend(queues::things(&processes, &mut unseen));
+        }
         things.extend(sockets.abstract_things(&processes));
     }
     for (path, metadata) in files {
@@ -44,6 +55,8 @@ pub(crate) fn look(scope: &Scope) -> anyhow::Result<(Vec<Thing>, Vec<String>)> {
     }
     let own = geteuid().as_raw();
     things.retain(|it| scope.all || it.owner == Some(own));
+    let wanted = |it: &Thing| scope.prefixes.iter().any(|prefix| prefix.begins(it));
+    things.retain(|it| scope.prefixes.is_empty() || wanted(it));
     things.sort_by(|a, b| (a.kind(), &a.address).cmp(&(b.kind(), &b.address)));
     things.dedup_by(|a, b| a.address == b.address && a.kind() == b.kind());
     Ok((things, unseen))

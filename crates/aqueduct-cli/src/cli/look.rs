@@ -1,8 +1,9 @@
 //! What can be typed behind `aqueduct list`, `clean` and `doctor`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::mq::Format;
 
@@ -10,13 +11,18 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   aqueduct list
   aqueduct list /run/app                            # what is in this directory
+  aqueduct list unix:                               # addresses that begin so
+  aqueduct list fifo:/run/app/job mq: --sort depth
+  aqueduct list --mine --orphaned                   # what clean would remove
   aqueduct list --json | jq -r 'select(.state == \"orphaned\").address'
 
 It looks for FIFOs and sockets in $XDG_RUNTIME_DIR, $TMPDIR and /tmp, in the
-directories of this user in them, and wherever a process has one open; for
-queues in /dev/mqueue. A process is shown as name[number], with r or w if it has
-a FIFO or queue open for reading or writing, and opening if it waits for the
-other side.
+directories of this user in them, where the path of a PREFIX leads, and wherever
+a process has one open; for queues in /dev/mqueue. A directory whose name begins
+like an address is written ./unix:name.
+
+A process is shown as name[number], with r or w if it has a FIFO or queue open
+for reading or writing, and opening if it waits for the other side.
 
 State:
   in use     a process has it open, or a socket is bound to it
@@ -53,14 +59,35 @@ does not work until that is changed; then the exit code is 1.";
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLES)]
 pub(crate) struct LookArgs {
-    /// Only what is in these directories, and no queues.
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) dirs: Vec<PathBuf>,
+    /// Only what is in these directories, and no queues; or what has an address that begins so, such as
+    /// unix: or fifo:/run/app.
+    #[arg(value_name = "DIR|PREFIX", value_hint = ValueHint::DirPath)]
+    pub(crate) places: Vec<OsString>,
     /// What other users own, too.
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// Only what this user has made with Aqueduct.
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) mine: bool,
+    /// Only what no process has open and nothing is in.
+    #[arg(long)]
+    pub(crate) orphaned: bool,
+    /// In which order.
+    #[arg(long, value_enum, value_name = "KEY", default_value_t)]
+    pub(crate) sort: Sort,
     #[command(flatten)]
     pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// By kind, then by address.
+    #[default]
+    Address,
+    /// In use, waiting, orphaned, unclear.
+    State,
+    /// The most messages or clients first.
+    Depth,
 }
 
 #[derive(Debug, Args)]

@@ -31,6 +31,15 @@ pub(super) fn find(dirs: &[PathBuf]) -> anyhow::Result<Vec<(PathBuf, Metadata)>>
     Ok(found)
 }
 
+/// The FIFOs and sockets in a directory; none if it cannot be looked into.
+pub(super) fn in_dir(dir: &Path) -> Vec<(PathBuf, Metadata)> {
+    let mut found = Vec::new();
+    if let Ok(dir) = fs::canonicalize(dir) {
+        search(&dir, false, &mut found);
+    }
+    found
+}
+
 fn usual() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let own = Path::new("/run/user").join(geteuid().to_string());

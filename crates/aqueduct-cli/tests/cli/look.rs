@@ -1,5 +1,6 @@
 //! `aqueduct list` and `aqueduct clean`: what there is, who has it open, and what goes.
 
+mod filter;
 mod sockets;
 
 use std::os::unix::fs::FileTypeExt;
