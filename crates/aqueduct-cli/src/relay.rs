@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use anyhow::Context;
+use aqueduct::endpoint::Direction;
 use aqueduct::record::Recorder;
 use aqueduct::relay::{Error, Relay};
 use aqueduct::service::CancellationToken;
@@ -36,6 +37,12 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
         }
         None => None,
     };
+    if could_answer(&config) {
+        report.note(format_args!(
+            "relay is one-way: what {} answers does not go back to {}; proxy passes on both directions",
+            to.endpoint, from.endpoint
+        ));
+    }
     // In this order nothing is taken before there is somebody to give it to.
     let opening = link::sender(&to.endpoint, &to.link, to.side, Lasting::Yes, report);
     let opened = link::opened(
@@ -114,6 +121,15 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
     link::ended_well(&from.endpoint, source, &mut signals).await?;
     link::ended_well(&to.endpoint, target, &mut signals).await?;
     Ok(Exit::Done)
+}
+
+/// Whether those who connect to one address could be waiting for answers from the other.
+fn could_answer(config: &RelayConfig) -> bool {
+    let (from, to) = (
+        config.from.endpoint.capabilities(),
+        config.to.endpoint.capabilities(),
+    );
+    from.listens == Some(true) && to.direction == Direction::TwoWay && !to.stdio
 }
 
 /// Whether messages come from or go to a terminal, where a progress line would be among them.

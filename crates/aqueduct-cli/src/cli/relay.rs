@@ -16,6 +16,8 @@ Examples:
   aqueduct relay mq:/jobs mq:/work --tee jobs.rec # and send --replay jobs.rec
   aqueduct relay unix:/tmp/a unix:/tmp/b --bind   # for a reader who connects
 
+It is one-way: what TO answers is thrown away. See proxy for both directions.
+
 A message is taken only when TO has room for it, so a slow reader slows the
 senders down. Boundaries are kept, and priorities from queue to queue. When the
 reader of TO goes, the relay waits for the next one, as long as --wait says. It

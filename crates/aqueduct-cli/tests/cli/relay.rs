@@ -93,6 +93,27 @@ fn lines_go_from_any_kind_to_any_kind_whoever_starts_first() {
     });
 }
 
+/// Clients of a socket may wait for answers that never come back.
+#[test]
+fn a_relay_between_two_way_addresses_says_that_it_is_one_way() {
+    let dir = Dir::new();
+    let unix = |name: &str| format!("unix:{}", dir.path(name).display());
+    let fifo = dir.fifo("fifo");
+    for (from, to, flags, told) in [
+        (unix("a"), "exec:cat".to_owned(), &[][..], true),
+        (unix("a"), "exec:cat".to_owned(), &["-q"], false),
+        (unix("a"), fifo.clone(), &["--wait", "10ms"], false),
+        ("exec:true".to_owned(), "exec:cat".to_owned(), &[], false),
+        ("stdio:".to_owned(), "exec:cat".to_owned(), &[], false),
+    ] {
+        let mut relay = aqueduct(&["relay", &from, &to, "--timeout", "50ms"]);
+        let output = run(relay.args(flags));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let says = said.contains("relay is one-way") && said.contains("proxy");
+        assert_eq!(says, told, "{from} {to}: {said}");
+    }
+}
+
 #[test]
 fn sockets_can_be_turned_round_on_both_sides() {
     let dir = Dir::new();
