@@ -1,7 +1,9 @@
 //! `send` and `recv` over a message queue.
 
 use std::ffi::CString;
+use std::io::Read;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::mqueue::{MQ_OFlag, mq_close, mq_getattr, mq_open, mq_unlink};
@@ -164,7 +166,7 @@ fn each_message_for_a_full_queue_has_the_whole_time_limit() {
     // Four of them fit.
     let messages = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
     let mut send = aqueduct(&["send", &address, "--timeout", "6s"]);
-    let send = start(send.args(messages).stdin(std::process::Stdio::null()));
+    let send = start(send.args(messages).stdin(Stdio::null()));
     until("it is full", || queue.exists() && queue.depth() == 4);
     let mut all = String::new();
     for i in 0..messages.len() {
@@ -283,4 +285,37 @@ fn recv_takes_a_handful_from_a_queue_at_a_time() {
     recv.kill().unwrap();
     recv.wait().unwrap();
     assert_eq!(queue.depth(), 2, "more than 8 are lost");
+}
+
+/// What it has taken and not yet printed is lost with it. That is a handful.
+#[test]
+fn a_killed_recv_from_a_queue_loses_at_most_8_messages() {
+    const MESSAGES: usize = 10_000;
+    let queue = Queue::new();
+    let address = queue.address();
+    // Of which nobody reads until it is killed.
+    let (mut printed, output) = std::io::pipe().unwrap();
+    let mut recv = aqueduct(&["recv", &address]);
+    recv.stdin(Stdio::null()).stdout(output);
+    let mut child = recv.spawn().unwrap();
+    drop(recv);
+    let input: String = (0..MESSAGES).map(|it| format!("{it:060}\n")).collect();
+    let send = start_with_input(&mut aqueduct(&["send", &address]), input);
+    let mut full = 0;
+    until("the pipe and the queue are full", || {
+        full = if queue.depth() == 4 { full + 1 } else { 0 };
+        full > 50
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut text = String::new();
+    printed.read_to_string(&mut text).unwrap();
+    let rest = start(&mut aqueduct(&["recv", &address, "--timeout", "3s"]));
+    expect(send.finish(), 0);
+    let (rest, _) = expect(rest.finish(), 3);
+    let seen = text.matches('\n').count();
+    assert!((100..MESSAGES).contains(&seen), "{seen}");
+    // Its last line may be torn.
+    let seen = seen + String::from_utf8(rest).unwrap().lines().count();
+    assert!(MESSAGES - seen <= 8, "{} are lost", MESSAGES - seen);
 }
