@@ -94,8 +94,8 @@ pub(crate) async fn run(config: CallConfig, report: &Report) -> anyhow::Result<E
     drop((outgoing, incoming));
     if unasked > 0 {
         report.failure(format_args!(
-            "{}: {unasked} bytes came that are no part of a reply: see --replies, --until, --idle, \
-             --all and --greeting",
+            "{}: {unasked} unexpected bytes after the reply: see --replies, --until, --idle, --all and \
+             --greeting",
             about(&config.endpoint)
         ));
     }

@@ -116,7 +116,7 @@ pub(crate) enum Command {
     Recv(RecvArgs),
     /// Send a message and print the reply.
     Call(CallArgs),
-    /// Hold a conversation: standard input there, what is said here, both at once.
+    /// Talk to a peer: send standard input and print what it says, both at once.
     Talk(TalkArgs),
     /// Answer each message with what a program makes of it, or with itself.
     Serve(ServeArgs),

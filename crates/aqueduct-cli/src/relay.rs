@@ -39,7 +39,7 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
     };
     if could_answer(&config) {
         report.note(format_args!(
-            "relay is one-way: what {} answers does not go back to {}; proxy passes on both directions",
+            "relay is one-way: replies from {} do not reach {}; use proxy for both directions",
             to.endpoint, from.endpoint
         ));
     }

@@ -203,12 +203,12 @@ impl Talk<'_> {
                 () = reached(untold), if sent.is_none() && !self.stop.is_cancelled() => {
                     untold = None;
                     let address = &self.config.endpoint;
-                    self.note(format_args!("{address} has ended its side, Ctrl-D ends this one"));
+                    self.note(format_args!("{address} has stopped sending; Ctrl-D ends the conversation"));
                 }
                 due = self.due(until) => match due {
                     Due::Over if self.stop.is_cancelled() => return Err(self.given_up()),
                     Due::Over if closed && sent.is_none() => {
-                        self.note(format_args!("{} has closed", about(&self.config.endpoint)));
+                        self.note(format_args!("{} closed the connection", about(&self.config.endpoint)));
                         return Ok(Ended::ByBoth);
                     }
                     Due::Over => return Ok(Ended::Here),
@@ -306,7 +306,7 @@ impl Talk<'_> {
             () = signals.recv() => {}
             () = link::expiry(grace) => {}
         }
-        anyhow::bail!("standard output is not read, and what was to be shown is lost")
+        anyhow::bail!("standard output is not read; the rest of what the peer said is lost")
     }
 
     /// Shows what the end of the conversation leaves incomplete.
@@ -333,13 +333,13 @@ impl Talk<'_> {
 
     fn given_up(&self) -> anyhow::Error {
         let address = &self.config.endpoint;
-        anyhow::anyhow!("stopped before {address} took all that was in hand: it is lost")
+        anyhow::anyhow!("stopped before everything was sent to {address}; the rest is lost")
     }
 
     fn not_sent(&self, error: io::Error) -> anyhow::Error {
         let address = about(&self.config.endpoint);
         anyhow::Error::new(error).context(format!(
-            "{address}: the peer takes no more, not all was sent"
+            "{address} closed the connection before everything was sent"
         ))
     }
 
@@ -347,7 +347,7 @@ impl Talk<'_> {
         let limit = self.config.link.timeout.unwrap_or_default();
         let address = &self.config.endpoint;
         Failure::timed_out(format!(
-            "nothing came from {address} or went to it for {limit:?}"
+            "nothing was received from or sent to {address} for {limit:?}"
         ))
     }
 }

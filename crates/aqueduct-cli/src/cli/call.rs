@@ -19,17 +19,17 @@ Examples:
   aqueduct call tcp://127.0.0.1:7000 --frame raw hello   # no framing
   aqueduct call 'exec:tr a-z A-Z' hello
 
-A reply is one message, unless --replies, --until, --idle or --all says
-otherwise. With one of these all of standard input is one request: it is sent
-without waiting, and then the reply is read. Without, each message of standard
-input is a request, which is answered before the next one is sent.
+A reply is one message unless --replies, --until, --idle or --all is given. With
+one of these, all of standard input is one request: it is sent without waiting,
+then one reply is read. Otherwise each message of standard input is a request,
+and is answered before the next one is sent.
 
-With --frame raw the reply is all the bytes that come until the peer closes.
-The end of the request is sent then, and with --all, and to a program; see
---keep-open.
+With --frame raw the reply is everything that arrives until the peer closes.
+With --frame raw, with --all and for exec: the sending direction ends after the
+request, unless --keep-open is given.
 
-Bytes that come within 50ms after the last reply were not asked for: a warning
-says how many they are, and the exit code is 1.";
+If more bytes arrive within 50ms after the last reply, a warning says how many,
+and the exit code is 1.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -49,20 +49,20 @@ pub(crate) struct CallArgs {
     /// The reply is N messages.
     #[arg(long, value_name = "N", value_parser = quantity::count, group = "ending")]
     pub(crate) replies: Option<usize>,
-    /// The reply ends with a message that is exactly TEXT, such as END; an empty TEXT is an empty
-    /// line.
+    /// The reply ends with a message that is exactly TEXT, such as END. An empty TEXT stands for an
+    /// empty line.
     #[arg(long, value_name = "TEXT", group = "ending")]
     pub(crate) until: Option<OsString>,
-    /// The reply ends when nothing more of it has come for this long, such as 300ms.
+    /// The reply ends when nothing more arrives for this long after its beginning, such as 300ms.
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration, group = "ending")]
     pub(crate) idle: Option<Duration>,
-    /// The reply is all that comes until the peer closes.
+    /// The reply is everything that arrives until the peer closes.
     #[arg(long, group = "ending")]
     pub(crate) all: bool,
-    /// Wait for a first message of the peer before sending, and do not print it.
+    /// Wait for the greeting, the first message of the peer, before sending; do not print it.
     #[arg(long)]
     pub(crate) greeting: bool,
-    /// Keep the sending direction open until the reply is complete: some peers hang up when they see
+    /// Do not end the sending direction before the reply is complete: some peers hang up when they see
     /// its end.
     #[arg(long)]
     pub(crate) keep_open: bool,

@@ -72,7 +72,7 @@ pub(crate) struct LookArgs {
     /// Only what no process has open and nothing is in.
     #[arg(long)]
     pub(crate) orphaned: bool,
-    /// In which order.
+    /// The sort order.
     #[arg(long, value_enum, value_name = "KEY", default_value_t)]
     pub(crate) sort: Sort,
     #[command(flatten)]

@@ -13,26 +13,25 @@ const EXAMPLES: &str = "\
 Examples:
   aqueduct talk tcp://127.0.0.1:6379 --crlf         # redis, memcached, SMTP
   aqueduct talk unix:/run/app.sock
-  aqueduct talk tcp://127.0.0.1:0 --bind            # wait for one who connects
+  aqueduct talk tcp://127.0.0.1:0 --bind            # wait for a client
   aqueduct talk unix:/tmp/x < request > reply       # byte for byte
   tail -f app.log | aqueduct talk tcp://127.0.0.1:7000 --output json
   aqueduct talk 'exec:bc -q'
 
-At a terminal a line is sent when Enter is typed, and what the peer says is
-shown above the line that is being typed. Arrow keys and Ctrl-A, E, K, U, W, Y
-edit it, up and down bring earlier lines back, and Ctrl-D ends this side.
+At a terminal, Enter sends the line, and what the peer says appears above the
+line that you type. Arrow keys and Ctrl-A, E, K, U, W and Y edit it, Up and Down
+recall earlier lines, and Ctrl-D ends the sending direction.
 
-The end of standard input ends the sending direction; the conversation goes on
-until the peer ends its own, or has closed altogether. With --linger it ends
-that long after standard input, with --keep-open the peer is not told.
+The end of standard input ends the sending direction. The conversation goes on
+until the peer ends its own direction or closes the connection.
 
-Ctrl-C, SIGTERM and SIGHUP: what was read of standard input is sent, for 5
-seconds at most, and the exit code is 0.";
+Ctrl-C, SIGTERM and SIGHUP: what was read from standard input is still sent, for
+at most 5 seconds, and the exit code is 0.";
 
-/// It has another default here.
+/// The default differs from that of other commands.
 const FRAME: &str = "\
-How a byte stream is split into messages: a framing, as for send [default: as the address says, else \
-raw: what is said, as it is said]";
+How a byte stream is split into messages: one of the framings of send [default: as the address says, \
+else raw]";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -44,21 +43,20 @@ pub(crate) struct TalkArgs {
     /// How standard input is cut into messages [default: lines; with --frame raw it is not cut].
     #[arg(long, value_enum)]
     pub(crate) input: Option<Input>,
-    /// How what the peer says is printed; json also has what is sent, with the direction of each.
+    /// How received messages are printed; json prints sent messages too, each with its direction.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,
-    /// Send each newline as CRLF, as text protocols of the Internet have it.
+    /// Send each newline as CRLF, as Internet text protocols do.
     #[arg(long)]
     pub(crate) crlf: bool,
-    /// How long after the end of standard input the conversation may go on
+    /// How long the conversation may go on after standard input has ended
     /// [default: until the peer ends it].
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) linger: Option<Duration>,
-    /// Keep the sending direction open at the end of standard input: some peers hang up when they see
-    /// its end.
+    /// Do not tell the peer that standard input has ended: some peers hang up when they see that.
     #[arg(long)]
     pub(crate) keep_open: bool,
-    /// Bind a socket and talk to the first who connects, rather than connect.
+    /// Bind a socket and talk to the first client, rather than connect.
     #[arg(long)]
     pub(crate) bind: bool,
     #[command(flatten)]

@@ -107,18 +107,16 @@ impl LinkConfig {
     /// What a peer that knows another protocol may miss in a request.
     pub(crate) fn missing(&self) -> &'static str {
         match self.frame {
-            Some(Frame::Lines | Frame::Crlf) => {
-                "; it may expect messages without a newline, or framed otherwise: see --frame"
-            }
+            Some(Frame::Lines | Frame::Crlf) => "; it may expect another framing: see --frame",
             Some(Frame::Nul) => {
-                "; it may expect a newline rather than a NUL byte behind a message: see --frame"
+                "; it may expect a newline rather than a NUL byte after a message: see --frame"
             }
             Some(Frame::Binary) => {
-                "; it may not expect a length before a message, or a different one: see --frame"
+                "; it may expect no length before a message, or another one: see --frame"
             }
             Some(Frame::Raw) => {
-                "; it may expect a newline, as --frame lines sends it, or hang up at the end of the \
-                 request, which --keep-open does not send"
+                "; it may expect a newline, which --frame lines adds, or hang up when it sees the end of \
+                 the request, which --keep-open leaves out"
             }
             None => "",
         }

@@ -30,13 +30,13 @@ impl TalkArgs {
         let endpoint = Endpoint::try_from(self.address)?;
         if endpoint.capabilities().stdio {
             return Err(Failure::wrong_use(format!(
-                "{endpoint} is what talk itself speaks through: name whom to talk to"
+                "talk already uses standard input and output: give an address other than {endpoint}"
             )));
         }
         let link = self.link.resolve_or(&endpoint, Framing::raw())?;
         if self.crlf && !link.is_raw() {
             return Err(Failure::wrong_use(
-                "--crlf is for --frame raw: messages have ends of their own",
+                "--crlf needs --frame raw: other framings mark the end of a message themselves",
             ));
         }
         Ok(TalkConfig {

@@ -67,7 +67,10 @@ fn one_line_of_many_is_exit_1_and_says_how_much_is_left() {
     let (out, said) = expect(run(&mut call(&address, &["show info"])), 1);
     assert_eq!(out, b"Name0: value\n");
     let left = reply.len() - out.len();
-    assert!(said.contains(&format!(": {left} bytes ")), "{said}");
+    assert!(
+        said.contains(&format!(": {left} unexpected bytes ")),
+        "{said}"
+    );
     assert!(said.contains("--all"), "{said}");
     server.join().unwrap();
 }
@@ -222,7 +225,7 @@ fn a_peer_that_answers_before_it_is_asked_is_exit_1() {
     let (out, said) = expect(run(&mut call(&address, &["hi"])), 1);
     assert_eq!(out, b"welcome\n");
     assert!(
-        said.contains(": 10 bytes ") && said.contains("--greeting"),
+        said.contains(": 10 unexpected bytes ") && said.contains("--greeting"),
         "{said}"
     );
     server.join().unwrap();
@@ -245,7 +248,7 @@ fn what_comes_between_requests_is_not_the_next_reply() {
     drop(stdin);
     let (out, said) = expect(call.finish(), 1);
     assert_eq!(out, b"one\ntwo\n");
-    assert!(said.contains(": 6 bytes "), "{said}");
+    assert!(said.contains(": 6 unexpected bytes "), "{said}");
     server.join().unwrap();
 }
 
@@ -283,10 +286,7 @@ fn a_peer_that_answers_without_end_is_bounded() {
     let (address, server) = server(flood);
     let (out, said) = expect(run(&mut call(&address, &["hi"])), 1);
     assert_eq!(out, b"more and more\n");
-    assert!(
-        said.contains("bytes came that are no part of a reply"),
-        "{said}"
-    );
+    assert!(said.contains("unexpected bytes after the reply"), "{said}");
     server.join().unwrap();
     // As long as it is wanted, and no longer.
     let (address, server) = self::server(flood);
@@ -333,9 +333,9 @@ fn a_reset_without_a_reply_says_what_may_be_missing() {
 #[test]
 fn a_close_without_a_reply_says_what_may_be_missing() {
     for (frame, part) in [
-        ("lines", "without a newline"),
+        ("lines", "another framing"),
         ("nul", "rather than a NUL byte"),
-        ("length", "a length before a message"),
+        ("length", "no length before a message"),
         ("raw", "may expect a newline"),
     ] {
         let (address, server) = server(|mut stream| drop(stream.read(&mut [0; 100])));
@@ -398,7 +398,7 @@ fn a_program_answers_several_requests() {
         "exec:sh -c 'read x; echo a; echo b'",
         &["hi"],
     ));
-    assert!(expect(output, 1).1.contains(": 2 bytes "));
+    assert!(expect(output, 1).1.contains(": 2 unexpected bytes "));
 }
 
 #[test]

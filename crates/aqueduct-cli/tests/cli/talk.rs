@@ -315,7 +315,7 @@ fn a_reset_or_a_peer_that_takes_no_more_is_exit_1() {
     let data = Data::new();
     let (_, said) = expect(start(talk(&address, &[]).stdin(data.file())).finish(), 1);
     // It may have been reset, with what it had not read.
-    let told = said.contains("not all was sent") || said.contains("reset");
+    let told = said.contains("before everything was sent") || said.contains("reset");
     assert!(told, "{said}");
     server.join().unwrap();
 }
@@ -391,7 +391,10 @@ fn what_a_stuck_peer_does_not_take_is_told_after_two_signals() {
     stuck.talk.signal(Signal::SIGTERM);
     stuck.talk.signal(Signal::SIGINT);
     let (_, said) = expect(stuck.talk.finish(), 1);
-    assert!(said.contains("all that was in hand"), "{said}");
+    assert!(
+        said.contains("stopped before everything was sent"),
+        "{said}"
+    );
     drop((stuck.reader, go));
     stuck.rest.join().unwrap();
     server.join().unwrap();
@@ -427,13 +430,13 @@ fn a_program_that_fails_is_exit_1() {
 fn what_cannot_be_talked_to_is_wrong_use() {
     let dir = Dir::new();
     for (address, args, part) in [
-        ("stdio:", &[][..], "talk itself"),
+        ("stdio:", &[][..], "talk already uses"),
         (&dir.fifo("x"), &[], "one-way"),
         ("mq:/aqueduct-none", &[], "one-way"),
         (
             "exec:cat",
             &["--crlf", "--frame", "lines"],
-            "--crlf is for --frame raw",
+            "--crlf needs --frame raw",
         ),
         ("exec:cat", &["--bind"], "--bind is for sockets"),
         ("exec:cat", &["--input", "lines"], "leave --input out"),

@@ -109,7 +109,8 @@ fn a_prompt_of_the_peer_stands_before_what_is_typed() {
     talk.terminal.contains("without end");
     drop(talk.peer.shutdown(Shutdown::Both));
     talk.ends();
-    talk.terminal.contains("closed\r\na prompt without end");
+    talk.terminal
+        .contains("closed the connection\r\na prompt without end");
     assert!(
         talk.terminal
             .written()
@@ -211,7 +212,8 @@ fn a_peer_that_is_killed_ends_it_in_the_middle_of_a_line() {
     let status = terminal.wait();
     assert!(status.success(), "{status}");
     assert!(terminal.is_as_usual());
-    let expected = format!("> echo\necho\naqueduct: {address} has closed\n> half a li\n_");
+    let expected =
+        format!("> echo\necho\naqueduct: {address} closed the connection\n> half a li\n_");
     terminal.shows(&expected);
 }
 
@@ -221,7 +223,7 @@ fn a_peer_that_ends_its_side_is_told_of_and_still_hears() {
     talk.says("that is all\n");
     talk.peer.shutdown(Shutdown::Write).unwrap();
     talk.terminal
-        .contains("has ended its side, Ctrl-D ends this one");
+        .contains("has stopped sending; Ctrl-D ends the conversation");
     talk.terminal.keys("one more thing\r\x04");
     talk.hears("one more thing\n");
     talk.hears_the_end();

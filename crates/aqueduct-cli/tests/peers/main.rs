@@ -1,4 +1,4 @@
-//! Peers that have to be installed: socat and Python; and groff. `.ci/run` installs them and runs this; plain
+//! Peers that have to be installed: socat, Python, Redis, HAProxy and memcached; and groff. `.ci/run` installs them and runs this; plain
 //! `cargo test` leaves it out. Where one is missing its tests fail.
 
 #[path = "../cli/readme.rs"]
@@ -9,6 +9,7 @@ mod support;
 
 mod groff;
 mod python;
+mod servers;
 mod socat;
 
 // Ends a test that hangs.

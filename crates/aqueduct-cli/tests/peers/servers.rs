@@ -1,0 +1,147 @@
+//! Servers that know nothing of this project, called and talked to over their Unix sockets: Redis, HAProxy
+//! and memcached, as Debian has them.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::{
+    Dir, Running, aqueduct, expect, expect_text, run, start, start_with_input, until,
+};
+
+/// A server in a directory of its own, and the address of its socket.
+struct Server {
+    address: String,
+    _running: Running,
+    _dir: Dir,
+}
+
+fn server(program: &str, args: impl FnOnce(&Path) -> Vec<String>) -> Server {
+    let dir = Dir::new();
+    let socket = dir.path("socket");
+    let mut command = Command::new(program);
+    command.args(args(&socket)).current_dir(dir.path(""));
+    let running = start(command.stdin(Stdio::null()));
+    let address = format!("unix:{}", socket.display());
+    // It takes connections as soon as it listens.
+    until("it listens", || {
+        std::os::unix::net::UnixStream::connect(&socket).is_ok()
+    });
+    Server {
+        address,
+        _running: running,
+        _dir: dir,
+    }
+}
+
+fn redis() -> Server {
+    server("redis-server", |socket| {
+        let path = socket.display().to_string();
+        let args = ["--port", "0", "--save", "", "--unixsocket", &path];
+        args.map(str::to_owned).to_vec()
+    })
+}
+
+fn memcached() -> Server {
+    server("memcached", |socket| {
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
+        let user = user.unwrap().map_or_else(String::new, |it| it.name);
+        let path = socket.display().to_string();
+        let args = ["-u", &user, "-a", "600", "-s", &path];
+        args.map(str::to_owned).to_vec()
+    })
+}
+
+fn haproxy() -> Server {
+    server("haproxy", |socket| {
+        let file = socket.with_file_name("haproxy.cfg");
+        let (stats, front) = (socket.display(), socket.with_file_name("front"));
+        let text = format!(
+            "global\n stats socket {stats} mode 600 level admin\n\
+             defaults\n mode tcp\n timeout connect 1s\n timeout client 1s\n timeout server 1s\n\
+             frontend f\n bind unix@{}\n",
+            front.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        vec![
+            "-db".to_owned(),
+            "-f".to_owned(),
+            file.display().to_string(),
+        ]
+    })
+}
+
+impl Server {
+    fn command(&self, name: &str, args: &[&str]) -> Command {
+        let mut command = aqueduct(&[name, &self.address]);
+        command.args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn call(&self, args: &[&str]) -> String {
+        expect_text(run(&mut self.command("call", args)), 0)
+    }
+
+    fn talk(&self, args: &[&str], input: &str) -> String {
+        expect_text(
+            start_with_input(&mut self.command("talk", args), input).finish(),
+            0,
+        )
+    }
+}
+
+#[test]
+fn redis_is_called_and_talked_to() {
+    let redis = redis();
+    assert_eq!(redis.call(&["--frame", "crlf", "PING"]), "+PONG\n");
+    let mut pipeline = redis.command("call", &["--frame", "crlf", "--replies", "3"]);
+    let pipeline = start_with_input(&mut pipeline, "SET a 1\nGET a\n");
+    assert_eq!(expect_text(pipeline.finish(), 0), "+OK\n$1\n1\n");
+    // What was left of an answer, and an answer that goes on.
+    let half = redis
+        .command("call", &["--frame", "crlf", "GET a"])
+        .output();
+    let (out, said) = expect(half.unwrap(), 1);
+    assert_eq!(out, b"$1\n");
+    assert!(said.contains(": 3 unexpected bytes "), "{said}");
+    let subscribed = redis.call(&["--frame", "crlf", "--idle", "300ms", "SUBSCRIBE news"]);
+    assert_eq!(subscribed, "*3\n$9\nsubscribe\n$4\nnews\n:1\n");
+    let said = redis.talk(&["--crlf"], "PING\nGET a\nQUIT\n");
+    assert_eq!(said, "+PONG\r\n$1\r\n1\r\n+OK\r\n");
+}
+
+#[test]
+fn haproxy_answers_with_all_its_lines() {
+    let haproxy = haproxy();
+    let all = haproxy.call(&["--all", "show info"]);
+    assert!(
+        all.starts_with("Name: HAProxy\n") && all.lines().count() > 40,
+        "{all}"
+    );
+    // The empty line at its end.
+    let until = haproxy.call(&["--until", "", "show info"]);
+    assert_eq!(until.lines().count(), all.lines().count());
+    let (out, said) = expect(run(&mut haproxy.command("call", &["show info"])), 1);
+    assert_eq!(out, b"Name: HAProxy\n");
+    assert!(said.contains("unexpected bytes"), "{said}");
+    // Its prompt has no end.
+    let said = haproxy.talk(&[], "prompt\nshow version\nquit\n");
+    assert!(
+        said.starts_with("\n> ") && said.ends_with("\n\n> "),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn memcached_is_called_and_talked_to() {
+    let memcached = memcached();
+    let stats = memcached.call(&["--until", "END", "stats"]);
+    assert!(
+        stats.starts_with("STAT pid ") && stats.ends_with("\nEND\r\n"),
+        "{stats}"
+    );
+    let mut set = memcached.command("call", &["--frame", "crlf", "--replies", "1"]);
+    let set = start_with_input(&mut set, "set k 0 0 5\nhello\n");
+    assert_eq!(expect_text(set.finish(), 0), "STORED\n");
+    let said = memcached.talk(&["--crlf"], "get k\nquit\n");
+    assert_eq!(said, "VALUE k 0 5\r\nhello\r\nEND\r\n");
+}
