@@ -186,7 +186,7 @@ fn crlf_ends_each_line_that_is_sent() {
         stream.write_all(b"x\r\ny\n").unwrap();
     });
     let out = start_with_input(&mut talk(&address, &["--crlf"]), "a\nb\r\n\nc").finish();
-    // What comes is printed as it is.
+    // Received text is printed unchanged.
     assert_eq!(expect_text(out, 0), "x\r\ny\n");
     server.join().unwrap();
 }
