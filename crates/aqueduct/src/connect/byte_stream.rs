@@ -34,7 +34,7 @@ pub(crate) trait SocketHalf: Half + Send + Unpin + 'static {
     fn keep_open(writer: Self::Writer);
 }
 
-/// Makes the socket of its halves, where a descriptor is left for it.
+/// Joins the halves into the socket, if a descriptor is free for it.
 type Whole = fn(Box<dyn Any>, Box<dyn Any>) -> Result<OwnedFd, ByteStream>;
 
 fn whole<R: SocketHalf>(reader: Box<dyn Any>, writer: Box<dyn Any>) -> Result<OwnedFd, ByteStream> {
@@ -202,8 +202,8 @@ impl ByteStream {
     ///
     /// # Errors
     ///
-    /// Returns the stream where it is not a Unix or TCP stream socket, where bytes read from it are
-    /// still to be taken (as after a handshake), in latency mode, and where no descriptor is left for
+    /// Returns the stream itself if it is not a Unix or TCP stream socket, if bytes read from it are
+    /// still to be taken (as after a handshake), in latency mode, and if no file descriptor is free for
     /// a duplicate (`EMFILE`).
     ///
     /// # Examples

@@ -70,8 +70,7 @@ pub(crate) trait Inlet: Stream<Item = io::Result<Message>> {
     /// Returns how many bytes of an unfinished message were taken.
     fn unfinished(self: Pin<&mut Self>) -> usize;
 
-    /// Whether untaken messages stay where they are, whatever becomes of this process. Then as few as
-    /// possible are to be taken ahead.
+    /// Whether untaken messages survive this process. Then as few as possible must be taken ahead.
     fn is_stored(self: Pin<&mut Self>) -> bool {
         false
     }

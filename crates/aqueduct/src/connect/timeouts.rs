@@ -1,4 +1,4 @@
-//! [`Timeouts`]: how long a peer may take for what; [`Timer`]: whether it has.
+//! [`Timeouts`]: the time limits of a peer; [`Timer`]: whether one is exceeded.
 
 use std::future::Future;
 use std::io;
