@@ -40,7 +40,7 @@ const CASES: &[&str] = &[
 /// One of the two processes of a sample.
 pub(crate) fn peer(args: &BenchPeerArgs) -> anyhow::Result<Exit> {
     let own = [true, false].map(implementations::address);
-    let cases = [&implementations::all()[..], &own[..]].concat();
+    let cases = [&implementations::usual()[..], &own[..]].concat();
     peer::run(&args.spec, &cases, |run| {
         run();
         None
@@ -108,7 +108,7 @@ async fn measure<'a>(
     let plan = plan();
     let mut sets: Vec<(Option<&Endpoint>, Vec<Case>)> = Vec::new();
     if endpoints.is_empty() {
-        let mut cases = implementations::all();
+        let mut cases = implementations::usual();
         cases.retain(|it| CASES.contains(&it.name));
         cases.sort_by_key(|it| CASES.iter().position(|name| *name == it.name));
         sets.push((None, cases));

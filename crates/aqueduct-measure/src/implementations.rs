@@ -21,7 +21,13 @@ pub const UNDER_WAY: usize = 64;
 
 /// All of them.
 pub fn all() -> Vec<Case> {
-    [raw::CASES, framed::CASES, aqueduct::CASES].concat()
+    [raw::CASES, framed::CASES, aqueduct::CASES, aqueduct::MORE].concat()
+}
+
+/// System calls, and Aqueduct in its usual way: each case is code of its own, which makes a program
+/// that measures all of them large.
+pub fn usual() -> Vec<Case> {
+    [raw::CASES, aqueduct::CASES].concat()
 }
 
 /// What moves messages over an address that [`Runner::set_address`](crate::Runner::set_address) is

@@ -39,6 +39,7 @@ pub(super) const ADDRESS_ONE_WAY: Case = one_way("address", Mechanism::Own, addr
 /// Whatever the address of the sample names, if it is two-way.
 pub(super) const ADDRESS: Case = case("address", Mechanism::Own, address::run);
 
+/// Each mechanism in its usual way.
 pub(super) const CASES: &[Case] = &[
     case("aqueduct/pipe/feed", Mechanism::Pipe, |it| {
         frames(it, FEED, pipes)
@@ -55,6 +56,10 @@ pub(super) const CASES: &[Case] = &[
     case("aqueduct/unixpacket", Mechanism::UnixPacket, packets),
     case("aqueduct/mq/asyncfd", Mechanism::Mq, queue::async_fd),
     case("aqueduct/mq/pool", Mechanism::Mq, queue::pool),
+];
+
+/// The other ways of each.
+pub(super) const MORE: &[Case] = &[
     one_way("aqueduct/pipe/borrowed", Mechanism::Pipe, |it| {
         borrowed(it, pipes)
     }),
