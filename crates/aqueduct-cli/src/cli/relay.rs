@@ -16,7 +16,7 @@ Examples:
   aqueduct relay mq:/jobs mq:/work --tee jobs.rec # and send --replay jobs.rec
   aqueduct relay unix:/tmp/a unix:/tmp/b --bind   # for a reader who connects
 
-A relay is one-way: replies from TO are discarded. Use proxy for both directions.
+A relay is one-way: replies from TO are discarded. Use proxy for both ways.
 
 A message is taken only when TO has room for it, so a slow reader slows the
 senders down. Boundaries are kept, and priorities from queue to queue. When the
