@@ -91,6 +91,7 @@ pub use self::claim::{is_served, remove_stale};
 pub use self::connect::ConnectOptions;
 pub use self::credentials::{peer_credentials, peer_pidfd};
 pub use self::descriptors::{recv_with_fds, send_with_fds};
+pub use self::halves::into_split;
 pub use self::listener::Listener;
 pub(crate) use self::scheme::{PACKET, STREAM, serve};
 pub use crate::io::drain::close;

@@ -380,9 +380,11 @@ fn shared(session: &Session) -> anyhow::Result<SideReport> {
     )
 }
 
-type UnixHalves = Framed<tokio::net::unix::OwnedWriteHalf, tokio::net::unix::OwnedReadHalf>;
-
-fn unix(session: &Session) -> anyhow::Result<UnixHalves> {
+fn unix(
+    session: &Session,
+) -> anyhow::Result<
+    Framed<impl AsyncWrite + Send + Unpin + use<>, impl AsyncRead + Send + Unpin + use<>>,
+> {
     let path = session.spec().path("socket");
     let first = session.is_first();
     session.exec().run(async move {
@@ -393,7 +395,7 @@ fn unix(session: &Session) -> anyhow::Result<UnixHalves> {
             ready("")?;
             listener.accept().await?.0
         };
-        let (rx, tx) = stream.into_split();
+        let (rx, tx) = aqueduct::unix::into_split(stream)?;
         Ok((
             Some(FramedWrite::new(tx, Framing::length())),
             Some(FramedRead::new(rx, Framing::length())),

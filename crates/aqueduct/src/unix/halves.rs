@@ -1,5 +1,6 @@
 //! [`ReadHalf`], [`WriteHalf`]: the two directions of a stream socket, each waited for separately.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -34,11 +35,44 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Splits a stream into its two directions, for two tasks.
 ///
-/// As Tokio's `UnixStream::into_split`, but faster if requests and replies alternate: a
-/// `UnixStream` is registered for both directions, and is woken whenever the peer has read its
-/// bytes. Here a direction is registered when it waits. Writing uses a duplicate of the descriptor
-/// that is kept for as long as writes have to wait.
-pub(super) fn into_split(stream: UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {
+/// Tokio's `UnixStream::into_split` does the same but is slower for conversations: a `UnixStream` is
+/// registered for both directions and is woken whenever the peer has read what it wrote. Here each
+/// direction is registered while it waits. A writer that has to wait holds a duplicate of the file
+/// descriptor.
+///
+/// # Errors
+///
+/// Whatever `epoll_ctl(2)` reports, such as `ENOSPC` or `ENOMEM`, and an error outside a Tokio runtime.
+///
+/// # Examples
+///
+/// ```
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (here, there) = tokio::net::UnixStream::pair()?;
+/// let (_, mut write) = aqueduct::unix::into_split(here)?;
+/// let (mut read, _write) = aqueduct::unix::into_split(there)?;
+/// write.write_all(b"hello").await?;
+/// drop(write);
+/// let mut received = String::new();
+/// read.read_to_string(&mut received).await?;
+/// assert_eq!(received, "hello");
+/// # Ok(())
+/// # }
+/// ```
+pub fn into_split(
+    stream: UnixStream,
+) -> io::Result<(
+    impl AsyncRead + AsFd + Debug + Send + Sync + Unpin + use<>,
+    impl AsyncWrite + AsFd + Debug + Send + Sync + Unpin + use<>,
+)> {
+    halves(stream)
+}
+
+/// As [`into_split`], with the types of this module.
+pub(super) fn halves(stream: UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {
     split(stream.into_std()?.into())
 }
 

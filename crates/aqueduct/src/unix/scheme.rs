@@ -17,7 +17,7 @@ use super::address::{Address, MAX_LEN};
 use super::bind::BindOptions;
 use super::connect::ConnectOptions;
 use super::credentials::peer_credentials;
-use super::halves::into_split;
+use super::halves::halves;
 use super::listener::Listener;
 use super::seqpacket::{self, Socket};
 use super::watch::SocketWatch;
@@ -392,7 +392,7 @@ impl Accept for Accepting {
 
 fn connection(stream: UnixStream, framing: Framing) -> io::Result<Connection> {
     let peer = peer_credentials(&stream).map_or(Peer::Unknown, Peer::Process);
-    let (reader, writer) = into_split(stream)?;
+    let (reader, writer) = halves(stream)?;
     let bytes = ByteStream::socket(reader, writer);
     Ok(Connection::bytes(bytes, framing, Pace::default(), peer))
 }

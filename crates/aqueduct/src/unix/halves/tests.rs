@@ -23,10 +23,7 @@ async fn woken<F: Future>(task: &task::Spawn<F>) {
 
 fn pair() -> ((ReadHalf, WriteHalf), (ReadHalf, WriteHalf)) {
     let (a, b) = UnixStream::pair().expect("a pair");
-    (
-        into_split(a).expect("a half"),
-        into_split(b).expect("a half"),
-    )
+    (halves(a).expect("a half"), halves(b).expect("a half"))
 }
 
 /// The events that the epoll instances of this process are to report of the socket behind `fd`: one
