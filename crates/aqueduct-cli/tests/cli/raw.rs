@@ -229,7 +229,7 @@ fn from_base64(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Each process may have 80 MB, code and threads included, for 100 MB of data.
+/// Each process may have 20 MB of memory for 30 MB of data.
 #[test]
 fn nothing_gathers_a_raw_stream_in_memory() {
     let dir = Dir::new();
@@ -237,10 +237,10 @@ fn nothing_gathers_a_raw_stream_in_memory() {
     let program = env!("CARGO_BIN_EXE_aqueduct");
     let (serve, _) = bound(&["serve", &unix], "unix:");
     let script = format!(
-        "ulimit -v 80000; head -c 100000000 /dev/zero | {program} call {unix} --frame raw | wc -c"
+        "ulimit -d 20000; head -c 30000000 /dev/zero | {program} call {unix} --frame raw | wc -c"
     );
     let counted = expect_text(run(Command::new("sh").args(["-c", &script])), 0);
-    assert_eq!(counted.trim(), "100000000");
+    assert_eq!(counted.trim(), "30000000");
     let status = std::fs::read_to_string(format!("/proc/{}/status", serve.pid())).unwrap();
     let peak = status
         .lines()
@@ -251,11 +251,11 @@ fn nothing_gathers_a_raw_stream_in_memory() {
     serve.signal(Signal::SIGTERM);
     expect(serve.finish(), 0);
     let script = format!(
-        "ulimit -v 80000; head -c 100000000 /dev/zero | {program} send stdio: --frame raw | \
+        "ulimit -d 20000; head -c 30000000 /dev/zero | {program} send stdio: --frame raw | \
          {program} recv stdio: --frame raw --output hex | tr -d '\\n' | wc -c"
     );
     let counted = expect_text(run(Command::new("sh").args(["-c", &script])), 0);
-    assert_eq!(counted.trim(), "200000000");
+    assert_eq!(counted.trim(), "60000000");
 }
 
 #[test]
