@@ -45,8 +45,8 @@ an earlier one, no more messages are taken.
 
 With --per connection CMD is run for each client and gets the connection as its
 standard input and output, as from inetd: the socket itself in blocking mode, or
-two pipes where there is no socket to hand over. --frame, --jobs, --retry and
---on-fail have no meaning there.
+two pipes where there is no socket to hand over. Options that are for messages,
+such as --frame and --jobs, are refused there, and so are limits on silence.
 
 A client that is silent for 5 minutes is disconnected. A FIFO is served until
 the command is stopped, unless its address says persist=false.

@@ -105,10 +105,25 @@ impl ServeArgs {
             ("--jobs", self.jobs.is_some()),
             ("--retry", self.retry > 0),
             ("--on-fail", self.on_fail.is_some()),
+            ("--frame", self.link.frame.is_some()),
+            ("frame= in the address", endpoint.framing().is_some()),
+            ("--partial", self.unfit.partial.is_some()),
+            ("--too-long", self.unfit.too_long.is_some()),
         ];
-        match useless.into_iter().find(|it| it.1) {
+        if let Some((flag, _)) = useless.into_iter().find(|it| it.1) {
+            return wrong(format!(
+                "{flag} is for messages, and with --per connection CMD gets the bytes as they are: \
+                 leave it out"
+            ));
+        }
+        let limits = [
+            ("--first-timeout", self.clients.first_timeout.is_some()),
+            ("--idle-timeout", self.clients.idle_timeout.is_some()),
+        ];
+        match limits.into_iter().find(|it| it.1) {
             Some((flag, _)) => wrong(format!(
-                "{flag} is for messages, and --per connection has none"
+                "{flag} does not work with --per connection, where CMD alone reads from the client: \
+                 limit CMD instead, for example with timeout(1)"
             )),
             None => Ok(()),
         }

@@ -193,11 +193,19 @@ fn what_has_no_meaning_for_connections_is_refused() {
     let dir = Dir::new();
     let (unix, queue) = (format!("unix:{}", dir.path("s").display()), "mq:/x");
     let packets = format!("unixpacket:{}", dir.path("s").display());
+    let framed = format!("{unix}?frame=lines");
     for (args, said) in [
         (vec![&unix[..]], "needs a CMD"),
         (vec![&unix, "--jobs", "2", "--", "cat"], "--jobs"),
         (vec![&unix, "--retry", "2", "--", "cat"], "--retry"),
         (vec![&unix, "--on-fail", queue, "--", "cat"], "--on-fail"),
+        (vec![&unix, "--frame", "lines", "--", "cat"], "--frame"),
+        (vec![&unix, "--frame", "raw", "--", "cat"], "--frame"),
+        (vec![&framed, "--", "cat"], "frame="),
+        (vec![&unix, "--partial", "keep", "--", "cat"], "--partial"),
+        (vec![&unix, "--too-long", "skip", "--", "cat"], "--too-long"),
+        (vec![&unix, "--idle-timeout", "1s", "--", "cat"], "--idle-timeout"),
+        (vec![&unix, "--first-timeout", "1s", "--", "cat"], "--first-timeout"),
         (vec![queue, "--", "cat"], "stream of bytes"),
         (vec![&packets, "--", "cat"], "stream of bytes"),
     ] {
