@@ -1,5 +1,7 @@
 //! `aqueduct proxy`: a connection onward for each client, both ways.
 
+mod silence;
+
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,14 +14,17 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use tokio::time::timeout;
 
-use crate::config::{EndConfig, ProxyConfig, Side};
-use crate::exit::Exit;
+use crate::config::{ClientsConfig, EndConfig, ProxyConfig, Side};
+use crate::exit::{Exit, Failure};
 use crate::link;
 use crate::progress::Progress;
 use crate::pump::{self, Way};
+use crate::quantity::Wait;
 use crate::report::{Report, count};
 use crate::shortage;
 use crate::signals::Signals;
+
+use self::silence::Silence;
 
 pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
@@ -53,6 +58,8 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
         }),
         shutdown: shutdown.clone(),
         report: report.clone(),
+        clients: from.link.clients,
+        silence: Silence::new(None, from.link.timeout),
     });
     let mut options = service::Options::new();
     // Unless told otherwise the number of descriptors is the limit.
@@ -62,11 +69,12 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
         let proxy = Arc::clone(&at_work);
         async move { proxy.connect(client).await }
     });
-    tokio::pin!(serving);
+    let mut serving = Box::pin(serving);
     let stats = loop {
         tokio::select! {
             biased;
-            served = &mut serving => break served?,
+            served = &mut serving => break served.map(Some)?,
+            _ = proxy.silence.too_long() => break None,
             () = signals.recv() => {
                 if shutdown.is_cancelled() {
                     anyhow::bail!("stopped before all connections had ended");
@@ -75,17 +83,25 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
             }
         }
     };
+    // Whoever is still connected has moved nothing.
+    drop(serving);
     let mut seen = proxy.seen.lock().unwrap_or_else(PoisonError::into_inner);
     let synced = seen.recorder.as_mut().map_or(Ok(()), Recorder::sync);
     if let (Some(error), Some(file)) = (seen.failed.take().or(synced.err()), tee) {
         return Err(error).with_context(|| format!("cannot record to {}", file.display()));
     }
-    match stats.aborted {
-        0 => Ok(Exit::Done),
-        n => anyhow::bail!(
+    match stats.map(|it| it.aborted) {
+        Some(0) => Ok(Exit::Done),
+        Some(n) => anyhow::bail!(
             "{} cut off: not ended within 10 seconds",
             count(n, "connection")
         ),
+        None => {
+            let limit = from.link.timeout.unwrap_or_default();
+            let (from, to) = (&from.endpoint, proxy.onward.endpoint());
+            let sentence = format!("nothing passed between {from} and {to} for {limit:?}");
+            Err(Failure::timed_out(sentence))
+        }
     }
 }
 
@@ -129,6 +145,10 @@ struct Proxy {
     seen: Mutex<Seen>,
     shutdown: CancellationToken,
     report: Report,
+    /// Limits on the silence of one client.
+    clients: ClientsConfig,
+    /// That of all clients together.
+    silence: Silence,
 }
 
 /// What has passed.
@@ -192,8 +212,14 @@ impl Proxy {
             }
         };
         let (Onward::Connects(to) | Onward::Accepts(to, _)) = &self.onward;
-        let seen = |way, bytes: &[u8]| self.seen(way, bytes);
-        let passed = pump::pass(client, onward, &to.link.framing, seen).await;
+        let ClientsConfig { first, idle, .. } = self.clients;
+        let silence = Silence::new(first.and_then(Wait::limit), idle.and_then(Wait::limit));
+        let seen = |way, bytes: &[u8]| {
+            silence.broken(way);
+            self.seen(way, bytes)
+        };
+        let over = silence.too_long();
+        let passed = pump::pass(client, onward, &to.link.framing, seen, over).await;
         if let Err(error) = passed {
             self.report.frequent_failure(format_args!(
                 "{peer}: connection to {} broke: {error}",
@@ -205,6 +231,7 @@ impl Proxy {
 
     /// Counts and records what passes.
     fn seen(&self, way: Way, bytes: &[u8]) -> io::Result<()> {
+        self.silence.broken(way);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.progress.add(1, bytes.len());
         let Some(recorder) = &mut seen.recorder else {

@@ -3,12 +3,14 @@
 use std::io;
 use std::time::Duration;
 
-use aqueduct::connect::{ByteStream, Connection, MessageReceiver, MessageSender};
+use aqueduct::connect::{ByteStream, Connection, Message};
 use aqueduct::frame::Framing;
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{Stream, StreamExt};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
+
+use crate::forward::{End, Stopped, forward};
 
 /// What one direction of a connection holds at first. One that fills it gets [`LARGE`].
 const SMALL: usize = 8 * 1024;
@@ -26,19 +28,8 @@ pub(crate) enum Way {
     Back,
 }
 
-/// Why a direction ended before its sender did.
-#[derive(Debug)]
-enum Broken {
-    /// The sender is gone: the other side must not take that for an end.
-    Reading(io::Error),
-    /// The receiver takes no more; it may still have something to say.
-    Writing,
-    /// What looks on failed.
-    Seen(io::Error),
-}
-
 /// Passes bytes, or messages cut by `framing` where one of the two has no bytes, until both directions
-/// have ended. `seen` looks on; where it fails all ends.
+/// have ended, or `over` says why they must. `seen` looks on; where it fails all ends.
 ///
 /// If a sender is reset, so is the other side.
 pub(crate) async fn pass(
@@ -46,33 +37,37 @@ pub(crate) async fn pass(
     second: Connection,
     framing: &Framing,
     seen: impl Fn(Way, &[u8]) -> io::Result<()>,
+    over: impl Future<Output = io::Error>,
 ) -> io::Result<()> {
     let framed = |it: ByteStream| Connection::from_io(it, framing.clone());
     let (first, second) = match (first.into_bytes(), second.into_bytes()) {
-        (Ok(first), Ok(second)) => return bytes(first, second, seen).await,
+        (Ok(first), Ok(second)) => return bytes(first, second, seen, over).await,
         (first, second) => (
             first.map_or_else(|it| it, framed),
             second.map_or_else(|it| it, framed),
         ),
     };
-    let (to_first, from_first) = first.into_split();
-    let (to_second, from_second) = second.into_split();
-    let there = messages(from_first, to_second, |it| seen(Way::There, it));
-    let back = messages(from_second, to_first, |it| seen(Way::Back, it));
-    both(there, back).await
+    let (mut to_first, from_first) = first.into_split();
+    let (mut to_second, from_second) = second.into_split();
+    let from_first = looked_at(from_first, |it| seen(Way::There, it));
+    let from_second = looked_at(from_second, |it| seen(Way::Back, it));
+    let there = forward(from_first, &mut to_second, End::Passed, |_| {});
+    let back = forward(from_second, &mut to_first, End::Passed, |_| {});
+    both(there, back, over).await
 }
 
 async fn bytes(
     mut first: ByteStream,
     mut second: ByteStream,
     seen: impl Fn(Way, &[u8]) -> io::Result<()>,
+    over: impl Future<Output = io::Error>,
 ) -> io::Result<()> {
     let passed = {
         let (mut from_first, mut to_first) = tokio::io::split(&mut first);
         let (mut from_second, mut to_second) = tokio::io::split(&mut second);
         let there = stream(&mut from_first, &mut to_second, |it| seen(Way::There, it));
         let back = stream(&mut from_second, &mut to_first, |it| seen(Way::Back, it));
-        both(there, back).await
+        both(there, back, over).await
     };
     match passed {
         Ok(()) => {
@@ -89,17 +84,22 @@ async fn bytes(
 
 /// Goes on until both directions have ended, or one cannot be trusted any more.
 async fn both(
-    there: impl Future<Output = Result<(), Broken>>,
-    back: impl Future<Output = Result<(), Broken>>,
+    there: impl Future<Output = Result<(), Stopped<io::Error>>>,
+    back: impl Future<Output = Result<(), Stopped<io::Error>>>,
+    over: impl Future<Output = io::Error>,
 ) -> io::Result<()> {
-    let unless_deaf = |ended: Result<(), Broken>| match ended {
-        // What the other side has to say still arrives.
-        Ok(()) | Err(Broken::Writing) => Ok(()),
-        Err(Broken::Reading(error) | Broken::Seen(error)) => Err(error),
+    let unless_deaf = |ended: Result<(), Stopped<io::Error>>| match ended {
+        // A receiver that takes no more may still have something to say.
+        Ok(()) | Err(Stopped::To(_)) => Ok(()),
+        // The sender is gone: the other side must not take that for an end.
+        Err(Stopped::From(error)) => Err(error),
     };
     let there = async { unless_deaf(there.await) };
     let back = async { unless_deaf(back.await) };
-    tokio::try_join!(there, back).map(drop)
+    tokio::select! {
+        ended = async { tokio::try_join!(there, back) } => ended.map(drop),
+        error = over => Err(error),
+    }
 }
 
 /// One direction as bytes.
@@ -107,42 +107,32 @@ async fn stream(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     seen: impl Fn(&[u8]) -> io::Result<()>,
-) -> Result<(), Broken> {
+) -> Result<(), Stopped<io::Error>> {
     let mut buf = vec![0; SMALL];
     loop {
-        let n = from.read(&mut buf).await.map_err(Broken::Reading)?;
+        let n = from.read(&mut buf).await.map_err(Stopped::From)?;
         if n == 0 {
             break;
         }
-        seen(&buf[..n]).map_err(Broken::Seen)?;
-        to.write_all(&buf[..n]).await.map_err(|_| Broken::Writing)?;
+        seen(&buf[..n]).map_err(Stopped::From)?;
+        to.write_all(&buf[..n]).await?;
         if n == SMALL && buf.len() == SMALL {
             buf = vec![0; LARGE];
         }
     }
-    to.shutdown().await.map_err(|_| Broken::Writing)
+    Ok(to.shutdown().await?)
 }
 
-/// One direction as messages.
-async fn messages(
-    mut from: MessageReceiver,
-    mut to: MessageSender,
+/// Messages that `seen` has looked at.
+fn looked_at(
+    from: impl Stream<Item = io::Result<Message>> + Unpin,
     seen: impl Fn(&[u8]) -> io::Result<()>,
-) -> Result<(), Broken> {
-    while let Some(message) = from.next().await {
-        let mut message = message.map_err(Broken::Reading)?;
-        loop {
-            seen(message.body()).map_err(Broken::Seen)?;
-            to.feed(message).await.map_err(|_| Broken::Writing)?;
-            // Those that are there already go together.
-            match from.next().now_or_never() {
-                Some(Some(next)) => message = next.map_err(Broken::Reading)?,
-                Some(None) | None => break,
-            }
-        }
-        to.flush().await.map_err(|_| Broken::Writing)?;
-    }
-    to.close().await.map_err(|_| Broken::Writing)
+) -> impl Stream<Item = io::Result<Message>> + Unpin {
+    from.map(move |message| {
+        let message = message?;
+        seen(message.body())?;
+        Ok(message)
+    })
 }
 
 /// Reads what still comes, for a while.

@@ -21,8 +21,8 @@ passed on. Between an address that keeps message boundaries and one that does
 not, messages are cut by --frame.
 
 FROM is bound at once. A client waits for TO as long as --wait says; if nobody
-is there by then, its connection is reset and the proxy goes on. Nothing else
-limits how long a connection may be silent.
+is there by then, its connection is reset and the proxy goes on. A connection
+may be silent for any time unless --first-timeout or --idle-timeout is given.
 
 With --tee all that passes is recorded, with priority 0 from FROM to TO and 1
 back; aqueduct::record has the format.
@@ -33,8 +33,14 @@ a proxy from TCP to a Unix socket bypasses the socket's mode.
 Ctrl-C, SIGTERM and SIGHUP: no more clients are accepted, and those that are
 connected get at most 10 seconds. A second signal ends at once.";
 
+/// For a proxy the other direction counts, too.
+const IDLE_TIMEOUT: &str = "\
+Disconnect a client and its server when nothing passes in either direction for this long: a duration, or \
+forever [default: forever]";
+
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[command(mut_arg("idle_timeout", |arg| arg.help(IDLE_TIMEOUT)))]
 pub(crate) struct ProxyArgs {
     /// Where clients connect, such as tcp://127.0.0.1:6379.
     #[arg(value_parser = Address, hide_possible_values = true)]

@@ -1,5 +1,6 @@
 //! A program for each connection, which it gets as its standard input and output.
 
+use std::future::pending;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,7 +108,7 @@ impl Programs {
     /// Waits until no program has run for so long.
     async fn idle(&self, limit: Option<Duration>) {
         let Some(limit) = limit else {
-            return std::future::pending().await;
+            return pending().await;
         };
         loop {
             let changed = self.changed.notified();
@@ -155,7 +156,7 @@ impl Programs {
                     let raw = Framing::raw();
                     let [client, program] =
                         [client, program].map(|it| Connection::from_io(it, raw.clone()));
-                    pump::pass(client, program, &raw, |_, _| Ok(())).await
+                    pump::pass(client, program, &raw, |_, _| Ok(()), pending()).await
                 }
                 None => Ok(()),
             }

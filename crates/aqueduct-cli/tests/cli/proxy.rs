@@ -368,6 +368,61 @@ fn only_so_many_clients_at_a_time() {
 }
 
 #[test]
+fn a_client_that_is_silent_for_too_long_is_reset() {
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    for (flag, speaks, said) in [
+        ("--first-timeout", false, "the client sent nothing for 100ms"),
+        ("--idle-timeout", false, "nothing passed for 100ms"),
+        ("--idle-timeout", true, "nothing passed for 100ms"),
+    ] {
+        let (running, port) = proxy(&[&address, flag, "100ms"]);
+        let mut here = client(&port);
+        let (mut there, _) = listener.accept().unwrap();
+        if speaks {
+            here.write_all(b"x").unwrap();
+            there.read_exact(&mut [0]).unwrap();
+        }
+        let error = here.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert_eq!(there.read(&mut [0]).unwrap(), 0);
+        running.told(said);
+        stopped(running);
+    }
+}
+
+#[test]
+fn a_client_that_listens_is_not_silent() {
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    let (running, port) = proxy(&[&address, "--first-timeout", "200ms", "--idle-timeout", "1s"]);
+    let mut here = client(&port);
+    let (mut there, _) = listener.accept().unwrap();
+    here.write_all(b"x").unwrap();
+    let start = std::time::Instant::now();
+    // Longer than each limit, without a longer pause.
+    while start.elapsed() < Duration::from_millis(1500) {
+        there.write_all(b"y").unwrap();
+        here.read_exact(&mut [0]).unwrap();
+        thread::sleep(Duration::from_millis(20));
+    }
+    drop((here, there));
+    stopped(running);
+}
+
+#[test]
+fn a_proxy_through_which_nothing_passes_times_out() {
+    let dir = Dir::new();
+    let (listener, address) = upstream(&dir);
+    let (running, port) = proxy(&[&address, "--timeout", "100ms"]);
+    let here = client(&port);
+    let (there, _) = listener.accept().unwrap();
+    let (_, said) = expect(running.finish(), 3);
+    assert!(said.contains("nothing passed between"), "{said}");
+    drop((here, there));
+}
+
+#[test]
 fn both_sides_can_be_turned_round() {
     let dir = Dir::new();
     let (listener, address) = upstream(&dir);
