@@ -11,6 +11,7 @@ mod view;
 use self::keys::{Key, Keys};
 use self::line::{Done, Line};
 pub(super) use self::mode::Mode;
+pub(super) use self::view::Size;
 use self::view::View;
 
 /// What stands before the line that is typed, unless the peer has begun a line.
@@ -36,11 +37,11 @@ pub(super) enum Typed {
 }
 
 impl Editor {
-    pub(super) fn new(width: usize, out: &mut String) -> Self {
+    pub(super) fn new(size: Size, out: &mut String) -> Self {
         let mut editor = Self {
             keys: Keys::default(),
             line: Line::default(),
-            view: View::new(width),
+            view: View::new(size),
             begun: String::new(),
         };
         editor.draw(out);
@@ -102,10 +103,10 @@ impl Editor {
         self.draw(out);
     }
 
-    /// Draws it once more, on a terminal that may have another width now.
-    pub(super) fn redraw(&mut self, width: usize, out: &mut String) {
+    /// Draws it once more, on a terminal that may have another size now.
+    pub(super) fn redraw(&mut self, size: Size, out: &mut String) {
         let (prompt, before) = (prompt(&self.begun), self.line.parts().0);
-        self.view.resize(width, prompt, before);
+        self.view.resize(size, prompt, before);
         self.view.erase(out);
         self.draw(out);
     }
@@ -146,7 +147,7 @@ mod tests {
 
     fn editor() -> Editor {
         let mut out = String::new();
-        let editor = Editor::new(80, &mut out);
+        let editor = Editor::new((80, 24), &mut out);
         assert_eq!(out, "> \r\x1b[2C");
         editor
     }

@@ -4,16 +4,16 @@ use std::cell::RefCell;
 use std::io;
 
 use aqueduct::stdio::Stdout;
-use terminal_size::{Width, terminal_size_of};
+use terminal_size::terminal_size_of;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
-use super::editor::{Editor, Mode, Typed};
+use super::editor::{Editor, Mode, Size, Typed};
 
 /// How many bytes may wait to be written.
 const WAITING: usize = 64 * 1024;
-/// The width of a terminal that does not say how wide it is.
-const DEFAULT_WIDTH: usize = 80;
+/// The size of a terminal that does not say how large it is.
+const DEFAULT_SIZE: Size = (80, 24);
 
 /// Standard output, shared by what is typed and what the peer says.
 pub(super) struct Screen {
@@ -56,7 +56,7 @@ impl Screen {
     pub(super) fn edit(&self) -> io::Result<()> {
         let mode = Mode::keys(io::stdin())?;
         let mut out = String::new();
-        let editor = Editor::new(width(), &mut out);
+        let editor = Editor::new(size(), &mut out);
         self.inner.borrow_mut().editor = Some((editor, mode));
         self.push(out.as_bytes());
         Ok(())
@@ -107,13 +107,13 @@ impl Screen {
         typed
     }
 
-    /// The terminal has another width, or comes back from a shell.
+    /// The terminal has another size, or comes back from a shell.
     pub(super) fn renew(&self) {
         let mut out = String::new();
         if let Some((editor, mode)) = &mut self.inner.borrow_mut().editor {
             // It fails where the terminal has gone.
             let _ = mode.set();
-            editor.redraw(width(), &mut out);
+            editor.redraw(size(), &mut out);
         }
         self.push(out.as_bytes());
     }
@@ -184,7 +184,10 @@ impl Screen {
     }
 }
 
-fn width() -> usize {
-    let width = terminal_size_of(io::stdout()).map_or(0, |(Width(it), _)| usize::from(it));
-    if width == 0 { DEFAULT_WIDTH } else { width }
+fn size() -> Size {
+    let (width, height) = terminal_size_of(io::stdout()).map_or((0, 0), |(width, height)| {
+        (usize::from(width.0), usize::from(height.0))
+    });
+    let or = |it, default| if it == 0 { default } else { it };
+    (or(width, DEFAULT_SIZE.0), or(height, DEFAULT_SIZE.1))
 }

@@ -9,24 +9,27 @@ use crate::printable::Printable;
 /// A row and a column, from where the line begins.
 type Place = (usize, usize);
 
-/// Draws a line at the bottom of what was shown, over as many rows as it needs.
+/// The size of a terminal in columns and rows.
+pub(in crate::talk) type Size = (usize, usize);
+
+/// Draws a line at the bottom of what was shown, over as many rows as it needs and the terminal has.
 #[derive(Debug)]
 pub(super) struct View {
-    width: usize,
+    size: Size,
     /// How many rows the cursor is below the beginning of what is drawn.
     row: usize,
 }
 
 impl View {
-    pub(super) fn new(width: usize) -> Self {
-        Self { width, row: 0 }
+    pub(super) fn new(size: Size) -> Self {
+        Self { size, row: 0 }
     }
 
-    /// The terminal has another width now, and has wrapped what is drawn anew, as most do.
-    pub(super) fn resize(&mut self, width: usize, prompt: &str, before: &str) {
-        self.width = width;
+    /// The terminal has another size now, and has wrapped what is drawn anew, as most do.
+    pub(super) fn resize(&mut self, size: Size, prompt: &str, before: &str) {
+        self.size = size;
         let to_cursor = format!("{prompt}{}", Printable(before));
-        self.row = self.wrapped(walk((0, 0), &to_cursor, width)).0;
+        self.row = self.wrapped(&to_cursor).0.min(size.1.saturating_sub(1));
     }
 
     /// Takes away what is drawn.
@@ -36,34 +39,46 @@ impl View {
         self.row = 0;
     }
 
-    /// Draws a line behind what goes before it, with the cursor between its parts.
+    /// Draws a line behind what goes before it, with the cursor between its parts. Of a line with more
+    /// rows than the terminal those around the cursor are drawn.
     pub(super) fn draw(&mut self, prompt: &str, (before, behind): (&str, &str), out: &mut String) {
-        let (before, behind) = (Printable(before), Printable(behind));
-        let to_cursor = format!("{prompt}{before}");
-        let behind = behind.to_string();
-        let cursor = walk((0, 0), &to_cursor, self.width);
-        let end = walk(cursor, &behind, self.width);
-        out.push_str(&to_cursor);
-        out.push_str(&behind);
+        let before = format!("{prompt}{}", Printable(before));
+        let text = format!("{before}{}", Printable(behind));
+        let (cursor, end) = (self.wrapped(&before), self.wrapped(&text));
+        let others = self.size.1.saturating_sub(1).max(1);
+        let first = end.0.saturating_sub(others).min(cursor.0);
+        let last = end.0.min(first + others);
+        out.push_str(&text[self.start(&text, first)..self.start(&text, last + 1)]);
         // Behind the last column a terminal stays in it until something more is written.
-        if end.1 == self.width {
+        if last == end.0 && last > first && end.1 == 0 {
             out.push_str("\r\n");
         }
-        let (cursor, end) = (self.wrapped(cursor), self.wrapped(end));
-        up(end.0 - cursor.0, out);
+        up(last - cursor.0, out);
         out.push('\r');
         if cursor.1 > 0 {
             // Writing to a `String` cannot fail.
             let _ = write!(out, "\x1b[{}C", cursor.1);
         }
-        self.row = cursor.0;
+        self.row = cursor.0 - first;
     }
 
-    fn wrapped(&self, (row, column): Place) -> Place {
-        match column == self.width {
-            true => (row + 1, 0),
-            false => (row, column),
+    /// Where one is behind a text.
+    fn wrapped(&self, text: &str) -> Place {
+        let step = |place, c| step(place, c, self.size.0);
+        match text.chars().fold((0, 0), step) {
+            (row, column) if column == self.size.0 => (row + 1, 0),
+            place => place,
         }
+    }
+
+    /// Where a row of a text begins, in bytes.
+    fn start(&self, text: &str, row: usize) -> usize {
+        let mut place = (0, 0);
+        let mut starts = text.char_indices().filter(|(_, c)| {
+            place = step(place, *c, self.size.0);
+            place.0 >= row
+        });
+        starts.next().map_or(text.len(), |(at, _)| at)
     }
 }
 
@@ -73,16 +88,17 @@ fn up(rows: usize, out: &mut String) {
     }
 }
 
-/// Where one is behind a text.
-fn walk((mut row, mut column): Place, text: &str, width: usize) -> Place {
-    for c in text.chars() {
-        let wide = c.width().unwrap_or(0);
-        if column + wide > width {
-            (row, column) = (row + 1, 0);
-        }
-        column += wide;
+/// Where one is behind a character.
+fn step((row, column): Place, c: char, width: usize) -> Place {
+    if c == '\t' {
+        // It never leads into the next row.
+        return (row, (column / 8 * 8 + 8).min(width - 1).max(column));
     }
-    (row, column)
+    let wide = c.width().unwrap_or(0);
+    match column + wide > width {
+        true => (row + 1, wide),
+        false => (row, column + wide),
+    }
 }
 
 #[cfg(test)]
@@ -90,7 +106,7 @@ mod tests {
     use super::*;
 
     fn drawn(width: usize, prompt: &str, parts: (&str, &str)) -> (String, usize) {
-        let mut view = View::new(width);
+        let mut view = View::new((width, 24));
         let mut out = String::new();
         view.draw(prompt, parts, &mut out);
         (out, view.row)
@@ -111,7 +127,7 @@ mod tests {
         assert_eq!((out.as_str(), row), ("> 01234567890123456789\r\x1b[1C", 2));
         let (out, row) = drawn(10, "> ", ("0", "1234567890"));
         assert_eq!((out.as_str(), row), ("> 01234567890\x1b[1A\r\x1b[3C", 0));
-        let mut view = View::new(10);
+        let mut view = View::new((10, 24));
         view.row = 2;
         let mut out = String::new();
         view.erase(&mut out);
@@ -134,5 +150,30 @@ mod tests {
         assert_eq!((out.as_str(), row), ("日本語\r\x1b[2C", 1));
         let (out, _) = drawn(80, "> ", ("a\tb", ""));
         assert_eq!(out, "> a\\tb\r\x1b[6C");
+    }
+
+    #[test]
+    fn of_a_line_larger_than_the_terminal_rows_at_the_cursor_are_drawn() {
+        let rows = |before, behind| {
+            let mut view = View::new((4, 3));
+            let mut out = String::new();
+            view.draw("> ", (before, behind), &mut out);
+            (out, view.row)
+        };
+        // "> ab", "cdef", "ghij", "klmn" and an empty row.
+        let (out, row) = rows("abcdefghijklmn", "");
+        assert_eq!((out.as_str(), row), ("ghijklmn\r\n\r", 2));
+        let (out, row) = rows("abcdefghijklm", "n");
+        assert_eq!((out.as_str(), row), ("ghijklmn\r\n\x1b[1A\r\x1b[3C", 1));
+        let (out, row) = rows("", "abcdefghijklmn");
+        assert_eq!((out.as_str(), row), ("> abcdefghij\x1b[2A\r\x1b[2C", 0));
+    }
+
+    #[test]
+    fn a_tab_of_the_peer_leads_to_the_next_stop() {
+        let (out, row) = drawn(80, "name:\t", ("me", ""));
+        assert_eq!((out.as_str(), row), ("name:\tme\r\x1b[10C", 0));
+        let (out, row) = drawn(10, "name:\t\t", ("me", ""));
+        assert_eq!((out.as_str(), row), ("name:\t\tme\r\x1b[1C", 1));
     }
 }
