@@ -52,7 +52,9 @@ impl Silence {
             // A time beyond what the clock can hold is never reached.
             let first = self.first.filter(|_| !moved.begun);
             let first = first.and_then(|it| Some((self.start.checked_add(it)?, it)));
-            let idle = self.idle.and_then(|it| Some((moved.last.checked_add(it)?, it)));
+            let idle = self
+                .idle
+                .and_then(|it| Some((moved.last.checked_add(it)?, it)));
             let Some((due, limit)) = first.into_iter().chain(idle).min() else {
                 return std::future::pending().await;
             };

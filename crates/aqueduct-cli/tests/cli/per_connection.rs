@@ -204,8 +204,14 @@ fn what_has_no_meaning_for_connections_is_refused() {
         (vec![&framed, "--", "cat"], "frame="),
         (vec![&unix, "--partial", "keep", "--", "cat"], "--partial"),
         (vec![&unix, "--too-long", "skip", "--", "cat"], "--too-long"),
-        (vec![&unix, "--idle-timeout", "1s", "--", "cat"], "--idle-timeout"),
-        (vec![&unix, "--first-timeout", "1s", "--", "cat"], "--first-timeout"),
+        (
+            vec![&unix, "--idle-timeout", "1s", "--", "cat"],
+            "--idle-timeout",
+        ),
+        (
+            vec![&unix, "--first-timeout", "1s", "--", "cat"],
+            "--first-timeout",
+        ),
         (vec![queue, "--", "cat"], "stream of bytes"),
         (vec![&packets, "--", "cat"], "stream of bytes"),
     ] {

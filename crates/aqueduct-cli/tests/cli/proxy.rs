@@ -372,7 +372,11 @@ fn a_client_that_is_silent_for_too_long_is_reset() {
     let dir = Dir::new();
     let (listener, address) = upstream(&dir);
     for (flag, speaks, said) in [
-        ("--first-timeout", false, "the client sent nothing for 100ms"),
+        (
+            "--first-timeout",
+            false,
+            "the client sent nothing for 100ms",
+        ),
         ("--idle-timeout", false, "nothing passed for 100ms"),
         ("--idle-timeout", true, "nothing passed for 100ms"),
     ] {
