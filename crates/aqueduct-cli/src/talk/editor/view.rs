@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_line_larger_than_the_terminal_rows_at_the_cursor_are_drawn() {
+    fn rows_at_the_cursor_are_drawn_of_a_line_that_is_too_large() {
         let rows = |before, behind| {
             let mut view = View::new((4, 3));
             let mut out = String::new();
