@@ -110,7 +110,11 @@ impl Printer {
 
     /// Prints what a text that has ended left incomplete.
     pub(crate) fn end_of_text(&mut self) {
-        push_hex(&std::mem::take(&mut self.cut), &mut self.buf);
+        if self.cut.is_empty() {
+            return;
+        }
+        push_hex(&self.cut, &mut self.buf);
+        self.cut.clear();
     }
 
     fn json(&mut self, message: &Message, direction: Option<&'static str>, time: Timestamp) {

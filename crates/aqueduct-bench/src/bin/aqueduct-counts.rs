@@ -8,6 +8,7 @@ use std::io;
 
 use anyhow::{Context, bail};
 use aqueduct::codec::{Codec, Json, Postcard, Raw};
+use aqueduct::connect::{Connection, Message};
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::mq::OpenOptions;
 use aqueduct::{Sender, pipe};
@@ -19,11 +20,15 @@ use tokio::net::UnixStream;
 /// Messages between two flushes: fewer than a pipe has room for.
 const BATCH: u64 = 100;
 
+const LINE: &[u8] = b"a line of forty bytes, as many logs have";
+
 const PATHS: &[&str] = &[
     "pipe-feed",
     "pipe-send",
     "pipe-borrowed",
     "pipe-64k",
+    "pipe-lines",
+    "lines-boxed",
     "unix-feed",
     "unix-coalesced",
     "postcard",
@@ -64,6 +69,12 @@ async fn run(path: &str, messages: u64) -> anyhow::Result<()> {
             let large = Ring::new(64 << 10).get(0).bytes.clone();
             owned(tx, rx, &large, messages, 1).await
         }
+        "pipe-lines" => {
+            let (tx, rx) = pipe::pipe()?;
+            let (tx, rx) = (tx.framed(Framing::lines()), rx.framed(Framing::lines()));
+            owned(tx, rx, &Bytes::from_static(LINE), messages, BATCH).await
+        }
+        "lines-boxed" => lines(messages).await,
         "unix-feed" => {
             let (a, b) = UnixStream::pair()?;
             let tx = FramedWrite::new(a, Framing::length());
@@ -113,6 +124,24 @@ where
         let (sent, received) = future::join(send, receive).await;
         sent?;
         received?;
+    }
+    Ok(())
+}
+
+/// Lines over a connection as an address opens it.
+async fn lines(messages: u64) -> anyhow::Result<()> {
+    let (a, b) = UnixStream::pair()?;
+    let mut tx = Connection::from_io(a, Framing::lines()).into_sender();
+    let mut rx = Connection::from_io(b, Framing::lines()).into_receiver();
+    for _ in 0..messages / BATCH {
+        for _ in 0..BATCH {
+            tx.feed(Message::new(LINE)).await?;
+        }
+        tx.flush().await?;
+        for _ in 0..BATCH {
+            let line = rx.next().await.context("it has ended")??;
+            anyhow::ensure!(line.body() == LINE);
+        }
     }
     Ok(())
 }

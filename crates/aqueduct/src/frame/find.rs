@@ -40,6 +40,29 @@ impl Framing {
         (whole && matches!(self.cut, Cut::Length)).then_some(len)
     }
 
+    /// The length of the body at the front of `src`, if all of it is there, before its delimiter of
+    /// one byte: a whole line.
+    pub(super) fn whole_line(&mut self, src: &[u8]) -> Option<usize> {
+        match self.cut {
+            Cut::Delimiter(byte) if self.over.is_none() => {
+                self.find_end_within(byte, self.max_frame, src)
+            }
+            _ => None,
+        }
+    }
+
+    /// Looks for `byte`, with at most `most` bytes before it. What was searched is not searched
+    /// again.
+    #[inline]
+    fn find_end_within(&mut self, byte: u8, most: usize, src: &[u8]) -> Option<usize> {
+        // Only as far as a frame of the allowed size can reach.
+        let end = src.len().min(most.saturating_add(1));
+        let from = self.searched.min(end);
+        let found = memchr::memchr(byte, &src[from..end]);
+        self.searched = if found.is_some() { 0 } else { end };
+        found.map(|at| from + at)
+    }
+
     /// Looks for the next whole frame at the front of `src`.
     pub(super) fn find(&mut self, src: &[u8]) -> io::Result<Find> {
         let max = self.get_max_frame();
@@ -65,22 +88,15 @@ impl Framing {
         if self.over.is_some() {
             return Ok(self.find_end(byte, src));
         }
-        // Only as far as a frame of the allowed size can reach.
-        let end = src.len().min(most.saturating_add(1));
-        let found = memchr::memchr(byte, &src[self.searched.min(end)..end]);
-        let Some(at) = found.map(|at| self.searched + at) else {
-            self.searched = end;
-            if src.len() > most {
-                return self.find_over(byte, src);
-            }
-            return Ok(Find::More);
-        };
-        self.searched = 0;
-        Ok(Find::Frame {
-            before: 0,
-            len: at,
-            after: 1,
-        })
+        match self.find_end_within(byte, most, src) {
+            Some(len) => Ok(Find::Frame {
+                before: 0,
+                len,
+                after: 1,
+            }),
+            None if src.len() > most => self.find_over(byte, src),
+            None => Ok(Find::More),
+        }
     }
 
     /// Looks for a newline, and takes a carriage return before it away.

@@ -107,15 +107,27 @@ impl Inbox {
         self.memory.len() + large
     }
 
-    /// Takes a frame off the front that lies there whole, behind its length. If there is none,
-    /// call [`next`](Self::next).
+    /// Takes a frame off the front that lies there whole. If there is none, call
+    /// [`next`](Self::next).
     #[inline(always)]
-    pub(super) fn next_whole(&mut self, framing: &Framing) -> Option<Range<usize>> {
+    pub(super) fn next_whole(&mut self, framing: &mut Framing) -> Option<Range<usize>> {
         // With a large frame, nothing is here.
-        let len = framing.whole(self.memory.get(self.start..self.end)?)?;
+        let unread = self.memory.get(self.start..self.end)?;
+        let Some(len) = framing.whole(unread) else {
+            return self.next_line(framing);
+        };
         let at = self.start + HEADER;
         self.start = at + len;
         Some(at..self.start)
+    }
+
+    // Separate, so that the code for frames behind a length stays small.
+    #[inline(never)]
+    fn next_line(&mut self, framing: &mut Framing) -> Option<Range<usize>> {
+        let len = framing.whole_line(&self.memory[self.start..self.end])?;
+        let at = self.start;
+        self.start = at + len + 1;
+        Some(at..at + len)
     }
 
     /// Finds the next frame and takes it off the front; it stays readable until the next call.

@@ -294,7 +294,7 @@ impl<R: AsyncRead + Unpin> FramedRead<R, Framing> {
     #[inline(always)]
     fn next_whole(&mut self) -> Option<Range<usize>> {
         match self.may_decode() {
-            true => self.inbox.next_whole(&self.decoder),
+            true => self.inbox.next_whole(&mut self.decoder),
             false => None,
         }
     }
