@@ -10,9 +10,11 @@ pub(crate) mod links;
 mod outside;
 mod pairs;
 
-use aqueduct_conformance::{between_processes, conformance, in_one_process};
+use aqueduct_conformance::{between_processes, conformance, in_one_process, lossy};
 
-use self::links::{Coalesced, Descriptors, Exec, Fifos, Mixed, Queues, Sockets, StdioOver};
+use self::links::{
+    Coalesced, Datagrams, Descriptors, Exec, Fifos, Mixed, Queues, Sockets, StdioOver,
+};
 use self::outside::{InMemory, PlainSockets};
 use self::pairs::{ByteByByte, PacketPipes, Pipes};
 
@@ -22,6 +24,8 @@ conformance! {
     unixpacket_path => Sockets::new("unixpacket");
     unixpacket_abstract => Sockets::new("unixpacket:@");
     tcp => Sockets::new("tcp");
+    unixgram_path => Datagrams::new("unixgram");
+    unixgram_abstract => Datagrams::new("unixgram:@");
     fifos => Fifos::new();
     queues_pool => Queues::new("pool");
     queues_asyncfd => Queues::new("asyncfd");
@@ -33,6 +37,11 @@ conformance! {
     unix_polled => Sockets::new("unix").in_latency_mode();
     fifos_polled => Fifos::in_latency_mode();
     queues_polled => Queues::new("pool").in_latency_mode();
+}
+
+// Loss, order and floods: the network promises nothing of them.
+lossy! {
+    udp => Datagrams::new("udp");
 }
 
 between_processes! {

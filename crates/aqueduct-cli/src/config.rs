@@ -107,7 +107,7 @@ impl RecvArgs {
             side: side(&endpoint, self.connect.then_some(Side::Connect), Side::Bind)?,
             link: LinkConfig {
                 clients: self.clients.resolve(),
-                ..self.unfit.apply(self.link.resolve(&endpoint)?)
+                ..self.unfit.apply(self.link.resolve(&endpoint)?, &endpoint)
             },
             output: self.output,
             count: self.count,

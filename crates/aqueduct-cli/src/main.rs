@@ -38,6 +38,7 @@ mod tour;
 
 use std::process::ExitCode;
 
+use aqueduct::service::Supervisor;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
@@ -92,5 +93,13 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
 fn wait(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     shortage::check()?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().build()?.block_on(command)
+    let supervisor = Supervisor::from_env();
+    let watched = async {
+        tokio::select! {
+            biased;
+            result = command => result,
+            () = supervisor.watchdog() => Ok(Exit::Done),
+        }
+    };
+    runtime.enable_all().build()?.block_on(watched)
 }

@@ -48,6 +48,9 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
         incoming = clients(&from, onward.endpoint(), report) => incoming?,
         () = signals.recv() => return Ok(Exit::Done),
     };
+    signals
+        .ready(format_args!("proxying {}", from.endpoint))
+        .await;
     let shutdown = CancellationToken::new();
     let proxy = Arc::new(Proxy {
         onward,

@@ -39,6 +39,9 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
         opened = link::receiver(&config.endpoint, &config.link, config.side, config.lasting, report) => opened,
     };
     let mut incoming = opened?;
+    signals
+        .ready(format_args!("receiving from {}", config.endpoint))
+        .await;
     let child = incoming.take_child();
     if let Some(count) = config.count {
         incoming.limit(count);

@@ -68,6 +68,8 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
     let Some(mut incoming) = opened.await? else {
         return Ok(Exit::Done);
     };
+    let work = format_args!("relaying {} to {}", from.endpoint, to.endpoint).to_string();
+    signals.ready(work).await;
     let (source, target) = (incoming.take_child(), outgoing.take_child());
     let mut progress = Progress::new(report, mixed(&config));
     let relay = Relay::new(incoming, outgoing)

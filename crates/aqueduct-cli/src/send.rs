@@ -265,7 +265,9 @@ impl Send<'_> {
         let address = about(&self.config.endpoint);
         if matches!(
             error.kind(),
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+            io::ErrorKind::BrokenPipe
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionRefused
         ) {
             let lost = self.lost();
             return anyhow::Error::new(error)

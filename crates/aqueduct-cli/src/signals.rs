@@ -1,7 +1,10 @@
-//! Signals that ask the command to stop.
+//! Signals that ask the command to stop, and the service manager that is told of it.
 
+use std::fmt::Display;
 use std::io;
 
+use aqueduct::service::Supervisor;
+use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// `SIGINT` (Ctrl-C), `SIGTERM` and `SIGHUP`, unless the last was ignored when the command was
@@ -10,6 +13,9 @@ pub(crate) struct Signals {
     hangup: Option<Signal>,
     interrupt: Signal,
     terminate: Signal,
+    supervisor: Supervisor,
+    /// The service manager knows that the command is at work.
+    is_ready: bool,
 }
 
 impl Signals {
@@ -22,7 +28,16 @@ impl Signals {
             },
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            supervisor: Supervisor::from_env(),
+            is_ready: false,
         })
+    }
+
+    /// Tells the service manager, if there is one, that the command is at work, and at what.
+    pub(crate) async fn ready(&mut self, work: impl Display) {
+        self.is_ready = true;
+        let state = format!("READY=1\nSTATUS={work}");
+        self.supervisor.notify(&state).await;
     }
 
     /// Waits for the next one. Cancel safe.
@@ -37,6 +52,10 @@ impl Signals {
             _ = hangup => {}
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+        }
+        if std::mem::take(&mut self.is_ready) {
+            // At once or not at all: this may be dropped at any await point.
+            let _ = self.supervisor.notify("STOPPING=1").now_or_never();
         }
     }
 }

@@ -109,10 +109,16 @@ async fn sending_fails(channel: &mut Frames) -> Error {
         panic!("it can still be sent to");
     };
     let error = deadline(failed).await;
-    let expected = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
-    assert!(expected.contains(&error.kind()), "{error:?}");
+    assert!(GONE.contains(&error.kind()), "{error:?}");
     error
 }
+
+/// How sending to a peer that has gone fails: the last one of a datagram socket.
+pub(crate) const GONE: [io::ErrorKind; 3] = [
+    io::ErrorKind::BrokenPipe,
+    io::ErrorKind::ConnectionReset,
+    io::ErrorKind::ConnectionRefused,
+];
 
 /// The stream is at its end and stays so; or, where there is none, waits.
 async fn ended(transport: &impl Transport, channel: &mut Frames) {
@@ -277,8 +283,11 @@ pub async fn drop_end(transport: &impl Transport) {
         drop(there);
         if !transport.promises().end_of_stream {
             assert_pending!(task::spawn(here.recv()).poll());
-            // Nobody is told; the message waits.
-            send(&mut here, message(1, 100)).await;
+            match transport.promises().receivers_told {
+                true => drop(sending_fails(&mut here).await),
+                // The message waits.
+                false => send(&mut here, message(1, 100)).await,
+            }
             continue;
         }
         if let Some(item) = deadline(here.recv()).await {

@@ -50,6 +50,7 @@
 //! |---|---|---|
 //! | [`conformance!`] | all | a [`Transport`] whose ends can be opened in two processes |
 //! | [`in_one_process!`] | [`cases`] | a [`Transport`] within one process |
+//! | [`lossy!`] | the [`cases`] that need no message to arrive | a [`Transport`] that may lose messages, such as UDP |
 //! | [`between_processes!`] | [`processes`] | a [`Link`]: the other end is a process that has to be started in a way of its own, such as one that inherits a descriptor |
 //!
 //! Operations of your own beside the waist, such as connecting, are for [`every_point`].

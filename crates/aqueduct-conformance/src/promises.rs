@@ -6,6 +6,7 @@ use aqueduct::endpoint::{Capabilities, EndOfStream, LargestMessage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promises {
     pub(crate) end_of_stream: bool,
+    pub(crate) receivers_told: bool,
     pub(crate) empty: bool,
     pub(crate) halves_told_apart: bool,
     pub(crate) largest: Option<usize>,
@@ -23,6 +24,7 @@ impl Promises {
     pub fn new() -> Self {
         Self {
             end_of_stream: true,
+            receivers_told: true,
             empty: true,
             halves_told_apart: false,
             largest: None,
@@ -33,6 +35,7 @@ impl Promises {
     #[must_use]
     pub fn without_end(mut self) -> Self {
         self.end_of_stream = false;
+        self.receivers_told = false;
         self
     }
 

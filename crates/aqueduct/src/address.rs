@@ -6,6 +6,7 @@
 mod capabilities;
 mod error;
 pub(crate) mod escape;
+mod host;
 pub(crate) mod nearest;
 pub(crate) mod path;
 mod printer;
@@ -16,5 +17,6 @@ pub use self::capabilities::{
     Awaited, Capabilities, Direction, EndOfStream, LargestMessage, Ordering, Sharing,
 };
 pub use self::error::{AddressError, AddressProblem};
+pub(crate) use self::host::HostPort;
 pub(crate) use self::printer::Printer;
 pub(crate) use self::query::Query;

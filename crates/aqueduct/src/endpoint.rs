@@ -54,7 +54,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
 use crate::address::{Query, escape, nearest::nearest};
-use crate::{child, fifo, inherited, mq, stdio, tcp, unix};
+use crate::{child, fifo, inherited, mq, stdio, tcp, udp, unix, unixgram};
 
 pub use crate::address::{
     AddressError, AddressProblem, Awaited, Capabilities, Direction, EndOfStream, LargestMessage,
@@ -72,7 +72,9 @@ const SCHEMES: &[&Scheme] = &[
     &tcp::SCHEME,
     #[cfg(test)]
     &tests::toy::SCHEME,
+    &udp::SCHEME,
     &unix::STREAM,
+    &unixgram::SCHEME,
     &unix::PACKET,
 ];
 

@@ -108,6 +108,7 @@ mod length;
 mod netstring;
 mod pace;
 mod read;
+mod scratch;
 mod slabs;
 mod stuffed;
 mod user_codec;
@@ -130,6 +131,7 @@ pub(crate) use self::pace::PIPE_CHUNK;
 pub(crate) use self::pace::Pace;
 pub use self::read::FramedRead;
 pub(crate) use self::read::{Lend, Lent, Within};
+pub(crate) use self::scratch::received;
 #[cfg(test)]
 pub(crate) use self::slabs::COPY_BELOW;
 pub(crate) use self::slabs::Slabs;

@@ -234,7 +234,9 @@ pub mod relay;
 pub mod service;
 pub mod stdio;
 pub mod tcp;
+mod udp;
 pub mod unix;
+mod unixgram;
 
 pub use bytes;
 pub use call::Caller;

@@ -93,6 +93,13 @@
 //! 4. At the end of the grace period the remaining handlers are dropped at their next await point
 //!    and counted as [`Stats::aborted`].
 //!
+//! # Service managers
+//!
+//! Where `NOTIFY_SOCKET` is set, as by systemd for a service of `Type=notify`, a service says that it is
+//! ready when it begins to accept, that it is stopping when shutdown begins, and that it is alive
+//! within half of `WATCHDOG_USEC`. With several services in a process the first one says that it is
+//! ready, and the last one that it is stopping. See [`Supervisor`].
+//!
 //! # Panics and errors of handlers
 //!
 //! Each costs only its own connection. Both are counted and logged through `tracing`, a panic with
@@ -109,6 +116,7 @@ mod options;
 mod respond;
 mod signal;
 mod stats;
+mod supervisor;
 mod timed;
 mod until;
 
@@ -122,6 +130,7 @@ pub use self::options::Options;
 pub use self::respond::{respond, respond_or};
 pub use self::signal::shutdown_on_signal;
 pub use self::stats::{Error, Stats};
+pub use self::supervisor::Supervisor;
 pub use self::until::UntilShutdown;
 pub use crate::connect::timeouts::{Limit, TimedOut};
 pub use tokio_util::sync::CancellationToken;

@@ -60,6 +60,7 @@ use tokio::net::TcpStream;
 
 use crate::connect::OpenError;
 
+pub(crate) use self::address::Attempt;
 pub use self::connect::ConnectOptions;
 pub use self::listener::{BindOptions, Listener};
 pub(crate) use self::scheme::{SCHEME, serve};

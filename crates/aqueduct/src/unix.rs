@@ -86,6 +86,7 @@ use tokio::net::UnixStream;
 
 use crate::connect::OpenError;
 
+pub(crate) use self::address::Address;
 pub use self::bind::BindOptions;
 pub use self::claim::{is_served, remove_stale};
 pub use self::connect::ConnectOptions;
@@ -94,6 +95,7 @@ pub use self::descriptors::{recv_with_fds, send_with_fds};
 pub use self::halves::into_split;
 pub use self::listener::Listener;
 pub(crate) use self::scheme::{PACKET, STREAM, serve};
+pub(crate) use self::seqpacket::make_room;
 pub use crate::io::drain::close;
 
 /// Binds and listens with the default [`BindOptions`].

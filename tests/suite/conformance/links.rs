@@ -159,6 +159,56 @@ impl Transport for Fifos {
     }
 }
 
+/// A datagram socket each way.
+pub(crate) struct Datagrams {
+    scheme: &'static str,
+}
+
+impl Datagrams {
+    pub(crate) fn new(scheme: &'static str) -> Self {
+        Self { scheme }
+    }
+
+    fn address(&self, place: &Place, way: &str) -> Endpoint {
+        let (dir, name) = (place.dir().display(), place.name());
+        endpoint(match self.scheme {
+            "udp" => "udp://127.0.0.1:0".into(),
+            scheme if scheme.ends_with('@') => format!("{scheme}{name}-{way}"),
+            scheme => format!("{scheme}:{dir}/{way}"),
+        })
+    }
+}
+
+impl Transport for Datagrams {
+    fn promises(&self) -> Promises {
+        let address = match self.scheme {
+            "udp" => "udp://127.0.0.1:0".to_owned(),
+            scheme => format!("{scheme}:/x").replace("@:", "@"),
+        };
+        Promises::from(endpoint(address).capabilities()).with_halves_told_apart()
+    }
+
+    async fn open(&self, place: &Place, side: Side) -> io::Result<End> {
+        let (ours, theirs) = match side {
+            Side::Here => ("here", "there"),
+            Side::There => ("there", "here"),
+        };
+        let options = options(place);
+        let bound = options.bind(&self.address(place, ours)).await;
+        let listener = bound.map_err(io_error)?;
+        let told = |way| place.dir().join(format!("address-{way}"));
+        // Written aside first, so that nobody reads half of it.
+        let aside = place.dir().join(format!("aside-{ours}"));
+        std::fs::write(&aside, listener.local_endpoint().to_string())?;
+        std::fs::rename(&aside, told(ours))?;
+        let read = async || std::fs::read_to_string(told(theirs));
+        let to = endpoint(place.retry(read).await?);
+        let sender = options.open_sender(&to).await.map_err(io_error)?;
+        let receiver = listener.into_receiver();
+        Ok(End::new(sender.into_frames(), receiver.into_frames()))
+    }
+}
+
 /// A queue each way.
 pub(crate) struct Queues {
     driver: &'static str,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aqueduct::Endpoint;
 use aqueduct::bytes::Bytes;
+use aqueduct::endpoint::EndOfStream;
 
 use super::link::{LinkConfig, Side, refused, side};
 use crate::cli::{CallArgs, Frame, Input, Output};
@@ -73,6 +74,13 @@ impl CallArgs {
                 &error,
             );
             return Err(Failure::wrong_use(sentence));
+        }
+        if self.all && endpoint.capabilities().end_of_stream == EndOfStream::Never {
+            let scheme = endpoint.scheme().name;
+            return Err(Failure::wrong_use(format!(
+                "--all reads until the stream ends, and that of {scheme} never does: use --idle or \
+                 --replies"
+            )));
         }
         let ending = match (self.replies, until, self.idle) {
             (Some(n), _, _) => Ending::Messages(n),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aqueduct::Endpoint;
 use aqueduct::bytes::{Bytes, BytesMut};
 use aqueduct::connect::Options;
-use aqueduct::endpoint::Awaited;
+use aqueduct::endpoint::{Awaited, Sharing};
 use aqueduct::frame::{self, FrameError, Framing};
 use tokio_util::codec::Encoder;
 
@@ -212,7 +212,12 @@ impl Link {
 
 impl Unfit {
     /// What was asked for; without a word of it, what is usual for the endpoint.
-    pub(super) fn apply(&self, mut link: LinkConfig) -> LinkConfig {
+    pub(super) fn apply(&self, mut link: LinkConfig, from: &Endpoint) -> LinkConfig {
+        let of = from.capabilities();
+        if of.keeps_boundaries == Some(true) && of.writers == Sharing::Many && of.listens == Some(true) {
+            // Anybody may send one that is too large: no reason to end for the others.
+            link.framing = link.framing.too_long(frame::TooLong::Skip);
+        }
         if let Some(partial) = self.partial {
             link.framing = link.framing.partial(match partial {
                 Partial::Keep => frame::Partial::Keep,
@@ -236,7 +241,7 @@ impl Unfit {
         if !of.private && !of.stdio {
             link.framing = link.framing.partial(frame::Partial::Drop);
         }
-        self.apply(link)
+        self.apply(link, from)
     }
 }
 

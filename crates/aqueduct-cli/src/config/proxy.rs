@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use aqueduct::Endpoint;
-use aqueduct::endpoint::Direction;
+use aqueduct::endpoint::{Direction, EndOfStream};
 
 use super::link::{Side, side};
 use super::relay::EndConfig;
@@ -52,6 +52,12 @@ fn two_way(address: std::ffi::OsString) -> anyhow::Result<Endpoint> {
         let scheme = endpoint.scheme().name;
         return Err(Failure::wrong_use(format!(
             "proxy is for two-way addresses, and {scheme} is one-way: use relay"
+        )));
+    }
+    if endpoint.capabilities().end_of_stream == EndOfStream::Never {
+        let scheme = endpoint.scheme().name;
+        return Err(Failure::wrong_use(format!(
+            "proxy is for connections, and {scheme} has none that end: use relay"
         )));
     }
     Ok(endpoint)

@@ -194,7 +194,7 @@ impl Bound {
         match self.kind {
             libc::SOCK_STREAM => address("unix", name),
             libc::SOCK_SEQPACKET => address("unixpacket", name),
-            // No address leads to a datagram socket.
+            libc::SOCK_DGRAM => address("unixgram", name),
             _ => name.to_string_lossy().into_owned(),
         }
     }

@@ -37,6 +37,9 @@ pub(super) async fn run(
         opened = two_way::open(config, report) => opened?,
         () = signals.recv() => return Ok(Exit::Done),
     };
+    signals
+        .ready(format_args!("serving {}", config.endpoint))
+        .await;
     let mut options = service::Options::new();
     if let Some(connections) = config.link.clients.connections {
         options.max_connections(connections);

@@ -18,6 +18,9 @@ const NAMES: [&str; 7] = [
     "AQUEDUCT_PEER_ADDRESS",
 ];
 
+/// What the service manager tells this process alone (sd_notify(3)).
+const SUPERVISION: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
 /// What is known of a message beside the message itself.
 #[derive(Clone)]
 pub(super) struct Facts {
@@ -64,7 +67,7 @@ impl Facts {
             Peer::Address(address) => facts.push((peer, address.to_string())),
             _ => {}
         }
-        for name in NAMES {
+        for name in NAMES.into_iter().chain(SUPERVISION) {
             command.as_tokio_mut().env_remove(name);
         }
         for (name, value) in facts {

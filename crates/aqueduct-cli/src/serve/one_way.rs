@@ -56,6 +56,9 @@ pub(super) async fn run(
     let opened = options.open_receiver(&config.endpoint).await;
     let mut incoming = opened.map_err(|error| link::unopened(error, &config.endpoint))?;
     begun(report, config, &config.endpoint);
+    signals
+        .ready(format_args!("serving {}", config.endpoint))
+        .await;
     let facts = Facts::new(&config.endpoint);
     let finished_bytes = Cell::new(0);
     let finished_bytes = &finished_bytes;

@@ -38,6 +38,9 @@ pub(super) async fn run(
         opened = open(config, report) => opened?,
         () = signals.recv() => return Ok(Exit::Done),
     };
+    signals
+        .ready(format_args!("serving {}", config.endpoint))
+        .await;
     let mut options = service::Options::new();
     options.first_timeout(FIRST);
     let clients = config.link.clients;

@@ -82,6 +82,8 @@ pub enum Ordering {
     Priority,
     /// As for the descriptor's mechanism.
     AsOpened,
+    /// In any order: a message may overtake another, or be lost.
+    Any,
 }
 
 /// When a reader sees the end of the stream.

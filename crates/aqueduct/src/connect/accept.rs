@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::options::{ClientLimits, Options};
+use super::receiver::MessageReceiver;
 
 /// A bound mechanism that accepts connections.
 pub(crate) trait Accept: Send + Sync {
@@ -22,6 +23,11 @@ pub(crate) trait Accept: Send + Sync {
     /// none. Called after [`refuse`](Self::refuse).
     fn accept_now(&mut self) -> io::Result<Option<Connection>> {
         Ok(None)
+    }
+
+    /// Returns the messages of all clients, if the mechanism does not keep its clients apart.
+    fn take_receiver(&mut self) -> Option<MessageReceiver> {
+        None
     }
 
     /// Returns the connection, if there is only one and nothing to accept.
@@ -86,6 +92,10 @@ impl Bound {
 
     pub(crate) fn take_single(&mut self) -> Option<Connection> {
         self.accept.take_single()
+    }
+
+    pub(crate) fn take_receiver(&mut self) -> Option<MessageReceiver> {
+        self.accept.take_receiver()
     }
 
     pub(crate) fn refuse(&self) -> bool {

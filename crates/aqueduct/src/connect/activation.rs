@@ -19,7 +19,10 @@ const FIRST: RawFd = 3;
 /// The address to look for among the sockets that were passed down.
 #[derive(Debug)]
 pub(crate) enum Wanted {
-    Ip(Vec<SocketAddr>),
+    Ip {
+        at: Vec<SocketAddr>,
+        kind: Type,
+    },
     /// The name as the kernel has it: abstract names begin with a zero byte.
     Unix {
         name: Vec<u8>,
@@ -32,13 +35,13 @@ impl Wanted {
         let socket = SockRef::from(&fd);
         // Fails for anything but a socket.
         let kind = socket.r#type()?;
-        if !socket.is_listener()? {
+        if kind != Type::DGRAM && !socket.is_listener()? {
             return Ok(false);
         }
         let local = socket.local_addr()?;
         Ok(match self {
-            Self::Ip(wanted) => {
-                kind == Type::STREAM && local.as_socket().is_some_and(|it| wanted.contains(&it))
+            Self::Ip { at, kind: wanted } => {
+                kind == *wanted && local.as_socket().is_some_and(|it| at.contains(&it))
             }
             Self::Unix { name, kind: wanted } => {
                 kind == *wanted

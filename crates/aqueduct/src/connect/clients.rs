@@ -57,8 +57,11 @@ struct All {
 impl Bound {
     /// Receives from all clients at the same time.
     pub(crate) fn into_receiver(mut self) -> MessageReceiver {
-        match self.take_single() {
-            Some(connection) => connection.into_receiver(),
+        if let Some(connection) = self.take_single() {
+            return connection.into_receiver();
+        }
+        match self.take_receiver() {
+            Some(receiver) => receiver,
             None => MessageReceiver::new(Clients::new(self)),
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Link {
     since: Instant,
     /// Its sending direction was ended.
     closed: bool,
+    /// Whether the peer can end its own direction.
+    ends: bool,
     parting: Option<Parting>,
 }
 
@@ -135,12 +137,19 @@ impl Link {
             received: false,
             since: Instant::now(),
             closed: false,
+            ends: true,
             parting: None,
         }
     }
 
     pub(super) fn with_fate(mut self, fate: Fate) -> Self {
         self.fate = fate;
+        self
+    }
+
+    /// Does not wait for an end of the peer's direction: it has none.
+    pub(super) fn without_end(mut self) -> Self {
+        self.ends = false;
         self
     }
 
@@ -282,6 +291,9 @@ impl Link {
     /// not happen within [`FAREWELL`].
     pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         ready!(self.poll_close(cx))?;
+        if !self.ends {
+            return Poll::Ready(Ok(true));
+        }
         loop {
             let ended = self.poll_discard(cx)?.is_ready();
             if ended && self.undelivered()? == 0 {

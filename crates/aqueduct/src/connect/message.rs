@@ -1,5 +1,7 @@
 use bytes::Bytes;
 
+use super::peer::Peer;
+
 /// One message: its body, and what its mechanism adds.
 ///
 /// # Examples
@@ -14,6 +16,8 @@ use bytes::Bytes;
 pub struct Message {
     body: Bytes,
     priority: Option<u32>,
+    // In a box, because few messages have one.
+    peer: Option<Box<Peer>>,
 }
 
 impl Message {
@@ -22,6 +26,7 @@ impl Message {
         Self {
             body: body.into(),
             priority: None,
+            peer: None,
         }
     }
 
@@ -29,6 +34,11 @@ impl Message {
     #[must_use]
     pub fn with_priority(mut self, priority: u32) -> Self {
         self.priority = Some(priority);
+        self
+    }
+
+    pub(super) fn with_peer(mut self, peer: Peer) -> Self {
+        self.peer = (peer != Peer::Unknown).then(|| Box::new(peer));
         self
     }
 
@@ -40,6 +50,14 @@ impl Message {
     /// Returns the priority of a message that was received from a queue.
     pub fn priority(&self) -> Option<u32> {
         self.priority
+    }
+
+    /// Returns the sender of a message that was received as a datagram, if the mechanism tells it: for
+    /// `unixgram:` the process that sent it, as the kernel saw it, for `udp:` its address.
+    ///
+    /// The sender of other messages is the [peer](super::Connection::peer) of their connection.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_deref()
     }
 
     /// Returns the bytes of the message.

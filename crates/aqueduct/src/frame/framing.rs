@@ -350,8 +350,13 @@ impl Framing {
         }
     }
 
+    /// What happens to a message over the limit, also where no bytes are cut.
+    pub(crate) fn when_too_long(&self) -> TooLong {
+        self.too_long.unwrap_or(TooLong::Fail)
+    }
+
     pub(super) fn at_too_long(&self) -> TooLong {
-        match (self.too_long.unwrap_or(TooLong::Fail), self.cut) {
+        match (self.when_too_long(), self.cut) {
             (TooLong::Truncate, Cut::Cobs) => TooLong::Skip,
             (too_long, _) => too_long,
         }

@@ -14,9 +14,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
 use tokio::runtime::Handle;
 
+mod datagram;
 mod inherited;
 mod start;
 
+pub(crate) use self::datagram::recv_datagram;
 pub use self::inherited::claim;
 pub(crate) use self::inherited::{NotInherited, has_claimed, offer, take_inherited};
 pub(crate) use self::start::{CHANGED_HANDS, Number, Seal, seal};

@@ -18,6 +18,7 @@ use tracing::Instrument;
 
 use super::respond::LINGER;
 use super::stats::Counters;
+use super::supervisor::{Serving, Supervisor};
 use super::{Context, Error, Stats};
 use crate::codec::BoxError;
 use crate::connect::timeouts::Timeouts;
@@ -202,7 +203,34 @@ impl Running {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
+        let supervisor = Supervisor::from_env();
+        let serving = self.supervised(listener, handler, &supervisor);
+        let mut serving = std::pin::pin!(serving);
+        let mut watchdog = std::pin::pin!(supervisor.watchdog());
+        poll_fn(|cx| {
+            // It never returns.
+            let _ = watchdog.as_mut().poll(cx);
+            serving.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    async fn supervised<L, C, H, F, E>(
+        &self,
+        listener: L,
+        handler: H,
+        supervisor: &Supervisor,
+    ) -> Result<Stats, Error>
+    where
+        L: Stream<Item = io::Result<C>>,
+        C: Send + 'static,
+        H: Fn(C, Context) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
         let _abort_on_drop = self.abort.clone().drop_guard();
+        let serving = Serving::begin();
+        supervisor.notify("READY=1").await;
         // Boxed so that it is dropped, and the backlog refused, before the handlers end.
         let accepted = self.accept(Box::pin(listener), Arc::new(handler)).await;
         self.tracker.close();
@@ -212,6 +240,11 @@ impl Running {
         }
         let ended = self.stop.run_until_cancelled(self.tracker.wait()).await;
         if ended.is_none() {
+            if serving.end() {
+                let n = self.tracker.len();
+                let state = format!("STOPPING=1\nSTATUS=finishing {n} connections");
+                supervisor.notify(&state).await;
+            }
             self.drain().await;
         }
         let stats = self.counters.stats();

@@ -1,100 +1,76 @@
-//! [`Address`]: a host and a port, before any look-up; [`Attempt`]: an action on it, and its errors.
+//! [`Attempt`]: an action on a host and a port, and its errors.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 
 use tokio::net::lookup_host;
 
+use crate::address::HostPort;
 use crate::connect::{self, Meaning, OpenError, OpenErrorKind};
 
 /// The host of an address that names none.
 const DEFAULT_HOST: &str = "127.0.0.1";
 
-/// A host, by name or number, and a port.
-///
-/// Written `host:port`, `[v6 address]:port`, or without a host `:port` or `port`. Parsing a printed
-/// address gives an equal one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
-    /// Without the brackets of a v6 address.
-    pub(super) host: String,
-    /// 0 lets the kernel choose a free one in `bind`.
-    pub(super) port: u16,
-}
-
-impl FromStr for Address {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-        if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
-            return Err("the port is missing or not a number");
-        }
-        let port = port.parse().map_err(|_| "a port is at most 65535")?;
-        let bracketed = host
-            .strip_prefix('[')
-            .map(|rest| rest.strip_suffix(']').unwrap_or(""));
-        let host = match bracketed {
-            // The resolver judges a scope after `%`.
-            Some(v6) if v6.contains(':') => v6,
-            Some(_) => return Err("only a v6 address goes in brackets, and both are needed"),
-            None if host.is_empty() => DEFAULT_HOST,
-            None if host.contains(':') => return Err("a v6 address needs brackets"),
-            None if host.contains(|c: char| c.is_whitespace() || c.is_control() || c == ']') => {
-                return Err("the host contains a character that is not allowed in host names");
-            }
-            None => host,
-        };
-        if host.contains('\0') {
-            return Err("the host contains a zero byte");
-        }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
+/// Parses `host:port`, `[v6 address]:port`, or without a host `:port` or `port`.
+fn parse(text: &str) -> Result<HostPort, &'static str> {
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("the port is missing or not a number");
     }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
+    let port = port.parse().map_err(|_| "a port is at most 65535")?;
+    let bracketed = host
+        .strip_prefix('[')
+        .map(|rest| rest.strip_suffix(']').unwrap_or(""));
+    let host = match bracketed {
+        // The resolver judges a scope after `%`.
+        Some(v6) if v6.contains(':') => v6,
+        Some(_) => return Err("only a v6 address goes in brackets, and both are needed"),
+        None if host.is_empty() => DEFAULT_HOST,
+        None if host.contains(':') => return Err("a v6 address needs brackets"),
+        None if host.contains(|c: char| c.is_whitespace() || c.is_control() || c == ']') => {
+            return Err("the host contains a character that is not allowed in host names");
         }
+        None => host,
+    };
+    if host.contains('\0') {
+        return Err("the host contains a zero byte");
     }
-}
-
-impl From<SocketAddr> for Address {
-    fn from(address: SocketAddr) -> Self {
-        let host = match address {
-            SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
-            _ => address.ip().to_string(),
-        };
-        Self {
-            host,
-            port: address.port(),
-        }
-    }
+    Ok(HostPort {
+        host: host.to_owned(),
+        port,
+    })
 }
 
 /// An action on an address.
-pub(super) type Attempt = connect::Attempt<Address>;
+pub(crate) type Attempt = connect::Attempt<HostPort>;
 
 impl Attempt {
     /// Parses the address; an error if there is no runtime, where Tokio would panic.
-    pub(super) fn new(action: &'static str, address: &dyn fmt::Display) -> Result<Self, OpenError> {
+    pub(super) fn parse(
+        action: &'static str,
+        address: &dyn fmt::Display,
+    ) -> Result<Self, OpenError> {
         let text = address.to_string();
-        let address = text.parse().map_err(|cause: &str| {
-            let kind = OpenErrorKind::InvalidName;
-            OpenError::new(action, format_args!("tcp://{text}"), kind, cause.to_owned())
-                .with_cure("write host:port, [v6 address]:port or :port")
-        })?;
+        match parse(&text) {
+            Ok(address) => Self::new("tcp", action, address),
+            Err(cause) => {
+                let object = format!("tcp://{text}");
+                let error = OpenError::new(action, object, OpenErrorKind::InvalidName, cause);
+                Err(error.with_cure("write host:port, [v6 address]:port or :port"))
+            }
+        }
+    }
+
+    /// Returns an error if there is no runtime, where Tokio would panic.
+    pub(crate) fn new(
+        scheme: &'static str,
+        action: &'static str,
+        address: HostPort,
+    ) -> Result<Self, OpenError> {
         let attempt = Self {
             action,
-            object: format!("tcp://{address}"),
+            object: format!("{scheme}://{address}"),
             address,
         };
         attempt.in_runtime()?;
@@ -102,14 +78,14 @@ impl Attempt {
     }
 
     /// Explains an error of the system that means the same for every call.
-    pub(super) fn failed(&self, source: io::Error) -> OpenError {
+    pub(crate) fn failed(&self, source: io::Error) -> OpenError {
         use OpenErrorKind as Kind;
         let said = || source.to_string().into();
         let meaning: Option<Meaning> = match source.raw_os_error() {
             Some(libc::EADDRINUSE) => Some((
                 Kind::InUse,
                 "another socket uses the port".into(),
-                "stop the program that has it (`ss -ltnp` shows it), or take another port (0: any \
+                "stop the program that has it (`ss -lntup` shows it), or take another port (0: any \
                  free one)",
             )),
             Some(libc::EADDRNOTAVAIL) => Some((
@@ -145,8 +121,8 @@ impl Attempt {
     }
 
     /// Returns every socket address that the host stands for, at least one.
-    pub(super) async fn lookup(&self) -> Result<Vec<SocketAddr>, OpenError> {
-        let Address { host, port } = &self.address;
+    pub(crate) async fn lookup(&self) -> Result<Vec<SocketAddr>, OpenError> {
+        let HostPort { host, port } = &self.address;
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, *port)]);
         }
@@ -173,7 +149,7 @@ mod tests {
     #[test]
     fn an_address_without_a_host_is_loopback() {
         for text in [":80", "80"] {
-            assert_eq!(text.parse::<Address>().expect(text).host, DEFAULT_HOST);
+            assert_eq!(parse(text).expect(text).host, DEFAULT_HOST);
         }
     }
 
@@ -191,7 +167,7 @@ mod tests {
             ("a b:80", "character"),
             ("[::1\0]:80", "zero"),
         ] {
-            let error = text.parse::<Address>().expect_err(text);
+            let error = parse(text).expect_err(text);
             assert!(error.contains(reason), "{text:?}: {error}");
         }
     }
@@ -199,20 +175,20 @@ mod tests {
     proptest! {
         #[test]
         fn printing_and_parsing_gives_the_same_address(text in "(\\[[0-9a-f:%]{1,12}\\]|[a-z0-9.-]{0,12})?:?[0-9]{1,5}") {
-            if let Ok(address) = text.parse::<Address>() {
-                prop_assert_eq!(address.to_string().parse::<Address>().ok(), Some(address));
+            if let Ok(address) = parse(&text) {
+                prop_assert_eq!(parse(&address.to_string()).ok(), Some(address));
             }
         }
 
         #[test]
         fn any_text_is_parsed_or_refused(text in ".*") {
-            let _ = text.parse::<Address>();
+            let _ = parse(&text);
         }
 
         #[test]
         fn a_socket_address_becomes_an_address_that_prints_like_it(ip: IpAddr, port: u16) {
             let address = SocketAddr::new(ip, port);
-            prop_assert_eq!(Address::from(address).to_string(), address.to_string());
+            prop_assert_eq!(HostPort::from(address).to_string(), address.to_string());
         }
     }
 }

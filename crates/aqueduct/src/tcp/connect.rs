@@ -113,7 +113,7 @@ impl ConnectOptions {
     ///
     /// Cancel safe: a connection in progress is closed.
     pub async fn connect(&self, address: impl Display) -> Result<TcpStream, OpenError> {
-        let attempt = Attempt::new("connect to", &address)?;
+        let attempt = Attempt::parse("connect to", &address)?;
         // Boxed: otherwise a future that holds this one would grow by a kilobyte.
         Box::pin(self.connect_in_time(attempt)).await
     }
@@ -256,7 +256,7 @@ mod tests {
             .connect(at)
             .await
             .expect("Linux connects it to itself");
-        let attempt = Attempt::new("connect to", &at).expect("an address");
+        let attempt = Attempt::parse("connect to", &at).expect("an address");
         let error = refuse_itself(&attempt, &stream).expect_err("to itself");
         assert_eq!(error.kind(), &OpenErrorKind::Refused, "{error}");
         assert!(may_pass(&error));

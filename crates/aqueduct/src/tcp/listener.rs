@@ -100,7 +100,7 @@ impl BindOptions {
     ///
     /// Cancel safe: nothing is left open.
     pub async fn bind(&self, address: impl Display) -> Result<Listener, OpenError> {
-        let attempt = Attempt::new("bind", &address)?;
+        let attempt = Attempt::parse("bind", &address)?;
         // Boxed, since it is large and rarely runs.
         Box::pin(self.bind_in_time(attempt)).await
     }

@@ -1,21 +1,20 @@
 //! `tcp://host:port`: the address of a TCP socket, and how it is opened.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use socket2::SockRef;
+use socket2::{SockRef, Type};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::address::Address;
 use super::connect::ConnectOptions;
 use super::listener::{BindOptions, Listener};
-use crate::address::{AddressProblem, Capabilities, Printer, Query, escape};
+use crate::address::{AddressProblem, Capabilities, HostPort, Printer, Query};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::{
     Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Half, Mechanism, OpenError,
@@ -23,10 +22,6 @@ use crate::connect::{
 };
 use crate::frame::{Framing, Pace};
 use crate::io::sys;
-
-const HOST: &str = "a host name, an IPv4 address or an IPv6 address in brackets; 127.0.0.1 is this \
-                    machine alone, 0.0.0.0 binds every interface";
-const PORT: &str = "a colon and a number from 0 to 65535, 0 standing for any free port";
 
 pub(crate) static SCHEME: Scheme = Scheme {
     name: "tcp",
@@ -37,59 +32,24 @@ pub(crate) static SCHEME: Scheme = Scheme {
     parse: |rest, query| Ok(Arc::new(Tcp::parse(rest, query)?)),
 };
 
-/// A host, without the brackets of an IPv6 address, and a port; 0 stands for any free one.
 #[derive(Clone, Debug)]
 struct Tcp {
-    host: String,
-    port: u16,
+    at: HostPort,
     nodelay: Option<bool>,
 }
 
 impl Tcp {
     fn parse(rest: &[u8], query: &Query) -> Result<Self, AddressProblem> {
-        let rest = escape::decode(rest)?;
-        let rest = String::from_utf8_lossy(&rest);
-        let (host, port) = match rest.strip_prefix('[') {
-            Some(inner) => {
-                let split = inner.split_once(']').filter(|(host, _)| is_ipv6(host));
-                split.ok_or_else(|| invalid("host", &rest, HOST))?
-            }
-            None => {
-                let (host, port) = rest.split_at(rest.rfind(':').unwrap_or(rest.len()));
-                if !is_name(host) {
-                    return Err(invalid("host", host, HOST));
-                }
-                (host, port)
-            }
-        };
-        let digits = port.strip_prefix(':').unwrap_or_default();
-        let valid = digits.bytes().all(|b| b.is_ascii_digit());
-        let number = digits.parse().ok().filter(|_| valid);
         Ok(Self {
-            host: host.to_owned(),
-            port: number.ok_or_else(|| invalid("port", port, PORT))?,
+            at: HostPort::parse(rest)?,
             nodelay: query.boolean("nodelay")?,
         })
-    }
-
-    /// `host:port`, an IPv6 address in brackets.
-    fn address(&self) -> String {
-        let (host, port) = (self.host.clone(), self.port);
-        Address { host, port }.to_string()
     }
 }
 
 impl Mechanism for Tcp {
     fn print(&self, printer: &mut Printer) {
-        if self.host.contains(':') {
-            printer.literal("[");
-            printer.rest(self.host.as_ref(), b"");
-            printer.literal("]");
-        } else {
-            printer.rest(self.host.as_ref(), b"");
-        }
-        printer.literal(":");
-        printer.literal(&self.port.to_string());
+        self.at.print(printer);
         printer.option("nodelay", self.nodelay);
     }
 
@@ -100,8 +60,8 @@ impl Mechanism for Tcp {
     fn place(&self, _: End) -> Option<Place> {
         Some(Place::Port {
             protocol: "tcp",
-            host: self.host.clone(),
-            port: self.port,
+            host: self.at.host.clone(),
+            port: self.at.port,
         })
     }
 
@@ -112,7 +72,7 @@ impl Mechanism for Tcp {
             if let Some(nodelay) = self.nodelay {
                 options.nodelay(nodelay);
             }
-            let stream = options.connect(self.address()).await?;
+            let stream = options.connect(self.at.to_string()).await?;
             let framing = asked.options.framing.clone();
             Ok(connection(stream, framing).polled(asked.options.poll_for))
         })
@@ -120,10 +80,13 @@ impl Mechanism for Tcp {
 
     fn bind<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Served> {
         Box::pin(async move {
-            let address = self.address();
+            let address = self.at.to_string();
             if activation::is_used() {
                 let found = tokio::net::lookup_host(&address).await;
-                let wanted = Wanted::Ip(found.map(Iterator::collect).unwrap_or_default());
+                let wanted = Wanted::Ip {
+                    at: found.map(Iterator::collect).unwrap_or_default(),
+                    kind: Type::STREAM,
+                };
                 if let Some((fd, name)) = activation::take(&wanted) {
                     let mut served = serve(fd, asked)?;
                     served.bound.activation_name = Some(name);
@@ -162,10 +125,8 @@ fn served(
         framing: asked.options.framing.clone(),
         shared,
     };
-    let at = Address::from(at);
     let local = Arc::new(Tcp {
-        host: at.host,
-        port: at.port,
+        at: at.into(),
         nodelay,
     });
     Served {
@@ -239,24 +200,5 @@ impl SocketHalf for OwnedReadHalf {
 
     fn keep_open(writer: OwnedWriteHalf) {
         writer.forget();
-    }
-}
-
-fn is_name(host: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    !host.is_empty() && host.bytes().all(allowed)
-}
-
-/// An IPv6 address, perhaps with a zone (`fe80::1%eth0`, RFC 4007).
-fn is_ipv6(host: &str) -> bool {
-    let (address, zone) = host.split_once('%').unwrap_or((host, "0"));
-    address.parse::<Ipv6Addr>().is_ok() && is_name(zone)
-}
-
-fn invalid(part: &'static str, value: &str, expected: &'static str) -> AddressProblem {
-    AddressProblem::InvalidPart {
-        part,
-        value: value.to_owned(),
-        expected,
     }
 }

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use socket2::{SockAddr, Type};
 
-use crate::address::Printer;
-use crate::connect::{self, Meaning, OpenError, OpenErrorKind};
+use crate::address::{AddressProblem, Printer, escape, path};
+use crate::connect::{self, Meaning, OpenError, OpenErrorKind, Place};
 
 /// The longest path or abstract name in bytes (unix(7): `sun_path` has 108, and takes a zero byte
 /// at the path's end or before the name).
-pub(super) const MAX_LEN: usize = 107;
+const MAX_LEN: usize = 107;
 
 /// Where a Unix socket is bound.
 #[derive(Clone, Debug)]
-pub(super) enum Address {
+pub(crate) enum Address {
     /// A file.
     Path(PathBuf),
     /// A name that is not a file and disappears with its socket; without the `@`.
@@ -33,14 +33,38 @@ impl Address {
         }
     }
 
-    pub(super) fn as_path(&self) -> Option<&Path> {
+    /// Parses what follows the scheme of an address.
+    pub(crate) fn parse(rest: &[u8]) -> Result<Self, AddressProblem> {
+        let Some((b'@', name)) = rest.split_first() else {
+            return Ok(Self::Path(path::decode(rest)?));
+        };
+        let name = escape::decode(name)?;
+        if (1..=MAX_LEN).contains(&name.len()) {
+            return Ok(Self::Abstract(name));
+        }
+        Err(AddressProblem::InvalidPart {
+            part: "abstract name",
+            value: String::from_utf8_lossy(&name).into_owned(),
+            expected: "1 to 107 bytes after the @",
+        })
+    }
+
+    /// What the address leads to.
+    pub(crate) fn place(&self) -> Place {
+        match self {
+            Self::Path(path) => Place::path(path),
+            Self::Abstract(name) => Place::Name("abstract", name.clone()),
+        }
+    }
+
+    pub(crate) fn as_path(&self) -> Option<&Path> {
         match self {
             Self::Path(path) => Some(path),
             Self::Abstract(_) => None,
         }
     }
 
-    pub(super) fn print(&self, printer: &mut Printer) {
+    pub(crate) fn print(&self, printer: &mut Printer) {
         match self {
             Self::Path(path) => printer.rest(path.as_os_str(), b"@"),
             Self::Abstract(name) => {
@@ -51,7 +75,7 @@ impl Address {
     }
 
     /// The name in the kernel's form: abstract names begin with a zero byte.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Path(path) => path.as_os_str().as_bytes().to_vec(),
             Self::Abstract(name) => [b"\0", name.as_slice()].concat(),
@@ -77,12 +101,13 @@ impl Address {
 }
 
 /// An action on an address.
-pub(super) type Attempt = connect::Attempt<Checked>;
+pub(crate) type Attempt = connect::Attempt<Checked>;
 
 /// An address that the kernel takes.
 #[derive(Debug)]
-pub(super) struct Checked {
+pub(crate) struct Checked {
     address: Address,
+    kind: Type,
     pub(super) kernel: SockAddr,
 }
 
@@ -95,6 +120,7 @@ impl Attempt {
     ) -> Result<Self, OpenError> {
         let scheme = match kind {
             Type::SEQPACKET => "unixpacket",
+            Type::DGRAM => "unixgram",
             _ => "unix",
         };
         let object = print(scheme, &address);
@@ -102,7 +128,11 @@ impl Attempt {
             Ok(kernel) => Ok(Self {
                 action,
                 object,
-                address: Checked { address, kernel },
+                address: Checked {
+                    address,
+                    kind,
+                    kernel,
+                },
             }),
             Err(cause) => {
                 let error = OpenError::new(action, object, OpenErrorKind::InvalidName, cause);
@@ -117,8 +147,12 @@ impl Attempt {
         self.address.address.as_path()
     }
 
+    pub(super) fn kind(&self) -> Type {
+        self.address.kind
+    }
+
     /// Explains an error of the system that means the same for every call.
-    pub(super) fn failed(&self, source: io::Error) -> OpenError {
+    pub(crate) fn failed(&self, source: io::Error) -> OpenError {
         use OpenErrorKind as Kind;
         let meaning: Option<Meaning> = match source.raw_os_error() {
             Some(libc::EADDRINUSE) => Some((

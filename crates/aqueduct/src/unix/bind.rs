@@ -69,7 +69,7 @@ impl BindOptions {
     }
 
     /// Gives the socket's file to a group, by name or number, before anybody else can connect.
-    pub(super) fn group(&mut self, group: &str) -> &mut Self {
+    pub(crate) fn group(&mut self, group: &str) -> &mut Self {
         self.group = Some(group.to_owned());
         self
     }
@@ -91,8 +91,8 @@ impl BindOptions {
         self
     }
 
-    /// Binds a socket of that type and listens.
-    pub(super) fn open(
+    /// Binds a socket of that type and listens, unless it is for datagrams.
+    pub(crate) fn open(
         &self,
         address: Address,
         kind: Type,
@@ -151,8 +151,10 @@ impl BindOptions {
             let inode = diag.and_then(|it| it.file_of(&socket));
             claim.made(&attempt, mode, group, inode)?;
         }
-        let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
-        socket.listen(backlog).map_err(failed)?;
+        if kind != Type::DGRAM {
+            let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
+            socket.listen(backlog).map_err(failed)?;
+        }
         tracing::debug!(address = %attempt.object, "listening");
         Ok((socket.into(), claim, attempt))
     }

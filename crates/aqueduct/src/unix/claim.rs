@@ -24,7 +24,7 @@ const OTHER_WRITE: u32 = 0o002;
 
 /// The lock on `<path>.lock`, and the socket's file once there is one.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(crate) struct Claim {
     path: PathBuf,
     /// Device and inode of the socket's file.
     made: Option<(u64, u64)>,
@@ -370,7 +370,8 @@ fn is_alive(kernel: &SockAddr) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(e) => match e.raw_os_error() {
             Some(libc::ECONNREFUSED | libc::ENOENT) => Ok(false),
-            Some(libc::EPROTOTYPE | libc::EAGAIN) => Ok(true),
+            // The last one: a datagram socket that is connected to another.
+            Some(libc::EPROTOTYPE | libc::EAGAIN | libc::EPERM) => Ok(true),
             _ => Err(e),
         },
     }

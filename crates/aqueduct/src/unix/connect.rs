@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use super::address::{Address, Attempt};
 use super::claim::check_is_socket;
 use super::credentials::peer_credentials;
+use super::diag::Diag;
 use super::trust::Trust;
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::backoff::{Backoff, Retry};
@@ -121,7 +122,7 @@ impl ConnectOptions {
     }
 
     /// Connects a socket of that type.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
         address: Address,
         kind: Type,
@@ -148,14 +149,7 @@ impl ConnectOptions {
                     check_is_socket(&attempt)?;
                     self.retry
                 }
-                Some(libc::EPROTOTYPE) => {
-                    let found = "socket of another type";
-                    let kind = OpenErrorKind::WrongType { found };
-                    return Err(attempt
-                        .error(kind, "it is a socket of another type")
-                        .with_cure("use unix: for stream and unixpacket: for seqpacket sockets")
-                        .with_source(source));
-                }
+                Some(libc::EPROTOTYPE) => return Err(wrong_type(&attempt, kind, source)),
                 _ => false,
             };
             if !again {
@@ -182,8 +176,12 @@ impl ConnectOptions {
             },
             None => (Trust::new(), None),
         };
-        let peer = peer_credentials(socket).map_err(failed)?.uid;
-        match foreign.or_else(|| (!trust.includes(peer)).then_some(peer)) {
+        let peer = match attempt.kind() {
+            Type::DGRAM => receiver_of(attempt, socket)?,
+            _ => Some(peer_credentials(socket).map_err(failed)?.uid),
+        };
+        let peer = peer.filter(|it| !trust.includes(*it));
+        match foreign.or(peer) {
             Some(owner) => Err(attempt.foreign(owner)),
             None => Ok(()),
         }
@@ -211,8 +209,51 @@ impl Default for ConnectOptions {
 
 fn connect(kernel: &SockAddr, kind: Type) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::UNIX, kind.nonblocking(), None)?;
+    if kind == Type::DGRAM {
+        // A name of the kernel's choice, for replies to go to (unix(7), "Autobind feature").
+        socket.bind(&SockAddr::unix("")?)?;
+    }
     socket.connect(kernel)?;
     Ok(socket.into())
+}
+
+/// The user whose socket datagrams go to; `None` if the kernel does not tell, and only the owner of
+/// its file counts.
+fn receiver_of(attempt: &Attempt, socket: &OwnedFd) -> Result<Option<u32>, OpenError> {
+    match Diag::open().and_then(|it| it.peer_owner(socket)) {
+        Ok(owner) => Ok(Some(owner)),
+        Err(_) if attempt.path().is_some() => Ok(None),
+        Err(error) => {
+            let cause = format!("the kernel does not say whose it is (sock_diag: {error})");
+            let error = attempt.error(OpenErrorKind::Other, cause);
+            Err(error.with_cure("use a path, or allow any user's"))
+        }
+    }
+}
+
+/// The socket at the address is of another type than `kind`.
+fn wrong_type(attempt: &Attempt, kind: Type, source: io::Error) -> OpenError {
+    // A datagram socket does not notice that it is asked.
+    let takes_datagrams = || match connect(&attempt.kernel, Type::DGRAM) {
+        Ok(_) => true,
+        Err(e) => matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EPERM)),
+    };
+    let (found, cure) = match kind {
+        Type::DGRAM => (
+            "socket of another type",
+            "use unix: for a stream socket, unixpacket: for a seqpacket socket",
+        ),
+        _ if takes_datagrams() => ("datagram socket", "use unixgram:"),
+        Type::SEQPACKET => ("stream socket", "use unix:"),
+        _ => ("seqpacket socket", "use unixpacket:"),
+    };
+    attempt
+        .error(
+            OpenErrorKind::WrongType { found },
+            format!("it is a {found}"),
+        )
+        .with_cure(cure)
+        .with_source(source)
 }
 
 #[cfg(all(test, not(miri)))]

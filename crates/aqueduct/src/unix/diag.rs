@@ -1,4 +1,4 @@
-//! [`Diag`]: asks the kernel which file belongs to a bound socket.
+//! [`Diag`]: asks the kernel for the file of a bound socket, and for the owner of a peer.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -9,9 +9,26 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// `SOCK_DIAG_BY_FAMILY`, `linux/sock_diag.h`.
 const BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
-/// `UDIAG_SHOW_VFS`, and the attribute of its answer: `linux/unix_diag.h`.
-const SHOW_VFS: u32 = 2;
-const ATTRIBUTE_VFS: u16 = 1;
+/// What can be asked, and the attributes of the answers: `linux/unix_diag.h`.
+const FILE: Question = Question {
+    show: 2,
+    attribute: 1,
+};
+const PEER: Question = Question {
+    show: 4,
+    attribute: 2,
+};
+/// Since Linux 5.3.
+const OWNER: Question = Question {
+    show: 0x40,
+    attribute: 7,
+};
+
+struct Question {
+    show: u32,
+    attribute: u16,
+}
+
 /// The lengths of `struct nlmsghdr` and of `struct unix_diag_msg`.
 const HEADER: usize = 16;
 const MESSAGE: usize = 16;
@@ -32,8 +49,17 @@ impl Diag {
 
     /// Returns the lower 32 bits of the inode number of the file that a Unix socket is bound to.
     pub(super) fn file_of(mut self, socket: impl AsFd) -> io::Result<u32> {
-        // The number of the socket itself, which has 32 bits (`get_next_ino`).
-        let inode = fstat(socket)?.st_ino as u32;
+        self.ask(number(socket)?, &FILE)
+    }
+
+    /// Returns the user that owns the socket which a Unix socket is connected to.
+    pub(super) fn peer_owner(mut self, socket: impl AsFd) -> io::Result<u32> {
+        let peer = self.ask(number(socket)?, &PEER)?;
+        self.ask(peer, &OWNER)
+    }
+
+    /// Asks for one attribute of the socket with that number.
+    fn ask(&mut self, inode: u32, question: &Question) -> io::Result<u32> {
         let mut request = Vec::with_capacity(40);
         let family = u8::try_from(libc::AF_UNIX).unwrap_or_default();
         request.extend(40_u32.to_ne_bytes());
@@ -43,7 +69,7 @@ impl Diag {
         request.extend([family, 0, 0, 0]);
         request.extend(u32::MAX.to_ne_bytes());
         request.extend(inode.to_ne_bytes());
-        request.extend(SHOW_VFS.to_ne_bytes());
+        request.extend(question.show.to_ne_bytes());
         // No cookie.
         request.extend([0xff; 8]);
         self.0.write_all(&request)?;
@@ -64,7 +90,7 @@ impl Diag {
         let mut attributes = answer.get(HEADER + MESSAGE..).unwrap_or_default();
         while let (Some(len), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
             match u32_at(attributes, 4) {
-                Some(inode) if kind == ATTRIBUTE_VFS => return Ok(inode),
+                Some(value) if kind == question.attribute => return Ok(value),
                 _ => {}
             }
             let len = usize::from(len).max(4).next_multiple_of(4);
@@ -72,6 +98,11 @@ impl Diag {
         }
         Err(io::ErrorKind::NotFound.into())
     }
+}
+
+/// The number of a socket, which has 32 bits (`get_next_ino`).
+fn number(socket: impl AsFd) -> io::Result<u32> {
+    Ok(fstat(socket)?.st_ino as u32)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

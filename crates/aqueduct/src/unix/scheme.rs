@@ -13,7 +13,7 @@ use futures_core::Stream;
 use socket2::{SockRef, Type};
 use tokio::net::UnixStream;
 
-use super::address::{Address, MAX_LEN};
+use super::address::Address;
 use super::bind::BindOptions;
 use super::connect::ConnectOptions;
 use super::credentials::peer_credentials;
@@ -21,7 +21,7 @@ use super::halves::halves;
 use super::listener::Listener;
 use super::seqpacket::{self, Socket};
 use super::watch::SocketWatch;
-use crate::address::{AddressProblem, Capabilities, LargestMessage, Printer, Query, escape, path};
+use crate::address::{AddressProblem, Capabilities, LargestMessage, Printer, Query};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::group::GROUP_MODE;
 use crate::connect::{
@@ -60,14 +60,7 @@ struct Unix {
 
 impl Unix {
     fn parse(kind: Type, rest: &[u8], query: &Query) -> Result<Self, AddressProblem> {
-        let name = match rest.split_first() {
-            Some((b'@', name)) => {
-                let name = escape::decode(name)?;
-                check_abstract(&name)?;
-                Address::Abstract(name)
-            }
-            _ => Address::Path(path::decode(rest)?),
-        };
+        let name = Address::parse(rest)?;
         let (group, mode) = (query.group()?, query.mode()?);
         Ok(Self {
             kind,
@@ -109,10 +102,7 @@ impl Mechanism for Unix {
     }
 
     fn place(&self, _: End) -> Option<Place> {
-        Some(match &self.name {
-            Address::Path(path) => Place::path(path),
-            Address::Abstract(name) => Place::Name("abstract", name.clone()),
-        })
+        Some(self.name.place())
     }
 
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
@@ -395,15 +385,4 @@ fn connection(stream: UnixStream, framing: Framing) -> io::Result<Connection> {
     let (reader, writer) = halves(stream)?;
     let bytes = ByteStream::socket(reader, writer);
     Ok(Connection::bytes(bytes, framing, Pace::default(), peer))
-}
-
-fn check_abstract(name: &[u8]) -> Result<(), AddressProblem> {
-    if (1..=MAX_LEN).contains(&name.len()) {
-        return Ok(());
-    }
-    Err(AddressProblem::InvalidPart {
-        part: "abstract name",
-        value: String::from_utf8_lossy(name).into_owned(),
-        expected: "1 to 107 bytes after the @",
-    })
 }

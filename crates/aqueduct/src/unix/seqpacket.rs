@@ -51,5 +51,6 @@ mod split;
 
 pub use self::listener::Listener;
 pub(crate) use self::messages::connection;
+pub(crate) use self::socket::make_room;
 pub use self::socket::{Socket, pair};
 pub use self::split::{Receiver, Sender};

@@ -1,6 +1,5 @@
 //! [`Socket`]: a connected `SOCK_SEQPACKET` socket.
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -14,8 +13,7 @@ use tokio::io::Interest;
 use tokio::task::coop::consume_budget;
 
 use crate::connect::OpenError;
-use crate::frame::FrameError;
-use crate::frame::Slabs;
+use crate::frame::{FrameError, received};
 use crate::io::source::{Direction, Source};
 use crate::unix::address::Address;
 use crate::unix::connect::ConnectOptions;
@@ -26,19 +24,6 @@ pub(super) const DEFAULT_MAX_MESSAGE: usize = 1024 * 1024;
 
 /// The kernel's overhead in the send buffer beyond the message (`unix_dgram_sendmsg`).
 const SEND_OVERHEAD: usize = 32;
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// The memory to receive into and to copy to. One per thread, not per socket, so that many
-/// connections cost no memory.
-#[derive(Default)]
-struct Scratch {
-    /// Its pages are the kernel's until a large message touches them.
-    buffer: Vec<u8>,
-    slabs: Slabs,
-}
 
 /// A message, and the descriptors that arrived with it.
 type Received = (Bytes, Vec<OwnedFd>);
@@ -96,21 +81,13 @@ impl ConnectOptions {
 impl Socket {
     pub(in crate::unix) fn new(fd: OwnedFd, max_message: usize) -> io::Result<Self> {
         let max_message = max_message.max(1);
-        let socket = SockRef::from(&fd);
-        let wanted = max_message.saturating_add(SEND_OVERHEAD);
-        let mut buffer = socket.send_buffer_size()?;
-        if buffer < wanted {
-            // The kernel takes as much as it allows, and doubles the value it is given (socket(7)).
-            let half = wanted.div_ceil(2).min(i32::MAX as usize / 2);
-            socket.set_send_buffer_size(half)?;
-            buffer = socket.send_buffer_size()?;
-        }
+        let max_send = make_room(&fd, max_message)?;
         Ok(Self {
             source: Source::socket(fd, Interest::READABLE)?.looking_again(),
             writing: OnceLock::new(),
             reset: AtomicBool::new(false),
             max_receive: max_message,
-            max_send: max_message.min(buffer.saturating_sub(SEND_OVERHEAD)),
+            max_send,
         })
     }
 
@@ -320,6 +297,22 @@ impl Socket {
     }
 }
 
+/// Makes the send buffer large enough for messages of `max_message` bytes, if allowed. Returns the
+/// largest message that fits.
+pub(crate) fn make_room(fd: impl AsFd, max_message: usize) -> io::Result<usize> {
+    let fd = fd.as_fd();
+    let socket = SockRef::from(&fd);
+    let wanted = max_message.saturating_add(SEND_OVERHEAD);
+    let mut buffer = socket.send_buffer_size()?;
+    if buffer < wanted {
+        // The kernel takes as much as it allows, and doubles what it is told (socket(7)).
+        let half = wanted.div_ceil(2).min(i32::MAX as usize / 2);
+        socket.set_send_buffer_size(half)?;
+        buffer = socket.send_buffer_size()?;
+    }
+    Ok(max_message.min(buffer.saturating_sub(SEND_OVERHEAD)))
+}
+
 impl TryFrom<OwnedFd> for Socket {
     type Error = io::Error;
 
@@ -376,21 +369,10 @@ fn check_socket(fd: &OwnedFd) -> io::Result<()> {
     socket.set_passcred(false)
 }
 
-/// Receives one message of at most `limit` bytes; keeping it keeps little more memory.
+/// Receives one message of at most `limit` bytes; `None` at the end of the stream.
 fn receive(fd: BorrowedFd<'_>, limit: usize, max_fds: usize) -> io::Result<Option<Received>> {
-    let into = |scratch: &mut Scratch| {
-        let Scratch { buffer, slabs } = scratch;
-        if buffer.len() < limit {
-            // Fresh zeroed memory and not `resize`, which would touch every page.
-            *buffer = vec![0; limit];
-        }
-        let (len, fds) = receive_into(fd, &mut buffer[..limit], max_fds)?;
-        Ok((len > 0).then(|| (slabs.copy_one(&buffer[..len]), fds)))
-    };
-    SCRATCH
-        .try_with(|scratch| into(&mut scratch.borrow_mut()))
-        // Only in the last moments of a thread.
-        .unwrap_or_else(|_| into(&mut Scratch::default()))
+    let (body, fds) = received(limit, |buf| receive_into(fd, buf, max_fds))?;
+    Ok((!body.is_empty()).then_some((body, fds)))
 }
 
 fn receive_into(

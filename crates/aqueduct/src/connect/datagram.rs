@@ -1,0 +1,305 @@
+//! [`Datagrams`]: a datagram socket, each of whose datagrams is a message.
+
+mod accept;
+mod outgoing;
+
+use std::any::Any;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use socket2::{SockAddr, SockRef};
+use tokio::io::Interest;
+
+use self::outgoing::{Outgoing, To};
+use super::connection::{Connection, MessageLink};
+use super::link::{Fate, Link};
+use super::message::Message;
+use super::peer::{Credentials, Peer};
+use super::receiver::{Inlet, MessageReceiver};
+use super::sender::MessageSender;
+use crate::frame::{FrameError, Framing, TooLong, received};
+use crate::io::source::{Direction, Source};
+use crate::io::sys::recv_datagram;
+
+pub(crate) use self::accept::Accepting;
+
+/// A datagram socket, bound or connected.
+pub(crate) struct Datagrams {
+    /// Removes the name that it is bound to. Dropped before the socket.
+    _guard: Option<Box<dyn Any + Send + Sync>>,
+    /// Registered for reading alone.
+    source: Source,
+    /// A duplicate registered for writing alone, made when a send first has to wait: a socket that is
+    /// registered for both is woken by its own writes being read.
+    writing: OnceLock<Source>,
+    max_receive: usize,
+    max_send: usize,
+    /// What happens to a datagram that is larger than is received.
+    too_long: TooLong,
+    /// How many of them were skipped or truncated.
+    over: AtomicU64,
+    /// Whether the network reports later that a datagram found nobody.
+    reports: bool,
+}
+
+impl Datagrams {
+    /// Receives messages of at most the size that `framing` allows, and sends of at most `max_send`.
+    pub(crate) fn new(fd: OwnedFd, framing: &Framing, max_send: usize) -> io::Result<Self> {
+        Ok(Self {
+            _guard: None,
+            source: Source::socket(fd, Interest::READABLE)?.looking_again(),
+            writing: OnceLock::new(),
+            max_receive: framing.max_message().max(1),
+            max_send,
+            too_long: framing.when_too_long(),
+            over: AtomicU64::new(0),
+            reports: false,
+        })
+    }
+
+    /// Keeps `guard` for as long as the socket is open, and drops it first.
+    pub(crate) fn guarded(self, guard: impl Any + Send + Sync) -> Self {
+        let _guard: Option<Box<dyn Any + Send + Sync>> = Some(Box::new(guard));
+        Self { _guard, ..self }
+    }
+
+    /// Asks after each send whether the network has reported that nobody is there.
+    pub(crate) fn reporting(self) -> Self {
+        let reports = true;
+        Self { reports, ..self }
+    }
+
+    /// A connection to the peer that the socket is connected to.
+    pub(crate) fn connection(self, framing: Framing, peer: Peer) -> Connection {
+        Connection::messages(Connected(Arc::new(self)), framing, peer)
+    }
+
+    /// Receives the datagrams of all senders.
+    pub(crate) fn receiver(self) -> MessageReceiver {
+        MessageReceiver::new(Incoming::new(Arc::new(self), true))
+    }
+
+    /// Receives one datagram, if there is one.
+    fn receive(&self, fd: BorrowedFd<'_>) -> io::Result<Arrived> {
+        let (body, datagram) = received(self.max_receive, |buf| {
+            let datagram = recv_datagram(fd, buf)?;
+            Ok((datagram.len.min(buf.len()), datagram))
+        })?;
+        let peer = match (datagram.credentials, datagram.from.as_socket()) {
+            (Some(it), _) => Peer::Process(Credentials {
+                uid: it.uid,
+                gid: it.gid,
+                pid: (it.pid > 0).then_some(it.pid),
+            }),
+            (None, Some(address)) => Peer::Address(address),
+            (None, None) => Peer::Unknown,
+        };
+        let message = || Message::new(body).with_peer(peer);
+        let (len, max) = (datagram.len, self.max_receive);
+        let message = match self.too_long {
+            _ if len <= max => Ok(message()),
+            TooLong::Fail => Err(FrameError::TooLarge { len, max }.received()),
+            TooLong::Skip => {
+                self.tell("skipped", len);
+                return Ok(Arrived::Nothing);
+            }
+            TooLong::Truncate => {
+                self.tell("truncated", len);
+                Ok(message())
+            }
+        };
+        // One that is not bound has an address without a name.
+        let from = Some(datagram.from).filter(|it| it.len() > 0 && !it.is_unnamed());
+        Ok(Arrived::Datagram(message, from, peer))
+    }
+
+    fn tell(&self, what: &str, bytes: usize) {
+        let count = self.over.fetch_add(1, Ordering::Relaxed) + 1;
+        // A sender that sends nothing else must not fill the log.
+        if count.is_power_of_two() {
+            let max = self.max_receive;
+            tracing::warn!(
+                target: "aqueduct::connect",
+                "{what} a datagram of {bytes} bytes, over the limit of {max} ({count} so far)"
+            );
+        }
+    }
+
+    /// Polls for a datagram. Only the last task to poll is woken.
+    fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
+        self.source
+            .poll_io(cx, Direction::Read, |fd| self.receive(fd))
+    }
+
+    /// Receives one that the kernel has, also if the runtime does not know of it yet.
+    fn receive_now(&self) -> io::Result<Option<Arrived>> {
+        loop {
+            match self.receive(self.as_fd()) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                arrived => return arrived.map(Some),
+            }
+        }
+    }
+
+    /// Sends one datagram without waiting; to the connected peer, unless a name is given.
+    fn send_now(&self, body: &[u8], to: Option<&SockAddr>) -> io::Result<()> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let socket = SockRef::from(&self.source);
+        loop {
+            let sent = match to {
+                None => socket.send_with_flags(body, flags),
+                Some(name) => socket.send_to_with_flags(body, name, flags),
+            };
+            match sent {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                sent => return sent.map(drop),
+            }
+        }
+    }
+
+    /// The registration for writing.
+    fn writing(&self) -> io::Result<&Source> {
+        if let Some(source) = self.writing.get() {
+            return Ok(source);
+        }
+        // A duplicate, since epoll takes each descriptor once.
+        let fd = self.as_fd().try_clone_to_owned()?;
+        let _guard = self.source.runtime().enter();
+        let source = Source::socket(fd, Interest::WRITABLE)?;
+        Ok(self.writing.get_or_init(|| source))
+    }
+
+    /// Lets nobody send any more, if the kernel can. What it has taken is still there.
+    fn refuse(&self) {
+        // UDP has no senders that could be told.
+        let _ = SockRef::from(&self.source).shutdown(std::net::Shutdown::Read);
+    }
+}
+
+impl AsFd for Datagrams {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+}
+
+/// The outcome of one receive.
+enum Arrived {
+    /// A message or the error of one, where it came from if that has a name, and who sent it.
+    Datagram(io::Result<Message>, Option<SockAddr>, Peer),
+    /// It was too long, and skipped.
+    Nothing,
+}
+
+/// A socket that is connected to one peer.
+struct Connected(Arc<Datagrams>);
+
+impl Connected {
+    fn outgoing(&self) -> Outgoing {
+        Outgoing::new(Arc::clone(&self.0), To::Peer)
+    }
+
+    fn incoming(&self) -> MessageReceiver {
+        MessageReceiver::new(Incoming::new(Arc::clone(&self.0), false))
+    }
+}
+
+impl MessageLink for Connected {
+    fn max_message(&self) -> Option<usize> {
+        Some(self.0.max_send)
+    }
+
+    fn split(self: Box<Self>) -> (MessageSender, MessageReceiver) {
+        (MessageSender::frames(self.outgoing()), self.incoming())
+    }
+
+    fn into_receiver(self: Box<Self>) -> MessageReceiver {
+        self.incoming()
+    }
+
+    fn into_sender(self: Box<Self>) -> MessageSender {
+        MessageSender::frames(self.outgoing().discarding())
+    }
+
+    fn into_link(self: Box<Self>) -> Link {
+        Link::messages(self.outgoing(), self.incoming())
+            .with_fate(Fate::Unknown)
+            .without_end()
+    }
+}
+
+/// The messages that arrive at a socket.
+pub(crate) struct Incoming {
+    socket: Arc<Datagrams>,
+    /// Whether it is bound for any sender, rather than connected to one.
+    bound: bool,
+    /// How many messages may still be delivered, if limited.
+    left: Option<u64>,
+    stopped: bool,
+    done: bool,
+}
+
+impl Incoming {
+    pub(crate) fn new(socket: Arc<Datagrams>, bound: bool) -> Self {
+        Self {
+            socket,
+            bound,
+            left: None,
+            stopped: false,
+            done: false,
+        }
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Message>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if self.done || self.left == Some(0) {
+                return Poll::Ready(None);
+            }
+            let arrived = match self.stopped {
+                true => self.socket.receive_now().transpose(),
+                false => Some(ready!(self.socket.poll_receive(cx))),
+            };
+            let item = match arrived {
+                None => return Poll::Ready(None),
+                Some(Ok(Arrived::Nothing)) => continue,
+                Some(Ok(Arrived::Datagram(message, ..))) => message,
+                Some(Err(error)) => {
+                    tracing::debug!(target: "aqueduct::connect", %error, "receiving");
+                    // The network says that nobody was there; somebody may be later.
+                    self.done = error.kind() != io::ErrorKind::ConnectionRefused;
+                    Err(error)
+                }
+            };
+            if let Some(left) = &mut self.left {
+                *left -= 1;
+            }
+            return Poll::Ready(Some(item));
+        }
+    }
+}
+
+impl Inlet for Incoming {
+    fn stop(mut self: Pin<&mut Self>) {
+        if self.bound {
+            self.socket.refuse();
+        }
+        self.stopped = true;
+    }
+
+    fn limit(mut self: Pin<&mut Self>, count: u64) {
+        self.left = Some(count);
+    }
+
+    fn unfinished(self: Pin<&mut Self>) -> usize {
+        0
+    }
+}
