@@ -14,6 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["connect"],
     &["call", "pipe"],
     &["child", "fifo", "mq", "stdio", "tcp", "unix"],
+    &["udp", "unixgram"],
     &["inherited"],
     &["endpoint"],
     &["handshake", "record", "service"],

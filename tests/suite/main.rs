@@ -10,6 +10,7 @@ mod child;
 mod conformance;
 mod connect;
 mod contract;
+mod datagram;
 mod defaults;
 mod errors;
 mod examples_services;

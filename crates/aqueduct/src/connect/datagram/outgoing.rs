@@ -67,11 +67,19 @@ impl Outgoing {
         self
     }
 
-    fn discard(&self) {
-        if self.discards {
-            let received = (0..DISCARDS).map(|_| recv_datagram(&self.socket.source, &mut []));
-            received.take_while(Result::is_ok).for_each(drop);
+    /// Discards what the peer has sent. An error is of what was sent before.
+    fn discard(&self) -> io::Result<()> {
+        for _ in 0..DISCARDS {
+            match self
+                .discards
+                .then(|| recv_datagram(&self.socket.source, &mut []))
+            {
+                Some(Ok(_)) => {}
+                Some(Err(e)) if !is_temporary(&e) => return Err(e),
+                _ => break,
+            }
         }
+        Ok(())
     }
 
     fn send_now(&self, body: &[u8]) -> io::Result<()> {
@@ -122,7 +130,7 @@ impl Sink<Bytes> for Outgoing {
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let proceed = ready!(poll_proceed(cx));
-        self.discard();
+        self.discard()?;
         ready!(self.poll_waiting(cx))?;
         proceed.made_progress();
         Poll::Ready(Ok(()))
@@ -155,7 +163,7 @@ impl Sink<Bytes> for Outgoing {
         // Pending where `poll_ready` is, also for want of budget: some callers flush until there is
         // room, and would spin.
         drop(ready!(poll_proceed(cx)));
-        self.discard();
+        self.discard()?;
         ready!(self.poll_waiting(cx))?;
         if self.socket.reports
             && let Some(error) = SockRef::from(&self.socket.source).take_error()?
@@ -170,6 +178,13 @@ impl Sink<Bytes> for Outgoing {
         self.closed = true;
         Poll::Ready(Ok(()))
     }
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 impl MessageSink for Outgoing {
