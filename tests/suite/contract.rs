@@ -36,7 +36,7 @@ const OF_ALL: [&str; 9] = [
     "Flood",
 ];
 
-const MECHANISMS: [&str; 11] = [
+const MECHANISMS: [&str; 13] = [
     "Pipe",
     "Pipe in packet mode",
     "FIFO",
@@ -45,7 +45,9 @@ const MECHANISMS: [&str; 11] = [
     "Message queue",
     "Unix stream socket",
     "Unix `SOCK_SEQPACKET` socket",
+    "Unix datagram socket",
     "TCP",
+    "UDP",
     "`exec:`, a child process",
     "`fd:N` and `stdio:`",
 ];
@@ -168,7 +170,7 @@ fn a_promise_without_a_test_is_found() {
     let less = CONTRACT.replacen(line("| Idle |"), "", 1);
     let none = "All mechanisms: Idle: no promise, or no test";
     assert_eq!(faults(&less, &tests), [none]);
-    let none = CONTRACT.replace("# TCP\n", "# UDP\n");
+    let none = CONTRACT.replace("# TCP\n", "# SCTP\n");
     assert_eq!(faults(&none, &tests), ["TCP has no table"]);
 }
 

@@ -2,9 +2,10 @@
 //! are not here are with the module that they are about; SECURITY.md names them.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 
 use aqueduct::connect::Options;
@@ -60,6 +61,15 @@ fn another_user() {
                 let bound = keep(UnixListener::bind(path), &mut held);
                 let open = std::fs::Permissions::from_mode(0o777);
                 errno(std::fs::set_permissions(path, open)).max(bound)
+            }
+            "bind-gram" => {
+                let bound = keep(UnixDatagram::bind(path), &mut held);
+                let open = std::fs::Permissions::from_mode(0o777);
+                errno(std::fs::set_permissions(path, open)).max(bound)
+            }
+            "bind-gram-abstract" => {
+                let address = SocketAddr::from_abstract_name(name).expect("it is a name");
+                keep(UnixDatagram::bind_addr(&address), &mut held)
             }
             "link" => {
                 let (target, link) = name.split_once(' ').expect("two paths");
@@ -117,8 +127,8 @@ fn errno<T>(tried: std::io::Result<T>) -> i32 {
     tried.map_or_else(|error| error.raw_os_error().unwrap_or(-1), |_| 0)
 }
 
-fn keep(bound: std::io::Result<UnixListener>, held: &mut Vec<UnixListener>) -> i32 {
-    errno(bound.map(|it| held.push(it)))
+fn keep(bound: std::io::Result<impl Into<OwnedFd>>, held: &mut Vec<OwnedFd>) -> i32 {
+    errno(bound.map(|it| held.push(it.into())))
 }
 
 async fn tries(actor: &mut Actor, what: &str, name: &str) -> i32 {
@@ -339,6 +349,32 @@ async fn a_planted_socket_is_not_connected_to() {
     let name = format!("aqueduct-second-user-planted-{}", std::process::id());
     assert_eq!(tries(&mut other, "bind-abstract", &name).await, 0);
     refused_as_foreign(&format!("@{name}")).await;
+    other.succeed().await;
+}
+
+/// Nor a datagram socket, which has nobody's word but the kernel's.
+#[tokio::test]
+async fn a_planted_datagram_socket_is_not_sent_to() {
+    let Some(mut other) = second_user() else {
+        return;
+    };
+    let directory = shared_directory();
+    let planted = directory.path().join("planted");
+    let planted = planted.to_str().unwrap();
+    assert_eq!(tries(&mut other, "bind-gram", planted).await, 0);
+    let name = format!("aqueduct-second-user-gram-{}", std::process::id());
+    assert_eq!(tries(&mut other, "bind-gram-abstract", &name).await, 0);
+    for at in [planted.to_owned(), format!("@{name}")] {
+        let address: Endpoint = format!("unixgram:{at}").parse().unwrap();
+        let error = deadline(address.open_sender()).await.expect_err(&at);
+        let owner = 65_534;
+        let expected = OpenErrorKind::ForeignOwner { owner };
+        assert_eq!(error.kind(), &expected, "{at}: {error}");
+        let mut options = Options::new();
+        options.allow_foreign_owner(true);
+        let opened = deadline(options.open_sender(&address)).await;
+        drop(opened.expect("allowed"));
+    }
     other.succeed().await;
 }
 

@@ -23,6 +23,7 @@ use crate::support::{Log, deadline};
 mod blocked;
 mod many;
 mod signal;
+mod supervisor;
 
 /// Either kind of connection.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -11,6 +11,7 @@
 //! | `fifo:` | | | waits for a reader | creates the FIFO |
 //! | `mq:` | | | creates the queue | creates the queue |
 //! | `unix:` `unixpacket:` `tcp:` | waits for a server | a [`Listener`] | connects | binds: all clients at once |
+//! | `unixgram:` `udp:` | a socket of its own, for replies | a [`Listener`]: each datagram is a connection | connects | binds: all senders at once |
 //! | `exec:` | starts the program, over its input and output | one connection, as `connect` | starts it, over its input | starts it, over its output |
 //! | `stdio:` | standard input and output | one connection, as `connect` | standard output | standard input |
 //! | `fd:` stream or packet socket | yes | one connection, as `connect` | yes | yes |
@@ -43,18 +44,32 @@
 //! # Which side starts first
 //!
 //! Either side may start first. A sender waits for the reader of a FIFO and a client waits for its
-//! server, for as long as [`Options::wait`] says. The default is no limit. A queue needs no peer.
+//! server, for as long as [`Options::wait`] says. The default is no limit. A queue needs no peer, and
+//! `udp:` cannot tell whether there is one.
 //!
 //! # End of stream
 //!
 //! - The receiver of a FIFO ends when the last sender has closed it (with `?persist=true`, never).
 //!   A queue has no end, except as one direction of a pair. A connection ends when the peer closes
-//!   its sending half or dies.
+//!   its sending half or dies. Datagrams have no end.
 //! - Closing a [`MessageSender`] flushes it and ends that direction. Dropping it also ends the
 //!   direction but discards unflushed messages.
 //! - A program in `exec:` ends its direction when it closes its output or exits. A process that it
 //!   leaves behind delays the end by 1 s at most. [`Connection::take_child`] gives the
 //!   [`Child`](crate::child::Child) with the exit status.
+//!
+//! # Datagrams
+//!
+//! Each datagram of `unixgram:` and `udp:` is a message. A bound one has no connections, so a
+//! [`Listener`] makes one of each datagram: it has that one message, and what is sent on it goes to
+//! the sender of the datagram. So a service answers each request, whoever it is from. With
+//! [`Listener::into_receiver`] and [`open_receiver`] all datagrams are one stream, and
+//! [`Message::peer`] tells the sender of each. A sender without a name, as of `logger`, can get no
+//! reply; [`connect`] gives each socket a name.
+//!
+//! A datagram that is larger than the framing's [limit](crate::frame::Framing::max_frame) is an error
+//! that names both sizes, and the stream goes on; or as
+//! [`Framing::too_long`](crate::frame::Framing::too_long) says.
 //!
 //! # Inherited descriptors
 //!
@@ -74,12 +89,12 @@
 //!
 //! # Socket activation
 //!
-//! [`bind`] of a `unix:`, `unixpacket:` or `tcp:` endpoint takes a socket that a service manager
+//! [`bind`] of a `unix:`, `unixpacket:`, `tcp:`, `unixgram:` or `udp:` endpoint takes a socket that a service manager
 //! has already bound, by the protocol of `sd_listen_fds(3)`:
 //!
 //! - The program must call [`inherited::claim`](crate::inherited::claim) first thing in `main`.
 //! - `LISTEN_PID` must be this process. `bind` then looks at the `LISTEN_FDS` descriptors from
-//!   number 3 on, in order. It takes the first listening socket of the right type whose own address
+//!   number 3 on, in order. It takes the first socket of the right type whose own address
 //!   equals the endpoint's. A path must be the same bytes. A host name in `tcp:` stands for all its
 //!   addresses. `0.0.0.0` stands for itself only (`ListenStream=80` binds `[::]:80`), and port 0
 //!   never matches. Without a match the endpoint is bound as usual.

@@ -13,7 +13,9 @@
 //! | `mq:/name` | POSIX message queue | `capacity`, `create`, `driver`, `group`, `max-message`, `mode`, `priority` |
 //! | `unix:/path`, `unix:@name` | Unix stream socket (file, abstract) | `frame`, `group`, `mode` |
 //! | `unixpacket:/path`, `unixpacket:@name` | Unix `SOCK_SEQPACKET` socket | `group`, `mode` |
+//! | `unixgram:/path`, `unixgram:@name` | Unix datagram socket | `group`, `mode` |
 //! | `tcp://host:port` | TCP | `frame`, `nodelay` |
+//! | `udp://host:port` | UDP | |
 //! | `fd:N` | an inherited descriptor | `frame` |
 //! | `stdio:` | standard input and output | `frame` |
 //! | `exec:program arg …` | a child process, over its standard input and output | `frame` |

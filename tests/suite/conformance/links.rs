@@ -85,7 +85,7 @@ impl Sockets {
     fn named(&self, dir: &Path, name: &str) -> Endpoint {
         let dir = dir.display();
         endpoint(match self.scheme {
-            "tcp" => "tcp://127.0.0.1:0".into(),
+            scheme @ ("tcp" | "udp") => format!("{scheme}://127.0.0.1:0"),
             scheme if scheme.ends_with('@') => format!("{scheme}{name}"),
             scheme => format!("{scheme}:{dir}/socket"),
         })

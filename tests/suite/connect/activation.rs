@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use aqueduct::child::Command;
 use aqueduct::connect::Options;
 use aqueduct::{Endpoint, OpenErrorKind, codec::Text};
+use futures_util::{SinkExt, StreamExt};
 
 use super::dir;
 use crate::conformance::links::{Sockets, endpoint};
@@ -59,11 +60,15 @@ fn bound(address: &Endpoint) -> (OwnedFd, Endpoint) {
     use socket2::{Domain, SockAddr, Socket, Type};
 
     let (domain, kind, at) = match address.scheme().name {
-        "tcp" => {
+        scheme @ ("tcp" | "udp") => {
             let at: std::net::SocketAddr = "127.0.0.1:0".parse().expect("it is an address");
-            (Domain::IPV4, Type::STREAM, SockAddr::from(at))
+            let kind = match scheme {
+                "tcp" => Type::STREAM,
+                _ => Type::DGRAM,
+            };
+            (Domain::IPV4, kind, SockAddr::from(at))
         }
-        scheme @ ("unix" | "unixpacket") => {
+        scheme @ ("unix" | "unixpacket" | "unixgram") => {
             let at = match (address.path(), address.to_string().split_once('@')) {
                 (Some(path), _) => SockAddr::unix(path),
                 (None, Some((_, name))) => SockAddr::unix(format!("\0{name}")),
@@ -71,7 +76,8 @@ fn bound(address: &Endpoint) -> (OwnedFd, Endpoint) {
             };
             let kind = match scheme {
                 "unix" => Type::STREAM,
-                _ => Type::SEQPACKET,
+                "unixpacket" => Type::SEQPACKET,
+                _ => Type::DGRAM,
             };
             (Domain::UNIX, kind, at.expect("it is an address"))
         }
@@ -79,9 +85,12 @@ fn bound(address: &Endpoint) -> (OwnedFd, Endpoint) {
     };
     let socket = Socket::new(domain, kind, None).expect("a socket can be made");
     socket.bind(&at).expect("the address is free");
-    socket.listen(8).expect("it can listen");
+    if kind != Type::DGRAM {
+        socket.listen(8).expect("it can listen");
+    }
     let local = socket.local_addr().expect("it is bound").as_socket();
-    let local = local.map(|at| endpoint(format!("tcp://{at}")));
+    let scheme = address.scheme().name;
+    let local = local.map(|at| endpoint(format!("{scheme}://{at}")));
     (socket.into(), local.unwrap_or_else(|| address.clone()))
 }
 
@@ -97,6 +106,41 @@ async fn bind_takes_the_handed_down_socket_whose_address_is_its_own() {
     let sockets = sockets.map(|(scheme, dir)| bound(&Sockets::new(scheme).address(dir)));
     let status = activate(sockets.into(), "$$").await;
     assert!(status.success(), "{status}");
+}
+
+/// `ListenDatagram=` of systemd.
+#[tokio::test]
+async fn datagram_sockets_are_handed_down_too() {
+    let dir = dir();
+    let sockets = ["unixgram", "unixgram:@", "udp"];
+    let sockets = sockets.map(|scheme| bound(&Sockets::new(scheme).address(&dir)));
+    let status = activate_as(RECEIVER, sockets.into(), "$$").await;
+    assert!(status.success(), "{status}");
+}
+
+const RECEIVER: &str = "connect::activation::an_activated_receiver";
+
+#[tokio::test]
+async fn an_activated_receiver() {
+    if !is_peer(RECEIVER) {
+        return;
+    }
+    claim();
+    let addresses = std::env::var(ADDRESSES).expect("the test sets it");
+    for (address, name) in addresses.split(' ').zip(["web", "chat", "packets"]) {
+        let address = endpoint(address.to_owned());
+        let listener = address.bind().await.expect("it was handed down");
+        assert_eq!(listener.activation_name(), Some(name));
+        let mut receiver = listener.into_receiver();
+        let mut sender = address.open_sender().await.expect("it is there");
+        sender.send("hi".into()).await.expect("it is sent");
+        let message = deadline(receiver.next()).await.expect("it comes");
+        assert_eq!(message.expect("it is whole").body(), "hi");
+        drop(receiver);
+        if let Some(path) = address.path() {
+            assert!(path.exists(), "the file is the service manager's");
+        }
+    }
 }
 
 #[tokio::test]

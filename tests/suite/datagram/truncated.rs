@@ -43,7 +43,7 @@ async fn a_datagram_over_the_limit_is_an_error_with_both_sizes() {
 }
 
 #[tokio::test]
-async fn it_is_skipped_or_truncated_with_a_warning_if_that_is_asked_for() {
+async fn it_is_skipped_or_truncated_with_a_warning_if_asked_for() {
     let dir = dir();
     for (too_long, expected) in [
         (TooLong::Skip, &["ab"][..]),
@@ -67,7 +67,7 @@ async fn it_is_skipped_or_truncated_with_a_warning_if_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_request_over_the_limit_is_an_error_of_its_connection_alone() {
+async fn a_request_over_the_limit_costs_its_connection_alone() {
     let dir = dir();
     let address = in_dir(&dir);
     let mut listener = limited(4).bind(&address).await.unwrap();

@@ -5,7 +5,7 @@ use std::net::UdpSocket as StdUdp;
 use aqueduct::connect::{Connection, MessageReceiver, Options, Peer, Reconnect};
 use aqueduct::frame::FrameError;
 use aqueduct::{Endpoint, OpenErrorKind};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::net::UdpSocket;
 
 use super::{endpoint, next};
@@ -18,7 +18,7 @@ fn nobody() -> Endpoint {
 }
 
 #[tokio::test]
-async fn the_port_that_was_bound_is_told_and_messages_name_their_sender() {
+async fn the_bound_port_is_told_and_messages_name_their_sender() {
     let listener = endpoint("udp://localhost:0".into()).bind().await.unwrap();
     let to = listener.local_endpoint().clone();
     assert!(!to.to_string().ends_with(":0"), "{to}");
@@ -102,6 +102,50 @@ async fn the_largest_datagram_has_65_507_bytes() {
             max: 65_507
         })
     ));
+}
+
+#[tokio::test]
+async fn a_full_receiver_loses_what_comes_and_no_sender_waits() {
+    let listener = endpoint("udp://127.0.0.1:0".into()).bind().await.unwrap();
+    let to = listener.local_endpoint().clone();
+    let mut incoming = listener.into_receiver();
+    let mut outgoing = to.open_sender().await.unwrap();
+    // More than any receive buffer holds (net.core.rmem_max).
+    let sent = 2_000;
+    for i in 0..sent {
+        let mut body = vec![0; 60_000];
+        body[..4].copy_from_slice(&u32::to_be_bytes(i));
+        let message = aqueduct::bytes::Bytes::from(body);
+        deadline(outgoing.send(message.into())).await.unwrap();
+    }
+    let mut received = 0;
+    while let Some(Some(message)) = incoming.next().now_or_never() {
+        assert_eq!(message.unwrap().body().len(), 60_000);
+        received += 1;
+    }
+    assert!((1..sent).contains(&received), "{received}");
+}
+
+#[tokio::test]
+async fn a_dropped_receive_has_taken_nothing() {
+    let listener = endpoint("udp://127.0.0.1:0".into()).bind().await.unwrap();
+    let to = listener.local_endpoint().clone();
+    let mut incoming = listener.into_receiver();
+    let mut outgoing = to.open_sender().await.unwrap();
+    for body in ["one", "two", "three"] {
+        // Woken and dropped before it is polled again.
+        let mut waiting = tokio_test::task::spawn(incoming.next());
+        tokio_test::assert_pending!(waiting.poll());
+        deadline(outgoing.send(body.into())).await.unwrap();
+        deadline(async {
+            while !waiting.is_woken() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        drop(waiting);
+        assert_eq!(next(&mut incoming).await.body(), body);
+    }
 }
 
 #[tokio::test]

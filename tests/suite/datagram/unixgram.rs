@@ -14,7 +14,7 @@ use super::{abstract_one, dir, endpoint, in_dir, next};
 use crate::support::{Log, deadline};
 
 #[tokio::test]
-async fn datagrams_arrive_as_messages_and_the_path_goes_with_its_socket() {
+async fn datagrams_are_messages_and_the_path_goes_with_its_socket() {
     let dir = dir();
     for address in [in_dir(&dir), abstract_one()] {
         let mut incoming = address.open_receiver().await.unwrap();

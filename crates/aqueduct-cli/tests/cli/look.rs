@@ -184,7 +184,7 @@ fn sockets_are_listed_with_servers_clients_and_dead_ones() {
     assert_eq!(state(&dead), ("orphaned".into(), true));
     assert_eq!(state(&address("unix", "theirs")), ("in use".into(), false));
     assert_eq!(
-        state(dir.path("datagrams").to_str().unwrap()),
+        state(&address("unixgram", "datagrams")),
         ("in use".into(), false)
     );
     holder(find(&things, &stream), servers[0].pid());

@@ -1,4 +1,4 @@
-//! Peers that have to be installed: socat, Python, Redis, HAProxy and memcached; and groff. `.ci/run` installs them and runs this; plain
+//! Peers that have to be installed: socat, Python, systemd-notify, Redis, HAProxy and memcached; and groff. `.ci/run` installs them and runs this; plain
 //! `cargo test` leaves it out. Where one is missing its tests fail.
 
 #[path = "../cli/readme.rs"]
@@ -7,6 +7,7 @@ mod readme;
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod support;
 
+mod datagrams;
 mod groff;
 mod python;
 mod servers;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use crate::support::{Dir, Running, aqueduct, expect_text, run, start, until};
 
 /// Starts a program that finds its arguments in `argv`.
-fn python(program: &str, args: &[&str]) -> Running {
+pub(crate) fn python(program: &str, args: &[&str]) -> Running {
     let mut python = Command::new("python3");
     python.args([
         "-u",

@@ -8,7 +8,7 @@ use crate::readme::{Place, Server, row};
 use crate::support::{DEADLINE, aqueduct, expect_text, run, start, until};
 
 /// A port that is free now, and not given out by the system: so it stays free but for bad luck.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let first = 20_000 + (std::process::id() % 5000) as u16;
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     (first..30_000)

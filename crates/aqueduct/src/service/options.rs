@@ -242,7 +242,7 @@ impl Running {
         if ended.is_none() {
             if serving.end() {
                 let n = self.tracker.len();
-                let state = format!("STOPPING=1\nSTATUS=finishing {n} connections");
+                let state = format!("STOPPING=1\nSTATUS=connections still open: {n}");
                 supervisor.notify(&state).await;
             }
             self.drain().await;

@@ -1,6 +1,7 @@
 //! [`Supervisor`]: the service manager that started this process.
 
 use std::env::{self, VarError};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -13,6 +14,9 @@ use crate::io::timer::sleep;
 
 /// How long a state is offered to a service manager that does not read.
 const LIMIT: Duration = Duration::from_secs(1);
+
+/// Of what is logged.
+const TARGET: &str = "aqueduct::supervisor";
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(50));
 
@@ -40,22 +44,13 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_m
 /// Where no manager has set `NOTIFY_SOCKET` all of this does nothing.
 #[derive(Debug)]
 pub struct Supervisor {
-    socket: Option<UnixDatagram>,
+    name: Option<OsString>,
     watchdog: Option<Duration>,
 }
 
 impl Supervisor {
     /// Reads the environment: `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
-    ///
-    /// A socket that cannot be used is reported by a `tracing` warning.
     pub fn from_env() -> Self {
-        let socket = env::var_os("NOTIFY_SOCKET").and_then(|name| {
-            let connected = connect(name.as_bytes());
-            let warn = |error: &io::Error| {
-                tracing::warn!(?name, %error, "cannot reach the service manager (NOTIFY_SOCKET)");
-            };
-            connected.inspect_err(warn).ok()
-        });
         let number = |name: &str| match env::var(name) {
             Ok(value) => value.parse::<u64>().ok(),
             Err(VarError::NotPresent) => None,
@@ -64,31 +59,31 @@ impl Supervisor {
         let is_ours = number("WATCHDOG_PID").is_none_or(|it| it == std::process::id().into());
         let watchdog = number("WATCHDOG_USEC").filter(|it| is_ours && *it > 0);
         Self {
-            socket,
+            name: env::var_os("NOTIFY_SOCKET"),
             watchdog: watchdog.map(Duration::from_micros),
         }
     }
 
     /// Tells a state, such as `READY=1` or `STATUS=two clients`; several are separated by newlines.
     ///
-    /// A manager that does not take it within a second is reported by a `tracing` warning.
+    /// A manager that is not there, or does not take it within a second, is reported by a `tracing`
+    /// warning of the target `aqueduct::supervisor`.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future may leave the state untold.
     pub async fn notify(&self, state: &str) {
-        let Some(socket) = &self.socket else {
+        let Some(name) = &self.name else {
             return;
         };
-        let mut retry = Retry::new(Some(LIMIT), BACKOFF);
-        loop {
-            match socket.send(state.as_bytes()) {
-                Ok(_) => return tracing::debug!(state, "told the service manager"),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock && retry.pause().await => {}
-                Err(error) => {
-                    return tracing::warn!(state, %error, "the service manager was not told");
-                }
+        match tell(name, state).await {
+            Ok(()) => tracing::debug!(target: TARGET, state, "told the service manager"),
+            Err(error) => {
+                let socket = name.display();
+                tracing::warn!(
+                    target: TARGET,
+                    "cannot tell {state:?} to the service manager at {socket} (NOTIFY_SOCKET): {error}"
+                );
             }
         }
     }
@@ -112,19 +107,26 @@ impl Supervisor {
     }
 }
 
-fn connect(name: &[u8]) -> io::Result<UnixDatagram> {
-    let address = match name.split_first() {
+async fn tell(name: &OsStr, state: &str) -> io::Result<()> {
+    let address = match name.as_bytes().split_first() {
         Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
-        Some((b'/', _)) => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name))?,
+        Some((b'/', _)) => SocketAddr::from_pathname(name)?,
         _ => {
             let expected = "it is neither an absolute path nor an abstract name";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, expected));
         }
     };
     let socket = UnixDatagram::unbound()?;
-    socket.connect_addr(&address)?;
     socket.set_nonblocking(true)?;
-    Ok(socket)
+    let mut retry = Retry::new(Some(LIMIT), BACKOFF);
+    loop {
+        match socket.send_to_addr(state.as_bytes(), &address) {
+            Ok(_) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && retry.pause().await => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// How many services of this process accept connections.

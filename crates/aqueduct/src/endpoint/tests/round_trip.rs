@@ -96,8 +96,10 @@ fn endpoints() -> impl Strategy<Value = Endpoint> {
         any::<std::net::Ipv6Addr>().prop_map(|it| format!("[{it}]")),
         Just("[fe80::1%25eth0]".to_owned()),
     ];
-    let tcp = (host, any::<u16>())
-        .prop_map(|(host, port)| format!("tcp://{host}:{port}").parse().unwrap());
+    let ip = |scheme: &'static str, host| {
+        (host, any::<u16>())
+            .prop_map(move |(host, port)| format!("{scheme}://{host}:{port}").parse().unwrap())
+    };
     let word = || {
         bytes(12).prop_map(|it| {
             let mut escaped = String::new();
@@ -128,8 +130,13 @@ fn endpoints() -> impl Strategy<Value = Endpoint> {
             ]
         ),
         with_options(socket.clone().prop_map(at("unix")), &[FRAME, MODE]),
-        with_options(socket.prop_map(at("unixpacket")), &[MODE]),
-        with_options(tcp, &[FRAME, ("nodelay", "true|false")]),
+        with_options(socket.clone().prop_map(at("unixpacket")), &[MODE]),
+        with_options(socket.prop_map(at("unixgram")), &[MODE]),
+        with_options(
+            ip("tcp", host.clone()),
+            &[FRAME, ("nodelay", "true|false")]
+        ),
+        with_options(ip("udp", host), &[]),
         with_options(
             (0..=i32::MAX).prop_map(|it| format!("fd:{it}").parse().unwrap()),
             &[FRAME]

@@ -1,0 +1,181 @@
+//! Datagram sockets: `unixgram:` and `udp:`.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Dir, Running, aqueduct, expect, expect_text, run, start, start_with_input, until};
+
+fn address(dir: &Dir) -> String {
+    format!("unixgram:{}", dir.path("x").display())
+}
+
+/// Starts a command that binds an address, and gives the one that it bound.
+fn bound(args: &[&str], dir: &Dir) -> (Running, String) {
+    let running = start(aqueduct(args).stdin(Stdio::null()));
+    if args.iter().any(|it| it.starts_with("udp:")) {
+        let address = running.told("udp://127.0.0.1:");
+        return (running, address);
+    }
+    until("it is bound", || dir.path("x").exists());
+    (running, address(dir))
+}
+
+#[test]
+fn each_message_is_a_datagram() {
+    let dir = Dir::new();
+    for at in [&address(&dir), "udp://127.0.0.1:0"] {
+        let (recv, to) = bound(&["recv", at, "-n", "4", "--output", "json"], &dir);
+        expect_text(run(&mut aqueduct(&["send", &to, "a\nb", ""])), 0);
+        let send = start_with_input(&mut aqueduct(&["send", &to]), "c\nd\n");
+        expect_text(send.finish(), 0);
+        let (stdout, _) = expect(recv.finish(), 0);
+        let text = String::from_utf8(stdout).unwrap();
+        let sizes: Vec<_> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["size"].clone())
+            .collect();
+        assert_eq!(sizes, [3, 0, 1, 1], "{text}");
+        assert!(!dir.path("x").exists(), "the socket is unlinked");
+    }
+}
+
+#[test]
+fn a_sender_that_is_first_waits_for_its_receiver() {
+    let dir = Dir::new();
+    let at = address(&dir);
+    let send = start(&mut aqueduct(&["send", &at, "a"]));
+    send.told("waiting for a server at");
+    let recv = run(&mut aqueduct(&["recv", &at, "-n", "1"]));
+    assert_eq!(expect_text(recv, 0), "a\n");
+    expect(send.finish(), 0);
+}
+
+#[test]
+fn a_service_answers_whoever_asked() {
+    let dir = Dir::new();
+    for at in [&address(&dir), "udp://127.0.0.1:0"] {
+        let (serve, to) = bound(&["serve", at, "--", "tr", "a-z", "A-Z"], &dir);
+        for word in ["one", "two"] {
+            let call = run(&mut aqueduct(&["call", &to, word]));
+            assert_eq!(expect_text(call, 0), format!("{}\n", word.to_uppercase()));
+        }
+        // One that has no name gets no answer, which is told; the others do.
+        if let Some(path) = to.strip_prefix("unixgram:") {
+            let nameless = UnixDatagram::unbound().unwrap();
+            nameless.send_to(b"three", path).unwrap();
+            serve.told("no name");
+            let call = run(&mut aqueduct(&["call", &to, "four"]));
+            assert_eq!(expect_text(call, 0), "FOUR\n");
+        }
+        serve.signal(Signal::SIGTERM);
+        expect(serve.finish(), 0);
+    }
+}
+
+#[test]
+fn a_relay_moves_datagrams_to_a_stream_and_back() {
+    let dir = Dir::new();
+    let (from, stream) = (address(&dir), format!("unix:{}", dir.path("s").display()));
+    let to = format!("unixgram:{}", dir.path("y").display());
+    let recv = start(&mut aqueduct(&["recv", &to, "-n", "3"]));
+    let back = start(&mut aqueduct(&["relay", "-q", &stream, &to]));
+    let (relay, from) = bound(&["relay", "-q", &from, &stream], &dir);
+    let send = start_with_input(&mut aqueduct(&["send", &from]), "a\nb\nc\n");
+    expect_text(send.finish(), 0);
+    assert_eq!(expect_text(recv.finish(), 0), "a\nb\nc\n");
+    for relay in [relay, back] {
+        relay.signal(Signal::SIGTERM);
+        expect(relay.finish(), 0);
+    }
+}
+
+#[test]
+fn what_is_too_large_is_told_and_costs_no_other() {
+    let dir = Dir::new();
+    for at in [&address(&dir), "udp://127.0.0.1:0"] {
+        let (recv, to) = bound(&["recv", at, "-n", "1", "--max-frame", "5"], &dir);
+        expect_text(run(&mut aqueduct(&["send", &to, "too large", "fine"])), 0);
+        let (stdout, stderr) = expect(recv.finish(), 0);
+        assert_eq!(stdout, b"fine\n");
+        assert!(stderr.contains("has 9 bytes"), "{stderr}");
+        let fail = ["--too-long", "fail"];
+        let (recv, to) = bound(
+            &[&["recv", at, "-n", "1", "--max-frame", "5"], &fail[..]].concat(),
+            &dir,
+        );
+        expect_text(run(&mut aqueduct(&["send", &to, "too large"])), 0);
+        let (_, stderr) = expect(recv.finish(), 1);
+        assert!(stderr.contains("has 9 bytes"), "{stderr}");
+    }
+    let send = ["send", "udp://127.0.0.1:9", &"x".repeat(65_508)];
+    let (_, stderr) = expect(run(&mut aqueduct(&send)), 2);
+    assert!(stderr.contains("65508"), "{stderr}");
+    assert!(stderr.contains("65507"), "{stderr}");
+}
+
+#[test]
+fn a_socket_of_the_other_kind_is_named_with_its_scheme() {
+    let dir = Dir::new();
+    let path = dir.path("x");
+    let _datagrams = UnixDatagram::bind(&path).unwrap();
+    for scheme in ["unix", "unixpacket"] {
+        let to = format!("{scheme}:{}", path.display());
+        let (_, stderr) = expect(run(&mut aqueduct(&["send", &to, "hi"])), 1);
+        assert!(stderr.contains("unixgram:"), "{stderr}");
+    }
+    let stream = dir.path("s");
+    let _stream = std::os::unix::net::UnixListener::bind(&stream).unwrap();
+    let to = format!("unixgram:{}", stream.display());
+    let (_, stderr) = expect(run(&mut aqueduct(&["send", &to, "hi"])), 1);
+    assert!(stderr.contains("unix:"), "{stderr}");
+}
+
+#[test]
+fn a_receiver_that_goes_is_told_of() {
+    let dir = Dir::new();
+    let (recv, to) = bound(&["recv", &address(&dir), "-n", "1"], &dir);
+    let mut send = start(aqueduct(&["send", &to]).stdin(Stdio::piped()));
+    let mut stdin = send.stdin();
+    std::io::Write::write_all(&mut stdin, b"a\n").unwrap();
+    assert_eq!(expect_text(recv.finish(), 0), "a\n");
+    std::io::Write::write_all(&mut stdin, b"b\n").unwrap();
+    drop(stdin);
+    let (_, stderr) = expect(send.finish(), 1);
+    assert!(stderr.contains("the reader has gone"), "{stderr}");
+}
+
+#[test]
+fn what_needs_an_end_or_bytes_refuses_datagrams() {
+    for (args, word) in [
+        (&["proxy", "udp://127.0.0.1:0", "unix:/tmp/x"][..], "end"),
+        (&["call", "--all", "udp://127.0.0.1:9", "hi"], "end"),
+        (
+            &["serve", "--per-connection", "udp://127.0.0.1:0", "--", "cat"],
+            "bytes",
+        ),
+        (&["recv", "udp://127.0.0.1:0?frame=lines"], "option"),
+    ] {
+        let (_, stderr) = expect(run(&mut aqueduct(args)), 2);
+        assert!(stderr.contains(word), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn sockets_are_listed_and_orphans_cleaned() {
+    let dir = Dir::new();
+    let (recv, to) = bound(&["recv", &address(&dir)], &dir);
+    let list = || {
+        let dir = dir.path("");
+        let dir = dir.to_str().unwrap();
+        String::from_utf8(expect(run(&mut aqueduct(&["list", dir])), 0).0).unwrap()
+    };
+    assert!(list().contains(&to), "{}", list());
+    recv.signal(Signal::SIGKILL);
+    drop(recv);
+    let inside = dir.path("");
+    let clean = ["clean", inside.to_str().unwrap(), "--yes"];
+    expect(run(&mut aqueduct(&clean)), 0);
+    assert!(!dir.path("x").exists());
+}
