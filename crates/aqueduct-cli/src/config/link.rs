@@ -214,7 +214,10 @@ impl Unfit {
     /// What was asked for; without a word of it, what is usual for the endpoint.
     pub(super) fn apply(&self, mut link: LinkConfig, from: &Endpoint) -> LinkConfig {
         let of = from.capabilities();
-        if of.keeps_boundaries == Some(true) && of.writers == Sharing::Many && of.listens == Some(true) {
+        if of.keeps_boundaries == Some(true)
+            && of.writers == Sharing::Many
+            && of.listens == Some(true)
+        {
             // Anybody may send one that is too large: no reason to end for the others.
             link.framing = link.framing.too_long(frame::TooLong::Skip);
         }

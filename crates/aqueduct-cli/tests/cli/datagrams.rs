@@ -5,7 +5,9 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Dir, Running, aqueduct, expect, expect_text, run, start, start_with_input, until};
+use crate::support::{
+    Dir, Running, aqueduct, expect, expect_text, run, start, start_with_input, until,
+};
 
 fn address(dir: &Dir) -> String {
     format!("unixgram:{}", dir.path("x").display())
@@ -152,7 +154,13 @@ fn what_needs_an_end_or_bytes_refuses_datagrams() {
         (&["proxy", "udp://127.0.0.1:0", "unix:/tmp/x"][..], "end"),
         (&["call", "--all", "udp://127.0.0.1:9", "hi"], "end"),
         (
-            &["serve", "--per-connection", "udp://127.0.0.1:0", "--", "cat"],
+            &[
+                "serve",
+                "--per-connection",
+                "udp://127.0.0.1:0",
+                "--",
+                "cat",
+            ],
             "bytes",
         ),
         (&["recv", "udp://127.0.0.1:0?frame=lines"], "option"),

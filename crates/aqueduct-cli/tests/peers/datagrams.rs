@@ -134,9 +134,7 @@ fn socat_sends_receives_and_asks() {
         let _echo = tool("socat", &[&listen, "EXEC:cat"]);
         let call = ["call", &address, "hi", "--timeout", "500ms"];
         // UDP waits for nobody.
-        until("it answers", || {
-            run(&mut aqueduct(&call)).stdout == b"hi\n"
-        });
+        until("it answers", || run(&mut aqueduct(&call)).stdout == b"hi\n");
     }
     // And asks one of ours.
     let serve = ["serve", "udp://127.0.0.1:0", "--", "tr", "a-z", "A-Z"];

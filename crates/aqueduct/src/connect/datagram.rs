@@ -85,7 +85,7 @@ impl Datagrams {
     }
 
     /// Receives one datagram, if there is one.
-    fn receive(&self, fd: BorrowedFd<'_>) -> io::Result<Arrived> {
+    fn receive(&self, fd: BorrowedFd<'_>) -> io::Result<Option<Arrived>> {
         let (body, datagram) = received(self.max_receive, |buf| {
             let datagram = recv_datagram(fd, buf)?;
             Ok((datagram.len.min(buf.len()), datagram))
@@ -106,7 +106,7 @@ impl Datagrams {
             TooLong::Fail => Err(FrameError::TooLarge { len, max }.received()),
             TooLong::Skip => {
                 self.tell("skipped", len);
-                return Ok(Arrived::Nothing);
+                return Ok(None);
             }
             TooLong::Truncate => {
                 self.tell("truncated", len);
@@ -115,7 +115,11 @@ impl Datagrams {
         };
         // One that is not bound has an address without a name.
         let from = Some(datagram.from).filter(|it| it.len() > 0 && !it.is_unnamed());
-        Ok(Arrived::Datagram(message, from, peer))
+        Ok(Some(Arrived {
+            message,
+            from,
+            peer,
+        }))
     }
 
     fn tell(&self, what: &str, bytes: usize) {
@@ -132,8 +136,14 @@ impl Datagrams {
 
     /// Polls for a datagram. Only the last task to poll is woken.
     fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
-        self.source
-            .poll_io(cx, Direction::Read, |fd| self.receive(fd))
+        loop {
+            let polled = self
+                .source
+                .poll_io(cx, Direction::Read, |fd| self.receive(fd));
+            if let Some(arrived) = ready!(polled)? {
+                return Poll::Ready(Ok(arrived));
+            }
+        }
     }
 
     /// Receives one that the kernel has, also if the runtime does not know of it yet.
@@ -142,7 +152,8 @@ impl Datagrams {
             match self.receive(self.as_fd()) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                arrived => return arrived.map(Some),
+                Ok(None) => {}
+                arrived => return arrived,
             }
         }
     }
@@ -188,12 +199,13 @@ impl AsFd for Datagrams {
     }
 }
 
-/// The outcome of one receive.
-enum Arrived {
-    /// A message or the error of one, where it came from if that has a name, and who sent it.
-    Datagram(io::Result<Message>, Option<SockAddr>, Peer),
-    /// It was too long, and skipped.
-    Nothing,
+/// A datagram.
+struct Arrived {
+    /// It, or the error of it alone.
+    message: io::Result<Message>,
+    /// Where it came from, if that has a name.
+    from: Option<SockAddr>,
+    peer: Peer,
 }
 
 /// A socket that is connected to one peer.
@@ -260,30 +272,27 @@ impl Stream for Incoming {
     type Item = io::Result<Message>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            if self.done || self.left == Some(0) {
-                return Poll::Ready(None);
-            }
-            let arrived = match self.stopped {
-                true => self.socket.receive_now().transpose(),
-                false => Some(ready!(self.socket.poll_receive(cx))),
-            };
-            let item = match arrived {
-                None => return Poll::Ready(None),
-                Some(Ok(Arrived::Nothing)) => continue,
-                Some(Ok(Arrived::Datagram(message, ..))) => message,
-                Some(Err(error)) => {
-                    tracing::debug!(target: "aqueduct::connect", %error, "receiving");
-                    // The network says that nobody was there; somebody may be later.
-                    self.done = error.kind() != io::ErrorKind::ConnectionRefused;
-                    Err(error)
-                }
-            };
-            if let Some(left) = &mut self.left {
-                *left -= 1;
-            }
-            return Poll::Ready(Some(item));
+        if self.done || self.left == Some(0) {
+            return Poll::Ready(None);
         }
+        let arrived = match self.stopped {
+            true => self.socket.receive_now().transpose(),
+            false => Some(ready!(self.socket.poll_receive(cx))),
+        };
+        let item = match arrived {
+            None => return Poll::Ready(None),
+            Some(Ok(arrived)) => arrived.message,
+            Some(Err(error)) => {
+                tracing::debug!(target: "aqueduct::connect", %error, "receiving");
+                // The network says that nobody was there; somebody may be later.
+                self.done = error.kind() != io::ErrorKind::ConnectionRefused;
+                Err(error)
+            }
+        };
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        Poll::Ready(Some(item))
     }
 }
 

@@ -56,7 +56,7 @@ impl Supervisor {
             Err(VarError::NotPresent) => None,
             Err(VarError::NotUnicode(_)) => Some(0),
         };
-        let is_ours = number("WATCHDOG_PID").is_none_or(|it| it == std::process::id().into());
+        let is_ours = number("WATCHDOG_PID").is_none_or(|it| it == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|it| is_ours && *it > 0);
         Self {
             name: env::var_os("NOTIFY_SOCKET"),

@@ -234,7 +234,7 @@ fn receiver_of(attempt: &Attempt, socket: &OwnedFd) -> Result<Option<u32>, OpenE
 /// The socket at the address is of another type than `kind`.
 fn wrong_type(attempt: &Attempt, kind: Type, source: io::Error) -> OpenError {
     // A datagram socket does not notice that it is asked.
-    let takes_datagrams = || match connect(&attempt.kernel, Type::DGRAM) {
+    let takes_datagrams = || match connect(&attempt.address.kernel, Type::DGRAM) {
         Ok(_) => true,
         Err(e) => matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EPERM)),
     };

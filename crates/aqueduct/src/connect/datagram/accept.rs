@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, Once};
-use socket2::SockAddr;
 
 use super::outgoing::{Outgoing, To};
 use super::{Arrived, Datagrams, Incoming};
@@ -15,7 +14,6 @@ use crate::connect::accept::Accept;
 use crate::connect::connection::{Connection, MessageLink};
 use crate::connect::link::{Fate, Link};
 use crate::connect::message::Message;
-use crate::connect::peer::Peer;
 use crate::connect::receiver::MessageReceiver;
 use crate::connect::sender::MessageSender;
 use crate::frame::Framing;
@@ -32,32 +30,20 @@ impl Accepting {
         Self { socket, framing }
     }
 
-    fn connection(
-        &self,
-        message: io::Result<Message>,
-        from: Option<SockAddr>,
-        peer: Peer,
-    ) -> Connection {
+    fn connection(&self, arrived: Arrived) -> Connection {
         let reply = Reply {
-            message: message.map(Message::into_body),
-            to: from.map_or(To::Nobody, To::Name),
+            message: arrived.message.map(Message::into_body),
+            to: arrived.from.map_or(To::Nobody, To::Name),
             socket: Arc::clone(&self.socket),
         };
-        Connection::messages(reply, self.framing.clone(), peer)
+        Connection::messages(reply, self.framing.clone(), arrived.peer)
     }
 }
 
 impl Accept for Accepting {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Connection>>> {
-        loop {
-            match ready!(self.socket.poll_receive(cx)) {
-                Ok(Arrived::Nothing) => {}
-                Ok(Arrived::Datagram(message, from, peer)) => {
-                    return Poll::Ready(Some(Ok(self.connection(message, from, peer))));
-                }
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            }
-        }
+        let arrived = ready!(self.socket.poll_receive(cx));
+        Poll::Ready(Some(arrived.map(|it| self.connection(it))))
     }
 
     fn refuse(&self) -> bool {
@@ -66,15 +52,8 @@ impl Accept for Accepting {
     }
 
     fn accept_now(&mut self) -> io::Result<Option<Connection>> {
-        loop {
-            match self.socket.receive_now()? {
-                None => return Ok(None),
-                Some(Arrived::Nothing) => {}
-                Some(Arrived::Datagram(message, from, peer)) => {
-                    return Ok(Some(self.connection(message, from, peer)));
-                }
-            }
-        }
+        let arrived = self.socket.receive_now()?;
+        Ok(arrived.map(|it| self.connection(it)))
     }
 
     fn take_receiver(&mut self) -> Option<MessageReceiver> {

@@ -132,10 +132,7 @@ fn endpoints() -> impl Strategy<Value = Endpoint> {
         with_options(socket.clone().prop_map(at("unix")), &[FRAME, MODE]),
         with_options(socket.clone().prop_map(at("unixpacket")), &[MODE]),
         with_options(socket.prop_map(at("unixgram")), &[MODE]),
-        with_options(
-            ip("tcp", host.clone()),
-            &[FRAME, ("nodelay", "true|false")]
-        ),
+        with_options(ip("tcp", host.clone()), &[FRAME, ("nodelay", "true|false")]),
         with_options(ip("udp", host), &[]),
         with_options(
             (0..=i32::MAX).prop_map(|it| format!("fd:{it}").parse().unwrap()),

@@ -68,8 +68,8 @@ fn credentials(header: &libc::msghdr) -> Option<libc::ucred> {
     let (level, kind, len) =
         unsafe { ((*first).cmsg_level, (*first).cmsg_type, (*first).cmsg_len) };
     // SAFETY: this only computes a length.
-    let whole = unsafe { libc::CMSG_LEN(size_of::<libc::ucred>() as u32) } as usize;
-    if level != libc::SOL_SOCKET || kind != libc::SCM_CREDENTIALS || (len as usize) < whole {
+    let whole = unsafe { libc::CMSG_LEN(size_of::<libc::ucred>() as u32) } as _;
+    if level != libc::SOL_SOCKET || kind != libc::SCM_CREDENTIALS || len < whole {
         return None;
     }
     // SAFETY: the message is whole, so a `ucred` follows its header; it need not be aligned.
