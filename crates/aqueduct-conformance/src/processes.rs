@@ -20,6 +20,7 @@ use tokio::task::yield_now;
 use tokio_test::assert_pending;
 
 pub use self::load::{idle, timer};
+use crate::cases::GONE;
 use crate::link::Link;
 use crate::program::{Ask, Client, Reply, Talk, body};
 use crate::{deadline, program};

@@ -28,7 +28,7 @@ async fn a_datagram_over_the_limit_is_an_error_with_both_sizes() {
     for address in [in_dir(&dir), endpoint("udp://127.0.0.1:0".into())] {
         let (mut incoming, mut outgoing) = pair(&address, &limited(100)).await;
         for len in [100, 101, 5000, 100] {
-            let body = aqueduct::bytes::Bytes::from(vec![b'x'; len]);
+            let body = bytes::Bytes::from(vec![b'x'; len]);
             deadline(outgoing.send(body.into())).await.unwrap();
         }
         assert_eq!(next(&mut incoming).await.body().len(), 100);
@@ -106,7 +106,7 @@ async fn the_framing_of_the_options_is_ignored() {
     options.framing("u8".parse().unwrap());
     let mut incoming = options.open_receiver(&address).await.unwrap();
     let mut outgoing = options.open_sender(&address).await.unwrap();
-    let body = aqueduct::bytes::Bytes::from(vec![b'\n'; 1000]);
+    let body = bytes::Bytes::from(vec![b'\n'; 1000]);
     deadline(outgoing.send(body.clone().into())).await.unwrap();
     assert_eq!(next(&mut incoming).await.body(), &body);
 }

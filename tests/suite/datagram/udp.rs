@@ -88,12 +88,12 @@ async fn the_largest_datagram_has_65_507_bytes() {
     let to = listener.local_endpoint().clone();
     let mut incoming = listener.into_receiver();
     let mut outgoing = to.open_sender().await.unwrap();
-    let largest = aqueduct::bytes::Bytes::from(vec![7; 65_507]);
+    let largest = bytes::Bytes::from(vec![7; 65_507]);
     deadline(outgoing.send(largest.clone().into()))
         .await
         .unwrap();
     assert_eq!(next(&mut incoming).await.body(), &largest);
-    let over = aqueduct::bytes::Bytes::from(vec![7; 65_508]);
+    let over = bytes::Bytes::from(vec![7; 65_508]);
     let error = deadline(outgoing.send(over.into())).await.unwrap_err();
     assert!(matches!(
         FrameError::of(&error),
@@ -115,7 +115,7 @@ async fn a_full_receiver_loses_what_comes_and_no_sender_waits() {
     for i in 0..sent {
         let mut body = vec![0; 60_000];
         body[..4].copy_from_slice(&u32::to_be_bytes(i));
-        let message = aqueduct::bytes::Bytes::from(body);
+        let message = bytes::Bytes::from(body);
         deadline(outgoing.send(message.into())).await.unwrap();
     }
     let mut received = 0;

@@ -85,7 +85,7 @@ async fn a_sender_waits_for_its_receiver_and_gives_up_in_time() {
     let mut sender = task::spawn(address.open_sender());
     assert_pending!(sender.poll());
     let _incoming = address.open_receiver().await.unwrap();
-    deadline(sender).await.unwrap();
+    drop(deadline(sender).await.unwrap());
     let mut options = Options::new();
     options.wait(Some(Duration::from_millis(20)));
     let error = options.open_sender(&abstract_one()).await.unwrap_err();
@@ -103,7 +103,7 @@ async fn a_full_receiver_makes_the_sender_wait_and_loses_nothing() {
         // The kernel's limit is net.unix.max_dgram_qlen, or the send buffer.
         assert!(sent < 100_000, "nothing ever makes it wait");
         let body = sent.to_be_bytes().to_vec();
-        deadline(outgoing.feed(aqueduct::bytes::Bytes::from(body).into()))
+        deadline(outgoing.feed(bytes::Bytes::from(body).into()))
             .await
             .unwrap();
         sent += 1;
