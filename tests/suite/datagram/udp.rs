@@ -52,6 +52,18 @@ async fn a_port_in_use_is_refused_with_the_cure() {
 }
 
 #[tokio::test]
+async fn a_port_is_free_again_at_once() {
+    let listener = endpoint("udp://127.0.0.1:0".into()).bind().await.unwrap();
+    let address = listener.local_endpoint().clone();
+    let mut outgoing = address.open_sender().await.unwrap();
+    deadline(outgoing.send("unread".into())).await.unwrap();
+    drop(listener);
+    let mut incoming = address.open_receiver().await.unwrap();
+    deadline(outgoing.send("hi".into())).await.unwrap();
+    assert_eq!(next(&mut incoming).await.body(), "hi");
+}
+
+#[tokio::test]
 async fn nobody_at_the_port_is_reported_where_the_network_says_so() {
     let mut outgoing = nobody().open_sender().await.unwrap();
     // On this machine the answer is there before the call has returned.
