@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use anyhow::Context;
-use aqueduct::endpoint::Direction;
+use aqueduct::endpoint::{Direction, EndOfStream};
 use aqueduct::record::Recorder;
 use aqueduct::relay::{Error, Relay};
 use aqueduct::service::CancellationToken;
@@ -125,13 +125,13 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
     Ok(Exit::Done)
 }
 
-/// Whether those who connect to one address could be waiting for answers from the other.
+/// Whether clients of one address could be waiting for answers from the other, which `proxy` passes.
 fn could_answer(config: &RelayConfig) -> bool {
-    let (from, to) = (
-        config.from.endpoint.capabilities(),
-        config.to.endpoint.capabilities(),
-    );
-    from.listens == Some(true) && to.direction == Direction::TwoWay && !to.stdio
+    let to = config.to.endpoint.capabilities();
+    config::has_connections(&config.from.endpoint)
+        && to.direction == Direction::TwoWay
+        && to.end_of_stream != EndOfStream::Never
+        && !to.stdio
 }
 
 /// Whether messages come from or go to a terminal, where a progress line would be among them.

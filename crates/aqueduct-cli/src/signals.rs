@@ -1,4 +1,4 @@
-//! Signals that ask the command to stop, and the service manager that is told of it.
+//! Signals that ask the command to stop, and reports of that to the service manager.
 
 use std::fmt::Display;
 use std::io;
@@ -14,7 +14,7 @@ pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     supervisor: Supervisor,
-    /// The service manager knows that the command is at work.
+    /// `READY=1` was sent.
     is_ready: bool,
 }
 
@@ -33,7 +33,7 @@ impl Signals {
         })
     }
 
-    /// Tells the service manager, if there is one, that the command is at work, and at what.
+    /// Tells the service manager, if there is one, that the command has started its work.
     pub(crate) async fn ready(&mut self, work: impl Display) {
         self.is_ready = true;
         let state = format!("READY=1\nSTATUS={work}");
@@ -54,7 +54,7 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
         if std::mem::take(&mut self.is_ready) {
-            // At once or not at all: this may be dropped at any await point.
+            // Without waiting: this future may be dropped at any await point.
             let _ = self.supervisor.notify("STOPPING=1").now_or_never();
         }
     }

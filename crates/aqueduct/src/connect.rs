@@ -11,7 +11,7 @@
 //! | `fifo:` | | | waits for a reader | creates the FIFO |
 //! | `mq:` | | | creates the queue | creates the queue |
 //! | `unix:` `unixpacket:` `tcp:` | waits for a server | a [`Listener`] | connects | binds: all clients at once |
-//! | `unixgram:` `udp:` | a socket of its own, for replies | a [`Listener`]: each datagram is a connection | connects | binds: all senders at once |
+//! | `unixgram:` `udp:` | connects a socket, which also gets replies | a [`Listener`]: each datagram is a connection | connects | binds: all senders at once |
 //! | `exec:` | starts the program, over its input and output | one connection, as `connect` | starts it, over its input | starts it, over its output |
 //! | `stdio:` | standard input and output | one connection, as `connect` | standard output | standard input |
 //! | `fd:` stream or packet socket | yes | one connection, as `connect` | yes | yes |
@@ -60,16 +60,19 @@
 //!
 //! # Datagrams
 //!
-//! Each datagram of `unixgram:` and `udp:` is a message. A bound one has no connections, so a
-//! [`Listener`] makes one of each datagram: it has that one message, and what is sent on it goes to
-//! the sender of the datagram. So a service answers each request, whoever it is from. With
-//! [`Listener::into_receiver`] and [`open_receiver`] all datagrams are one stream, and
-//! [`Message::peer`] tells the sender of each. A sender without a name, as of `logger`, can get no
-//! reply; [`connect`] gives each socket a name.
+//! Each datagram of `unixgram:` and `udp:` is a message. Datagram sockets accept no connections, so a
+//! [`Listener`] turns each datagram into a [`Connection`] that receives this one message; messages
+//! sent on it go to the sender of the datagram. [`open_receiver`] and [`Listener::into_receiver`]
+//! return the datagrams of all senders as one stream, and [`Message::peer`] names the sender of each.
 //!
-//! A datagram that is larger than the framing's [limit](crate::frame::Framing::max_frame) is an error
-//! that names both sizes, and the stream goes on; or as
-//! [`Framing::too_long`](crate::frame::Framing::too_long) says.
+//! A sender whose socket is not bound, such as `logger`, cannot be answered: sending a reply fails
+//! with [`NotConnected`](std::io::ErrorKind::NotConnected). [`connect`] binds its socket to a name
+//! that the kernel chooses. A `udp:` socket that is bound to `0.0.0.0` or `[::]` replies from the
+//! address that the kernel chooses for the route; on a host with several addresses bind a single one.
+//!
+//! A datagram larger than the framing's [limit](crate::frame::Framing::max_frame) is an error that
+//! names both sizes, and the stream goes on. [`Framing::too_long`](crate::frame::Framing::too_long)
+//! can skip or truncate it instead.
 //!
 //! # Inherited descriptors
 //!
@@ -89,8 +92,8 @@
 //!
 //! # Socket activation
 //!
-//! [`bind`] of a `unix:`, `unixpacket:`, `tcp:`, `unixgram:` or `udp:` endpoint takes a socket that a service manager
-//! has already bound, by the protocol of `sd_listen_fds(3)`:
+//! [`bind`] of a `unix:`, `unixpacket:`, `unixgram:`, `tcp:` or `udp:` endpoint takes a socket that a
+//! service manager has already bound, by the protocol of `sd_listen_fds(3)`:
 //!
 //! - The program must call [`inherited::claim`](crate::inherited::claim) first thing in `main`.
 //! - `LISTEN_PID` must be this process. `bind` then looks at the `LISTEN_FDS` descriptors from

@@ -95,10 +95,10 @@
 //!
 //! # Service managers
 //!
-//! Where `NOTIFY_SOCKET` is set, as by systemd for a service of `Type=notify`, a service says that it is
-//! ready when it begins to accept, that it is stopping when shutdown begins, and that it is alive
-//! within half of `WATCHDOG_USEC`. With several services in a process the first one says that it is
-//! ready, and the last one that it is stopping. See [`Supervisor`].
+//! If `NOTIFY_SOCKET` is set, as systemd does for a service of `Type=notify`, a service sends `READY=1`
+//! when it starts to accept, `WATCHDOG=1` twice per `WATCHDOG_USEC`, and `STOPPING=1` with the number
+//! of open connections when shutdown begins. If a process runs several services, the first one reports
+//! that it is ready and the last one that it is stopping. See [`Supervisor`].
 //!
 //! # Panics and errors of handlers
 //!

@@ -5,5 +5,5 @@ mod scheme;
 
 pub(crate) use self::scheme::SCHEME;
 
-/// The largest datagram: what an IPv4 packet has room for (udp(7)).
+/// The largest body that fits an IPv4 packet (udp(7)).
 const LARGEST: usize = 65_507;

@@ -84,7 +84,7 @@ async fn a_sender_that_has_gone_is_an_error_of_its_reply_alone() {
     drop(deadline(listener.accept()).await.unwrap().unwrap());
 }
 
-/// The kernel does not tell when a client has room: the reply is tried again.
+/// The kernel does not report when a client has room again: the reply is retried.
 #[tokio::test]
 async fn a_reply_waits_for_room_at_its_client() {
     let dir = dir();
@@ -112,6 +112,22 @@ async fn a_reply_waits_for_room_at_its_client() {
     });
     deadline(outgoing.flush()).await.unwrap();
     assert!(reading.join().unwrap());
+}
+
+/// Otherwise its queue of some ten datagrams fills, and the peer waits for room.
+#[tokio::test]
+async fn replies_are_discarded_once_nobody_receives_them() {
+    let dir = dir();
+    let address = in_dir(&dir);
+    let mut listener = address.bind().await.unwrap();
+    let (mut requests, replies) = address.connect().await.unwrap().into_split();
+    drop(replies);
+    for _ in 0..2_000 {
+        deadline(requests.send("hi".into())).await.unwrap();
+        let datagram = deadline(listener.accept()).await.unwrap().unwrap();
+        let (mut outgoing, _) = datagram.into_split();
+        deadline(outgoing.send("hello".into())).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Datagrams over the limit: never delivered in part without a word.
+//! Datagrams over the limit are an error, skipped or truncated, and never truncated silently.
 
 use aqueduct::Endpoint;
 use aqueduct::connect::Options;
@@ -43,7 +43,7 @@ async fn a_datagram_over_the_limit_is_an_error_with_both_sizes() {
 }
 
 #[tokio::test]
-async fn it_is_skipped_or_truncated_with_a_warning_if_asked_for() {
+async fn a_datagram_over_the_limit_is_skipped_or_truncated() {
     let dir = dir();
     for (too_long, expected) in [
         (TooLong::Skip, &["ab"][..]),
@@ -97,7 +97,7 @@ async fn the_sender_refuses_what_is_over_its_own_limit() {
     }
 }
 
-/// A framing that cuts bytes at most says how large a message may be.
+/// Of a framing only the largest size counts.
 #[tokio::test]
 async fn the_framing_of_the_options_is_ignored() {
     let dir = dir();

@@ -117,7 +117,7 @@ async fn the_largest_datagram_has_65_507_bytes() {
 }
 
 #[tokio::test]
-async fn a_full_receiver_loses_what_comes_and_no_sender_waits() {
+async fn a_full_receiver_loses_datagrams_and_no_sender_waits() {
     let listener = endpoint("udp://127.0.0.1:0".into()).bind().await.unwrap();
     let to = listener.local_endpoint().clone();
     let mut incoming = listener.into_receiver();

@@ -1,4 +1,4 @@
-//! `unixgram:`: the file, the other end, a full buffer, an end.
+//! `unixgram:`: the socket's file, a peer that has gone, a full buffer, the end.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixDatagram as StdDatagram;
@@ -40,7 +40,7 @@ async fn the_mode_is_exact_and_a_stale_path_is_taken_over() {
     let made = std::fs::metadata(&path).unwrap();
     assert!(made.file_type().is_socket());
     assert_eq!(made.mode() & 0o777, 0o622);
-    // It lives, also for those that ask in another way.
+    // The probe of other socket types recognises it too.
     assert!(unix::is_served(&path).unwrap());
     let error = address.open_receiver().await.unwrap_err();
     assert_eq!(error.kind(), &OpenErrorKind::InUse, "{error}");
@@ -76,6 +76,19 @@ async fn a_socket_of_another_type_is_named_with_the_scheme_for_it() {
         assert_eq!(error.raw_os_error(), Some(libc::EPROTOTYPE));
         assert!(error.to_string().contains(cure), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_receiver_of_one_peer_refuses_others_with_the_reason() {
+    let dir = dir();
+    let address = in_dir(&dir);
+    let theirs = StdDatagram::bind(address.path().unwrap()).unwrap();
+    let other = dir.path().join("other");
+    let _other = StdDatagram::bind(&other).unwrap();
+    theirs.connect(&other).unwrap();
+    let error = deadline(address.open_sender()).await.unwrap_err();
+    assert_eq!(error.kind(), &OpenErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains("another socket"), "{error}");
 }
 
 #[tokio::test]
@@ -222,7 +235,7 @@ async fn each_message_names_the_process_that_sent_it() {
     assert!(sender.is_current_user());
 }
 
-/// Somebody who sends descriptors along does not leave them open here, and stays known.
+/// They do not stay open here, and do not displace the sender's credentials.
 #[tokio::test]
 async fn descriptors_that_are_sent_along_are_closed() {
     use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};

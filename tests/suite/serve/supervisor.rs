@@ -1,4 +1,4 @@
-//! A service whose manager is told of its state: `sd_notify(3)`.
+//! Services notify their manager: `sd_notify(3)`.
 
 use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
@@ -17,6 +17,8 @@ use crate::support::{Peer, is_peer, peer_command};
 
 const ROLE: &str = "serve::supervisor::role_service";
 const SOCKET: &str = "AQUEDUCT_TEST_SOCKET";
+/// The extension of a file that tells the service that its manager knows that it is stopping.
+const HEARD: &str = "heard";
 
 /// The socket of a service manager.
 struct Manager(UnixDatagram);
@@ -35,7 +37,7 @@ impl Manager {
         String::from_utf8_lossy(&state[..len]).into_owned()
     }
 
-    /// Waits for a state that begins so, past signs of life.
+    /// Waits for a state with that beginning, skipping `WATCHDOG=1`.
     fn hears_of(&self, beginning: &str) -> String {
         loop {
             let state = self.hears();
@@ -55,7 +57,7 @@ fn service(path: &std::path::Path) -> Command {
 }
 
 #[tokio::test]
-async fn a_manager_is_told_when_a_service_is_ready_alive_and_stopping() {
+async fn a_service_reports_that_it_is_ready_alive_and_stopping() {
     let dir = tempfile::tempdir().expect("a directory can be made");
     let name = fresh_name();
     let path = dir.path().join("notify");
@@ -86,13 +88,14 @@ async fn a_manager_is_told_when_a_service_is_ready_alive_and_stopping() {
         kill(pid, Signal::SIGTERM).expect("it lives");
         let state = manager.hears_of("STOPPING=1");
         assert_eq!(state, "STOPPING=1\nSTATUS=connections still open: 1");
+        std::fs::write(socket.with_extension(HEARD), "").expect("it can be made");
         drop(client);
         assert!(service.exit().await.expect("it is reaped").success());
     }
 }
 
 #[tokio::test]
-async fn a_watchdog_for_another_process_is_left_to_it() {
+async fn the_watchdog_of_another_process_is_ignored() {
     let dir = tempfile::tempdir().expect("a directory can be made");
     let path = dir.path().join("notify");
     let manager = Manager::new(&SocketAddr::from_pathname(&path).expect("it is a path"));
@@ -109,9 +112,9 @@ async fn a_watchdog_for_another_process_is_left_to_it() {
     assert!(service.exit().await.expect("it is reaped").success());
 }
 
-/// One that does not read, or has gone, or never was.
+/// Its queue is full, it does not exist, or its name is not valid.
 #[tokio::test]
-async fn a_manager_that_does_not_listen_stops_no_service() {
+async fn a_manager_that_does_not_read_stops_no_service() {
     let dir = tempfile::tempdir().expect("a directory can be made");
     let path = dir.path().join("notify");
     let manager = Manager::new(&SocketAddr::from_pathname(&path).expect("it is a path"));
@@ -142,9 +145,8 @@ async fn a_manager_that_does_not_listen_stops_no_service() {
     drop(manager);
 }
 
-/// Without a manager, nothing of it happens.
 #[tokio::test]
-async fn a_process_without_a_manager_tells_nobody() {
+async fn without_a_manager_nothing_is_sent() {
     let supervisor = Supervisor::from_env();
     supervisor.notify("READY=1").await;
     let watching = tokio_test::task::spawn(supervisor.watchdog()).poll();
@@ -164,12 +166,16 @@ fn role_service() {
         options.framing(aqueduct::frame::Framing::lines());
         let shutdown = shutdown_on_signal().expect("signals can be caught");
         let listener = options.bind(&address).await.expect("the path is free");
-        let answer = |connection: Connection, context: Context| async move {
+        let heard = std::path::PathBuf::from(&path).with_extension(HEARD);
+        let has_manager = std::env::var_os("WATCHDOG_USEC").is_some();
+        let answer = move |connection: Connection, context: Context| async move {
             let channel = connection.channel::<String, String>(Text);
             let upper = async |line: String| line.to_uppercase();
             let result = respond(channel, &context, upper).await;
-            // It is still there when the manager is told.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // The connection stays open until the manager has been notified.
+            while has_manager && !heard.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             result
         };
         let served = serve(listener, shutdown, answer).await;

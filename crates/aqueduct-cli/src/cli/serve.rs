@@ -23,10 +23,10 @@ its environment:
   AQUEDUCT_ATTEMPT   1, and one more with each --retry
   AQUEDUCT_PRIORITY  the message's priority, on a queue
   AQUEDUCT_PEER_UID, AQUEDUCT_PEER_GID, AQUEDUCT_PEER_PID
-                     who has connected to the Unix socket, as the kernel says, or
-                     has sent the datagram
+                     the process that connected to the Unix socket or sent the
+                     datagram, as the kernel reports it
   AQUEDUCT_PEER_ADDRESS
-                     the host and port of the client, with TCP and UDP
+                     the client's host and port, with TCP and UDP
 
 A CMD that exits with a status other than 0, or that does not exist, has failed.
 The failure is reported and the service goes on. What CMD printed is the reply

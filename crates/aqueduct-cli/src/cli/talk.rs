@@ -50,7 +50,7 @@ pub(crate) struct TalkArgs {
     #[arg(long)]
     pub(crate) crlf: bool,
     /// How long the conversation may go on after standard input has ended
-    /// [default: until the peer ends it].
+    /// [default: until the peer ends it; 1s with datagrams, which have no end].
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) linger: Option<Duration>,
     /// Do not tell the peer that standard input has ended: some peers hang up when they see that.

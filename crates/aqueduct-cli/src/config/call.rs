@@ -78,8 +78,7 @@ impl CallArgs {
         if self.all && endpoint.capabilities().end_of_stream == EndOfStream::Never {
             let scheme = endpoint.scheme().name;
             return Err(Failure::wrong_use(format!(
-                "--all reads until the stream ends, and that of {scheme} never does: use --idle or \
-                 --replies"
+                "--all reads until the stream ends, and {scheme} has no end: use --idle or --replies"
             )));
         }
         let ending = match (self.replies, until, self.idle) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aqueduct::Endpoint;
 use aqueduct::bytes::{Bytes, BytesMut};
 use aqueduct::connect::Options;
-use aqueduct::endpoint::{Awaited, Sharing};
+use aqueduct::endpoint::{Awaited, EndOfStream};
 use aqueduct::frame::{self, FrameError, Framing};
 use tokio_util::codec::Encoder;
 
@@ -158,7 +158,7 @@ impl LinkConfig {
 pub(super) fn side(endpoint: &Endpoint, wanted: Option<Side>, usual: Side) -> anyhow::Result<Side> {
     match (endpoint.capabilities().listens, wanted) {
         (_, None) => Ok(usual),
-        (Some(true), Some(side)) => Ok(side),
+        (Some(true), Some(side)) if side == usual || has_connections(endpoint) => Ok(side),
         (_, Some(side)) => {
             let flag = match side {
                 Side::Connect => "--connect",
@@ -166,10 +166,16 @@ pub(super) fn side(endpoint: &Endpoint, wanted: Option<Side>, usual: Side) -> an
             };
             let scheme = endpoint.scheme().name;
             Err(Failure::wrong_use(format!(
-                "{flag} is for sockets: {scheme} is not bound and connected"
+                "{flag} is for sockets that accept connections: {scheme} has none"
             )))
         }
     }
+}
+
+/// Whether clients connect to a bound address, rather than send datagrams to it.
+pub(crate) fn has_connections(endpoint: &Endpoint) -> bool {
+    let of = endpoint.capabilities();
+    of.listens == Some(true) && of.end_of_stream != EndOfStream::Never
 }
 
 impl Link {
@@ -213,12 +219,8 @@ impl Link {
 impl Unfit {
     /// What was asked for; without a word of it, what is usual for the endpoint.
     pub(super) fn apply(&self, mut link: LinkConfig, from: &Endpoint) -> LinkConfig {
-        let of = from.capabilities();
-        if of.keeps_boundaries == Some(true)
-            && of.writers == Sharing::Many
-            && of.listens == Some(true)
-        {
-            // Anybody may send one that is too large: no reason to end for the others.
+        if from.capabilities().listens == Some(true) && !has_connections(from) {
+            // One sender's oversized datagram does not end the stream for the others.
             link.framing = link.framing.too_long(frame::TooLong::Skip);
         }
         if let Some(partial) = self.partial {

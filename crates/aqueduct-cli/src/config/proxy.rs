@@ -57,7 +57,7 @@ fn two_way(address: std::ffi::OsString) -> anyhow::Result<Endpoint> {
     if endpoint.capabilities().end_of_stream == EndOfStream::Never {
         let scheme = endpoint.scheme().name;
         return Err(Failure::wrong_use(format!(
-            "proxy is for connections, and {scheme} has none that end: use relay"
+            "proxy is for connections, and {scheme} has none: use relay"
         )));
     }
     Ok(endpoint)

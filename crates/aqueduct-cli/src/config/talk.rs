@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aqueduct::Endpoint;
+use aqueduct::endpoint::EndOfStream;
 use aqueduct::frame::Framing;
 
 use super::link::{LinkConfig, Side, side};
@@ -10,6 +11,9 @@ use crate::cli::{Input, Output, TalkArgs};
 use crate::exit::Failure;
 use crate::forward::End;
 use crate::input::Cut;
+
+/// How long a conversation without an end goes on after that of standard input.
+const LINGER: Duration = Duration::from_secs(1);
 
 pub(crate) struct TalkConfig {
     pub(crate) endpoint: Endpoint,
@@ -39,13 +43,17 @@ impl TalkArgs {
                 "--crlf needs --frame raw: other framings mark the end of a message themselves",
             ));
         }
+        let linger = match endpoint.capabilities().end_of_stream {
+            EndOfStream::Never => Some(LINGER),
+            _ => None,
+        };
         Ok(TalkConfig {
             side: side(&endpoint, self.bind.then_some(Side::Bind), Side::Connect)?,
             input: link.cut(self.input, Input::Lines)?,
             endpoint,
             output: self.output,
             crlf: self.crlf,
-            linger: self.linger,
+            linger: self.linger.or(linger),
             end: match self.keep_open {
                 true => End::Kept,
                 false => End::Passed,

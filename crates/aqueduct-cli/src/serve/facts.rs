@@ -18,7 +18,8 @@ const NAMES: [&str; 7] = [
     "AQUEDUCT_PEER_ADDRESS",
 ];
 
-/// What the service manager tells this process alone (sd_notify(3)).
+/// What concerns this process alone: a program that sent READY=1 would speak for the service
+/// (sd_notify(3)).
 const SUPERVISION: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
 /// What is known of a message beside the message itself.

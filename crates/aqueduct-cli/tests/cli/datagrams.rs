@@ -55,7 +55,7 @@ fn a_sender_that_is_first_waits_for_its_receiver() {
 }
 
 #[test]
-fn a_service_answers_whoever_asked() {
+fn a_service_answers_each_sender() {
     let dir = Dir::new();
     for at in [&address(&dir), "udp://127.0.0.1:0"] {
         let (serve, to) = bound(&["serve", at, "--", "tr", "a-z", "A-Z"], &dir);
@@ -63,7 +63,7 @@ fn a_service_answers_whoever_asked() {
             let call = run(&mut aqueduct(&["call", &to, word]));
             assert_eq!(expect_text(call, 0), format!("{}\n", word.to_uppercase()));
         }
-        // One that has no name gets no answer, which is told; the others do.
+        // A sender without a name gets no answer, which is reported; others do.
         if let Some(path) = to.strip_prefix("unixgram:") {
             let nameless = UnixDatagram::unbound().unwrap();
             nameless.send_to(b"three", path).unwrap();
@@ -74,6 +74,35 @@ fn a_service_answers_whoever_asked() {
         serve.signal(Signal::SIGTERM);
         expect(serve.finish(), 0);
     }
+}
+
+#[test]
+fn talk_sends_lines_and_shows_replies() {
+    let dir = Dir::new();
+    let (serve, to) = bound(&["serve", &address(&dir), "--", "tr", "a-z", "A-Z"], &dir);
+    // There is no end: it goes on for a second after that of standard input.
+    let talk = start_with_input(&mut aqueduct(&["talk", &to]), "one\ntwo\n");
+    let mut lines: Vec<_> = expect_text(talk.finish(), 0)
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    // Programs for two messages run at the same time.
+    lines.sort();
+    assert_eq!(lines, ["ONE", "TWO"]);
+    serve.signal(Signal::SIGTERM);
+    expect(serve.finish(), 0);
+}
+
+/// `proxy` cannot be advised.
+#[test]
+fn a_relay_of_datagrams_does_not_speak_of_replies() {
+    let dir = Dir::new();
+    let _receiver = UnixDatagram::bind(dir.path("y")).unwrap();
+    let to = format!("unixgram:{}", dir.path("y").display());
+    let (relay, _) = bound(&["relay", &address(&dir), &to], &dir);
+    relay.signal(Signal::SIGTERM);
+    let (_, stderr) = expect(relay.finish(), 0);
+    assert!(!stderr.contains("proxy"), "{stderr}");
 }
 
 #[test]
@@ -94,14 +123,15 @@ fn a_relay_moves_datagrams_to_a_stream_and_back() {
 }
 
 #[test]
-fn what_is_too_large_is_told_and_costs_no_other() {
+fn a_datagram_over_the_limit_is_reported_and_skipped() {
     let dir = Dir::new();
     for at in [&address(&dir), "udp://127.0.0.1:0"] {
         let (recv, to) = bound(&["recv", at, "-n", "1", "--max-frame", "5"], &dir);
         expect_text(run(&mut aqueduct(&["send", &to, "too large", "fine"])), 0);
         let (stdout, stderr) = expect(recv.finish(), 0);
         assert_eq!(stdout, b"fine\n");
-        assert!(stderr.contains("has 9 bytes"), "{stderr}");
+        let expected = "skipped a datagram of 9 bytes, over the limit of 5";
+        assert!(stderr.contains(expected), "{stderr}");
         let fail = ["--too-long", "fail"];
         let (recv, to) = bound(
             &[&["recv", at, "-n", "1", "--max-frame", "5"], &fail[..]].concat(),
@@ -135,7 +165,7 @@ fn a_socket_of_the_other_kind_is_named_with_its_scheme() {
 }
 
 #[test]
-fn a_receiver_that_goes_is_told_of() {
+fn a_receiver_that_has_gone_is_an_error() {
     let dir = Dir::new();
     let (recv, to) = bound(&["recv", &address(&dir), "-n", "1"], &dir);
     let mut send = start(aqueduct(&["send", &to]).stdin(Stdio::piped()));
@@ -149,15 +179,20 @@ fn a_receiver_that_goes_is_told_of() {
 }
 
 #[test]
-fn what_needs_an_end_or_bytes_refuses_datagrams() {
+fn commands_that_need_connections_refuse_datagrams() {
     for (args, word) in [
-        (&["proxy", "udp://127.0.0.1:0", "unix:/tmp/x"][..], "end"),
-        (&["call", "--all", "udp://127.0.0.1:9", "hi"], "end"),
+        (&["proxy", "udp://127.0.0.1:0", "unix:/tmp/x"][..], "relay"),
+        (&["call", "--all", "udp://127.0.0.1:9", "hi"], "no end"),
+        (&["call", "--bind", "udp://127.0.0.1:0", "hi"], "accept"),
+        (&["talk", "--bind", "unixgram:/tmp/x"], "accept"),
+        (&["send", "--bind", "unixgram:/tmp/x", "hi"], "accept"),
+        (&["recv", "--connect", "udp://127.0.0.1:9"], "accept"),
         (
             &[
                 "serve",
-                "--per-connection",
                 "udp://127.0.0.1:0",
+                "--per",
+                "connection",
                 "--",
                 "cat",
             ],

@@ -21,7 +21,7 @@ const ROWS: [&str; 13] = [
     "collect what all clients of a TCP port write",
     "write to a TCP port that may not be up yet",
     "receive what programs log to a datagram socket",
-    "send a figure to StatsD",
+    "send a metric to StatsD",
     "send a packet that stays whole",
 ];
 

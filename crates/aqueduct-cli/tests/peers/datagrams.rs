@@ -84,7 +84,7 @@ if argv[0].startswith('/'):
 else:
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.bind(('127.0.0.1', 0))
-    print(s.getsockname()[1], file=sys.stderr)
+    print('port=%d' % s.getsockname()[1], file=sys.stderr)
 word, sender = s.recvfrom(100)
 s.sendto(word[::-1], sender)
 ";
@@ -95,7 +95,8 @@ s.sendto(word[::-1], sender)
     assert_eq!(stdout, b"reward\n");
     expect_text(server_there.finish(), 0);
     let server = python(server, &["udp"]);
-    let port = server.told("");
+    let port = server.told("port=");
+    let port = port.trim_start_matches("port=");
     let call = ["call", &format!("udp://127.0.0.1:{port}"), "drawer"];
     assert_eq!(expect_text(run(&mut aqueduct(&call)), 0), "reward\n");
     expect(server.finish(), 0);
@@ -119,7 +120,7 @@ fn socat_sends_receives_and_asks() {
     theirs.printed(6);
     theirs.signal(Signal::SIGTERM);
     assert_eq!(theirs.finish().stdout, b"onetwo");
-    // As a service that echoes.
+    // A service that echoes.
     let port = free_port();
     for (listen, address) in [
         (
@@ -133,7 +134,7 @@ fn socat_sends_receives_and_asks() {
     ] {
         let _echo = tool("socat", &[&listen, "EXEC:cat"]);
         let call = ["call", &address, "hi", "--timeout", "500ms"];
-        // UDP waits for nobody.
+        // Nothing tells when a UDP server is there.
         until("it answers", || run(&mut aqueduct(&call)).stdout == b"hi\n");
     }
     // And asks one of ours.
@@ -164,21 +165,21 @@ fn a_log_socket_is_read_by_either() {
 }
 
 #[test]
-fn a_figure_for_statsd_is_sent_by_either() {
+fn a_metric_for_statsd_is_sent_by_either() {
     let statsd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let limit = Some(crate::support::DEADLINE);
     statsd.set_read_timeout(limit).unwrap();
     let port = statsd.local_addr().unwrap().port().to_string();
-    for client in <[String; 2]>::from(row("send a figure to StatsD")) {
+    for client in <[String; 2]>::from(row("send a metric to StatsD")) {
         let place = Place::new(&[("8125", &port)]);
         expect_text(run(&mut place.shell(&client)), 0);
-        let mut figure = [0; 100];
-        let len = statsd.recv(&mut figure).unwrap();
-        assert_eq!(&figure[..len], b"hits:1|c");
+        let mut metric = [0; 100];
+        let len = statsd.recv(&mut metric).unwrap();
+        assert_eq!(&metric[..len], b"hits:1|c");
     }
 }
 
-/// As the daemon at `/dev/log`.
+/// In place of the daemon at `/dev/log`.
 #[test]
 fn what_logger_logs_is_received() {
     let dir = Dir::new();
@@ -196,7 +197,7 @@ fn what_logger_logs_is_received() {
     assert!(lines[1].ends_with("peers: and a second"), "{logged}");
 }
 
-/// As the service manager whose socket is in `NOTIFY_SOCKET`.
+/// In place of the service manager whose socket is in `NOTIFY_SOCKET`.
 #[test]
 fn what_systemd_notify_says_is_received() {
     let dir = Dir::new();
@@ -208,7 +209,7 @@ fn what_systemd_notify_says_is_received() {
     expect_text(run(&mut notify), 0);
     let said = expect_text(ours.finish(), 0);
     assert!(said.contains("READY=1\nSTATUS=at work"), "{said}");
-    // And waits until what it sends has been handled: its descriptor is closed.
+    // Without --no-block it waits until the receiver has closed the descriptor that it sends.
     let ours = recv(&dir, "2");
     let mut notify = Command::new("systemd-notify");
     notify.arg("--ready").env("NOTIFY_SOCKET", dir.path("x"));

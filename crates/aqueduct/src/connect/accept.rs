@@ -25,7 +25,7 @@ pub(crate) trait Accept: Send + Sync {
         Ok(None)
     }
 
-    /// Returns the messages of all clients, if the mechanism does not keep its clients apart.
+    /// Returns the messages of all clients, if the mechanism has no connections.
     fn take_receiver(&mut self) -> Option<MessageReceiver> {
         None
     }

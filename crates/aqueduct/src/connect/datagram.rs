@@ -1,4 +1,4 @@
-//! [`Datagrams`]: a datagram socket, each of whose datagrams is a message.
+//! [`Datagrams`]: a datagram socket. Each datagram is a message.
 
 mod accept;
 mod outgoing;
@@ -7,7 +7,7 @@ use std::any::Any;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -30,21 +30,23 @@ pub(crate) use self::accept::Accepting;
 
 /// A datagram socket, bound or connected.
 pub(crate) struct Datagrams {
-    /// Removes the name that it is bound to. Dropped before the socket.
+    /// Removes the path that the socket is bound to. Dropped before the socket.
     _guard: Option<Box<dyn Any + Send + Sync>>,
     /// Registered for reading alone.
     source: Source,
     /// A duplicate registered for writing alone, made when a send first has to wait: a socket that is
-    /// registered for both is woken by its own writes being read.
+    /// registered for both is woken whenever its peer reads.
     writing: OnceLock<Source>,
     max_receive: usize,
     max_send: usize,
-    /// What happens to a datagram that is larger than is received.
+    /// What happens to a datagram above `max_receive`.
     too_long: TooLong,
     /// How many of them were skipped or truncated.
     over: AtomicU64,
-    /// Whether the network reports later that a datagram found nobody.
+    /// Whether the network reports after a send that the port is not in use (ICMP).
     reports: bool,
+    /// The receiving half of a connected socket was dropped, so the sending half discards replies.
+    discards: AtomicBool,
 }
 
 impl Datagrams {
@@ -59,6 +61,7 @@ impl Datagrams {
             too_long: framing.when_too_long(),
             over: AtomicU64::new(0),
             reports: false,
+            discards: AtomicBool::new(false),
         })
     }
 
@@ -68,7 +71,7 @@ impl Datagrams {
         Self { _guard, ..self }
     }
 
-    /// Asks after each send whether the network has reported that nobody is there.
+    /// Checks after each send whether the network has reported the port as unused.
     pub(crate) fn reporting(self) -> Self {
         let reports = true;
         Self { reports, ..self }
@@ -84,7 +87,7 @@ impl Datagrams {
         MessageReceiver::new(Incoming::new(Arc::new(self), true))
     }
 
-    /// Receives one datagram, if there is one.
+    /// Receives one datagram; `None` if it was skipped.
     fn receive(&self, fd: BorrowedFd<'_>) -> io::Result<Option<Arrived>> {
         let (body, datagram) = received(self.max_receive, |buf| {
             let datagram = recv_datagram(fd, buf)?;
@@ -105,15 +108,15 @@ impl Datagrams {
             _ if len <= max => Ok(message()),
             TooLong::Fail => Err(FrameError::TooLarge { len, max }.received()),
             TooLong::Skip => {
-                self.tell("skipped", len);
+                self.warn("skipped", len);
                 return Ok(None);
             }
             TooLong::Truncate => {
-                self.tell("truncated", len);
+                self.warn("truncated", len);
                 Ok(message())
             }
         };
-        // One that is not bound has an address without a name.
+        // A socket that is not bound has an address without a name.
         let from = Some(datagram.from).filter(|it| it.len() > 0 && !it.is_unnamed());
         Ok(Some(Arrived {
             message,
@@ -122,9 +125,9 @@ impl Datagrams {
         }))
     }
 
-    fn tell(&self, what: &str, bytes: usize) {
+    fn warn(&self, what: &str, bytes: usize) {
         let count = self.over.fetch_add(1, Ordering::Relaxed) + 1;
-        // A sender that sends nothing else must not fill the log.
+        // A sender of many must not fill the log.
         if count.is_power_of_two() {
             let max = self.max_receive;
             tracing::warn!(
@@ -146,7 +149,7 @@ impl Datagrams {
         }
     }
 
-    /// Receives one that the kernel has, also if the runtime does not know of it yet.
+    /// Receives a queued datagram, also if epoll has not reported it yet; `None` if there is none.
     fn receive_now(&self) -> io::Result<Option<Arrived>> {
         loop {
             match self.receive(self.as_fd()) {
@@ -186,9 +189,9 @@ impl Datagrams {
         Ok(self.writing.get_or_init(|| source))
     }
 
-    /// Lets nobody send any more, if the kernel can. What it has taken is still there.
+    /// Makes further sends to a Unix socket fail with `EPIPE`. Queued datagrams stay.
     fn refuse(&self) {
-        // UDP has no senders that could be told.
+        // UDP cannot tell its senders.
         let _ = SockRef::from(&self.source).shutdown(std::net::Shutdown::Read);
     }
 }
@@ -199,11 +202,11 @@ impl AsFd for Datagrams {
     }
 }
 
-/// A datagram.
+/// A received datagram.
 struct Arrived {
-    /// It, or the error of it alone.
+    /// An error concerns this datagram alone.
     message: io::Result<Message>,
-    /// Where it came from, if that has a name.
+    /// The name of the sending socket, if it has one.
     from: Option<SockAddr>,
     peer: Peer,
 }
@@ -235,7 +238,8 @@ impl MessageLink for Connected {
     }
 
     fn into_sender(self: Box<Self>) -> MessageSender {
-        MessageSender::frames(self.outgoing().discarding())
+        drop(self.incoming());
+        MessageSender::frames(self.outgoing())
     }
 
     fn into_link(self: Box<Self>) -> Link {
@@ -245,12 +249,12 @@ impl MessageLink for Connected {
     }
 }
 
-/// The messages that arrive at a socket.
+/// The messages that a socket receives.
 pub(crate) struct Incoming {
     socket: Arc<Datagrams>,
-    /// Whether it is bound for any sender, rather than connected to one.
+    /// Whether the socket is bound for any sender, rather than connected to one.
     bound: bool,
-    /// How many messages may still be delivered, if limited.
+    /// How many more messages to deliver, if limited.
     left: Option<u64>,
     stopped: bool,
     done: bool,
@@ -284,7 +288,7 @@ impl Stream for Incoming {
             Some(Ok(arrived)) => arrived.message,
             Some(Err(error)) => {
                 tracing::debug!(target: "aqueduct::connect", %error, "receiving");
-                // The network says that nobody was there; somebody may be later.
+                // The network reports an unused port. It may be in use later.
                 self.done = error.kind() != io::ErrorKind::ConnectionRefused;
                 Err(error)
             }
@@ -310,5 +314,13 @@ impl Inlet for Incoming {
 
     fn unfinished(self: Pin<&mut Self>) -> usize {
         0
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.bound {
+            self.socket.discards.store(true, Ordering::Relaxed);
+        }
     }
 }

@@ -147,7 +147,7 @@ impl Link {
         self
     }
 
-    /// Does not wait for an end of the peer's direction: it has none.
+    /// Does not wait for the end of the peer's direction, because it has none.
     pub(super) fn without_end(mut self) -> Self {
         self.ends = false;
         self

@@ -16,7 +16,7 @@ use super::peer::Peer;
 pub struct Message {
     body: Bytes,
     priority: Option<u32>,
-    // In a box, because few messages have one.
+    // Boxed, because few messages have one.
     peer: Option<Box<Peer>>,
 }
 
@@ -52,10 +52,11 @@ impl Message {
         self.priority
     }
 
-    /// Returns the sender of a message that was received as a datagram, if the mechanism tells it: for
-    /// `unixgram:` the process that sent it, as the kernel saw it, for `udp:` its address.
+    /// Returns the sender of a datagram: for `unixgram:` the process, as reported by the kernel
+    /// (`SCM_CREDENTIALS`, unix(7)); for `udp:` the source address, which nothing verifies.
     ///
-    /// The sender of other messages is the [peer](super::Connection::peer) of their connection.
+    /// `None` for messages of other mechanisms: their sender is the
+    /// [peer](super::Connection::peer) of the connection.
     pub fn peer(&self) -> Option<&Peer> {
         self.peer.as_deref()
     }

@@ -350,7 +350,7 @@ impl Framing {
         }
     }
 
-    /// What happens to a message over the limit, also where no bytes are cut.
+    /// What happens to a message over the limit, for transports that keep boundaries too.
     pub(crate) fn when_too_long(&self) -> TooLong {
         self.too_long.unwrap_or(TooLong::Fail)
     }

@@ -1,4 +1,4 @@
-//! Memory that whole messages are received into.
+//! The buffer into which whole messages are received.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,17 +11,15 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Receives messages and holds the copies. One per thread, not per socket, so that many sockets use no
-/// memory.
+/// One per thread, not per socket, so that idle sockets use no memory.
 #[derive(Default)]
 struct Scratch {
-    /// Its pages are untouched until a large message needs them.
+    /// The kernel provides its pages as large messages fill them.
     buffer: Vec<u8>,
     slabs: Slabs,
 }
 
-/// Receives one message with `receive` into a buffer of `limit` bytes, and copies the part of it that
-/// `receive` says was filled. Keeping the copy keeps little more.
+/// Calls `receive` with a buffer of `limit` bytes and returns a copy of the part that it filled.
 pub(crate) fn received<T>(
     limit: usize,
     mut receive: impl FnMut(&mut [u8]) -> io::Result<(usize, T)>,
@@ -37,6 +35,6 @@ pub(crate) fn received<T>(
     };
     SCRATCH
         .try_with(|scratch| into(&mut scratch.borrow_mut()))
-        // Only in the last moments of a thread.
+        // The thread is being destroyed.
         .unwrap_or_else(|_| into(&mut Scratch::default()))
 }

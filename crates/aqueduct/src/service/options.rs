@@ -208,7 +208,7 @@ impl Running {
         let mut serving = std::pin::pin!(serving);
         let mut watchdog = std::pin::pin!(supervisor.watchdog());
         poll_fn(|cx| {
-            // It never returns.
+            // Never ready.
             let _ = watchdog.as_mut().poll(cx);
             serving.as_mut().poll(cx)
         })

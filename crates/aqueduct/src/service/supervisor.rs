@@ -12,19 +12,20 @@ use std::time::Duration;
 use crate::io::backoff::{Backoff, Retry};
 use crate::io::timer::sleep;
 
-/// How long a state is offered to a service manager that does not read.
+/// How long to wait for a service manager that does not read.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// Of what is logged.
+/// The target of log events.
 const TARGET: &str = "aqueduct::supervisor";
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(50));
 
 /// The service manager that started this process, by the protocol of `sd_notify(3)`.
 ///
-/// [`serve()`](super::serve) uses it by itself: it says `READY=1` once it accepts connections,
-/// `STOPPING=1` when the last service of the process shuts down, and `WATCHDOG=1` as often as the
-/// manager asks. For other programs:
+/// [`serve()`](super::serve) notifies the manager itself. Use this type in programs of another shape.
+/// If no manager has set `NOTIFY_SOCKET`, its methods do nothing.
+///
+/// # Examples
 ///
 /// ```
 /// use aqueduct::service::Supervisor;
@@ -40,8 +41,6 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_m
 /// supervisor.notify("STOPPING=1").await;
 /// # }
 /// ```
-///
-/// Where no manager has set `NOTIFY_SOCKET` all of this does nothing.
 #[derive(Debug)]
 pub struct Supervisor {
     name: Option<OsString>,
@@ -49,7 +48,10 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Reads the environment: `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` from the environment.
+    ///
+    /// The socket is an absolute path, or `@` and an abstract name. A `WATCHDOG_PID` other than this
+    /// process turns the watchdog off.
     pub fn from_env() -> Self {
         let number = |name: &str| match env::var(name) {
             Ok(value) => value.parse::<u64>().ok(),
@@ -64,40 +66,40 @@ impl Supervisor {
         }
     }
 
-    /// Tells a state, such as `READY=1` or `STATUS=two clients`; several are separated by newlines.
+    /// Sends a state, such as `READY=1` or `STATUS=two clients`, or several separated by newlines.
     ///
-    /// A manager that is not there, or does not take it within a second, is reported by a `tracing`
-    /// warning of the target `aqueduct::supervisor`.
+    /// A failure, or a manager that does not read for a second, is logged as a warning with the target
+    /// `aqueduct::supervisor`.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future may leave the state untold.
+    /// If the future is dropped, the state may not have been sent.
     pub async fn notify(&self, state: &str) {
         let Some(name) = &self.name else {
             return;
         };
-        match tell(name, state).await {
-            Ok(()) => tracing::debug!(target: TARGET, state, "told the service manager"),
+        match send(name, state).await {
+            Ok(()) => tracing::debug!(target: TARGET, state, "notified the service manager"),
             Err(error) => {
                 let socket = name.display();
                 tracing::warn!(
                     target: TARGET,
-                    "cannot tell {state:?} to the service manager at {socket} (NOTIFY_SOCKET): {error}"
+                    "cannot send {state:?} to the service manager at {socket} (NOTIFY_SOCKET): {error}"
                 );
             }
         }
     }
 
-    /// Says `WATCHDOG=1` twice in each interval that the manager has set, and never returns.
+    /// Sends `WATCHDOG=1` twice per watchdog interval. Never returns.
     ///
-    /// Poll it in the task whose progress the manager is to watch: when that task hangs, the manager
-    /// restarts the service.
+    /// Poll it in the task that the manager should watch. If that task hangs, the manager restarts the
+    /// service.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn watchdog(&self) {
-        let Some(interval) = self.watchdog else {
+        let (Some(interval), Some(_)) = (self.watchdog, &self.name) else {
             return std::future::pending().await;
         };
         loop {
@@ -107,7 +109,7 @@ impl Supervisor {
     }
 }
 
-async fn tell(name: &OsStr, state: &str) -> io::Result<()> {
+async fn send(name: &OsStr, state: &str) -> io::Result<()> {
     let address = match name.as_bytes().split_first() {
         Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
         Some((b'/', _)) => SocketAddr::from_pathname(name)?,
@@ -129,10 +131,10 @@ async fn tell(name: &OsStr, state: &str) -> io::Result<()> {
     }
 }
 
-/// How many services of this process accept connections.
+/// The number of services in this process that accept connections.
 static SERVICES: AtomicUsize = AtomicUsize::new(0);
 
-/// One of them.
+/// One of the services that accept connections.
 pub(super) struct Serving(());
 
 impl Serving {
@@ -141,7 +143,7 @@ impl Serving {
         Self(())
     }
 
-    /// Returns whether it was the last one.
+    /// Returns whether this was the last one.
     pub(super) fn end(self) -> bool {
         std::mem::forget(self);
         SERVICES.fetch_sub(1, Ordering::Relaxed) == 1

@@ -12,7 +12,7 @@ fn datagrams(socket: UdpSocket, options: &Options) -> io::Result<Datagrams> {
     Datagrams::new(fd, &options.framing, LARGEST)
 }
 
-/// A connection over a connected socket. Each datagram is a message.
+/// Makes a connection of a connected socket. Each datagram is a message.
 impl TryFrom<UdpSocket> for Connection {
     type Error = io::Error;
 
@@ -24,7 +24,7 @@ impl TryFrom<UdpSocket> for Connection {
     }
 }
 
-/// Receives the datagrams of all senders. Each is a message, and has its sender's address.
+/// Receives the datagrams of all senders. Each is a message, with the address of its sender.
 impl TryFrom<UdpSocket> for MessageReceiver {
     type Error = io::Error;
 

@@ -38,14 +38,14 @@ impl Udp {
         Ok(Self { at })
     }
 
-    /// Every address that the host stands for, and what to say of them.
+    /// Returns every address of the host, and the attempt for error messages.
     async fn lookup(&self, action: &'static str) -> Result<(Vec<SocketAddr>, Attempt), OpenError> {
         let attempt = Attempt::new("udp", action, self.at.clone())?;
         let found = attempt.lookup().await?;
         Ok((found, attempt))
     }
 
-    /// Makes a socket for the first address at which that can be done.
+    /// Opens a socket for the first address at which `open` succeeds.
     async fn open(
         &self,
         action: &'static str,
@@ -61,7 +61,7 @@ impl Udp {
                 Err(error) => failure = Some(error),
             }
         }
-        // There is at least one.
+        // The lookup returns at least one address.
         Err(attempt.failed(failure.unwrap_or_else(|| std::io::ErrorKind::NotFound.into())))
     }
 }

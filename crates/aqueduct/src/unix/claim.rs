@@ -370,7 +370,7 @@ fn is_alive(kernel: &SockAddr) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(e) => match e.raw_os_error() {
             Some(libc::ECONNREFUSED | libc::ENOENT) => Ok(false),
-            // The last one: a datagram socket that is connected to another.
+            // EPERM: a datagram socket that is connected to another one.
             Some(libc::EPROTOTYPE | libc::EAGAIN | libc::EPERM) => Ok(true),
             _ => Err(e),
         },

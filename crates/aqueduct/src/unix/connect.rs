@@ -150,6 +150,14 @@ impl ConnectOptions {
                     self.retry
                 }
                 Some(libc::EPROTOTYPE) => return Err(wrong_type(&attempt, kind, source)),
+                // `unix_may_send` in the kernel's `net/unix/af_unix.c`.
+                Some(libc::EPERM) if kind == Type::DGRAM => {
+                    let cause = "it is connected to another socket and receives from that alone";
+                    return Err(attempt
+                        .error(OpenErrorKind::Refused, cause)
+                        .with_cure("choose a socket that is not connected")
+                        .with_source(source));
+                }
                 _ => false,
             };
             if !again {
@@ -210,30 +218,29 @@ impl Default for ConnectOptions {
 fn connect(kernel: &SockAddr, kind: Type) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::UNIX, kind.nonblocking(), None)?;
     if kind == Type::DGRAM {
-        // A name of the kernel's choice, for replies to go to (unix(7), "Autobind feature").
+        // Binds to a name that the kernel chooses, so that the receiver can reply (unix(7), autobind).
         socket.bind(&SockAddr::unix("")?)?;
     }
     socket.connect(kernel)?;
     Ok(socket.into())
 }
 
-/// The user whose socket datagrams go to; `None` if the kernel does not tell, and only the owner of
-/// its file counts.
+/// Returns the user that owns the receiving socket; `None` if only the owner of its file is known.
 fn receiver_of(attempt: &Attempt, socket: &OwnedFd) -> Result<Option<u32>, OpenError> {
     match Diag::open().and_then(|it| it.peer_owner(socket)) {
         Ok(owner) => Ok(Some(owner)),
         Err(_) if attempt.path().is_some() => Ok(None),
         Err(error) => {
-            let cause = format!("the kernel does not say whose it is (sock_diag: {error})");
+            let cause = format!("the kernel does not report its owner (sock_diag: {error})");
             let error = attempt.error(OpenErrorKind::Other, cause);
-            Err(error.with_cure("use a path, or allow any user's"))
+            Err(error.with_cure("use a path, or allow a foreign owner"))
         }
     }
 }
 
 /// The socket at the address is of another type than `kind`.
 fn wrong_type(attempt: &Attempt, kind: Type, source: io::Error) -> OpenError {
-    // A datagram socket does not notice that it is asked.
+    // A datagram socket does not notice the probe.
     let takes_datagrams = || match connect(&attempt.address.kernel, Type::DGRAM) {
         Ok(_) => true,
         Err(e) => matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EPERM)),

@@ -52,7 +52,7 @@ impl Diag {
         self.ask(number(socket)?, &FILE)
     }
 
-    /// Returns the user that owns the socket which a Unix socket is connected to.
+    /// Returns the user that owns the peer of a connected Unix socket.
     pub(super) fn peer_owner(mut self, socket: impl AsFd) -> io::Result<u32> {
         let peer = self.ask(number(socket)?, &PEER)?;
         self.ask(peer, &OWNER)

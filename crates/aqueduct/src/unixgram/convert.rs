@@ -14,7 +14,7 @@ fn datagrams(socket: UnixDatagram, options: &Options) -> io::Result<Datagrams> {
     Datagrams::new(fd, &options.framing, max_send)
 }
 
-/// A connection over a connected socket. Each datagram is a message of at most 1 MiB.
+/// Makes a connection of a connected socket. Each datagram is a message of at most 1 MiB.
 impl TryFrom<UnixDatagram> for Connection {
     type Error = io::Error;
 
@@ -26,8 +26,8 @@ impl TryFrom<UnixDatagram> for Connection {
     }
 }
 
-/// Receives the datagrams of all senders. Each is a message of at most 1 MiB, and has its sender's
-/// credentials.
+/// Receives the datagrams of all senders. Each is a message of at most 1 MiB, with the credentials of
+/// its sender.
 impl TryFrom<UnixDatagram> for MessageReceiver {
     type Error = io::Error;
 

@@ -62,7 +62,7 @@ impl Unixgram {
             }
         };
         let failed = |e| asked.failed(e);
-        // Each datagram tells its sender.
+        // Each datagram carries the credentials of its sender.
         SockRef::from(&fd).set_passcred(true).map_err(failed)?;
         let max_send = make_room(&fd, framing.max_message().max(1)).map_err(failed)?;
         let socket = Datagrams::new(fd, framing, max_send).map_err(failed)?;
@@ -81,7 +81,7 @@ impl Mechanism for Unixgram {
         Capabilities {
             keeps_boundaries: Some(true),
             end_of_stream: EndOfStream::Never,
-            // It has to fit the socket's send buffer, whose size the system sets.
+            // Limited by the socket's send buffer, whose size the system sets.
             largest_message: LargestMessage::AsOpened,
             readers: Sharing::One,
             writers: Sharing::Many,

@@ -1,4 +1,4 @@
-//! [`Accepting`]: a bound datagram socket, each of whose datagrams is a connection of one message.
+//! [`Accepting`]: a bound datagram socket. Each datagram becomes a connection of one message.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::connect::receiver::MessageReceiver;
 use crate::connect::sender::MessageSender;
 use crate::frame::Framing;
 
-/// A bound socket. Replies go to the sender of a datagram, if it has a name.
+/// A bound socket. Replies go to the sender of a datagram, if that has a name.
 pub(crate) struct Accepting {
     socket: Arc<Datagrams>,
     framing: Framing,
@@ -99,7 +99,7 @@ impl MessageLink for Reply {
 
     fn into_link(self: Box<Self>) -> Link {
         let (outgoing, incoming) = self.split_up();
-        // The end of the one message is no sign that its sender has gone.
+        // The stream of one message ends at once, which does not mean that its sender has gone.
         let incoming = MessageReceiver::frames(incoming.chain(stream::pending()));
         Link::messages(outgoing, incoming)
             .with_fate(Fate::Unknown)

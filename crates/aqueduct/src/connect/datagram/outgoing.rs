@@ -1,8 +1,9 @@
-//! [`Outgoing`]: messages on their way out of a datagram socket.
+//! [`Outgoing`]: the sending half of a datagram socket.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,32 +20,30 @@ use crate::io::source::Direction;
 use crate::io::sys::recv_datagram;
 use crate::io::timer::{Sleep, sleep};
 
-/// Pauses before a reply is tried again: the kernel does not tell when a receiver that the socket is
-/// not connected to has room.
+/// Pauses between the attempts to send a reply: the kernel reports free room only for the receiver
+/// that a socket is connected to.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
 
-/// How many unwanted datagrams are discarded at a time.
+/// How many replies are discarded with each send, at most.
 const DISCARDS: usize = 16;
 
 /// Where messages go.
 #[derive(Clone, Debug)]
 pub(super) enum To {
-    /// To the peer that the socket is connected to.
+    /// The peer that the socket is connected to.
     Peer,
     Name(SockAddr),
-    /// To a sender that has no name.
+    /// A sender that has no name.
     Nobody,
 }
 
-/// A sink of messages. At most one waits in it, while its receiver has no room.
+/// A sink of messages. It holds one message at most, while the receiver has no room.
 pub(super) struct Outgoing {
     socket: Arc<Datagrams>,
     to: To,
     waiting: Option<Bytes>,
     pause: Option<Pin<Box<Sleep>>>,
     pauses: Backoff,
-    /// Whether what the peer sends is discarded.
-    discards: bool,
     closed: bool,
 }
 
@@ -56,27 +55,21 @@ impl Outgoing {
             waiting: None,
             pause: None,
             pauses: PAUSES,
-            discards: false,
             closed: false,
         }
     }
 
-    /// Discards what the peer sends, so that it never waits for room here.
-    pub(super) fn discarding(mut self) -> Self {
-        self.discards = true;
-        self
-    }
-
-    /// Discards what the peer has sent. An error is of what was sent before.
+    /// Discards replies once nobody can receive them, so that the peer does not wait for room here.
+    /// An error is that of an earlier send.
     fn discard(&self) -> io::Result<()> {
+        if !self.socket.discards.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         for _ in 0..DISCARDS {
-            match self
-                .discards
-                .then(|| recv_datagram(&self.socket.source, &mut []))
-            {
-                Some(Ok(_)) => {}
-                Some(Err(e)) if !is_temporary(&e) => return Err(e),
-                _ => break,
+            match recv_datagram(&self.socket.source, &mut []) {
+                Ok(_) => {}
+                Err(e) if is_temporary(&e) => break,
+                Err(e) => return Err(e),
             }
         }
         Ok(())
@@ -86,11 +79,11 @@ impl Outgoing {
         match &self.to {
             To::Peer => self.socket.send_now(body, None),
             To::Name(name) => self.socket.send_now(body, Some(name)),
-            // Nothing is lost with nothing.
+            // An empty reply carries nothing that could be lost.
             To::Nobody if body.is_empty() => Ok(()),
             To::Nobody => Err(io::Error::new(
                 io::ErrorKind::NotConnected,
-                "the sender has no name that a reply could go to",
+                "cannot reply: the sender's socket has no name",
             )),
         }
     }
@@ -119,7 +112,7 @@ impl Outgoing {
             },
         };
         self.pauses.reset();
-        // Sent or not: what failed once would fail each time.
+        // Also after an error: sending the same message again would fail again.
         self.waiting = None;
         Poll::Ready(sent)
     }
@@ -160,8 +153,8 @@ impl Sink<Bytes> for Outgoing {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Pending where `poll_ready` is, also for want of budget: some callers flush until there is
-        // room, and would spin.
+        // Pending whenever `poll_ready` is, also without budget: callers that flush until there is room
+        // would spin otherwise.
         drop(ready!(poll_proceed(cx)));
         self.discard()?;
         ready!(self.poll_waiting(cx))?;

@@ -9,16 +9,16 @@ use socket2::SockAddr;
 /// One received datagram.
 #[derive(Debug)]
 pub(crate) struct Datagram {
-    /// Its full length, which is more than the buffer's if it did not fit.
+    /// The full length, which exceeds that of the buffer if the datagram was truncated.
     pub(crate) len: usize,
-    /// The address it was sent from; of length 0 if the sender has none.
+    /// The source address; its length is 0 if there is none.
     pub(crate) from: SockAddr,
-    /// The sending process, if the socket asks for it (`SO_PASSCRED`).
+    /// The sending process, if the socket has `SO_PASSCRED`.
     pub(crate) credentials: Option<libc::ucred>,
 }
 
-/// Room for one `SCM_CREDENTIALS` and nothing else, so that the kernel drops descriptors that are sent
-/// along. `u64`s, since a control message header must be aligned.
+/// Room for one `SCM_CREDENTIALS` and nothing else, so that the kernel closes any descriptors sent
+/// with the datagram. `u64`s, because a control message header must be aligned.
 const CONTROL: usize = 4;
 
 /// Receives one datagram without waiting.
