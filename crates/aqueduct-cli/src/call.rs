@@ -15,7 +15,7 @@ use aqueduct::connect::{Connection, Message, MessageReceiver};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::config::{CallConfig, Ending};
+use crate::config::{self, CallConfig, Ending};
 use crate::exit::{Exit, Failure};
 use crate::forward::{End, Stopped};
 use crate::link;
@@ -240,6 +240,10 @@ impl Call<'_> {
                         // What is not whole may never be answered.
                         Err(Stopped::From(error)) if self.config.ending != Ending::Message => {
                             return Err(error);
+                        }
+                        // No end of the stream would follow.
+                        Err(Stopped::To(_)) if !config::has_end(&self.config.endpoint) => {
+                            return Ok(Sent::Done(result));
                         }
                         result => sent = Sent::Done(result),
                     }

@@ -22,7 +22,7 @@ use crate::input::Cut;
 pub(crate) use self::call::{CallConfig, Ending};
 use self::link::side;
 pub(crate) use self::link::{
-    ClientsConfig, Lasting, LinkConfig, Side, has_connections, refusal, refused, wrong_guess,
+    ClientsConfig, Lasting, LinkConfig, Side, has_connections, has_end, refused, wrong_guess,
 };
 pub(crate) use self::proxy::ProxyConfig;
 pub(crate) use self::relay::{EndConfig, RelayConfig};
@@ -81,7 +81,8 @@ impl SendArgs {
         // Before anybody is waited for.
         for (i, message) in messages.iter().enumerate() {
             if let Err(error) = link.check(message) {
-                return Err(Failure::wrong_use(refusal(i as u64 + 1, &error)));
+                let what = format!("message {}", i + 1);
+                return Err(Failure::wrong_use(link.refused(what, &error)));
             }
         }
         Ok(SendConfig {

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use anyhow::Context;
-use aqueduct::endpoint::{Direction, EndOfStream};
+use aqueduct::endpoint::Direction;
 use aqueduct::record::Recorder;
 use aqueduct::relay::{Error, Relay};
 use aqueduct::service::CancellationToken;
@@ -130,7 +130,7 @@ fn could_answer(config: &RelayConfig) -> bool {
     let to = config.to.endpoint.capabilities();
     config::has_connections(&config.from.endpoint)
         && to.direction == Direction::TwoWay
-        && to.end_of_stream != EndOfStream::Never
+        && config::has_end(&config.to.endpoint)
         && !to.stdio
 }
 
@@ -148,7 +148,7 @@ fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
         Error::Receive(error) => recv::broken(error, from),
         Error::Refused { source, .. } => {
             let what = format!("{}: a message, which is lost by that,", about(to));
-            anyhow::Error::msg(config::refused(what, &source))
+            anyhow::Error::msg(config.to.link.refused(what, &source))
         }
         Error::Send(error) if to.capabilities().stdio && is_broken_pipe(&error) => {
             return None;

@@ -12,7 +12,7 @@ use aqueduct::connect::{Message, MessageSender};
 use aqueduct::frame::FrameError;
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
 
-use crate::config::{self, SendConfig};
+use crate::config::SendConfig;
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Messages};
 use crate::link::{self, expiry};
@@ -164,7 +164,10 @@ impl Send<'_> {
         if let Err(error) = self.outgoing.start_send_unpin(message) {
             self.flush().await?;
             return Err(match FrameError::of(&error) {
-                Some(_) => anyhow::Error::msg(config::refusal(number, &error)),
+                Some(_) => {
+                    let what = format!("message {number}");
+                    anyhow::Error::msg(self.config.link.refused(what, &error))
+                }
                 None => self.failed(error),
             });
         }

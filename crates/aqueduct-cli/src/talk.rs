@@ -19,7 +19,7 @@ use nix::libc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::cli::Output;
-use crate::config::TalkConfig;
+use crate::config::{self, TalkConfig};
 use crate::exit::{Exit, Failure};
 use crate::forward::{Stopped, forward};
 use crate::link;
@@ -182,8 +182,13 @@ impl Talk<'_> {
                 () = &mut typing => {}
                 result = &mut sending, if sent.is_none() => {
                     self.screen.end_editing();
-                    if let Err(Stopped::From(error)) = result {
-                        return Err(error);
+                    match result {
+                        Err(Stopped::From(error)) => return Err(error),
+                        // No end of the stream would follow.
+                        Err(Stopped::To(error)) if !config::has_end(&self.config.endpoint) => {
+                            return Err(self.not_sent(error));
+                        }
+                        _ => {}
                     }
                     sent = Some(result);
                     let linger = self.config.linger.and_then(|it| Instant::now().checked_add(it));
@@ -211,7 +216,12 @@ impl Talk<'_> {
                         self.note(format_args!("{} closed the connection", about(&self.config.endpoint)));
                         return Ok(Ended::ByBoth);
                     }
-                    Due::Over => return Ok(Ended::Here),
+                    Due::Over => {
+                        return match sent {
+                            Some(Err(Stopped::To(error))) => Err(self.not_sent(error)),
+                            _ => Ok(Ended::Here),
+                        };
+                    }
                     Due::Idle => return Err(self.timed_out()),
                 },
             }
@@ -338,9 +348,11 @@ impl Talk<'_> {
 
     fn not_sent(&self, error: io::Error) -> anyhow::Error {
         let address = about(&self.config.endpoint);
-        anyhow::Error::new(error).context(format!(
-            "{address} closed the connection before everything was sent"
-        ))
+        let sentence = match error.kind() {
+            io::ErrorKind::ConnectionRefused => format!("no process receives at {address}"),
+            _ => format!("{address} closed the connection before everything was sent"),
+        };
+        anyhow::Error::new(error).context(sentence)
     }
 
     fn timed_out(&self) -> anyhow::Error {

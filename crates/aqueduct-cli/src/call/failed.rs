@@ -38,7 +38,10 @@ impl Call<'_> {
             Stopped::From(error) => error,
             Stopped::To(error) => {
                 let address = &self.config.endpoint;
-                let sentence = format!("{address} has closed before it took the whole message");
+                let sentence = match error.kind() {
+                    io::ErrorKind::ConnectionRefused => format!("no process receives at {address}"),
+                    _ => format!("{address} has closed before it took the whole message"),
+                };
                 anyhow::Error::new(error).context(sentence)
             }
         })

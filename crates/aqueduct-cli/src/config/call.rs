@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use aqueduct::Endpoint;
 use aqueduct::bytes::Bytes;
-use aqueduct::endpoint::EndOfStream;
 
-use super::link::{LinkConfig, Side, refused, side};
+use super::link::{LinkConfig, Side, has_end, refused, side};
 use crate::cli::{CallArgs, Frame, Input, Output};
 use crate::exit::Failure;
 use crate::input::Cut;
@@ -75,7 +74,7 @@ impl CallArgs {
             );
             return Err(Failure::wrong_use(sentence));
         }
-        if self.all && endpoint.capabilities().end_of_stream == EndOfStream::Never {
+        if self.all && !has_end(&endpoint) {
             let scheme = endpoint.scheme().name;
             return Err(Failure::wrong_use(format!(
                 "--all reads until the stream ends, and {scheme} has no end: use --idle or --replies"

@@ -143,6 +143,17 @@ impl LinkConfig {
         options
     }
 
+    /// Why `what` is not sent, with the flag that helps.
+    pub(crate) fn refused(&self, what: impl Display, error: &std::io::Error) -> String {
+        match FrameError::of(error) {
+            // A limit of the transport.
+            Some(FrameError::TooLarge { len, max }) if *max < self.max_frame => {
+                format!("{what} has {len} bytes, and the address takes at most {max}")
+            }
+            _ => refused(what, error),
+        }
+    }
+
     /// Why a message cannot be sent, if so.
     pub(crate) fn check(&self, message: &Bytes) -> Result<(), std::io::Error> {
         // What keeps boundaries itself uses no framing.
@@ -174,8 +185,12 @@ pub(super) fn side(endpoint: &Endpoint, wanted: Option<Side>, usual: Side) -> an
 
 /// Whether clients connect to a bound address, rather than send datagrams to it.
 pub(crate) fn has_connections(endpoint: &Endpoint) -> bool {
-    let of = endpoint.capabilities();
-    of.listens == Some(true) && of.end_of_stream != EndOfStream::Never
+    endpoint.capabilities().listens == Some(true) && has_end(endpoint)
+}
+
+/// Whether the stream of what a peer sends can end.
+pub(crate) fn has_end(endpoint: &Endpoint) -> bool {
+    endpoint.capabilities().end_of_stream != EndOfStream::Never
 }
 
 impl Link {
@@ -248,11 +263,6 @@ impl Unfit {
         }
         self.apply(link, from)
     }
-}
-
-/// Why message number `n` is not sent, with the flag that helps.
-pub(crate) fn refusal(n: u64, error: &std::io::Error) -> String {
-    refused(format_args!("message {n}"), error)
 }
 
 /// What to say if the length of a received message looks like another framing.

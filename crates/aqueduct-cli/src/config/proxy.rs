@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use aqueduct::Endpoint;
-use aqueduct::endpoint::{Direction, EndOfStream};
+use aqueduct::endpoint::Direction;
 
-use super::link::{Side, side};
+use super::link::{Side, has_end, side};
 use super::relay::EndConfig;
 use crate::cli::ProxyArgs;
 use crate::exit::Failure;
@@ -54,7 +54,7 @@ fn two_way(address: std::ffi::OsString) -> anyhow::Result<Endpoint> {
             "proxy is for two-way addresses, and {scheme} is one-way: use relay"
         )));
     }
-    if endpoint.capabilities().end_of_stream == EndOfStream::Never {
+    if !has_end(&endpoint) {
         let scheme = endpoint.scheme().name;
         return Err(Failure::wrong_use(format!(
             "proxy is for connections, and {scheme} has none: use relay"

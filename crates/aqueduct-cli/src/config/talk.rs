@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use aqueduct::Endpoint;
-use aqueduct::endpoint::EndOfStream;
 use aqueduct::frame::Framing;
 
-use super::link::{LinkConfig, Side, side};
+use super::link::{LinkConfig, Side, has_end, side};
 use crate::cli::{Input, Output, TalkArgs};
 use crate::exit::Failure;
 use crate::forward::End;
@@ -43,17 +42,14 @@ impl TalkArgs {
                 "--crlf needs --frame raw: other framings mark the end of a message themselves",
             ));
         }
-        let linger = match endpoint.capabilities().end_of_stream {
-            EndOfStream::Never => Some(LINGER),
-            _ => None,
-        };
+        let linger = self.linger.or((!has_end(&endpoint)).then_some(LINGER));
         Ok(TalkConfig {
             side: side(&endpoint, self.bind.then_some(Side::Bind), Side::Connect)?,
             input: link.cut(self.input, Input::Lines)?,
             endpoint,
             output: self.output,
             crlf: self.crlf,
-            linger: self.linger.or(linger),
+            linger,
             end: match self.keep_open {
                 true => End::Kept,
                 false => End::Passed,

@@ -1,5 +1,6 @@
 //! A service that replies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct::bytes::{Bytes, BytesMut};
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use super::facts::Facts;
 use super::jobs::{Ended, Job};
 use super::{Jobs, begun, idle};
-use crate::config::{self, ServeConfig, Side};
+use crate::config::{LinkConfig, ServeConfig, Side};
 use crate::exit::Exit;
 use crate::link;
 use crate::report::{Report, count};
@@ -56,9 +57,11 @@ pub(super) async fn run(
     let shutdown = CancellationToken::new();
     let report = report.clone();
     let at_work = jobs.clone();
+    let link = Arc::new(config.link.clone());
     let serving = options.serve(listener, shutdown.clone(), move |connection, cx| {
         let facts = facts.clone().with_peer(*connection.peer());
-        handle(connection, cx, at_work.clone(), facts, report.clone())
+        let client = (connection, Arc::clone(&link));
+        handle(client, cx, at_work.clone(), facts, report.clone())
     });
     tokio::pin!(serving);
     let mut idle_too_long = false;
@@ -115,7 +118,7 @@ pub(super) async fn open(
 
 /// Answers one client. What goes wrong with it is told and ends its connection alone.
 async fn handle(
-    connection: Connection,
+    (connection, link): (Connection, Arc<LinkConfig>),
     cx: Context,
     jobs: Jobs,
     facts: Facts,
@@ -132,7 +135,7 @@ async fn handle(
     match &result {
         // It was told of before.
         Err(Error::Encode { .. }) | Ok(()) => {}
-        Err(error) => report.frequent_failure(format_args!("{peer}: {}", Reason(error))),
+        Err(error) => report.frequent_failure(format_args!("{peer}: {}", Reason(error, &link))),
     }
     result
 }
@@ -169,7 +172,7 @@ async fn pour(
 }
 
 /// Why a connection was closed, with the flag that helps.
-struct Reason<'a>(&'a Error);
+struct Reason<'a>(&'a Error, &'a LinkConfig);
 
 impl std::fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -177,7 +180,7 @@ impl std::fmt::Display for Reason<'_> {
             && let Some(FrameError::ContainsDelimiter { .. } | FrameError::TooLarge { .. }) =
                 FrameError::of(error)
         {
-            return f.write_str(&config::refused("a message or reply", error));
+            return f.write_str(&self.1.refused("a message or reply", error));
         }
         let mut error: &dyn std::error::Error = self.0;
         write!(f, "{error}")?;

@@ -142,9 +142,9 @@ fn a_datagram_over_the_limit_is_reported_and_skipped() {
         assert!(stderr.contains("has 9 bytes"), "{stderr}");
     }
     let send = ["send", "udp://127.0.0.1:9", &"x".repeat(65_508)];
-    let (_, stderr) = expect(run(&mut aqueduct(&send)), 2);
-    assert!(stderr.contains("65508"), "{stderr}");
-    assert!(stderr.contains("65507"), "{stderr}");
+    let (_, stderr) = expect(run(&mut aqueduct(&send)), 1);
+    let expected = "message 1 has 65508 bytes, and the address takes at most 65507";
+    assert!(stderr.contains(expected), "{stderr}");
 }
 
 #[test]
@@ -176,6 +176,21 @@ fn a_receiver_that_has_gone_is_an_error() {
     drop(stdin);
     let (_, stderr) = expect(send.finish(), 1);
     assert!(stderr.contains("the reader has gone"), "{stderr}");
+}
+
+/// As far as the network reports it. No end of the stream follows that could be waited for.
+#[test]
+fn an_unused_port_ends_a_conversation_with_an_error() {
+    let unused = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = format!("udp://{}", unused.local_addr().unwrap());
+    drop(unused);
+    let (_, stderr) = expect(run(&mut aqueduct(&["send", &to, "hi"])), 1);
+    assert!(stderr.contains("the reader has gone"), "{stderr}");
+    let (_, stderr) = expect(run(&mut aqueduct(&["call", &to, "hi"])), 1);
+    assert!(stderr.contains("no process receives at"), "{stderr}");
+    let talk = start_with_input(&mut aqueduct(&["talk", &to]), "hi\n");
+    let (_, stderr) = expect(talk.finish(), 1);
+    assert!(stderr.contains("no process receives at"), "{stderr}");
 }
 
 #[test]
