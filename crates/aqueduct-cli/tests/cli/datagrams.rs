@@ -1,12 +1,12 @@
 //! Datagram sockets: `unixgram:` and `udp:`.
 
 use std::os::unix::net::UnixDatagram;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Dir, Running, aqueduct, expect, expect_text, run, start, start_with_input, until,
+    DEADLINE, Dir, Running, aqueduct, expect, expect_text, run, start, start_with_input, until,
 };
 
 fn address(dir: &Dir) -> String {
@@ -176,6 +176,34 @@ fn a_receiver_that_has_gone_is_an_error() {
     drop(stdin);
     let (_, stderr) = expect(send.finish(), 1);
     assert!(stderr.contains("the reader has gone"), "{stderr}");
+}
+
+/// `NOTIFY_SOCKET` has a path, or `@` and an abstract name.
+#[test]
+fn a_script_notifies_its_service_manager() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+
+    let dir = Dir::new();
+    let path = dir.path("notify");
+    let name = format!("aqueduct-test-notify-{}", std::process::id());
+    for (manager, named) in [
+        (UnixDatagram::bind(&path), path.display().to_string()),
+        (
+            SocketAddr::from_abstract_name(&name).and_then(|it| UnixDatagram::bind_addr(&it)),
+            format!("@{name}"),
+        ),
+    ] {
+        let manager = manager.unwrap();
+        manager.set_read_timeout(Some(DEADLINE)).unwrap();
+        let script = "\"$0\" send \"unixgram:$NOTIFY_SOCKET\" READY=1";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_aqueduct")]);
+        expect_text(run(shell.env("NOTIFY_SOCKET", named)), 0);
+        let mut state = [0; 20];
+        let len = manager.recv(&mut state).unwrap();
+        assert_eq!(&state[..len], b"READY=1");
+    }
 }
 
 /// As far as the network reports it. No end of the stream follows that could be waited for.

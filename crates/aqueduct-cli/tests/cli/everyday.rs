@@ -9,7 +9,7 @@ use crate::readme::{Place, README, Server, row};
 use crate::support::{aqueduct, compile_c, expect_text, run, start, until};
 
 /// What both columns of the table are tested by.
-const ROWS: [&str; 13] = [
+const ROWS: [&str; 14] = [
     "send a line to a FIFO, whoever comes first",
     "read a FIFO whose writers come and go",
     "put an urgent message into a queue",
@@ -20,6 +20,7 @@ const ROWS: [&str; 13] = [
     "talk to it, both ways at once",
     "collect what all clients of a TCP port write",
     "write to a TCP port that may not be up yet",
+    "log a line to syslog",
     "receive what programs log to a datagram socket",
     "send a metric to StatsD",
     "send a packet that stays whole",

@@ -165,6 +165,25 @@ fn a_log_socket_is_read_by_either() {
 }
 
 #[test]
+fn a_line_for_syslog_is_sent_by_either() {
+    let dir = Dir::new();
+    let log = dir.path("log");
+    let daemon = std::os::unix::net::UnixDatagram::bind(&log).unwrap();
+    daemon
+        .set_read_timeout(Some(crate::support::DEADLINE))
+        .unwrap();
+    for client in <[String; 2]>::from(row("log a line to syslog")) {
+        let place = Place::new(&[("/dev/log", log.to_str().unwrap())]);
+        expect_text(run(&mut place.shell(&client)), 0);
+        let mut line = [0; 1000];
+        let len = daemon.recv(&mut line).unwrap();
+        let line = String::from_utf8_lossy(&line[..len]);
+        assert!(line.starts_with("<13>"), "{line}");
+        assert!(line.contains("backup: done"), "{line}");
+    }
+}
+
+#[test]
 fn a_metric_for_statsd_is_sent_by_either() {
     let statsd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let limit = Some(crate::support::DEADLINE);
@@ -216,4 +235,82 @@ fn what_systemd_notify_says_is_received() {
     expect_text(run(&mut notify), 0);
     let said = expect_text(ours.finish(), 0);
     assert!(said.ends_with("BARRIER=1\n"), "{said}");
+}
+
+/// A syslog daemon with a socket and a UDP port of its own. It writes what it logs to a file, and
+/// forwards it to a socket and a port.
+struct Rsyslog {
+    _running: Running,
+    out: std::path::PathBuf,
+    port: u16,
+}
+
+impl Rsyslog {
+    fn start(dir: &Dir, forward_to: u16) -> Option<Self> {
+        let (port, out) = (free_port(), dir.path("out"));
+        let text = format!(
+            r#"
+module(load="imuxsock" SysSock.Use="off")
+input(type="imuxsock" Socket="{log}")
+module(load="imudp")
+input(type="imudp" address="127.0.0.1" port="{port}")
+module(load="omuxsock")
+*.* action(type="omfile" file="{out}" template="RSYSLOG_SyslogProtocol23Format")
+*.* action(type="omfwd" target="127.0.0.1" port="{forward_to}" protocol="udp")
+$OMUxSockSocket {forward}
+*.* :omuxsock:
+"#,
+            log = path(dir, "log"),
+            out = out.display(),
+            forward = path(dir, "x"),
+        );
+        std::fs::write(dir.path("rsyslog.conf"), text).unwrap();
+        // It is not in every user's PATH.
+        let program = "/usr/sbin/rsyslogd";
+        if !std::path::Path::new(program).exists() {
+            println!("SKIPPED: there is no {program}");
+            return None;
+        }
+        let (file, pid) = (path(dir, "rsyslog.conf"), path(dir, "pid"));
+        let running = tool(program, &["-n", "-C", "-f", &file, "-i", &pid]);
+        Some(Self {
+            _running: running,
+            out,
+            port,
+        })
+    }
+
+    fn has_logged(&self, text: &str) -> bool {
+        std::fs::read_to_string(&self.out).is_ok_and(|it| it.contains(text))
+    }
+}
+
+/// Both directions over both kinds of datagrams.
+#[test]
+fn rsyslog_logs_what_is_sent_and_forwards_it() {
+    let dir = Dir::new();
+    let ours = recv(&dir, "1");
+    let udp = start(aqueduct(&["recv", "udp://127.0.0.1:0", "-n", "1"]).stdin(Stdio::null()));
+    let at = udp.told("udp://127.0.0.1:");
+    let forward_to = at.rsplit_once(':').unwrap().1.parse().unwrap();
+    let Some(rsyslog) = Rsyslog::start(&dir, forward_to) else {
+        return;
+    };
+    // The sender waits until the daemon has bound its socket.
+    let log = format!("unixgram:{}", path(&dir, "log"));
+    let line = "<13>peers: through the socket";
+    expect_text(run(&mut aqueduct(&["send", "-q", &log, line])), 0);
+    until("it is logged", || rsyslog.has_logged("through the socket"));
+    for forwarded in [ours, udp] {
+        let line = String::from_utf8(expect(forwarded.finish(), 0).0).unwrap();
+        assert!(line.starts_with("<13>"), "{line}");
+        assert!(line.contains("peers: through the socket"), "{line}");
+    }
+    // Nothing tells when it has bound the port.
+    let port = format!("udp://127.0.0.1:{}", rsyslog.port);
+    let line = "<13>Nov 30 12:00:00 here peers: through the port";
+    until("it is logged", || {
+        run(&mut aqueduct(&["send", &port, line]));
+        rsyslog.has_logged("through the port")
+    });
 }

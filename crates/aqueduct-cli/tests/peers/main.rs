@@ -1,5 +1,6 @@
-//! Peers that have to be installed: socat, Python, systemd-notify, Redis, HAProxy and memcached; and groff. `.ci/run` installs them and runs this; plain
-//! `cargo test` leaves it out. Where one is missing its tests fail.
+//! Peers that have to be installed: socat, Python, logger, systemd-notify, Redis, HAProxy and memcached;
+//! and groff. `.ci/run` installs them and runs this; plain `cargo test` leaves it out. Where one is missing
+//! its tests fail. The test with rsyslog skips itself.
 
 #[path = "../cli/readme.rs"]
 mod readme;
