@@ -168,15 +168,18 @@ fn role_service() {
         let listener = options.bind(&address).await.expect("the path is free");
         let heard = std::path::PathBuf::from(&path).with_extension(HEARD);
         let has_manager = std::env::var_os("WATCHDOG_USEC").is_some();
-        let answer = move |connection: Connection, context: Context| async move {
-            let channel = connection.channel::<String, String>(Text);
-            let upper = async |line: String| line.to_uppercase();
-            let result = respond(channel, &context, upper).await;
-            // The connection stays open until the manager has been notified.
-            while has_manager && !heard.exists() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+        let answer = move |connection: Connection, context: Context| {
+            let heard = heard.clone();
+            async move {
+                let channel = connection.channel::<String, String>(Text);
+                let upper = async |line: String| line.to_uppercase();
+                let result = respond(channel, &context, upper).await;
+                // The connection stays open until the manager has been notified.
+                while has_manager && !heard.exists() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                result
             }
-            result
         };
         let served = serve(listener, shutdown, answer).await;
         served.expect("it is served");
