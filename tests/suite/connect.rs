@@ -1,6 +1,7 @@
 //! From an address to its ends: who waits for whom, who may come, and what is refused.
 
 mod activation;
+mod closed;
 mod crowd;
 mod descriptors;
 mod framing;

@@ -12,6 +12,7 @@ use aqueduct_measure::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{BenchArgs, BenchPeerArgs};
+use crate::config;
 use crate::exit::{Exit, Failure};
 use crate::report::{Report, about};
 use crate::signals::Signals;
@@ -55,6 +56,13 @@ pub(crate) async fn run(args: BenchArgs, report: &Report) -> anyhow::Result<Exit
         if endpoint.capabilities().private {
             let sentence = format!(
                 "{}: name an address that two processes can open",
+                about(&endpoint)
+            );
+            return Err(Failure::wrong_use(sentence));
+        }
+        if config::has_datagrams(&endpoint) {
+            let sentence = format!(
+                "{}: bench measures until the end of the stream, which datagrams do not have",
                 about(&endpoint)
             );
             return Err(Failure::wrong_use(sentence));

@@ -35,6 +35,7 @@ Examples:
   aqueduct send mq:/jobs --replay jobs.rec --pace fast
   aqueduct send mq:/jobs --priority 9 'call the plumber'
   aqueduct send fifo:/tmp/jobs --wait 5s done || echo nobody there
+  aqueduct send unixgram:/dev/log '<13>backup: done'
 
 --timeout is for each step, not for all of it: as long as the system takes
 something in that time it goes on. Of a socket that is full it takes nothing
@@ -46,7 +47,8 @@ Examples:
   aqueduct recv 'fifo:/tmp/log?persist=true' >> all.log
   aqueduct recv fifo:/tmp/x --frame nul -n 1        # a string from C
   aqueduct recv fifo:/tmp/x --frame length -n 1 --output raw > photo.jpg
-  aqueduct recv mq:/jobs --output json --timeout 10s";
+  aqueduct recv mq:/jobs --output json --timeout 10s
+  aqueduct recv udp://127.0.0.1:8125                # until it is stopped";
 
 const TOUR_EXAMPLES: &str = "\
 Examples:

@@ -22,7 +22,8 @@ use crate::input::Cut;
 pub(crate) use self::call::{CallConfig, Ending};
 use self::link::side;
 pub(crate) use self::link::{
-    ClientsConfig, Lasting, LinkConfig, Side, has_connections, has_end, refused, wrong_guess,
+    ClientsConfig, Lasting, LinkConfig, Side, has_connections, has_datagrams, has_end, refused,
+    wrong_guess,
 };
 pub(crate) use self::proxy::ProxyConfig;
 pub(crate) use self::relay::{EndConfig, RelayConfig};

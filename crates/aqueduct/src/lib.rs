@@ -1,6 +1,6 @@
 //! Typed messages between Unix processes, on Tokio.
 //!
-//! Pipes, FIFOs, POSIX message queues, Unix sockets, TCP and child processes open by one kind of
+//! Pipes, FIFOs, POSIX message queues, Unix sockets, TCP, UDP and child processes open by one kind of
 //! address, such as `unix:/run/app.sock`. Each gives a `Stream` and a `Sink` of messages, and a
 //! codec turns these into typed channels. A future that is dropped never tears or loses a message
 //! that was taken.

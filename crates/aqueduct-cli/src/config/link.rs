@@ -188,6 +188,11 @@ pub(crate) fn has_connections(endpoint: &Endpoint) -> bool {
     endpoint.capabilities().listens == Some(true) && has_end(endpoint)
 }
 
+/// Whether each message is a datagram.
+pub(crate) fn has_datagrams(endpoint: &Endpoint) -> bool {
+    endpoint.capabilities().listens == Some(true) && !has_end(endpoint)
+}
+
 /// Whether the stream of what a peer sends can end.
 pub(crate) fn has_end(endpoint: &Endpoint) -> bool {
     endpoint.capabilities().end_of_stream != EndOfStream::Never
@@ -234,7 +239,7 @@ impl Link {
 impl Unfit {
     /// What was asked for; without a word of it, what is usual for the endpoint.
     pub(super) fn apply(&self, mut link: LinkConfig, from: &Endpoint) -> LinkConfig {
-        if from.capabilities().listens == Some(true) && !has_connections(from) {
+        if has_datagrams(from) {
             // One sender's oversized datagram does not end the stream for the others.
             link.framing = link.framing.too_long(frame::TooLong::Skip);
         }

@@ -82,12 +82,15 @@ impl Sockets {
         bound.filter_map(|it| it.find(processes)).collect()
     }
 
-    /// The sockets that have no file.
+    /// The sockets that have no file, without those of datagram clients.
     pub(super) fn abstract_things(&self, processes: &Processes) -> Vec<Thing> {
         let names = self.0.values().filter_map(|bound| {
             let Name::Abstract(_, name) = &bound.name else {
                 return None;
             };
+            if bound.kind == libc::SOCK_DGRAM && is_automatic(name) {
+                return None;
+            }
             let owner = bound.numbers.iter();
             let mut owner = owner.filter_map(|it| processes.owner_of_socket(*it));
             let name = [b"@", name.as_slice()].concat();
@@ -211,6 +214,11 @@ impl Bound {
         holders.dedup_by_key(|it| it.pid);
         holders
     }
+}
+
+/// Whether the kernel has chosen the name, for a client to get replies at (unix(7), autobind).
+fn is_automatic(name: &[u8]) -> bool {
+    name.len() == 5 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Reads the lines of `/proc/net/unix`: `proc_net_unix(5)` has its columns. A name may hold anything

@@ -230,6 +230,7 @@ fn commands_that_need_connections_refuse_datagrams() {
         (&["talk", "--bind", "unixgram:/tmp/x"], "accept"),
         (&["send", "--bind", "unixgram:/tmp/x", "hi"], "accept"),
         (&["recv", "--connect", "udp://127.0.0.1:9"], "accept"),
+        (&["bench", "unixgram:/tmp/x"], "the end of the stream"),
         (
             &[
                 "serve",
@@ -258,6 +259,21 @@ fn sockets_are_listed_and_orphans_cleaned() {
         String::from_utf8(expect(run(&mut aqueduct(&["list", dir])), 0).0).unwrap()
     };
     assert!(list().contains(&to), "{}", list());
+    // Names that the kernel gives to clients are not listed.
+    let _send = start(aqueduct(&["send", &to]).stdin(Stdio::piped()));
+    let client = || {
+        let names = std::fs::read_to_string("/proc/net/unix").unwrap();
+        let mut names = names
+            .lines()
+            .filter_map(|it| it.split_once(" @"))
+            .map(|it| it.1);
+        let is_automatic = |it: &&str| it.len() == 5 && it.bytes().all(|it| it.is_ascii_hexdigit());
+        names.find(is_automatic).map(str::to_owned)
+    };
+    until("a client has a name", || client().is_some());
+    let (all, _) = expect(run(&mut aqueduct(&["list", "--all"])), 0);
+    let name = format!("unixgram:@{}\t", client().unwrap_or_default());
+    assert!(!String::from_utf8_lossy(&all).contains(&name), "{name}");
     recv.signal(Signal::SIGKILL);
     drop(recv);
     let inside = dir.path("");

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::mq::Queue;
 use crate::support::{Dir, aqueduct, expect, run, start, start_with_input, until};
 
-/// A FIFO, a queue, both Unix sockets and a TCP port, for one test.
-fn addresses(dir: &Dir, queue: &Queue) -> [String; 5] {
+/// A FIFO, a queue, all Unix sockets and a TCP port, for one test.
+fn addresses(dir: &Dir, queue: &Queue) -> [String; 6] {
     // Free now; that nobody else gets it before long is luck, but the system hands them out in turn.
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -19,6 +19,7 @@ fn addresses(dir: &Dir, queue: &Queue) -> [String; 5] {
         queue.address(),
         format!("unix:{}", dir.path("unix").display()),
         format!("unixpacket:{}", dir.path("packets").display()),
+        format!("unixgram:{}", dir.path("datagrams").display()),
         format!("tcp://127.0.0.1:{port}"),
     ]
 }

@@ -337,6 +337,7 @@ fn too_few_descriptors_are_named_with_the_cure() {
     let dir = Dir::new();
     let address = |scheme: &str| format!("{scheme}:{}", dir.path(scheme).display());
     let (unix, packet) = (address("unix"), address("unixpacket"));
+    let datagrams = address("unixgram");
     let queue = Queue::new();
     let _recv = start(aqueduct(&["recv", &unix]).stdin(Stdio::null()));
     until("it is bound", || dir.path("unix").exists());
@@ -346,6 +347,7 @@ fn too_few_descriptors_are_named_with_the_cure() {
             &["send", "stdio:", "hi"],
             &["send", &unix, "hi"],
             &["recv", &packet, "--timeout", "1ms"],
+            &["recv", &datagrams, "--timeout", "1ms"],
             &["recv", &queue.address(), "--timeout", "1ms"],
             &["recv", &dir.fifo("fifo"), "--timeout", "1ms"],
             &["recv", "tcp://127.0.0.1:0", "--timeout", "1ms"],

@@ -195,6 +195,29 @@ fn a_terminal_that_hangs_up_ends_it() {
     }
 }
 
+/// As with `talk ADDRESS | head`.
+#[test]
+fn a_closed_output_ends_it_at_a_terminal_quietly() {
+    let dir = Dir::new();
+    let (tell, told) = channel();
+    let (address, thread) = unix(&dir, move |stream| tell.send(stream).unwrap());
+    let program = env!("CARGO_BIN_EXE_aqueduct");
+    let script = format!("{program} talk {address} | head -n 1; echo ${{PIPESTATUS[0]}}");
+    let mut terminal = Terminal::start(Command::new("bash").args(["-c", &script]));
+    let mut peer = told.recv_timeout(DEADLINE).unwrap();
+    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    peer.write_all(b"one\n").unwrap();
+    // Nothing is typed, and nothing more is said.
+    let mut heard = String::new();
+    peer.read_to_string(&mut heard).unwrap();
+    assert_eq!(heard, "");
+    let status = terminal.wait();
+    assert!(status.success(), "{status}");
+    terminal.shows("one\n0\n_");
+    assert!(terminal.is_as_usual());
+    thread.join().unwrap();
+}
+
 #[test]
 fn a_peer_that_is_killed_ends_it_in_the_middle_of_a_line() {
     let dir = Dir::new();

@@ -311,8 +311,8 @@ impl Connection {
     /// a peer that closes looks like one that ends only its direction, until this side ends its own or
     /// sends something, which a closed peer answers with a reset.
     ///
-    /// The future never completes without a socket (`exec:`, `stdio:`), for inherited descriptors, and
-    /// if no file descriptor is free to watch with. Until it is dropped it keeps the socket open. Poll
+    /// The future never completes without a socket (`exec:`, `stdio:`), for datagram sockets and inherited
+    /// descriptors, and if no file descriptor is free to watch with. Until it is dropped it keeps the socket open. Poll
     /// it inside a Tokio runtime.
     ///
     /// # Cancel safety

@@ -87,7 +87,7 @@ impl Options {
     /// [`InvalidOption`](super::OpenErrorKind::InvalidOption) if this sets a different one.
     ///
     /// Message-oriented transports ignore the framing. The largest message also applies to
-    /// `unixpacket:`; a queue has its own limit.
+    /// `unixpacket:`, `unixgram:` and `udp:`; a queue has its own limit.
     pub fn framing(&mut self, framing: Framing) -> &mut Self {
         self.framing = framing;
         self.is_framed = true;
@@ -246,7 +246,7 @@ impl Options {
     ///
     /// Zero, the default, does not poll, except for a handful of tries on queues.
     /// [`Polled`](crate::Polled) describes when polling pays and what it costs. Applies to pipes,
-    /// FIFOs, stream sockets and queues; `unixpacket:` sleeps at once.
+    /// FIFOs, stream sockets and queues; packet and datagram sockets sleep at once.
     pub fn poll_for(&mut self, limit: Duration) -> &mut Self {
         self.poll_for = limit;
         self

@@ -25,7 +25,7 @@ use crate::io::owner::is_outside;
 pub enum Peer {
     /// The peer's network address.
     Address(SocketAddr),
-    /// The user, group and process at the other end of a Unix socket.
+    /// The user, group and process at the other end of a Unix socket, or that sent a datagram.
     Process(Credentials),
     /// A process that this process started.
     Child {
@@ -72,7 +72,7 @@ impl Display for Peer {
     }
 }
 
-/// The peer of a Unix socket, as the kernel saw it when the connection was made.
+/// The peer of a Unix socket, as the kernel saw it when the connection was made or the datagram sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Credentials {
