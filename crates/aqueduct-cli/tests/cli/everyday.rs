@@ -8,15 +8,15 @@ use crate::mq::Queue;
 use crate::readme::{Place, README, Server, row};
 use crate::support::{aqueduct, compile_c, expect_text, run, start, until};
 
-/// What both columns of the table are tested by.
+/// The tasks whose two commands are tested.
 const ROWS: [&str; 14] = [
-    "send a line to a FIFO, whoever comes first",
+    "send a line to a FIFO, whichever side starts first",
     "read a FIFO whose writers come and go",
     "put an urgent message into a queue",
     "take one out, or give up after 5 s",
-    "run 4 workers on what comes from a FIFO",
+    "run 4 workers on the lines of a FIFO",
     "serve a program on a Unix socket",
-    "ask it",
+    "send it a request",
     "talk to it, both ways at once",
     "collect what all clients of a TCP port write",
     "write to a TCP port that may not be up yet",
