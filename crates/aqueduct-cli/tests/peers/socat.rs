@@ -44,7 +44,10 @@ fn until_told(place: &Place, client: &str, expected: &str) {
 
 #[test]
 fn a_program_is_served_on_a_unix_socket_and_asked() {
-    let ((socat, ours), (ask, call)) = (row("serve a program on a Unix socket"), row("send it a request"));
+    let ((socat, ours), (ask, call)) = (
+        row("serve a program on a Unix socket"),
+        row("send it a request"),
+    );
     for server in [&socat, &ours] {
         let place = Place::new(&[]);
         let _server = place.serve(server);
