@@ -1,4 +1,4 @@
-//! The command line: what can be typed. `config.rs` makes of it what is done.
+//! The command line. `config.rs` resolves it into what to do.
 
 mod address;
 mod call;
@@ -37,9 +37,7 @@ Examples:
   aqueduct send fifo:/tmp/jobs --wait 5s done || echo nobody there
   aqueduct send unixgram:/dev/log '<13>backup: done'
 
---timeout is for each step, not for all of it: as long as the system takes
-something in that time it goes on. Of a socket that is full it takes nothing
-until the reader has read most of what is there.";
+--timeout applies to each step, not to the whole command: sending goes on as long as the system accepts some data within that time. A full socket accepts none until the reader has read most of its contents.";
 
 const RECV_EXAMPLES: &str = "\
 Examples:
@@ -55,10 +53,7 @@ Examples:
   aqueduct tour
   aqueduct tour > tour.txt && echo all verified
 
-The exit code is 0 if every step was verified to the end, whoever looks: with
-| head it goes on unseen. Killed by SIGKILL, it leaves no process behind, but
-may leave its directory in $TMPDIR, aqueduct-tour-*, and a queue of that name:
-aqueduct clean --yes removes what is in them.";
+The exit code is 0 if every step was verified. The tour runs to its end even if its output is cut short, as by | head. If it is killed by SIGKILL, it leaves no process behind, but may leave a directory aqueduct-tour-* in $TMPDIR and a queue of that name; aqueduct clean --yes removes their contents.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -81,7 +76,7 @@ Examples:
   aqueduct man serve | man -l -                     # the page of one command
   aqueduct man --dir /usr/local/share/man/man1      # then: man aqueduct-mq-list";
 
-/// Messages between processes: FIFOs, queues and sockets by one kind of address.
+/// Send and receive messages between processes, over FIFOs, queues, sockets and more.
 #[derive(Debug, Parser)]
 #[command(name = "aqueduct", version, after_help = address::help(), max_term_width = 80)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
@@ -94,7 +89,7 @@ pub(crate) struct Cli {
 
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Globals {
-    /// Print nothing on standard error but errors.
+    /// Print only errors on standard error.
     #[arg(
         short,
         long,
@@ -103,38 +98,38 @@ pub(crate) struct Globals {
         conflicts_with = "verbose"
     )]
     pub(crate) quiet: bool,
-    /// Log what is done, twice in detail; RUST_LOG selects more finely.
+    /// Log what happens; -vv logs details. RUST_LOG selects more finely.
     #[arg(short, long, global = true, display_order = 101, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Send messages: the arguments, or what comes on standard input.
+    /// Send messages: the arguments, or standard input.
     #[command(after_help = SEND_EXAMPLES)]
     Send(SendArgs),
-    /// Print messages as they come.
+    /// Print messages as they arrive.
     #[command(after_help = RECV_EXAMPLES)]
     Recv(RecvArgs),
     /// Send a message and print the reply.
     Call(CallArgs),
-    /// Talk to a peer: send standard input and print what it says, both at once.
+    /// Talk to a peer: send standard input and print its messages, both at once.
     Talk(TalkArgs),
-    /// Answer each message with what a program makes of it, or with itself.
+    /// Answer each message with the output of a program, or with the message itself.
     Serve(ServeArgs),
-    /// Move messages from one address to another, of any kinds.
+    /// Move messages from any address to any other.
     Relay(RelayArgs),
-    /// Connect each client of one address to another, both ways.
+    /// Connect each client of one address to another address, both ways.
     Proxy(ProxyArgs),
-    /// Show the queues, FIFOs and Unix sockets of this user, and who has them open.
+    /// List this user's queues, FIFOs and Unix sockets, and who has them open.
     List(LookArgs),
-    /// Remove queues, FIFOs and sockets that Aqueduct made and nobody uses.
+    /// Remove queues, FIFOs and sockets that Aqueduct created and no process uses.
     Clean(CleanArgs),
-    /// Check the limits and settings that matter, and say what to do about them.
+    /// Check the system's limits and settings, and say what to change.
     Doctor(DoctorArgs),
-    /// Look after message queues: list, info, create, unlink, limits.
+    /// Manage message queues: list, info, create, unlink, limits.
     Mq(MqArgs),
-    /// Measure throughput and round trips between two processes, here and now.
+    /// Measure throughput and round trips between two processes on this machine.
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
     /// One process of a measurement.
@@ -143,7 +138,7 @@ pub(crate) enum Command {
     /// Show every mechanism at work between real processes, and verify what arrives.
     #[command(after_help = TOUR_EXAMPLES)]
     Tour(TourArgs),
-    /// Print what a shell needs to complete the command line.
+    /// Print the completion script for a shell.
     Completions(CompletionsArgs),
     /// Print the manual page of a command.
     Man(ManArgs),
@@ -154,29 +149,29 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
-    /// Where to, such as fifo:/tmp/jobs.
+    /// The address to send to, such as fifo:/tmp/jobs.
     #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) address: OsString,
-    /// The messages, one an argument; with none they come from standard input.
+    /// The messages, one per argument; without any, they are read from standard input.
     #[arg(value_name = "MESSAGE")]
     pub(crate) messages: Vec<OsString>,
-    /// How standard input is cut into messages
-    /// [default: lines; with --frame raw it is not cut].
+    /// How standard input is split into messages [default: lines; with --frame raw it is not
+    /// split].
     #[arg(long, value_enum)]
     pub(crate) input: Option<Input>,
     /// The priority of the messages, for a queue: 0 to 32767, highest received first.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=32_767))]
     pub(crate) priority: Option<u32>,
-    /// Bind a socket and send to the first who connects, rather than connect.
+    /// Bind a socket and send to the first client, instead of connecting.
     #[arg(long)]
     pub(crate) bind: bool,
-    /// Send a recording of relay --tee again, rather than standard input.
+    /// Send a recording made by relay --tee, instead of standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["messages", "input"])]
     pub(crate) replay: Option<PathBuf>,
     /// How fast a recording is sent.
     #[arg(long, value_enum, default_value_t, requires = "replay")]
     pub(crate) pace: Pace,
-    /// When the reader goes, wait for the next one as --wait says, and send it the rest.
+    /// When the reader is gone, wait for the next one (see --wait) and send it the rest.
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]
@@ -185,19 +180,19 @@ pub(crate) struct SendArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RecvArgs {
-    /// Where from, such as fifo:/tmp/jobs.
+    /// The address to receive from, such as fifo:/tmp/jobs.
     #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) address: OsString,
     /// How messages are printed.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,
-    /// End after N messages, and leave the rest to the next reader.
+    /// Exit after N messages, and leave the rest to the next reader.
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// Connect to a socket, rather than bind it and print what all clients send.
+    /// Connect to a socket, instead of binding it and printing what all clients send.
     #[arg(long)]
     pub(crate) connect: bool,
-    /// When the server goes, connect to the next one, waited for as --wait says.
+    /// When the server is gone, wait for the next one (see --wait) and connect to it.
     #[arg(long, requires = "connect")]
     pub(crate) reconnect: bool,
     #[command(flatten)]
@@ -211,7 +206,7 @@ pub(crate) struct RecvArgs {
 #[derive(Debug, Args)]
 #[command(after_help = COMPLETIONS_EXAMPLES)]
 pub(crate) struct CompletionsArgs {
-    /// The shell they are for.
+    /// The shell to complete for.
     #[arg(value_enum)]
     pub(crate) shell: Shell,
 }
@@ -219,7 +214,7 @@ pub(crate) struct CompletionsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = MAN_EXAMPLES)]
 pub(crate) struct ManArgs {
-    /// Whose page it is, such as serve or mq list [default: that of aqueduct].
+    /// The command to document, such as serve or mq list [default: aqueduct itself].
     pub(crate) command: Vec<String>,
     /// Write the pages of all commands into this directory.
     #[arg(long, value_hint = ValueHint::DirPath, conflicts_with = "command")]
@@ -231,7 +226,7 @@ pub(crate) struct TourArgs {}
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// What to measure, such as fifo:/tmp/x; all mechanisms with none named.
+    /// The addresses to measure, such as fifo:/tmp/x [default: all mechanisms].
     #[arg(value_name = "ADDRESS", value_parser = Address, hide_possible_values = true)]
     pub(crate) addresses: Vec<OsString>,
     /// Print every sample as JSON, for programs.

@@ -11,9 +11,9 @@ const WIDTH: usize = 80;
 
 const SYNTAX: &str = "
 Options follow as in a URL: 'fifo:/tmp/x?mode=640&persist=true'. Elsewhere in an
-address a question mark is written %3F, and a percent sign %25.
+address write a question mark as %3F and a percent sign as %25.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 3 timed out.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 timed out.";
 
 /// Takes any address; shells complete the schemes.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! What can be typed behind `aqueduct call`.
+//! Arguments of `aqueduct call`.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -34,13 +34,13 @@ and the exit code is 1.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CallArgs {
-    /// Where to, such as unix:/tmp/upper.
+    /// The address to call, such as unix:/tmp/upper.
     #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) address: OsString,
-    /// The message; without one, messages come from standard input.
+    /// The message; without one, messages are read from standard input.
     pub(crate) message: Option<OsString>,
-    /// How standard input is cut into messages
-    /// [default: lines with --frame lines, else whole; with --frame raw it is not cut].
+    /// How standard input is split into messages [default: lines with --frame lines, else whole;
+    /// with --frame raw it is not split].
     #[arg(long, value_enum)]
     pub(crate) input: Option<Input>,
     /// How the reply is printed.
@@ -53,7 +53,7 @@ pub(crate) struct CallArgs {
     /// empty line.
     #[arg(long, value_name = "TEXT", group = "ending")]
     pub(crate) until: Option<OsString>,
-    /// The reply ends when nothing more arrives for this long after its beginning, such as 300ms.
+    /// The reply ends when, once begun, nothing more arrives for this long, such as 300ms.
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration, group = "ending")]
     pub(crate) idle: Option<Duration>,
     /// The reply is everything that arrives until the peer closes.
@@ -66,7 +66,7 @@ pub(crate) struct CallArgs {
     /// its end.
     #[arg(long)]
     pub(crate) keep_open: bool,
-    /// Bind a socket and call the first who connects, rather than connect.
+    /// Bind a socket and call the first client, instead of connecting.
     #[arg(long)]
     pub(crate) bind: bool,
     #[command(flatten)]

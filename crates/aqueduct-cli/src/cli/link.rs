@@ -1,4 +1,4 @@
-//! What all commands that move messages have in common.
+//! Arguments that all commands that move messages have in common.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) struct Link {
     /// [default: forever for a FIFO, 5s for the rest].
     #[arg(long, value_name = "DURATION", value_parser = quantity::wait)]
     pub(crate) wait: Option<Wait>,
-    /// Give up after nothing was moved for this long, such as 5s.
+    /// Give up when no data has moved for this long, such as 5s.
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) timeout: Option<Duration>,
     /// Use a FIFO, queue or socket of another user; by default it must be this user's or root's.
@@ -35,11 +35,11 @@ pub(crate) struct Link {
 /// Limits on the clients of a bound socket.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Clients {
-    /// How many clients of a bound socket at a time [default: 1024].
+    /// The most clients that a bound socket has at a time [default: 1024].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) max_connections: Option<u32>,
-    /// Disconnect a client that has sent nothing by then: a duration, or forever
-    /// [default: 5m by serve, else forever].
+    /// Disconnect a client that has sent nothing for this long after connecting: a duration, or
+    /// forever [default: 5m by serve, else forever].
     #[arg(long, value_name = "DURATION", value_parser = quantity::wait)]
     pub(crate) first_timeout: Option<Wait>,
     /// Disconnect a client that is silent for this long after it has sent something: a duration, or
@@ -48,35 +48,35 @@ pub(crate) struct Clients {
     pub(crate) idle_timeout: Option<Wait>,
 }
 
-/// What becomes of received messages that are not as they should be, with --frame lines, crlf and nul.
+/// How to treat incomplete or oversized messages, with --frame lines, crlf and nul.
 #[derive(Debug, Args)]
 pub(crate) struct Unfit {
-    /// What a last message without its delimiter is: a message, or what a killed sender left
-    /// [default: drop by serve and relay, and from listening sockets and persistent FIFOs; keep from
-    /// one finite input, such as exec: and stdio:].
+    /// How to treat a last message without its delimiter: as a message, or as what a killed sender
+    /// left [default: drop by serve and relay, and from listening sockets and persistent FIFOs;
+    /// keep from one finite input, such as exec: and stdio:].
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) partial: Option<Partial>,
-    /// What becomes of a message over --max-frame
-    /// [default: skip from persistent FIFOs and from the senders of a listening socket, else fail].
+    /// How to treat a message over --max-frame [default: skip from persistent FIFOs and from the
+    /// senders of a listening socket, else fail].
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) too_long: Option<TooLong>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Partial {
-    /// It is the last message.
+    /// Keep it as the last message.
     Keep,
-    /// It is dropped, with a warning that tells its size.
+    /// Drop it, with a warning that gives its size.
     Drop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TooLong {
-    /// The connection, or the command, ends with an error.
+    /// End the connection, or the command, with an error.
     Fail,
-    /// It is dropped, with a warning.
+    /// Drop it, with a warning.
     Skip,
-    /// It is cut off at the limit, with a warning.
+    /// Cut it off at the limit, with a warning.
     Truncate,
 }
 
@@ -125,29 +125,29 @@ pub(crate) enum Input {
     Lines,
     /// Messages end at NUL bytes.
     Nul,
-    /// All of it is one message.
+    /// All input is one message.
     Whole,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pace {
-    /// With the pauses that it was recorded with.
+    /// With the recorded pauses.
     #[default]
     Recorded,
-    /// As fast as it goes.
+    /// As fast as possible.
     Fast,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// The message and a newline, with --frame raw the bytes alone; on a terminal control characters
+    /// The message and a newline, with --frame raw only the bytes; on a terminal control characters
     /// are escaped.
     #[default]
     Text,
-    /// An object a line: time, address, size, priority of a queue's message, text or base64.
+    /// One object per line: time, address, size, priority of a queue's message, text or base64.
     Json,
     /// The message in hexadecimal and a newline.
     Hex,
-    /// The bytes alone, on a terminal too.
+    /// Only the bytes, even on a terminal.
     Raw,
 }

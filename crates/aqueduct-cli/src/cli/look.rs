@@ -1,4 +1,4 @@
-//! What can be typed behind `aqueduct list`, `clean` and `doctor`.
+//! Arguments of `aqueduct list`, `clean` and `doctor`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   aqueduct list
   aqueduct list /run/app                            # what is in this directory
-  aqueduct list unix:                               # addresses that begin so
+  aqueduct list unix:                               # addresses with this prefix
   aqueduct list fifo:/run/app/job mq: --sort depth
   aqueduct list --mine --orphaned                   # what clean would remove
   aqueduct list --json | jq -r 'select(.state == \"orphaned\").address'
 
-It looks for FIFOs and sockets in $XDG_RUNTIME_DIR, $TMPDIR and /tmp, in the
-directories of this user in them, where the path of a PREFIX leads, and wherever
-a process has one open; for queues in /dev/mqueue. A directory whose name begins
-like an address is written ./unix:name.
+FIFOs and sockets are looked for in $XDG_RUNTIME_DIR, $TMPDIR and /tmp, in this
+user's directories in them, at the path of a PREFIX, and wherever a process has
+one open; queues in /dev/mqueue. Write a directory whose name begins like an
+address as ./unix:name.
 
 A process is shown as name[number], with r or w if it has a FIFO or queue open
 for reading or writing, and opening if it waits for the other side.
@@ -28,24 +28,24 @@ State:
   in use     a process has it open, or a socket is bound to it
   waiting    a queue that no process has open, with messages in it
   orphaned   no process has it open, and nothing is in it
-  unclear    its mode, or a process that may not be looked into, hides it
+  unclear    its mode, or a process that cannot be inspected, hides its state
 
-Depth is the messages in a queue and how many it holds, or the clients that a
-socket has. What is in a FIFO cannot be seen without disturbing it. Processes of
-other users can be seen by root alone.";
+Depth is the number of messages in a queue and its capacity, or the number of
+clients of a socket. The contents of a FIFO cannot be seen without disturbing
+it. Only root can see the processes of other users.";
 
 const CLEAN_EXAMPLES: &str = "\
 Examples:
   aqueduct clean                                    # what would be removed
   aqueduct clean --yes
-  aqueduct clean --yes /run/app                     # in this directory alone
+  aqueduct clean --yes /run/app                     # only in this directory
 
-Removed is what aqueduct list shows as orphaned and made by aqueduct. All that
-Aqueduct makes with a name has the sticky bit in its mode; what lacks it is left
-alone, and so is a queue with messages in it, unless a killed tour has left it,
-and whatever another user owns. It is looked at once more just before it is
-removed, under the server's own lock if it is a socket. What root has open can
-be seen by root alone; the readers of a FIFO are noticed all the same.";
+It removes what aqueduct list shows as orphaned and made by aqueduct. Everything
+that Aqueduct creates by name has the sticky bit in its mode. Anything without
+it is left alone, as is anything that another user owns, and a queue with
+messages in it unless a killed tour left it. Each object is checked again just
+before it is removed, a socket under the server's own lock. Only root can see
+what root has open, but the readers of a FIFO are noticed in any case.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -53,23 +53,23 @@ Examples:
   aqueduct doctor --json | jq -r 'select(.state != \"ok\").advice'
   aqueduct doctor || echo something does not work here
 
-Low: it works, but there is little left or it is less than usual. Bad: something
-does not work until that is changed; then the exit code is 1.";
+Low: it works, but little is left, or the value is lower than usual. Bad:
+something does not work until this is changed; the exit code is then 1.";
 
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLES)]
 pub(crate) struct LookArgs {
-    /// Only what is in these directories, and no queues; or what has an address that begins so, such as
-    /// unix: or fifo:/run/app.
+    /// Only objects in these directories, without queues; or only addresses with this prefix, such
+    /// as unix: or fifo:/run/app.
     #[arg(value_name = "DIR|PREFIX", value_hint = ValueHint::DirPath)]
     pub(crate) places: Vec<OsString>,
-    /// What other users own, too.
+    /// Include objects of other users.
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// Only what this user has made with Aqueduct.
+    /// Only objects that this user created with Aqueduct.
     #[arg(long, conflicts_with = "all")]
     pub(crate) mine: bool,
-    /// Only what no process has open and nothing is in.
+    /// Only empty objects that no process has open.
     #[arg(long)]
     pub(crate) orphaned: bool,
     /// The sort order.
@@ -93,10 +93,10 @@ pub(crate) enum Sort {
 #[derive(Debug, Args)]
 #[command(after_help = CLEAN_EXAMPLES)]
 pub(crate) struct CleanArgs {
-    /// Only what is in these directories, and no queues.
+    /// Only objects in these directories, without queues.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dirs: Vec<PathBuf>,
-    /// Remove it, rather than show what would be removed.
+    /// Remove the objects, instead of showing what would be removed.
     #[arg(short, long)]
     pub(crate) yes: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What can be typed behind `aqueduct mq`.
+//! Arguments of `aqueduct mq`.
 
 use clap::{Args, Subcommand};
 
@@ -13,9 +13,9 @@ Examples:
 
 A queue is named /name or by its address, mq:/name.
 
-Tables are for terminals; into a pipe or file goes a line for each row, with a
-header, its fields between tabs and - for what is not known. With --json it is
-an object a line.";
+On a terminal the output is a table. In a pipe or file it is a header and a line
+for each row, its fields between tabs and - for unknown values. With --json it
+is one object per line.";
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -23,7 +23,7 @@ Examples:
   aqueduct mq list | cut -f 1,2                     # names and messages waiting
   aqueduct mq list --json | jq -r 'select(.owner_name == \"ann\").name'
 
-It needs the queue file system on /dev/mqueue, which root can mount:
+This needs the queue file system on /dev/mqueue, which root can mount:
   mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue";
 
 const INFO_EXAMPLES: &str = "\
@@ -37,27 +37,27 @@ Examples:
   aqueduct mq create /jobs --capacity 10 --max-message 64KiB
   aqueduct mq create 'mq:/jobs?capacity=4&max-message=256&mode=0620'
 
-The flags count, then the address, then what the system has for default. What a
-queue costs counts against RLIMIT_MSGQUEUE until it is unlinked: see
-aqueduct mq limits.";
+Flags take precedence over the address, and the address over the system's
+defaults. A queue's cost counts against RLIMIT_MSGQUEUE until it is unlinked;
+see aqueduct mq limits.";
 
 const UNLINK_EXAMPLES: &str = "\
 Examples:
   aqueduct mq unlink /jobs
 
-Its messages are lost. Programs that have it open go on using it, and it counts
-against RLIMIT_MSGQUEUE until the last of them closes it.";
+Its messages are lost. Programs that have it open can still use it, and it
+counts against RLIMIT_MSGQUEUE until the last of them closes it.";
 
 const LIMITS_EXAMPLES: &str = "\
 Examples:
   aqueduct mq limits
   aqueduct mq limits --json | jq .room.queues       # how many more fit
-  aqueduct mq limits --measure                      # by making them, to be sure
+  aqueduct mq limits --measure                      # by creating them, to be sure
 
-The prediction is from the queues that can be seen: those in /dev/mqueue and
-those that a process has open.";
+The prediction is based on the visible queues: those in /dev/mqueue and those
+that a process has open.";
 
-/// Look after the message queues of this system.
+/// Manage the message queues of this system.
 #[derive(Debug, Args)]
 #[command(after_help = MQ_EXAMPLES)]
 pub(crate) struct MqArgs {
@@ -67,10 +67,10 @@ pub(crate) struct MqArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MqCommand {
-    /// List the queues, with what waits in them.
+    /// List the queues and the messages waiting in them.
     #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
-    /// Show one queue: its size, what waits in it, its owner and mode.
+    /// Show one queue: its size, waiting messages, owner and mode.
     #[command(after_help = INFO_EXAMPLES)]
     Info(NameArgs),
     /// Make a queue, which stays until it is unlinked.
@@ -79,7 +79,7 @@ pub(crate) enum MqCommand {
     /// Remove a queue and its messages.
     #[command(after_help = UNLINK_EXAMPLES)]
     Unlink(NameArgs),
-    /// Show every limit, what is used of it, and how many more queues can be made.
+    /// Show every limit, its usage, and how many more queues fit.
     #[command(after_help = LIMITS_EXAMPLES)]
     Limits(LimitsArgs),
 }
@@ -102,13 +102,13 @@ pub(crate) struct NameArgs {
 pub(crate) struct CreateArgs {
     /// The queue, /name or mq:/name.
     pub(crate) name: String,
-    /// How many messages it holds [default: the sysctl fs.mqueue.msg_default].
+    /// How many messages it can hold [default: the sysctl fs.mqueue.msg_default].
     #[arg(long, value_name = "N", value_parser = quantity::count)]
     pub(crate) capacity: Option<usize>,
     /// The largest message, such as 1KiB [default: the sysctl fs.mqueue.msgsize_default].
     #[arg(long, value_name = "SIZE", value_parser = quantity::size_of_something)]
     pub(crate) max_message: Option<usize>,
-    /// Who may use it, in octal, whatever the umask [default: 0600].
+    /// The mode in octal, whatever the umask [default: 0600].
     #[arg(long, value_name = "MODE", value_parser = quantity::mode)]
     pub(crate) mode: Option<u32>,
     #[command(flatten)]
@@ -117,8 +117,8 @@ pub(crate) struct CreateArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LimitsArgs {
-    /// Make queues until no more fit, and remove them again: exact, but for some milliseconds
-    /// nobody else of this user can make one.
+    /// Create queues until no more fit, then remove them: exact, but for some milliseconds no other
+    /// process of this user can create one.
     #[arg(long)]
     pub(crate) measure: bool,
     #[command(flatten)]
@@ -127,7 +127,7 @@ pub(crate) struct LimitsArgs {
 
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Format {
-    /// Print JSON, an object a line.
+    /// Print JSON, one object per line.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,4 +1,4 @@
-//! What can be typed behind `aqueduct relay`.
+//! Arguments of `aqueduct relay`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,11 +19,11 @@ Examples:
 A relay is one-way: replies from TO are discarded. Use proxy for both ways.
 
 A message is taken only when TO has room for it, so a slow reader slows the
-senders down. Boundaries are kept, and priorities from queue to queue. When the
-reader of TO goes, the relay waits for the next one, as long as --wait says. It
-ends when FROM does: a FIFO with its last sender, unless its address says
-persist=true; with --connect a socket with its server, unless --reconnect is
-given; a queue or bound socket never.
+senders down. Boundaries are kept, and from queue to queue priorities too. When
+the reader of TO is gone, the relay waits for the next one, as long as --wait
+allows. It ends when FROM ends. A FIFO ends with its last sender, unless its
+address says persist=true; with --connect a socket ends with its server, unless
+--reconnect is given; a queue or bound socket never ends.
 
 Ctrl-C, SIGTERM and SIGHUP: messages in hand are delivered, for 10 seconds at
 most; a second signal gives up. A relay that is stopped and started again loses
@@ -35,29 +35,28 @@ twice.
 On a terminal, messages to stdio: are printed as recv prints them.
 
 With --tee each message is written to the file before it is sent. An existing
-recording is appended to; a record that a killed relay left incomplete is cut
-off then, and any other damage is refused. If the file cannot be written, as on
-a full disk, the relay takes no more messages, delivers those it has taken, says
-how many are not in the file, and exits with 1.
-Each record has a checksum; the documentation of the library,
-aqueduct::record, has the format.";
+recording is appended to: a record that a killed relay left incomplete is cut
+off, and any other damage is refused. If the file cannot be written, as on a
+full disk, the relay takes no more messages, delivers those it has taken, says
+how many are not in the file, and exits with 1. Each record has a checksum; the
+documentation of the library, aqueduct::record, has the format.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RelayArgs {
-    /// Where messages come from, such as fifo:/tmp/jobs.
+    /// The address to receive from, such as fifo:/tmp/jobs.
     #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) from: OsString,
-    /// Where they go, such as mq:/jobs.
+    /// The address to send to, such as mq:/jobs.
     #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) to: OsString,
-    /// Connect to FROM, a socket, rather than bind it and take what all clients send.
+    /// Connect to the socket FROM, instead of binding it and receiving from all clients.
     #[arg(long)]
     pub(crate) connect: bool,
-    /// When the server of FROM goes, connect to the next one, waited for as --wait says.
+    /// When the server of FROM is gone, wait for the next one (see --wait) and connect to it.
     #[arg(long, requires = "connect")]
     pub(crate) reconnect: bool,
-    /// Bind TO, a socket, and send to one who connects after the other, rather than connect.
+    /// Bind the socket TO and send to one client after another, instead of connecting.
     #[arg(long)]
     pub(crate) bind: bool,
     /// Record every message with its time to a file, for send --replay.

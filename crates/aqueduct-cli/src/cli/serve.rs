@@ -1,4 +1,4 @@
-//! What can be typed behind `aqueduct serve`.
+//! Arguments of `aqueduct serve`.
 
 use std::ffi::OsString;
 
@@ -15,10 +15,10 @@ Examples:
   aqueduct serve unix:/tmp/s --per connection -- sha256sum
   aqueduct serve mq:/jobs --jobs 4 --retry 2 --on-fail mq:/failed -- ./work
 
-CMD gets the message alone on its standard input; what it prints is the reply,
-or is printed in the order of the messages where there is none: on queues and
-FIFOs. With --frame lines its last newline is left out of the reply. It finds in
-its environment:
+CMD gets the message, and nothing else, on its standard input. Its output is the
+reply; on queues and FIFOs, which take no reply, it is printed in the order of
+the messages. With --frame lines its last newline is left out of the reply. The
+environment of CMD has:
   AQUEDUCT_ADDRESS   what is served
   AQUEDUCT_ATTEMPT   1, and one more with each --retry
   AQUEDUCT_PRIORITY  the message's priority, on a queue
@@ -29,59 +29,60 @@ its environment:
                      the client's host and port, with TCP and UDP
 
 A CMD that exits with a status other than 0, or that does not exist, has failed.
-The failure is reported and the service goes on. What CMD printed is the reply
-all the same; with --frame raw, if it printed nothing, the connection is closed.
-If CMD cannot be started for lack of descriptors, processes or memory, its
-message waits, and no more messages are taken until it can: from a queue or FIFO
-none, from each connected client at most the next one. If the service is stopped
-meanwhile, such a client is disconnected without a reply.
+The failure is reported and the service goes on. What CMD printed is still the
+reply; with --frame raw, if it printed nothing, the connection is closed. If CMD
+cannot be started for lack of descriptors, processes or memory, its message
+waits until it can. Meanwhile no more messages are taken from a queue or FIFO,
+and at most one from each connected client. If the service is stopped meanwhile,
+such a client is disconnected without a reply.
 
-With --on-fail the message of a failed CMD goes there instead of being dropped,
-with its priority if that is a queue. If nobody takes it or the queue is full,
-its job waits and says so; while all --jobs wait, no more messages are taken. A
-message that the address cannot carry is reported, and the exit code is 1.
+With --on-fail the message of a failed CMD goes to that address instead of being
+dropped; a queue also gets its priority. If there is no receiver or the queue is
+full, the job waits and says so; while all --jobs wait, no more messages are
+taken. A message that the address cannot carry is reported, and the exit code is
+1.
 
 Outputs are printed in the order of the messages. While 16 MiB of them wait for
 an earlier one, no more messages are taken.
 
 With --per connection CMD is run for each client and gets the connection as its
 standard input and output, as from inetd: the socket itself in blocking mode, or
-two pipes where there is no socket to hand over. Options that are for messages,
-such as --frame and --jobs, are refused there, and so are limits on silence.
+two pipes where there is no socket to pass. Options for messages, such as
+--frame and --jobs, are then refused, and so are limits on silence.
 
 A client that is silent for 5 minutes is disconnected. A FIFO is served until
 the command is stopped, unless its address says persist=false.
 
 Ctrl-C, SIGTERM and SIGHUP: no more messages are taken, those in hand are
 finished, retries start at once, and clients get at most 10 seconds. A second
-signal kills the CMDs at work; their messages go to --on-fail, or else are
-counted and the exit code is 1. A SIGKILL loses the messages at work, at most
---jobs, and of each connected client the one that waits for its turn.";
+signal kills the running CMDs; their messages go to --on-fail, or else are
+counted and the exit code is 1. A SIGKILL loses the messages being processed, at
+most --jobs, and one waiting message of each connected client.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// What to serve, such as unix:/tmp/upper.
+    /// The address to serve, such as unix:/tmp/upper.
     #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) address: OsString,
-    /// The program that is run for each message, and its arguments; without one
-    /// each message is its own reply.
+    /// The program to run for each message, and its arguments; without one, each message is its own
+    /// reply.
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
-    /// What the program is run for.
+    /// What to run the program for.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) per: Per,
-    /// How many messages are worked on at a time [default: one for each processor].
+    /// How many messages to process at a time [default: one for each processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) jobs: Option<u32>,
-    /// Run a CMD that fails up to N times more: after 100ms, then twice as long each time, up to
-    /// 10s. Its message keeps its place among --jobs.
+    /// Retry a failed CMD up to N times: after 100ms, then twice as long each time, up to 10s. Its
+    /// message keeps its place among --jobs.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) retry: u32,
-    /// Send messages whose CMD fails there, such as mq:/failed.
+    /// Send messages whose CMD failed to this address, such as mq:/failed.
     #[arg(long, value_name = "ADDRESS", value_parser = Address, hide_possible_values = true)]
     pub(crate) on_fail: Option<OsString>,
-    /// Connect to a socket and serve who is there, rather than bind it.
+    /// Connect to a socket and serve its other end, instead of binding it.
     #[arg(long)]
     pub(crate) connect: bool,
     #[command(flatten)]
@@ -95,9 +96,9 @@ pub(crate) struct ServeArgs {
 /// What a program of a service is run for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Per {
-    /// Each message, which is its standard input; its output is the reply.
+    /// Each message: it is the standard input, and the output is the reply.
     #[default]
     Message,
-    /// Each connection, which is its standard input and output.
+    /// Each connection: it is the standard input and output.
     Connection,
 }

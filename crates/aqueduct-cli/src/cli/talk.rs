@@ -1,4 +1,4 @@
-//! What can be typed behind `aqueduct talk`.
+//! Arguments of `aqueduct talk`.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -18,15 +18,15 @@ Examples:
   tail -f app.log | aqueduct talk tcp://127.0.0.1:7000 --output json
   aqueduct talk 'exec:bc -q'
 
-At a terminal, Enter sends the line, and what the peer says appears above the
-line that you type. Arrow keys and Ctrl-A, E, K, U, W and Y edit it, Up and Down
+At a terminal, Enter sends the line, and received messages appear above the line
+that you type. Arrow keys and Ctrl-A, E, K, U, W and Y edit it, Up and Down
 recall earlier lines, and Ctrl-D ends the sending direction.
 
 The end of standard input ends the sending direction. The conversation goes on
 until the peer ends its own direction or closes the connection.
 
-Ctrl-C, SIGTERM and SIGHUP: what was read from standard input is still sent, for
-at most 5 seconds, and the exit code is 0.";
+Ctrl-C, SIGTERM and SIGHUP: input that was already read is still sent, for at
+most 5 seconds, and the exit code is 0.";
 
 /// The default differs from that of other commands.
 const FRAME: &str = "\
@@ -37,10 +37,11 @@ else raw]";
 #[command(after_help = EXAMPLES)]
 #[command(mut_arg("frame", |arg| arg.help(FRAME)))]
 pub(crate) struct TalkArgs {
-    /// Whom to talk to, such as unix:/run/app.sock.
+    /// The address to talk to, such as unix:/run/app.sock.
     #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) address: OsString,
-    /// How standard input is cut into messages [default: lines; with --frame raw it is not cut].
+    /// How standard input is split into messages [default: lines; with --frame raw it is not
+    /// split].
     #[arg(long, value_enum)]
     pub(crate) input: Option<Input>,
     /// How received messages are printed; json prints sent messages too, each with its direction.

@@ -70,7 +70,7 @@ fn every_command_has_help_with_examples_that_fits_80_columns() {
             "{of}"
         );
         if of.is_empty() {
-            assert!(text.contains("Exit codes: 0 done, 1 failed, 2 wrong use, 3 timed out."));
+            assert!(text.contains("Exit codes: 0 done, 1 failed, 2 wrong usage, 3 timed out."));
             continue;
         }
         let examples = text.split_once("\nExamples:\n").expect(&of).1;
