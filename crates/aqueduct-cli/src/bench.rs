@@ -73,7 +73,7 @@ pub(crate) async fn run(args: BenchArgs, report: &Report) -> anyhow::Result<Exit
     let mut made = Vec::new();
     let results = tokio::select! {
         biased;
-        () = signals.recv() => Err(anyhow::anyhow!("stopped before anything was known")),
+        () = signals.recv() => Err(anyhow::anyhow!("stopped before the first result")),
         results = measure(&endpoints, &mut made, report) => results,
     };
     for endpoint in made {

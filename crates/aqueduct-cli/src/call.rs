@@ -216,7 +216,7 @@ impl Call<'_> {
             () = self.signals.recv() => anyhow::bail!("stopped before the greeting of {address}"),
             () = link::expiry(self.config.link.timeout) => {
                 let limit = self.config.link.timeout.unwrap_or_default();
-                Err(Failure::timed_out(format!("no greeting came from {address} for {limit:?}")))
+                Err(Failure::timed_out(format!("no greeting arrived from {address} for {limit:?}")))
             }
         }
     }
@@ -350,7 +350,7 @@ impl Call<'_> {
                     if sent_at <= moved {
                         let limit = limit.unwrap_or_default();
                         let address = &self.config.endpoint;
-                        return Err(Failure::timed_out(format!("nothing went to {address} for {limit:?}")));
+                        return Err(Failure::timed_out(format!("nothing was sent to {address} for {limit:?}")));
                     }
                     moved = sent_at;
                 }

@@ -69,7 +69,7 @@ pub(crate) fn run(args: CleanArgs, report: &Report) -> anyhow::Result<Exit> {
         (false, n) => report.note(format_args!("nothing was removed: with --yes {n} would be")),
         (true, _) => {}
     }
-    anyhow::ensure!(failed == 0, "{failed} of {} are not removed", ours.len());
+    anyhow::ensure!(failed == 0, "{failed} of {} were not removed", ours.len());
     Ok(Exit::Done)
 }
 
@@ -95,7 +95,7 @@ fn notes(rest: &[Thing], report: &Report) {
     let foreign = count(|it| it.state == State::Orphaned && !it.marked);
     if foreign > 0 {
         report.note(format_args!(
-            "left alone: {foreign} orphaned that Aqueduct has not made"
+            "left alone: {foreign} orphaned that Aqueduct did not create"
         ));
     }
     let waiting = count(|it| it.state == State::Waiting);
@@ -119,7 +119,7 @@ fn remove(thing: &Thing) -> anyhow::Result<()> {
             still_there(found)?;
             let processes = unused(found.id)?;
             let unclear = processes.unclear();
-            anyhow::ensure!(unclear.is_empty(), "a process waits for some FIFO by now");
+            anyhow::ensure!(unclear.is_empty(), "a process now waits for some FIFO");
             nobody_reads(found)?;
             fs::remove_file(&found.path)?;
             leave_tour(found);
@@ -130,7 +130,7 @@ fn remove(thing: &Thing) -> anyhow::Result<()> {
             let messages = mq::info(name)?.attributes.map(|it| it.messages);
             anyhow::ensure!(
                 messages == Some(0) || is_tour_queue(name),
-                "it has a message by now"
+                "it now has a message"
             );
             still_there(found)?;
             Ok(mq::unlink(name)?)
@@ -141,14 +141,14 @@ fn remove(thing: &Thing) -> anyhow::Result<()> {
             leave_tour(found);
             Ok(())
         }
-        Kind::AbstractSocket => anyhow::bail!("it goes with its process"),
+        Kind::AbstractSocket => anyhow::bail!("it disappears with its process"),
     }
 }
 
 fn still_there(found: &Found) -> anyhow::Result<()> {
     let now = fs::symlink_metadata(&found.path)?;
     let same = (now.dev(), now.ino()) == found.id && is_marked(&now);
-    anyhow::ensure!(same, "something else has its name by now");
+    anyhow::ensure!(same, "something else now has its name");
     Ok(())
 }
 
@@ -156,7 +156,7 @@ fn still_there(found: &Found) -> anyhow::Result<()> {
 fn unused(id: look::Id) -> anyhow::Result<Processes> {
     let processes = Processes::look();
     if let Some(holder) = processes.of(id).first() {
-        anyhow::bail!("{}[{}] has it open by now", holder.command, holder.pid);
+        anyhow::bail!("{}[{}] now has it open", holder.command, holder.pid);
     }
     Ok(processes)
 }
@@ -172,7 +172,7 @@ fn nobody_reads(found: &Found) -> anyhow::Result<()> {
         .open(&found.path)
     {
         Err(e) if e.raw_os_error() == Some(Errno::ENXIO as i32) => Ok(()),
-        Err(e) => Err(e).context("it cannot be asked for its readers"),
+        Err(e) => Err(e).context("cannot check whether it has readers"),
         Ok(_) => anyhow::bail!("a process that cannot be seen reads it"),
     }
 }

@@ -37,7 +37,9 @@ Examples:
   aqueduct send fifo:/tmp/jobs --wait 5s done || echo nobody there
   aqueduct send unixgram:/dev/log '<13>backup: done'
 
---timeout applies to each step, not to the whole command: sending goes on as long as the system accepts some data within that time. A full socket accepts none until the reader has read most of its contents.";
+--timeout applies to each step, not to the whole command: sending goes on as
+long as the system accepts some data within that time. A full socket accepts
+none until the reader has read most of its contents.";
 
 const RECV_EXAMPLES: &str = "\
 Examples:
@@ -53,7 +55,10 @@ Examples:
   aqueduct tour
   aqueduct tour > tour.txt && echo all verified
 
-The exit code is 0 if every step was verified. The tour runs to its end even if its output is cut short, as by | head. If it is killed by SIGKILL, it leaves no process behind, but may leave a directory aqueduct-tour-* in $TMPDIR and a queue of that name; aqueduct clean --yes removes their contents.";
+The exit code is 0 if every step was verified. The tour runs to its end even if
+its output is cut short, as by | head. If it is killed by SIGKILL, it leaves no
+process behind, but may leave a directory aqueduct-tour-* in $TMPDIR and a queue
+of that name; aqueduct clean --yes removes their contents.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -76,9 +81,10 @@ Examples:
   aqueduct man serve | man -l -                     # the page of one command
   aqueduct man --dir /usr/local/share/man/man1      # then: man aqueduct-mq-list";
 
-/// Send and receive messages between processes, over FIFOs, queues, sockets and more.
+/// Send and receive messages between processes: FIFOs, queues, sockets and more.
 #[derive(Debug, Parser)]
-#[command(name = "aqueduct", version, after_help = address::help(), max_term_width = 80)]
+#[command(name = "aqueduct", version, after_help = address::help(),
+max_term_width = 80)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]

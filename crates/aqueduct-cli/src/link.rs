@@ -52,14 +52,14 @@ pub(crate) async fn open(
         Some(limit) => match timeout(limit, listener.accept()).await {
             Ok(accepted) => accepted,
             Err(_) => {
-                let sentence = format!("{}: no client came within {limit:?}", about(endpoint));
+                let sentence = format!("{}: no client connected within {limit:?}", about(endpoint));
                 return Err(Failure::timed_out(sentence));
             }
         },
     };
     match accepted {
         Some(connection) => Ok(connection?),
-        None => anyhow::bail!("{}: no client can come any more", about(endpoint)),
+        None => anyhow::bail!("{}: no more clients can connect", about(endpoint)),
     }
 }
 
@@ -157,7 +157,7 @@ pub(crate) async fn opened<T>(
             }
             () = &mut expired => {
                 let limit = link.timeout.unwrap_or_default();
-                let sentence = format!("nothing went to {endpoint} for {limit:?}");
+                let sentence = format!("nothing was sent to {endpoint} for {limit:?}");
                 return Err(Failure::timed_out(sentence));
             }
         }

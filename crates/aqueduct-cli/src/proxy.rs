@@ -182,11 +182,11 @@ impl Onward {
                 let next = async { listener.lock().await.accept().await };
                 let next = match to.link.wait {
                     Some(limit) => timeout(limit, next).await.with_context(|| {
-                        format!("{}: no client came within {limit:?}", to.endpoint)
+                        format!("{}: no client connected within {limit:?}", to.endpoint)
                     })?,
                     None => next.await,
                 };
-                next.with_context(|| format!("{}: no client can come any more", to.endpoint))?
+                next.with_context(|| format!("{}: no more clients can connect", to.endpoint))?
                     .context("cannot accept")
             }
         }

@@ -117,11 +117,12 @@ impl Recv {
                     return Ok(Exit::Done);
                 }
                 Event::TimedOut if self.stopped.is_some() => {
-                    return Err(cut_short(incoming, "when it was told to stop"));
+                    return Err(cut_short(incoming, "when the command was stopped"));
                 }
                 Event::TimedOut => {
                     let limit = config.link.timeout.unwrap_or_default();
-                    let sentence = format!("nothing came from {} for {limit:?}", config.endpoint);
+                    let sentence =
+                        format!("nothing arrived from {} for {limit:?}", config.endpoint);
                     return Err(Failure::timed_out(match incoming.unfinished() {
                         0 => sentence,
                         n => format!("{sentence}, with {n} bytes of a message still unfinished"),
@@ -230,7 +231,7 @@ impl Recv {
         };
         printer.buf.clear();
         result.unwrap_or_else(|| {
-            let reason = "it is not read, and messages are lost with it";
+            let reason = "nothing reads it, and messages are lost";
             Err(io::Error::new(io::ErrorKind::TimedOut, reason))
         })
     }

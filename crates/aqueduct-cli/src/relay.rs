@@ -157,7 +157,9 @@ fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
             let lost = "what was taken and not sent is lost";
             anyhow::Error::new(error).context(format!("{}: {lost}", about(to)))
         }
-        Error::Idle(limit) => Failure::timed_out(format!("nothing came from {from} for {limit:?}")),
+        Error::Idle(limit) => {
+            Failure::timed_out(format!("nothing arrived from {from} for {limit:?}"))
+        }
         Error::Tap { untapped, source } => {
             let file = config.tee.as_deref().unwrap_or(Path::new(""));
             let rest = match untapped {

@@ -68,7 +68,7 @@ impl Report {
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let mut sentence = format!("{error:#}");
         if is_foreign(error) {
-            sentence.push_str("; --allow-foreign-owner uses it all the same");
+            sentence.push_str("; --allow-foreign-owner uses it anyway");
         }
         if let Some(cure) = shortage(error).filter(|_| !sentence.contains("ulimit")) {
             sentence = format!("{sentence}; {cure}");

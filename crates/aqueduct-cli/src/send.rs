@@ -250,7 +250,7 @@ impl Send<'_> {
     fn idle(&self) -> anyhow::Error {
         let limit = self.config.link.timeout.unwrap_or_default();
         let address = &self.config.endpoint;
-        let sentence = format!("nothing went to {address} for {limit:?}");
+        let sentence = format!("nothing was sent to {address} for {limit:?}");
         Failure::timed_out(match self.unflushed {
             0 => sentence,
             _ => format!("{sentence}: {}", self.lost()),

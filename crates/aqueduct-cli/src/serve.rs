@@ -72,5 +72,5 @@ fn begun(report: &Report, config: &ServeConfig, local: &Endpoint) {
 fn idle(config: &ServeConfig) -> anyhow::Error {
     let limit = config.link.timeout.unwrap_or_default();
     let address = &config.endpoint;
-    Failure::timed_out(format!("nothing came from {address} for {limit:?}"))
+    Failure::timed_out(format!("nothing arrived from {address} for {limit:?}"))
 }

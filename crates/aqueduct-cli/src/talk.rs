@@ -316,7 +316,7 @@ impl Talk<'_> {
             () = signals.recv() => {}
             () = link::expiry(grace) => {}
         }
-        anyhow::bail!("standard output is not read; the rest of what the peer said is lost")
+        anyhow::bail!("nothing reads standard output; the rest of the peer's output is lost")
     }
 
     /// Shows what the end of the conversation leaves incomplete.

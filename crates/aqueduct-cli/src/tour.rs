@@ -79,7 +79,7 @@ async fn all() -> anyhow::Result<Exit> {
         let run = tokio::time::timeout(DEADLINE, (step.run)(&mut stage));
         let result = run
             .await
-            .unwrap_or_else(|_| anyhow::bail!("it takes too long"));
+            .unwrap_or_else(|_| anyhow::bail!("it took too long"));
         match result {
             Ok(()) => {}
             Err(error) => {

@@ -66,7 +66,7 @@ impl Call<'_> {
         let address = &self.config.endpoint;
         let n = self.incoming.unfinished();
         Failure::timed_out(match (n, self.reply.has_begun()) {
-            (0, false) => format!("no reply came from {address} for {limit:?}"),
+            (0, false) => format!("no reply arrived from {address} for {limit:?}"),
             (0, true) => format!("{address} did not end its reply for {limit:?}"),
             _ => format!("the reply of {address} is unfinished after {n} bytes for {limit:?}"),
         })

@@ -69,7 +69,7 @@ impl CallArgs {
             && let Err(error) = link.check(text)
         {
             let sentence = refused(
-                "--until: a message that is TEXT could never come: it",
+                "--until: a message that is TEXT could never arrive: it",
                 &error,
             );
             return Err(Failure::wrong_use(sentence));

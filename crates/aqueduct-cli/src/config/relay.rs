@@ -34,7 +34,7 @@ impl RelayArgs {
         let clients = self.connect && !self.bind;
         if !clients && to.leads_to(&from) {
             return Err(Failure::wrong_use(format!(
-                "{from} and {to} are one: each message would come back for ever; take two addresses"
+                "{from} and {to} are the same: each message would come back for ever; use two addresses"
             )));
         }
         Ok(RelayConfig {

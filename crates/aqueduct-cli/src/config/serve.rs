@@ -62,7 +62,7 @@ impl ServeArgs {
                 if address.leads_to(&endpoint) {
                     return Err(Failure::wrong_use(format!(
                         "--on-fail {address} is what is served: a message that always fails would \
-                         come back for ever; take another address"
+                         come back for ever; use another address"
                     )));
                 }
                 self.link.wait = Some(Wait::Forever);

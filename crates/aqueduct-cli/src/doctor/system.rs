@@ -128,8 +128,8 @@ fn runtime_dir() -> Check {
     let name = "runtime_dir";
     let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR") else {
         return Check::new(name, State::Ok, "not set").advice(
-            "XDG_RUNTIME_DIR would be a directory for this user's FIFOs and sockets alone; without \
-             it make one of mode 0700 and not in /tmp",
+            "XDG_RUNTIME_DIR names a private directory for FIFOs and sockets; without it, use a \
+             directory of mode 0700 outside /tmp",
         );
     };
     let (dir, value) = (Path::new(&dir), dir.to_string_lossy());

@@ -25,7 +25,7 @@ pub(super) fn find(dirs: &[PathBuf]) -> anyhow::Result<Vec<(PathBuf, Metadata)>>
     for dir in dirs {
         // Absolute, as the kernel has the paths of sockets.
         let readable = fs::canonicalize(dir).and_then(|it| fs::read_dir(&it).map(|_| it));
-        let readable = readable.with_context(|| format!("cannot look into {}", dir.display()));
+        let readable = readable.with_context(|| format!("cannot read directory {}", dir.display()));
         search(&readable?, true, &mut found);
     }
     Ok(found)

@@ -29,7 +29,7 @@ pub(super) fn run(args: CreateArgs, report: &Report) -> anyhow::Result<Exit> {
     }
     let queue = options.open(name).map_err(|error| match error.kind() {
         OpenErrorKind::AlreadyExists => anyhow::anyhow!(
-            "there is a queue {name} already: take another name, or remove it first \
+            "queue {name} already exists: use another name, or remove it first \
              (aqueduct mq unlink {name})"
         ),
         OpenErrorKind::InvalidName => Failure::wrong_use(error.to_string()),

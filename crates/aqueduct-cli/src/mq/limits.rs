@@ -70,7 +70,7 @@ impl Room {
         if limits.exempt {
             report.note(format_args!(
                 "this process has CAP_SYS_RESOURCE: msg_max, msgsize_max and queues_max do not \
-                 hold for it, RLIMIT_MSGQUEUE does"
+                 apply to it, RLIMIT_MSGQUEUE does"
             ));
         }
         let uncertain = !self.measured && !limits.usage.listed;

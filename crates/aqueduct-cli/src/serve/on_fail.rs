@@ -95,7 +95,7 @@ impl OnFail {
             biased;
             () = &mut sending => {}
             () = sleep(PATIENCE) => {
-                self.tell("nobody takes it, or it is full");
+                self.tell("nothing receives from it, or it is full");
                 sending.await;
             }
         }

@@ -84,7 +84,7 @@ pub(super) async fn run(
         tokio::select! {
             biased;
             () = signals.recv() => {
-                anyhow::ensure!(!signalled, "stopped before all that came was done");
+                anyhow::ensure!(!signalled, "stopped before all received messages were processed");
                 signalled = true;
                 stopped = stopped.or_else(|| Some(Instant::now()));
                 jobs.stop();
@@ -136,12 +136,12 @@ pub(super) async fn run(
             () = until(GRACE), if open => {
                 let n = incoming.unfinished();
                 failure = (n > 0).then(|| anyhow::anyhow!(
-                    "{n} bytes of an unfinished message were dropped when it was told to stop"
+                    "{n} bytes of an unfinished message were dropped when the command was stopped"
                 ));
                 open = false;
             }
             () = until(OUTPUT_GRACE), if running.is_empty() && printed.is_behind() => {
-                anyhow::bail!("standard output is not read, and what was printed is lost with it");
+                anyhow::bail!("nothing reads standard output; the rest of the output is lost");
             }
             () = jobs.idle(config.link.timeout), if open && stopped.is_none() => {
                 return Err(idle(config));

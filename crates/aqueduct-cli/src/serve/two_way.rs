@@ -71,7 +71,7 @@ pub(super) async fn run(
             served = &mut serving => break served?,
             () = signals.recv() => {
                 if shutdown.is_cancelled() {
-                    anyhow::bail!("stopped before all that was accepted was answered");
+                    anyhow::bail!("stopped before all accepted messages were answered");
                 }
                 jobs.stop();
                 shutdown.cancel();

@@ -54,7 +54,7 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
         tally.check_sender(writer, EACH)?;
     }
     let of_killed = tally.senders.get(&WRITERS).copied().unwrap_or_default();
-    anyhow::ensure!(of_killed > 0, "nothing came of the one that was killed");
+    anyhow::ensure!(of_killed > 0, "nothing arrived from the killed writer");
     stage.received(format_args!(
         "{} messages, {} of them by the one that was killed",
         count(tally.messages),
@@ -69,6 +69,6 @@ async fn begun(writer: &mut Child) -> anyhow::Result<()> {
     let stdout = writer.stdout.as_mut().context("it is piped")?;
     let mut said = [0; BEGUN.len()];
     stdout.read_exact(&mut said).await?;
-    anyhow::ensure!(said == *BEGUN.as_bytes(), "a writer said something else");
+    anyhow::ensure!(said == *BEGUN.as_bytes(), "a writer printed something else");
     Ok(())
 }

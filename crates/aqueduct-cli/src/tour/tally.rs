@@ -71,7 +71,7 @@ impl Tally {
         let came = self.senders.get(&sender).copied().unwrap_or_default();
         anyhow::ensure!(
             came == count,
-            "{came} messages of {count} came from sender {sender}"
+            "{came} messages of {count} arrived from sender {sender}"
         );
         Ok(())
     }

@@ -175,7 +175,7 @@ fn a_reply_that_does_not_come_is_given_up_with_3() {
     ]));
     let (_, stderr) = expect(output, 3);
     assert!(
-        stderr.contains("no reply came") && stderr.contains("50ms"),
+        stderr.contains("no reply arrived") && stderr.contains("50ms"),
         "{stderr}"
     );
     server.join().unwrap();

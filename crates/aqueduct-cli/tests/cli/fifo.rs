@@ -123,7 +123,7 @@ fn a_receiver_that_gets_nothing_gives_up_in_time_with_3() {
     );
     assert!(stdout.is_empty());
     assert!(
-        stderr.contains("nothing came") && stderr.contains("1s"),
+        stderr.contains("nothing arrived") && stderr.contains("1s"),
         "{stderr}"
     );
 }

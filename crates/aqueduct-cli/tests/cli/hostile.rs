@@ -150,7 +150,7 @@ fn a_receiver_serves_honest_clients_beside_a_hundred_hostile() {
             .lines()
             .filter(|it| it.starts_with("aqueduct:"))
             .collect();
-        let dropped = "of an unfinished message were dropped when it was told to stop";
+        let dropped = "of an unfinished message were dropped when the command was stopped";
         assert!(failures.iter().all(|it| it.ends_with(dropped)), "{told}");
         let code = i32::from(!failures.is_empty());
         assert_eq!(output.status.code(), Some(code), "{told}");

@@ -251,7 +251,7 @@ fn what_a_second_signal_finds_at_work_is_kept_or_counted() {
         serve.signal(Signal::SIGINT);
         let (_, stderr) = expect(serve.finish(), 1);
         assert!(
-            stderr.contains("stopped before all that came was done"),
+            stderr.contains("stopped before all received messages were processed"),
             "{stderr}"
         );
         let groups: Vec<i32> = lines(&dir.path("begun"))

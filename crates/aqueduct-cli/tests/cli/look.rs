@@ -251,7 +251,7 @@ fn clean_removes_only_orphans_made_by_aqueduct_when_told_to() {
     until("both are told of, as are those of others", || {
         let (lines, stderr) = clean(&dir, &[], 0);
         said = stderr;
-        told(&lines, false) && said.contains("2 orphaned that Aqueduct has not made")
+        told(&lines, false) && said.contains("2 orphaned that Aqueduct did not create")
     });
     assert!(
         said.contains("nothing was removed: with --yes 2 would be"),
@@ -309,7 +309,7 @@ fn a_directory_that_is_not_there_is_a_failure() {
     for command in ["list", "clean"] {
         let (_, stderr) = expect(run(&mut aqueduct(&[command, "/no/where"])), 1);
         assert!(
-            stderr.contains("cannot look into /no/where: No such file"),
+            stderr.contains("cannot read directory /no/where: No such file"),
             "{stderr}"
         );
     }
@@ -392,7 +392,7 @@ fn clean_removes_only_empty_queues_made_by_aqueduct() {
     );
     assert!(said.contains("3 with messages in them"), "{said}");
     assert!(
-        said.contains("1 orphaned that Aqueduct has not made"),
+        said.contains("1 orphaned that Aqueduct did not create"),
         "{said}"
     );
     let left: Vec<_> = list()

@@ -154,7 +154,7 @@ fn a_full_queue_times_out_and_what_did_not_go_is_told() {
     let queue = Queue::new();
     let mut send = aqueduct(&["send", &queue.address(), "--timeout", "50ms"]);
     let (_, stderr) = expect(start_with_input(&mut send, "1\n2\n3\n4\n5\n").finish(), 3);
-    assert!(stderr.contains("nothing went to"), "{stderr}");
+    assert!(stderr.contains("nothing was sent to"), "{stderr}");
     let recv = run(&mut aqueduct(&["recv", &queue.address(), "-n", "4"]));
     assert_eq!(expect_text(recv, 0), "1\n2\n3\n4\n");
 }

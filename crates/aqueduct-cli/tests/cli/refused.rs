@@ -58,7 +58,7 @@ fn what_cannot_be_reached_says_why() {
     let unix = |name: &str| format!("unix:{}", dir.path(name).display());
     for command in ["call", "send"] {
         for (address, code, word) in [
-            (&port, 1, "nobody listens"),
+            (&port, 1, "nothing listens"),
             (&unix("absent"), 1, "does not exist"),
             (&unix("file"), 1, "a regular file, not a socket"),
             (&unix(&"a".repeat(108)), 1, "at most 107"),

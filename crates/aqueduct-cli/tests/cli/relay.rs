@@ -237,7 +237,7 @@ fn who_does_not_come_in_time_is_told_with_3() {
     let queue = Queue::new();
     let args = ["relay", &fifo, &queue.address(), "--timeout", "50ms"];
     let (_, stderr) = expect(run(&mut aqueduct(&args)), 3);
-    assert!(stderr.contains("nothing came from fifo:"), "{stderr}");
+    assert!(stderr.contains("nothing arrived from fifo:"), "{stderr}");
 }
 
 #[test]

@@ -327,7 +327,7 @@ fn a_service_that_nobody_uses_gives_up_with_3_if_told_to() {
         let output = run(&mut aqueduct(&["serve", &address, "--timeout", "50ms"]));
         let (_, stderr) = expect(output, 3);
         assert!(
-            stderr.contains("nothing came") && stderr.contains("50ms"),
+            stderr.contains("nothing arrived") && stderr.contains("50ms"),
             "{stderr}"
         );
     }

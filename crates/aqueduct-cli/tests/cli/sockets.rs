@@ -156,7 +156,7 @@ fn a_flag_turns_each_side_round() {
         "a",
     ]));
     let (_, stderr) = expect(output, 3);
-    assert!(stderr.contains("no client came"), "{stderr}");
+    assert!(stderr.contains("no client connected"), "{stderr}");
 }
 
 #[test]

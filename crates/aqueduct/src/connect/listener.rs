@@ -136,7 +136,7 @@ impl Listener {
                         OpenError::timed_out("accept on", &address, "client", waited)
                     })?,
                 };
-                let over = "no client can come any more";
+                let over = "no more clients can connect";
                 let over = || Err(io::Error::new(io::ErrorKind::BrokenPipe, over));
                 accepted.unwrap_or_else(over)
             })

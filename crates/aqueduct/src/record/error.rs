@@ -103,13 +103,13 @@ pub enum Error {
         owner: u32,
     },
     /// Another process records to the file.
-    #[error("{path} is being recorded to by another process; take another file")]
+    #[error("another process is recording to {path}; use another file")]
     InUse {
         /// The file.
         path: PathBuf,
     },
     /// It is not a regular file or a device.
-    #[error("{path} is no file to record to")]
+    #[error("{path} is not a file that can be recorded to")]
     NoFile {
         /// The path.
         path: PathBuf,

@@ -101,7 +101,7 @@ impl Attempt {
             )),
             Some(libc::ECONNREFUSED) => Some((
                 Kind::Refused,
-                "nobody listens there".into(),
+                "nothing listens there".into(),
                 "start the server, or wait until it is there",
             )),
             Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN) => {

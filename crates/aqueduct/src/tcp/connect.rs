@@ -100,7 +100,7 @@ impl ConnectOptions {
     ///
     /// # Errors
     ///
-    /// - [`Refused`](OpenErrorKind::Refused) (`ECONNREFUSED`): nobody listens there.
+    /// - [`Refused`](OpenErrorKind::Refused) (`ECONNREFUSED`): nothing listens there.
     /// - [`NotFound`](OpenErrorKind::NotFound): the host is unknown.
     /// - [`TimedOut`](OpenErrorKind::TimedOut): there was no answer in time.
     /// - [`Other`](OpenErrorKind::Other) with `EHOSTUNREACH` or `ENETUNREACH`: there is no route.
@@ -207,7 +207,7 @@ fn refuse_itself(attempt: &Attempt, stream: &TcpStream) -> Result<(), OpenError>
     }
     // Reset rather than closed: TIME_WAIT would keep the port from its server.
     let _ = stream.set_zero_linger();
-    let cause = "nobody listens there: the socket was connected to itself";
+    let cause = "nothing listens there: the socket was connected to itself";
     let error = attempt.error(OpenErrorKind::Refused, cause);
     Err(error
         .with_cure("start the server, and give it a port outside net.ipv4.ip_local_port_range"))

@@ -167,7 +167,7 @@ impl Attempt {
             )),
             Some(libc::ECONNREFUSED) => Some((
                 Kind::Refused,
-                "nobody listens on it".into(),
+                "nothing listens on it".into(),
                 "start the server, or wait until it is there",
             )),
             Some(libc::EACCES | libc::EPERM | libc::EROFS) => Some((

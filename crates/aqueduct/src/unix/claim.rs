@@ -266,7 +266,7 @@ fn replaced(attempt: &Attempt) -> OpenError {
     let cause = "another process removed or replaced its file while it was created";
     attempt
         .error(OpenErrorKind::Replaced, cause)
-        .with_cure("choose a directory in which nobody else can write")
+        .with_cure("choose a directory that no other user can write to")
 }
 
 fn in_use(attempt: &Attempt) -> OpenError {

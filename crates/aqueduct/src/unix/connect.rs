@@ -105,7 +105,7 @@ impl ConnectOptions {
     /// # Errors
     ///
     /// - [`NotFound`](OpenErrorKind::NotFound) (`ENOENT`): the path does not exist.
-    /// - [`Refused`](OpenErrorKind::Refused) (`ECONNREFUSED`): nobody listens there.
+    /// - [`Refused`](OpenErrorKind::Refused) (`ECONNREFUSED`): nothing listens there.
     /// - [`ForeignOwner`](OpenErrorKind::ForeignOwner): another user may have planted it.
     /// - [`WrongType`](OpenErrorKind::WrongType): it is not a socket, or one of another type.
     /// - [`PermissionDenied`](OpenErrorKind::PermissionDenied) (`EACCES`).

@@ -13,7 +13,7 @@ use crate::pipe;
 
 async fn deadline<T>(future: impl Future<Output = T>) -> T {
     let done = timeout(Duration::from_secs(30), future).await;
-    done.expect("it takes too long")
+    done.expect("it took too long")
 }
 
 fn sender() -> (mock::Gate, Sender<&'static str>) {
