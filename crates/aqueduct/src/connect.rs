@@ -20,9 +20,9 @@
 //! | `fd:` terminal, device | if open for both | one connection, as `connect` | if open for writing | if open for reading |
 //!
 //! An empty cell returns [`Unsupported`](OpenErrorKind::Unsupported) with a reason, and does
-//! nothing. [`Capabilities::direction`](crate::endpoint::Capabilities::direction) tells beforehand.
-//! [`connect_pair`] and [`accept_pairs`] join two one-way endpoints, such as two queues, into one
-//! connection.
+//! nothing. [`Capabilities::direction`](crate::endpoint::Capabilities::direction) can be checked
+//! beforehand. [`connect_pair`] and [`accept_pairs`] join two one-way endpoints, such as two
+//! queues, into one connection.
 //!
 //! [`Options`] has all calls. [`Endpoint`] has them with the default options.
 //!
@@ -82,9 +82,9 @@
 //! end, closed on `exec`, and cannot be opened twice. Numbers 0 to 2 belong to `std::io` and are
 //! shared any number of times. No address reaches any other descriptor of the program.
 //!
-//! The blocking mode, which processes that share an open file share too, stays unchanged. A pipe or
-//! queue is opened again through `/proc`, a connected socket is used with calls that do not depend
-//! on the mode, and a terminal or file gets a thread. Listening sockets become non-blocking,
+//! The blocking mode stays unchanged, because all processes that share an open file share it. A
+//! pipe or queue is opened again through `/proc`, a connected socket is used with calls that do not
+//! depend on the mode, and a terminal or file gets a thread. Listening sockets become non-blocking,
 //! because `accept(2)` depends on the mode.
 //!
 //! A receiver that is [limited](MessageReceiver::limit) or [stopped](MessageReceiver::stop) leaves

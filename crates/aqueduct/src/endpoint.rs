@@ -23,10 +23,10 @@
 //! - `frame` sets how a byte stream is split into messages: one of the
 //!   [names](crate::frame::Framing::names) of framings, such as `lines` or `u16be`. It must not differ
 //!   from a framing that the [`Options`](crate::connect::Options) set.
-//! - `mode` is octal, as in `mode=600`. `group` is the name or number of a group that gets what is
-//!   created; the default mode is then 660. `create`, `persist` and `nodelay` are `true` or
-//!   `false`. `capacity`, `max-message` and `priority` are numbers, and `max-message` may have a
-//!   unit, as in `64KiB`. `driver` is `pool` or `asyncfd`.
+//! - `mode` is octal, as in `mode=600`. `group` is the name or number of the group of a created
+//!   object; the default mode is then 660. `create`, `persist` and `nodelay` are `true` or `false`.
+//!   `capacity`, `max-message` and `priority` are numbers, and `max-message` may have a unit, as in
+//!   `64KiB`. `driver` is `pool` or `asyncfd`.
 //! - Paths may be relative. `scheme://` is the same as `scheme:`, so `fifo://a/b` is the relative
 //!   path `a/b`. The absolute path `/a/b` is `fifo:/a/b` or `fifo:///a/b`.
 //! - The first `?` starts the options. `%` and two hexadecimal digits stand for one byte, anywhere

@@ -1,9 +1,9 @@
 //! Typed messages between Unix processes, on Tokio.
 //!
-//! Pipes, FIFOs, POSIX message queues, Unix sockets, TCP, UDP and child processes open by one kind of
-//! address, such as `unix:/run/app.sock`. Each gives a `Stream` and a `Sink` of messages, and a
-//! codec turns these into typed channels. A future that is dropped never tears or loses a message
-//! that was taken.
+//! Pipes, FIFOs, POSIX message queues, Unix sockets, TCP, UDP and child processes open by one form
+//! of address, such as `unix:/run/app.sock`. They become streams and sinks of messages, and a codec
+//! turns these into typed channels. Dropping a future never tears a message, nor loses one that was
+//! taken.
 //!
 //! # A server
 //!
@@ -67,7 +67,7 @@
 //!
 //! # A message queue
 //!
-//! A queue keeps its messages in the kernel until somebody receives them, also after the sender has
+//! A queue keeps its messages in the kernel until they are received, even after the sender has
 //! exited.
 //!
 //! ```
@@ -122,8 +122,8 @@
 //!
 //! # Testing your service
 //!
-//! [`Connection::pair`](connect::Connection::pair) connects two ends within the test; no address
-//! and no file is needed.
+//! [`Connection::pair`](connect::Connection::pair) connects two ends within the test, without an
+//! address or a file.
 //!
 //! ```
 //! use aqueduct::codec::Text;

@@ -17,7 +17,7 @@
 //!
 //! # Examples
 //!
-//! A consumer of messages from any program, in C or otherwise, until it is told to stop:
+//! A consumer of messages from any program, in C or otherwise, which runs until it is stopped:
 //!
 //! ```
 //! use aqueduct::codec::Text;
@@ -47,12 +47,12 @@
 //! | order | by priority, highest first; within one priority as sent |
 //! | message boundaries | kept; an empty message is a message |
 //! | end of stream | none, unless [agreed on](#the-end-of-a-conversation) |
-//! | peer dies | nothing happens: its messages stay, and nobody is told |
+//! | peer dies | its messages stay, and no other process is notified |
 //! | full queue | senders wait; `try_send` returns `WouldBlock` |
 //! | empty queue | receivers wait; `try_recv` returns `WouldBlock` |
 //! | dropping a future | never loses a message, never sends one |
 //! | dropping the runtime | takes milliseconds; waits end with an error ([`NoRuntime`]) |
-//! | unlinking | the queue works on for processes that have it open; [`watch_name`](OpenOptions::watch_name) tells those that wait |
+//! | unlinking | the queue works on for processes that have it open; [`watch_name`](OpenOptions::watch_name) notifies those that wait |
 //! | killing a process | loses at most one message per receive in progress |
 //! | delivery | at most once; to confirm that a message was processed, answer on another queue |
 //! | largest message | the queue's `max_message`; larger ones are refused before the system call |

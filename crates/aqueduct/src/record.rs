@@ -1,4 +1,4 @@
-//! Recordings: messages in a file, each with its time, to look at or send again.
+//! Recordings: messages in a file, each with its time, to inspect or send again.
 //!
 //! A [`Recorder`] appends to a file. A [`Recording`] reads one as a stream, and a [`RecordDecoder`]
 //! from any other source of bytes.
@@ -38,9 +38,9 @@
 //! - `priority`: that of a message from a queue; FFFFFFFF if it has none.
 //!
 //! Nothing follows the last record, so a recording can always be appended to. Every record is
-//! checked separately. A file that is cut off anywhere, by a full disk or a killed recorder, gives
+//! checked separately. A file that is cut off anywhere, by a full disk or a killed recorder, yields
 //! every whole record and then [`Error::CutShort`] with the size of the rest. A record that was
-//! changed gives [`Error::Damaged`], and nothing after it is read.
+//! changed yields [`Error::Damaged`], and nothing after it is read.
 //!
 //! # Limits
 //!

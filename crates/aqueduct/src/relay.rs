@@ -178,7 +178,7 @@ pub enum Error {
         /// How many.
         connections: u64,
     },
-    /// After it was told to stop, the receiver did not take everything in time.
+    /// After the stop, not everything that was taken could be sent in time.
     #[error("stopped before everything that was taken could be sent; messages are lost")]
     GivenUp,
 }
@@ -210,7 +210,7 @@ impl<'a> Relay<'a> {
         self
     }
 
-    /// Sets after which time without a message it gives up.
+    /// Sets how long it goes without a message before it gives up.
     ///
     /// `None`, the default, never gives up.
     pub fn idle(mut self, limit: Option<Duration>) -> Self {

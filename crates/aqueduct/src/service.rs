@@ -45,23 +45,24 @@
 //! | for handlers at shutdown | 10 s: [`grace`](Options::grace) | they are aborted |
 //!
 //! Exactly one of the three receiving limits counts at any time, and only while the handler waits
-//! for the peer: a slow handler costs the peer nothing. A peer that sends nothing meets the first
-//! or the third, one that sends a byte a second the second, and one that does not read its replies
-//! the fourth. A frame without end meets the frame limit
+//! for the peer: a slow handler costs the peer nothing. A silent peer exceeds the first or the
+//! third limit, a peer that sends one byte per second the second, and a peer that does not read its
+//! replies the fourth. A frame without end exceeds the frame limit
 //! ([`FrameError::TooLarge`](crate::frame::FrameError::TooLarge)).
 //!
 //! **Memory.** Peers can make a service hold at most `connections x 2 x (2 x max_frame + 128 KiB)`.
 //! While a frame arrives its buffer grows with it, to at most twice the largest frame plus a chunk
-//! of 64 KiB. A handler that keeps a large frame, or sends it back, keeps its buffer: that amount
-//! again. Add the handler's own replies, of which a sink holds one chunk and the last one. The
-//! worst case with the defaults is 2.2 GiB, if every connection holds a frame of 1 MiB and another
-//! one has almost arrived. Set [`max_connections`] and [`Framing::max_frame`] to suit the machine.
-//! An idle connection has a read buffer of 64 KiB, of which the kernel backs only touched pages.
+//! of 64 KiB. A handler that keeps a large frame, or sends it back, keeps its buffer, which adds
+//! the same amount again. Add the handler's own replies, of which a sink holds one chunk and the
+//! last one. The worst case with the defaults is 2.2 GiB, if every connection holds a frame of 1
+//! MiB and another one has almost arrived. Set [`max_connections`] and [`Framing::max_frame`] to
+//! suit the machine. An idle connection has a read buffer of 64 KiB, of which the kernel backs only
+//! touched pages.
 //!
 //! # Who may connect
 //!
-//! A Unix socket that this library creates has mode 0600. With a wider mode the handler checks the
-//! peer, and tells it before it closes:
+//! A Unix socket that this library creates has mode 0600. With a wider mode, have the handler check
+//! the peer, and tell it before closing:
 //!
 //! ```
 //! # use aqueduct::codec::Text;
@@ -102,8 +103,8 @@
 //!
 //! # Panics and errors of handlers
 //!
-//! Each costs only its own connection. Both are counted and logged through `tracing`, a panic with
-//! its message.
+//! Each affects only its own connection. Both are counted and logged through `tracing`, a panic
+//! with its message.
 //!
 //! Everything here needs a Tokio runtime.
 //!

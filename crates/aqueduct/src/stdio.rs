@@ -9,7 +9,7 @@
 //! | a pipe or a FIFO | through a separate open file description of the same pipe (`/proc/self/fd`, `proc(5)`), non-blocking |
 //! | a terminal, a file, a socket, a device | unchanged, on a separate thread |
 //!
-//! Neither keeps the process or the runtime from ending while it waits.
+//! A read or write that waits does not keep the process or the runtime from ending.
 //!
 //! A standard descriptor that was closed when the process began is `/dev/null`: Rust's runtime
 //! opens it instead, so input ends at once and output is discarded.

@@ -52,7 +52,7 @@ const LIMITS_EXAMPLES: &str = "\
 Examples:
   aqueduct mq limits
   aqueduct mq limits --json | jq .room.queues       # how many more fit
-  aqueduct mq limits --measure                      # by creating them, to be sure
+  aqueduct mq limits --measure                      # create them, to be sure
 
 The prediction is based on the visible queues: those in /dev/mqueue and those
 that a process has open.";

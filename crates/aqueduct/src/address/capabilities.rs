@@ -94,7 +94,7 @@ pub enum EndOfStream {
     LastWriter,
     /// When the peer has closed its end, or its sending half, and everything was read.
     Peer,
-    /// Never: the mechanism has none, or the address asks to go on.
+    /// Never: the mechanism has none, or the address asks for a persistent receiver.
     Never,
     /// As for the descriptor's mechanism.
     AsOpened,

@@ -113,7 +113,7 @@ impl Child {
     /// Takes the reading end without a bound.
     ///
     /// It ends when every process that has the child's end open has closed it, however long after
-    /// the child that is.
+    /// the child's exit that is.
     ///
     /// # Errors
     ///

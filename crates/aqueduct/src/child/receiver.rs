@@ -136,7 +136,7 @@ impl Receiver {
 
     /// Sets how long the stream may go on after the child has exited.
     ///
-    /// `None` is no limit: for a child that is meant to leave another process behind that goes on
+    /// `None` is no limit: use it if the child leaves a process behind that is meant to go on
     /// writing.
     pub fn set_grace(&mut self, grace: Option<Duration>) {
         self.grace = grace;

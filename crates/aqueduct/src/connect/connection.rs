@@ -307,9 +307,10 @@ impl Connection {
     /// Waits until both directions have ended.
     ///
     /// The peer has then closed the connection or was killed, or each side has ended its own direction.
-    /// The end of the receiving direction alone does not show whether the peer still receives. Over TCP
-    /// a peer that closes looks like one that ends only its direction, until this side ends its own or
-    /// sends something, which a closed peer answers with a reset.
+    /// The end of the receiving direction alone does not show whether the peer still receives. Over
+    /// TCP a peer that closes looks like one that ends only its own direction. The difference shows
+    /// once this side ends its direction or sends something, which a closed peer answers with a
+    /// reset.
     ///
     /// The future never completes without a socket (`exec:`, `stdio:`), for datagram sockets and inherited
     /// descriptors, and if no file descriptor is free to watch with. Until it is dropped it keeps the socket open. Poll

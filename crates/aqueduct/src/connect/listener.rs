@@ -101,8 +101,8 @@ impl Listener {
     /// Receives from all clients at the same time, as one stream of messages.
     ///
     /// - The stream has no end; [`MessageReceiver::stop`] and [`MessageReceiver::limit`] end it.
-    /// - Messages of one client arrive in order, those of several clients as they come. Nothing is
-    ///   sent to a client.
+    /// - Messages of one client arrive in order; those of several clients are interleaved. Nothing
+    ///   is sent to a client.
     /// - A client that breaks off or sends an invalid message costs only its own connection and a
     ///   `tracing` warning. After ten warnings in ten seconds further ones are only counted.
     /// - An error of accepting is an item. The stream then ends when the present clients have

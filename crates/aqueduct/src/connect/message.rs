@@ -52,8 +52,10 @@ impl Message {
         self.priority
     }
 
-    /// Returns the sender of a datagram: for `unixgram:` the process, as reported by the kernel
-    /// (`SCM_CREDENTIALS`, unix(7)); for `udp:` the source address, which nothing verifies.
+    /// Returns the sender of a datagram.
+    ///
+    /// For `unixgram:` it is the process, as reported by the kernel (`SCM_CREDENTIALS`, unix(7)). For
+    /// `udp:` it is the source address, which nothing verifies.
     ///
     /// `None` for messages of other mechanisms: their sender is the
     /// [peer](super::Connection::peer) of the connection.

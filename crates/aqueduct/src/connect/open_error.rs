@@ -75,7 +75,7 @@ pub enum OpenErrorKind {
     NotFound,
     /// It already exists and was to be created (`EEXIST`).
     AlreadyExists,
-    /// Its mode, or that of a directory on the way, does not allow it (`EACCES`, `EPERM`).
+    /// Its mode, or that of a directory on its path, does not allow it (`EACCES`, `EPERM`).
     PermissionDenied,
     /// It belongs to another user, who may have planted it.
     ForeignOwner {
@@ -93,7 +93,7 @@ pub enum OpenErrorKind {
     ///
     /// The port is free again within a minute or two.
     Lingering,
-    /// Nobody listens there (`ECONNREFUSED`).
+    /// Nothing listens there (`ECONNREFUSED`).
     Refused,
     /// No peer appeared in time.
     TimedOut {

@@ -142,9 +142,9 @@ impl Options {
     ///
     /// - **Sockets**: applies to [`connect`](Self::connect) and [`open_sender`](Self::open_sender).
     ///   The first connection is made as without this option. A send-only end also leaves a
-    ///   connection when its peer ends the other direction, as a receiver does that
-    ///   [stops](super::MessageReceiver::stop). Messages already given to that connection are sent
-    ///   first; the next message goes to the next connection.
+    ///   connection when its peer ends the other direction, as a receiver that
+    ///   [stops](super::MessageReceiver::stop) does. Messages already given to that connection are
+    ///   sent first; the next message goes to the next connection.
     /// - **FIFOs**: the sender waits for another reader when the last one has closed
     ///   ([`ReaderGone::Wait`](crate::fifo::ReaderGone::Wait)). Bytes that were written and not
     ///   read stay for the next reader, from where the last one stopped. There are no events.
@@ -221,8 +221,8 @@ impl Options {
 
     /// Sets how long a client of a receiver may take to finish a message.
     ///
-    /// The default is 30 s; `None` is no limit. Time in which nobody asks for the next message does
-    /// not count.
+    /// The default is 30 s; `None` is no limit. Time in which the program does not ask for the next
+    /// message does not count.
     ///
     /// For a service with a handler per connection, see
     /// [`service::Options::message_timeout`](crate::service::Options::message_timeout).
@@ -309,8 +309,8 @@ impl Options {
     /// Sets whether to use a FIFO, queue or socket of any user (off by default).
     ///
     /// By default the owner must be this user or root; otherwise another user could plant it to
-    /// eavesdrop. A socket that a client connects to may also belong to the owner of a directory in
-    /// which nobody else can write; see
+    /// eavesdrop. A socket that a client connects to may also belong to the owner of a directory
+    /// that no other user can write to; see
     /// [`unix::ConnectOptions`](crate::unix::ConnectOptions::allow_foreign_owner).
     pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
         self.allow_foreign_owner = allow;

@@ -29,17 +29,16 @@ impl Options {
     /// [accepts](Self::accept_pairs) the same two. The mechanisms may differ: `fifo:`, `mq:`,
     /// descriptors of pipes.
     ///
-    /// - If the mechanism needs a server, it is waited for as by
-    ///   [`open_sender`](Self::open_sender).
+    /// - If the mechanism needs a server, this waits for it as [`open_sender`](Self::open_sender)
+    ///   does.
     /// - **End of stream**: over a queue an empty message marks the end of a direction, when the
     ///   sending half is closed or dropped. So an empty message cannot be sent over a pair of
     ///   queues; it is refused with [`FrameError::Empty`](crate::frame::FrameError::Empty).
     /// - Messages that an earlier conversation left in a queue for `replies` are discarded, with a
     ///   `tracing` warning.
     /// - **One client at a time**: the mechanisms cannot distinguish clients. The next one may
-    ///   connect when this one has received the end of its replies. Messages that a killed client
-    ///   left in a queue, or a client that the server gave up on, are the beginning of the next
-    ///   conversation.
+    ///   connect when this one has received the end of its replies. Messages left in a queue by a
+    ///   killed client, or by one that the server gave up on, begin the next conversation.
     ///
     /// # Errors
     ///
@@ -52,7 +51,7 @@ impl Options {
     ///
     /// # Examples
     ///
-    /// A service at two queues:
+    /// A service over two queues:
     ///
     /// ```
     /// use aqueduct::Endpoint;
@@ -121,10 +120,10 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// A client that has sent a request but has not opened its end for the replies is waited for as
-    /// long as [`wait`](Self::wait) says, by default one second. Then it is given up with a
-    /// `tracing` warning, and the stream goes on. ([`connect_pair`](Self::connect_pair) opens that
-    /// end first.) Any other error is an item, and the last one.
+    /// If a client has sent a request but not opened its end for the replies, the stream waits for
+    /// it as long as [`wait`](Self::wait) says, by default one second. Then it gives up on that
+    /// client with a `tracing` warning, and goes on. ([`connect_pair`](Self::connect_pair) opens
+    /// that end first.) Any other error is an item, and the last one.
     ///
     /// # Cancel safety
     ///

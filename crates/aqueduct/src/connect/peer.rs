@@ -41,7 +41,7 @@ pub enum Peer {
 impl Peer {
     /// Returns the peer's user, group and process, if the kernel knows them.
     ///
-    /// It does on Unix sockets, and vouches for them.
+    /// It does on Unix sockets, where the peer cannot forge them.
     pub fn credentials(&self) -> Option<Credentials> {
         match self {
             Self::Process(credentials) => Some(*credentials),

@@ -128,7 +128,7 @@ impl MessageReceiver {
     ///
     /// - **Queue, FIFO, pipe, program, inherited socket**: they stay for the next reader. A message
     ///   whose first part was taken is read to its end and no further. A FIFO whose last writer has
-    ///   closed it is read to its end, since nobody else holds its contents.
+    ///   closed it is read to its end, since its contents would vanish otherwise.
     /// - **Unix sockets** (`unix:`, `unixpacket:`): everything that the kernel has taken from the
     ///   peer is delivered. From now on the peer's writes fail with `EPIPE`. A message that is cut
     ///   in two by this is not delivered, and its sender knows. Clients that wait to be accepted

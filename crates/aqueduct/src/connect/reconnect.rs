@@ -33,8 +33,8 @@ type Observer = dyn Fn(&ReconnectEvent) + Send + Sync;
 ///   - A custom sink ([`Connection::from_frames`](super::Connection::from_frames)) counts as the
 ///     system: every message that it was given is at risk.
 /// - Received messages arrive in order, those of an earlier connection first. A message that had
-///   not wholly arrived is lost. If eight connections break while nobody receives, messages of the
-///   oldest are dropped and [`ReconnectEvent::Unread`] reports it.
+///   not wholly arrived is lost. If eight connections break before this side receives, messages of
+///   the oldest are dropped and [`ReconnectEvent::Unread`] reports it.
 ///
 /// For a stronger guarantee, number the messages and have the peer acknowledge them.
 ///
@@ -262,7 +262,7 @@ pub enum ReconnectEvent {
     },
     /// Messages that had arrived on the oldest connection were dropped.
     ///
-    /// Too many connections broke while nobody received.
+    /// Too many connections broke before this side received.
     Unread,
     /// An attempt to connect failed, and another one follows.
     #[non_exhaustive]

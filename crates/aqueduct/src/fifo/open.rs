@@ -169,7 +169,7 @@ impl OpenOptions {
         self
     }
 
-    /// Gives a new FIFO to a group, by name or number, before anybody else can open it.
+    /// Gives a new FIFO to a group, by name or number, before any other process can open it.
     pub(super) fn group(&mut self, group: &str) -> &mut Self {
         self.wanted.group = Some(group.to_owned());
         self

@@ -66,12 +66,12 @@ const HIGH_WATER: usize = 64 * 1024;
 /// [`FrameError::TooLarge`]. With lines or NUL framing the part and the next frame arrive as one
 /// frame, and later frames are whole.
 ///
-/// - A writer keeps the lock while it waits for room because nobody reads, or if it has written a
-///   part of a frame and is not flushed any more. All other writers wait. Dropping the sender
-///   releases the lock.
+/// - A writer keeps the lock while it waits for room, and while a frame is partly written and the
+///   sender is not flushed further. All other writers then wait. Dropping the sender releases the
+///   lock.
 /// - Waiting for the lock or for room takes no thread: both are checked again after a few
-///   milliseconds (room that a reader does not make, after 100 ms). The next owner of the lock is
-///   chosen by chance. A sender with much to send checks every 256 KiB whether others wait, and
+///   milliseconds (room that a reader does not make, after 100 ms). Which waiting writer gets the
+///   lock next is random. A sender with much to send checks every 256 KiB whether others wait, and
 ///   lets them go first.
 ///
 /// # Errors

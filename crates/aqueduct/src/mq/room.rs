@@ -37,7 +37,8 @@ pub fn limits() -> Limits {
 ///
 /// The size is capacity and largest message; `None` is the system's default. The result is exact.
 /// For a few milliseconds this takes all the room there is, and another process of the same user
-/// that creates a queue in that time fails. [`limits`] disturbs nobody but may not see everything.
+/// that creates a queue in that time fails. [`limits`] disturbs no other process but may not see
+/// everything.
 ///
 /// # Errors
 ///

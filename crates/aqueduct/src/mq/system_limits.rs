@@ -61,7 +61,7 @@ pub struct Limits {
     /// Whether this thread is exempt from the three maxima by `CAP_SYS_RESOURCE`.
     ///
     /// See [`mq_overview(7)`](https://man7.org/linux/man-pages/man7/mq_overview.7.html). The limit
-    /// on bytes applies to everybody.
+    /// on bytes applies to every process.
     pub exempt: bool,
     /// The most bytes this user's queues may cost together: the soft `RLIMIT_MSGQUEUE`.
     ///
@@ -79,8 +79,8 @@ pub struct Limits {
 ///
 /// The kernel counts the bytes of each user's queues and shows the count nowhere. This adds up the
 /// queues that are found: those in the listing, if it is mounted on `/dev/mqueue`, and those that
-/// some process has open (`/proc/*/fd`), which includes unlinked ones. Not found are queues of
-/// another IPC namespace that nobody has open, those held by processes that this one may not
+/// some process has open (`/proc/*/fd`), which includes unlinked ones. It does not find queues of
+/// another IPC namespace that no process has open, those held by processes that this one may not
 /// inspect, and those in flight between processes. In a user namespace, such as a container without
 /// root, its owner's queues outside of it count too. [`measure_room`](crate::mq::measure_room) is
 /// exact.
@@ -93,7 +93,7 @@ pub struct Limits {
 pub struct Usage {
     /// Whether the listing was available.
     ///
-    /// If not, queues that nobody has open are missing below.
+    /// If not, queues that no process has open are missing below.
     pub listed: bool,
     /// How many queues were found, of all users: they count against `queues_max`.
     ///
@@ -180,7 +180,7 @@ impl Limits {
 
 /// Room for more queues of a size.
 ///
-/// [`Limits::room_for`] predicts it, [`measure_room`](crate::mq::measure_room) finds it out.
+/// [`Limits::room_for`] predicts it, [`measure_room`](crate::mq::measure_room) measures it.
 ///
 /// # Examples
 ///

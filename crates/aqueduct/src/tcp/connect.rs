@@ -57,7 +57,7 @@ impl ConnectOptions {
 
     /// Sets how long to wait for the server in total, including the name look-up.
     ///
-    /// It tries again while nobody listens, the host is unknown or unreachable, or the connection
+    /// It tries again while nothing listens, the host is unknown or unreachable, or the connection
     /// is reset. `None` waits without a limit. Zero, the default, tries once. Attempts are 10 ms
     /// apart at first and at most one second.
     pub fn wait(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
@@ -93,7 +93,7 @@ impl ConnectOptions {
     /// A name with several addresses is tried in the resolver's order, each address with a fair
     /// share of the time left.
     ///
-    /// A client that connects to a local port on which nobody listens is sometimes given that very
+    /// A client that connects to a local port on which nothing listens is sometimes given that very
     /// port as its own, and then connects to itself (RFC 9293, 3.5, simultaneous open). It would
     /// read its own requests and keep the server from binding. Such a connection is closed at once
     /// and counts as refused.

@@ -68,7 +68,7 @@ impl BindOptions {
         self
     }
 
-    /// Gives the socket's file to a group, by name or number, before anybody else can connect.
+    /// Gives the socket's file to a group, by name or number, before any other process can connect.
     pub(crate) fn group(&mut self, group: &str) -> &mut Self {
         self.group = Some(group.to_owned());
         self

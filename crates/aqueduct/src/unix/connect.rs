@@ -92,7 +92,7 @@ impl ConnectOptions {
     /// Sets whether to connect to any user's socket (off by default).
     ///
     /// By default the path and the listening process must belong to this user, to root, or to the
-    /// owner of a directory in which nobody else can write. Otherwise another user could plant the
+    /// owner of a directory that no other user can write to. Otherwise another user could plant the
     /// socket, for example in `/tmp`, to eavesdrop. Symbolic links must belong to this user or
     /// root. For an abstract name only the process counts.
     pub fn allow_foreign_owner(&mut self, allow: bool) -> &mut Self {
