@@ -34,6 +34,7 @@ mod refused;
 mod relay;
 mod serve;
 mod shortage;
+mod socat;
 mod sockets;
 mod sources;
 mod stdio;

@@ -71,11 +71,14 @@ impl Drop for Server {
 
 /// The two ways of a row of the table, as commands.
 pub(crate) fn row(task: &str) -> (String, String) {
+    row_of(README, task)
+}
+
+/// The two ways of a row of a page's tables, as commands.
+pub(crate) fn row_of(page: &str, task: &str) -> (String, String) {
     let start = format!("| {task} | ");
-    let line = README
-        .lines()
-        .find_map(|it| it.strip_prefix(start.as_str()));
-    let line = line.unwrap_or_else(|| panic!("the README has no row for {task:?}"));
+    let line = page.lines().find_map(|it| it.strip_prefix(start.as_str()));
+    let line = line.unwrap_or_else(|| panic!("the page has no row for {task:?}"));
     let cells = line.strip_suffix(" |").unwrap().replace("\\|", "\u{1}");
     let cells: Vec<_> = cells
         .split(" | ")
