@@ -158,6 +158,32 @@ const ROWS: &[(&str, &[&str])] = &[
     ("limit the time to wait for a client", &["run | ends"]),
     ("a program that does not exist", &["run | fails"]),
     ("a program that fails", &["run | fails"]),
+    (
+        "send a datagram to a Unix socket",
+        &["listen s datagrams | run | in one | in ends | s hears one | succeeds"],
+    ),
+    (
+        "send a datagram by UDP",
+        &["listen 7000 datagrams | run | in one | in ends | 7000 hears one | succeeds"],
+    ),
+    (
+        "print datagrams of a Unix socket",
+        &["run | bound s | a sends s | a says one | out one | a says two | out two | stop"],
+    ),
+    (
+        "print datagrams of a UDP port",
+        &["run | bound 7000 | a sends 7000 | a says one | out one | a says two | out two | stop"],
+    ),
+    (
+        "ask by UDP",
+        &[
+            "listen 7000 datagrams | run | in one | in ends | 7000 hears one | 7000 says two | out two | succeeds",
+        ],
+    ),
+    (
+        "answer datagrams",
+        &["run | bound 7000 | a sends 7000 | a says one | a hears ONE | stop"],
+    ),
     ("a path that a server has", &["listen s | run | fails"]),
     ("a port that a server has", &["listen 7000 | run | fails"]),
     (

@@ -81,6 +81,21 @@ impl Play {
             ["run"] => self.run(),
             ["listen", at] => self.listen(at, Type::STREAM, 100),
             ["listen", at, "packets"] => self.listen(at, Type::SEQPACKET, 100),
+            ["listen", at, "datagrams"] => {
+                let socket = self.bound(at, Type::DGRAM);
+                self.enter(at, socket);
+            }
+            ["bound", at] => until("the socket is bound", || {
+                let table = match at {
+                    "7000" => "/proc/net/udp",
+                    _ => "/proc/net/unix",
+                };
+                let name = match at {
+                    "7000" => format!("0100007F:{:04X} ", self.ports[0]),
+                    at => self.path(at).display().to_string(),
+                };
+                fs::read_to_string(table).unwrap().contains(&name)
+            }),
             ["listen", at, "full"] => {
                 self.listen(at, Type::STREAM, 0);
                 // Until the queue of those that are not accepted takes no more.
@@ -141,6 +156,11 @@ impl Play {
                         Err(error) => panic!("{step}: {error}"),
                     }
                 }
+            }
+            [who, "sends", at] => {
+                let socket = self.socket(at, Type::DGRAM);
+                socket.connect(&self.address(at)).unwrap();
+                self.enter(who, socket);
             }
             [who, "reads", at] => self.open(who, at, File::options().read(true)),
             [who, "writes", at] => self.open(who, at, File::options().write(true)),
@@ -215,15 +235,20 @@ impl Play {
     }
 
     fn listen(&mut self, at: &str, kind: Type, backlog: i32) {
+        let socket = self.bound(at, kind);
+        socket.listen(backlog).unwrap();
+        self.listeners.insert(at.to_owned(), socket);
+    }
+
+    fn bound(&mut self, at: &str, kind: Type) -> Socket {
         let socket = self.socket(at, kind);
         socket.set_reuse_address(true).unwrap();
         socket.bind(&self.address(at)).unwrap();
-        socket.listen(backlog).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         if self.path(at).exists() {
             self.mine.insert(at.to_owned());
         }
-        self.listeners.insert(at.to_owned(), socket);
+        socket
     }
 
     fn enter(&mut self, who: &str, socket: Socket) {
@@ -243,6 +268,13 @@ impl Play {
     fn hears(&mut self, who: &str, expected: &[u8], end: bool) {
         let peer = self.peers.get_mut(who).unwrap();
         let mut heard = vec![0; expected.len()];
+        if let Peer::Socket(socket) = &*peer
+            && socket.r#type().is_ok_and(|it| it == Type::DGRAM)
+            && let Ok(sender) = socket.peek_sender()
+        {
+            // What it says next is for the sender of this, where that has a name.
+            let _ = socket.connect(&sender);
+        }
         peer.read_exact(&mut heard).unwrap();
         assert_eq!(
             String::from_utf8_lossy(&heard),
