@@ -1,4 +1,4 @@
-//! The cases in one process: both ends at the waist, under a typed channel of plain bytes.
+//! The cases in one process: both ends, under a typed channel of plain bytes.
 
 mod alone;
 mod points;
@@ -130,7 +130,7 @@ async fn ended(transport: &impl Transport, channel: &mut Frames) {
     }
 }
 
-/// Messages of all sizes arrive whole, once and in order, both directions busy at a time.
+/// Messages of all sizes arrive whole, once and in order, with both directions busy.
 pub async fn order(transport: &impl Transport) {
     const MESSAGES: usize = 120;
     let mut pair = Pair::open(transport).await;
@@ -178,7 +178,7 @@ pub async fn empty(transport: &impl Transport) {
     expect(&next(&mut pair.there).await, 1, 5);
 }
 
-/// Exactly the limit passes; one byte more is refused with both numbers, and the sender goes on.
+/// A message at the limit passes; one byte more is refused, and the sender goes on.
 pub async fn largest(transport: &impl Transport) {
     for asked in [1, 1000, 70_000] {
         let limit = transport.promises().limit(asked);
@@ -196,7 +196,7 @@ pub async fn largest(transport: &impl Transport) {
     }
 }
 
-/// Closing ends this direction after all that was sent, and not the other one.
+/// Closing ends this direction after all sent messages, and not the other one.
 pub async fn end(transport: &impl Transport) {
     let mut pair = Pair::open(transport).await;
     let give = async {
@@ -220,7 +220,7 @@ pub async fn end(transport: &impl Transport) {
     assert!(matches!(error, Err(Error::Closed)));
 }
 
-/// A dropped sending half: what was flushed arrives, then the end; the other way goes on.
+/// A dropped sending half: flushed messages arrive, then the end; the other way goes on.
 pub async fn drop_sender(transport: &impl Transport) {
     let Pair {
         here,
@@ -249,7 +249,7 @@ pub async fn drop_sender(transport: &impl Transport) {
     expect(&came.expect("it is whole"), 3, 100);
 }
 
-/// A dropped receiving half: the other way goes on; the peer is told where the transport can.
+/// A dropped receiving half: the other way goes on; the peer notices if the transport can tell.
 pub async fn drop_receiver(transport: &impl Transport) {
     let Pair {
         here,
@@ -269,7 +269,7 @@ pub async fn drop_receiver(transport: &impl Transport) {
     }
 }
 
-/// A dropped end, with messages unread and without: the other one sees the end and cannot send.
+/// A dropped end, with and without unread messages: the other sees the end and cannot send.
 pub async fn drop_end(transport: &impl Transport) {
     for unread in [false, true] {
         let Pair {
@@ -326,7 +326,7 @@ pub(crate) async fn fill(channel: &mut Frames, size: usize) -> usize {
     unreachable!("the loop has no end")
 }
 
-/// A full buffer makes the sender wait; what is read then wakes it, and nothing is lost.
+/// A full buffer makes the sender wait; a read wakes it, and nothing is lost.
 pub async fn full(transport: &impl Transport) {
     let size = transport.promises().limit(4900).min(4900);
     let mut pair = Pair::open(transport).await;

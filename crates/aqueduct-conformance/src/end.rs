@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 
-/// One end of a transport: frames go in, frames come out.
+/// One end of a transport: a sink and a stream of frames.
 ///
-/// A one-way mechanism makes an end of two: one each way.
+/// For a one-way mechanism an end consists of two, one for each direction.
 #[must_use = "dropping it closes the end"]
 pub struct End {
     sink: BoxFrameSink,
@@ -24,7 +24,7 @@ pub struct End {
 pub(crate) type Kept = Vec<Box<dyn Any + Send>>;
 
 impl End {
-    /// An end that sends to `sink` and receives from `frames`.
+    /// Creates an end that sends to `sink` and receives from `frames`.
     pub fn new(
         sink: impl Sink<Bytes, Error = io::Error> + Send + 'static,
         frames: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -37,13 +37,13 @@ impl End {
         }
     }
 
-    /// Keeps `rest` until the end was closed and dropped: a guard that removes a name, say.
+    /// Keeps `rest`, such as a guard that removes a name, until the end is closed and dropped.
     pub fn keeping(mut self, rest: impl Send + 'static) -> Self {
         self.kept.push(Box::new(rest));
         self
     }
 
-    /// Sends by a [coalesced](Sender::coalesced) sender.
+    /// Sends with a [coalesced](Sender::coalesced) sender.
     pub fn coalesced(mut self) -> Self {
         self.coalesced = true;
         self

@@ -22,20 +22,21 @@ pub(crate) enum Moment {
 
 pub(crate) const MOMENTS: [Moment; 2] = [Moment::Asleep, Moment::Woken];
 
-/// Drops an operation at every point where it waits, one after the other, and lets `check` look
-/// what that has left behind; gives how many points that were, and prints it after `name`.
+/// Drops an operation at every point where it waits, and checks what that leaves behind.
 ///
-/// A point is a poll that has nothing to give though the task was woken, or is the first. Each is
-/// tried twice: the future is dropped while it waits, and when it was woken and not polled again.
-/// Before all of them comes one more, where the task's cooperative budget is used up.
+/// It returns the number of points, and prints it after `name`.
 ///
-/// For each try `set_up` makes both sides anew. `operation` is what waits; until it is woken, `step`
-/// is called for the other side, again and again. `check` gets both sides, and what the operation
-/// gave where it was not dropped.
+/// A point is the first poll, or a poll after a wake-up, that returns `Pending`. Each is tried
+/// twice: the future is dropped while it waits, and after it was woken but before it is polled
+/// again. The first point is an additional one, at which the task's cooperative budget is used up.
+///
+/// For each try `set_up` creates both sides anew. `operation` waits; until it is woken, `step` is
+/// called repeatedly for the other side. `check` gets both sides, and the operation's output if it
+/// was not dropped.
 ///
 /// # Panics
 ///
-/// If the operation waits nowhere, since then nothing was tried; if it waits without end; if `check`
+/// If the operation never waits, since then nothing was tried; if it waits without end; if `check`
 /// panics.
 pub async fn every_point<H, T, O>(
     name: &str,

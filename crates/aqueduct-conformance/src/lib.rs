@@ -1,8 +1,8 @@
-//! What every transport of Aqueduct promises, as tests: run them over a transport of yours.
+//! Tests of what every Aqueduct transport promises, to run over your own transport.
 //!
-//! A transport joins Aqueduct at the waist: a sink and a stream of frames. Say how both ends are
-//! opened by implementing [`Transport`], and what it promises by [`Promises`]; then
-//! [`conformance!`] makes a `#[test]` of each case. Aqueduct's own transports run the same cases.
+//! A transport joins Aqueduct as a sink and a stream of frames. Implement [`Transport`] to open
+//! both ends, and return its [`Promises`]; then [`conformance!`] makes a `#[test]` of each case.
+//! Aqueduct's own transports run the same cases.
 //!
 //! ```
 //! use std::io;
@@ -41,8 +41,8 @@
 //! # }
 //! ```
 //!
-//! `cargo test mine` then runs them, `cargo test mine -- --nocapture` also prints how many await
-//! points were tried. Each has a deadline, so one that hangs is named.
+//! `cargo test mine` then runs them, and `cargo test mine -- --nocapture` also prints how many
+//! await points were tried. Each test has a deadline, so a hanging test fails by name.
 //!
 //! # Which macro
 //!
@@ -50,15 +50,15 @@
 //! |---|---|---|
 //! | [`conformance!`] | all | a [`Transport`] whose ends can be opened in two processes |
 //! | [`in_one_process!`] | [`cases`] | a [`Transport`] within one process |
-//! | [`lossy!`] | the [`cases`] that need no message to arrive | a [`Transport`] that may lose messages, such as UDP |
-//! | [`between_processes!`] | [`processes`] | a [`Link`]: the other end is a process that has to be started in a way of its own, such as one that inherits a descriptor |
+//! | [`lossy!`] | the [`cases`] in which no message has to arrive | a [`Transport`] that may lose messages, such as UDP |
+//! | [`between_processes!`] | [`processes`] | a [`Link`]: the other end is a process that must be started in a special way, such as one that inherits a descriptor |
 //!
-//! Operations of your own beside the waist, such as connecting, are for [`every_point`].
+//! Test other operations of your transport, such as connecting, with [`every_point`].
 //!
-//! # What is needed
+//! # Requirements
 //!
-//! Linux, `/proc`, and `cc` for the case with signals. The macros have to stand in a test target
-//! with the standard harness: some cases run the test program again, as a process of its own.
+//! Linux, `/proc`, and `cc` for the case with signals. Use the macros in a test target with the
+//! standard harness: some cases run the test program again, as a separate process.
 #![warn(missing_docs)]
 
 pub mod cases;

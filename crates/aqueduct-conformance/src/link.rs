@@ -12,13 +12,13 @@ use crate::{End, Place, Promises, Side, Transport, deadline};
 ///
 /// Every [`Transport`] is one: the process opens [`Side::There`].
 pub trait Link {
-    /// What it promises where transports differ.
+    /// Returns the promises in which transports differ.
     fn promises(&self) -> Promises;
 
-    /// Opens this end, and starts the process at the other one.
+    /// Opens this end, and starts the process at the other end.
     fn start(&self, place: &Place, far: Far) -> impl Future<Output = io::Result<(End, Process)>>;
 
-    /// In that process: opens its end.
+    /// Opens the other end, in that process.
     fn far(&self, place: &Place) -> impl Future<Output = io::Result<End>>;
 }
 
@@ -46,13 +46,13 @@ impl Far {
         Self(command)
     }
 
-    /// The command that does so. Its standard input and output are `/dev/null`; the environment
-    /// that it sets has to reach the process.
+    /// Returns the command that does so. Its standard input and output are `/dev/null`; the
+    /// environment that it sets must reach the process.
     pub fn into_command(self) -> std::process::Command {
         self.0
     }
 
-    /// Starts it.
+    /// Starts the process.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Far {
     }
 }
 
-/// The process at the other end. It is killed when the test lets go of it.
+/// The process at the other end. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Process(Child);
 

@@ -10,27 +10,27 @@ use crate::{End, Promises};
 
 /// A transport under test.
 pub trait Transport: Sync {
-    /// What it promises where transports differ.
+    /// Returns the promises in which transports differ.
     fn promises(&self) -> Promises;
 
     /// Opens one of two ends that meet at `place`.
     ///
-    /// Both sides are opened at the same time, in one process or in two. Whatever has a name is to
-    /// be made in the directory of the place, or named by [`Place::name`]; what is not in the
-    /// directory is for [`Side::Here`] to remove, by what its end [keeps](End::keeping).
+    /// Both sides are opened at the same time, in one process or in two. Create named objects in
+    /// the directory of the place, or name them by [`Place::name`]. [`Side::Here`] must remove
+    /// objects outside the directory, with a guard that its end [keeps](End::keeping).
     fn open(&self, place: &Place, side: Side) -> impl Future<Output = io::Result<End>>;
 }
 
 /// Which of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The one in the test's process: the one that binds, where one has to.
+    /// The end in the test's process. It binds, if one of the two has to.
     Here,
-    /// The other one, which may be in a process that gets killed.
+    /// The other end, which may be in a process that gets killed.
     There,
 }
 
-/// Where two ends meet: a directory of their own, which is removed when the test ends.
+/// Where two ends meet: a private directory, which is removed when the test ends.
 #[derive(Clone, Debug)]
 pub struct Place {
     dir: PathBuf,
@@ -65,27 +65,27 @@ impl Place {
         }
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// A name that nothing else has, of letters, digits, `-` and `.`.
+    /// Returns a unique name of letters, digits, `-` and `.`.
     pub fn name(&self) -> &str {
         let name = self.dir.file_name().and_then(|it| it.to_str());
         name.expect("it was made of such")
     }
 
-    /// The largest message that this side is to send and receive, in bytes, where that can be set.
+    /// Returns the largest message to set for this side, in bytes, if it can be set.
     pub fn max_frame(&self) -> usize {
         self.max_frame
     }
 
-    /// Tries `attempt` until the other side is there: until it gives `Ok`.
+    /// Repeats `attempt` until it succeeds, once the other side is there.
     ///
     /// # Errors
     ///
-    /// The last one, at the deadline.
+    /// The last error, at the deadline.
     pub async fn retry<T>(&self, mut attempt: impl AsyncFnMut() -> io::Result<T>) -> io::Result<T> {
         let mut tries = 0;
         loop {

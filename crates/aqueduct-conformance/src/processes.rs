@@ -46,7 +46,7 @@ fn has_end(link: &impl Link) -> bool {
     link.promises().end_of_stream
 }
 
-/// Messages of all sizes come back in order, both directions busy at a time.
+/// Messages of all sizes come back in order, with both directions busy.
 pub async fn order(link: &impl Link, module: &str) {
     const MESSAGES: u64 = 240;
     let most = link.promises().limit(USUAL);
@@ -82,7 +82,7 @@ pub async fn order(link: &impl Link, module: &str) {
     assert!(peer.exit().await.success());
 }
 
-/// Closing our direction ends the other side's stream after all messages, and leaves its answers.
+/// Closing our direction ends the peer's stream after all messages; its answers still arrive.
 pub async fn end(link: &impl Link, module: &str) {
     const MESSAGES: u64 = 25;
     let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
@@ -112,7 +112,7 @@ pub async fn end(link: &impl Link, module: &str) {
     }
 }
 
-/// The other side sends its last words, closes and exits: they arrive, then the end.
+/// The other side sends its last messages, closes and exits: they arrive, then the end.
 pub async fn peer_ends(link: &impl Link, module: &str) {
     let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
     deadline(channel.send(Ask::Flood {
@@ -146,7 +146,7 @@ pub async fn peer_ends(link: &impl Link, module: &str) {
     }
 }
 
-/// The peer is killed before the first word, between words, and in the middle of a flood.
+/// The peer is killed before the first message, between messages, and amid a flood.
 pub async fn killed(link: &impl Link, module: &str) {
     let large = link.promises().limit(20_000) - 30;
     for (echoes, numbers, size) in [
@@ -270,7 +270,7 @@ async fn fill(channel: &mut Client, size: usize) -> u64 {
     }
 }
 
-/// A peer that is stopped makes the sender wait; when it goes on, all arrives.
+/// A stopped peer makes the sender wait; when it continues, everything arrives.
 pub async fn full(link: &impl Link, module: &str) {
     let size = link.promises().limit(5000).min(4900) - 30;
     let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
@@ -294,7 +294,7 @@ pub async fn full(link: &impl Link, module: &str) {
     assert!(peer.exit().await.success());
 }
 
-/// A sender that waits for a peer which is killed then is told.
+/// A sender that waits for room gets an error when its peer is killed.
 pub async fn killed_full(link: &impl Link, module: &str) {
     let size = link.promises().limit(5000).min(4900) - 30;
     let Talk { channel, peer, .. } = &mut Talk::open(link, module, USUAL, USUAL).await;
@@ -331,7 +331,7 @@ async fn polled<F: Future>(future: F, times: usize) -> Option<F::Output> {
     None
 }
 
-/// Futures are dropped after one, two, three polls: nothing is lost and nothing comes twice.
+/// Futures are dropped after one, two, three polls: nothing is lost or doubled.
 pub async fn cancel(link: &impl Link, module: &str) {
     const MESSAGES: u64 = 300;
     let most = link.promises().limit(USUAL);
@@ -403,8 +403,9 @@ fn echo_of(len: usize) -> Ask {
     ask
 }
 
-/// Exactly the limit passes in both directions; one byte more is refused before it is sent, and
-/// where only the receiver has the limit, by the receiver.
+/// A message at the limit passes in both directions, and one byte more is refused.
+///
+/// It is refused before it is sent, or by the receiver if only the receiver has the limit.
 pub async fn largest(link: &impl Link, module: &str) {
     for limit in [1000, 3000, 70_000] {
         let limit = link.promises().limit(limit);

@@ -154,8 +154,9 @@ impl Talk {
     }
 }
 
-/// The process at the other end: what the macros make the test `far_end` of. Does nothing unless it
-/// was started as such.
+/// Runs the process at the other end; the macros call it from the test `far_end`.
+///
+/// It does nothing unless it was started as such.
 pub fn far_end(link: &impl Link, module: &str) {
     if !rerun::is(&rerun::listed(module, FAR_END)) {
         return;

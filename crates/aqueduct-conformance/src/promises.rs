@@ -1,8 +1,8 @@
 use aqueduct::endpoint::{Capabilities, EndOfStream, LargestMessage};
 
-/// What a transport promises where transports differ.
+/// The promises in which transports differ.
 ///
-/// What all of them promise is not here: order, boundaries, no loss by dropped futures.
+/// All transports promise order, boundaries and no loss by dropped futures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promises {
     pub(crate) end_of_stream: bool,
@@ -19,8 +19,10 @@ impl Default for Promises {
 }
 
 impl Promises {
-    /// Those of a socket: it ends when the peer has closed its sending half or died, sending to a
-    /// peer that has gone fails, an empty message is one, and the framing alone limits the size.
+    /// Creates the promises of a socket.
+    ///
+    /// The stream ends when the peer has closed its sending half or died, sending to a peer that
+    /// has gone fails, an empty message is a message, and only the framing limits the size.
     pub fn new() -> Self {
         Self {
             end_of_stream: true,
@@ -31,7 +33,8 @@ impl Promises {
         }
     }
 
-    /// It has no end of stream, and tells a sender of no receiver that has gone: a queue.
+    /// There is no end of stream, and a sender does not notice that the receiver has gone, as with
+    /// a queue.
     #[must_use]
     pub fn without_end(mut self) -> Self {
         self.end_of_stream = false;
@@ -39,22 +42,23 @@ impl Promises {
         self
     }
 
-    /// It has no empty messages: sending one is an error, and the sender goes on.
+    /// There are no empty messages: sending one is an error, and the sender goes on.
     #[must_use]
     pub fn without_empty_messages(mut self) -> Self {
         self.empty = false;
         self
     }
 
-    /// Sending fails as soon as the peer has dropped its receiving half, though its sending half is
-    /// still there: an end made of two one-way ones.
+    /// Sending fails as soon as the peer has dropped its receiving half.
+    ///
+    /// This holds even while its sending half is open, as for an end made of two one-way ones.
     #[must_use]
     pub fn with_halves_told_apart(mut self) -> Self {
         self.halves_told_apart = true;
         self
     }
 
-    /// The largest message is this many bytes, whatever is asked for.
+    /// The largest message is this many bytes, whatever was requested.
     #[must_use]
     pub fn with_largest(mut self, bytes: usize) -> Self {
         self.largest = Some(bytes);

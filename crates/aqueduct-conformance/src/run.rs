@@ -3,15 +3,15 @@ use std::io::Write;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// How long a case may take: 60 s. Generous, since it only ends a hang.
+/// How long a case may take: 60 s. This is generous, since it only ends a hang.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Runs a case on a runtime of its own, until [`DEADLINE`].
+/// Runs a case on a new runtime, until [`DEADLINE`].
 ///
 /// # Panics
 ///
-/// At the deadline. Where not even that can happen, because the case blocks its thread, the process
-/// is ended with the name of the test.
+/// At the deadline. If the case blocks its thread, the process is ended instead, with the name of
+/// the test.
 pub fn run<F: Future>(case: F) -> F::Output {
     let (done, watched) = mpsc::channel::<()>();
     let name = std::thread::current().name().unwrap_or("main").to_owned();
@@ -32,7 +32,7 @@ pub fn run<F: Future>(case: F) -> F::Output {
     output.unwrap_or_else(|_| panic!("still waiting after {DEADLINE:?}"))
 }
 
-/// Runs `future` to its end, or fails the test at half of [`DEADLINE`], which tells where it hangs.
+/// Runs `future` to its end, or fails the test at half of [`DEADLINE`], to show where it hangs.
 ///
 /// # Panics
 ///

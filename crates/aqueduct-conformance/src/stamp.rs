@@ -28,10 +28,10 @@ macro_rules! in_one_process {
     )+ };
 }
 
-/// Makes a `#[test]` of the cases for a [`Transport`](crate::Transport) that may lose messages: those
-/// that send no more at a time than any buffer holds.
+/// Makes a `#[test]` of the cases for a [`Transport`](crate::Transport) that may lose messages.
 ///
-/// The others fill buffers, or count that nothing is lost.
+/// These send no more at a time than any buffer holds. The others fill buffers, or check that
+/// nothing is lost.
 #[macro_export]
 macro_rules! lossy {
     ($($name:ident => $transport:expr;)+) => { $(

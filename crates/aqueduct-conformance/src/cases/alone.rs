@@ -1,4 +1,4 @@
-//! The cases that need the process for themselves: the test runs itself once more.
+//! The cases that need a process of their own, in which the test program runs again.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,8 +17,9 @@ use crate::{rerun, run};
 const STORM: &str = include_str!("storm.c");
 const COUNT: &str = "AQUEDUCT_CONFORMANCE_SIGNALS";
 
-/// Runs order, full buffer, end and several tasks while each thread is interrupted all the time, by
-/// a signal whose handler does not restart system calls.
+/// Runs order, full buffer, end and several tasks while signals interrupt each thread.
+///
+/// The signal's handler does not restart system calls.
 pub fn signals(transport: &impl Transport, module: &str, test: &str) {
     let test = rerun::listed(module, test);
     if rerun::is(&test) {
@@ -50,7 +51,7 @@ fn compile(dir: &Path, library: &Path) {
     assert!(status.expect("a C compiler is installed").success());
 }
 
-/// Ends that wait, for a message or for room, use less than 10 ms of CPU in a second.
+/// Ends that wait for a message or for room use less than 10 ms of CPU time per second.
 pub fn idle(transport: &impl Transport, module: &str, test: &str) {
     let test = rerun::listed(module, test);
     if !rerun::is(&test) {
@@ -72,8 +73,9 @@ pub fn idle(transport: &impl Transport, module: &str, test: &str) {
     });
 }
 
-/// After order, full buffer, end, a dropped end and a dropped runtime no descriptor is open, no
-/// thread there and no child left that was not before.
+/// The cases leave no descriptor, no thread and no child behind.
+///
+/// They are order, full buffer, end, a dropped end and a dropped runtime.
 pub fn nothing_stays(transport: &impl Transport, module: &str, test: &str) {
     let test = rerun::listed(module, test);
     if !rerun::is(&test) {

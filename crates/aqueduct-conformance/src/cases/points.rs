@@ -14,9 +14,10 @@ use crate::{DEADLINE, deadline};
 /// The most points that one operation is dropped at; none of ours has as many.
 const MOST: usize = 200;
 
-/// Drops `recv`, `recv_many`, `reserve`, `feed`, `send`, `flush`, `close` and `close_timeout` at
-/// every point where they wait, one after the other, and checks after each that every message
-/// arrives, whole, once and in order. Prints how many points that were.
+/// Drops each operation at every point where it waits; every message still arrives.
+///
+/// The operations are `recv`, `recv_many`, `reserve`, `feed`, `send`, `flush`, `close` and
+/// `close_timeout`. Messages arrive whole, once and in order. Prints the number of points.
 pub async fn await_points(transport: &impl Transport) {
     let mut counts = vec![
         ("recv", receiving(transport, one).await),

@@ -1,4 +1,4 @@
-//! Who polls: other tasks, other runtimes, none any more; and what else wants to run.
+//! Cases about scheduling: other tasks, other runtimes, a runtime that has ended.
 
 use tokio_test::{assert_pending, task};
 
@@ -7,8 +7,7 @@ use crate::cpu::{busy_if, timers};
 use crate::deadline;
 use crate::place::Transport;
 
-/// A wait that one task began is taken over by another: that one is woken, for reading and for
-/// room.
+/// If another task takes over a wait, for reading or for room, that task is woken.
 pub async fn handed_over(transport: &impl Transport) {
     let mut pair = Pair::open(transport).await;
     for number in 0..3 {
@@ -40,7 +39,7 @@ pub async fn handed_over(transport: &impl Transport) {
     flushed.expect("it is sent");
 }
 
-/// Four tasks on several threads: both halves of both ends at work at the same time.
+/// Four tasks on several threads use both halves of both ends at the same time.
 pub async fn tasks(transport: &impl Transport) {
     const MESSAGES: usize = 1000;
     let Pair { here, there, _kept } = Pair::open(transport).await;
@@ -73,8 +72,9 @@ pub async fn tasks(transport: &impl Transport) {
     }
 }
 
-/// Ends that outlive the runtime they were opened on: what waited ends, what is begun then ends
-/// too, by an error or as if nothing had happened.
+/// Ends that outlive the runtime they were opened on do not hang.
+///
+/// Pending operations end, and later ones too, with an error or normally.
 pub async fn runtime_dropped(transport: &impl Transport) {
     let build = || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -121,8 +121,10 @@ pub async fn runtime_dropped(transport: &impl Transport) {
     }
 }
 
-/// A timer of 10 ms fires within 50 ms of this thread's CPU time, beside a task that receives what
-/// never runs dry, and beside one that sends what never fills up.
+/// A timer of 10 ms fires within 50 ms of this thread's CPU time during a flood.
+///
+/// That is, beside a task whose messages never run dry, and beside one that never has to wait for
+/// room.
 pub async fn timer(transport: &impl Transport) {
     let elsewhere = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -1,4 +1,4 @@
-//! What nothing to do costs, and what too much to do holds up.
+//! Cases about load: idle ends, and floods beside a timer.
 
 use nix::sys::signal::Signal;
 use tokio_test::{assert_pending, task};
@@ -21,8 +21,9 @@ async fn open(link: &impl Link, module: &str) -> Talk {
     talk
 }
 
-/// Two processes that wait for each other use less than 10 ms of CPU each in a second; so does one that
-/// waits for room.
+/// Two processes that wait for each other use less than 10 ms of CPU time per second each.
+///
+/// So does one that waits for room.
 pub fn idle(link: &impl Link, module: &str, test: &str) {
     let test = rerun::listed(module, test);
     if !rerun::is(&test) {
@@ -43,8 +44,10 @@ pub fn idle(link: &impl Link, module: &str, test: &str) {
     });
 }
 
-/// A timer of 10 ms fires within 50 ms of this thread's CPU time, beside a task that receives what a
-/// process sends without end, and beside one that sends to a process without end.
+/// A timer of 10 ms fires within 50 ms of this thread's CPU time during a flood.
+///
+/// That is, beside a task that receives without end from a process, and beside one that sends to it
+/// without end.
 pub async fn timer(link: &impl Link, module: &str) {
     for sends_here in [false, true] {
         let Talk {
