@@ -390,9 +390,10 @@ pub(crate) fn markdown(results: &Results) -> String {
         );
     }
     text.push_str(
-        "\nTimes as many messages a second, or as long a round trip, repetition by repetition: the \
-         median, the least and the greatest. By processor time of both sides: one way, how many \
-         times less; on one processor that is what counts.\n",
+        "\nMeasured is how many times as many messages a second, or how many times as long a round \
+         trip, ours has in the same repetition: the median, the least and the greatest. By \
+         processor time of both sides, one way: how many times less ours takes. On one processor \
+         that figure decides.\n",
     );
     let _ = writeln!(
         text,

@@ -44,7 +44,7 @@ pub(crate) fn work(work: Work) -> &'static str {
 pub(crate) fn placement(placement: Placement) -> &'static str {
     match placement {
         Placement::OneCpu => "both processes on one processor",
-        Placement::Apart => "each process on a processor of its own",
+        Placement::Apart => "each process on its own processor",
         Placement::Free => "processes where the scheduler puts them",
     }
 }
