@@ -1,4 +1,4 @@
-//! Cases: which implementation does what on which mechanism.
+//! Cases: an implementation on a mechanism, and what it can do.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::sample::SideReport;
 use crate::session::Session;
 
-/// A mechanism that messages move by.
+/// A mechanism that moves messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mechanism {
@@ -28,7 +28,7 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// Its name, as in that of a case.
+    /// Returns its name, as it appears in the name of a case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pipe => "pipe",
@@ -42,7 +42,7 @@ impl Mechanism {
     }
 }
 
-/// What both processes run on.
+/// The runtime of both processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Runtime {
@@ -64,21 +64,21 @@ pub enum Work {
     RoundTrip,
 }
 
-/// What runs one side of a case.
+/// Runs one side of a case.
 pub type Run = fn(&Session) -> anyhow::Result<SideReport>;
 
 /// One implementation on one mechanism.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Such as `tokio/unix/feed`.
+    /// The name, such as `tokio/unix/feed`.
     pub name: &'static str,
-    /// What it moves messages by.
+    /// The mechanism.
     pub mechanism: Mechanism,
-    /// What it runs on.
+    /// The runtime.
     pub runtime: Runtime,
-    /// What it can do: one way, round trips.
+    /// The work that it can do.
     pub works: &'static [Work],
-    /// The sizes that it is for; empty: any.
+    /// The sizes that it supports; empty: any.
     pub sizes: &'static [usize],
     /// Runs one side.
     pub run: Run,
@@ -86,13 +86,13 @@ pub struct Case {
 
 /// Both kinds of work.
 pub const BOTH: &[Work] = &[Work::OneWay, Work::RoundTrip];
-/// One way only: in round trips it would do the same as its sibling.
+/// One way only: round trips would be the same as those of a related case.
 pub const ONE_WAY: &[Work] = &[Work::OneWay];
 /// Round trips only.
 pub const ROUND_TRIP: &[Work] = &[Work::RoundTrip];
 
 impl Case {
-    /// Whether it can do this.
+    /// Returns whether this includes `work`.
     pub fn does(&self, work: Work, size: usize) -> bool {
         self.works.contains(&work) && (self.sizes.is_empty() || self.sizes.contains(&size))
     }

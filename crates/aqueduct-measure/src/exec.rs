@@ -1,4 +1,4 @@
-//! What runs a case: nothing, or one of Tokio's two runtimes.
+//! The executors of cases: none, or one of Tokio's two runtimes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

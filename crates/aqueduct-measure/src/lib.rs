@@ -2,17 +2,17 @@
 //!
 //! A *case* is one implementation on one mechanism, such as `tokio/unix/feed`. It does a *piece of
 //! work*, one way or round trip, with messages of one size, under one placement on processors. A
-//! [`Runner`] starts two processes for each *sample*: the program that uses this crate, once more,
-//! which hands what it is told to [`peer::run`].
+//! [`Runner`] starts two processes for each *sample*. Both run the program that uses this crate,
+//! which passes its argument to [`peer::run`].
 //!
-//! # What is equal for all
+//! # What all cases share
 //!
-//! - The messages: a ring of prepared ones, [`Ring`]; no case builds them while it is timed.
-//! - The verification: the receiver looks at the length, the first and the last bytes of each
-//!   message and finds its place in the sequence; while warming up it compares them whole.
-//! - The time: at the receiver, from the message that follows the warm-up to the last one. A round
-//!   trip is timed where it starts, each by itself.
-//! - The length: so many milliseconds, not so many messages; a slow case moves fewer.
+//! - The messages: a ring of prepared ones, [`Ring`]. No case builds messages while it is timed.
+//! - The verification: the receiver checks the length, the first and the last bytes of each message
+//!   and its place in the sequence. While warming up it compares whole messages.
+//! - The time: measured at the receiver, from the first message after the warm-up to the last one.
+//!   Each round trip is timed separately, where it starts.
+//! - The length: a number of milliseconds, not of messages, so a slow case moves fewer.
 //! - Processes: new ones for each sample, of the same runtime on both sides.
 
 pub mod case;

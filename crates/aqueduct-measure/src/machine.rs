@@ -1,10 +1,10 @@
-//! The machine that was measured on.
+//! The machine that ran the measurements.
 
 use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-/// What figures depend on.
+/// The facts about a machine that figures depend on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// The processor's name.
@@ -20,7 +20,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This one; what cannot be found out stays empty.
+    /// Describes this machine; unknown facts stay empty.
     pub fn here() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let cpuinfo = read("/proc/cpuinfo");

@@ -16,9 +16,9 @@ pub const MIN_SIZE: usize = 16;
 /// One prepared message, as bytes and as a value.
 #[derive(Debug)]
 pub struct Message {
-    /// The body: what is moved by cases that move bytes.
+    /// The body, for cases that move bytes.
     pub bytes: Bytes,
-    /// What is moved by cases that move values of a type.
+    /// The value, for cases that move values of a type.
     pub item: Item,
 }
 
@@ -66,7 +66,7 @@ pub struct Ring {
 impl Ring {
     /// Prepares messages of `size` bytes, which live as long as the process.
     ///
-    /// There are eight of them, four of a large size: more than one, so that nobody gains from
+    /// There are eight of them, four of a large size: more than one, so that no case gains from
     /// sending the same memory again, and few enough for a cache.
     pub fn new(size: usize) -> &'static Self {
         let size = size.max(MIN_SIZE);

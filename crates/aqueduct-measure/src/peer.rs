@@ -17,9 +17,9 @@ use crate::session::{CountAllocations, Session};
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Side {
-    /// Sends, or starts the round trips.
+    /// It sends, or starts the round trips.
     First,
-    /// Receives, or answers. It is started first, and binds what is to be bound.
+    /// It receives, or answers. It is started first, and binds if the mechanism requires it.
     Second,
 }
 
@@ -94,8 +94,9 @@ pub(crate) fn together() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Plays one side and prints what it has measured: the whole of the process that a
-/// [`Runner`](crate::Runner) starts.
+/// Runs one side and prints its measurements.
+///
+/// This is the `main` of the process that a [`Runner`](crate::Runner) starts.
 ///
 /// # Errors
 ///

@@ -107,8 +107,10 @@ impl Figure {
 }
 
 impl Results {
-    /// Measures: each repetition goes through all steps and all cases, so that what disturbs the
-    /// machine for a while disturbs them all. `before` is told of each sample.
+    /// Measures all cases.
+    ///
+    /// Each repetition goes through all steps and all cases, so that a temporary disturbance of the
+    /// machine affects all of them. `before` is called before each sample.
     ///
     /// A sample that fails is tried once more; a case that fails twice in one step is missing there.
     ///

@@ -96,7 +96,7 @@ impl Runner {
         self.address = address.into();
     }
 
-    /// Takes one sample. All that it makes has gone when it returns, or is dropped.
+    /// Takes one sample. Everything that it creates is removed when it returns or is dropped.
     ///
     /// # Errors
     ///
