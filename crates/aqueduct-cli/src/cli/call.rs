@@ -9,13 +9,17 @@ use super::address::Address;
 use super::link::{Input, Link, Output};
 use crate::quantity;
 
-const EXAMPLES: &str = "\
-Examples:
+const EXAMPLES: &str = r#"Examples:
   aqueduct call unix:/tmp/upper hello
   aqueduct call unix:/tmp/upper < words.txt         # a reply to each line
   aqueduct call unix:/run/haproxy.sock --all 'show info'
   aqueduct call tcp://127.0.0.1:11211 --until END stats   # memcached
-  aqueduct call unix:/tmp/events --idle 300ms subscribe
+  aqueduct call tcp://127.0.0.1:6379 --frame crlf PING    # Redis
+  aqueduct call tcp://127.0.0.1:25 --frame crlf --greeting NOOP   # SMTP
+  aqueduct call unix:/run/varlink --frame nul '{"method":"a.b.C"}'
+  aqueduct call unix:/tmp/mpv --idle 200ms '{"command":["stop"]}'
+  aqueduct call 'exec:gopls?frame=headers' --input lines --all < lsp.jsonl
+  aqueduct call unix:/run/docker.sock --frame raw --keep-open < http-request
   aqueduct call tcp://127.0.0.1:7000 --frame raw hello   # no framing
   aqueduct call 'exec:tr a-z A-Z' hello
 
@@ -29,7 +33,7 @@ With --frame raw, with --all and for exec: the sending direction ends after the
 request, unless --keep-open is given.
 
 If more bytes arrive within 50ms after the last reply, a warning says how many,
-and the exit code is 1.";
+and the exit code is 1."#;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -16,6 +16,7 @@ Examples:
   aqueduct talk tcp://127.0.0.1:0 --bind            # wait for a client
   aqueduct talk unix:/tmp/x < request > reply       # byte for byte
   tail -f app.log | aqueduct talk tcp://127.0.0.1:7000 --output json
+  aqueduct talk unix:/run/varlink --frame nul
   aqueduct talk 'exec:bc -q'
 
 At a terminal, Enter sends the line, and received messages appear above the line

@@ -13,6 +13,7 @@ mod everyday;
 mod fifo;
 mod fifo_readers;
 mod fifo_refused;
+mod foreign;
 mod frame;
 mod help;
 mod hostile;

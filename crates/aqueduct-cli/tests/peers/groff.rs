@@ -11,6 +11,9 @@ fn no_manual_page_has_anything_that_groff_warns_of() {
         &["send"],
         &["recv"],
         &["serve"],
+        &["call"],
+        &["talk"],
+        &["proxy"],
         &["list"],
         &["mq", "create"],
     ] {

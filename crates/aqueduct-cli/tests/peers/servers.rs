@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::readme::{Place, row_of};
 use crate::support::{
     Dir, Running, aqueduct, expect, expect_text, run, start, start_with_input, until,
 };
@@ -86,6 +87,44 @@ impl Server {
             start_with_input(&mut self.command("talk", args), input).finish(),
             0,
         )
+    }
+}
+
+/// What the guide says of each, as it stands there.
+#[test]
+fn the_rows_of_the_guide_work() {
+    let page = include_str!("../../../../docs/src/other-programs.md");
+    for (program, server, answer, input, conversation) in [
+        (
+            "Redis",
+            redis(),
+            "+PONG\n",
+            "PING\nQUIT\n",
+            "+PONG\r\n+OK\r\n",
+        ),
+        (
+            "memcached",
+            memcached(),
+            "STAT pid ",
+            "verbosity 0\nquit\n",
+            "OK\r\n",
+        ),
+        (
+            "HAProxy",
+            haproxy(),
+            "Name: HAProxy\n",
+            "show version\n",
+            "",
+        ),
+    ] {
+        let (ask, talk) = row_of(page, program);
+        let in_page = ask.split(' ').find(|it| it.starts_with("unix:")).unwrap();
+        let place = Place::new(&[(in_page, &server.address)]);
+        let text = expect_text(run(&mut place.shell(&ask)), 0);
+        assert!(text.starts_with(answer), "{text}");
+        let talk = start_with_input(&mut place.shell(&talk), input);
+        let text = expect_text(talk.finish(), 0);
+        assert!(text.starts_with(conversation), "{text}");
     }
 }
 
