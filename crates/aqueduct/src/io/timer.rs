@@ -81,7 +81,9 @@ impl Sleep {
 
     fn forget(&mut self) {
         if let Kind::Own(key) = std::mem::replace(&mut self.kind, Kind::Idle) {
-            lock().alarms.remove(&key);
+            // Never under the lock: what drops with a waker may hold another sleep.
+            let waker = lock().alarms.remove(&key);
+            drop(waker);
         }
     }
 }
@@ -99,7 +101,10 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         match this.kind {
-            Kind::Own(key) => lock().rearm(key, cx.waker()),
+            Kind::Own(key) => {
+                let before = lock().rearm(key, cx.waker());
+                drop(before);
+            }
             _ if is_paused() => {
                 let mut sleep = Box::pin(tokio::time::sleep_until(this.deadline));
                 let slept = sleep.as_mut().poll(cx);
@@ -148,7 +153,7 @@ impl Alarms {
     fn arm(&mut self, at: std::time::Instant, waker: &Waker) -> Key {
         self.used += 1;
         let key = (at, self.used);
-        self.rearm(key, waker);
+        self.alarms.insert(key, waker.clone());
         match self.wakes {
             Some(wakes) if wakes <= at => {}
             Some(_) => {
@@ -170,15 +175,20 @@ impl Alarms {
         key
     }
 
-    fn rearm(&mut self, key: Key, waker: &Waker) {
-        let kept = self.alarms.entry(key).or_insert_with(|| waker.clone());
-        kept.clone_from(waker);
+    /// Wakes by this waker; returns the one before, to be dropped without the lock.
+    fn rearm(&mut self, key: Key, waker: &Waker) -> Option<Waker> {
+        match self.alarms.get(&key) {
+            Some(kept) if kept.will_wake(waker) => None,
+            _ => self.alarms.insert(key, waker.clone()),
+        }
     }
 }
 
 /// The thread.
 fn keep_time() {
     let mut alarms = lock();
+    // When it ends, if nobody waits until then.
+    let mut ends = None;
     loop {
         let now = std::time::Instant::now();
         let mut due = Vec::new();
@@ -194,8 +204,9 @@ fn keep_time() {
             continue;
         }
         let next = alarms.alarms.first_key_value().map(|(key, _)| key.0);
-        let wakes = next.unwrap_or(now + IDLE);
-        if next.is_none() && alarms.wakes.is_some_and(|wakes| wakes <= now) {
+        ends = next.map_or(Some(ends.unwrap_or(now + IDLE)), |_| None);
+        let wakes = next.or(ends).unwrap_or(now);
+        if wakes <= now {
             alarms.wakes = None;
             return;
         }
@@ -207,32 +218,39 @@ fn keep_time() {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::collections::HashSet;
+    use std::sync::{Arc, mpsc};
     use std::task::Wake;
+    use std::thread::ThreadId;
     use std::time::Instant as Clock;
 
     use super::*;
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
-    struct Bell(mpsc::SyncSender<()>);
+    struct Bell(mpsc::SyncSender<ThreadId>);
 
     impl Wake for Bell {
-        fn wake(self: std::sync::Arc<Self>) {
-            let _ = self.0.try_send(());
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.try_send(thread::current().id());
         }
     }
 
     /// Runs a future without any runtime.
     fn run<F: Future>(future: F) -> F::Output {
+        run_with(future, |_| {})
+    }
+
+    /// The same, noting the thread of each wake-up.
+    fn run_with<F: Future>(future: F, mut note: impl FnMut(ThreadId)) -> F::Output {
         let (ring, rung) = mpsc::sync_channel(1);
-        let waker = Waker::from(std::sync::Arc::new(Bell(ring)));
+        let waker = Waker::from(Arc::new(Bell(ring)));
         let mut future = pin!(future);
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return output;
             }
-            rung.recv_timeout(DEADLINE).expect("it is woken");
+            note(rung.recv_timeout(DEADLINE).expect("it is woken"));
         }
     }
 
@@ -267,6 +285,48 @@ mod tests {
         Pin::new(&mut asleep).reset(Instant::now());
         assert!(!lock().alarms.contains_key(&key));
         assert!(Pin::new(&mut asleep).poll(&mut cx).is_ready());
+    }
+
+    /// It used to end with the last alarm, and each sleep started another thread.
+    #[test]
+    fn one_thread_serves_sleeps_that_follow_one_another() {
+        let mut threads = HashSet::new();
+        for _ in 0..20 {
+            run_with(sleep(Duration::from_millis(2)), |thread| {
+                threads.insert(thread);
+            });
+        }
+        assert_eq!(threads.len(), 1);
+    }
+
+    /// A waker that is the last to hold another sleep, as that of a task that was given up.
+    struct Holds(#[expect(dead_code, reason = "it is there to be dropped")] Mutex<Sleep>);
+
+    impl Wake for Holds {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn a_waker_may_drop_another_sleep() {
+        let (done, is_done) = mpsc::channel();
+        thread::spawn(move || {
+            let mut noop = Context::from_waker(Waker::noop());
+            for is_replaced in [false, true] {
+                let mut inner = sleep(FAR);
+                assert!(Pin::new(&mut inner).poll(&mut noop).is_pending());
+                let waker = Waker::from(Arc::new(Holds(Mutex::new(inner))));
+                let mut outer = sleep(FAR);
+                let mut cx = Context::from_waker(&waker);
+                assert!(Pin::new(&mut outer).poll(&mut cx).is_pending());
+                drop(waker);
+                if is_replaced {
+                    assert!(Pin::new(&mut outer).poll(&mut noop).is_pending());
+                }
+                drop(outer);
+            }
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(DEADLINE).expect("it is not stuck");
     }
 
     #[tokio::test(start_paused = true)]
