@@ -1,6 +1,6 @@
 //! Requests and replies: `call`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,13 +9,16 @@ use std::time::Duration;
 use aqueduct::Endpoint;
 use aqueduct::call::{Caller, Error, Responder};
 use aqueduct::codec::{Json, Text};
-use aqueduct::connect::{Connection, Options};
+use aqueduct::connect::{Connection, Options, Reconnect};
 use aqueduct::frame::Framing;
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
-use futures_util::{SinkExt, StreamExt};
-use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, oneshot};
-use tokio_test::{assert_pending, task};
+use futures_util::{SinkExt, StreamExt, stream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_test::{assert_pending, assert_ready, task};
+use tokio_util::sync::PollSender;
 
 use crate::support::{Peer, deadline, is_peer, peer_command};
 
@@ -221,6 +224,14 @@ async fn lines_cannot_carry_calls() {
     assert!(matches!(caller, Err(Error::Framing)));
     let responder = Responder::new(lines(there), Text).run(|n: String| async move { n });
     assert!(matches!(deadline(responder).await, Err(Error::Framing)));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = format!("tcp://{}?frame=lines", listener.local_addr().unwrap());
+    let mut options = Options::new();
+    options.reconnect(Reconnect::new());
+    let connection = deadline(options.connect(&at.parse().unwrap())).await;
+    let caller = Caller::<String, String>::new(connection.unwrap(), Text);
+    assert!(matches!(caller, Err(Error::Framing)), "{caller:?}");
 }
 
 #[test]
@@ -388,4 +399,81 @@ async fn calls_work_over_two_one_way_addresses() {
             deadline(address.remove()).await.unwrap();
         }
     }
+}
+
+/// A caller that breaks the rules: it waits for no answer, and reads none.
+#[tokio::test]
+async fn a_responder_reads_no_further_than_its_answers_are_taken() {
+    const MANY: u64 = 10_000;
+    let hello = Bytes::from_static(b"\0AQCL\x01\0\0\0\0text");
+    let requests = (0..MANY).map(|id| {
+        let body = [&[1][..], &id.to_be_bytes(), &[0; 4], b"not UTF-8: \xff"];
+        Bytes::from(body.concat())
+    });
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&read);
+    let frames = std::iter::once(hello).chain(requests).map(move |frame| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Ok(frame)
+    });
+    let frames = stream::iter(frames).chain(stream::pending());
+    // It has room for the responder's hello.
+    let (answers, _unread) = mpsc::channel(1);
+    let answers = PollSender::new(answers).sink_map_err(|_| io::ErrorKind::BrokenPipe.into());
+    let connection = Connection::from_frames(answers, frames, 1 << 10);
+    let responder = Responder::new(connection, Text).concurrency(8);
+    let mut running = task::spawn(responder.run(|request: String| async move { request }));
+    assert_pending!(running.poll());
+    while running.is_woken() {
+        tokio::task::yield_now().await;
+        assert_pending!(running.poll());
+    }
+    let read = read.load(Ordering::Relaxed);
+    assert!(read <= 20, "{read} requests are kept in memory");
+}
+
+#[test]
+fn open_calls_end_with_the_runtime_of_their_caller() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let (caller, responder) = {
+        let _inside = runtime.enter();
+        pair()
+    };
+    let (handler, _) = hanging();
+    runtime.spawn(responder.run(handler));
+    let echoed = runtime.block_on(caller.call("on".into())).unwrap();
+    assert_eq!(echoed, "on");
+    let mut open = task::spawn(caller.call("hang".into()));
+    assert_pending!(open.poll());
+    drop(runtime);
+    assert!(open.is_woken());
+    let error = assert_ready!(open.poll()).unwrap_err();
+    assert!(matches!(error, Error::Ended { .. }), "{error:?}");
+    drop(open);
+    let mut late = task::spawn(caller.call("late".into()));
+    assert!(assert_ready!(late.poll()).is_err());
+}
+
+/// It used to wait for room for ever: the peer reads nothing, but has not closed its end.
+#[tokio::test]
+async fn a_call_that_cannot_be_sent_ends_with_the_connection() {
+    let (here, there) = UnixStream::pair().unwrap();
+    let (mut reading, mut writing) = there.into_split();
+    let hello = b"\0\0\0\x0e\0AQCL\x01\0\0\0\x08text";
+    writing.write_all(hello).await.unwrap();
+    let caller: Texts = Caller::new(Connection::from_io(here, Framing::length()), Text).unwrap();
+    let mut call = task::spawn(caller.call("x".repeat(1_000_000)));
+    let begun = async {
+        let mut begin = [0; 4096];
+        tokio::select! {
+            read = reading.read_exact(&mut begin) => drop(read.unwrap()),
+            ended = &mut call => panic!("{ended:?}"),
+        }
+    };
+    deadline(begun).await;
+    writing.shutdown().await.unwrap();
+    let error = deadline(call).await.unwrap_err();
+    assert!(matches!(error, Error::Ended { .. }), "{error:?}");
 }

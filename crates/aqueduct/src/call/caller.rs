@@ -118,7 +118,7 @@ where
             cancels: Notify::new(),
         });
         let task = runtime
-            .spawn(run(Arc::clone(&shared), receiver))
+            .spawn(run(Ending(Arc::clone(&shared)), receiver))
             .abort_handle();
         Ok(Self {
             owner: Arc::new(Owner { shared, task }),
@@ -202,14 +202,19 @@ impl<Q, R> Shared<Q, R> {
             waiting.sent = true;
             queued.flushed().await
         };
-        let answer = match sent.await {
-            Ok(()) => replied.await,
-            Err(error) if is_refusal(&error) => return Err(Error::Request(Arc::new(error))),
-            // The receiving direction knows the reason, if anything does.
-            Err(error) => match timeout(LAST_WORDS, &mut replied).await {
-                Ok(answer) => answer,
-                Err(_) => return Err(Error::io(error.into())),
+        let answer = tokio::select! {
+            biased;
+            sent = sent => match sent {
+                Ok(()) => replied.await,
+                Err(error) if is_refusal(&error) => return Err(Error::Request(Arc::new(error))),
+                // The receiving direction knows the reason, if anything does.
+                Err(error) => match timeout(LAST_WORDS, &mut replied).await {
+                    Ok(answer) => answer,
+                    Err(_) => return Err(Error::io(error.into())),
+                },
             },
+            // The connection has ended. There may never be room to send.
+            answer = &mut replied => answer,
         };
         answer.unwrap_or_else(|_| Err(self.ended()))
     }
@@ -221,10 +226,10 @@ impl<Q, R> Shared<Q, R> {
     }
 
     fn end(&self, error: Error) {
-        let calls = {
+        let (calls, error) = {
             let mut open = self.open();
-            open.ended = Some(error.clone());
-            std::mem::take(&mut open.calls)
+            let error = open.ended.get_or_insert(error).clone();
+            (std::mem::take(&mut open.calls), error)
         };
         self.slots.close();
         for reply in calls.into_values().filter_map(|call| call.reply) {
@@ -284,8 +289,20 @@ impl<Q, R> Drop for Waiting<'_, Q, R> {
     }
 }
 
+/// Ends the open calls with the task that receives replies, however that ends: with its runtime or
+/// by a panic of the codec, too.
+struct Ending<Q, R>(Arc<Shared<Q, R>>);
+
+impl<Q, R> Drop for Ending<Q, R> {
+    fn drop(&mut self) {
+        let problem = "the task that receives replies has ended, with its runtime or by a panic";
+        self.0.end(Error::io(io::Error::other(problem)));
+    }
+}
+
 /// The task: receives replies, and reports calls that were dropped.
-async fn run<Q, R>(shared: Arc<Shared<Q, R>>, mut receiver: Receiver<Frame<Body<R>>>) {
+async fn run<Q, R>(ending: Ending<Q, R>, mut receiver: Receiver<Frame<Body<R>>>) {
+    let shared = &ending.0;
     let codec = receiver.codec_name();
     let writing = async {
         let mut sent = shared.sender.send(Frame::Hello(Hello::new(0, codec))).await;
@@ -298,7 +315,7 @@ async fn run<Q, R>(shared: Arc<Shared<Q, R>>, mut receiver: Receiver<Frame<Body<
         // A broken connection is noticed where replies arrive.
         std::future::pending::<Error>().await
     };
-    let reading = receive(&shared, &mut receiver, codec);
+    let reading = receive(shared, &mut receiver, codec);
     let ended = tokio::select! {
         ended = reading => ended,
         ended = writing => ended,

@@ -66,7 +66,8 @@ impl<Q, R> Responder<Q, R> {
 
     /// Sets how many requests are handled at a time.
     ///
-    /// At least 1; the default is 64. The caller is told, and holds back further requests.
+    /// At least 1; the default is 64. The caller is told, and holds back further requests. One that
+    /// does not is read no further until it has taken its answers.
     pub fn concurrency(mut self, requests: u32) -> Self {
         self.concurrency = requests.max(1);
         self
@@ -204,7 +205,9 @@ impl<R> Desk<R> {
                 biased;
                 () = &mut until, if !self.stopping => self.stopping = true,
                 Some((id, outcome)) = running.next() => self.done(id, outcome),
-                frame = receiver.recv() => {
+                // A caller that heeds the limit is always heard. Another one is not read further
+                // before it has taken its answers: they would fill the memory.
+                frame = receiver.recv(), if self.unanswered() <= self.concurrency => {
                     let Some(frame) = frame else {
                         return Ok(Over::Closed);
                     };
@@ -235,8 +238,13 @@ impl<R> Desk<R> {
         Ok(Over::Stopped)
     }
 
+    /// How many requests are in hand, or have an answer that was not sent yet.
+    fn unanswered(&self) -> usize {
+        self.open.len() + self.out.len()
+    }
+
     fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.out.is_empty()
+        self.unanswered() == 0
     }
 
     fn fail(&mut self, id: u64, code: u8, text: impl Into<String>) {
@@ -255,7 +263,7 @@ impl<R> Desk<R> {
                 let limit = (limit > 0).then(|| Duration::from_millis(limit.into()));
                 match body {
                     _ if self.stopping => self.fail(id, Failure::STOPPING, ""),
-                    _ if self.open.len() >= self.concurrency => {
+                    _ if self.unanswered() >= self.concurrency => {
                         self.fail(id, Failure::TOO_MANY, "too many requests at a time");
                     }
                     Ok(request) => return Ok(Some(Task { id, limit, request })),
