@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aqueduct::Channel;
 use aqueduct::codec::{Json, Postcard, Raw, Text};
-use aqueduct::connect::Connection;
+use aqueduct::connect::{Connection, Reconnect};
 use aqueduct::frame::{FrameError, FramedRead, FramedWrite, Framing};
 use aqueduct::handshake::{Error, Handshake, What};
 use bytes::Bytes;
@@ -384,4 +384,28 @@ async fn a_channel_over_ends_of_others_has_what_was_agreed() {
     let b = b.unwrap_err();
     assert_eq!(mismatch(&a), (What::Codec, "text", "json"));
     assert_eq!(mismatch(&b), (What::Codec, "json", "text"));
+}
+
+/// They are read together with the verdict, and a reconnecting end used to drop them.
+#[tokio::test]
+async fn a_reconnecting_end_keeps_messages_behind_the_handshake() {
+    let (here, mut there) = UnixStream::pair().unwrap();
+    let mut bytes = Vec::new();
+    let ok: &[u8] = b"aqueduct/1 ok";
+    for frame in [&b"aqueduct/1 text 1048576 chat/2"[..], ok, b"first"] {
+        bytes.extend((frame.len() as u32).to_be_bytes());
+        bytes.extend(frame);
+    }
+    there.write_all(&bytes).await.unwrap();
+    let mut here = Some(here);
+    let connection = Reconnect::new().connect(move || {
+        let here = here.take().expect("it connects once");
+        async move {
+            let connection = Connection::from_io(here, Framing::length());
+            Ok(chat().exchange(connection, "text").await?)
+        }
+    });
+    let mut channel: Channel<String, String> = connection.channel(Text);
+    let first = deadline(channel.recv()).await.unwrap();
+    assert_eq!(first.unwrap(), "first");
 }

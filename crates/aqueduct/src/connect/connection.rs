@@ -449,11 +449,12 @@ impl Connection {
             Peer::Address(_) => Fate::Arrival,
             _ => Fate::Unknown,
         };
-        let (framing, pace) = (self.framing, self.pace);
+        let (framing, pace, read) = (self.framing, self.pace, self.read);
         match self.body {
             Body::Bytes(bytes) if wanted => {
                 let (reader, writer) = bytes.into_inner().polled(self.poll_for).halves();
-                let incoming = MessageReceiver::bytes(reader, framing.clone(), pace.clone());
+                let (framed, paced) = (framing.clone(), pace.clone());
+                let incoming = MessageReceiver::bytes_behind(read, reader, framed, paced);
                 Link::two_way(writer, incoming, framing, pace).with_fate(fate)
             }
             Body::Bytes(bytes) => {

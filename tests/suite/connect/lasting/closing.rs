@@ -8,8 +8,10 @@ use aqueduct::Endpoint;
 use aqueduct::connect::MessageSender;
 use aqueduct::frame::Framing;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, SinkExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_test::assert_pending;
 use tokio_test::task::Spawn;
@@ -113,4 +115,32 @@ async fn an_unused_connection_that_is_reset_closes_in_order() {
     drop(peer);
     deadline(closing).await.expect("nothing was lost");
     assert_eq!(outgoing.broken_connections(), 0);
+}
+
+/// Over TCP a receiver that stops waits for the peer's end, and ending the other direction is what
+/// asks for it.
+#[tokio::test]
+async fn a_dropped_sender_lets_a_stopped_receiver_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let at = listener.local_addr().expect("it has one");
+    let address: Endpoint = format!("tcp://{at}").parse().expect("it is one");
+    let options = reconnecting(Framing::lines());
+    let connection = deadline(options.connect(&address))
+        .await
+        .expect("connected");
+    let (mut peer, _) = deadline(listener.accept()).await.expect("accepted");
+    let (sender, mut receiver) = connection.into_split();
+    peer.write_all(b"one\n").await.expect("there is room");
+    let one = deadline(receiver.next()).await.expect("it is up");
+    assert_eq!(one.expect("it is whole").body(), "one");
+    receiver.stop();
+    let mut receiving = tokio_test::task::spawn(receiver.next());
+    assert_pending!(receiving.poll());
+    drop(sender);
+    assert!(receiving.is_woken());
+    assert_pending!(receiving.poll());
+    let read = deadline(peer.read_u8()).await;
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    drop(peer);
+    assert!(deadline(receiving).await.is_none());
 }

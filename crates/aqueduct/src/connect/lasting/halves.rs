@@ -48,8 +48,13 @@ impl Reconnect {
         first: Option<Connection>,
     ) -> Connection {
         let peer = first.as_ref().map_or(Peer::Unknown, |it| *it.peer());
-        let framing = first.as_ref().map(Connection::max_message);
-        let framing = framing.map_or_else(Framing::length, |it| Framing::length().max_frame(it));
+        let framing = first.as_ref().map_or_else(Framing::length, |first| {
+            let framing = match first.carries_any_bytes() {
+                true => Framing::length(),
+                false => first.framing().clone(),
+            };
+            framing.max_frame(first.max_message())
+        });
         let wakers = Arc::new(Wakers::default());
         let lasting = Lasting {
             waker: Waker::from(Arc::clone(&wakers)),
@@ -172,6 +177,8 @@ impl Sink<Message> for Sending {
 impl Drop for Sending {
     fn drop(&mut self) {
         self.0.lock().sending = false;
+        // If it was told to stop, it ends this direction now.
+        self.0.wakers.receiving.wake();
     }
 }
 
