@@ -84,6 +84,9 @@ async fn a_full_queue_holds_one_message_back(driver: Driver) {
     sink.feed("2".into()).now_or_never().unwrap().unwrap();
     assert!(sink.feed("never".into()).now_or_never().is_none());
     assert!(sink.flush().now_or_never().is_none());
+    // One that does not ask for room first is refused, and takes nobody's place.
+    let error = sink.start_send_unpin("never".into()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
 
     for expected in ["1", "2"] {
         assert_eq!(queue.recv().await.unwrap().into_body(), expected);

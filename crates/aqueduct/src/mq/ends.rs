@@ -130,6 +130,12 @@ impl Sink<Message> for Outgoing {
                 "cannot send: this end was closed before",
             ));
         }
+        if self.pending.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "start_send without a poll_ready before it",
+            ));
+        }
         let priority = message.priority().unwrap_or(self.priority);
         let body = message.into_body();
         if body.is_empty() && self.queue.about().end_marker {
