@@ -1,4 +1,4 @@
-//! A chat over Unix sockets and TCP at once: what one says all others read, wherever they are.
+//! A chat over Unix sockets and TCP at once: everybody reads what one member writes.
 //!
 //! ```text
 //! terminal 1:  cargo run --example chat -- serve unix:/tmp/chat.sock tcp://127.0.0.1:7000
@@ -6,11 +6,11 @@
 //! terminal 3:  cargo run --example chat -- join tcp://127.0.0.1:7000 ben
 //! ```
 //!
-//! Type in terminals 2 and 3; Ctrl-D leaves. Ctrl-C or SIGTERM in terminal 1 ends the service: all
-//! are told, and have read what was said before.
+//! Type in terminals 2 and 3; Ctrl-D leaves. Ctrl-C or SIGTERM in terminal 1 ends the service. All
+//! members are notified, after they have received every earlier message.
 //!
-//! Messages are JSON, one a line, so `nc 127.0.0.1 7000` is a client too: it begins with
-//! `{"Enter":"cem"}` and says `{"Say":"hello"}`.
+//! Messages are JSON, one per line, so `nc 127.0.0.1 7000` is a client too: type `{"Enter":"cem"}`
+//! first, then `{"Say":"hello"}`.
 
 use std::time::Duration;
 

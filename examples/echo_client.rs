@@ -1,11 +1,11 @@
-//! Sends what is typed, line by line, and prints what comes back, over whatever the address names.
+//! Sends lines from standard input over any address, and prints the replies.
 //!
 //! ```text
 //! terminal 1:  cargo run --example echo_server -- tcp://127.0.0.1:7000
 //! terminal 2:  cargo run --example echo_client -- tcp://127.0.0.1:7000
 //! ```
 //!
-//! Either may start first. Of a one-way mechanism it takes two addresses, as the server does: one
+//! Either may start first. With a one-way mechanism it takes two addresses, as the server does: one
 //! to send to and one to receive from, such as `mq:/there mq:/back`. Ctrl-D ends it.
 
 use anyhow::{Context, Result, bail};

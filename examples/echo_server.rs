@@ -1,4 +1,4 @@
-//! Sends every line back, over whatever the address names.
+//! Sends every line back, over any address.
 //!
 //! ```text
 //! terminal 1:  cargo run --example echo_server -- unix:/tmp/echo.sock
@@ -6,18 +6,18 @@
 //!              socat - UNIX-CONNECT:/tmp/echo.sock
 //! ```
 //!
-//! `tcp://127.0.0.1:7000` and `unixpacket:/tmp/echo.sock` work the same way. Of a one-way mechanism
-//! it takes two, one for each direction, and serves one client after the other:
+//! `tcp://127.0.0.1:7000` and `unixpacket:/tmp/echo.sock` work the same way. With a one-way
+//! mechanism it takes two addresses, one for each direction, and serves one client after the other:
 //!
 //! ```text
 //! terminal 1:  cargo run --example echo_server -- fifo:/tmp/there fifo:/tmp/back
 //! terminal 2:  cargo run --example echo_client -- fifo:/tmp/there fifo:/tmp/back
 //! ```
 //!
-//! and likewise `mq:/there mq:/back`. With `stdio:` it serves whoever started it:
-//! `cargo run --example echo_client -- "exec:target/debug/examples/echo_server stdio:"`.
+//! and likewise `mq:/there mq:/back`. With `stdio:` it serves the program that started it: `cargo
+//! run --example echo_client -- "exec:target/debug/examples/echo_server stdio:"`.
 //!
-//! Ctrl-C or SIGTERM ends it: what was received is answered before.
+//! Ctrl-C or SIGTERM ends it, after it has answered everything that it received.
 
 use std::io;
 

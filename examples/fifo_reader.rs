@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Either may be started first. With `--persist` as a second argument the reader goes on when
-//! writers leave; Ctrl-C ends it. The FIFO is removed at the end if the reader has made it.
+//! writers leave; Ctrl-C ends it. At the end the reader removes the FIFO if it created it.
 
 use anyhow::{Context, Result, bail};
 use aqueduct::codec::Text;

@@ -1,4 +1,4 @@
-//! Writes lines to a FIFO: its arguments, or what is typed.
+//! Writes lines to a FIFO: its arguments, or lines from standard input.
 //!
 //! Terminal 1:
 //!
@@ -13,8 +13,8 @@
 //! cat /tmp/greetings
 //! ```
 //!
-//! Either may be started first: the writer waits for a reader, which Ctrl-C ends. Several writers
-//! may run at the same time, and their lines never mix.
+//! Either may be started first: the writer waits for a reader; Ctrl-C ends the wait. Several
+//! writers may run at the same time, and their lines never mix.
 
 use anyhow::{Context, Result};
 use aqueduct::codec::Text;

@@ -7,16 +7,15 @@
 //!              curl --unix-socket /tmp/http.sock http://localhost/shout -d 'is anybody there?'
 //! ```
 //!
-//! hyper wants one value that is `AsyncRead` and `AsyncWrite`: that is a [`ByteStream`], which a
-//! connection to any byte address gives, and which two pipes give when they are joined. One terminal
-//! is enough to see the latter; the server is then a child, and HTTP goes over its standard input
-//! and output:
+//! hyper needs one value that is `AsyncRead` and `AsyncWrite`: a [`ByteStream`]. A connection to
+//! any byte-stream address turns into one, and two pipes can be joined into one. The latter needs
+//! only one terminal: the server is then a child, and HTTP goes over its standard input and output:
 //!
 //! ```text
 //! cargo run --example hyper_unix -- child /hello /time
 //! ```
 //!
-//! Ctrl-C or SIGTERM ends the server: a request that has begun is answered before.
+//! Ctrl-C or SIGTERM ends the server, after it has answered a request that has begun.
 
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -7,14 +7,14 @@
 //! ```
 //!
 //! Either side may start first, and jobs wait in the system while no service runs. Ctrl-C or
-//! SIGTERM stops the service in order: the jobs in hand are finished, all others stay in the queue
-//! for the next start. A second signal ends it at once. The queue stays as well, unless the service
-//! is told `--unlink`, which throws away what is left in it.
+//! SIGTERM stops the service in order: it finishes the jobs in hand, and all others stay in the
+//! queue for the next start. A second signal ends it at once. The queue stays as well, unless
+//! `--unlink` is given, which discards the jobs left in it.
 //!
-//! Two facts to know before building on this. A job that a worker has taken is in no queue any
-//! more: if the service is killed (SIGKILL, power), at most one job for each worker is lost. And
-//! whoever may write to the queue runs commands as this user: it is made for its owner alone, mode
-//! 0600, and one of another user or with a wider mode is refused.
+//! Two facts to know before building on this. A job that a worker has taken is no longer in the
+//! queue: if the service is killed (SIGKILL, power), at most one job for each worker is lost. And
+//! every process that may write to the queue can run commands as this user. So the queue is created
+//! for its owner only (mode 0600), and a queue of another user or with a wider mode is refused.
 
 use std::process::Stdio;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! A log collector: any number of programs write lines to one FIFO, the service keeps them in a
-//! file, each with the time it came.
+//! A log collector: any number of programs write lines to one FIFO, and the service writes them to
+//! a file, each with its time of arrival.
 //!
 //! Terminal 1, the service:
 //!
@@ -14,21 +14,21 @@
 //! echo "cron: nothing to do" > /tmp/log.fifo
 //! ```
 //!
-//! Terminal 3, to look on:
+//! Terminal 3, to watch:
 //!
 //! ```text
 //! tail -f /tmp/all.log
 //! ```
 //!
 //! - Lines of at most 4,096 bytes never mix, however many programs write at the same time, and a
-//!   program that is killed leaves none cut off. `log` refuses longer ones; of what others write
-//!   the service keeps the first 16 KiB of a line.
-//! - Programs come and go, and the service goes on. Where a program must not lose lines while the
-//!   service is away, it waits for it, as `log` does.
+//!   program that is killed leaves none cut off. `log` refuses longer lines. Of longer lines from
+//!   other programs the service keeps the first 16 KiB.
+//! - Programs come and go, and the service goes on. A program that must not lose lines while the
+//!   service is down has to wait for it, as `log` does.
 //! - `kill -HUP` makes the service open its file again, after another program has moved it away.
-//! - Ctrl-C and `SIGTERM` end it: what had arrived is written, and the FIFO is removed.
-//! - If somebody removes the FIFO, or puts another in its place, no program would find the service
-//!   any more: it says so and ends with an error, for its supervisor to start it again.
+//! - Ctrl-C and `SIGTERM` end it: it writes the lines that have arrived, and removes the FIFO.
+//! - If the FIFO is removed or replaced, programs no longer find the service. It then reports this
+//!   and ends with an error, so that its supervisor starts it again.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

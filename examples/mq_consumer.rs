@@ -6,9 +6,9 @@
 //! cargo run --example mq_producer -- /demo 0:tidy 9:fire 5:lunch    # in another terminal
 //! ```
 //!
-//! A queue has no end of stream: it cannot tell that its last sender has gone. So this ends when it
-//! is told to, by Ctrl-C or SIGTERM, and loses nothing: a message is either printed or still in the
-//! queue. Start it twice, and each message goes to one of the two.
+//! A queue has no end of stream: it cannot tell that its last sender has gone. So this ends on
+//! Ctrl-C or SIGTERM, and loses nothing: a message is either printed or still in the queue. If you
+//! start it twice, each message goes to one of the two.
 
 use anyhow::{Result, bail};
 use aqueduct::mq::{Driver, OpenOptions};

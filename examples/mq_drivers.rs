@@ -1,16 +1,16 @@
-//! What a POSIX message queue costs: blocking calls beside the two drivers, and polling.
+//! The cost of a POSIX message queue: blocking calls, the two drivers, and polling.
 //!
 //! ```text
 //! cargo run --release --example mq_drivers               # all; two minutes
 //! cargo run --release --example mq_drivers -- one-way    # what has this in its name
 //! ```
 //!
-//! Messages of 64 KiB need a higher limit than Linux begins with. To have one for this alone, as
-//! root: `unshare -i sh -c 'echo 65536 > /proc/sys/fs/mqueue/msgsize_max; cargo run ...'`.
+//! Messages of 64 KiB need a higher limit than the default of Linux. To set one for this program
+//! only, as root: `unshare -i sh -c 'echo 65536 > /proc/sys/fs/mqueue/msgsize_max; cargo run ...'`.
 //!
-//! Two processes, a queue of 10 messages (two for a round trip), current-thread runtimes. The ways
-//! take turns; printed are the medians of the rounds, with the lowest and the highest, and the
-//! processor time of both processes for each message or round trip.
+//! Two processes, a queue of 10 messages (two for a round trip), current-thread runtimes. The
+//! variants take turns. It prints the medians of the rounds, with the lowest and the highest, and
+//! the processor time of both processes for each message or round trip.
 //!
 //! - *one way*: both sides as fast as they can, in messages a second.
 //! - *round trip*: a message there, its answer back, in microseconds; on one processor (the cost in

@@ -7,9 +7,9 @@
 //! cargo run --example mq_consumer -- /demo
 //! ```
 //!
-//! The consumer gets `fire`, `flood`, `lunch`, `tidy`: the highest priority first, and what has the
-//! same as it was sent. The messages wait in the system meanwhile, also when no program runs. The
-//! one who receives them removes the queue, if told to; see `mq_consumer`.
+//! The consumer gets `fire`, `flood`, `lunch`, `tidy`: the highest priority first, and equal
+//! priorities in the order they were sent. Until then the messages wait in the system, even when no
+//! program runs. The consumer removes the queue on request; see `mq_consumer`.
 
 use anyhow::{Context, Result, bail};
 use aqueduct::mq::{Driver, OpenOptions};

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The child reads jobs on descriptor 3 and writes answers on descriptor 4, so that both keep their
-//! standard streams. Ctrl-C ends it early: the parent stops sending, the child answers what it has
-//! got, and both exit.
+//! standard streams. Ctrl-C ends it early: the parent stops sending, the child answers the jobs
+//! that it has, and both exit.
 
 use anyhow::{Context, Result, bail};
 use aqueduct::child::{Command, StreamEnd};

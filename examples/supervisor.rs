@@ -1,5 +1,4 @@
-//! A supervisor: workers in processes of their own, each talked to over a typed channel, and
-//! started again when it dies.
+//! A supervisor: workers in separate processes, each with a typed channel, restarted when they die.
 //!
 //! ```text
 //! terminal 1:  cargo run --example supervisor -- 3
@@ -7,13 +6,13 @@
 //! ```
 //!
 //! Each line typed in terminal 1 is a job for the next idle worker, which turns it upside down.
-//! The line `crash` is a job that kills its worker. A job whose worker has died is given to the
-//! worker that replaces it, [`ATTEMPTS`] times at most, so that no job kills for ever: a job may
-//! run more than once.
+//! The line `crash` is a job that kills its worker. A job whose worker has died goes to the worker
+//! that replaces it, [`ATTEMPTS`] times at most, so that a job cannot kill workers for ever. So a
+//! job may run more than once.
 //!
-//! At the end of the input (Ctrl-D) all jobs are finished. Ctrl-C and SIGTERM finish those in hand
-//! and leave the rest. In both cases the workers see the end of their jobs and exit; one that does
-//! not is killed. If the supervisor itself is killed, its workers see the same end.
+//! At the end of the input (Ctrl-D) all jobs are finished. Ctrl-C and SIGTERM finish the jobs in
+//! hand and leave the rest. In both cases the workers see the end of their jobs and exit; one that
+//! does not is killed. If the supervisor itself is killed, its workers see the same end.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,21 +1,21 @@
-//! tarpc over any address: a channel of this library is all the transport that it needs.
+//! tarpc over any address, with a channel of this library as its transport.
 //!
 //! ```text
 //! terminal 1:  cargo run --example tarpc_calls -- serve unix:/tmp/calls.sock
 //! terminal 2:  cargo run --example tarpc_calls -- call unix:/tmp/calls.sock
 //! ```
 //!
-//! Other two-way addresses do as well: `tcp://127.0.0.1:7000`, `unixpacket:/tmp/calls.sock`, and
+//! Other two-way addresses work as well: `tcp://127.0.0.1:7000`, `unixpacket:/tmp/calls.sock`, and
 //! a server as a child, `call "exec:target/debug/examples/tarpc_calls serve stdio:"`. Two one-way
-//! addresses are a channel too, for one client at a time, such as a pair of message queues:
+//! addresses also form a channel, for one client at a time, such as a pair of message queues:
 //!
 //! ```text
 //! terminal 1:  cargo run --example tarpc_calls -- serve mq:/calls mq:/answers
 //! terminal 2:  cargo run --example tarpc_calls -- call mq:/calls mq:/answers
 //! ```
 //!
-//! Deadlines, cancellation and many calls at a time are tarpc's. Ctrl-C or SIGTERM ends the server:
-//! calls that were received are answered before.
+//! Deadlines, cancellation and concurrent calls are tarpc's. Ctrl-C or SIGTERM ends the server,
+//! after it has answered the calls that it received.
 
 use std::io;
 use std::time::{Duration, Instant};

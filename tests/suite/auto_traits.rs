@@ -141,6 +141,7 @@ fn what_is_built_on_ends_is_send_sync_and_debug() {
         service::Limit,
         service::Options,
         service::Stats,
+        service::Supervisor,
         service::TimedOut,
         service::UntilShutdown<Receiver<Bytes>>,
     ];

@@ -72,7 +72,7 @@ async fn all() -> anyhow::Result<Exit> {
     let dir = tempfile::Builder::new().prefix("aqueduct-tour-").tempdir();
     let dir = dir.context("cannot make a temporary directory")?;
     let mut stage = Stage::new(dir.path())?;
-    stage.text("Aqueduct at work between real processes. All that is shown is verified.")?;
+    stage.text("Aqueduct at work between real processes. Everything shown is verified.")?;
     let mut failed = 0;
     for (i, step) in STEPS.iter().enumerate() {
         stage.title(i + 1, step.title)?;

@@ -17,7 +17,7 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
     stage.say(&format!(
         "The queue {address} keeps messages whole, and keeps them"
     ))?;
-    stage.say("until somebody takes them: the most urgent one first.")?;
+    stage.say("until they are received, the most urgent one first.")?;
     for (priority, text) in [(0, "water the plants"), (9, "put out the fire"), (5, "eat")] {
         stage.sent(format_args!("priority {priority}  {text}"))?;
         queue.send(priority, text.as_bytes()).await?;

@@ -54,14 +54,14 @@ const ROWS: &[(&str, &[&str])] = &[
         &["listen @app-7000 | run | a accepts @app-7000 | TALK | HERE_FIRST"],
     ),
     (
-        "talk to one who connects to a Unix socket",
+        "talk to the first client of a Unix socket",
         &[
             "run | a connects s | TALK | HERE_FIRST",
             "run | a connects s | TALK | THERE_FIRST",
         ],
     ),
     (
-        "talk to one who connects by TCP",
+        "talk to the first client of a TCP port",
         &[
             "run | a connects 7000 | TALK | HERE_FIRST",
             "run | a connects 7000 | TALK | THERE_FIRST",
@@ -184,14 +184,14 @@ const ROWS: &[(&str, &[&str])] = &[
         "answer datagrams",
         &["run | bound 7000 | a sends 7000 | a says one | a hears ONE | stop"],
     ),
-    ("a path that a server has", &["listen s | run | fails"]),
-    ("a port that a server has", &["listen 7000 | run | fails"]),
+    ("a path that a server uses", &["listen s | run | fails"]),
+    ("a port that a server uses", &["listen 7000 | run | fails"]),
     (
         "a path that a dead server has left",
         &["stale s | run | a connects s | TALK | HERE_FIRST"],
     ),
     (
-        "a socket for the group, too",
+        "a socket for the group too",
         &["run | mode s 660 | a connects s | TALK | HERE_FIRST"],
     ),
     (
@@ -299,7 +299,7 @@ const ROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "wait for the server with the client",
+        "make the client wait for the server",
         &[
             "run | a connects 7000 | a says early | a hears nothing | listen s | b accepts s | b hears early | BOTH | a closes | b hears the end | b closes | stop",
         ],
