@@ -1,9 +1,8 @@
 //! A handshake: two peers check whether they understand each other.
 //!
-//! Without one, a client that speaks JSON to a server that expects Postcard, or version 2 of a
-//! program's messages to version 1, gets garbage, silence or a decode error somewhere later. With
-//! one, both sides get the same [`Error::Mismatch`] before the first message. It names what
-//! differs, and both values.
+//! Without one, two peers that use different codecs, or different versions of a program's messages,
+//! get garbage, silence or a decode error some time later. With one, both sides get the same
+//! [`Error::Mismatch`] before the first message. It names what differs, and both values.
 //!
 //! The handshake is optional: both sides use it or neither does. It works on any two-way transport
 //! and any framing that keeps boundaries ([`Framing::raw`](crate::frame::Framing::raw) does not).

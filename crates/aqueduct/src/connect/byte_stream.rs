@@ -202,9 +202,9 @@ impl ByteStream {
     ///
     /// # Errors
     ///
-    /// Returns the stream itself if it is not a Unix or TCP stream socket, if bytes read from it are
-    /// still to be taken (as after a handshake), in latency mode, and if no file descriptor is free for
-    /// a duplicate (`EMFILE`).
+    /// Returns the stream itself in these cases: it is not a Unix or TCP stream socket; it holds
+    /// bytes that were read and not yet taken, as after a handshake; it is in latency mode; no file
+    /// descriptor is free for a duplicate (`EMFILE`).
     ///
     /// # Examples
     ///

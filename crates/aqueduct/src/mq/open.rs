@@ -190,8 +190,8 @@ impl OpenOptions {
     /// An unlinked queue works on for processes that have it open, and the kernel does not tell
     /// them. If another program removes a queue, or creates it again, a task that waits for the old
     /// one waits for ever. With this option, messages sent to the old queue before it lost its name
-    /// are received first, a message whose sending fails is not sent, and messages go to the old
-    /// queue for one interval at most. [`Queue::try_recv`] takes out the rest.
+    /// are received first. A message whose sending fails is not sent. Messages go to the old queue
+    /// for one interval at most. [`Queue::try_recv`] takes out the rest.
     ///
     /// A check is a few system calls on the task's thread, one for all tasks that use this
     /// [`Queue`]. If no queue file system is mounted on `/dev/mqueue`, it opens the queue for a

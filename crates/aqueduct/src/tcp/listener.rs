@@ -161,9 +161,9 @@ impl Default for BindOptions {
 /// A listening TCP socket: a `Stream` of connections.
 ///
 /// A connection that is aborted before it is accepted is skipped, and one that cannot be given its
-/// options is closed. While the process or the machine has no free file descriptor, memory or epoll
-/// watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `ENOSPC`) accepting pauses, 10 ms at first and
-/// at most one second, and logs one `tracing` warning; clients wait meanwhile. Any other error is
+/// options is closed. If the process or the machine has no free file descriptor, memory or epoll
+/// watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `ENOSPC`), accepting pauses, 10 ms at first and
+/// at most one second. It logs one `tracing` warning; clients wait meanwhile. Any other error is
 /// returned and ends the stream.
 ///
 /// `Listener::try_from(OwnedFd)` takes over a listening socket, such as one from systemd.

@@ -23,9 +23,9 @@ use crate::io::accept::{Accepting, accept};
 
 /// A listening Unix stream socket: a `Stream` of connections.
 ///
-/// A connection that is aborted before it is accepted is skipped. While the process or the machine
-/// has no free file descriptor, memory or epoll watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`,
-/// `ENOSPC`) accepting pauses, 10 ms at first and at most one second, and logs one `tracing`
+/// A connection that is aborted before it is accepted is skipped. If the process or the machine has
+/// no free file descriptor, memory or epoll watch (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`,
+/// `ENOSPC`), accepting pauses, 10 ms at first and at most one second. It logs one `tracing`
 /// warning; clients wait meanwhile. Any other error is returned and ends the stream.
 ///
 /// Dropping it removes its file and lock file; see the [module](super).
