@@ -25,7 +25,7 @@
 //!
 //! The child's side of descriptors from 3 on is in [`inherited`](crate::inherited).
 //!
-//! Everything here needs a Tokio runtime with its I/O driver.
+//! Everything here needs a Tokio runtime with its I/O driver, and Linux 5.3.
 //!
 //! # Examples
 //!

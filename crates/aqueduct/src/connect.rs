@@ -109,7 +109,8 @@
 //!   (`setenv(3)`). This is harmless: each socket is taken once, taken sockets are closed on
 //!   `exec`, and `LISTEN_PID` keeps other processes from using the rest.
 //!
-//! Opening needs a Tokio runtime with its I/O driver enabled. The timer is not needed.
+//! Opening needs a Tokio runtime; in one without its I/O driver it panics, as `tokio::net` does.
+//! Queues need a runtime only to wait. The timer is not needed.
 //!
 //! # Examples
 //!

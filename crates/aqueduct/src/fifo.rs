@@ -9,8 +9,13 @@
 //!                                       └──────> SharedSender   Sink of frames, for many writers
 //! ```
 //!
-//! Everything here needs a Tokio runtime with its I/O driver enabled. Without one, opening fails
-//! with [`NoRuntime`](crate::OpenErrorKind::NoRuntime).
+//! Everything here needs a Tokio runtime. Without one, opening fails with
+//! [`NoRuntime`](crate::OpenErrorKind::NoRuntime); in a runtime without its I/O driver it panics, as
+//! `tokio::net` does.
+//!
+//! [`Endpoint`](crate::Endpoint) opens the same FIFOs by an address such as
+//! `fifo:/run/app/jobs?mode=0660`, with messages instead of bytes. By address a receiver creates a
+//! missing FIFO; here it does so only with [`create`](OpenOptions::create).
 //!
 //! # Examples
 //!

@@ -12,6 +12,10 @@
 //!   make a channel.
 //! - [`list`], [`info`], [`limits`], [`measure_room`] and [`unlink`] manage the system's queues.
 //!
+//! [`Endpoint`](crate::Endpoint) opens the same queues by an address such as
+//! `mq:/jobs?capacity=100&max-message=1KiB`. By address a missing queue is created; [`OpenOptions`]
+//! does so only with [`create`](OpenOptions::create).
+//!
 //! Opening and the `try_` methods need no runtime. Waiting needs a Tokio runtime.
 //! [`Driver::AsyncFd`] also needs its I/O driver, without which Tokio panics as in `tokio::net`.
 //!
@@ -42,7 +46,7 @@
 //!
 //! # Contract
 //!
-//! | | |
+//! | | promise |
 //! |---|---|
 //! | order | by priority, highest first; within one priority as sent |
 //! | message boundaries | kept; an empty message is a message |
@@ -84,7 +88,7 @@
 //! medians of 7 interleaved rounds [lowest-highest]. One way: both sides as fast as they can, on a
 //! queue of 10. Round trip: both processes on one CPU.
 //!
-//! | | one way, messages/s | a CPU for each, messages/s | round trip, us |
+//! | | one way, messages/s | a CPU for each, messages/s | round trip, µs |
 //! |---|---|---|---|
 //! | blocking calls | 1,568,255 [990,493-1,655,524] | 156,679 [108,873-165,032] | 2.0 [1.9-2.0] |
 //! | `AsyncFd` | 1,243,612 [892,909-1,345,942] | 201,405 [183,648-215,836] | 2.7 [2.7-2.8] |

@@ -43,8 +43,12 @@
 //! the peer reads 0 bytes and may still answer. A write to a peer that has closed succeeds once,
 //! and the next one fails with `EPIPE` or `ECONNRESET`.
 //!
-//! Everything here needs a Tokio runtime with its I/O driver; without a runtime opening is an
-//! error.
+//! Everything here needs a Tokio runtime. Without one opening is an error; in a runtime without its
+//! I/O driver it panics, as `tokio::net` does.
+//!
+//! [`Endpoint`](crate::Endpoint) opens the same sockets by an address such as
+//! `tcp://127.0.0.1:7000`, with messages instead of bytes. By address a client waits for its server
+//! without a limit; [`ConnectOptions`] tries once unless [`wait`](ConnectOptions::wait) is set.
 //!
 //! [`TcpStream`]: tokio::net::TcpStream
 

@@ -60,8 +60,13 @@
 //! descriptors (`SCM_MAX_FD`). The receiver sets how many it accepts. If a message
 //! brings more, all of them are closed.
 //!
-//! Everything here needs a Tokio runtime with its I/O driver; without a runtime opening is an
-//! error.
+//! Everything here needs a Tokio runtime. Without one opening is an error; in a runtime without its
+//! I/O driver it panics, as `tokio::net` does.
+//!
+//! [`Endpoint`](crate::Endpoint) opens the same sockets by an address such as
+//! `unix:/run/app.sock?mode=0660`, with messages instead of bytes. By address a client waits for its
+//! server without a limit; [`ConnectOptions`] tries once unless [`wait`](ConnectOptions::wait) is
+//! set.
 //!
 //! [`UnixStream`]: tokio::net::UnixStream
 

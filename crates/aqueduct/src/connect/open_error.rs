@@ -125,7 +125,7 @@ pub enum OpenErrorKind {
     Mismatch,
     /// It was removed or replaced while it was being opened or used.
     Replaced,
-    /// There is no Tokio runtime, or its I/O driver is not enabled.
+    /// There is no Tokio runtime. (A runtime without its I/O driver panics, as in `tokio::net`.)
     NoRuntime,
     /// Any other error; the errno tells more.
     Other,

@@ -13,14 +13,14 @@ use super::polling::{Polling, Round};
 ///
 /// For pipes, FIFOs and sockets. Writes pass through.
 ///
-/// Putting a process to sleep and waking it takes 3 to 6 us if its processor is busy with other
-/// processes, and 60 to 100 us on an idle processor of a virtual machine. That is far longer than a
+/// Putting a process to sleep and waking it takes 3 to 6 µs if its processor is busy with other
+/// processes, and 60 to 100 µs on an idle processor of a virtual machine. That is far longer than a
 /// message takes to cross. An end in latency mode polls for a limited time before it sleeps. Before
 /// each poll it yields its processor to other processes and its thread to other tasks of its
 /// runtime.
 ///
 /// By default an end polls four times at most, which takes some microseconds, and not at all on a
-/// multi-thread runtime (queues do). Use latency mode, with about 50 us, if replies follow requests
+/// multi-thread runtime (queues do). Use latency mode, with about 50 µs, if replies follow requests
 /// quickly and a processor can be spared:
 ///
 /// | for | use |
@@ -32,13 +32,13 @@ use super::polling::{Polling, Round};
 /// # Cost
 ///
 /// A polling thread is never idle. It polls only while that pays: if nothing arrives within the
-/// limit, the next waits sleep at once, twice as many each time, so useless polling costs some 3 us
+/// limit, the next waits sleep at once, twice as many each time, so useless polling costs some 3 µs
 /// per wait on average. On pipes and sockets a wait that exceeds the limit by half a millisecond
 /// counts a sixteenth, so slow input is hardly ever polled for. A stream that is never empty costs
 /// nothing, and one on which nothing arrives costs the limit once.
 ///
-/// With 50 us, 64-byte round trips between two processes on the two processors of a busy virtual
-/// machine (medians): a pipe 3.3 instead of 41 us, a Unix socket 5.4 instead of 41, TCP 7.4 instead
+/// With 50 µs, 64-byte round trips between two processes on the two processors of a busy virtual
+/// machine (medians): a pipe 3.3 instead of 41 µs, a Unix socket 5.4 instead of 41, TCP 7.4 instead
 /// of 47. The processor time of each was a seventh to a quarter, since sleeping costs time as well.
 /// The benchmark cases `…/feed` and `…/feed/latency` (`cargo run --release -p aqueduct-bench`)
 /// measure it on any machine.

@@ -172,9 +172,9 @@ impl OpenOptions {
     /// The queue is tried again for this long, while the other tasks of the runtime have their
     /// turns, before it sleeps. Zero, the default, is a handful of tries.
     ///
-    /// Use about 50 us if replies follow requests quickly and a processor can be spared: waking a
+    /// Use about 50 µs if replies follow requests quickly and a processor can be spared: waking a
     /// process on an idle processor takes far longer than a reply. Polling adapts: if nothing
-    /// arrives in that time the next waits sleep at once, and polling costs them 3 us each on
+    /// arrives in that time the next waits sleep at once, and polling costs them 3 µs each on
     /// average.
     pub fn poll_for(&mut self, limit: Duration) -> &mut Self {
         self.0.poll_for = limit;
