@@ -13,7 +13,7 @@
 //! - [`list`], [`info`], [`limits`], [`measure_room`] and [`unlink`] manage the system's queues.
 //!
 //! [`Endpoint`](crate::Endpoint) opens the same queues by an address such as
-//! `mq:/jobs?capacity=100&max-message=1KiB`. By address a missing queue is created; [`OpenOptions`]
+//! `mq:/jobs?capacity=10&max-message=1KiB`. By address a missing queue is created; [`OpenOptions`]
 //! does so only with [`create`](OpenOptions::create).
 //!
 //! Opening and the `try_` methods need no runtime. Waiting needs a Tokio runtime.
