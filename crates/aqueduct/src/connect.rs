@@ -206,7 +206,9 @@ pub use self::byte_stream::ByteStream;
 pub(crate) use self::byte_stream::SocketHalf;
 pub use self::connection::Connection;
 pub(crate) use self::connection::MessageLink;
-pub(crate) use self::datagram::{Accepting as AcceptingDatagrams, Datagrams};
+pub(crate) use self::datagram::{
+    Accepting as AcceptingDatagrams, BoundPath, BoundSocket, Datagrams,
+};
 pub(crate) use self::endpoint::{Asked, Mechanism, Opening, Served};
 pub use self::endpoint::{Endpoint, Scheme};
 pub(crate) use self::half::{BoxHalf, Half, Rest, Shared};

@@ -93,6 +93,7 @@ use crate::connect::OpenError;
 
 pub(crate) use self::address::Address;
 pub use self::bind::BindOptions;
+pub(crate) use self::claim::Claim;
 pub use self::claim::{is_served, remove_stale};
 pub use self::connect::ConnectOptions;
 pub use self::credentials::{peer_credentials, peer_pidfd};
@@ -101,6 +102,7 @@ pub use self::halves::into_split;
 pub use self::listener::Listener;
 pub(crate) use self::scheme::{PACKET, STREAM, serve};
 pub(crate) use self::seqpacket::make_room;
+pub(crate) use self::watch::Watched;
 pub use crate::io::drain::close;
 
 /// Binds and listens with the default [`BindOptions`].

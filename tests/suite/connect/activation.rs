@@ -136,6 +136,10 @@ async fn an_activated_receiver() {
         sender.send("hi".into()).await.expect("it is sent");
         let message = deadline(receiver.next()).await.expect("it comes");
         assert_eq!(message.expect("it is whole").body(), "hi");
+        // What comes after it is told to stop stays for the next process.
+        receiver.stop();
+        sender.send("later".into()).await.expect("it is sent");
+        assert!(deadline(receiver.next()).await.is_none());
         drop(receiver);
         if let Some(path) = address.path() {
             assert!(path.exists(), "the file is the service manager's");

@@ -1,9 +1,9 @@
 //! A path that is removed or made anew under a listener.
 
-use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::{UnixDatagram as StdDatagram, UnixListener as StdListener};
 use std::time::Duration;
 
-use aqueduct::connect::Options;
+use aqueduct::connect::{Options, Reconnect};
 use aqueduct::{Endpoint, OpenError, OpenErrorKind as Kind};
 use futures_util::{SinkExt, StreamExt};
 use tokio_test::assert_pending;
@@ -103,4 +103,67 @@ async fn a_path_whose_directory_moves_is_noticed_by_looking() {
         error.to_string().contains("its path was removed"),
         "{error}"
     );
+}
+
+/// What was sent before is received, and senders that are connected get `EPIPE`.
+#[tokio::test]
+async fn a_datagram_socket_whose_path_is_lost_ends_with_an_error() {
+    let (_dir, path) = place();
+    let address: Endpoint = format!("unixgram:{}", path.display()).parse().unwrap();
+    let mut options = Options::new();
+    options.watch_name(Some(EVER));
+    let mut receiver = options.open_receiver(&address).await.expect("bound");
+    let mut sender = address.open_sender().await.expect("connected");
+    assert_pending!(tokio_test::task::spawn(receiver.next()).poll());
+    sender.send("before".into()).await.expect("sent");
+    std::fs::remove_file(&path).expect("it is ours");
+    let other = StdDatagram::bind(&path).expect("it is free");
+    let message = deadline(receiver.next()).await.expect("no end");
+    assert_eq!(message.expect("received").body(), "before");
+    let error = deadline(receiver.next()).await.expect("it is told");
+    let error = error.expect_err("its path is lost");
+    let kind = OpenError::of(&error).expect("it is inside").kind();
+    assert_eq!(kind, &Kind::Replaced, "{error}");
+    assert!(deadline(receiver.next()).await.is_none());
+    let error = deadline(sender.send("after".into())).await.unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
+    drop(receiver);
+    assert!(path.exists(), "another's stays");
+    drop(other);
+}
+
+#[tokio::test]
+async fn a_datagram_socket_that_lasts_binds_its_lost_path_again() {
+    let (_dir, path) = place();
+    let address: Endpoint = format!("unixgram:{}", path.display()).parse().unwrap();
+    let mut options = Options::new();
+    options.watch_name(Some(EVER)).persist(true);
+    let mut lasting = Options::new();
+    lasting.reconnect(Reconnect::new());
+    let mut listener = options.bind(&address).await.expect("bound");
+    let mut sender = lasting.open_sender(&address).await.expect("connected");
+    for round in ["one", "two", "three"] {
+        sender.send(round.into()).await.expect("sent");
+        let datagram = deadline(listener.accept()).await.expect("no end");
+        let mut datagram = datagram.expect("received").into_receiver();
+        let message = deadline(datagram.next()).await.expect("it is one");
+        assert_eq!(message.expect("received").body(), round);
+        std::fs::remove_file(&path).expect("it is ours");
+        let again = async {
+            while !path.exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let accepting = tokio_test::task::spawn(listener.accept());
+        deadline(async {
+            tokio::select! {
+                biased;
+                _ = accepting => panic!("nothing was sent"),
+                () = again => {}
+            }
+        })
+        .await;
+    }
+    drop(listener);
+    assert!(!path.exists());
 }

@@ -1,9 +1,9 @@
 //! [`Datagrams`]: a datagram socket. Each datagram is a message.
 
 mod accept;
+mod bound;
 mod outgoing;
 
-use std::any::Any;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -27,11 +27,10 @@ use crate::io::source::{Direction, Source};
 use crate::io::sys::recv_datagram;
 
 pub(crate) use self::accept::Accepting;
+pub(crate) use self::bound::{BoundPath, BoundSocket};
 
 /// A datagram socket, bound or connected.
 pub(crate) struct Datagrams {
-    /// Removes the path that the socket is bound to. Dropped before the socket.
-    _guard: Option<Box<dyn Any + Send + Sync>>,
     /// Registered for reading alone.
     source: Source,
     /// A duplicate registered for writing alone, made when a send first has to wait: a socket that is
@@ -53,7 +52,6 @@ impl Datagrams {
     /// Receives messages of at most the size that `framing` allows, and sends of at most `max_send`.
     pub(crate) fn new(fd: OwnedFd, framing: &Framing, max_send: usize) -> io::Result<Self> {
         Ok(Self {
-            _guard: None,
             source: Source::socket(fd, Interest::READABLE)?.looking_again(),
             writing: OnceLock::new(),
             max_receive: framing.max_message().max(1),
@@ -63,12 +61,6 @@ impl Datagrams {
             reports: false,
             discards: AtomicBool::new(false),
         })
-    }
-
-    /// Keeps `guard` for as long as the socket is open, and drops it first.
-    pub(crate) fn guarded(self, guard: impl Any + Send + Sync) -> Self {
-        let _guard: Option<Box<dyn Any + Send + Sync>> = Some(Box::new(guard));
-        Self { _guard, ..self }
     }
 
     /// Checks after each send whether the network has reported the port as unused.
@@ -84,7 +76,7 @@ impl Datagrams {
 
     /// Receives the datagrams of all senders.
     pub(crate) fn receiver(self) -> MessageReceiver {
-        MessageReceiver::new(Incoming::new(Arc::new(self), true))
+        MessageReceiver::new(Incoming::new(Origin::Bound(BoundSocket::shared(self))))
     }
 
     /// Receives one datagram; `None` if it was skipped.
@@ -220,7 +212,7 @@ impl Connected {
     }
 
     fn incoming(&self) -> MessageReceiver {
-        MessageReceiver::new(Incoming::new(Arc::clone(&self.0), false))
+        MessageReceiver::new(Incoming::new(Origin::Connected(Arc::clone(&self.0))))
     }
 }
 
@@ -249,11 +241,15 @@ impl MessageLink for Connected {
     }
 }
 
+/// Where messages come from.
+pub(crate) enum Origin {
+    Connected(Arc<Datagrams>),
+    Bound(BoundSocket),
+}
+
 /// The messages that a socket receives.
 pub(crate) struct Incoming {
-    socket: Arc<Datagrams>,
-    /// Whether the socket is bound for any sender, rather than connected to one.
-    bound: bool,
+    from: Origin,
     /// How many more messages to deliver, if limited.
     left: Option<u64>,
     stopped: bool,
@@ -261,13 +257,21 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn new(socket: Arc<Datagrams>, bound: bool) -> Self {
+    pub(crate) fn new(from: Origin) -> Self {
         Self {
-            socket,
-            bound,
+            from,
             left: None,
             stopped: false,
             done: false,
+        }
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Arrived>>> {
+        match (&mut self.from, self.stopped) {
+            (Origin::Connected(socket), false) => socket.poll_receive(cx).map(Some),
+            (Origin::Connected(socket), true) => Poll::Ready(socket.receive_now().transpose()),
+            (Origin::Bound(socket), false) => socket.poll_receive(cx),
+            (Origin::Bound(socket), true) => Poll::Ready(socket.receive_now().transpose()),
         }
     }
 }
@@ -279,11 +283,7 @@ impl Stream for Incoming {
         if self.done || self.left == Some(0) {
             return Poll::Ready(None);
         }
-        let arrived = match self.stopped {
-            true => self.socket.receive_now().transpose(),
-            false => Some(ready!(self.socket.poll_receive(cx))),
-        };
-        let item = match arrived {
+        let item = match ready!(self.poll_receive(cx)) {
             None => return Poll::Ready(None),
             Some(Ok(arrived)) => arrived.message,
             Some(Err(error)) => {
@@ -302,8 +302,8 @@ impl Stream for Incoming {
 
 impl Inlet for Incoming {
     fn stop(mut self: Pin<&mut Self>) {
-        if self.bound {
-            self.socket.refuse();
+        if let Origin::Bound(socket) = &self.from {
+            socket.refuse();
         }
         self.stopped = true;
     }
@@ -319,8 +319,8 @@ impl Inlet for Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if !self.bound {
-            self.socket.discards.store(true, Ordering::Relaxed);
+        if let Origin::Connected(socket) = &self.from {
+            socket.discards.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -264,7 +264,7 @@ impl Options {
     ///   while a writer has it open. A sender that [reconnects](Self::reconnect) and waits for a
     ///   reader does the same.
     /// - A Unix socket that was bound with [`persist`](Self::persist) binds its path again.
-    ///   Connected clients stay.
+    ///   Connected clients stay; those of a datagram socket get `EPIPE`.
     /// - Every other end fails with [`Replaced`](super::OpenErrorKind::Replaced), which
     ///   [`OpenError::of`](super::OpenError::of) finds inside the [`io::Error`](std::io::Error).
     ///   The receiver of a FIFO fails when no writer has the old FIFO open any more.

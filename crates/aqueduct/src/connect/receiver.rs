@@ -134,7 +134,8 @@ impl MessageReceiver {
     ///   in two by this is not delivered, and its sender knows. Clients that wait to be accepted
     ///   are received from too; later ones are refused.
     /// - **Datagrams** (`unixgram:`, `udp:`): those in the receive buffer are delivered. Later sends
-    ///   to a bound Unix socket fail with `EPIPE`; UDP cannot tell its senders.
+    ///   to a bound Unix socket fail with `EPIPE`; UDP cannot tell its senders. Those of a socket
+    ///   that a service manager has bound stay for its next process.
     /// - **TCP**: ending the other direction tells the peer, and everything that it sends until it
     ///   ends its own is delivered. A peer may ignore this ([`Options::reconnect`] does not), so
     ///   use a time limit. Data that arrives after that limit is lost without the peer knowing. A

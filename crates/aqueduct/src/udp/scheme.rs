@@ -13,8 +13,8 @@ use crate::address::{
 };
 use crate::connect::activation::{self, Wanted};
 use crate::connect::{
-    AcceptingDatagrams, Asked, Bound, Connection, Datagrams, End, Endpoint, Mechanism, OpenError,
-    Opening, Peer, Place, Scheme, Served,
+    AcceptingDatagrams, Asked, Bound, BoundSocket, Connection, Datagrams, End, Endpoint, Mechanism,
+    OpenError, Opening, Peer, Place, Scheme, Served,
 };
 use crate::tcp::Attempt;
 
@@ -128,6 +128,10 @@ impl Mechanism for Udp {
             let failed = |e| asked.failed(e);
             let at = SockRef::from(&fd).local_addr().map_err(failed)?;
             let socket = datagrams(fd, asked).map_err(failed)?;
+            let socket = match activation_name {
+                Some(_) => BoundSocket::shared(socket),
+                None => BoundSocket::new(socket, None),
+            };
             let accepting = AcceptingDatagrams::new(socket, asked.options.framing.clone());
             let mut bound = Bound::new(accepting, asked.address, asked.options.poll_for);
             bound.activation_name = activation_name;

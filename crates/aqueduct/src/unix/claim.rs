@@ -103,7 +103,7 @@ impl Claim {
     }
 
     /// Watches whether the path still leads to the socket's file, checking at least this often.
-    pub(super) fn watch(&self, every: Duration) -> Option<SocketWatch> {
+    pub(crate) fn watch(&self, every: Duration) -> Option<SocketWatch> {
         let made = self.made?;
         Some(SocketWatch::new(self.path.clone(), made, every))
     }

@@ -20,13 +20,13 @@ use super::credentials::peer_credentials;
 use super::halves::halves;
 use super::listener::Listener;
 use super::seqpacket::{self, Socket};
-use super::watch::SocketWatch;
+use super::watch::{SocketWatch, Watched};
 use crate::address::{AddressProblem, Capabilities, LargestMessage, Printer, Query};
 use crate::connect::activation::{self, Wanted};
 use crate::connect::group::GROUP_MODE;
 use crate::connect::{
-    Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Mechanism, OpenError,
-    OpenErrorKind, Opening, Peer, Place, Scheme, Served,
+    Accept, Asked, Bound, ByteStream, Connection, End, Endpoint, Mechanism, OpenError, Opening,
+    Peer, Place, Scheme, Served,
 };
 use crate::frame::{Framing, Pace};
 
@@ -136,8 +136,11 @@ impl Mechanism for Unix {
                 listening: self.listen(&asked.options.framing)?,
                 framing: asked.options.framing.clone(),
                 watched: asked.options.watch_name.map(|every| {
-                    let (unix, lasts) = (self.clone(), asked.options.persist);
-                    Watched::new(unix, asked.address.to_owned(), every, lasts)
+                    let lasts = asked.options.persist;
+                    (
+                        self.clone(),
+                        Watched::new("accept on", asked.address, every, lasts),
+                    )
                 }),
                 shared: false,
             };
@@ -212,7 +215,8 @@ fn local_endpoint(fd: &OwnedFd, kind: Type) -> Option<Endpoint> {
 struct Accepting {
     listening: Listening,
     framing: Framing,
-    watched: Option<Watched>,
+    /// What is bound again when its path is lost.
+    watched: Option<(Unix, Watched)>,
     /// Others accept from it too, now or later: it was passed down.
     shared: bool,
 }
@@ -222,76 +226,6 @@ enum Listening {
     Packets(seqpacket::Listener),
     /// Its path was lost, and it was not bound again.
     Gone,
-}
-
-/// A bound path that is watched, and what follows when it no longer leads to the socket.
-struct Watched {
-    unix: Unix,
-    /// For errors and logs.
-    address: String,
-    every: Duration,
-    /// Whether the path is bound again.
-    lasts: bool,
-    state: WatchState,
-}
-
-enum WatchState {
-    /// The listener was not asked for a watch yet.
-    New,
-    Watching(Box<SocketWatch>),
-    /// The path is lost. Clients that connected before are accepted first.
-    Lost,
-    /// It has no path to watch, or failed before.
-    Idle,
-}
-
-impl Watched {
-    fn new(unix: Unix, address: String, every: Duration, lasts: bool) -> Self {
-        Self {
-            unix,
-            address,
-            every,
-            lasts,
-            state: WatchState::New,
-        }
-    }
-
-    /// Waits until the path no longer leads to the socket.
-    fn poll_lost(&mut self, cx: &mut Context<'_>, listening: &Listening) -> Poll<()> {
-        if let WatchState::New = self.state {
-            self.state = match listening.watch_name(self.every) {
-                Some(watch) => WatchState::Watching(Box::new(watch)),
-                None => WatchState::Idle,
-            };
-        }
-        match &mut self.state {
-            WatchState::Watching(watch) => ready!(watch.poll_lost(cx)),
-            WatchState::Lost => {}
-            WatchState::New | WatchState::Idle => return Poll::Pending,
-        }
-        self.state = WatchState::Lost;
-        Poll::Ready(())
-    }
-
-    /// Another listener on the path, or the error with which this one ends.
-    fn bind_again(
-        &mut self,
-        listening: &mut Listening,
-        framing: &Framing,
-    ) -> Result<(), OpenError> {
-        self.state = WatchState::Idle;
-        // Releases the lock, too.
-        *listening = Listening::Gone;
-        if !self.lasts {
-            let cause = "its path was removed or leads to another socket";
-            let error = OpenError::new("accept on", &self.address, OpenErrorKind::Replaced, cause);
-            return Err(error.with_cure("bind it again"));
-        }
-        tracing::warn!(address = %self.address, "the path was removed or replaced: binding it again");
-        *listening = self.unix.listen(framing)?;
-        self.state = WatchState::New;
-        Ok(())
-    }
 }
 
 impl Listening {
@@ -325,18 +259,21 @@ impl Accept for Accepting {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Connection>>> {
         loop {
             let next = self.poll_next(cx);
-            let (Poll::Pending, Some(watched)) = (&next, &mut self.watched) else {
+            let (Poll::Pending, Some((_, watched))) = (&next, &mut self.watched) else {
                 return next;
             };
-            ready!(watched.poll_lost(cx, &self.listening));
+            ready!(watched.poll_lost(cx, |every| self.listening.watch_name(every)));
             // Also clients that the runtime does not know of yet.
             if let Some(last) = self.accept_now().transpose() {
                 return Poll::Ready(Some(last));
             }
-            if let Some(watched) = &mut self.watched
-                && let Err(error) = watched.bind_again(&mut self.listening, &self.framing)
-            {
-                return Poll::Ready(Some(Err(error.into())));
+            if let Some((unix, watched)) = &mut self.watched {
+                // Releases the lock, too.
+                self.listening = Listening::Gone;
+                match watched.bind_again(|| unix.listen(&self.framing)) {
+                    Ok(listening) => self.listening = listening,
+                    Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                }
             }
         }
     }

@@ -1,7 +1,10 @@
 //! `unixgram:/path` and `unixgram:@name`: the address of a Unix datagram socket, and how it is opened.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use socket2::{SockRef, Type};
 
@@ -11,10 +14,11 @@ use crate::address::{
 use crate::connect::activation::{self, Wanted};
 use crate::connect::group::GROUP_MODE;
 use crate::connect::{
-    AcceptingDatagrams, Asked, Bound, Connection, Datagrams, End, Mechanism, OpenError, Opening,
-    Peer, Place, Scheme, Served,
+    AcceptingDatagrams, Asked, Bound, BoundPath, BoundSocket, Connection, Datagrams, End,
+    Mechanism, OpenError, Opening, Peer, Place, Scheme, Served,
 };
-use crate::unix::{Address, BindOptions, ConnectOptions, make_room};
+use crate::frame::Framing;
+use crate::unix::{Address, BindOptions, Claim, ConnectOptions, Watched, make_room};
 
 pub(crate) static SCHEME: Scheme = Scheme {
     name: "unixgram",
@@ -41,32 +45,79 @@ impl Unixgram {
         })
     }
 
-    fn bound(&self, asked: Asked<'_>) -> Result<(Datagrams, Option<String>), OpenError> {
+    /// Binds a socket.
+    fn open(&self, framing: &Framing) -> Result<(Datagrams, Option<Claim>), OpenError> {
+        let mut options = BindOptions::new();
+        if let Some(group) = &self.group {
+            options.mode(GROUP_MODE).group(group);
+        }
+        if let Some(mode) = self.mode {
+            options.mode(mode);
+        }
+        let (fd, claim, attempt) = options.open(self.name.clone(), Type::DGRAM)?;
+        let socket = datagrams(fd, framing).map_err(|e| attempt.failed(e))?;
+        Ok((socket, claim))
+    }
+
+    fn bound(&self, asked: Asked<'_>) -> Result<(BoundSocket, Option<String>), OpenError> {
         let framing = &asked.options.framing;
         let wanted = Wanted::Unix {
             name: self.name.to_bytes(),
             kind: Type::DGRAM,
         };
-        let (fd, claim, activation_name) = match activation::take(&wanted) {
-            Some((fd, name)) => (fd, None, Some(name)),
-            None => {
-                let mut options = BindOptions::new();
-                if let Some(group) = &self.group {
-                    options.mode(GROUP_MODE).group(group);
-                }
-                if let Some(mode) = self.mode {
-                    options.mode(mode);
-                }
-                let (fd, claim, _) = options.open(self.name.clone(), Type::DGRAM)?;
-                (fd, claim, None)
-            }
+        if let Some((fd, name)) = activation::take(&wanted) {
+            let socket = datagrams(fd, framing).map_err(|e| asked.failed(e))?;
+            return Ok((BoundSocket::shared(socket), Some(name)));
+        }
+        let (socket, claim) = self.open(framing)?;
+        let watched = asked.options.watch_name.map(|every| {
+            let lasts = asked.options.persist;
+            Watched::new("receive on", asked.address, every, lasts)
+        });
+        let path = Held {
+            claim,
+            watched,
+            unixgram: self.clone(),
+            framing: framing.clone(),
         };
-        let failed = |e| asked.failed(e);
-        // Each datagram carries the credentials of its sender.
-        SockRef::from(&fd).set_passcred(true).map_err(failed)?;
-        let max_send = make_room(&fd, framing.max_message().max(1)).map_err(failed)?;
-        let socket = Datagrams::new(fd, framing, max_send).map_err(failed)?;
-        Ok((socket.guarded(claim), activation_name))
+        Ok((BoundSocket::new(socket, Some(Box::new(path))), None))
+    }
+}
+
+/// Makes a bound socket ready to receive, with the credentials of each sender.
+fn datagrams(fd: OwnedFd, framing: &Framing) -> io::Result<Datagrams> {
+    SockRef::from(&fd).set_passcred(true)?;
+    let max_send = make_room(&fd, framing.max_message().max(1))?;
+    Datagrams::new(fd, framing, max_send)
+}
+
+/// The path or name of a bound socket.
+struct Held {
+    /// Removes the path when dropped.
+    claim: Option<Claim>,
+    watched: Option<Watched>,
+    unixgram: Unixgram,
+    framing: Framing,
+}
+
+impl BoundPath for Held {
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match (&mut self.watched, &self.claim) {
+            (Some(watched), Some(claim)) => watched.poll_lost(cx, |every| claim.watch(every)),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn bind_again(&mut self) -> io::Result<Datagrams> {
+        // Releases the lock, too.
+        self.claim = None;
+        let (unixgram, framing) = (&self.unixgram, &self.framing);
+        let (socket, claim) = match &mut self.watched {
+            Some(watched) => watched.bind_again(|| unixgram.open(framing))?,
+            None => unixgram.open(framing)?,
+        };
+        self.claim = claim;
+        Ok(socket)
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, Once};
 
 use super::outgoing::{Outgoing, To};
-use super::{Arrived, Datagrams, Incoming};
+use super::{Arrived, BoundSocket, Datagrams, Incoming, Origin};
 use crate::connect::accept::Accept;
 use crate::connect::connection::{Connection, MessageLink};
 use crate::connect::link::{Fate, Link};
@@ -20,45 +20,52 @@ use crate::frame::Framing;
 
 /// A bound socket. Replies go to the sender of a datagram, if that has a name.
 pub(crate) struct Accepting {
-    socket: Arc<Datagrams>,
+    /// `None` once the receiver was taken.
+    socket: Option<BoundSocket>,
     framing: Framing,
 }
 
 impl Accepting {
-    pub(crate) fn new(socket: Datagrams, framing: Framing) -> Self {
-        let socket = Arc::new(socket);
+    pub(crate) fn new(socket: BoundSocket, framing: Framing) -> Self {
+        let socket = Some(socket);
         Self { socket, framing }
     }
 
-    fn connection(&self, arrived: Arrived) -> Connection {
+    fn connection(socket: &BoundSocket, framing: &Framing, arrived: Arrived) -> Connection {
         let reply = Reply {
             message: arrived.message.map(Message::into_body),
             to: arrived.from.map_or(To::Nobody, To::Name),
-            socket: Arc::clone(&self.socket),
+            socket: Arc::clone(socket.socket()),
         };
-        Connection::messages(reply, self.framing.clone(), arrived.peer)
+        Connection::messages(reply, framing.clone(), arrived.peer)
     }
 }
 
 impl Accept for Accepting {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Connection>>> {
-        let arrived = ready!(self.socket.poll_receive(cx));
-        Poll::Ready(Some(arrived.map(|it| self.connection(it))))
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(None);
+        };
+        let next = ready!(socket.poll_receive(cx));
+        let connection = |it| Self::connection(socket, &self.framing, it);
+        Poll::Ready(next.map(|arrived| arrived.map(connection)))
     }
 
     fn refuse(&self) -> bool {
-        self.socket.refuse();
-        true
+        self.socket.as_ref().is_some_and(BoundSocket::refuse)
     }
 
     fn accept_now(&mut self) -> io::Result<Option<Connection>> {
-        let arrived = self.socket.receive_now()?;
-        Ok(arrived.map(|it| self.connection(it)))
+        let Some(socket) = &self.socket else {
+            return Ok(None);
+        };
+        let arrived = socket.receive_now()?;
+        Ok(arrived.map(|it| Self::connection(socket, &self.framing, it)))
     }
 
     fn take_receiver(&mut self) -> Option<MessageReceiver> {
-        let incoming = Incoming::new(Arc::clone(&self.socket), true);
-        Some(MessageReceiver::new(incoming))
+        let socket = self.socket.take()?;
+        Some(MessageReceiver::new(Incoming::new(Origin::Bound(socket))))
     }
 }
 
