@@ -188,8 +188,9 @@
 //! - **Cancel safety**: each `async fn` documents what dropping its future does. None tears a
 //!   message.
 //! - **Limits**: every buffer, frame and number of connections has a limit with a documented
-//!   default. Where a wait takes no time limit, `tokio::time::timeout` is safe, because the
-//!   operations are cancel safe.
+//!   default. Waiting for a peer has none by default ([`connect::Options::wait`] sets one). Where a
+//!   wait takes no time limit, `tokio::time::timeout` is safe, because the operations are cancel
+//!   safe.
 //! - **Errors**: opening returns [`OpenError`], which names the action, the object, the cause and
 //!   the cure in one sentence. Ends of frames and bytes return [`std::io::Error`] with the errno
 //!   intact; typed ends return [`Error`], which distinguishes the codec from the transport. Both
