@@ -50,11 +50,11 @@
 //! replies the fourth. A frame without end exceeds the frame limit
 //! ([`FrameError::TooLarge`](crate::frame::FrameError::TooLarge)).
 //!
-//! **Memory.** Peers can make a service hold at most `connections x 2 x (2 x max_frame + 128 KiB)`.
+//! **Memory.** Peers can make a service hold at most `connections × 2 × (2 × max_frame + 128 KiB)`.
 //! While a frame arrives its buffer grows with it, to at most twice the largest frame plus a chunk
 //! of 64 KiB. A handler that keeps a large frame, or sends it back, keeps its buffer, which adds
 //! the same amount again. Add the handler's own replies, of which a sink holds one chunk and the
-//! last one. The worst case with the defaults is 2.2 GiB, if every connection holds a frame of 1
+//! last one. The worst case with the defaults is 2.1 GiB, if every connection holds a frame of 1
 //! MiB and another one has almost arrived. Set [`max_connections`] and [`Framing::max_frame`] to
 //! suit the machine. An idle connection has a read buffer of 64 KiB, of which the kernel backs only
 //! touched pages.
