@@ -362,7 +362,8 @@ impl Call<'_> {
     /// Looks for bytes that were not asked for.
     async fn look(&mut self) {
         let until = Instant::now() + LOOK;
-        while !self.ended {
+        // The timer alone does not end it where a peer sends without end.
+        while !self.ended && Instant::now() < until {
             tokio::select! {
                 biased;
                 () = sleep_until(until) => break,

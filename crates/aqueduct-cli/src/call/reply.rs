@@ -15,6 +15,9 @@ use crate::config::{CallConfig, Ending};
 use crate::output::Printer;
 use crate::stdout;
 
+/// How many bytes of TEXT an error shows.
+const SHOWN: usize = 60;
+
 /// A reply, printed as it comes.
 pub(super) struct Reply<'a> {
     config: &'a CallConfig,
@@ -71,7 +74,8 @@ impl<'a> Reply<'a> {
                 Some(format!("{address} closed after {came} of {n} messages"))
             }
             Ending::Text(text) => {
-                let text = String::from_utf8_lossy(text);
+                let shown = &text[..text.len().min(SHOWN)];
+                let text = String::from_utf8_lossy(shown);
                 Some(format!("{address} closed before it sent {text:?}"))
             }
             Ending::Message | Ending::Pause(_) | Ending::Stream => None,

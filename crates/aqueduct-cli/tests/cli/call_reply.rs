@@ -127,6 +127,19 @@ fn until_ends_with_its_line_with_or_without_a_carriage_return() {
 }
 
 #[test]
+fn any_text_can_be_waited_for_and_little_of_it_is_told() {
+    for end in ["-", "--", "-e", "--all", "\u{1b}[2J", "é"] {
+        let mut call = call("exec:cat", &["--until", end, "--frame", "lines"]);
+        let output = start_with_input(&mut call, format!("one\n{end}\n"));
+        assert_eq!(expect_text(output.finish(), 0), format!("one\n{end}\n"));
+    }
+    let long = "x".repeat(100_000);
+    let (_, said) = expect(run(&mut call("exec:cat", &["--until", &long, "hi"])), 1);
+    assert!(said.contains("before it sent \"xxx"), "{said}");
+    assert!(said.len() < 200, "{} bytes", said.len());
+}
+
+#[test]
 fn idle_ends_with_a_pause_behind_the_first_message() {
     let (go, gone) = channel();
     let (address, server, reply) = many(move |mut stream| {
