@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use aqueduct::child::Child;
@@ -187,10 +188,13 @@ pub(crate) async fn ended_well(
         status = child.wait() => status?,
         () = signals.recv() => return Ok(()),
     };
-    // Of SIGPIPE it ends when no more of it is wanted.
-    let well = status.success() || status.signal() == Some(SIGPIPE);
-    anyhow::ensure!(well, "{endpoint} ended with {status}");
+    anyhow::ensure!(is_well(status), "{endpoint} ended with {status}");
     Ok(())
+}
+
+/// Whether a program did not fail. SIGPIPE ends it when no more of its output is wanted.
+pub(crate) fn is_well(status: ExitStatus) -> bool {
+    status.success() || status.signal() == Some(SIGPIPE)
 }
 
 /// Waits for as long as nothing may happen.

@@ -4,6 +4,7 @@ mod silence;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use aqueduct::Endpoint;
@@ -25,6 +26,9 @@ use crate::shortage;
 use crate::signals::Signals;
 
 use self::silence::Silence;
+
+/// How long a program that has ended its output has to say how it ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
@@ -201,7 +205,7 @@ impl Proxy {
             opened = self.onward.open() => opened,
             () = self.shutdown.cancelled() => Err(anyhow::anyhow!("stopped")),
         };
-        let onward = match opened {
+        let mut onward = match opened {
             Ok(onward) => onward,
             Err(error) => {
                 if let Ok(client) = client.into_bytes() {
@@ -222,12 +226,22 @@ impl Proxy {
             self.seen(way, bytes)
         };
         let over = silence.too_long();
+        let program = onward.take_child();
         let passed = pump::pass(client, onward, &to.link.framing, seen, over).await;
         if let Err(error) = passed {
             self.report.frequent_failure(format_args!(
                 "{peer}: connection to {} broke: {error}",
                 to.endpoint
             ));
+        }
+        // One that goes on although nobody talks to it is left alone.
+        if let Some(mut program) = program
+            && let Ok(status) = timeout(LAST_WORDS, program.wait()).await
+            && let Some(status) = status.ok().filter(|it| !link::is_well(*it))
+        {
+            let program = &to.endpoint;
+            self.report
+                .frequent_failure(format_args!("{peer}: {program} ended with {status}"));
         }
         Ok(())
     }

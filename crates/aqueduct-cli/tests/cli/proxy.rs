@@ -427,6 +427,22 @@ fn a_proxy_through_which_nothing_passes_times_out() {
 }
 
 #[test]
+fn a_program_that_fails_is_reported_and_others_are_served() {
+    let (running, port) = proxy(&["exec:sh -c 'read word; echo $word; test $word = good'"]);
+    for word in ["bad", "good"] {
+        let mut here = client(&port);
+        here.write_all(format!("{word}\n").as_bytes()).unwrap();
+        let mut got = String::new();
+        here.read_to_string(&mut got).unwrap();
+        assert_eq!(got, format!("{word}\n"));
+    }
+    running.told("ended with exit status: 1");
+    running.signal(Signal::SIGTERM);
+    let (_, said) = expect(running.finish(), 0);
+    assert_eq!(said.matches("ended with").count(), 1, "{said}");
+}
+
+#[test]
 fn both_sides_can_be_turned_round() {
     let dir = Dir::new();
     let (listener, address) = upstream(&dir);
