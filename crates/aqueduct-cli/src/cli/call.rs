@@ -55,7 +55,12 @@ pub(crate) struct CallArgs {
     pub(crate) replies: Option<usize>,
     /// The reply ends with a message that is exactly TEXT, such as END. An empty TEXT stands for an
     /// empty line.
-    #[arg(long, value_name = "TEXT", group = "ending", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        group = "ending",
+        allow_hyphen_values = true
+    )]
     pub(crate) until: Option<OsString>,
     /// The reply ends when, once begun, nothing more arrives for this long, such as 300ms.
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration, group = "ending")]
