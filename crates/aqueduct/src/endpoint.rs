@@ -12,6 +12,7 @@
 //! | `fifo:/path` | named FIFO | `create`, `frame`, `group`, `mode`, `persist` |
 //! | `mq:/name` | POSIX message queue | `capacity`, `create`, `driver`, `group`, `max-message`, `mode`, `priority` |
 //! | `unix:/path`, `unix:@name` | Unix stream socket (file, abstract) | `frame`, `group`, `mode` |
+//! | `shm:/path`, `shm:@name` | shared memory, set up over a Unix socket | `capacity`, `fallback`, `frame`, `group`, `mode` |
 //! | `unixpacket:/path`, `unixpacket:@name` | Unix `SOCK_SEQPACKET` socket | `group`, `mode` |
 //! | `unixgram:/path`, `unixgram:@name` | Unix datagram socket | `group`, `mode` |
 //! | `tcp://host:port` | TCP | `frame`, `nodelay` |
@@ -56,7 +57,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
 use crate::address::{Query, escape, nearest::nearest};
-use crate::{child, fifo, inherited, mq, stdio, tcp, udp, unix, unixgram};
+use crate::{child, fifo, inherited, mq, shm, stdio, tcp, udp, unix, unixgram};
 
 pub use crate::address::{
     AddressError, AddressProblem, Awaited, Capabilities, Direction, EndOfStream, LargestMessage,
@@ -70,6 +71,7 @@ const SCHEMES: &[&Scheme] = &[
     &inherited::SCHEME,
     &fifo::SCHEME,
     &mq::SCHEME,
+    &shm::SCHEME,
     &stdio::SCHEME,
     &tcp::SCHEME,
     #[cfg(test)]

@@ -240,6 +240,7 @@ pub mod pipe;
 pub mod record;
 pub mod relay;
 pub mod service;
+pub mod shm;
 pub mod stdio;
 pub mod tcp;
 mod udp;

@@ -177,7 +177,10 @@ impl ByteStream {
         if limit.is_zero() {
             return self;
         }
-        let (reader, writer) = self.halves();
+        let (mut reader, writer) = self.halves();
+        if reader.polls_for(limit) {
+            return Self::boxed(reader, writer);
+        }
         Self::boxed(Box::new(Polled::new(reader, limit)), writer)
     }
 

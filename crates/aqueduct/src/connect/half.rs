@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -41,6 +42,11 @@ pub(crate) trait Half: AsyncRead + Any {
     fn duplicate(&self) -> Option<OwnedFd> {
         None
     }
+
+    /// Polls for `limit` before each wait, if it does so itself; returns whether it does.
+    fn polls_for(&mut self, _limit: Duration) -> bool {
+        false
+    }
 }
 
 impl Half for BoxHalf {
@@ -54,6 +60,10 @@ impl Half for BoxHalf {
 
     fn duplicate(&self) -> Option<OwnedFd> {
         (**self).duplicate()
+    }
+
+    fn polls_for(&mut self, limit: Duration) -> bool {
+        (**self).polls_for(limit)
     }
 }
 

@@ -192,6 +192,12 @@ impl OpenError {
         )
     }
 
+    /// Names another object: the address that a mechanism was asked for, instead of one that it uses.
+    pub(crate) fn with_object(mut self, object: impl Display) -> Self {
+        self.0.object = object.to_string();
+        self
+    }
+
     /// Adds what to do about it.
     pub(crate) fn with_cure(mut self, cure: impl Into<Cow<'static, str>>) -> Self {
         self.0.cure = cure.into();

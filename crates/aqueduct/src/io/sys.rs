@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 
 mod datagram;
 mod inherited;
+pub(crate) mod memory;
 mod start;
 
 pub(crate) use self::datagram::recv_datagram;

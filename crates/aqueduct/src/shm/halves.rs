@@ -1,0 +1,408 @@
+//! [`ReadHalf`], [`WriteHalf`]: the two directions of a connection by shared memory.
+
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::{coop, yield_now};
+
+use super::error::PeerError;
+use super::ring::{Half as Which, Patience, Rx, Tx};
+use super::wire::{Way, Wire};
+use crate::connect::{Half, Rest};
+use crate::io::polling::{Next, Polling, Round};
+use crate::io::sys::memory::Room;
+use crate::unix::halves;
+
+/// This many bytes count as one operation against the task's cooperative budget.
+const OPERATION: usize = 64 * 1024;
+
+/// A read or write counts as at least this many bytes.
+const LEAST: usize = 1024;
+
+/// From this many reads without a wait on, incoming data is a stream.
+const STREAM: u32 = 2;
+
+/// Splits a connection.
+pub(super) fn halves(wire: Arc<Wire>) -> (ReadHalf, WriteHalf) {
+    let tx = wire.take_room().map(|(room, start)| Tx::new(room, start));
+    let reader = ReadHalf {
+        wire: Arc::clone(&wire),
+        state: Reading::Greeting,
+        budget: Budget::default(),
+        patience: Waits::default(),
+    };
+    let writer = WriteHalf {
+        wire,
+        state: match tx {
+            Some(tx) => Writing::Early(tx),
+            None => Writing::Greeting,
+        },
+        budget: Budget::default(),
+    };
+    (reader, writer)
+}
+
+/// The reading half.
+///
+/// # Cancel safety
+///
+/// A dropped read has taken nothing.
+#[derive(Debug)]
+pub(super) struct ReadHalf {
+    wire: Arc<Wire>,
+    state: Reading,
+    budget: Budget,
+    patience: Waits,
+}
+
+#[derive(Debug)]
+enum Reading {
+    /// Before both hellos.
+    Greeting,
+    Memory(Rx),
+    Socket(halves::ReadHalf),
+    Ended,
+}
+
+/// The writing half. Shutting it down, or dropping it, ends this direction.
+///
+/// # Cancel safety
+///
+/// A dropped write has written nothing.
+#[derive(Debug)]
+pub(super) struct WriteHalf {
+    wire: Arc<Wire>,
+    state: Writing,
+    budget: Budget,
+}
+
+#[derive(Debug)]
+enum Writing {
+    /// A server before the client's hello.
+    Greeting,
+    /// A client before the server's hello: it writes into the first ring.
+    Early(Tx<Room>),
+    Memory(Tx<Room>),
+    /// What was written early goes first.
+    Socket(Bytes, halves::WriteHalf),
+    Finished,
+}
+
+impl AsyncRead for ReadHalf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            match &mut this.state {
+                Reading::Greeting => {
+                    this.state = match ready!(this.wire.poll_open(Which::Read, cx))? {
+                        Way::Memory { reads, .. } => Reading::Memory(Rx::new(reads)),
+                        Way::Socket => match this.wire.take_reader() {
+                            Some(reader) => Reading::Socket(reader),
+                            None => Reading::Ended,
+                        },
+                        Way::Closed if this.wire.has_lost() => {
+                            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                        }
+                        Way::Closed => Reading::Ended,
+                    };
+                }
+                Reading::Memory(rx) => {
+                    ready!(this.budget.poll(cx));
+                    let before = buf.filled().len();
+                    let read = ready!(rx.poll_read(&*this.wire, cx, buf, &mut this.patience));
+                    this.budget.count(buf.filled().len() - before);
+                    if buf.remaining() == 0 {
+                        this.patience.expect_more();
+                    }
+                    return Poll::Ready(this.wire.checked(read));
+                }
+                Reading::Socket(reader) => return Pin::new(reader).poll_read(cx, buf),
+                Reading::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+impl Half for ReadHalf {
+    /// Only the peer's own end is the end of what it has written: it writes without asking anybody.
+    fn stop(&mut self) -> Rest {
+        match &mut self.state {
+            Reading::Socket(reader) => reader.stop(),
+            _ => Rest::Comes,
+        }
+    }
+
+    fn duplicate(&self) -> Option<OwnedFd> {
+        self.wire.duplicate()
+    }
+
+    fn polls_for(&mut self, limit: Duration) -> bool {
+        self.patience.polling = Some(Polling::new(limit));
+        true
+    }
+}
+
+impl WriteHalf {
+    fn poll_put(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_settled(cx))?;
+            let wire = &*self.wire;
+            if wire.is_gone() {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            let (tx, early) = match &mut self.state {
+                Writing::Early(tx) => (tx, true),
+                Writing::Memory(tx) => (tx, false),
+                Writing::Socket(early, writer) => {
+                    while early.has_remaining() {
+                        let n = ready!(Pin::new(&mut *writer).poll_write(cx, early))?;
+                        early.advance(n);
+                    }
+                    return Pin::new(writer).poll_write_vectored(cx, bufs);
+                }
+                Writing::Greeting | Writing::Finished => {
+                    return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+                }
+            };
+            ready!(self.budget.poll(cx));
+            let put = put(tx, wire, bufs);
+            let n = wire.checked(put)?;
+            let some = n > 0 || bufs.iter().all(|it| it.is_empty());
+            if early {
+                wire.set_written();
+                // The peer may have said hello, and gone to sleep, just before this was written.
+                if self.poll_settled(cx)?.is_pending() && !some {
+                    return Poll::Pending;
+                }
+            } else if n > 0 {
+                tx.publish(wire)?;
+            } else if !some {
+                let room = ready!(tx.poll_room(wire, cx));
+                wire.checked(room)?;
+            }
+            if some {
+                self.budget.count(n);
+                return Poll::Ready(Ok(n));
+            }
+        }
+    }
+
+    /// Learns which way the bytes go, if both hellos are there. Pending only where nothing can be
+    /// written before.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let early = match &self.state {
+            Writing::Greeting => false,
+            Writing::Early(_) => true,
+            _ => return Poll::Ready(Ok(())),
+        };
+        let way = match self.wire.poll_open(Which::Write, cx) {
+            Poll::Ready(way) => way?,
+            Poll::Pending => return Poll::Pending,
+        };
+        let state = std::mem::replace(&mut self.state, Writing::Finished);
+        let tx = match state {
+            Writing::Early(tx) => Some(tx),
+            _ => self.wire.take_room().map(|(room, start)| Tx::new(room, start)),
+        };
+        self.state = match (way, tx) {
+            (Way::Memory { writes, .. }, Some(mut tx)) => {
+                tx.grow_to(writes);
+                if early {
+                    tx.publish(&*self.wire)?;
+                }
+                Writing::Memory(tx)
+            }
+            (Way::Socket, tx) => match self.wire.take_writer() {
+                Some(writer) => {
+                    let early = tx.map_or_else(Vec::new, |tx| {
+                        let (room, written) = tx.into_data();
+                        room.read(0, usize::try_from(written).unwrap_or(0))
+                    });
+                    Writing::Socket(early.into(), writer)
+                }
+                None => Writing::Finished,
+            },
+            (Way::Memory { .. } | Way::Closed, _) => {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+        };
+        Poll::Ready(Ok(()))
+    }
+
+    fn finish(&mut self) {
+        match std::mem::replace(&mut self.state, Writing::Finished) {
+            Writing::Early(mut tx) | Writing::Memory(mut tx) => {
+                // A peer that is gone need not be told.
+                let _ = tx.finish(&*self.wire);
+            }
+            Writing::Finished => return,
+            Writing::Greeting | Writing::Socket(..) => {}
+        }
+        self.wire.finished();
+    }
+}
+
+/// Writes as much as there is room for.
+fn put(tx: &mut Tx<Room>, wire: &Wire, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut done = 0;
+    for buf in bufs {
+        let n = tx.put(wire, buf)?;
+        done += n;
+        if n < buf.len() {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+impl AsyncWrite for WriteHalf {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_put(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_put(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        // What was written early may have to go over the socket.
+        if let Writing::Early(tx) = &this.state
+            && tx.written() > 0
+            && this.wire.falls_back()
+        {
+            ready!(this.poll_settled(cx))?;
+        }
+        if let Writing::Socket(early, writer) = &mut this.state {
+            while early.has_remaining() {
+                let n = ready!(Pin::new(&mut *writer).poll_write(cx, early))?;
+                early.advance(n);
+            }
+        }
+        this.finish();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The peer sees the end, also where nobody shut this half down.
+impl Drop for WriteHalf {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Wire {
+    /// Closes the connection after a lie of the peer.
+    fn checked<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && PeerError::of(error).is_some()
+        {
+            self.close();
+        }
+        result
+    }
+}
+
+/// What a half has moved since it last counted against its task's budget.
+#[derive(Debug, Default)]
+struct Budget(usize);
+
+impl Budget {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.0 >= OPERATION {
+            ready!(coop::poll_proceed(cx)).made_progress();
+            self.0 = 0;
+        }
+        Poll::Ready(())
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.0 += bytes.max(LEAST);
+    }
+}
+
+/// How waits for data begin: with a few looks, as long as that pays.
+#[derive(Debug, Default)]
+struct Waits {
+    polling: Option<Polling>,
+    round: Round,
+    /// How many reads were done since the last wait.
+    done: u32,
+    decided: bool,
+}
+
+impl Waits {
+    fn expect_more(&mut self) {
+        self.done = STREAM;
+    }
+
+    /// As sockets do: only in a runtime of one thread, unless it was asked for.
+    fn decide(&mut self) {
+        if !std::mem::replace(&mut self.decided, true)
+            && self.polling.is_none()
+            && let Ok(runtime) = Handle::try_current()
+            && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread
+        {
+            self.polling = Some(Polling::new(Duration::ZERO));
+        }
+    }
+}
+
+impl Patience for Waits {
+    fn paid(&mut self) {
+        self.done = self.done.saturating_add(1);
+        if let Some(polling) = &self.polling {
+            polling.done(&mut self.round);
+        }
+    }
+
+    fn poll_again(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.decide();
+        let Some(polling) = &self.polling else {
+            return Poll::Ready(false);
+        };
+        // Within a stream the two processes would take turns for each piece.
+        if std::mem::take(&mut self.done) >= STREAM && !polling.is_asked_for() {
+            return Poll::Ready(false);
+        }
+        match polling.next(&mut self.round) {
+            Next::Again => Poll::Ready(true),
+            Next::Yield => {
+                let _ = pin!(yield_now()).poll(cx);
+                Poll::Pending
+            }
+            Next::Sleep => Poll::Ready(false),
+        }
+    }
+}
