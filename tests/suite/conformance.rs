@@ -23,6 +23,8 @@ conformance! {
     unix_abstract => Sockets::new("unix:@");
     unixpacket_path => Sockets::new("unixpacket");
     unixpacket_abstract => Sockets::new("unixpacket:@");
+    shm_path => Sockets::new("shm");
+    shm_abstract => Sockets::new("shm:@");
     tcp => Sockets::new("tcp");
     unixgram_path => Datagrams::new("unixgram");
     unixgram_abstract => Datagrams::new("unixgram:@");
@@ -32,9 +34,11 @@ conformance! {
     tokio_sockets => PlainSockets;
     unix_coalesced => Coalesced(Sockets::new("unix"));
     unixpacket_coalesced => Coalesced(Sockets::new("unixpacket"));
+    shm_coalesced => Coalesced(Sockets::new("shm"));
     fifos_coalesced => Coalesced(Fifos::new());
     queues_coalesced => Coalesced(Queues::new("pool"));
     unix_polled => Sockets::new("unix").in_latency_mode();
+    shm_polled => Sockets::new("shm").in_latency_mode();
     fifos_polled => Fifos::in_latency_mode();
     queues_polled => Queues::new("pool").in_latency_mode();
 }

@@ -46,6 +46,7 @@ mod relay;
 mod second_user;
 mod seqpacket;
 mod serve;
+mod shm;
 mod support;
 mod tcp;
 mod unix;

@@ -65,7 +65,9 @@ pub enum PeerError {
     #[error("the peer sent no hello of shm: within {0:?}")]
     Silent(Duration),
     /// One side cannot make shared memory, and `fallback=true` is not set on both.
-    #[error("{0} cannot make shared memory; allow memfd_create, or set fallback=true on both sides")]
+    #[error(
+        "{0} cannot make shared memory; allow memfd_create, or set fallback=true on both sides"
+    )]
     NoMemory(&'static str),
     /// A word in its memory has an impossible value.
     #[error("the peer's shared memory has an index out of range")]

@@ -154,13 +154,11 @@ impl Half for ReadHalf {
 }
 
 impl WriteHalf {
-    fn poll_put(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_put(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.poll_settled(cx))?;
+            if matches!(self.state, Writing::Greeting) {
+                ready!(self.poll_settled(cx))?;
+            }
             let wire = &*self.wire;
             if wire.is_gone() {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -202,8 +200,7 @@ impl WriteHalf {
         }
     }
 
-    /// Learns which way the bytes go, if both hellos are there. Pending only where nothing can be
-    /// written before.
+    /// Learns which way the bytes go, if both hellos are there.
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let early = match &self.state {
             Writing::Greeting => false,
@@ -217,7 +214,10 @@ impl WriteHalf {
         let state = std::mem::replace(&mut self.state, Writing::Finished);
         let tx = match state {
             Writing::Early(tx) => Some(tx),
-            _ => self.wire.take_room().map(|(room, start)| Tx::new(room, start)),
+            _ => self
+                .wire
+                .take_room()
+                .map(|(room, start)| Tx::new(room, start)),
         };
         self.state = match (way, tx) {
             (Way::Memory { writes, .. }, Some(mut tx)) => {

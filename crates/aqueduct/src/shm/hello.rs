@@ -66,7 +66,9 @@ impl Hello {
         let reads = u64::from_le_bytes([r0, r1, r2, r3, r4, r5, r6, r7]);
         // What it has not seen yet may be a ring of the first size.
         if !reads.is_power_of_two() || reads < START.max(SMALLEST) {
-            return Err(PeerError::Hello("the largest ring that it reads is no such size"));
+            return Err(PeerError::Hello(
+                "the largest ring that it reads is no such size",
+            ));
         }
         Ok(Some(Self {
             memory: flags & MEMORY != 0,
@@ -88,7 +90,14 @@ mod tests {
 
     #[test]
     fn a_hello_parses_once_all_of_it_has_come() {
-        for hello in [HELLO, Hello { memory: false, fallback: true, reads: START }] {
+        for hello in [
+            HELLO,
+            Hello {
+                memory: false,
+                fallback: true,
+                reads: START,
+            },
+        ] {
             let wire = hello.encode();
             for len in 0..LEN {
                 assert_eq!(Hello::parse(&wire[..len]), Ok(None));
@@ -107,7 +116,10 @@ mod tests {
         assert_eq!(Hello::parse(&wire), Err(version));
         for reads in [0, 4096, (1 << 20) + 1, u64::MAX] {
             let wire = Hello { reads, ..HELLO }.encode();
-            assert!(matches!(Hello::parse(&wire), Err(PeerError::Hello(_))), "{reads}");
+            assert!(
+                matches!(Hello::parse(&wire), Err(PeerError::Hello(_))),
+                "{reads}"
+            );
         }
     }
 }

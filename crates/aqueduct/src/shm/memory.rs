@@ -132,5 +132,9 @@ pub(super) fn take(fd: BorrowedFd<'_>, most: u64) -> io::Result<(Theirs, u64)> {
 /// Checks the peer's bell.
 pub(super) fn check_bell(fd: impl AsFd) -> io::Result<()> {
     let is_pipe = Kind::of(&fd)? == Kind::Pipe && Access::of(&fd)? == Access::Read;
-    if is_pipe { Ok(()) } else { Err(PeerError::Bell.into()) }
+    if is_pipe {
+        Ok(())
+    } else {
+        Err(PeerError::Bell.into())
+    }
 }

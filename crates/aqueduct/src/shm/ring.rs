@@ -24,22 +24,26 @@
 mod model;
 
 use std::io;
-use std::task::{Context, Poll, ready};
-
-#[cfg(all(test, aqueduct_loom))]
-use loom::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 #[cfg(not(all(test, aqueduct_loom)))]
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::fence;
+use std::task::{Context, Poll, ready};
 
 use tokio::io::ReadBuf;
 
 use super::error::PeerError;
+#[cfg(all(test, aqueduct_loom))]
+use model::fence;
 
 /// How much is copied before it is shown to a reader that is awake.
 const PIECE: usize = 16 * 1024;
 
 /// The smallest ring.
-pub(super) const SMALLEST: u64 = 4096;
+pub(super) const SMALLEST: u64 = if cfg!(all(test, aqueduct_loom)) {
+    1
+} else {
+    4096
+};
 
 /// The size with which a ring starts, if its capacity is not below.
 pub(super) const START: u64 = 64 * 1024;

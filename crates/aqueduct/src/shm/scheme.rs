@@ -43,8 +43,7 @@ struct Shm {
 impl Shm {
     fn parse(rest: &[u8], query: &Query) -> Result<Self, AddressProblem> {
         let expected = "a power of two from 4KiB to 64MiB, as in capacity=1MiB";
-        let capacity: Option<u64> =
-            query.number("capacity", SMALLEST..=LARGEST, true, expected)?;
+        let capacity: Option<u64> = query.number("capacity", SMALLEST..=LARGEST, true, expected)?;
         if let Some(capacity) = capacity.filter(|it| !it.is_power_of_two()) {
             return Err(AddressProblem::InvalidValue {
                 option: "capacity",

@@ -21,8 +21,8 @@ use super::error::PeerError;
 use super::hello::{self, DESCRIPTORS, Hello};
 use super::memory::{self, Made};
 use super::ring::{Data, GONE, Half, Link, Rung, START, Word};
-use crate::io::sys::memory::{Own, Room, Theirs};
 use crate::io::sys;
+use crate::io::sys::memory::{Own, Room, Theirs};
 use crate::io::timer::{Sleep, sleep};
 use crate::unix::halves;
 
@@ -329,12 +329,7 @@ impl Wire {
     }
 
     /// Decides how to go on. A server makes its memory and says its own hello.
-    fn agree(
-        &self,
-        greeting: &mut Greeting,
-        theirs: Hello,
-        fds: Vec<OwnedFd>,
-    ) -> io::Result<Way> {
+    fn agree(&self, greeting: &mut Greeting, theirs: Hello, fds: Vec<OwnedFd>) -> io::Result<Way> {
         let expected = if theirs.memory { DESCRIPTORS } else { 0 };
         if fds.len() != expected {
             return Err(PeerError::Descriptors(fds.len()).into());
@@ -390,12 +385,7 @@ impl Wire {
         Ok(Way::Socket)
     }
 
-    fn take(
-        &self,
-        greeting: &Greeting,
-        memory: OwnedFd,
-        bell: OwnedFd,
-    ) -> io::Result<(Peer, u64)> {
+    fn take(&self, greeting: &Greeting, memory: OwnedFd, bell: OwnedFd) -> io::Result<(Peer, u64)> {
         let (memory, reads) = memory::take(memory.as_fd(), self.settings.capacity.max(START))?;
         memory::check_bell(&bell)?;
         let _guard = greeting.runtime.enter();
@@ -499,7 +489,9 @@ impl Link for Wire {
     /// 0 before the peer's hello: nothing read, and awake.
     #[inline]
     fn load(&self, word: Word) -> u64 {
-        self.peer.get().map_or(0, |it| it.memory.load(word.offset()))
+        self.peer
+            .get()
+            .map_or(0, |it| it.memory.load(word.offset()))
     }
 
     #[inline]

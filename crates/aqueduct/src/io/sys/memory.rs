@@ -31,7 +31,14 @@ impl Map {
         // descriptor is open for the whole call.
         let at = unsafe {
             let fd = fd.as_fd().as_raw_fd();
-            libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, 0)
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                protection,
+                libc::MAP_SHARED,
+                fd,
+                0,
+            )
         };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
