@@ -36,7 +36,7 @@ const OF_ALL: [&str; 9] = [
     "Flood",
 ];
 
-const MECHANISMS: [&str; 13] = [
+const MECHANISMS: [&str; 14] = [
     "Pipe",
     "Pipe in packet mode",
     "FIFO",
@@ -44,6 +44,7 @@ const MECHANISMS: [&str; 13] = [
     "FIFO, shared under a lock",
     "Message queue",
     "Unix stream socket",
+    "Shared memory",
     "Unix `SOCK_SEQPACKET` socket",
     "Unix datagram socket",
     "TCP",

@@ -25,9 +25,9 @@
 //!   [names](crate::frame::Framing::names) of framings, such as `lines` or `u16be`. It must not differ
 //!   from a framing that the [`Options`](crate::connect::Options) set.
 //! - `mode` is octal, as in `mode=600`. `group` is the name or number of the group of a created
-//!   object; the default mode is then 660. `create`, `persist` and `nodelay` are `true` or `false`.
-//!   `capacity`, `max-message` and `priority` are numbers, and `max-message` may have a unit, as in
-//!   `64KiB`. `driver` is `pool` or `asyncfd`.
+//!   object; the default mode is then 660. `create`, `fallback`, `persist` and `nodelay` are `true`
+//!   or `false`. `capacity`, `max-message` and `priority` are numbers; `max-message`, and the
+//!   `capacity` of `shm:`, may have a unit, as in `64KiB`. `driver` is `pool` or `asyncfd`.
 //! - Paths may be relative. `scheme://` is the same as `scheme:`, so `fifo://a/b` is the relative
 //!   path `a/b`. The absolute path `/a/b` is `fifo:/a/b` or `fifo:///a/b`.
 //! - The first `?` starts the options. `%` and two hexadecimal digits stand for one byte, anywhere

@@ -158,6 +158,7 @@
 //! | open an address such as `fifo:/run/app/jobs` | [`Endpoint`] and [`connect`] |
 //! | create a pipe, or use a descriptor that is one | [`pipe`] |
 //! | use one mechanism's own API | [`fifo`], [`mq`], [`unix`], [`tcp`] |
+//! | move bytes by shared memory | [`shm`] |
 //! | start a program and talk to it | [`child`] |
 //! | split a byte stream into messages | [`frame`] |
 //! | send and receive your own types | [`Sender`], [`Receiver`], [`Channel`] with a [`codec`] |
