@@ -74,7 +74,7 @@ fn an_unknown_scheme_option_or_value_names_the_nearest() {
         ("-", "did you mean \"stdio:\"?"),
         (
             "http://x",
-            "the schemes are exec, fd, fifo, mq, stdio, tcp, toy, udp, unix, unixgram and unixpacket",
+            "the schemes are exec, fd, fifo, mq, shm, stdio, tcp, toy, udp, unix, unixgram and unixpacket",
         ),
         ("fifo:/x?mod=600", "did you mean \"mode\"?"),
         (
