@@ -207,7 +207,7 @@ fn scribble(raw: Raw, seed: u64, stop: &AtomicBool) {
 
 /// A peer whose bell rings without end, with nothing to be had.
 #[tokio::test]
-async fn a_bell_that_rings_without_end_leaves_other_tasks_their_turns() {
+async fn a_bell_that_rings_without_end_leaves_turns_to_other_tasks() {
     let (_dir, path, address) = place("");
     let mut listener = address.bind().await.expect("it is bound");
     let raw = Raw::connect(&path);
