@@ -73,7 +73,7 @@ pub(crate) enum MqCommand {
     /// Show one queue: its size, waiting messages, owner and mode.
     #[command(after_help = INFO_EXAMPLES)]
     Info(NameArgs),
-    /// Make a queue, which stays until it is unlinked.
+    /// Create a queue, which stays until it is unlinked.
     #[command(after_help = CREATE_EXAMPLES)]
     Create(CreateArgs),
     /// Remove a queue and its messages.

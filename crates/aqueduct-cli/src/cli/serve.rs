@@ -96,9 +96,9 @@ pub(crate) struct ServeArgs {
 /// What a program of a service is run for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Per {
-    /// Each message: it is the standard input, and the output is the reply.
+    /// Run it for each message, which is its standard input; its output is the reply.
     #[default]
     Message,
-    /// Each connection: it is the standard input and output.
+    /// Run it for each connection, which is its standard input and output.
     Connection,
 }

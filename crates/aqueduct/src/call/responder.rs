@@ -66,8 +66,8 @@ impl<Q, R> Responder<Q, R> {
 
     /// Sets how many requests are handled at a time.
     ///
-    /// At least 1; the default is 64. The caller is told, and holds back further requests. One that
-    /// does not is read no further until it has taken its answers.
+    /// At least 1; the default is 64. The caller learns the number and holds back further requests.
+    /// If it does not, the responder stops reading from it until it has taken its answers.
     pub fn concurrency(mut self, requests: u32) -> Self {
         self.concurrency = requests.max(1);
         self

@@ -254,8 +254,8 @@ impl Options {
 
     /// Makes a waiting end notice that its name was removed or replaced.
     ///
-    /// The name is that of a queue, a FIFO or a bound socket path. If it is removed or created
-    /// anew, later peers would never meet this end. `None`, the default, does not watch.
+    /// The name is that of a queue, a FIFO or a bound socket path. If it is removed or recreated,
+    /// later peers would never meet this end. `None`, the default, does not watch.
     ///
     /// The end notices at once where the system reports the change, otherwise within `interval`.
     /// Then:

@@ -309,7 +309,7 @@ impl Display for ReconnectEvent {
     }
 }
 
-/// An error of a connection that could not be [made again](Reconnect).
+/// The error of a connection that could not be [re-established](Reconnect).
 ///
 /// It is inside an [`io::Error`]; [`GaveUp::of`] finds it there. The kind of that error is
 /// [`TimedOut`](io::ErrorKind::TimedOut) after [`Reconnect::give_up_after`], otherwise that of the

@@ -1,8 +1,8 @@
 //! [`sleep`] and [`timeout`] that need no timer of the runtime, and no runtime.
 //!
-//! Tokio's timers panic in a runtime that was built without them, and there is no way to find out
-//! beforehand. So a separate thread keeps time, which lives only while somebody waits. A clock that
-//! tests have paused is Tokio's: then its timers exist, and are used.
+//! Tokio's timers panic in a runtime that was built without them, and there is no way to check this
+//! beforehand. So a separate thread keeps time, which lives only while some task waits. A clock
+//! that tests have paused is Tokio's: then its timers exist, and are used.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};

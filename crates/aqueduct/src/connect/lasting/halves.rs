@@ -21,7 +21,7 @@ use crate::connect::sender::MessageSender;
 use crate::frame::Framing;
 
 impl Reconnect {
-    /// Creates a connection that is made, and made again, by `connect`.
+    /// Creates a connection that `connect` makes, and makes again when it breaks.
     ///
     /// The first attempt starts on first use. Each call of `connect` makes one connection: to an
     /// [endpoint](crate::connect::Options::connect), or with [`Connection::from_io`] or
