@@ -1,4 +1,4 @@
-//! `aqueduct bench`: how fast messages move here and now.
+//! `aqueduct bench`: measure how fast messages move on this machine.
 
 use std::io::{self, IsTerminal};
 
@@ -19,7 +19,7 @@ use crate::signals::Signals;
 use crate::stdout;
 use crate::table::{Table, cell};
 
-/// What is measured of each mechanism; `[0]` is also the length of a round trip's message.
+/// The sizes measured for each mechanism; `[0]` is also the length of a round trip's message.
 const SIZES: [usize; 3] = [64, 1 << 10, 64 << 10];
 /// With no address named: system calls, and Aqueduct beside them.
 const CASES: &[&str] = &[

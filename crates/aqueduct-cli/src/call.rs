@@ -25,13 +25,13 @@ use crate::signals::Signals;
 use self::reply::{OutputClosed, Reply};
 use self::request::{Failed, Outgoing, Requests};
 
-/// Who has to be waited for longer than this is told of.
+/// A wait longer than this is reported.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// How long after a signal the reply is still waited for.
+/// How long to wait for the reply after a signal.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a program that ended its output without a reply has to say how it ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long after the last reply it is looked for what was not asked for.
+/// How long to look for unexpected bytes after the last reply.
 const LOOK: Duration = Duration::from_millis(50);
 /// How many bytes of a reply are gathered, as long as more is there.
 const BATCH: usize = 64 * 1024;
@@ -109,7 +109,7 @@ pub(crate) async fn run(config: CallConfig, report: &Report) -> anyhow::Result<E
     })
 }
 
-/// The requests and who they are for.
+/// The requests and their peer.
 async fn begin<'a>(
     config: &'a CallConfig,
     report: &Report,
@@ -136,22 +136,22 @@ struct Call<'a> {
     child: Option<Child>,
     reply: Reply<'a>,
     signals: Signals,
-    /// Since when it is told to stop, until when the reply is waited for.
+    /// After a signal: until when to wait for the reply.
     stopped: Option<Instant>,
     sent_at: Rc<Cell<Instant>>,
     /// The stream has ended.
     ended: bool,
-    /// How many bytes have come that are no part of a reply.
+    /// How many bytes have arrived that are not part of a reply.
     unasked: usize,
 }
 
-/// What has become of a request.
+/// The state of a request.
 enum Sent<T> {
     Sending,
     Done(Result<T, Failed>),
 }
 
-/// What has come of a reply.
+/// The part of a reply that has arrived.
 enum Came {
     /// There is more of it.
     More,
@@ -202,7 +202,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Waits for the first word of the peer, and leaves it out.
+    /// Waits for the peer's greeting, and discards it.
     async fn greeting(&mut self) -> anyhow::Result<()> {
         let address = &self.config.endpoint;
         tokio::select! {
@@ -286,7 +286,7 @@ impl Call<'_> {
         }
     }
 
-    /// Until when it is waited, and whether that ends the reply.
+    /// The deadline of the wait, and whether it ends the reply.
     fn deadline(&self, moved: Instant) -> (Option<Instant>, bool) {
         if self.stopped.is_some() {
             return (self.stopped, false);
@@ -301,7 +301,7 @@ impl Call<'_> {
         }
     }
 
-    /// Prints a message and those that come without waiting.
+    /// Prints a message and those available without waiting.
     async fn batch(&mut self, first: Option<io::Result<Message>>) -> anyhow::Result<Came> {
         let mut item = first;
         let came = loop {
@@ -359,7 +359,7 @@ impl Call<'_> {
         Ok(None)
     }
 
-    /// Looks for bytes that were not asked for.
+    /// Looks for unexpected bytes.
     async fn look(&mut self) {
         let until = Instant::now() + LOOK;
         // The timer alone does not end it where a peer sends without end.
@@ -374,7 +374,7 @@ impl Call<'_> {
         self.unasked += self.incoming.unfinished();
     }
 
-    /// Counts what is no part of a reply.
+    /// Counts bytes that are not part of a reply.
     fn count(&mut self, item: Option<io::Result<Message>>) {
         match item {
             Some(Ok(message)) => {

@@ -1,4 +1,4 @@
-//! `aqueduct clean`: remove what Aqueduct has made and nobody uses.
+//! `aqueduct clean`: remove what Aqueduct created and no process uses.
 
 use std::fs::{self, File};
 use std::io;
@@ -23,7 +23,7 @@ use crate::table::Table;
 /// How the names of a tour's directory and of its queue begin, which it leaves behind if it is killed.
 const TOUR: &str = "aqueduct-tour-";
 
-/// One of them as JSON; people's scripts rely on the names.
+/// One object as JSON; scripts rely on the names.
 #[derive(Serialize)]
 struct Json<'a> {
     address: &'a str,
@@ -89,7 +89,7 @@ fn print(lines: &[Json<'_>], yes: bool, json: bool) -> anyhow::Result<Exit> {
     table.print()
 }
 
-/// What is left alone though nobody seems to use it.
+/// Reports what is left alone although no process seems to use it.
 fn notes(rest: &[Thing], report: &Report) {
     let count = |op: fn(&Thing) -> bool| rest.iter().filter(|it| op(it)).count();
     let foreign = count(|it| it.state == State::Orphaned && !it.marked);
@@ -152,7 +152,7 @@ fn still_there(found: &Found) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails if somebody has it open.
+/// Fails if some process has it open.
 fn unused(id: look::Id) -> anyhow::Result<Processes> {
     let processes = Processes::look();
     if let Some(holder) = processes.of(id).first() {
@@ -161,8 +161,8 @@ fn unused(id: look::Id) -> anyhow::Result<Processes> {
     Ok(processes)
 }
 
-/// A reader that cannot be seen, being another user's, is noticed by opening for writing. That
-/// disturbs nobody if there is none.
+/// Another user's reader cannot be seen, but opening for writing detects it. That disturbs no
+/// process if there is none.
 fn nobody_reads(found: &Found) -> anyhow::Result<()> {
     let mut options = File::options();
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
@@ -177,7 +177,7 @@ fn nobody_reads(found: &Found) -> anyhow::Result<()> {
     }
 }
 
-/// A queue whose messages nobody waits for.
+/// A queue without waiting receivers.
 fn left_by_tour(thing: &Thing) -> bool {
     match &thing.kind {
         Kind::Queue(name, _) => thing.state == State::Waiting && is_tour_queue(name),

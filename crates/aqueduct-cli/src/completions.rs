@@ -1,4 +1,4 @@
-//! `aqueduct completions`: what a shell needs to complete what is typed.
+//! `aqueduct completions`: completion scripts for shells.
 
 use clap::{Command, CommandFactory};
 

@@ -1,4 +1,4 @@
-//! `aqueduct doctor`: the limits and settings that matter here, and what to do about them.
+//! `aqueduct doctor`: check the limits and settings that matter, and say what to change.
 
 mod queues;
 mod system;
@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::stdout;
 use crate::table::{Table, cell};
 
-/// One thing that was looked at; people's scripts rely on the names.
+/// One check; scripts rely on the names.
 #[derive(Debug, Serialize)]
 struct Check {
     check: &'static str,
@@ -20,7 +20,7 @@ struct Check {
     /// How much of the limit is in use, as far as it can be seen.
     used: Option<u64>,
     limit: Option<u64>,
-    /// What it means, and what to do where something is to be done.
+    /// What it means, and what to do, if anything.
     advice: String,
 }
 
@@ -28,7 +28,7 @@ struct Check {
 #[serde(rename_all = "lowercase")]
 enum State {
     Ok,
-    /// It works, and will soon not, or less well than it could.
+    /// It works, but may soon fail, or works less well than it could.
     Low,
     /// Something does not work.
     Bad,

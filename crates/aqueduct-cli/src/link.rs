@@ -1,4 +1,4 @@
-//! Opening two-way addresses from either side, and what follows from that.
+//! Opens addresses from either side, and reports failures.
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
@@ -19,10 +19,10 @@ use crate::signals::Signals;
 use crate::terminal;
 
 const SIGPIPE: i32 = 13;
-/// Who has to be waited for longer than this is told of.
+/// A wait longer than this is reported.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Binds, and says where others connect to if the address alone does not tell, as with port 0.
+/// Binds, and reports the address to connect to if the given one does not tell it, as with port 0.
 pub(crate) async fn bind(
     endpoint: &Endpoint,
     link: &LinkConfig,
@@ -37,7 +37,7 @@ pub(crate) async fn bind(
     Ok(listener)
 }
 
-/// Connects, or binds and takes the first one who connects.
+/// Connects, or binds and takes the first client.
 pub(crate) async fn open(
     endpoint: &Endpoint,
     link: &LinkConfig,
@@ -165,7 +165,7 @@ pub(crate) async fn opened<T>(
     }
 }
 
-/// Who is waited for.
+/// The awaited peer.
 pub(crate) fn awaited(endpoint: &Endpoint, side: Side) -> &'static str {
     match (side, endpoint.capabilities().awaits) {
         (Side::Bind, _) => "a client of",
@@ -197,7 +197,7 @@ pub(crate) fn is_well(status: ExitStatus) -> bool {
     status.success() || status.signal() == Some(SIGPIPE)
 }
 
-/// Waits for as long as nothing may happen.
+/// Waits for the time limit on inactivity.
 pub(crate) async fn expiry(limit: Option<Duration>) {
     match limit {
         Some(limit) => sleep(limit).await,

@@ -1,4 +1,4 @@
-//! `aqueduct list`: what there is, and who has it open.
+//! `aqueduct list`: show objects and the processes that have them open.
 
 use std::cmp::Reverse;
 
@@ -91,7 +91,7 @@ fn told(holder: &Holder, socket: bool) -> String {
     format!("{command}[{pid}]{access}{opening}")
 }
 
-/// One of them as JSON; people's scripts rely on the names.
+/// One object as JSON; scripts rely on the names.
 #[derive(Serialize)]
 struct Json<'a> {
     address: &'a str,

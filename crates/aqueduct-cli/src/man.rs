@@ -1,4 +1,4 @@
-//! `aqueduct man`: manual pages, of the same definitions as the help.
+//! `aqueduct man`: manual pages, generated from the same definitions as the help.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -112,7 +112,7 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
     }
 }
 
-/// Those who connect to FROM.
+/// The clients of FROM.
 async fn clients(
     from: &EndConfig,
     to: &Endpoint,
@@ -135,7 +135,7 @@ async fn clients(
     Ok(stream::iter([Ok(connection)]).boxed())
 }
 
-/// Says so where FROM opens what TO protects.
+/// Warns if FROM gives access to what TO protects.
 fn warn(from: &Endpoint, to: &Endpoint, report: &Report) {
     let guarded =
         |it: &Endpoint| it.capabilities().private || it.scheme().options.contains(&"mode");
@@ -146,7 +146,7 @@ fn warn(from: &Endpoint, to: &Endpoint, report: &Report) {
     }
 }
 
-/// What every client needs.
+/// The state that all clients share.
 struct Proxy {
     onward: Onward,
     seen: Mutex<Seen>,
@@ -158,7 +158,7 @@ struct Proxy {
     silence: Silence,
 }
 
-/// What has passed.
+/// Counts of what has passed.
 struct Seen {
     recorder: Option<Recorder>,
     /// Why nothing more can be recorded.

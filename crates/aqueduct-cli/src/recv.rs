@@ -1,4 +1,4 @@
-//! `aqueduct recv`: print messages as they come.
+//! `aqueduct recv`: print messages as they arrive.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -21,14 +21,13 @@ use crate::report::{Report, about};
 use crate::signals::Signals;
 use crate::stdout;
 
-/// How many bytes of output are gathered, as long as there are messages without waiting.
+/// How many bytes of output are gathered while messages are available without waiting.
 const BATCH: usize = 64 * 1024;
-/// How many messages of a queue are gathered. They would stay there if this process was killed, and
-/// are lost with it once they are taken.
+/// How many messages of a queue are gathered: once taken, they are lost if this process is killed.
 const FROM_A_QUEUE: u32 = 8;
-/// How long after a signal the rest of a message that was begun is waited for.
+/// How long to wait, after a signal, for the rest of a message that has begun.
 const GRACE: Duration = Duration::from_millis(500);
-/// How long after a signal the output is waited for.
+/// How long to wait for the output after a signal.
 const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<Exit> {
@@ -78,13 +77,13 @@ struct Recv {
     stdout: Stdout,
     progress: Progress,
     signals: Signals,
-    /// Since when it is told to stop.
+    /// When the signal arrived.
     stopped: Option<Instant>,
-    /// The stream has come to its own end.
+    /// The stream has ended by itself.
     ended: bool,
 }
 
-/// What there is to do next.
+/// The next step.
 enum Event {
     Item(Option<io::Result<Message>>),
     Signal,
@@ -164,7 +163,7 @@ impl Recv {
         }
     }
 
-    /// Prints an item and those that come without waiting; whether there may be more.
+    /// Prints an item and those available without waiting; returns whether there may be more.
     fn batch(
         &mut self,
         first: Option<io::Result<Message>>,
@@ -197,7 +196,7 @@ impl Recv {
         }
     }
 
-    /// Writes what is printed. A signal leaves it a few seconds, a second one none.
+    /// Writes the printed output. After a signal this may take a few seconds; a second one ends it.
     async fn write(&mut self) -> io::Result<()> {
         let Self {
             printer,
@@ -237,7 +236,7 @@ impl Recv {
     }
 }
 
-/// Why nothing more comes from `address`, with the flag that helps.
+/// The error that ended receiving from `address`, with the flag that helps.
 pub(crate) fn broken(error: io::Error, address: &Endpoint) -> anyhow::Error {
     if let Some(sentence) = wrong_guess(&error) {
         return anyhow::anyhow!("{}: {sentence}", about(address));

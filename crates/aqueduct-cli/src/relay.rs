@@ -141,7 +141,7 @@ fn mixed(config: &RelayConfig) -> bool {
         || is_stdio(&config.to) && io::stdout().is_terminal()
 }
 
-/// How it fails; `None`: not at all, nobody wants its output any more.
+/// The failure; `None` if nothing reads its output any more.
 fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
     let (from, to) = (&config.from.endpoint, &config.to.endpoint);
     Some(match error {

@@ -1,4 +1,4 @@
-//! `aqueduct send`: send the arguments, or what comes on standard input.
+//! `aqueduct send`: send the arguments, or standard input.
 
 mod replay;
 
@@ -22,7 +22,7 @@ use crate::signals::Signals;
 
 use self::replay::Replay;
 
-/// How long after a signal the other side has to take what is in hand.
+/// How long the other side may take to receive the messages in hand after a signal.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<Exit> {
@@ -65,7 +65,7 @@ pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<E
     Ok(Exit::Done)
 }
 
-/// Opens the sending end. `None`: told to stop.
+/// Opens the sending end. `None`: a signal came first.
 async fn open(
     config: &SendConfig,
     signals: &mut Signals,
@@ -91,14 +91,14 @@ struct Send<'a> {
     unflushed_bytes: u64,
 }
 
-/// Whether a signal has told to stop.
+/// Whether a signal has asked to stop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stopped {
     No,
     Yes,
 }
 
-/// Messages in hand when a signal told to stop; `None` if none did.
+/// Messages in hand when a signal arrived; `None` if none did.
 type Rest = Option<Vec<Bytes>>;
 
 impl Send<'_> {
@@ -112,7 +112,7 @@ impl Send<'_> {
         Ok(None)
     }
 
-    /// Sends what comes; whenever nothing more is there at once, what was taken goes out.
+    /// Sends incoming messages, and flushes whenever no more are available at once.
     async fn input(&mut self, mut messages: Messages, report: &Report) -> anyhow::Result<Rest> {
         loop {
             let item = match messages.next().now_or_never() {
@@ -147,8 +147,8 @@ impl Send<'_> {
         }
     }
 
-    /// Hands a message to the sink. A signal that comes while that has no room for it stops
-    /// before it.
+    /// Hands a message to the sink. A signal that arrives while the sink has no room stops before
+    /// this message.
     async fn feed(&mut self, message: Message) -> anyhow::Result<Stopped> {
         let size = message.body().len();
         let outgoing = &mut self.outgoing;
@@ -192,8 +192,8 @@ impl Send<'_> {
         Ok(Stopped::No)
     }
 
-    /// Sends out what was taken. After a signal there are a few seconds for that, after a second
-    /// one none.
+    /// Flushes the taken messages. After a signal this may take a few seconds; a second signal ends
+    /// it.
     async fn finish(&mut self, rest: Rest) -> anyhow::Result<()> {
         let mut stopped = rest.is_some();
         let rest = rest.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `aqueduct serve`: answer each message with what a program makes of it.
+//! `aqueduct serve`: answer each message with the output of a program.
 
 mod connections;
 mod facts;
@@ -61,7 +61,7 @@ fn is_one_way(error: &anyhow::Error) -> bool {
     opening == Some(&OpenErrorKind::Unsupported)
 }
 
-/// Says that the service is there, and where if that is not as it was asked for.
+/// Reports that the service listens, with its address if that differs from the requested one.
 fn begun(report: &Report, config: &ServeConfig, local: &Endpoint) {
     match config.side {
         Side::Bind => report.note(format_args!("serving {local}")),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::exit::Exit;
 use crate::printable::to_json;
 
-/// Standard output for messages, as they come.
+/// Standard output for messages, written as they arrive.
 pub(crate) fn open() -> anyhow::Result<Stdout> {
     stdio::stdout().context("cannot open standard output")
 }

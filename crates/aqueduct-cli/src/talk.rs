@@ -33,11 +33,11 @@ use crate::stdout;
 use self::crlf::Removing;
 use self::screen::Screen;
 
-/// How long after a signal what is in hand may take.
+/// How long sending the data in hand may take after a signal.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long after the end of what a peer says it is looked whether it closes altogether, and after
-/// that whether there is more to be sent to it.
+/// How long to wait, once the peer's stream has ended, for the peer to close altogether, and then
+/// for more input to send.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The directions of messages, as JSON has them.
@@ -77,7 +77,7 @@ pub(crate) async fn run(config: TalkConfig, report: &Report) -> anyhow::Result<E
     Ok(Exit::Done)
 }
 
-/// Waits until nobody can take what is sent.
+/// Waits until the peer can no longer receive.
 async fn gone(child: &mut Option<Child>, closed: impl Future<Output = ()>) {
     match child {
         Some(child) => drop(child.wait().await),
@@ -269,7 +269,7 @@ impl Talk<'_> {
         self.screen.show(&std::mem::take(&mut printer.buf));
     }
 
-    /// Says something to who sits at the terminal.
+    /// Shows a notice at the terminal.
     fn note(&self, sentence: impl Display) {
         if self.report.is_quiet() || !io::stdin().is_terminal() {
             return;
@@ -332,7 +332,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Whether nobody sees standard output any more: what reads the pipe, or the terminal, has gone.
+    /// Whether standard output has lost its reader: the other end of the pipe, or the terminal.
     fn is_closed(&self, error: &anyhow::Error) -> bool {
         let unseen = error.downcast_ref().map(|Unseen(error)| error);
         unseen.is_some_and(|error| match error.raw_os_error() {
