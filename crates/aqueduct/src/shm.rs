@@ -3,7 +3,7 @@
 //! An address `shm:/path` or `shm:@name` is a Unix socket, with everything that
 //! [`unix`](crate::unix) promises of its file, its owner and its peer. Over it each side passes one
 //! piece of memory to the other. From then on messages are copied from process to process, and the
-//! kernel is only asked to wake a side that sleeps. A round trip takes some two thirds of the time
+//! kernel is needed only to wake a side that sleeps. A round trip takes some two thirds of the time
 //! that a Unix socket takes, a stream of large messages a third to half of it, and a side that is
 //! busy makes no system call at all.
 //!
@@ -46,23 +46,23 @@
 //!
 //! Each process writes only its own memory, which the other maps for reading. A peer can send any
 //! bytes, as over a socket, and nothing else: indexes are checked, and messages are copied out before
-//! they are parsed. What breaks the protocol closes the connection with a [`PeerError`]. Reading
-//! memory that the peer never wrote is charged to this process, up to its own `capacity`.
+//! they are parsed. A peer that breaks the protocol loses the connection, with a [`PeerError`].
+//! Reading memory that the peer never wrote is charged to this process, up to its own `capacity`.
 //!
 //! # The end
 //!
-//! As over a Unix socket, a peer that was killed is the end of the stream, after everything that it
-//! had written. Nothing is left behind: the memory has no name, and is freed with the last process that
-//! has it. A write to a peer that has gone fails with `EPIPE`, at the latest when the ring is full.
+//! As over a Unix socket, the stream of a killed peer ends after everything that it had written.
+//! Nothing is left behind: the memory has no name, and is freed when the last process that maps it
+//! exits. A write to a peer that has gone fails with `EPIPE`, at the latest when the ring is full.
 //!
 //! A receiver that [stops](crate::connect::MessageReceiver::stop) ends its own direction and reads
 //! until the peer ends the other one, as over TCP.
 //!
 //! # Limits
 //!
-//! A client's hello must come within 5 seconds after its connection is first used, otherwise the
-//! connection fails with [`PeerError::Silent`]. A client waits for the server's hello as it would wait
-//! for its first message, without a limit, and can write 64 KiB before.
+//! A client's hello must arrive within 5 seconds after its connection is first used, otherwise the
+//! connection fails with [`PeerError::Silent`]. A client waits for the server's hello without a
+//! limit, as for a first message. Until then it can write 64 KiB.
 //!
 //! # Platform
 //!

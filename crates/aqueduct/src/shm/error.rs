@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-/// What a peer did that the protocol of `shm:` does not allow.
+/// A violation of the `shm:` protocol by the peer.
 ///
 /// The connection is closed. [`PeerError::of`] finds it inside the [`io::Error`] of a read or write.
 ///
@@ -52,7 +52,7 @@ pub enum PeerError {
     /// Its hello states an impossible size.
     #[error("the peer's hello is damaged: {0}")]
     Hello(&'static str),
-    /// Its hello did not come with exactly one memory and one bell.
+    /// Its hello did not bring exactly one memory and one bell.
     #[error("the peer's hello came with {0} descriptors instead of 2")]
     Descriptors(usize),
     /// Its memory may not be used.
@@ -61,7 +61,7 @@ pub enum PeerError {
     /// Its bell is not a pipe that can be read.
     #[error("the peer's bell is not the reading end of a pipe")]
     Bell,
-    /// Its hello did not come in time.
+    /// Its hello did not arrive in time.
     #[error("the peer sent no hello of shm: within {0:?}")]
     Silent(Duration),
     /// One side cannot make shared memory, and `fallback=true` is not set on both.
