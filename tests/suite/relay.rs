@@ -5,13 +5,17 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use aqueduct::Endpoint;
-use aqueduct::connect::{MessageReceiver, MessageSender, Options};
+use aqueduct::connect::{Connection, MessageReceiver, MessageSender, Options};
+use aqueduct::frame::Framing;
 use aqueduct::relay::{Error, Relay};
 use aqueduct::service::CancellationToken;
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt, stream};
 use tempfile::TempDir;
+use tokio::io::{AsyncWriteExt, duplex};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_test::{assert_pending, task};
+use tokio_util::sync::PollSender;
 
 use crate::mq::{QueueName, body};
 use crate::support::{Log, deadline};
@@ -181,4 +185,39 @@ async fn a_relay_that_stops_gives_up_a_receiver_that_takes_nothing() {
     let ran = deadline(relay.run(stop.clone())).await;
     assert!(matches!(ran, Err(Error::GivenUp)), "{ran:?}");
     writing.join().expect("it was read, or nobody reads it");
+}
+
+/// It used to drop what it had taken after half of the time, and to report success.
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_stops_waits_for_a_slow_receiver() {
+    const LINES: usize = 10_000;
+    let (here, mut there) = duplex(1 << 16);
+    let incoming = Connection::from_io(here, Framing::lines()).into_receiver();
+    there
+        .write_all(&b"line\n".repeat(LINES))
+        .await
+        .expect("it fits");
+    let (sent, mut received) = mpsc::channel(1);
+    let sink = PollSender::new(sent).sink_map_err(|_| io::ErrorKind::BrokenPipe.into());
+    let outgoing = Connection::from_frames(sink, stream::pending(), 100);
+    let (outgoing, _) = outgoing.into_split();
+    let stop = CancellationToken::new();
+    let grace = Duration::from_secs(10);
+    let running = Relay::new(incoming, outgoing)
+        .grace(grace)
+        .run(stop.clone());
+    let receiving = async {
+        // All lines were taken in one read.
+        let mut count = usize::from(received.recv().await.is_some());
+        stop.cancel();
+        sleep(grace * 3 / 4).await;
+        while received.recv().await.is_some() {
+            count += 1;
+        }
+        count
+    };
+    let (ran, count) = deadline(async { tokio::join!(running, receiving) }).await;
+    ran.expect("everything was delivered in time");
+    assert_eq!(count, LINES);
+    drop(there);
 }

@@ -65,6 +65,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use sync_wrapper::SyncWrapper;
 use thiserror::Error;
+use tokio::task::coop;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -257,9 +258,14 @@ impl<'a> Relay<'a> {
         let mut gathered = 0;
         // Ready for one more: nothing is taken that has no room.
         let mut ready = false;
+        // It waits for nothing but the senders.
+        let mut silent = false;
+        // The time of the senders is over, but not everything is delivered.
+        let mut overtime = false;
         loop {
             let stopping = stopped.is_some();
             let step = poll_fn(|cx| {
+                silent = false;
                 // Once it is told to stop it takes nothing more.
                 if gathered >= most && !stopping {
                     match Pin::new(&mut outgoing).poll_flush(cx) {
@@ -278,6 +284,11 @@ impl<'a> Relay<'a> {
                 if let Poll::Ready(item) = Pin::new(&mut incoming).poll_next(cx) {
                     return Poll::Ready(Event::Item(item));
                 }
+                // Without budget it is only the turn of other tasks, and there may be more.
+                silent = coop::has_budget_remaining();
+                if silent && overtime {
+                    return Poll::Ready(Event::Late);
+                }
                 // Nothing is available at once: flush, and look after the peer.
                 match Pin::new(&mut outgoing).poll_flush(cx) {
                     Poll::Ready(Ok(())) => gathered = 0,
@@ -287,8 +298,9 @@ impl<'a> Relay<'a> {
                 Poll::Pending
             });
             let late = async {
-                match stopped {
-                    Some(since) => sleep_until(since + grace / 2).await,
+                let limit = if overtime { grace } else { grace / 2 };
+                match stopped.and_then(|since| since.checked_add(limit)) {
+                    Some(at) => sleep_until(at).await,
                     None => pending().await,
                 }
             };
@@ -342,6 +354,9 @@ impl<'a> Relay<'a> {
                 }
                 Event::Item(None) => break,
                 Event::Failed(error) => return Err(Error::Send(error)),
+                // What was taken is delivered for as long as there is time.
+                Event::Late if !silent && !overtime => overtime = true,
+                Event::Late if !silent => return Err(Error::GivenUp),
                 Event::Late => {
                     let bytes = incoming.unfinished();
                     tracing::warn!(
