@@ -89,7 +89,7 @@ async fn serve(fifo: &Path, file: PathBuf) -> Result<()> {
         // The service is a writer of its own FIFO: the stream does not end when others leave.
         .persistent(true)
         .unlink_on_drop(true)
-        .watch_name(Some(WATCH))
+        .watch_name(WATCH)
         .open_receiver(fifo)?;
     let mut lines = FramedRead::with_codec(receiver, LogLines::default());
     let mut log = Log::open(file).await?;

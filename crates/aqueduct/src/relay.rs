@@ -138,7 +138,7 @@ type Tap<'a> = SyncWrapper<Box<dyn FnMut(&Message) -> io::Result<()> + Send + 'a
 /// let (silent, incoming) = Connection::pair();
 /// let (outgoing, _sink) = Connection::pair();
 /// let relay = Relay::new(incoming.into_receiver(), outgoing.into_sender());
-/// let relay = relay.idle(Some(Duration::from_millis(10)));
+/// let relay = relay.idle(Duration::from_millis(10));
 /// assert!(matches!(relay.run(CancellationToken::new()).await, Err(Error::Idle(_))));
 /// # drop(silent);
 /// # }
@@ -214,8 +214,8 @@ impl<'a> Relay<'a> {
     /// Sets how long it goes without a message before it gives up.
     ///
     /// `None`, the default, never gives up.
-    pub fn idle(mut self, limit: Option<Duration>) -> Self {
-        self.idle = limit;
+    pub fn idle(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.idle = limit.into();
         self
     }
 

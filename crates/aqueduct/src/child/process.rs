@@ -218,7 +218,7 @@ impl Child {
     /// command.args(["-c", "echo done; sleep 2 &"]).pipe_from_child(1);
     /// let mut child = command.spawn()?;
     /// let mut output = child.take_receiver(1)?;
-    /// output.set_grace(Some(Duration::from_millis(10)));
+    /// output.set_grace(Duration::from_millis(10));
     ///
     /// let mut text = String::new();
     /// let (status, read) = tokio::join!(child.wait(), output.read_to_string(&mut text));

@@ -36,7 +36,7 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 /// let mut command = Command::new("sh");
 /// command.args(["-c", "echo done; sleep 2 &"]).pipe_from_child(1);
 /// let mut output = command.spawn()?.take_receiver(1)?;
-/// output.set_grace(Some(Duration::from_millis(10)));
+/// output.set_grace(Duration::from_millis(10));
 /// output.read_to_string(&mut String::new()).await?;
 /// assert_eq!(output.end(), Some(StreamEnd::Abandoned)); // `sleep` still holds the pipe.
 /// # Ok(()) }
@@ -138,8 +138,8 @@ impl Receiver {
     ///
     /// `None` is no limit: use it if the child leaves a process behind that is meant to go on
     /// writing.
-    pub fn set_grace(&mut self, grace: Option<Duration>) {
-        self.grace = grace;
+    pub fn set_grace(&mut self, grace: impl Into<Option<Duration>>) {
+        self.grace = grace.into();
         if let State::Draining { timer, .. } = &mut self.state {
             *timer = None;
         }

@@ -121,7 +121,8 @@ impl Listener {
     /// When a client has gone or has ended its own direction, the next one follows. This is the
     /// bound side of [`Options::reconnect`](super::Options::reconnect) and makes the same promises.
     /// `wait` limits each wait for a client; `None` waits indefinitely.
-    pub fn into_sender(self, wait: Option<Duration>) -> MessageSender {
+    pub fn into_sender(self, wait: impl Into<Option<Duration>>) -> MessageSender {
+        let wait = wait.into();
         let address = self.local.to_string();
         let local = address.clone();
         let listener = Arc::new(Mutex::new(self));

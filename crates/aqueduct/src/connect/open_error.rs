@@ -30,7 +30,7 @@ use crate::io::owner::said;
 /// # let _ = r#"
 /// let server: Endpoint = "unix:/run/app/none".parse()?;
 /// # "#;
-/// let error = Options::new().wait(Some(Duration::ZERO)).connect(&server).await.unwrap_err();
+/// let error = Options::new().wait(Duration::ZERO).connect(&server).await.unwrap_err();
 /// assert!(matches!(error.kind(), OpenErrorKind::NotFound | OpenErrorKind::TimedOut { .. }));
 /// # Ok(()) }
 /// ```
@@ -251,7 +251,7 @@ impl OpenError {
     ///
     /// async fn open() -> std::io::Result<()> {
     ///     let nobody: Endpoint = "unix:@nobody-is-here".parse().map_err(std::io::Error::other)?;
-    ///     Options::new().wait(Some(std::time::Duration::ZERO)).connect(&nobody).await?;
+    ///     Options::new().wait(std::time::Duration::ZERO).connect(&nobody).await?;
     ///     Ok(())
     /// }
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {

@@ -23,7 +23,7 @@ use crate::frame::Framing;
 /// let jobs: Endpoint = "fifo:/run/app/jobs".parse()?;
 /// # "#;
 /// let mut options = Options::new();
-/// options.framing(Framing::lines()).create(false).wait(Some(Duration::from_secs(5)));
+/// options.framing(Framing::lines()).create(false).wait(Duration::from_secs(5));
 /// let error = options.open_receiver(&jobs).await.unwrap_err();
 /// assert_eq!(error.kind(), &OpenErrorKind::NotFound);
 /// # Ok(()) }
@@ -131,8 +131,8 @@ impl Options {
     /// assert!(Options::new().wait(limit).connect(&nobody).await.is_err());
     /// # Ok(()) }
     /// ```
-    pub fn wait(&mut self, limit: Option<Duration>) -> &mut Self {
-        self.wait = limit;
+    pub fn wait(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.wait = limit.into();
         self
     }
 
@@ -268,8 +268,8 @@ impl Options {
     /// - Every other end fails with [`Replaced`](super::OpenErrorKind::Replaced), which
     ///   [`OpenError::of`](super::OpenError::of) finds inside the [`io::Error`](std::io::Error).
     ///   The receiver of a FIFO fails when no writer has the old FIFO open any more.
-    pub fn watch_name(&mut self, interval: Option<Duration>) -> &mut Self {
-        self.watch_name = interval;
+    pub fn watch_name(&mut self, interval: impl Into<Option<Duration>>) -> &mut Self {
+        self.watch_name = interval.into();
         self
     }
 

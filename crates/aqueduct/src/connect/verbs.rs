@@ -161,7 +161,7 @@ impl Endpoint {
     /// Connects to a two-way endpoint, as [`Options::connect`] does.
     ///
     /// It waits indefinitely for a server that is missing;
-    /// [`Options::wait`]`(Some(Duration::ZERO))` tries once.
+    /// [`Options::wait`]`(Duration::ZERO)` tries once.
     ///
     /// # Errors
     ///

@@ -211,8 +211,8 @@ impl OpenOptions {
     ///
     /// Applies to [`open_sender`](Self::open_sender) and [`ReaderGone::Wait`]. `None`, the default,
     /// is no limit.
-    pub fn wait(&mut self, limit: Option<Duration>) -> &mut Self {
-        self.wait = limit;
+    pub fn wait(&mut self, limit: impl Into<Option<Duration>>) -> &mut Self {
+        self.wait = limit.into();
         self
     }
 
@@ -249,15 +249,15 @@ impl OpenOptions {
     /// let mut receiver = OpenOptions::new()
     ///     .create(true)
     ///     .persistent(true)
-    ///     .watch_name(Some(Duration::from_secs(1)))
+    ///     .watch_name(Duration::from_secs(1))
     ///     .open_receiver(&path)?;
     /// std::fs::remove_file(&path)?;
     /// let error = receiver.read_u8().await.unwrap_err();
     /// assert_eq!(OpenError::of(&error).unwrap().kind(), &OpenErrorKind::Replaced);
     /// # Ok(()) }
     /// ```
-    pub fn watch_name(&mut self, interval: Option<Duration>) -> &mut Self {
-        self.watch_name = interval;
+    pub fn watch_name(&mut self, interval: impl Into<Option<Duration>>) -> &mut Self {
+        self.watch_name = interval.into();
         self
     }
 

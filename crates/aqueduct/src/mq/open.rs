@@ -196,8 +196,8 @@ impl OpenOptions {
     /// A check is a few system calls on the task's thread, one for all tasks that use this
     /// [`Queue`]. If no queue file system is mounted on `/dev/mqueue`, it opens the queue for a
     /// moment, which cancels this process's `mq_notify(3)` for it.
-    pub fn watch_name(&mut self, interval: Option<Duration>) -> &mut Self {
-        self.0.watch_name = interval;
+    pub fn watch_name(&mut self, interval: impl Into<Option<Duration>>) -> &mut Self {
+        self.0.watch_name = interval.into();
         self
     }
 
