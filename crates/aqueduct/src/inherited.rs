@@ -27,7 +27,7 @@
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     // SAFETY: nothing in this program has opened a descriptor yet.
+//!     // SAFETY: only inherited descriptors are open without FD_CLOEXEC here.
 //!     unsafe { inherited::claim() };
 //!     match std::env::args().nth(1).as_deref() {
 //!         Some("worker") => worker().await,

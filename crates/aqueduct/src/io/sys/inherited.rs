@@ -72,7 +72,7 @@ pub(crate) enum NotInherited {
 ///
 /// #[tokio::main(flavor = "current_thread")]
 /// async fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     // SAFETY: nothing in this program has opened a descriptor yet.
+///     // SAFETY: only inherited descriptors are open without FD_CLOEXEC here.
 ///     unsafe { inherited::claim() };
 ///     let mut parent = inherited::channel::<String, String, _>(4, 3, Framing::length(), Text)?;
 ///     while let Some(job) = parent.recv().await {
