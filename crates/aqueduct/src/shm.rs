@@ -52,8 +52,8 @@
 //! # The end
 //!
 //! As over a Unix socket, the stream of a killed peer ends after everything that it had written.
-//! Nothing is left behind: the memory has no name, and is freed when the last process that maps it
-//! exits. A write to a peer that has gone fails with `EPIPE`, at the latest when the ring is full.
+//! Nothing is left behind: the memory has no name, and is freed when no process maps it
+//! any more. A write to a peer that has gone fails with `EPIPE`, at the latest when the ring is full.
 //!
 //! A receiver that [stops](crate::connect::MessageReceiver::stop) ends its own direction and reads
 //! until the peer ends the other one, as over TCP.
