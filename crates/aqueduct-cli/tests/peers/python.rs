@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::{Dir, Running, aqueduct, expect_text, run, start, until};
+use crate::support::{Dir, Running, aqueduct, expect, expect_text, run, start, until};
 
 /// Starts a program that finds its arguments in `argv`.
 pub(crate) fn python(program: &str, args: &[&str]) -> Running {
@@ -294,4 +294,50 @@ else:
         let relay = run(&mut aqueduct(&["relay", &from, &to]));
         expect_text(relay, 0);
     }
+}
+
+/// A mail server of a few lines of shell: it speaks first, and prints each mail.
+const MAIL: &str = r#"
+echo "220 here"
+while read -r verb rest; do
+    case "$verb" in
+    ehlo*) echo "250 here" ;;
+    data*)
+        echo "354 go on"
+        while read -r line && [ "$line" != .$(printf '\r') ]; do echo "$line" >> "$0"; done
+        echo "250 taken"
+        ;;
+    [Qq][Uu]*) echo "221 bye" && exit ;;
+    *) echo "250 fine" ;;
+    esac
+done
+"#;
+
+#[test]
+fn python_sends_a_mail_to_a_program_for_each_connection() {
+    let dir = Dir::new();
+    let box_ = path(&dir, "mail");
+    let address = "tcp://127.0.0.1:0";
+    let serve = [
+        "serve",
+        address,
+        "--per",
+        "connection",
+        "--",
+        "sh",
+        "-c",
+        MAIL,
+        &box_,
+    ];
+    let service = start(&mut aqueduct(&serve));
+    let address = service.told("tcp://127.0.0.1:");
+    let port = address.rsplit(':').next().unwrap();
+    let mail = r"import smtplib
+with smtplib.SMTP('127.0.0.1', int(argv[0]), timeout=20) as server:
+    server.sendmail('me@here', ['you@there'], 'Subject: hello\r\n\r\nworld\r\n')";
+    expect_text(python(mail, &[port]).finish(), 0);
+    let mail = std::fs::read_to_string(&box_).unwrap().replace('\r', "");
+    assert_eq!(mail, "Subject: hello\n\nworld\n");
+    service.signal(nix::sys::signal::Signal::SIGTERM);
+    expect(service.finish(), 0);
 }

@@ -149,6 +149,33 @@ fn redis_is_called_and_talked_to() {
 }
 
 #[test]
+fn redis_cli_reaches_a_unix_socket_through_the_proxy() {
+    let redis = redis();
+    let proxy = start(&mut aqueduct(&[
+        "proxy",
+        "tcp://127.0.0.1:0",
+        &redis.address,
+    ]));
+    let address = proxy.told("tcp://127.0.0.1:");
+    let port = address.rsplit(':').next().unwrap();
+    let mut cli = Command::new("redis-cli");
+    let cli = start_with_input(cli.args(["-p", port]), "SET a 1\nINCR a\nSUBSCRIBE news\n");
+    cli.printed("OK\n2\nsubscribe\nnews\n1\n".len());
+    let publish = redis.call(&["--frame", "crlf", "PUBLISH news now"]);
+    assert_eq!(publish, ":1\n");
+    cli.printed("OK\n2\nsubscribe\nnews\n1\nmessage\nnews\nnow\n".len());
+    drop(cli);
+    // As many bytes as a benchmark moves.
+    let mut many = Command::new("redis-benchmark");
+    let args = [
+        "-p", port, "-n", "2000", "-P", "8", "-d", "3000", "-t", "set,get", "-q",
+    ];
+    expect(run(many.args(args)), 0);
+    proxy.signal(nix::sys::signal::Signal::SIGTERM);
+    expect(proxy.finish(), 0);
+}
+
+#[test]
 fn haproxy_answers_with_all_its_lines() {
     let haproxy = haproxy();
     let all = haproxy.call(&["--all", "show info"]);
