@@ -399,7 +399,7 @@ fn a_client_that_is_silent_for_too_long_is_reset() {
 fn a_client_that_listens_is_not_silent() {
     let dir = Dir::new();
     let (listener, address) = upstream(&dir);
-    let (running, port) = proxy(&[&address, "--first-timeout", "200ms", "--idle-timeout", "1s"]);
+    let (running, port) = proxy(&[&address, "--first-timeout", "1s", "--idle-timeout", "1s"]);
     let mut here = client(&port);
     let (mut there, _) = listener.accept().unwrap();
     here.write_all(b"x").unwrap();

@@ -88,7 +88,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ),
     (
         "give up when nothing moves",
-        &["listen s | run | a accepts s | TALK | ends | a hears the end"],
+        &["listen s | run | a accepts s | ends | a hears the end"],
     ),
     (
         "send a file",
@@ -314,7 +314,7 @@ const ROWS: &[(&str, &[&str])] = &[
     (
         "a limit on silence",
         &[
-            "listen s | run | a connects 7000 | b accepts s | BOTH | a is gone | b is gone | a closes | stop",
+            "listen s | run | a connects 7000 | b accepts s | a is gone | b is gone | a closes | stop",
         ],
     ),
     (
