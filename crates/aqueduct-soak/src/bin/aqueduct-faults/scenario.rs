@@ -4,9 +4,10 @@ use std::future::Future;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct::connect::Options;
+use aqueduct::connect::{Message, Options};
 use aqueduct::fifo::{self, SharedSender};
 use aqueduct::frame::{BoxFrameSink, BoxFrameStream, Framing};
 use aqueduct::{Endpoint, mq, pipe};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
 
 /// All of them.
-pub(crate) const NAMES: [&str; 10] = [
+pub(crate) const NAMES: [&str; 12] = [
     "pipe",
     "packets",
     "fifo",
@@ -25,7 +26,9 @@ pub(crate) const NAMES: [&str; 10] = [
     "mq-asyncfd",
     "unix",
     "unixpacket",
+    "unixgram",
     "tcp",
+    "udp",
     "exec",
 ];
 
@@ -160,6 +163,31 @@ async fn open(name: &str, path: PathBuf) -> anyhow::Result<Ends> {
             let rx = options.open_receiver(queue_name())?;
             let tx = options.open_sender(queue_name())?;
             (tx.into_frames(), rx.into_frames())
+        }
+        "unixgram" | "udp" => {
+            let address = match name {
+                "udp" => "udp://127.0.0.1:0".to_owned(),
+                scheme => format!("{scheme}:{}", path.display()),
+            };
+            let mut options = Options::new();
+            options.wait(Some(Duration::from_secs(2)));
+            let listener = options.bind(&address.parse()?).await?;
+            let tx = options.open_sender(listener.local_endpoint()).await?;
+            let mut rx = listener.into_receiver();
+            // There is no end of the stream: the receiver stops once the sender is dropped.
+            let open = Arc::new(());
+            let dropped = Arc::downgrade(&open);
+            let sink = tx.into_frames().with(move |body| {
+                let _ = &open;
+                std::future::ready(Ok::<_, io::Error>(body))
+            });
+            let stream = futures_util::stream::poll_fn(move |cx| {
+                if dropped.strong_count() == 0 {
+                    rx.stop();
+                }
+                rx.poll_next_unpin(cx).map_ok(Message::into_body)
+            });
+            (Box::pin(sink), Box::pin(stream))
         }
         "exec" => {
             let cat: Endpoint = "exec:cat".parse()?;
