@@ -167,3 +167,29 @@ async fn a_datagram_socket_that_lasts_binds_its_lost_path_again() {
     drop(listener);
     assert!(!path.exists());
 }
+
+/// The receiver always has something to take.
+#[tokio::test]
+async fn a_lost_path_is_noticed_under_a_flood_of_datagrams() {
+    let (_dir, path) = place();
+    let address: Endpoint = format!("unixgram:{}", path.display()).parse().unwrap();
+    let mut options = Options::new();
+    options.watch_name(Some(EVER));
+    let mut receiver = options.open_receiver(&address).await.expect("bound");
+    let flood = StdDatagram::unbound().expect("a socket can be made");
+    flood.connect(&path).expect("it is bound");
+    flood.set_nonblocking(true).expect("it can be set");
+    let mut removed = Some(path);
+    let error = deadline(async {
+        loop {
+            while flood.send(b"more").is_ok() {}
+            match receiver.next().await.expect("no end") {
+                Ok(_) => drop(removed.take().map(std::fs::remove_file)),
+                Err(error) => break error,
+            }
+        }
+    })
+    .await;
+    let kind = OpenError::of(&error).expect("it is inside").kind();
+    assert_eq!(kind, &Kind::Replaced, "{error}");
+}

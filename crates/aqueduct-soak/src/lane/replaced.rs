@@ -13,7 +13,7 @@ use crate::message::Sizes;
 use crate::peer::{CHECK_NAME_EVERY, End, Link, Role};
 use crate::process::Process;
 
-const SCHEMES: [&str; 3] = ["fifo", "unix", "unixpacket"];
+const SCHEMES: [&str; 4] = ["fifo", "unix", "unixpacket", "unixgram"];
 
 const SIZES: Sizes = Sizes {
     usual: 600,
