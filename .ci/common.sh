@@ -1,5 +1,6 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it, which run from the repository's root.
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 # Prints a command and runs it.
 step() {

@@ -107,6 +107,7 @@ mod inbox;
 mod length;
 mod netstring;
 mod pace;
+mod pool;
 mod read;
 mod scratch;
 mod slabs;

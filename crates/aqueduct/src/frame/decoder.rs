@@ -73,7 +73,9 @@ impl FrameDecoder for Framing {
     #[inline(always)]
     fn decode_whole(&mut self, inbox: &mut Inbox) -> Option<Bytes> {
         let range = inbox.next_whole(self)?;
-        Some(inbox.give_small(range))
+        let frame = inbox.give_small(range);
+        inbox.has_given();
+        Some(frame)
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -11,6 +11,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::framing::{Framing, HEADER};
 use super::front::Find;
+use super::pool;
 use super::slabs::{COPY_BELOW, Slabs};
 use super::stuffed;
 
@@ -50,7 +51,8 @@ pub struct Inbox {
     slabs: Slabs,
     /// The current large frame, header included. Nothing is in `memory` then.
     large: Option<Large>,
-    spare: Vec<BytesMut>,
+    /// Each with the number of bytes that its memory has room for.
+    spare: Vec<(BytesMut, usize)>,
     /// The last frame was large, and the next may be too: its header is read alone.
     header_first: Option<usize>,
 }
@@ -62,6 +64,12 @@ struct Large {
     whole: usize,
     /// Lent out; gone when the next is asked for.
     lent: bool,
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        pool::give_read(std::mem::take(&mut self.memory));
+    }
 }
 
 /// The place of a frame that was found.
@@ -86,9 +94,11 @@ impl Inbox {
 
     pub(super) fn with(bytes: &[u8]) -> Self {
         let mut inbox = Self::new();
-        inbox.make_room(bytes.len());
-        inbox.memory[inbox.end..inbox.end + bytes.len()].copy_from_slice(bytes);
-        inbox.end += bytes.len();
+        if !bytes.is_empty() {
+            inbox.make_room(bytes.len());
+            inbox.memory[inbox.end..inbox.end + bytes.len()].copy_from_slice(bytes);
+            inbox.end += bytes.len();
+        }
         inbox
     }
 
@@ -227,7 +237,11 @@ impl Inbox {
     #[inline]
     pub(super) fn give(&mut self, found: Found) -> Bytes {
         match found {
-            Found::Small(range) => self.give_small(range),
+            Found::Small(range) => {
+                let frame = self.give_small(range);
+                self.has_given();
+                frame
+            }
             Found::Large => self.give_large(),
         }
     }
@@ -265,14 +279,55 @@ impl Inbox {
         {
             room = header.min(chunk);
         }
+        if self.memory.is_empty() {
+            self.take_memory(chunk);
+        }
         self.make_room(room);
         let mut buf = ReadBuf::new(&mut self.memory[self.end..self.end + room]);
-        ready!(io.poll_read(cx, &mut buf))?;
+        let Poll::Ready(read) = io.poll_read(cx, &mut buf) else {
+            if self.start == self.end {
+                self.give_all_back();
+            }
+            return Poll::Pending;
+        };
         let n = buf.filled().len();
+        read?;
         self.end += n;
         // Not before something arrived: the next frame is still awaited.
         self.header_first = None;
         Poll::Ready(Ok(n))
+    }
+
+    /// Takes memory for reads of `chunk` bytes.
+    fn take_memory(&mut self, chunk: usize) {
+        self.memory = pool::take_read(chunk + PAGE);
+        self.base = self.memory.as_ptr().align_offset(PAGE).min(PAGE);
+        self.start = self.base;
+        self.end = self.base;
+    }
+
+    /// Frames that were given are copies: if they were all, the memory that was read into is free.
+    #[inline(always)]
+    pub(super) fn has_given(&mut self) {
+        if self.start == self.end {
+            self.give_back();
+        }
+    }
+
+    /// Gives back the memory that is read into, which has nothing in it.
+    #[cold]
+    fn give_back(&mut self) {
+        pool::give_read(std::mem::take(&mut self.memory));
+        (self.base, self.start, self.end) = (0, 0, 0);
+    }
+
+    /// Gives back all memory that an end does not need while it waits.
+    fn give_all_back(&mut self) {
+        self.give_back();
+        self.slabs.give_back();
+        for (buf, size) in self.spare.drain(..) {
+            pool::give(buf, size);
+        }
     }
 
     /// Makes room for `room` bytes behind the unread ones, if possible from the beginning of a
@@ -326,10 +381,13 @@ impl Inbox {
         let room = 2 * PAGE + header;
         let mut buf = BytesMut::new();
         for i in 0..self.spare.len() {
-            if self.spare[i].try_reclaim(len + room) {
-                buf = self.spare.swap_remove(i);
+            if self.spare[i].0.try_reclaim(len + room) {
+                buf = self.spare.swap_remove(i).0;
                 break;
             }
+        }
+        if buf.capacity() == 0 {
+            buf = pool::take(len + room).unwrap_or_default();
         }
         if buf.capacity() < len + room {
             buf.reserve(len.min(FIRST_STEP).max(begun) + room);
@@ -359,7 +417,7 @@ impl Inbox {
             if self.spare.len() == SPARE {
                 self.spare.remove(0);
             }
-            self.spare.push(buf);
+            self.spare.push((buf, len + 2 * PAGE));
         }
     }
 }

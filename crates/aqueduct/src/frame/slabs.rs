@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
+use super::pool::{self, STAYS};
+
 /// Frames below this size, in bytes, are copied; larger ones are passed by reference: 16 KiB.
 pub(crate) const COPY_BELOW: usize = 16 * 1024;
 
@@ -23,7 +25,7 @@ const SMALLEST: usize = 1024;
 /// dropped; a frame that is kept keeps only the little memory it shares.
 #[derive(Debug, Default)]
 pub(crate) struct Slabs {
-    memory: [BytesMut; CLASSES.len()],
+    memory: [Option<BytesMut>; CLASSES.len()],
     /// A copy of the frames behind the first of several very small ones, split as they are asked
     /// for: one copy instead of many.
     run: Bytes,
@@ -50,6 +52,18 @@ impl Slabs {
         self.copy(frame, 0..frame.len())
     }
 
+    /// Gives back memory that an idle end does not need.
+    pub(super) fn give_back(&mut self) {
+        self.forget();
+        for (slab, (_, size)) in self.memory.iter_mut().zip(CLASSES) {
+            if size > STAYS
+                && let Some(slab) = slab.take()
+            {
+                pool::give(slab, size);
+            }
+        }
+    }
+
     /// The read buffer is about to change.
     pub(super) fn forget(&mut self) {
         self.run = Bytes::new();
@@ -65,9 +79,11 @@ impl Slabs {
         let Some(class) = CLASSES.iter().position(|(max, _)| len <= *max) else {
             return Bytes::copy_from_slice(&read[range]);
         };
-        let (slab, (_, size)) = (&mut self.memory[class], CLASSES[class]);
+        let (_, size) = CLASSES[class];
+        let slab = self.memory[class].get_or_insert_default();
         if slab.capacity() < len && !slab.try_reclaim(len) {
-            *slab = BytesMut::with_capacity(size);
+            let used = if size > STAYS { pool::take(size) } else { None };
+            *slab = used.unwrap_or_else(|| BytesMut::with_capacity(size));
         }
         let mut end = range.end;
         if size == SMALLEST {

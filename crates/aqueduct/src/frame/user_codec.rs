@@ -12,6 +12,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::decoder::FrameDecoder;
 use super::encode::FrameEncoder;
+use super::pool;
 use super::write_buf::WriteBuf;
 
 /// A tokio-util [`Decoder`] or [`Encoder`] in a [`FramedRead`](super::FramedRead) or
@@ -116,13 +117,22 @@ impl<D: Decoder> FrameDecoder for UserCodec<D> {
         _: usize,
     ) -> Poll<io::Result<usize>> {
         let buf = &mut inbox.0;
+        if buf.capacity() == 0 {
+            *buf = pool::take(chunk).unwrap_or_default();
+        }
         if buf.capacity() - buf.len() < chunk {
             // Room for one chunk, and for a large frame as much again as has arrived: the length in
             // its header is not trusted. If everything was taken, this only moves back to the start
             // of the existing memory.
             buf.reserve(chunk.max(buf.len()));
         }
-        let mut room = buf.limit(chunk);
-        poll_read_buf(io, cx, &mut room)
+        let mut room = (&mut *buf).limit(chunk);
+        let read = poll_read_buf(io, cx, &mut room);
+        if read.is_pending() && buf.is_empty() {
+            let buf = std::mem::take(buf);
+            let size = chunk.max(buf.capacity());
+            pool::give(buf, size);
+        }
+        read
     }
 }

@@ -131,7 +131,7 @@ impl<W: AsyncWrite + Unpin> FramedWrite<W, Framing> {
     /// ```
     #[inline]
     pub async fn feed_borrowed(&mut self, body: &[u8]) -> io::Result<()> {
-        if self.unsent.buf.len() >= self.pace.chunk {
+        if self.unsent.buf.len() >= self.pace.chunk || self.unsent.buf.has_no_memory() {
             poll_fn(|cx| self.poll_room(cx)).await?;
         }
         self.encoder.put(body, self.unsent.buf.tail())?;
@@ -187,9 +187,12 @@ impl<W, E> FramedWrite<W, E> {
         self.unsent.buf.len()
     }
 
-    /// How much memory small frames are gathered in.
+    /// How much memory small frames are gathered in, now or with the next frame.
     #[cfg(test)]
     pub(crate) fn memory(&mut self) -> usize {
+        if self.unsent.buf.has_no_memory() {
+            self.unsent.buf.take_memory();
+        }
         self.unsent.buf.tail().capacity()
     }
 
@@ -221,6 +224,9 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
     #[inline]
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unsent.buf.len() < self.pace.chunk {
+            if self.unsent.buf.has_no_memory() {
+                self.unsent.buf.take_memory();
+            }
             return Poll::Ready(Ok(()));
         }
         // The last piece, if it is smaller than a whole chunk, waits for more.

@@ -6,6 +6,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::pool::{self, STAYS};
+
 /// How many pieces one vectored write takes at most. Linux takes 1,024 (`IOV_MAX`), but a write of
 /// many pieces has small ones that are better copied together.
 const MAX_SLICES: usize = 64;
@@ -29,6 +31,8 @@ pub struct WriteBuf {
     large_len: usize,
     /// Whether the transport supports vectored writes; otherwise large pieces are copied too.
     gather: bool,
+    /// How much memory was given back when everything had been written.
+    given_back: usize,
 }
 
 impl WriteBuf {
@@ -39,6 +43,24 @@ impl WriteBuf {
             large: VecDeque::new(),
             large_len: 0,
             gather,
+            given_back: 0,
+        }
+    }
+
+    /// Whether [`take_memory`](Self::take_memory) is due before anything is encoded.
+    #[inline]
+    pub(super) fn has_no_memory(&self) -> bool {
+        self.given_back > 0
+    }
+
+    /// Takes as much memory as was given back.
+    #[cold]
+    pub(super) fn take_memory(&mut self) {
+        let size = std::mem::take(&mut self.given_back);
+        if self.tail.capacity() < size {
+            let used = pool::take(size).unwrap_or_else(|| BytesMut::with_capacity(size));
+            let begun = std::mem::replace(&mut self.tail, used);
+            self.tail.extend_from_slice(&begun);
         }
     }
 
@@ -93,10 +115,17 @@ impl WriteBuf {
         *self = Self::new(self.gather);
     }
 
-    /// Frees memory that was allocated for something large, if nothing is in it.
+    /// Gives back memory that an idle end does not need, and frees what was allocated for something
+    /// large, if nothing is in it.
     fn release(&mut self) {
-        if self.tail.is_empty() && self.tail.capacity() > KEPT {
-            self.tail = BytesMut::new();
+        let size = self.tail.capacity();
+        if !self.tail.is_empty() || size <= STAYS {
+            return;
+        }
+        let tail = std::mem::take(&mut self.tail);
+        if size <= KEPT {
+            pool::give(tail, size);
+            self.given_back = size;
         }
     }
 
@@ -251,11 +280,27 @@ mod tests {
     fn memory_of_one_copied_mebibyte_is_kept_and_more_is_not() {
         for (body, is_kept) in [(1 << 20, true), (1 << 21, false)] {
             let mut buf = WriteBuf::new(true);
-            buf.tail().extend_from_slice(&[0; 4]);
-            buf.tail().reserve(body);
-            buf.tail().resize(4 + body, 7);
-            buf.advance(4 + body);
-            assert_eq!(buf.tail().capacity() >= 4 + body, is_kept, "{body}");
+            for turn in 0..2 {
+                if buf.has_no_memory() {
+                    buf.take_memory();
+                }
+                assert_eq!(buf.tail().capacity() >= 4 + body, is_kept && turn == 1);
+                buf.tail().reserve(4 + body);
+                buf.tail().resize(4 + body, 7);
+                buf.advance(4 + body);
+                // An idle end holds none.
+                assert_eq!(buf.tail().capacity(), 0);
+            }
         }
+    }
+
+    #[test]
+    fn little_memory_stays_where_it_is() {
+        let mut buf = WriteBuf::new(true);
+        buf.tail().extend_from_slice(&[7; STAYS]);
+        let place = buf.tail().as_ptr();
+        buf.advance(STAYS);
+        assert!(!buf.has_no_memory());
+        assert_eq!(buf.tail().as_ptr(), place);
     }
 }
