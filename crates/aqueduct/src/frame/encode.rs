@@ -76,7 +76,7 @@ impl Framing {
     }
 
     /// Appends the trailer of a body.
-    fn put_trailer(&self, dst: &mut BytesMut) {
+    pub(super) fn put_trailer(&self, dst: &mut BytesMut) {
         match self.cut {
             Cut::Delimiter(byte) => dst.put_u8(byte),
             Cut::Crlf => dst.put_slice(b"\r\n"),
@@ -168,14 +168,22 @@ impl Framing {
         Ok(())
     }
 
+    /// Appends what precedes `body` if it follows unchanged; otherwise returns `false`.
+    pub(super) fn put_header_of(&self, body: &[u8], dst: &mut BytesMut) -> io::Result<bool> {
+        if self.cut == Cut::Cobs {
+            return Ok(false);
+        }
+        self.check(body)?;
+        self.put_header(body.len(), dst);
+        Ok(true)
+    }
+
     /// Appends a body that is not copied if the transport supports vectored writes.
     #[inline(never)]
     fn put_large(&self, body: Bytes, dst: &mut WriteBuf) -> io::Result<()> {
-        if self.cut == Cut::Cobs {
+        if !self.put_header_of(&body, dst.tail())? {
             return self.put(&body, dst.tail());
         }
-        self.check(&body)?;
-        self.put_header(body.len(), dst.tail());
         dst.put(body);
         self.put_trailer(dst.tail());
         Ok(())

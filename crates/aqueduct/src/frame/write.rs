@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 use super::encode::{FrameEncoder, NotQueued, Start, WriteError};
 use super::framing::Framing;
 use super::pace::Pace;
+use super::slabs::COPY_BELOW;
 use super::user_codec::UserCodec;
 use super::write_buf::{Mark, WriteBuf};
 
@@ -101,7 +102,10 @@ impl<W: AsyncWrite> FramedWrite<W, Framing> {
 }
 
 impl<W: AsyncWrite + Unpin> FramedWrite<W, Framing> {
-    /// Queues one frame from borrowed bytes, which are copied.
+    /// Queues one frame from borrowed bytes.
+    ///
+    /// A body below 16 KiB is copied. A larger one is written at once from where it lies, if the
+    /// transport supports vectored writes; only what the transport does not take is copied.
     ///
     /// The counterpart of [`FramedRead::next_borrowed`](super::FramedRead::next_borrowed). It waits
     /// only if the buffer is full; [`flush`](futures_util::SinkExt::flush) makes sure that the
@@ -134,9 +138,62 @@ impl<W: AsyncWrite + Unpin> FramedWrite<W, Framing> {
         if self.unsent.buf.len() >= self.pace.chunk || self.unsent.buf.has_no_memory() {
             poll_fn(|cx| self.poll_room(cx)).await?;
         }
+        if body.len() >= COPY_BELOW && self.io.is_write_vectored() {
+            return poll_fn(|cx| Poll::Ready(self.put_large(cx, body))).await;
+        }
         self.encoder.put(body, self.unsent.buf.tail())?;
         self.unsent.frames += 1;
         Ok(())
+    }
+}
+
+impl<W: AsyncWrite + Unpin> FramedWrite<W, Framing> {
+    /// Writes a large body from where it lies, behind what waits. Keeps a copy of the rest.
+    fn put_large(&mut self, cx: &mut Context<'_>, body: &[u8]) -> io::Result<()> {
+        let Unsent {
+            buf,
+            frames,
+            failed,
+            ..
+        } = &mut self.unsent;
+        let mut rest = body;
+        if !self.encoder.put_header_of(body, buf.tail())? {
+            self.encoder.put(body, buf.tail())?;
+            rest = &[];
+        }
+        *frames += 1;
+        let mut io = Pin::new(&mut self.io);
+        let result = loop {
+            if rest.is_empty() {
+                break Ok(());
+            }
+            let limit = self.pace.write_of(buf.len() + rest.len());
+            let mut slices = WriteBuf::no_slices();
+            let filled = buf.slices_before(&mut slices, rest, limit);
+            let written = io.as_mut().poll_write_vectored(cx, &slices[..filled]);
+            match written {
+                Poll::Pending => {
+                    self.pace.waits();
+                    break Ok(());
+                }
+                Poll::Ready(Ok(0)) => break Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Err(error)) => break Err(error),
+                Poll::Ready(Ok(n)) => {
+                    self.pace.moved(n);
+                    let before = n.min(buf.len());
+                    buf.advance(before);
+                    rest = &rest[n - before..];
+                }
+            }
+        };
+        // Part of the frame may be written, so the rest belongs to the stream also after an error.
+        buf.tail().extend_from_slice(rest);
+        self.encoder.put_trailer(buf.tail());
+        *failed |= result.is_err();
+        if buf.is_empty() {
+            *frames = 0;
+        }
+        result
     }
 }
 
@@ -456,5 +513,57 @@ mod tests {
         assert!(sink.unsent.buf.len() < 64, "{}", sink.unsent.buf.len());
         let held = sink.memory();
         assert!(held < 8192, "{held}");
+    }
+
+    /// What a reader gets of some frames, in steps that split them everywhere.
+    async fn wire(framing: Framing, is_borrowed: bool) -> Vec<u8> {
+        let (near, mut far) = tokio::io::duplex(10_000);
+        let mut sink = FramedWrite::new(near, framing);
+        let write = async {
+            for len in [5, 20_000, 7, COPY_BELOW, 300_000, 0, 65_536] {
+                let body = vec![b'a' + (len % 7) as u8; len];
+                match is_borrowed {
+                    true => sink.feed_borrowed(&body).await.unwrap(),
+                    false => sink.feed(Bytes::from(body)).await.unwrap(),
+                }
+            }
+            sink.close().await.unwrap();
+            drop(sink);
+        };
+        let mut wire = Vec::new();
+        let read = async { tokio::io::AsyncReadExt::read_to_end(&mut far, &mut wire).await };
+        tokio::join!(write, read).1.unwrap();
+        wire
+    }
+
+    #[tokio::test]
+    async fn borrowed_bodies_make_the_same_bytes_as_owned_ones() {
+        for name in Framing::names() {
+            let framing: Framing = name.parse().unwrap();
+            if framing.get_max_frame() >= 300_000 {
+                let owned = wire(framing.clone(), false).await;
+                assert_eq!(wire(framing, true).await, owned, "{name}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_borrowed_body_is_not_copied_where_there_is_room() {
+        let (near, _far) = tokio::io::duplex(1 << 20);
+        let mut sink = FramedWrite::new(near, Framing::length());
+        sink.feed_borrowed(b"small").await.unwrap();
+        sink.feed_borrowed(&[7; 500_000]).await.unwrap();
+        assert_eq!(sink.unsent(), 0);
+        assert!(sink.memory() < 4096);
+    }
+
+    #[tokio::test]
+    async fn a_refused_borrowed_body_leaves_the_sink_as_it_was() {
+        let (near, _far) = tokio::io::duplex(1 << 20);
+        let mut sink = FramedWrite::new(near, Framing::lines());
+        sink.feed_borrowed(b"one").await.unwrap();
+        let refused = sink.feed_borrowed(&[b'\n'; 20_000]).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(sink.into_parts().1, "one\n");
     }
 }

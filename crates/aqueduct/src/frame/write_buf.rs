@@ -160,6 +160,22 @@ impl WriteBuf {
         filled
     }
 
+    /// The same as [`slices`](Self::slices), with `piece` behind all that waits.
+    pub(super) fn slices_before<'a>(
+        &'a self,
+        slices: &mut [IoSlice<'a>; MAX_SLICES],
+        piece: &'a [u8],
+        limit: usize,
+    ) -> usize {
+        let filled = self.slices(slices, limit);
+        let room = limit.saturating_sub(self.len());
+        if filled == MAX_SLICES || room == 0 {
+            return filled;
+        }
+        slices[filled] = IoSlice::new(&piece[..piece.len().min(room)]);
+        filled + 1
+    }
+
     /// An array for [`slices`](Self::slices) to fill.
     pub(super) fn no_slices<'a>() -> [IoSlice<'a>; MAX_SLICES] {
         [IoSlice::new(&[]); MAX_SLICES]

@@ -33,9 +33,8 @@ async fn memory_grows_with_what_came_and_not_with_its_header() {
     }
 }
 
-/// The memory of an end after each of some sizes of frames, first after the last frame, then while
-/// it waits.
-async fn held_after<D>(mut frames: FramedRead<DuplexStream, D>, mut far: DuplexStream)
+/// Checks that an end that waits after frames of several sizes holds no buffer.
+async fn holds_none<D>(mut frames: FramedRead<DuplexStream, D>, mut far: DuplexStream)
 where
     D: FrameDecoder + Unpin,
     D::Item: AsRef<[u8]>,
@@ -55,10 +54,10 @@ where
 #[tokio::test]
 async fn an_end_that_waits_holds_no_buffer() {
     let (near, far) = tokio::io::duplex(64 * 1024);
-    held_after(FramedRead::new(near, Framing::length()), far).await;
+    holds_none(FramedRead::new(near, Framing::length()), far).await;
     let (near, far) = tokio::io::duplex(64 * 1024);
     let codec = tokio_util::codec::LengthDelimitedCodec::new();
-    held_after(FramedRead::with_codec(near, codec), far).await;
+    holds_none(FramedRead::with_codec(near, codec), far).await;
 }
 
 #[tokio::test]
