@@ -38,7 +38,7 @@ async fn holds_none<D>(mut frames: FramedRead<DuplexStream, D>, mut far: DuplexS
 where
     D: FrameDecoder + Unpin,
     D::Item: AsRef<[u8]>,
-    D::Error: std::fmt::Debug,
+    D::Error: fmt::Debug,
 {
     for len in [64, 3000, 20_000, 200_000] {
         let mut wire = (len as u32).to_be_bytes().to_vec();
