@@ -24,7 +24,8 @@
 //!
 //! - `TCP_NODELAY` on every stream unless asked otherwise. Without it a small write after another
 //!   one waits for the peer's delayed acknowledgement, some 40 ms on Linux.
-//! - An address without a host means 127.0.0.1: nothing is offered to the network unless asked.
+//! - An address without a host, such as `:7000`, means 127.0.0.1: nothing is offered to the network
+//!   unless asked. ([`Endpoint`](crate::Endpoint) requires a host.)
 //! - `SO_REUSEADDR` on every listener: a server that restarts can bind its port at once.
 //! - A listener that survives a shortage of file descriptors without using a whole core.
 //! - A connect with a time limit, which can wait for the server to appear, and which never connects

@@ -45,7 +45,7 @@ fn a_queue_is_made_as_told_looked_at_and_removed() {
     for command in ["unlink", "info"] {
         let (_, stderr) = expect(run(&mut aqueduct(&["mq", command, name])), 1);
         assert!(
-            stderr.contains(name) && stderr.contains("it does not exist"),
+            stderr.contains(name) && stderr.contains("it does not exist; check the name"),
             "{stderr}"
         );
     }

@@ -21,7 +21,10 @@ pub(super) fn open_failed(action: &'static str, name: &str, source: io::Error) -
         Some(libc::ENOENT) => (
             OpenErrorKind::NotFound,
             "it does not exist".to_owned(),
-            "create it, or check the name and the IPC namespace".to_owned(),
+            match action {
+                "open queue" => "create it, or check the name and the IPC namespace".to_owned(),
+                _ => "check the name and the IPC namespace".to_owned(),
+            },
         ),
         Some(libc::EEXIST) => (
             OpenErrorKind::AlreadyExists,

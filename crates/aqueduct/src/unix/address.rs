@@ -160,10 +160,15 @@ impl Attempt {
                 "a running server uses it".into(),
                 "stop that server or choose another address",
             )),
+            Some(libc::ENOENT | libc::ENOTDIR) if self.action == "bind" => Some((
+                Kind::NotFound,
+                "its directory does not exist".into(),
+                "create the directory, or choose another path",
+            )),
             Some(libc::ENOENT | libc::ENOTDIR) => Some((
                 Kind::NotFound,
                 "it does not exist".into(),
-                "start the server, or create the directory of its socket",
+                "start the server, or check the path",
             )),
             Some(libc::ECONNREFUSED) => Some((
                 Kind::Refused,
@@ -218,6 +223,16 @@ mod tests {
             assert_eq!(error.kind(), &OpenErrorKind::InvalidName, "{error}");
         }
         attempt("@a\0b").expect("the kernel takes it");
+    }
+
+    #[test]
+    fn a_missing_directory_is_named_only_by_bind() {
+        for (action, cause) in [("bind", "its directory"), ("connect to", "it")] {
+            let attempt = Attempt::new(action, Type::STREAM, Address::new("/none/x")).unwrap();
+            let error = attempt.failed(io::Error::from_raw_os_error(libc::ENOENT));
+            let expected = format!("cannot {action} unix:/none/x: {cause} does not exist; ");
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
     }
 
     #[test]
