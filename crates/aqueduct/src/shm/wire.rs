@@ -29,8 +29,9 @@ use crate::unix::halves;
 /// How long a client may take for its hello.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// After this many rings the bell is emptied, long before it is full.
-const RINGS: u32 = 1024;
+/// After this many sleeps the bell is emptied, long before it is full: each may have been rung for,
+/// also one that found something before it waited.
+const SLEEPS: u32 = 1024;
 
 /// The settings of one side.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +70,8 @@ pub(super) struct Wire {
     gone: AtomicBool,
     /// Something was written before the peer's hello.
     written: AtomicBool,
+    /// How often a half went to sleep since the bell was emptied.
+    sleeps: AtomicU32,
 }
 
 /// What the peer has passed.
@@ -76,7 +79,6 @@ struct Peer {
     memory: Theirs,
     /// The bell that it rings. Its end is the end of the peer, since only the peer has the other end.
     bell: AsyncFd<Arc<OwnedFd>>,
-    rings: AtomicU32,
 }
 
 /// Hellos on their way, and what the halves are made of once both are there.
@@ -192,6 +194,7 @@ impl Wire {
             wakers,
             gone: AtomicBool::new(false),
             written: AtomicBool::new(false),
+            sleeps: AtomicU32::new(0),
         })
     }
 
@@ -390,13 +393,7 @@ impl Wire {
         memory::check_bell(&bell)?;
         let _guard = greeting.runtime.enter();
         let bell = sys::register(Arc::new(bell), Interest::READABLE)?;
-        let rings = AtomicU32::new(0);
-        let peer = Peer {
-            memory,
-            bell,
-            rings,
-        };
-        Ok((peer, reads))
+        Ok((Peer { memory, bell }, reads))
     }
 
     /// The data of this side's ring and its first size, once.
@@ -483,6 +480,9 @@ impl Link for Wire {
     fn store(&self, word: Word, value: u64, ordering: Ordering) {
         if let Some(own) = self.own.get() {
             own.store(word.offset(), value, ordering);
+            if matches!(word, Word::DataEpoch | Word::RoomEpoch) && value & 1 == 1 {
+                self.sleeps.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -523,6 +523,16 @@ impl Link for Wire {
         let Some(peer) = self.peer.get() else {
             return Poll::Pending;
         };
+        if self.sleeps.load(Ordering::Relaxed) >= SLEEPS {
+            self.sleeps.store(0, Ordering::Relaxed);
+            let mut bytes = [0; 4096];
+            let mut buf = ReadBuf::new(&mut bytes);
+            // What fails here is seen as the end, or with the next ring.
+            let _ = sys::read_now(peer.bell.get_ref(), &mut buf);
+            // One of the rings may have been for the other half: both look again.
+            self.both.wake_by_ref();
+            return Poll::Ready(Ok(Rung::Bell));
+        }
         let mut cx = Context::from_waker(&self.both);
         let mut guard = ready!(peer.bell.poll_read_ready(&mut cx))?;
         if guard.ready().is_read_closed() {
@@ -530,13 +540,6 @@ impl Link for Wire {
             return Poll::Ready(Ok(Rung::Gone));
         }
         guard.clear_ready();
-        let rings = peer.rings.fetch_add(1, Ordering::Relaxed);
-        if rings.is_multiple_of(RINGS) {
-            let mut bytes = [0; 4096];
-            let mut buf = ReadBuf::new(&mut bytes);
-            // What fails here is seen as the end, or with the next ring.
-            let _ = sys::read_now(peer.bell.get_ref(), &mut buf);
-        }
         Poll::Ready(Ok(Rung::Bell))
     }
 }
@@ -558,3 +561,7 @@ impl std::fmt::Debug for Wire {
 }
 
 const TARGET: &str = "aqueduct::shm";
+
+#[cfg(test)]
+#[cfg(not(aqueduct_loom))]
+mod tests;
