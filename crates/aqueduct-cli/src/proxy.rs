@@ -3,6 +3,7 @@
 mod silence;
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ use crate::signals::Signals;
 
 use self::silence::Silence;
 
+/// How many descriptors a client takes with its other side.
+const WITH_A_SOCKET: usize = 2;
+const WITH_A_PROGRAM: usize = 4;
 /// How long a program that has ended its output has to say how it ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -56,8 +60,15 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
         .ready(format_args!("proxying {}", from.endpoint))
         .await;
     let shutdown = CancellationToken::new();
+    // More would take each other's descriptors: none could be connected onward.
+    let room = shortage::room(match onward.endpoint().capabilities().private {
+        true => WITH_A_PROGRAM,
+        false => WITH_A_SOCKET,
+    });
     let proxy = Arc::new(Proxy {
         onward,
+        room,
+        connected: AtomicUsize::new(0),
         seen: Mutex::new(Seen {
             recorder,
             failed: None,
@@ -69,12 +80,16 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
         silence: Silence::new(None, from.link.timeout),
     });
     let mut options = service::Options::new();
-    // Unless told otherwise the number of descriptors is the limit.
-    options.max_connections(from.link.clients.connections.unwrap_or(usize::MAX));
+    options.max_connections(from.link.clients.connections.unwrap_or(room));
     let at_work = Arc::clone(&proxy);
     let serving = options.serve(incoming, shutdown.clone(), move |client, _| {
         let proxy = Arc::clone(&at_work);
-        async move { proxy.connect(client).await }
+        async move {
+            proxy.enter();
+            let served = proxy.connect(client).await;
+            proxy.connected.fetch_sub(1, Ordering::Relaxed);
+            served
+        }
     });
     let mut serving = Box::pin(serving);
     let stats = loop {
@@ -149,6 +164,9 @@ fn warn(from: &Endpoint, to: &Endpoint, report: &Report) {
 /// The state that all clients share.
 struct Proxy {
     onward: Onward,
+    /// How many clients there are descriptors for.
+    room: usize,
+    connected: AtomicUsize,
     seen: Mutex<Seen>,
     shutdown: CancellationToken,
     report: Report,
@@ -198,6 +216,18 @@ impl Onward {
 }
 
 impl Proxy {
+    /// Counts a client, and tells if it is the last that there is room for.
+    fn enter(&self) {
+        let connected = self.connected.fetch_add(1, Ordering::Relaxed) + 1;
+        if connected == self.room {
+            self.report.frequent_failure(format_args!(
+                "{} connected, as many as there are descriptors for; others wait: raise the limit on \
+                 open files (ulimit -n)",
+                count(connected as u64, "client")
+            ));
+        }
+    }
+
     /// Connects one client onward until both sides have ended.
     async fn connect(&self, client: Connection) -> io::Result<()> {
         let peer = *client.peer();

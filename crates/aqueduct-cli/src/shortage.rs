@@ -12,6 +12,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// where it gets none for its signals.
 const DESCRIPTORS: usize = 8;
 
+/// How many are left over, for what is opened for a moment.
+const SPARE: usize = 16;
+
 /// Fails if there are not enough descriptors to begin.
 pub(crate) fn check() -> anyhow::Result<()> {
     let open = |_| File::open("/dev/null");
@@ -26,6 +29,16 @@ pub(crate) fn raise_descriptors() {
         // Without it there is room for fewer.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
+}
+
+/// How many things with so many descriptors each can be open at a time, at least one.
+pub(crate) fn room(descriptors: usize) -> usize {
+    let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return usize::MAX;
+    };
+    let open = std::fs::read_dir("/proc/self/fd").map_or(SPARE, Iterator::count);
+    let free = usize::try_from(soft).unwrap_or(usize::MAX);
+    (free.saturating_sub(open + SPARE) / descriptors).max(1)
 }
 
 /// What helps, if an error is a shortage of this process or system, which may pass.

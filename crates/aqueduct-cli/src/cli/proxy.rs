@@ -39,8 +39,13 @@ const IDLE_TIMEOUT: &str = "\
 Disconnect a client and its server when nothing passes in either direction for this long: a duration, or \
 forever [default: forever]";
 
+/// Each takes another descriptor for its other side.
+const MAX_CONNECTIONS: &str = "\
+How many clients at a time; others wait [default: as many as there are file descriptors for]";
+
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[command(mut_arg("max_connections", |arg| arg.help(MAX_CONNECTIONS)))]
 #[command(mut_arg("idle_timeout", |arg| arg.help(IDLE_TIMEOUT)))]
 pub(crate) struct ProxyArgs {
     /// The address where clients connect, such as tcp://127.0.0.1:6379.

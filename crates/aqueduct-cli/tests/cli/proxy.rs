@@ -218,53 +218,42 @@ fn a_thousand_clients_and_some_of_them_cut() {
     stopped(running);
 }
 
+/// Those for whom there are no descriptors wait in the queue of the system.
 #[test]
-fn more_clients_than_descriptors_are_told() {
+fn more_clients_than_descriptors_are_served_in_turn() {
     let dir = Dir::new();
     let (listener, address) = upstream(&dir);
-    let mut command = aqueduct(&["proxy", "tcp://127.0.0.1:0", &address, "--wait", "1s"]);
-    let program = command.get_program().to_owned();
-    let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-    command = std::process::Command::new("sh");
-    command
+    let command = aqueduct(&["proxy", "tcp://127.0.0.1:0", &address, "--wait", "1s"]);
+    let mut limited = std::process::Command::new("sh");
+    limited
         .args(["-c", "ulimit -n 40; exec \"$@\"", "sh"])
-        .arg(program)
-        .args(args);
-    let running = start(&mut command);
+        .arg(command.get_program())
+        .args(command.get_args());
+    let running = start(&mut limited);
     let port = running.told("tcp://127.0.0.1:");
     let port = port.trim_start_matches("tcp://");
-    listener.set_nonblocking(true).unwrap();
-    let mut clients: Vec<TcpStream> = (0..60).map(|_| client(port)).collect();
-    let mut served = Vec::new();
-    running.told("ulimit");
-    while let Ok((there, _)) = listener.accept() {
-        served.push(there);
-    }
-    assert!(!served.is_empty() && served.len() < 40, "{}", served.len());
-    // Those that are there go on, and when they have left there is room again.
-    clients.clear();
-    drop(served);
-    // Who comes while those before are still being closed may be told, too.
-    let mut last = Vec::new();
-    let mut accepted: Vec<UnixStream> = Vec::new();
-    until("one that came later is served", || {
-        let mut client = client(port);
-        let _ = client.write_all(b"x");
-        last.push(client);
-        while let Ok((next, _)) = listener.accept() {
-            next.set_nonblocking(true).unwrap();
-            accepted.push(next);
+    thread::spawn(move || {
+        for there in listener.incoming() {
+            let mut there = there.unwrap();
+            thread::spawn(move || {
+                let mut word = [0];
+                there.read_exact(&mut word).unwrap();
+                there.write_all(&word).unwrap();
+                // It stays until its client has gone.
+                let _ = there.read(&mut word);
+            });
         }
-        let served = accepted
-            .iter_mut()
-            .any(|it| matches!(it.read(&mut [0]), Ok(1)));
-        if last.len() > 5 {
-            last.clear();
-            accepted.clear();
-        }
-        served
     });
-    drop((last, accepted, listener));
+    let mut clients: Vec<TcpStream> = (0..60).map(|_| client(port)).collect();
+    running.told("ulimit");
+    for (i, client) in clients.iter_mut().enumerate() {
+        client.write_all(&[i as u8]).unwrap();
+    }
+    for (i, mut client) in clients.into_iter().enumerate() {
+        let mut word = [0];
+        client.read_exact(&mut word).unwrap();
+        assert_eq!(word, [i as u8]);
+    }
     stopped(running);
 }
 
