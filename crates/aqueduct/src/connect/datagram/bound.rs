@@ -2,12 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::{Arrived, Datagrams};
-
-/// How many datagrams are received before the path is checked even though more are waiting.
-const LOOK_AFTER: u32 = 256;
 
 /// The path of a bound socket. Dropping it removes the path.
 pub(crate) trait BoundPath: Send + Sync {
@@ -25,8 +22,6 @@ pub(crate) struct BoundSocket {
     socket: Arc<Datagrams>,
     /// Others may receive from it too, such as the service manager that has passed it down.
     shared: bool,
-    /// How many datagrams were received since the path was last checked.
-    received: u32,
     /// The path is lost. What was sent before is delivered first.
     lost: bool,
     ended: bool,
@@ -38,7 +33,6 @@ impl BoundSocket {
             path,
             socket: Arc::new(socket),
             shared: false,
-            received: 0,
             lost: false,
             ended: false,
         }
@@ -64,19 +58,20 @@ impl BoundSocket {
             if self.ended {
                 return Poll::Ready(None);
             }
-            if self.received >= LOOK_AFTER {
-                self.look(cx);
+            // Also pending, now and then, under a flood: when the task has used up its budget.
+            if !self.lost
+                && let Poll::Ready(arrived) = self.socket.poll_receive(cx)
+            {
+                return Poll::Ready(Some(arrived));
             }
-            if !self.lost {
-                if let Poll::Ready(arrived) = self.socket.poll_receive(cx) {
-                    self.received += 1;
-                    return Poll::Ready(Some(arrived));
-                }
-                self.look(cx);
-            }
-            let Some(path) = self.path.as_mut().filter(|_| self.lost) else {
+            let Some(path) = &mut self.path else {
                 return Poll::Pending;
             };
+            if !self.lost {
+                ready!(path.poll_lost(cx));
+                self.lost = true;
+                self.socket.refuse();
+            }
             if let Some(last) = self.socket.receive_now().transpose() {
                 return Poll::Ready(Some(last));
             }
@@ -90,17 +85,6 @@ impl BoundSocket {
                     return Poll::Ready(Some(Err(error)));
                 }
             }
-        }
-    }
-
-    /// Checks whether the path is lost.
-    fn look(&mut self, cx: &mut Context<'_>) {
-        self.received = 0;
-        if let Some(path) = &mut self.path
-            && path.poll_lost(cx).is_ready()
-        {
-            self.lost = true;
-            self.socket.refuse();
         }
     }
 
