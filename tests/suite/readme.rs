@@ -1,4 +1,5 @@
-//! The repository's README and that of the library's package, whose code is run as its documentation.
+//! The repository's README and that of the library's package, whose code is run as its documentation;
+//! the changelog.
 
 #[test]
 fn readme_code_is_run_as_documentation() {
@@ -12,4 +13,12 @@ fn readme_code_is_run_as_documentation() {
             "not in the package's README:{block}"
         );
     }
+}
+
+/// A conflict that is resolved by keeping both sides would bring back a list that was replaced.
+#[test]
+fn the_changelog_has_its_entries_under_headings() {
+    let text = include_str!("../../CHANGELOG.md");
+    let head = text.split("\n### ").next().unwrap_or_default();
+    assert!(!head.contains("\n- "), "move these under a heading: {head}");
 }
