@@ -56,7 +56,7 @@ fn every_case_moves_messages_and_is_in_the_report() {
         "| mq | ",
         "\n## Processes that all send",
         "\n## The receiver's processor time",
-        "\n## A thousand connections",
+        "\n## Up to ten thousand idle connections",
     ];
     for part in costs {
         assert!(markdown.contains(part), "{part}");

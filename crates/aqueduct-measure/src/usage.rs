@@ -34,14 +34,15 @@ impl Usage {
     }
 }
 
-/// Allows this process as many descriptors as the system lets it.
+/// Allows this process as many descriptors as the system lets it; returns how many.
 ///
 /// # Errors
 ///
 /// Those of `setrlimit(2)`.
-pub fn allow_descriptors() -> nix::Result<()> {
+pub fn allow_descriptors() -> nix::Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(hard)
 }
 
 impl Sub for Usage {
