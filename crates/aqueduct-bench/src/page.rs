@@ -92,6 +92,7 @@ fn section(page: &mut String, results: &Results, step: &Step) {
         Mechanism::Pipe,
         Mechanism::Fifo,
         Mechanism::Unix,
+        Mechanism::Shm,
         Mechanism::UnixPacket,
         Mechanism::Tcp,
         Mechanism::Mq,

@@ -53,6 +53,10 @@ const STEPS: &[Step] = &[
         run: |stage| Box::pin(sockets::unix(stage)),
     },
     Step {
+        title: "Shared memory",
+        run: |stage| Box::pin(sockets::shm(stage)),
+    },
+    Step {
         title: "TCP",
         run: |stage| Box::pin(sockets::tcp(stage)),
     },

@@ -17,6 +17,8 @@ pub enum Mechanism {
     Fifo,
     /// A Unix stream socket.
     Unix,
+    /// Shared memory, set up over a Unix socket.
+    Shm,
     /// A Unix `SOCK_SEQPACKET` socket.
     UnixPacket,
     /// TCP over loopback.
@@ -34,6 +36,7 @@ impl Mechanism {
             Self::Pipe => "pipe",
             Self::Fifo => "fifo",
             Self::Unix => "unix",
+            Self::Shm => "shm",
             Self::UnixPacket => "unixpacket",
             Self::Tcp => "tcp",
             Self::Mq => "mq",

@@ -111,7 +111,7 @@ impl Place {
 
     /// Checks that a process has removed its socket.
     fn gone(&self, scheme: &str, name: &str, figures: &mut Figures) {
-        if scheme.starts_with("unix") && self.file(name).exists() {
+        if (scheme.starts_with("unix") || scheme == "shm") && self.file(name).exists() {
             figures.leaked += 1;
             figures.wrong(format!("{scheme}:{name} was left behind"));
         }

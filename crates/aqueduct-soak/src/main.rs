@@ -178,7 +178,7 @@ async fn run(
         let lane = Shared::new(place(name)?, over);
         lanes.push(named(name, async |it| lane.run(it).await));
     }
-    for name in ["unix", "unixpacket", "tcp"] {
+    for name in ["unix", "unixpacket", "shm", "tcp"] {
         let lane = Sockets::new(place(name)?, name);
         lanes.push(named(name, async |it| lane.run(it).await));
     }

@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 
 use crate::connect::activation;
 use crate::handshake::{Hello, Verdict};
-use crate::mq;
+use crate::{mq, shm};
 
 /// How many bytes wait and which process is notified, by the text in a queue's file.
 #[must_use]
@@ -31,4 +31,15 @@ pub fn verdict(frame: &[u8]) -> Option<String> {
     Verdict::parse(frame)
         .ok()
         .map(|verdict| verdict.to_string())
+}
+
+/// The hello of a peer of `shm:`, encoded again, and what is wrong with one.
+pub fn shm_hello(wire: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    shm::hello(wire).map_err(|error| error.to_string())
+}
+
+/// Reads and writes rings whose peer stores these values in its words, one after the other; returns how
+/// many bytes were read, and the error that ended it.
+pub fn shm_ring(words: &[u64], capacity: u32) -> (usize, Option<std::io::Error>) {
+    shm::ring_of(words, capacity)
 }

@@ -69,6 +69,8 @@
 //! Linux 5.1 or newer (`F_SEAL_FUTURE_WRITE`, memfd_create(2), fcntl(2)).
 
 mod error;
+#[cfg(fuzzing)]
+mod fuzzing;
 mod halves;
 mod hello;
 mod memory;
@@ -77,4 +79,6 @@ mod scheme;
 mod wire;
 
 pub use self::error::PeerError;
+#[cfg(fuzzing)]
+pub(crate) use self::fuzzing::{hello, ring_of};
 pub(crate) use self::scheme::SCHEME;

@@ -26,6 +26,7 @@ fn every_step_is_shown_verified_and_cleaned_up() {
         "Several writers",
         "A message queue",
         "Unix sockets",
+        "Shared memory",
         "TCP",
     ]
     .iter()
@@ -45,7 +46,7 @@ fn every_step_is_shown_verified_and_cleaned_up() {
         }
     }
     assert!(
-        text.ends_with("All 6 steps verified; nothing is left behind.\n"),
+        text.ends_with("All 7 steps verified; nothing is left behind.\n"),
         "{text}"
     );
     let killed = text
@@ -55,7 +56,7 @@ fn every_step_is_shown_verified_and_cleaned_up() {
     assert!(!killed.ends_with(" 0"), "{killed}");
     assert_eq!(
         text.matches("at the other end is process ").count(),
-        2,
+        3,
         "{text}"
     );
     for line in text.lines() {

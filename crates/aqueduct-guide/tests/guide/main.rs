@@ -36,7 +36,7 @@ macro_rules! chapters {
 }
 
 chapters! {
-    introduction pipes fifos message_queues unix_sockets tcp child_processes choosing services other_programs
+    introduction pipes fifos message_queues unix_sockets shared_memory tcp child_processes choosing services other_programs
     recipes
 }
 

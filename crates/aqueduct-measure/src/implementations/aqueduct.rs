@@ -50,6 +50,9 @@ pub(super) const CASES: &[Case] = &[
     case("aqueduct/unix/feed", Mechanism::Unix, |it| {
         frames(it, FEED, unix)
     }),
+    case("aqueduct/shm/feed", Mechanism::Shm, |it| {
+        frames(it, FEED, shm)
+    }),
     case("aqueduct/tcp/feed", Mechanism::Tcp, |it| {
         frames(it, FEED, tcp)
     }),
@@ -69,6 +72,9 @@ pub(super) const MORE: &[Case] = &[
     one_way("aqueduct/unix/borrowed", Mechanism::Unix, |it| {
         borrowed(it, unix)
     }),
+    one_way("aqueduct/shm/borrowed", Mechanism::Shm, |it| {
+        borrowed(it, shm)
+    }),
     one_way("aqueduct/tcp/borrowed", Mechanism::Tcp, |it| {
         borrowed(it, tcp)
     }),
@@ -79,6 +85,9 @@ pub(super) const MORE: &[Case] = &[
     }),
     case("aqueduct/unix/feed/latency", Mechanism::Unix, |it| {
         latency(it, SOCKET_CHUNK, unix)
+    }),
+    case("aqueduct/shm/feed/latency", Mechanism::Shm, |it| {
+        frames(it, FEED, shm)
     }),
     case("aqueduct/tcp/feed/latency", Mechanism::Tcp, |it| {
         latency(it, SOCKET_CHUNK, tcp)
@@ -104,6 +113,9 @@ pub(super) const MORE: &[Case] = &[
     one_way("aqueduct/unix/send", Mechanism::Unix, |it| {
         frames(it, SEND, unix)
     }),
+    one_way("aqueduct/shm/send", Mechanism::Shm, |it| {
+        frames(it, SEND, shm)
+    }),
     one_way("aqueduct/tcp/send", Mechanism::Tcp, |it| {
         frames(it, SEND, tcp)
     }),
@@ -121,6 +133,9 @@ pub(super) const MORE: &[Case] = &[
     }),
     multi("aqueduct/unix/feed/mt", Mechanism::Unix, |it| {
         frames(it, FEED, unix)
+    }),
+    multi("aqueduct/shm/feed/mt", Mechanism::Shm, |it| {
+        frames(it, FEED, shm)
     }),
     multi("aqueduct/tcp/feed/mt", Mechanism::Tcp, |it| {
         frames(it, FEED, tcp)
@@ -403,6 +418,20 @@ fn unix(
     })
 }
 
+/// By address, since the memory is set up there. A case of latency mode polls.
+fn shm(
+    session: &Session,
+) -> anyhow::Result<
+    Framed<impl AsyncWrite + Send + Unpin + use<>, impl AsyncRead + Send + Unpin + use<>>,
+> {
+    let bytes = connection(session)?.into_bytes();
+    let (rx, tx) = bytes.map_err(|_| anyhow::anyhow!("no bytes"))?.into_split();
+    Ok((
+        Some(FramedWrite::new(tx, Framing::length())),
+        Some(FramedRead::new(rx, Framing::length())),
+    ))
+}
+
 type TcpHalves = Framed<tokio::net::tcp::OwnedWriteHalf, tokio::net::tcp::OwnedReadHalf>;
 
 fn tcp(session: &Session) -> anyhow::Result<TcpHalves> {
@@ -433,20 +462,26 @@ fn endpoint(
 }
 
 fn connection(session: &Session) -> anyhow::Result<connect::Connection> {
-    let tcp = session.spec().case.contains("/tcp/");
+    let case = &session.spec().case;
+    let scheme = ["tcp", "shm"]
+        .into_iter()
+        .find(|it| case.contains(&format!("/{it}/")));
+    let mut options = connect::Options::new();
+    if case.ends_with("/latency") {
+        options.poll_for(POLL_FOR);
+    }
     let path = session.spec().path("socket");
     let address = session.spec().address.clone();
     let first = session.is_first();
     session.exec().run(async move {
-        let here = if tcp {
-            "tcp://127.0.0.1:0".parse()?
-        } else {
-            Endpoint::new("unix", path)?
+        let here = match scheme {
+            Some("tcp") => "tcp://127.0.0.1:0".parse()?,
+            scheme => Endpoint::new(scheme.unwrap_or("unix"), path)?,
         };
         if first {
-            return Ok(address.parse::<Endpoint>()?.connect().await?);
+            return Ok(options.connect(&address.parse()?).await?);
         }
-        let mut listener = here.bind().await?;
+        let mut listener = options.bind(&here).await?;
         ready(&listener.local_endpoint().to_string())?;
         let connection: Option<io::Result<connect::Connection>> = listener.accept().await;
         Ok(connection.ok_or_else(ended)??)

@@ -3,6 +3,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use aqueduct::connect::Options;
 use aqueduct::frame::{BoxFrameSink, BoxFrameStream, FramedRead, FramedWrite, Framing};
 use aqueduct::{Endpoint, tcp, unix};
 use futures_util::{SinkExt, StreamExt};
@@ -28,7 +29,8 @@ pub(super) struct Client {
 struct Connected {
     sink: BoxFrameSink,
     stream: BoxFrameStream,
-    socket: OwnedFd,
+    /// `None`: it is cut by dropping it.
+    socket: Option<OwnedFd>,
 }
 
 impl Client {
@@ -109,7 +111,10 @@ impl Client {
                 progress.cuts += 1;
                 sent.note(*progress)?;
                 // As if the network had gone, while messages are on their way in both directions.
-                SockRef::from(&socket).shutdown(Shutdown::Both)?;
+                match &socket {
+                    Some(socket) => SockRef::from(socket).shutdown(Shutdown::Both)?,
+                    None => return Ok(End::PeerGone),
+                }
                 until_cut = u64::MAX;
             }
         }
@@ -143,6 +148,17 @@ async fn connect(server: &Endpoint) -> anyhow::Result<Connected> {
             Ok(Connected {
                 sink: Box::pin(sink),
                 stream: Box::pin(stream),
+                socket: Some(socket),
+            })
+        }
+        ("shm", _) => {
+            let mut options = Options::new();
+            options.wait(Some(PATIENCE));
+            let (sink, stream) = options.connect(server).await?.into_frames();
+            let socket = None;
+            Ok(Connected {
+                sink,
+                stream,
                 socket,
             })
         }
@@ -164,6 +180,6 @@ where
     Connected {
         sink: Box::pin(FramedWrite::new(write, Framing::length())),
         stream: Box::pin(FramedRead::new(read, Framing::length())),
-        socket,
+        socket: Some(socket),
     }
 }
