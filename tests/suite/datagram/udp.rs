@@ -188,3 +188,22 @@ fn an_address_has_a_host_a_port_and_no_options() {
         assert!(error.contains(said), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_stopped_receiver_ends_although_its_senders_go_on() {
+    let listener = endpoint("udp://127.0.0.1:0".into()).bind().await.unwrap();
+    let to = listener.local_endpoint().to_string();
+    let to = to.strip_prefix("udp://").unwrap().to_owned();
+    let mut incoming = listener.into_receiver();
+    let sender = StdUdp::bind("127.0.0.1:0").unwrap();
+    sender.send_to(b"first", &to).unwrap();
+    incoming.stop();
+    // Each that is taken is followed by another, so the queue never empties.
+    let mut received = 0;
+    while let Some(message) = deadline(incoming.next()).await {
+        message.unwrap();
+        received += 1;
+        assert!(received < 100_000);
+        sender.send_to(b"next", &to).unwrap();
+    }
+}

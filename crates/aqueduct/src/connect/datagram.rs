@@ -7,7 +7,7 @@ mod outgoing;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -46,7 +46,12 @@ pub(crate) struct Datagrams {
     reports: bool,
     /// The receiving half of a connected socket was dropped, so the sending half discards replies.
     discards: AtomicBool,
+    /// How many more datagrams are received without waiting.
+    queued: AtomicUsize,
 }
+
+/// The least memory that a datagram takes of its socket's buffer, with the kernel's bookkeeping (`SKB_TRUESIZE`, `include/linux/skbuff.h`).
+const LEAST_IN_BUFFER: usize = 512;
 
 impl Datagrams {
     /// Receives messages of at most the size that `framing` allows, and sends of at most `max_send`.
@@ -60,6 +65,7 @@ impl Datagrams {
             over: AtomicU64::new(0),
             reports: false,
             discards: AtomicBool::new(false),
+            queued: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -144,6 +150,10 @@ impl Datagrams {
     /// Receives a queued datagram, also if epoll has not reported it yet; `None` if there is none.
     fn receive_now(&self) -> io::Result<Option<Arrived>> {
         loop {
+            if self.queued.load(Ordering::Relaxed) == 0 {
+                return Ok(None);
+            }
+            self.queued.fetch_sub(1, Ordering::Relaxed);
             match self.receive(self.as_fd()) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -183,8 +193,21 @@ impl Datagrams {
 
     /// Makes further sends to a Unix socket fail with `EPIPE`. Queued datagrams stay.
     fn refuse(&self) {
+        let socket = SockRef::from(&self.source);
+        let _ = socket.shutdown(std::net::Shutdown::Read);
         // UDP cannot tell its senders.
-        let _ = SockRef::from(&self.source).shutdown(std::net::Shutdown::Read);
+        if !socket.local_addr().is_ok_and(|it| it.is_unix()) {
+            self.stop();
+        }
+    }
+
+    /// From now on only as many datagrams are received as the socket can hold: its senders may go
+    /// on for ever.
+    fn stop(&self) {
+        if let Ok(bytes) = SockRef::from(&self.source).recv_buffer_size() {
+            let most = bytes / LEAST_IN_BUFFER + 1;
+            self.queued.store(most, Ordering::Relaxed);
+        }
     }
 }
 
@@ -302,8 +325,11 @@ impl Stream for Incoming {
 
 impl Inlet for Incoming {
     fn stop(mut self: Pin<&mut Self>) {
-        if let Origin::Bound(socket) = &self.from {
-            socket.refuse();
+        match &self.from {
+            Origin::Bound(socket) => {
+                socket.refuse();
+            }
+            Origin::Connected(socket) => socket.stop(),
         }
         self.stopped = true;
     }
