@@ -20,6 +20,12 @@ pub(crate) struct Args {
     /// Where they run.
     #[arg(long, value_enum, default_value = "one-cpu")]
     placement: Place,
+    /// How many processes send.
+    #[arg(long, default_value_t = 1)]
+    senders: u64,
+    /// How many processes receive, from one that sends.
+    #[arg(long, default_value_t = 1)]
+    receivers: u64,
     /// For how many seconds.
     #[arg(long, default_value_t = 2)]
     seconds: u64,
@@ -64,7 +70,9 @@ pub(crate) async fn measure(
         run_ms: args.seconds.saturating_mul(1000),
         ..Plan::full()
     };
-    let sample = runner.sample(case, &plan.order(&step)).await?;
+    let mut order = plan.order(&step);
+    (order.senders, order.receivers) = (args.senders, args.receivers);
+    let sample = runner.sample(case, &order).await?;
     Ok(format!(
         "{} | {named} | {} | {}",
         case.name,

@@ -54,6 +54,16 @@ impl Check {
         }
     }
 
+    /// Of one of several receivers: any message may come, and all that come are counted.
+    pub(crate) fn with_receivers(mut self, receivers: u64) -> anyhow::Result<Self> {
+        if receivers > 1 {
+            self.any_order = true;
+            self.phase = Phase::Measured;
+            self.begun = Some((Instant::now(), Usage::now()?));
+        }
+        Ok(self)
+    }
+
     /// One message, as bytes.
     ///
     /// # Errors

@@ -44,6 +44,8 @@ pub struct Spec {
     pub count_allocations: bool,
     /// How many first sides there are.
     pub senders: u64,
+    /// How many second sides there are.
+    pub receivers: u64,
     /// How many microseconds pass from one message to the next, one way; none: as few as can be.
     pub pace_us: u64,
     /// A directory for what has a place in the file system.

@@ -41,6 +41,8 @@ pub struct Order {
     pub count_allocations: bool,
     /// How many processes send.
     pub senders: u64,
+    /// How many processes receive, one way; several only from one that sends.
+    pub receivers: u64,
     /// How long from one message to the next, one way; zero: as short as can be.
     pub pace: Duration,
     /// Messages that a queue holds.
@@ -58,6 +60,7 @@ impl Order {
             run: Duration::from_millis(100),
             count_allocations: false,
             senders: 1,
+            receivers: 1,
             pace: Duration::ZERO,
             capacity: 10,
         }
@@ -125,6 +128,7 @@ impl Runner {
             run_ms: order.run.as_millis() as u64,
             count_allocations: order.count_allocations,
             senders: order.senders,
+            receivers: order.receivers,
             pace_us: order.pace.as_micros() as u64,
             dir,
             name,
@@ -143,6 +147,12 @@ impl Runner {
         }
         let mut second = Process::start(second, &spec)?;
         spec.address = second.address().await?;
+        let mut seconds = vec![second];
+        for _ in 1..order.receivers {
+            let mut second = Process::start(self.command(), &spec)?;
+            second.address().await?;
+            seconds.push(second);
+        }
         spec.side = Side::First;
         let mut firsts = vec![Process::start(first, &spec)?];
         for _ in 1..order.senders {
@@ -164,11 +174,17 @@ impl Runner {
             reports.push(first.report().await);
         }
         // Where one has failed, the other may wait for ever: it is killed when it is dropped.
-        let first = reports.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-        let second = second.report().await?;
+        let first = reports
+            .into_iter()
+            .collect::<anyhow::Result<SideReport>>()?;
+        let mut reports = Vec::new();
+        for second in seconds {
+            reports.push(second.report().await?);
+        }
+        let second = reports.into_iter().collect();
         drop(made);
         std::fs::remove_dir_all(&spec.dir)?;
-        Ok(Sample::of(&first[0], &second))
+        Ok(Sample::of(&first, &second))
     }
 
     fn command(&self) -> child::Command {

@@ -20,6 +20,19 @@ pub struct SideReport {
     pub latency: Option<Latency>,
 }
 
+/// All processes of a side together.
+impl FromIterator<Self> for SideReport {
+    fn from_iter<I: IntoIterator<Item = Self>>(reports: I) -> Self {
+        let mut reports = reports.into_iter();
+        let mut all = reports.next().unwrap_or_default();
+        for report in reports {
+            all.messages += report.messages;
+            all.usage += report.usage;
+        }
+        all
+    }
+}
+
 /// How round trips were distributed, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
@@ -78,11 +91,7 @@ impl Sample {
 
     /// From what both sides say. `timed` is the side whose clock counts.
     pub fn of(first: &SideReport, second: &SideReport) -> Self {
-        let timed = if first.latency.is_some() {
-            first
-        } else {
-            second
-        };
+        let timed = if first.seconds > 0.0 { first } else { second };
         let per = |n: f64, side: &SideReport| n / side.messages.max(1) as f64;
         let count = |it: &SideReport| Some(per(it.allocations? as f64, it));
         Self {

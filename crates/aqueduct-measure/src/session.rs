@@ -86,6 +86,7 @@ impl Session {
         let pace = Duration::from_micros(spec.pace_us);
         let stop = self.stop();
         let several = stop.is_some();
+        let receivers = spec.receivers;
         if several {
             together()?;
         }
@@ -97,25 +98,34 @@ impl Session {
             } else {
                 send_for(&mut tx, &mut place, warm, pace).await?;
             }
-            tx.send(ring.start()).await?;
+            if receivers == 1 {
+                tx.send(ring.start()).await?;
+            }
             Ok((tx, place))
         })?;
         let before = Usage::now()?;
         let measured = async move {
             let (mut tx, mut place) = (tx, place);
+            let begun = Instant::now();
             let sent = match stop {
                 Some(stop) => send_while(&mut tx, &mut place, until(stop)).await?,
                 None => send_for(&mut tx, &mut place, run, pace).await?,
             };
-            tx.send(ring.last()).await?;
+            let seconds = begun.elapsed().as_secs_f64();
+            // One ends each receiver.
+            for _ in 0..receivers {
+                tx.send(ring.last()).await?;
+            }
             tx.flush().await?;
-            Ok((tx, sent + 1))
+            Ok((tx, sent + 1, seconds))
         };
-        let ((tx, messages), allocations) = self.counted(measured)?;
+        let ((tx, messages, seconds), allocations) = self.counted(measured)?;
         let usage = Usage::now()? - before;
         self.close(tx)?;
         Ok(SideReport {
             messages,
+            // No receiver of several knows when all began.
+            seconds: if receivers > 1 { seconds } else { 0.0 },
             usage,
             allocations,
             ..SideReport::default()
@@ -128,7 +138,8 @@ impl Session {
     ///
     /// What the case reports; a message that should not have come.
     pub fn receiver<R: Receives>(&self, mut rx: R) -> anyhow::Result<SideReport> {
-        let mut check = Check::new(self.ring, self.spec.senders);
+        let mut check =
+            Check::new(self.ring, self.spec.senders).with_receivers(self.spec.receivers)?;
         let (rx, check) = self.exec.run(async move {
             while !check.is_measuring() {
                 rx.receive(&mut check).await?;

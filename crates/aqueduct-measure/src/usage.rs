@@ -1,6 +1,6 @@
 //! What a process has cost.
 
-use std::ops::Sub;
+use std::ops::{AddAssign, Sub};
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
@@ -43,6 +43,14 @@ pub fn allow_descriptors() -> nix::Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(hard)
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.cpu_us += other.cpu_us;
+        self.faults += other.faults;
+        self.waits += other.waits;
+    }
 }
 
 impl Sub for Usage {

@@ -33,6 +33,11 @@ pub(super) const CASES: &[Case] = &[
     batch("raw/fifo/batched", Mechanism::Fifo, |it| {
         batched_files(it, Mechanism::Fifo)
     }),
+    // What several writers of a FIFO do: whole messages within what one write takes.
+    Case {
+        sizes: &[64, 1024],
+        ..batch("raw/fifo/shared", Mechanism::Fifo, shared_fifo)
+    },
     batch("raw/unix/batched", Mechanism::Unix, |it| {
         play(it, Batched::new(unix(it)?, it, SOCKET_CHUNK))
     }),
@@ -44,6 +49,8 @@ pub(super) const CASES: &[Case] = &[
 /// How much one system call of a batched loop moves at most: what was best by measurement.
 const SOCKET_CHUNK: usize = 64 << 10;
 const PIPE_CHUNK: usize = 8 << 10;
+/// What one write puts into a pipe whole: pipe(7).
+const PIPE_BUF: usize = 4096;
 
 /// A case without a runtime.
 const fn blocking(name: &'static str, mechanism: Mechanism, run: Run) -> Case {
@@ -79,6 +86,14 @@ fn batched_files(session: &Session, mechanism: Mechanism) -> anyhow::Result<Side
     let (tx, rx) = place::files(session, mechanism)?;
     let end = |it| Batched::new(it, session, PIPE_CHUNK);
     play_halves(session, (tx.map(end), rx.map(end)))
+}
+
+fn shared_fifo(session: &Session) -> anyhow::Result<SideReport> {
+    ready("")?;
+    let (tx, rx) = place::files(session, Mechanism::Fifo)?;
+    let tx = tx.map(|it| Batched::new(it, session, PIPE_BUF).with_whole_frames());
+    let rx = rx.map(|it| Batched::new(it, session, PIPE_CHUNK));
+    play_halves(session, (tx, rx))
 }
 
 fn unix(session: &Session) -> anyhow::Result<UnixStream> {

@@ -13,6 +13,7 @@ const HEADER: usize = 4;
 pub(super) struct Batched<T> {
     io: T,
     chunk: usize,
+    whole: bool,
     buf: Vec<u8>,
     /// What of the buffer is filled: of a sender from 0 on.
     begin: usize,
@@ -24,6 +25,7 @@ impl<T> Batched<T> {
         Self {
             io,
             chunk,
+            whole: false,
             // A frame that has not come whole, and what comes by one call.
             buf: vec![0; session.spec().size + HEADER + chunk],
             begin: 0,
@@ -33,6 +35,12 @@ impl<T> Batched<T> {
 }
 
 impl<T: Write> Batched<T> {
+    /// Divides no frame among two calls.
+    pub(super) fn with_whole_frames(mut self) -> Self {
+        self.whole = true;
+        self
+    }
+
     fn put(&mut self, mut bytes: &[u8]) -> std::io::Result<()> {
         while !bytes.is_empty() {
             let room = self.chunk - self.end;
@@ -56,6 +64,9 @@ impl<T: Write> Batched<T> {
 
 impl<T: Write + Send + 'static> Sends for Batched<T> {
     async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
+        if self.whole && self.end + HEADER + message.bytes.len() > self.chunk {
+            self.write()?;
+        }
         self.put(&(message.bytes.len() as u32).to_be_bytes())?;
         Ok(self.put(&message.bytes)?)
     }
