@@ -305,6 +305,58 @@ async fn killed_consumers_lose_at_most_one_message_each() {
     assert_eq!(queue.attributes().unwrap().messages, 0);
 }
 
+/// The kernel may give a message's wake-up to a process that is stopped: the others look by themselves.
+#[tokio::test]
+async fn stopped_workers_hold_no_message_back() {
+    const WORKERS: usize = 8;
+    let name = QueueName::new();
+    let queue = name.create(Driver::Pool, 10, 8);
+    let directory = tempfile::tempdir().unwrap();
+    let file = |i: usize| directory.path().join(i.to_string());
+    let mut workers: Vec<Peer> = (0..WORKERS)
+        .map(|i| {
+            let mut command = peer("mq_processes::mortal_consumer", &name, Driver::Pool);
+            Peer::spawn(command.env(FILE, file(i)))
+        })
+        .collect();
+    let mut sent = 0_u32;
+    let all_received = async |sent: u32| {
+        let seen = || (0..WORKERS).map(|i| numbers(&file(i)).len()).sum::<usize>();
+        deadline(async {
+            while seen() < sent as usize {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    };
+    for _ in 0..10 {
+        // They meet each other.
+        for _ in 0..500 {
+            queue.send(0, &sent.to_le_bytes()).await.unwrap();
+            sent += 1;
+        }
+        all_received(sent).await;
+        let signal_all = |signal: Signal| {
+            for worker in &workers[1..] {
+                kill(Pid::from_raw(worker.0.id().try_into().unwrap()), signal).unwrap();
+            }
+        };
+        signal_all(Signal::SIGSTOP);
+        for _ in 0..3 {
+            queue.send(0, &sent.to_le_bytes()).await.unwrap();
+            sent += 1;
+        }
+        all_received(sent).await;
+        signal_all(Signal::SIGCONT);
+    }
+    for _ in 0..WORKERS {
+        queue.send(0, b"").await.unwrap();
+    }
+    for worker in &mut workers {
+        succeeds(worker).await;
+    }
+}
+
 /// Waits for a peer that has much to do, on a machine that may be busy.
 async fn succeeds(peer: &mut Peer) {
     let limit = Duration::from_secs(240);

@@ -5,6 +5,7 @@
 pub(crate) mod accept;
 pub(crate) mod backoff;
 pub(crate) mod blocking;
+pub(crate) mod crowd;
 pub(crate) mod drain;
 pub(crate) mod fd;
 pub(crate) mod hangup;
@@ -12,6 +13,7 @@ pub(crate) mod mark;
 pub(crate) mod owner;
 mod polled;
 pub(crate) mod polling;
+pub(crate) mod reactor;
 pub(crate) mod source;
 pub(crate) mod sys;
 pub(crate) mod timer;

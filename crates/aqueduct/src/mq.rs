@@ -74,10 +74,10 @@
 //! A message that can be sent or received at once needs no driver. Only a full or empty queue does:
 //!
 //! - [`Driver::Pool`], the default: a thread of Tokio's blocking pool sleeps in `epoll_wait` for
-//!   all queues of the runtime. Use it if the runtime has no I/O driver, or if many tasks of a
-//!   process wait for the same queue: each message wakes one of them.
-//! - [`Driver::AsyncFd`]: Tokio's own I/O driver waits. Use it if latency or processor time matter:
-//!   it avoids the other thread.
+//!   all queues of the runtime. Use it if the runtime has no I/O driver, or if several processes, or
+//!   several tasks of one, wait for the same queue: each message wakes one of them.
+//! - [`Driver::AsyncFd`]: Tokio's own I/O driver waits. Use it if latency or processor time matter
+//!   and few processes share the queue: it avoids the other thread.
 //!
 //! Before a wait both yield the processor and try again, a few times and for as long as that pays.
 //! If messages follow quickly they hardly ever sleep. [`OpenOptions::poll_for`] extends this to a
@@ -94,9 +94,15 @@
 //! | `AsyncFd` | 1,243,612 [892,909-1,345,942] | 201,405 [183,648-215,836] | 2.7 [2.7-2.8] |
 //! | `Pool` | 1,229,491 [551,400-1,274,790] | 302,521 [270,856-567,885] | 2.8 [2.7-2.9] |
 //!
-//! While they wait, the kernel tells both drivers of every message. If N processes wait for one
-//! queue by either driver, each message wakes all N, and all but one go back to sleep. For a pool
-//! of workers it is cheaper to have one process receive and distribute the work.
+//! # Many processes at one queue
+//!
+//! If N processes wait for one queue by [`Driver::AsyncFd`], each message wakes all N, and all but
+//! one go back to sleep. [`Driver::Pool`] notices this and then waits exclusively (`EPOLLEXCLUSIVE`,
+//! [`epoll_ctl(2)`](https://man7.org/linux/man-pages/man2/epoll_ctl.2.html)): each message wakes
+//! one. If that process is killed or stopped before it uses the wake-up, the others look for
+//! themselves within 50 ms, so none sleeps beside a message or room for longer. While a process
+//! waits exclusively, its thread wakes every 25 ms; after a second it waits as if it were alone.
+//! Processes that block in `mq_send` and `mq_receive` are served before all that wait here.
 //!
 //! # The end of a conversation
 //!

@@ -74,6 +74,14 @@ const HIGH_WATER: usize = 64 * 1024;
 ///   lock next is random. A sender with much to send checks every 256 KiB whether others wait, and
 ///   lets them go first.
 ///
+/// # Many writers
+///
+/// A sender that meets other writers at a full FIFO waits in a separate thread, one for all FIFOs of
+/// the process, where room wakes one writer instead of all. It wakes the next one when it is flushed
+/// and leaves room. If a writer is killed or stopped before it has used its wake-up, the others look
+/// for themselves within 50 ms. The thread ends when the sender is dropped, or has met no other
+/// writers for some time.
+///
 /// # Errors
 ///
 /// - [`FrameError::TooLarge`] inside an [`io::Error`], with the size of the message and the largest
@@ -277,7 +285,9 @@ impl Sink<Bytes> for SharedSender {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_write_batches(cx, 0)
+        let this = self.get_mut();
+        ready!(this.poll_write_batches(cx, 0))?;
+        Pin::new(&mut this.sender).poll_flush(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

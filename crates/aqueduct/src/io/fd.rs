@@ -14,6 +14,23 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
+use tokio::io::Interest;
+
+/// The half of the readiness that a poll-style operation waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+impl Direction {
+    pub(super) fn interest(self) -> Interest {
+        match self {
+            Self::Read => Interest::READABLE,
+            Self::Write => Interest::WRITABLE,
+        }
+    }
+}
 
 /// The kind of object that a descriptor refers to, from `fstat(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,6 +153,14 @@ impl std::fmt::Display for Access {
 }
 
 /// Whether `O_NONBLOCK` is set, which all duplicates of `fd` share (open(2)).
+pub(super) fn would_block<R>(result: &io::Result<R>) -> bool {
+    matches!(result, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+}
+
+pub(super) fn interrupted<R>(result: &io::Result<R>) -> bool {
+    matches!(result, Err(e) if e.kind() == io::ErrorKind::Interrupted)
+}
+
 #[cfg(test)]
 pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
     let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,30 +13,22 @@ use tokio::io::{Interest, Ready};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop::{consume_budget, poll_proceed};
 
+use super::crowd::Crowd;
+pub(crate) use super::fd::Direction;
+use super::fd::{interrupted, would_block};
 use super::{fd, sys};
 use crate::io::polling::{Next, Polling, Round};
+
+/// After so many waits for room in a pipe a writer finds out whether there are others, then after
+/// more each time, up to the second number.
+const FIRST_TRIAL: u32 = 4;
+const LAST_TRIAL: u32 = 4096;
 
 /// From this many operations without a wait on, incoming data is a stream.
 const STREAM: u32 = 2;
 
 type Registration = AsyncFd<Arc<OwnedFd>>;
 type Guard<'a> = AsyncFdReadyGuard<'a, Arc<OwnedFd>>;
-
-/// The half of the readiness that a poll-style operation waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Read,
-    Write,
-}
-
-impl Direction {
-    fn interest(self) -> Interest {
-        match self {
-            Self::Read => Interest::READABLE,
-            Self::Write => Interest::WRITABLE,
-        }
-    }
-}
 
 /// A registered descriptor whose readiness can be trusted for as long as it lives.
 ///
@@ -50,7 +42,11 @@ impl Direction {
 /// on a pipe with a packet-mode writer a short read says nothing about the rest.
 pub(crate) struct Source {
     // Dropped first: deregister before close.
-    registration: RwLock<Arc<Registration>>,
+    place: RwLock<Place>,
+    /// How many waits for room are left until the next [trial](Source::try_crowd), and how many
+    /// there were before it.
+    trial: AtomicU32,
+    trials: AtomicU32,
     /// Set while the descriptor must be tried without waiting; see [`Source::assume_closed`].
     assumed_closed: AtomicBool,
     interest: Interest,
@@ -71,6 +67,14 @@ pub(crate) struct Source {
     fd: Arc<OwnedFd>,
 }
 
+/// Where a source waits.
+#[derive(Clone)]
+enum Place {
+    Tokio(Arc<Registration>),
+    /// The writing end of a pipe that several processes write to.
+    Crowd(Arc<Crowd>),
+}
+
 impl Source {
     /// Registers `fd`, which must be in non-blocking mode, for `interest`.
     pub(crate) fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
@@ -88,7 +92,9 @@ impl Source {
         let fd = Arc::new(fd);
         let registration = sys::register(Arc::clone(&fd), interest)?;
         Ok(Self {
-            registration: RwLock::new(Arc::new(registration)),
+            place: RwLock::new(Place::Tokio(Arc::new(registration))),
+            trial: AtomicU32::new(FIRST_TRIAL),
+            trials: AtomicU32::new(FIRST_TRIAL),
             assumed_closed: AtomicBool::new(false),
             interest,
             reopens,
@@ -138,7 +144,7 @@ impl Source {
             return Ok(closed);
         }
         loop {
-            let registration = self.current();
+            let registration = self.current()?;
             let ready = registration.ready(interest).await?.ready();
             // Empty: another task was faster and has cleared it.
             if ready.is_empty() {
@@ -161,7 +167,7 @@ impl Source {
             return Poll::Ready(Ok(()));
         }
         loop {
-            let registration = self.current();
+            let registration = self.current()?;
             if ready!(self.poll_guard(&registration, cx, direction))?.is_some() {
                 return Poll::Ready(Ok(()));
             }
@@ -206,7 +212,7 @@ impl Source {
             return result;
         }
         // Not under the lock: the operation may be a caller's, and may come back here.
-        self.current()
+        self.current()?
             .try_io(interest, |fd| self.noted(op(fd.as_fd())))
     }
 
@@ -254,7 +260,17 @@ impl Source {
                     return Poll::Ready(result);
                 }
             }
-            let registration = self.current();
+            let registration = match self.place() {
+                Place::Tokio(registration) => registration,
+                Place::Crowd(crowd) if direction == Direction::Write => {
+                    if let Some(result) = ready!(crowd.poll_io(cx, &mut op)) {
+                        return Poll::Ready(result);
+                    }
+                    self.current()?
+                }
+                Place::Crowd(_) => self.current()?,
+            };
+            let mut waits = false;
             match self.poll_guard(&registration, cx, direction) {
                 Poll::Ready(guard) => {
                     if let Some(mut guard) = guard?
@@ -272,8 +288,50 @@ impl Source {
                     budget.made_progress();
                     return Poll::Ready(result);
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => waits = true,
             }
+            if waits && !self.try_crowd(registration) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Counts a wait for room. Now and then a pipe's writer waits where it is seen whether there are
+    /// others, and stays there if so; see [`Crowd`]. Returns whether it now waits there.
+    fn try_crowd(&self, registration: Arc<Registration>) -> bool {
+        if !self.reopens {
+            return false;
+        }
+        // Not exact if several wait at a time, nor need it be.
+        let left = self.trial.load(Ordering::Relaxed).saturating_sub(1);
+        if left > 0 {
+            self.trial.store(left, Ordering::Relaxed);
+            return false;
+        }
+        let next = self.trials.load(Ordering::Relaxed).saturating_mul(4);
+        self.trials.store(next.min(LAST_TRIAL), Ordering::Relaxed);
+        self.trial.store(next.min(LAST_TRIAL), Ordering::Relaxed);
+        match Crowd::join(Arc::clone(&self.fd)) {
+            Ok(crowd) => {
+                let place = Place::Crowd(Arc::new(crowd));
+                drop((
+                    registration,
+                    std::mem::replace(&mut *self.place_mut(), place),
+                ));
+                true
+            }
+            Err(trouble) => {
+                tracing::debug!(target: "aqueduct::source", ?trouble, "no thread for crowds");
+                false
+            }
+        }
+    }
+
+    /// Notes that nothing will be written for now: if other writers wait, one of them is woken in
+    /// its place.
+    pub(crate) fn pass_on(&self) {
+        if let Place::Crowd(crowd) = self.place() {
+            crowd.pass_on();
         }
     }
 
@@ -346,17 +404,41 @@ impl Source {
 
     /// Deregisters and returns the descriptor, still in non-blocking mode.
     pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
-        let Self {
-            registration, fd, ..
-        } = self;
-        drop(registration);
+        let Self { place, fd, .. } = self;
+        drop(place);
         // Nobody else can hold it: a waiting task borrows `self`. A duplicate is as good.
         Arc::try_unwrap(fd).or_else(|fd| fd.try_clone())
     }
 
-    fn current(&self) -> Arc<Registration> {
-        let registration = self.registration.read();
-        Arc::clone(&registration.unwrap_or_else(PoisonError::into_inner))
+    fn place(&self) -> Place {
+        let place = self.place.read();
+        place.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn place_mut(&self) -> RwLockWriteGuard<'_, Place> {
+        self.place.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tokio's registration, made again if it waits elsewhere.
+    fn current(&self) -> io::Result<Arc<Registration>> {
+        if let Place::Tokio(registration) = self.place() {
+            return Ok(registration);
+        }
+        let mut place = self.place_mut();
+        if let Place::Tokio(registration) = &*place {
+            return Ok(Arc::clone(registration));
+        }
+        let registration = self.register_again()?;
+        *place = Place::Tokio(Arc::clone(&registration));
+        Ok(registration)
+    }
+
+    /// Registers a duplicate, since epoll takes each descriptor once and other tasks may still hold
+    /// the old registration.
+    fn register_again(&self) -> io::Result<Arc<Registration>> {
+        let fd = Arc::new(self.fd.try_clone()?);
+        let _guard = self.runtime.enter();
+        Ok(Arc::new(sys::register(fd, self.interest)?))
     }
 
     fn assumed(&self, interest: Interest) -> Option<Ready> {
@@ -378,14 +460,12 @@ impl Source {
 
     /// Replaces the registration `seen` by a new one, unless another task already has.
     fn renew(&self, seen: &Arc<Registration>) -> io::Result<()> {
-        let registration = self.registration.write();
-        let mut registration = registration.unwrap_or_else(PoisonError::into_inner);
-        if Arc::ptr_eq(&registration, seen) {
-            // A duplicate, since epoll takes each descriptor once and other tasks may still hold
-            // the old registration. None of them sleeps on it: it reads "closed" to all of them.
-            let fd = Arc::new(self.fd.try_clone()?);
-            let _guard = self.runtime.enter();
-            *registration = Arc::new(sys::register(fd, self.interest)?);
+        let mut place = self.place_mut();
+        if let Place::Tokio(registration) = &*place
+            && Arc::ptr_eq(registration, seen)
+        {
+            // No task sleeps on the old one: it reads "closed" to all of them.
+            *place = Place::Tokio(self.register_again()?);
             tracing::debug!(target: "aqueduct::source", fd = self.fd.as_raw_fd(), "the peer is back");
         }
         Ok(())
@@ -404,14 +484,6 @@ impl std::fmt::Debug for Source {
             .field("fd", &self.fd.as_raw_fd())
             .finish_non_exhaustive()
     }
-}
-
-fn would_block<R>(result: &io::Result<R>) -> bool {
-    matches!(result, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
-}
-
-fn interrupted<R>(result: &io::Result<R>) -> bool {
-    matches!(result, Err(e) if e.kind() == io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

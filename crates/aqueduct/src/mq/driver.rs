@@ -1,8 +1,6 @@
 //! Waits until a queue can be read or written: the two drivers, and the parts they share.
 
 mod async_fd;
-mod bell;
-mod pool;
 mod registrations;
 
 use std::fmt;
@@ -21,10 +19,11 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::polling::{Next, Polling, Round};
+use crate::io::reactor::bell::Waiter;
 use crate::io::source::Direction;
+use crate::mq::error::explained;
 use crate::mq::link::Link;
 
-use bell::Waiter;
 use registrations::{Registration, Registrations};
 
 pub use registrations::Driver;
@@ -199,7 +198,7 @@ impl Side {
             let registration = registration.map_err(|error| gone.take().unwrap_or(error))?;
             let waited = async {
                 match &*registration {
-                    Registration::Pool(slot) => slot.wait(waiter).await,
+                    Registration::Pool(slot) => slot.wait(waiter).await.map_err(explained),
                     Registration::AsyncFd(registered) => registered.wait().await,
                 }
             };
@@ -239,11 +238,7 @@ impl Woken {
         let result = match &*self.0 {
             Registration::Pool(slot) => {
                 let result = done(op());
-                // There may be more messages, and one event stood for all. A try that would block
-                // needs none of this: the wait that follows it asks the kernel again, for all.
-                if result.is_some() {
-                    slot.wake_next();
-                }
+                slot.attempted(result.is_some());
                 result
             }
             Registration::AsyncFd(registered) => done(registered.try_io(op)),

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::connect::{OpenError, OpenErrorKind};
+use crate::io::reactor::Trouble;
 
 /// The target of this module's events and spans.
 pub(super) const TARGET: &str = "aqueduct::mq";
@@ -42,6 +43,33 @@ pub(super) fn runtime_gone() -> OpenError {
         "its Tokio runtime has shut down",
         "",
     )
+}
+
+/// Why the pool driver cannot wait, and what to do.
+pub(super) fn explained(trouble: Trouble) -> io::Error {
+    const OTHER: &str = "use the driver asyncfd";
+    let limit = |cause, cure| cannot_wait(OpenErrorKind::LimitReached, cause, cure);
+    let error = match trouble {
+        Trouble::System(error) => return error,
+        Trouble::Gone => runtime_gone(),
+        Trouble::NoThread(reason) => limit(
+            format!("the system gives the driver pool no thread ({reason})"),
+            "use the driver asyncfd, or raise the limit on threads (ulimit -u, pids.max of the \
+             control group)",
+        )
+        .with_source(io::Error::from_raw_os_error(libc::EAGAIN)),
+        Trouble::Busy(waited) => limit(
+            format!("no thread of Tokio's blocking pool became free in {waited:?}"),
+            "use the driver asyncfd, let blocking tasks end, or give the runtime more threads for \
+             them (max_blocking_threads)",
+        ),
+        Trouble::Failed(errno) => {
+            let source = io::Error::from_raw_os_error(errno);
+            let cause = format!("the driver pool has failed: {source}");
+            cannot_wait(OpenErrorKind::Other, cause, OTHER).with_source(source)
+        }
+    };
+    error.into()
 }
 
 /// A name as it is shown: quoted and escaped if it has characters that control a terminal.

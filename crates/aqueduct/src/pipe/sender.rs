@@ -344,14 +344,17 @@ impl AsyncWrite for Sender {
         true
     }
 
-    /// Does nothing: written bytes are already in the pipe.
+    /// Returns at once: written bytes are already in the pipe.
+    ///
+    /// If other processes wait for room that is left, one of them is woken.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.source.pass_on();
         Poll::Ready(Ok(()))
     }
 
-    /// Does nothing: a pipe is closed by dropping its end.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// The same as `poll_flush`: a pipe is closed by dropping its end.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
     }
 }
 

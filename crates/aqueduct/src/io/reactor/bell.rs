@@ -1,16 +1,13 @@
-//! [`Bell`]: the tasks that wait for one side of a queue in the pool driver, and how they are woken.
+//! [`Bell`]: the tasks that wait at one slot, and how they are woken.
 //!
 //! There are two kinds, see [`Waiter`]. The rules that make it sound, which the exhaustive check in
-//! `bell/model.rs` tries in every order of its steps:
+//! `post/model.rs` tries in every order of its steps:
 //!
 //! - A waiting task is first registered here, then makes the kernel look (arming), then checks
 //!   whether the ringing thread has ended, then sleeps. So no event is missed.
 //! - One event stands for any number of messages and wakes one of [`Waiter::Once`]. When that one
 //!   has received its message it wakes the next (the baton). When it received none it makes the
 //!   kernel look again. When it was dropped it wakes the next in its place.
-
-#[cfg(all(test, aqueduct_loom))]
-mod model;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -32,7 +29,7 @@ use std::sync::{
 
 /// The kind of a waiting task, which decides how it is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waiter {
+pub(crate) enum Waiter {
     /// A future that is polled until it is done or dropped. One of these is woken at a time. It
     /// wakes the next one when it has received its message, and so does one that is dropped.
     Once,
@@ -41,7 +38,7 @@ pub(super) enum Waiter {
     Always,
 }
 
-/// The tasks that wait for one side.
+/// The tasks that wait at one slot.
 #[derive(Debug)]
 pub(super) struct Bell {
     sleepers: Mutex<Sleepers>,
@@ -108,6 +105,12 @@ impl Bell {
         if let Some((_, waker)) = sleeper {
             waker.wake();
         }
+    }
+
+    /// Whether no task waits.
+    pub(super) fn is_empty(&self) -> bool {
+        let sleepers = self.lock();
+        sleepers.once.is_empty() && sleepers.always.is_empty()
     }
 
     /// Wakes all waiting tasks, since nobody will ring any more.
