@@ -152,7 +152,6 @@ impl std::fmt::Display for Access {
     }
 }
 
-/// Whether `O_NONBLOCK` is set, which all duplicates of `fd` share (open(2)).
 pub(super) fn would_block<R>(result: &io::Result<R>) -> bool {
     matches!(result, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
@@ -161,6 +160,7 @@ pub(super) fn interrupted<R>(result: &io::Result<R>) -> bool {
     matches!(result, Err(e) if e.kind() == io::ErrorKind::Interrupted)
 }
 
+/// Whether `O_NONBLOCK` is set, which all duplicates of `fd` share (open(2)).
 #[cfg(test)]
 pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
     let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
