@@ -282,7 +282,7 @@ fn a_cancelled_wait_passes_its_wake_up_on() {
 
 /// A wait that was dropped in one process uses up no wake-up of another one's any more.
 #[test]
-fn a_dropped_exclusive_wait_is_not_woken_in_place_of_another_process() {
+fn a_dropped_exclusive_wait_is_not_woken_for_another() {
     explore(|| {
         let queue = Queue::new();
         let gone = Process::new(&queue, 0, true);
