@@ -112,17 +112,17 @@ impl Choices {
         if !(self.create || self.create_new) {
             return Ok((existing().map_err(failed)?.into(), false));
         }
-        if let Err(refused) = check_new(name) {
-            // Another program may have created it.
-            if self.create && !self.create_new {
-                match existing() {
-                    Ok(opened) => return Ok((opened.into(), false)),
-                    Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                    Err(error) => return Err(failed(error)),
-                }
+        let is_zero = self.capacity == Some(0) || self.max_message == Some(0);
+        if self.create && !self.create_new && !is_zero && self.group.is_none() {
+            // First, because the system's limits take far longer to read than a queue to open.
+            // Another program may have created one whose name this library would not choose.
+            match existing() {
+                Ok(opened) => return Ok((opened.into(), false)),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(failed(error)),
             }
-            return Err(refused);
         }
+        check_new(name)?;
         let (capacity, max_message) = new_attributes(name, self.capacity, self.max_message)?;
         // Before it has its group only its owner may open it.
         let mode = match &self.group {
