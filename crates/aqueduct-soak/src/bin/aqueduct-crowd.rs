@@ -525,7 +525,9 @@ impl Crowd {
         }
         let mut queue = self.queue_got.clone();
         for (_, number) in self.all.iter().filter(|it| it.0 == Role::QueueReader) {
-            queue.extend(fs::read(self.directory.join(number.to_string()))?);
+            // Killed before it began, it has none.
+            let notes = fs::read(self.directory.join(number.to_string()));
+            queue.extend(notes.unwrap_or_default());
         }
         for body in queue.chunks_exact(16) {
             let (writer, number) = parse(body)?;
@@ -538,7 +540,7 @@ impl Crowd {
                 continue;
             }
             let numbers = got.remove(&writer).unwrap_or_default();
-            let notes = fs::read(self.directory.join(writer.to_string()))?;
+            let notes = fs::read(self.directory.join(writer.to_string())).unwrap_or_default();
             let at = |i: usize| notes.get(i..i + 8).and_then(|it| it.try_into().ok());
             let [begun, sent] = [0, 8].map(|i| at(i).map_or(0, u64::from_le_bytes));
             if role == Role::FifoWriter && !numbers.iter().copied().eq(0..numbers.len() as u64) {
