@@ -31,6 +31,8 @@ const IDLE: &str = "Up to ten thousand idle connections over which one message w
 /// What the processor time of latency mode is told in, and held to a goal by.
 pub(crate) const PRICE: &str = "The receiver's processor time where one message of 64 B comes every 2 \
                                 ms";
+/// The end of the title of a table of ratios to blocking calls.
+pub(crate) const SHARE: &str = ", of what blocking calls move";
 pub(crate) const TIMES_AS_MUCH: &str = "times as much in latency mode";
 
 /// Measures all that; what fails is missing, and the rest is there.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use aqueduct_measure::stats::Spread;
 use aqueduct_measure::{Placement, Results, Step, Work};
 
-use crate::costs::{PRICE, TIMES_AS_MUCH};
+use crate::costs::{PRICE, SHARE, TIMES_AS_MUCH};
 use crate::number;
 
 /// How two figures are to compare.
@@ -237,6 +237,13 @@ const NONE: f64 = 0.001;
 /// How many times the processor time latency mode may take where messages come slowly.
 const MOST_PRICE: f64 = 1.2;
 
+/// What many processes at one queue or FIFO are to move of what blocking calls do: the case, the
+/// numbers of processes, and how much.
+const CROWDS: &[(&str, &[&str], f64)] = &[
+    ("aqueduct/mq/pool", &["10", "100"], 0.4),
+    ("aqueduct/fifo/shared", &["10", "100"], 0.6),
+];
+
 const fn one_way(
     ours: &'static str,
     theirs: &'static str,
@@ -369,6 +376,26 @@ pub(crate) fn markdown(results: &Results) -> String {
                 number::step_short(&step),
             );
         }
+    }
+    for cost in results.costs.iter().filter(|it| it.table.ends_with(SHARE)) {
+        let counts = |it: &&(&str, &[&str], f64)| it.0 == cost.row && it.1.contains(&&*cost.column);
+        let Some((case, _, least)) = CROWDS.iter().find(counts) else {
+            continue;
+        };
+        let verdict = if cost.value.median >= *least {
+            met += 1;
+            "met"
+        } else {
+            missed += 1;
+            "**not met**"
+        };
+        let _ = writeln!(
+            text,
+            "| {}: {} | {case} | blocking calls | at least {least} | {} | - | {verdict} |",
+            cost.table.trim_end_matches(SHARE),
+            cost.column,
+            number::spread(&cost.value),
+        );
     }
     for cost in &results.costs {
         if cost.table != PRICE || cost.column != TIMES_AS_MUCH {

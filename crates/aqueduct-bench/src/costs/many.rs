@@ -10,16 +10,22 @@ use futures_util::{SinkExt, StreamExt};
 use runner::Order;
 use tokio::task::JoinSet;
 
-use super::{Figure, PRICE, TIMES_AS_MUCH, Table, bind, directory, pair};
+use super::{Figure, PRICE, SHARE, TIMES_AS_MUCH, Table, bind, directory, pair};
 
 const CONNECTIONS: &str = "Connections that all send messages of 64 B at once, in one process on one \
                            thread: all together";
 const WRITERS: &str = "Processes that all send messages of 64 B at once: what one receiver gets";
+const WORKERS: &str =
+    "Processes that all receive from one queue: what one sender of messages of 64 B sends";
 const RATE: &str = "thousand messages/s";
 
 /// How many of each.
 const COUNTS: [usize; 4] = [1, 10, 100, 1000];
 const PROCESSES: [u64; 4] = [1, 2, 10, 100];
+
+/// Blocking calls first.
+const QUEUES: &[&str] = &["raw/mq", "aqueduct/mq/pool", "aqueduct/mq/asyncfd"];
+const FIFOS: &[&str] = &["raw/fifo/shared", "aqueduct/fifo/shared"];
 
 /// Cases with and without latency mode.
 const PRICED: [(&str, &str); 4] = [
@@ -44,27 +50,66 @@ pub(super) async fn measure(table: &mut Table, runner: &mut Runner, quick: bool)
         }
         table.add(CONNECTIONS, mechanism, figures.into_iter().collect());
     }
-    for (mechanism, name) in [
-        ("fifo", "aqueduct/fifo/shared"),
-        ("mq", "aqueduct/mq/asyncfd"),
-    ] {
-        let mut figures = Vec::new();
-        for count in PROCESSES {
+    for names in [FIFOS, QUEUES] {
+        beside(table, runner, (WRITERS, names), repetitions, |count| {
             let mut order = Order::new(Work::OneWay, 64, Placement::Free);
             (order.senders, order.run) = (count, time);
-            let mut rates = Vec::new();
-            for _ in 0..repetitions {
-                rates.push(sample(runner, name, &order).await.map(|it| it.rate));
-            }
-            figures.push(rate(count as usize, rates));
-        }
-        table.add(WRITERS, mechanism, figures.into_iter().collect());
+            order
+        })
+        .await;
     }
+    beside(table, runner, (WORKERS, QUEUES), repetitions, |count| {
+        let mut order = Order::new(Work::OneWay, 64, Placement::Free);
+        (order.receivers, order.run) = (count, time);
+        order
+    })
+    .await;
     for (mechanism, name) in PRICED {
         let (repetitions, time) = if quick { (2, 200) } else { (5, 500) };
         let time = Duration::from_millis(time);
         let figures = price(runner, name, repetitions, time).await;
         table.add(PRICE, mechanism, figures);
+    }
+}
+
+/// Each case for each number of processes, in turn with blocking calls, and how many times as many
+/// messages as by those.
+async fn beside(
+    table: &mut Table,
+    runner: &mut Runner,
+    (title, names): (&str, &[&str]),
+    repetitions: usize,
+    order: impl Fn(u64) -> Order,
+) {
+    let mut rows: Vec<Vec<anyhow::Result<Figure>>> = names.iter().map(|_| Vec::new()).collect();
+    let mut shares: Vec<Vec<anyhow::Result<Figure>>> = names.iter().map(|_| Vec::new()).collect();
+    for count in PROCESSES {
+        let mut rates: Vec<Vec<anyhow::Result<f64>>> = names.iter().map(|_| Vec::new()).collect();
+        for _ in 0..repetitions {
+            for (name, rates) in names.iter().zip(&mut rates) {
+                let sample = sample(runner, name, &order(count)).await;
+                rates.push(sample.map(|it| it.rate));
+            }
+        }
+        let of_raw = |ours: &[anyhow::Result<f64>]| {
+            let pairs = ours.iter().zip(&rates[0]);
+            let ratios =
+                pairs.filter_map(|(ours, raw)| Some(ours.as_ref().ok()? / raw.as_ref().ok()?));
+            Spread::of(ratios).context("nothing was measured")
+        };
+        for (row, ours) in shares.iter_mut().zip(&rates) {
+            row.push(of_raw(ours).map(|it| (count.to_string(), "", it)));
+        }
+        for (row, rates) in rows.iter_mut().zip(rates) {
+            row.push(rate(count as usize, rates));
+        }
+    }
+    for (i, (name, (row, share))) in names.iter().zip(rows.into_iter().zip(shares)).enumerate() {
+        table.add(title, name, row.into_iter().collect());
+        if i > 0 {
+            let table_of_shares = format!("{title}{SHARE}");
+            table.add(&table_of_shares, name, share.into_iter().collect());
+        }
     }
 }
 
