@@ -104,12 +104,11 @@ async fn beside(
             row.push(rate(count as usize, rates));
         }
     }
-    for (i, (name, (row, share))) in names.iter().zip(rows.into_iter().zip(shares)).enumerate() {
+    for (name, row) in names.iter().zip(rows) {
         table.add(title, name, row.into_iter().collect());
-        if i > 0 {
-            let table_of_shares = format!("{title}{SHARE}");
-            table.add(&table_of_shares, name, share.into_iter().collect());
-        }
+    }
+    for (name, row) in names.iter().zip(shares).skip(1) {
+        table.add(&format!("{title}{SHARE}"), name, row.into_iter().collect());
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     // What several writers of a FIFO do: whole messages within what one write takes.
     Case {
-        sizes: &[64, 1024],
+        sizes: &[64],
         ..batch("raw/fifo/shared", Mechanism::Fifo, shared_fifo)
     },
     batch("raw/unix/batched", Mechanism::Unix, |it| {
