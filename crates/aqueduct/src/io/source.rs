@@ -19,9 +19,9 @@ use super::fd::{interrupted, would_block};
 use super::{fd, sys};
 use crate::io::polling::{Next, Polling, Round};
 
-/// After so many waits for room in a pipe a writer finds out whether there are others, then after
-/// more each time, up to the second number.
-const FIRST_TRIAL: u32 = 4;
+/// After so many wake-ups that other writers of a pipe used, a writer finds out how many there are,
+/// then after more each time, up to the second number.
+const FIRST_TRIAL: u32 = 1;
 const LAST_TRIAL: u32 = 4096;
 
 /// From this many operations without a wait on, incoming data is a stream.
@@ -43,10 +43,12 @@ type Guard<'a> = AsyncFdReadyGuard<'a, Arc<OwnedFd>>;
 pub(crate) struct Source {
     // Dropped first: deregister before close.
     place: RwLock<Place>,
-    /// How many waits for room are left until the next [trial](Source::try_crowd), and how many
+    /// How many wake-ups that other writers use are left until the next [trial](Source::try_crowd), and how many
     /// there were before it.
     trial: AtomicU32,
     trials: AtomicU32,
+    /// The last write had to wait.
+    slept: AtomicBool,
     /// Set while the descriptor must be tried without waiting; see [`Source::assume_closed`].
     assumed_closed: AtomicBool,
     interest: Interest,
@@ -95,6 +97,7 @@ impl Source {
             place: RwLock::new(Place::Tokio(Arc::new(registration))),
             trial: AtomicU32::new(FIRST_TRIAL),
             trials: AtomicU32::new(FIRST_TRIAL),
+            slept: AtomicBool::new(false),
             assumed_closed: AtomicBool::new(false),
             interest,
             reopens,
@@ -270,14 +273,22 @@ impl Source {
                 }
                 Place::Crowd(_) => self.current()?,
             };
-            let mut waits = false;
             match self.poll_guard(&registration, cx, direction) {
                 Poll::Ready(guard) => {
-                    if let Some(mut guard) = guard?
-                        && let Ok(result) = guard.try_io(|fd| self.noted(op(fd.as_fd())))
-                        && !interrupted(&result)
-                    {
-                        return Poll::Ready(result);
+                    let Some(mut guard) = guard? else { continue };
+                    match guard.try_io(|fd| self.noted(op(fd.as_fd()))) {
+                        Ok(result) if interrupted(&result) => continue,
+                        Ok(result) => {
+                            self.slept.store(false, Ordering::Relaxed);
+                            return Poll::Ready(result);
+                        }
+                        Err(_) if direction == Direction::Read => continue,
+                        // Woken, and another writer was faster.
+                        Err(_) if self.slept.swap(false, Ordering::Relaxed) => {
+                            drop(guard);
+                            self.try_crowd(registration);
+                        }
+                        Err(_) => {}
                     }
                 }
                 Poll::Pending if direction == Direction::Read => {
@@ -288,25 +299,25 @@ impl Source {
                     budget.made_progress();
                     return Poll::Ready(result);
                 }
-                Poll::Pending => waits = true,
-            }
-            if waits && !self.try_crowd(registration) {
-                return Poll::Pending;
+                Poll::Pending => {
+                    self.slept.store(true, Ordering::Relaxed);
+                    return Poll::Pending;
+                }
             }
         }
     }
 
-    /// Counts a wait for room. Now and then a pipe's writer waits where it is seen whether there are
-    /// others, and stays there if so; see [`Crowd`]. Returns whether it now waits there.
-    fn try_crowd(&self, registration: Arc<Registration>) -> bool {
+    /// Counts a wake-up that another writer used. Now and then a pipe's writer then waits where it is
+    /// seen how many there are, and stays there if they are many; see [`Crowd`].
+    fn try_crowd(&self, registration: Arc<Registration>) {
         if !self.reopens {
-            return false;
+            return;
         }
         // Not exact if several wait at a time, nor need it be.
         let left = self.trial.load(Ordering::Relaxed).saturating_sub(1);
         if left > 0 {
             self.trial.store(left, Ordering::Relaxed);
-            return false;
+            return;
         }
         let next = self.trials.load(Ordering::Relaxed).saturating_mul(4);
         self.trials.store(next.min(LAST_TRIAL), Ordering::Relaxed);
@@ -318,11 +329,9 @@ impl Source {
                     registration,
                     std::mem::replace(&mut *self.place_mut(), place),
                 ));
-                true
             }
             Err(trouble) => {
                 tracing::debug!(target: "aqueduct::source", ?trouble, "no thread for crowds");
-                false
             }
         }
     }
