@@ -184,10 +184,7 @@ impl Datagrams {
         if let Some(source) = self.writing.get() {
             return Ok(source);
         }
-        // A duplicate, since epoll takes each descriptor once.
-        let fd = self.as_fd().try_clone_to_owned()?;
-        let _guard = self.source.runtime().enter();
-        let source = Source::socket(fd, Interest::WRITABLE)?;
+        let source = self.source.socket_again(Interest::WRITABLE)?;
         Ok(self.writing.get_or_init(|| source))
     }
 

@@ -411,6 +411,13 @@ impl Source {
         &self.runtime
     }
 
+    /// Registers a duplicate of a socket with that runtime, since epoll takes each descriptor once.
+    pub(crate) fn socket_again(&self, interest: Interest) -> io::Result<Self> {
+        let fd = self.fd.try_clone()?;
+        let _guard = self.runtime.enter();
+        Self::socket(fd, interest)
+    }
+
     /// Deregisters and returns the descriptor, still in non-blocking mode.
     pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
         let Self { place, fd, .. } = self;

@@ -288,10 +288,7 @@ impl Socket {
         if let Some(source) = self.writing.get() {
             return Ok(source);
         }
-        // A duplicate, since epoll takes each descriptor once.
-        let fd = self.as_fd().try_clone_to_owned()?;
-        let _guard = self.source.runtime().enter();
-        let source = Source::socket(fd, Interest::WRITABLE)?;
+        let source = self.source.socket_again(Interest::WRITABLE)?;
         // Another task may have been faster. Then its registration stays, and this one is dropped.
         Ok(self.writing.get_or_init(|| source))
     }
