@@ -124,7 +124,9 @@ fn messages_to_stdio_are_escaped_on_a_terminal_only() {
     }
     let fifo = format!("{}?persist=false", dir.fifo("x"));
     let send = start(&mut from(&["send", &fifo, "--wait", "30s"]));
-    let mut serve = aqueduct(&["serve", &fifo, "--on-fail", "stdio:", "--", "false"]);
+    // One job at a time keeps the order.
+    let mut serve = aqueduct(&["serve", &fifo, "--jobs", "1", "--on-fail", "stdio:"]);
+    serve.args(["--", "false"]);
     assert_eq!(shown(&mut serve), whole.as_bytes());
     expect(send.finish(), 0);
     let exact = std::fs::read(&input).unwrap();
