@@ -1,258 +1,35 @@
-//! A hundred writers and twenty readers on one queue and a hundred writers on one FIFO, while processes
-//! are killed and stopped and waits are dropped at random.
-//!
-//! ```sh
-//! cargo run --release -p aqueduct-soak --bin aqueduct-crowd                # 60 seconds
-//! cargo run --release -p aqueduct-soak --bin aqueduct-crowd -- --seconds 5
-//! ```
-//!
-//! Messages are numbered, and each process notes what it has sent and received in a file that survives
-//! it. The exit status is 1 if a message was lost beyond the contract or came twice, or if a process
-//! slept beside room or messages for more than 100 ms. For that the traffic pauses again and again:
-//! with all writers (or readers) asleep the supervisor makes room (or sends), kills or stops one of
-//! them, and waits until the others have used it.
+//! [`Crowd`]: starts, harms and watches the processes, and compares what they sent and received.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use aqueduct::fifo::{self, SharedSender};
+use aqueduct::fifo;
 use aqueduct::frame::Framing;
 use aqueduct::mq::{self, Queue};
-use bytes::Bytes;
-use clap::{Parser, ValueEnum};
-use futures_util::{SinkExt, StreamExt};
+use clap::ValueEnum;
+use futures_util::StreamExt;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use tokio::time::{sleep, timeout};
+
+use crate::{Args, PATIENCE, Phase, Role, message, parse, queue_name};
 
 /// For how long a process may sleep beside room or messages.
 const LIMIT: Duration = Duration::from_millis(100);
-/// When a busy machine counts as one on which nothing happens.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How often one is to be woken in each pause of the traffic.
 const PROBES: usize = 8;
 const CAPACITY: usize = 10;
 
-#[derive(Debug, Parser)]
-struct Args {
-    /// For how long.
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
-    /// How many processes write to each.
-    #[arg(long, default_value_t = 100)]
-    writers: usize,
-    /// How many processes read the queue.
-    #[arg(long, default_value_t = 20)]
-    readers: usize,
-    /// What a process of the crowd does, with its number.
-    #[arg(long, hide = true, requires = "number")]
-    role: Option<Role>,
-    #[arg(long, hide = true)]
-    number: Option<u32>,
-    #[arg(long, hide = true)]
-    directory: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum Role {
-    QueueWriter,
-    QueueReader,
-    FifoWriter,
-}
-
-/// What all are to do now: the first byte of a file.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase {
-    Run = 0,
-    /// Readers pause: the queue is full.
-    Full = 1,
-    /// Writers pause: the queue is empty.
-    Empty = 2,
-    /// Writers end, and readers when nothing is left.
-    End = 3,
-}
-
-fn main() -> anyhow::Result<ExitCode> {
-    let args = Args::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    if let (Some(role), Some(number), Some(directory)) = (args.role, args.number, &args.directory) {
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        fastrand::seed(number.into());
-        runtime.block_on(Member::new(directory, number)?.play(role))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let directory = tempfile::Builder::new()
-        .prefix("aqueduct-crowd-")
-        .tempdir()?;
-    let mut crowd = Crowd::new(&args, directory.path())?;
-    let wrong = runtime.block_on(crowd.run(&args));
-    drop(crowd);
-    let wrong = wrong?;
-    for what in wrong.iter().take(20) {
-        println!("wrong: {what}");
-    }
-    if wrong.is_empty() {
-        println!("nothing beyond what the contract allows");
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("notes are kept in {}", directory.keep().display());
-    Ok(ExitCode::FAILURE)
-}
-
-fn queue_name(directory: &Path) -> String {
-    let name = directory.file_name().unwrap_or_default();
-    format!("/{}", name.to_string_lossy())
-}
-
-fn message(writer: u32, number: u64) -> [u8; 16] {
-    let mut body = [0; 16];
-    body[..4].copy_from_slice(&writer.to_le_bytes());
-    body[4..12].copy_from_slice(&number.to_le_bytes());
-    let check = crc32fast::hash(&body[..12]);
-    body[12..].copy_from_slice(&check.to_le_bytes());
-    body
-}
-
-/// The writer and the number of a message.
-fn parse(body: &[u8]) -> anyhow::Result<(u32, u64)> {
-    let body: &[u8; 16] = body.try_into().context("a message was cut")?;
-    let writer = u32::from_le_bytes(body[..4].try_into()?);
-    let number = u64::from_le_bytes(body[4..12].try_into()?);
-    anyhow::ensure!(*body == message(writer, number), "a message was damaged");
-    Ok((writer, number))
-}
-
-fn a_moment() -> Duration {
-    Duration::from_micros(fastrand::u64(..4000))
-}
-
-/// A process of the crowd.
-struct Member {
-    directory: PathBuf,
-    number: u32,
-    phase: File,
-    notes: File,
-}
-
-impl Member {
-    fn new(directory: &Path, number: u32) -> anyhow::Result<Self> {
-        Ok(Self {
-            phase: File::open(directory.join("phase"))?,
-            notes: File::create(directory.join(number.to_string()))?,
-            directory: directory.to_owned(),
-            number,
-        })
-    }
-
-    fn phase(&self) -> anyhow::Result<Phase> {
-        let mut phase = [0];
-        self.phase.read_exact_at(&mut phase, 0)?;
-        let all = [Phase::Run, Phase::Full, Phase::Empty, Phase::End];
-        Ok(all[usize::from(phase[0])])
-    }
-
-    /// Notes how many were begun and how many were sent.
-    fn note(&self, begun: u64, sent: u64) -> anyhow::Result<()> {
-        let mut both = [0; 16];
-        both[..8].copy_from_slice(&begun.to_le_bytes());
-        both[8..].copy_from_slice(&sent.to_le_bytes());
-        Ok(self.notes.write_all_at(&both, 0)?)
-    }
-
-    async fn play(mut self, role: Role) -> anyhow::Result<()> {
-        let queue = || mq::OpenOptions::new().open(queue_name(&self.directory));
-        match role {
-            Role::QueueWriter => self.write_queue(&queue()?).await,
-            Role::QueueReader => {
-                let queue = queue()?;
-                self.read_queue(&queue).await
-            }
-            Role::FifoWriter => self.write_fifo().await,
-        }
-    }
-
-    /// Pauses while the phase says so; returns whether to go on.
-    async fn goes_on(&self, pause: Phase) -> anyhow::Result<bool> {
-        loop {
-            match self.phase()? {
-                Phase::End => return Ok(false),
-                phase if phase == pause => sleep(Duration::from_millis(2)).await,
-                _ => return Ok(true),
-            }
-        }
-    }
-
-    async fn write_queue(&self, queue: &Queue) -> anyhow::Result<()> {
-        let mut number = 0;
-        while self.goes_on(Phase::Empty).await? {
-            self.note(number + 1, number)?;
-            let body = message(self.number, number);
-            // One that was dropped and sent all the same would come twice.
-            let sent = match fastrand::u8(..8) {
-                0 => timeout(a_moment(), queue.send(0, &body)).await.ok(),
-                _ => timeout(PATIENCE / 4, queue.send(0, &body)).await.ok(),
-            };
-            if sent.transpose()?.is_some() {
-                number += 1;
-            }
-        }
-        self.note(number, number)
-    }
-
-    async fn read_queue(&mut self, queue: &Queue) -> anyhow::Result<()> {
-        loop {
-            let ends = !self.goes_on(Phase::Full).await?;
-            let limit = match fastrand::u8(..8) {
-                _ if ends => Duration::from_millis(200),
-                0 => a_moment(),
-                _ => PATIENCE / 4,
-            };
-            match timeout(limit, queue.recv()).await {
-                Ok(received) => self.notes.write_all(received?.body())?,
-                Err(_) if ends => return Ok(()),
-                Err(_) => {}
-            }
-        }
-    }
-
-    async fn write_fifo(&self) -> anyhow::Result<()> {
-        let sender = fifo::OpenOptions::new()
-            .open_sender(self.directory.join("fifo"))
-            .await?;
-        let mut sink = SharedSender::new(sender, Framing::length().max_frame(4092));
-        let mut number = 0;
-        while self.goes_on(Phase::Empty).await? {
-            let more = fastrand::u64(1..300);
-            self.note(number + more, number)?;
-            for _ in 0..more {
-                let body = Bytes::copy_from_slice(&message(self.number, number));
-                sink.feed(body).await?;
-                number += 1;
-            }
-            while fastrand::u8(..4) == 0 {
-                let _ = timeout(a_moment(), sink.flush()).await;
-            }
-            sink.flush().await?;
-            self.note(number, number)?;
-        }
-        Ok(sink.close().await?)
-    }
-}
-
 /// All processes, and what they work on.
-struct Crowd {
+pub(crate) struct Crowd {
     directory: PathBuf,
     queue: Queue,
     members: Vec<(Role, u32, Child)>,
@@ -272,7 +49,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn new(args: &Args, directory: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(args: &Args, directory: &Path) -> anyhow::Result<Self> {
         fs::write(directory.join("phase"), [0])?;
         let path = directory.join("fifo");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU)?;
@@ -329,7 +106,7 @@ impl Crowd {
         Ok(self.phase.write_all_at(&[phase as u8], 0)?)
     }
 
-    async fn run(&mut self, args: &Args) -> anyhow::Result<Vec<String>> {
+    pub(crate) async fn run(&mut self, args: &Args) -> anyhow::Result<Vec<String>> {
         let receiver = fifo::OpenOptions::new().open_receiver(self.directory.join("fifo"))?;
         let mut fifo = receiver.framed(Framing::length());
         let until = Instant::now() + Duration::from_secs(args.seconds);
@@ -431,7 +208,7 @@ impl Crowd {
         let limit = Instant::now() + PATIENCE;
         let mut still = 0;
         while still < 3 {
-            let quiet = self.is_used(role)? && !self.some_run(role);
+            let quiet = self.is_used(role)? && self.sleep(role);
             still = if quiet { still + 1 } else { 0 };
             anyhow::ensure!(Instant::now() < limit, "{role:?}s never come to rest");
             sleep(Duration::from_millis(2)).await;
@@ -459,10 +236,10 @@ impl Crowd {
         if fastrand::bool() {
             self.harm(Some(role)).await?;
         }
-        // Those that only wait for a processor are not asleep.
+        // Those that only wait for a processor are not asleep, and stopped ones cannot go on.
         let mut asleep = Instant::now();
         while !self.is_used(role)? {
-            if self.some_run(role) {
+            if !self.sleep(role) {
                 asleep = Instant::now();
             }
             if asleep.elapsed() > LIMIT {
@@ -478,19 +255,17 @@ impl Crowd {
         Ok(())
     }
 
-    /// Whether one of this role runs or could.
-    fn some_run(&self, role: Role) -> bool {
-        let members = self.members.iter().filter(|it| it.0 == role);
-        members.map(|it| it.2.id()).any(|pid| {
-            let tasks = fs::read_dir(format!("/proc/{pid}/task"));
-            tasks.into_iter().flatten().flatten().any(|task| {
-                let mut stat = String::new();
-                let file = File::open(task.path().join("stat"));
-                let _ = file.and_then(|mut it| it.read_to_string(&mut stat));
-                let state = stat.rsplit(") ").next().and_then(|it| it.chars().next());
-                matches!(state, Some('R' | 'D'))
-            })
-        })
+    /// Whether those of this role sleep: none runs or could, and not all of them are stopped.
+    fn sleep(&self, role: Role) -> bool {
+        let mut some_could = false;
+        for (_, _, child) in self.members.iter().filter(|it| it.0 == role) {
+            let states = states(child.id());
+            if states.iter().any(|it| matches!(it, 'R' | 'D')) {
+                return false;
+            }
+            some_could |= !states.contains(&'T');
+        }
+        some_could
     }
 
     /// Ends all, and compares what was sent with what was received.
@@ -586,4 +361,15 @@ impl Drop for Crowd {
             let _ = child.wait();
         }
     }
+}
+
+/// The states of a process's threads, as in proc_pid_stat(5).
+fn states(pid: u32) -> Vec<char> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    let state = tasks.map(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+        stat.rsplit(") ").next()?.chars().next()
+    });
+    state.flatten().collect()
 }
