@@ -68,9 +68,11 @@
 //!
 //! Linux 5.1 or newer (`F_SEAL_FUTURE_WRITE`, memfd_create(2), fcntl(2)).
 
+mod bell;
 mod error;
 #[cfg(fuzzing)]
 mod fuzzing;
+mod greeting;
 mod halves;
 mod hello;
 mod memory;

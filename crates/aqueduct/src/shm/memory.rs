@@ -1,20 +1,19 @@
-//! Making one's own memory and bell, and checking the peer's.
+//! Making one's own memory, and checking the peer's.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
-use nix::unistd::{ftruncate, pipe2};
+use nix::unistd::ftruncate;
 
 use super::error::PeerError;
 use super::ring::{SMALLEST, START, Word};
-use crate::io::fd::{Access, Kind};
 use crate::io::sys::memory::{Own, Room, Theirs};
 
 /// The control words take one page; the data follows.
@@ -28,10 +27,6 @@ const MAGIC: u64 = u64::from_le_bytes(*b"aqueduct");
 
 /// Not executable, and never will be (Linux 6.3). Missing in nix.
 const NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
-
-/// How many bytes a bell holds. The smallest size, since default ones exhaust what one user may have
-/// (`pipe-user-pages-soft`, pipe(7)).
-const BELL: i32 = 4096;
 
 impl Word {
     /// Its place in the memory of its process. Words that different processors write lie apart.
@@ -88,16 +83,6 @@ pub(super) fn make(capacity: u64) -> io::Result<Made> {
     })
 }
 
-/// Makes a bell: the end that rings it, which never leaves this process, and the peer's end.
-///
-/// Only the reading end is shared, so a peer that changes its mode cannot make a ring block.
-pub(super) fn bell() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (theirs, ours) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-    // Where it is refused the pipe is larger than needed.
-    let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(BELL));
-    Ok((ours, theirs))
-}
-
 /// Maps the peer's memory, up to a ring of `most` bytes, and returns the largest ring.
 pub(super) fn take(fd: BorrowedFd<'_>, most: u64) -> io::Result<(Theirs, u64)> {
     let refused = |why| io::Error::from(PeerError::Memory(why));
@@ -126,15 +111,5 @@ pub(super) fn take(fd: BorrowedFd<'_>, most: u64) -> io::Result<(Theirs, u64)> {
             Err(refused("it is not open for reading"))
         }
         mapped => Ok((mapped?, ring)),
-    }
-}
-
-/// Checks the peer's bell.
-pub(super) fn check_bell(fd: impl AsFd) -> io::Result<()> {
-    let is_pipe = Kind::of(&fd)? == Kind::Pipe && Access::of(&fd)? == Access::Read;
-    if is_pipe {
-        Ok(())
-    } else {
-        Err(PeerError::Bell.into())
     }
 }

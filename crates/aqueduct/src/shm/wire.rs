@@ -1,37 +1,24 @@
 //! [`Wire`]: what both halves of a connection share: socket, memory of both sides, and bells.
 
-use std::io::{self, IoSlice};
-use std::mem;
+use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Wake, Waker, ready};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
-use futures_util::task::AtomicWaker;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use socket2::SockRef;
-use tokio::io::unix::AsyncFd;
-use tokio::io::{Interest, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::runtime::Handle;
 
+use super::bell::{self, Bells};
 use super::error::PeerError;
-use super::hello::{self, DESCRIPTORS, Hello};
+use super::greeting::{Greeting, Said};
+use super::hello::Hello;
 use super::memory::{self, Made};
 use super::ring::{Data, GONE, Half, Link, Rung, START, Word};
-use crate::io::sys;
 use crate::io::sys::memory::{Own, Room, Theirs};
-use crate::io::timer::{Sleep, sleep};
 use crate::unix::halves;
-
-/// How long a client may take for its hello.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// After this many sleeps the bell is emptied, long before it is full: each may have been rung for,
-/// also one that found something before it waited.
-const SLEEPS: u32 = 1024;
 
 /// The settings of one side.
 #[derive(Clone, Copy, Debug)]
@@ -58,39 +45,19 @@ pub(super) struct Wire {
     settings: Settings,
     socket: Arc<OwnedFd>,
     own: OnceLock<Own>,
-    /// Rings the peer.
-    bell: OnceLock<OwnedFd>,
-    peer: OnceLock<Peer>,
+    peer: OnceLock<Theirs>,
+    bells: Bells,
     way: OnceLock<Result<Way, Refusal>>,
-    greeting: Mutex<Greeting>,
-    wakers: Arc<Wakers>,
-    /// Wakes the tasks of both halves.
-    both: Waker,
-    /// The peer has gone, or was found to lie.
-    gone: AtomicBool,
+    opening: Mutex<Opening>,
     /// Something was written before the peer's hello.
     written: AtomicBool,
-    /// How often a half went to sleep since the bell was emptied.
-    sleeps: AtomicU32,
 }
 
-/// What the peer has passed.
-struct Peer {
-    memory: Theirs,
-    /// The bell that it rings. Its end is the end of the peer, since only the peer has the other end.
-    bell: AsyncFd<Arc<OwnedFd>>,
-}
-
-/// Hellos on their way, and what the halves are made of once both are there.
-struct Greeting {
+/// A connection before both hellos, and what its halves are made of once both are there.
+struct Opening {
+    greeting: Greeting,
     /// Whether this side speaks first.
     is_client: bool,
-    /// The socket's registration, until the peer's hello has come.
-    waiting: Option<AsyncFd<Arc<OwnedFd>>>,
-    limit: Option<Pin<Box<Sleep>>>,
-    said: [u8; hello::LEN],
-    got: usize,
-    fds: Vec<OwnedFd>,
     runtime: Handle,
     memory: Option<OwnedFd>,
     room: Option<(Room, u64)>,
@@ -123,41 +90,14 @@ impl Refusal {
     }
 }
 
-/// The tasks of both halves. One bell stands for data and for room.
-#[derive(Default)]
-struct Wakers {
-    read: AtomicWaker,
-    write: AtomicWaker,
-}
-
-impl Wakers {
-    fn of(&self, half: Half) -> &AtomicWaker {
-        match half {
-            Half::Read => &self.read,
-            Half::Write => &self.write,
-        }
-    }
-}
-
-impl Wake for Wakers {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.read.wake();
-        self.write.wake();
-    }
-}
-
 impl Wire {
     /// Makes this side's memory and says hello.
     pub(super) fn client(socket: OwnedFd, settings: Settings) -> io::Result<Arc<Self>> {
         let wire = Self::new(socket, settings, true)?;
-        let mut greeting = wire.greeting();
-        let bell = wire.make(&mut greeting)?;
-        wire.say_hello(&mut greeting, bell)?;
-        drop(greeting);
+        let mut opening = wire.opening();
+        let bell = wire.make(&mut opening)?;
+        wire.say_hello(&opening, bell)?;
+        drop(opening);
         Ok(Arc::new(wire))
     }
 
@@ -168,44 +108,35 @@ impl Wire {
 
     fn new(socket: OwnedFd, settings: Settings, is_client: bool) -> io::Result<Self> {
         let socket = Arc::new(socket);
-        let waiting = sys::register(Arc::clone(&socket), Interest::READABLE)?;
-        let wakers = Arc::new(Wakers::default());
+        let greeting = Greeting::new(Arc::clone(&socket), is_client)?;
         Ok(Self {
             settings,
             socket,
             own: OnceLock::new(),
-            bell: OnceLock::new(),
             peer: OnceLock::new(),
+            bells: Bells::new(),
             way: OnceLock::new(),
-            greeting: Mutex::new(Greeting {
+            opening: Mutex::new(Opening {
+                greeting,
                 is_client,
-                waiting: Some(waiting),
-                limit: (!is_client).then(|| Box::pin(sleep(PATIENCE))),
-                said: [0; hello::LEN],
-                got: 0,
-                fds: Vec::new(),
                 runtime: Handle::try_current().map_err(io::Error::other)?,
                 memory: None,
                 room: None,
                 socket: (None, None),
                 finished: false,
             }),
-            both: Waker::from(Arc::clone(&wakers)),
-            wakers,
-            gone: AtomicBool::new(false),
             written: AtomicBool::new(false),
-            sleeps: AtomicU32::new(0),
         })
     }
 
-    fn greeting(&self) -> MutexGuard<'_, Greeting> {
-        self.greeting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn opening(&self) -> MutexGuard<'_, Opening> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes this side's memory and bell, and returns the end of the bell that the peer gets.
     /// `None`: it goes on without.
-    fn make(&self, greeting: &mut Greeting) -> io::Result<Option<OwnedFd>> {
-        let made = memory::make(self.settings.capacity).and_then(|it| Ok((it, memory::bell()?)));
+    fn make(&self, opening: &mut Opening) -> io::Result<Option<OwnedFd>> {
+        let made = memory::make(self.settings.capacity).and_then(|it| Ok((it, bell::make()?)));
         let (made, (bell, theirs)) = match made {
             Ok(made) => made,
             Err(error) if self.settings.fallback => {
@@ -220,34 +151,24 @@ impl Wire {
             room,
             start,
         } = made;
-        if greeting.finished {
+        if opening.finished {
             own.store(Word::Fin.offset(), 1, Ordering::Release);
         }
-        let _ = (self.own.set(own), self.bell.set(bell));
-        greeting.room = Some((room, start));
-        greeting.memory = Some(fd);
+        let _ = self.own.set(own);
+        self.bells.set_theirs(bell);
+        opening.room = Some((room, start));
+        opening.memory = Some(fd);
         Ok(Some(theirs))
     }
 
-    fn say_hello(&self, greeting: &mut Greeting, bell: Option<OwnedFd>) -> io::Result<()> {
+    fn say_hello(&self, opening: &Opening, bell: Option<OwnedFd>) -> io::Result<()> {
         let hello = Hello {
             memory: bell.is_some(),
             fallback: self.settings.fallback,
             reads: self.settings.capacity.max(START),
         };
-        let fds: Vec<_> = greeting.memory.iter().chain(&bell).collect();
-        let raw: Vec<_> = fds.iter().map(|it| it.as_raw_fd()).collect();
-        let rights = [ControlMessage::ScmRights(&raw)];
-        let rights = if raw.is_empty() { &[] } else { &rights[..] };
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        let (wire, socket) = (hello.encode(), self.socket.as_raw_fd());
-        loop {
-            match sendmsg::<()>(socket, &[IoSlice::new(&wire)], rights, flags, None) {
-                Err(nix::errno::Errno::EINTR) => {}
-                // The first bytes on a socket always fit, and all at once.
-                sent => return sent.map(drop).map_err(io::Error::from),
-            }
-        }
+        let passed = opening.memory.as_ref().zip(bell.as_ref());
+        opening.greeting.say(hello, passed)
     }
 
     /// Whether both hellos have been said.
@@ -264,95 +185,45 @@ impl Wire {
         if let Some(done) = self.way.get() {
             return Poll::Ready(way(done));
         }
-        self.wakers.of(half).register(cx.waker());
-        let mut greeting = self.greeting();
+        self.bells.register(half, cx);
+        let mut opening = self.opening();
         if let Some(done) = self.way.get() {
             return Poll::Ready(way(done));
         }
-        let said = ready!(self.poll_hello(&mut greeting));
-        greeting.waiting = None;
-        greeting.limit = None;
-        let fds = mem::take(&mut greeting.fds);
-        let done = said.and_then(|hello| match hello {
-            Some(hello) => self.agree(&mut greeting, hello, fds),
+        let mut both = Context::from_waker(self.bells.waker());
+        let said = ready!(opening.greeting.poll_said(&mut both));
+        let done = said.and_then(|said| match said {
+            Some(said) => self.agree(&mut opening, said),
             None => Ok(Way::Closed),
         });
         if done.is_err() {
             // So that the peer does not wait.
             self.close();
         }
-        drop(greeting);
+        drop(opening);
         let done = self.way.get_or_init(|| done.map_err(Refusal::of));
         // The other half may wait for the same.
-        self.both.wake_by_ref();
+        self.bells.waker().wake_by_ref();
         Poll::Ready(way(done))
     }
 
-    /// Receives the peer's hello; `None` if it has closed without one.
-    fn poll_hello(&self, greeting: &mut Greeting) -> Poll<io::Result<Option<Hello>>> {
-        let mut cx = Context::from_waker(&self.both);
-        loop {
-            match self.receive(greeting) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                said => return Poll::Ready(said),
-            }
-            if let Some(limit) = &mut greeting.limit
-                && limit.as_mut().poll(&mut cx).is_ready()
-            {
-                return Poll::Ready(Err(PeerError::Silent(PATIENCE).into()));
-            }
-            let Some(waiting) = &greeting.waiting else {
-                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-            };
-            ready!(waiting.poll_read_ready(&mut cx))?.clear_ready();
-        }
-    }
-
-    fn receive(&self, greeting: &mut Greeting) -> io::Result<Option<Hello>> {
-        loop {
-            if let Some(hello) = Hello::parse(&greeting.said[..greeting.got])? {
-                return Ok(Some(hello));
-            }
-            let room = &mut greeting.said[greeting.got..];
-            let received = match sys::recv_with_fds(&self.socket, room, DESCRIPTORS + 1) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                received => received?,
-            };
-            greeting.fds.extend(received.fds);
-            if received.fds_truncated || greeting.fds.len() > DESCRIPTORS {
-                let count = greeting.fds.len().max(DESCRIPTORS + 1);
-                return Err(PeerError::Descriptors(count).into());
-            }
-            match received.len {
-                0 if greeting.got == 0 => return Ok(None),
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => greeting.got += n,
-            }
-        }
-    }
-
     /// Decides how to go on. A server makes its memory and says its own hello.
-    fn agree(&self, greeting: &mut Greeting, theirs: Hello, fds: Vec<OwnedFd>) -> io::Result<Way> {
-        let expected = if theirs.memory { DESCRIPTORS } else { 0 };
-        if fds.len() != expected {
-            return Err(PeerError::Descriptors(fds.len()).into());
-        }
-        let mut fds = fds.into_iter();
-        let passed = fds.next().zip(fds.next());
-        let taken = match passed {
-            Some((memory, bell)) => Some(self.take(greeting, memory, bell)?),
+    fn agree(&self, opening: &mut Opening, said: Said) -> io::Result<Way> {
+        let theirs = said.hello;
+        let taken = match said.passed {
+            Some((memory, bell)) => Some(self.take(opening, memory, bell)?),
             None => None,
         };
-        if !greeting.is_client {
+        if !opening.is_client {
             let made = match taken {
-                Some(_) => self.make(greeting),
+                Some(_) => self.make(opening),
                 None => Ok(None),
             };
             let (bell, failed) = match made {
                 Ok(bell) => (bell, None),
                 Err(error) => (None, Some(error)),
             };
-            match self.say_hello(greeting, bell) {
+            match self.say_hello(opening, bell) {
                 // It has gone. What it has written before is still there.
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
                 said => said?,
@@ -360,7 +231,7 @@ impl Wire {
             if let Some(error) = failed {
                 return Err(error);
             }
-            if greeting.finished {
+            if opening.finished {
                 self.end_direction();
             }
         }
@@ -372,52 +243,52 @@ impl Wire {
             return Ok(Way::Memory { writes, reads });
         }
         if !(theirs.fallback && self.settings.fallback) {
-            let side = match greeting.is_client {
+            let side = match opening.is_client {
                 true if self.own.get().is_none() => "this side",
                 false if theirs.memory => "this side",
                 _ => "the peer",
             };
             return Err(PeerError::NoMemory(side).into());
         }
-        let _guard = greeting.runtime.enter();
+        let _guard = opening.runtime.enter();
         let (reader, writer) = halves::split(self.socket.try_clone()?)?;
-        greeting.socket = (Some(reader), Some(writer));
-        if greeting.finished {
-            greeting.socket.1 = None;
+        opening.socket = (Some(reader), Some(writer));
+        if opening.finished {
+            opening.socket.1 = None;
         }
         Ok(Way::Socket)
     }
 
-    fn take(&self, greeting: &Greeting, memory: OwnedFd, bell: OwnedFd) -> io::Result<(Peer, u64)> {
+    /// Maps the peer's memory and listens to the bell; returns the largest ring that this side reads.
+    fn take(&self, opening: &Opening, memory: OwnedFd, bell: OwnedFd) -> io::Result<(Theirs, u64)> {
         let (memory, reads) = memory::take(memory.as_fd(), self.settings.capacity.max(START))?;
-        memory::check_bell(&bell)?;
-        let _guard = greeting.runtime.enter();
-        let bell = sys::register(Arc::new(bell), Interest::READABLE)?;
-        Ok((Peer { memory, bell }, reads))
+        let _guard = opening.runtime.enter();
+        self.bells.set_own(bell::take(bell)?);
+        Ok((memory, reads))
     }
 
     /// The data of this side's ring and its first size, once.
     pub(super) fn take_room(&self) -> Option<(Room, u64)> {
-        self.greeting().room.take()
+        self.opening().room.take()
     }
 
     /// The reading half of the socket, once.
     pub(super) fn take_reader(&self) -> Option<halves::ReadHalf> {
-        self.greeting().socket.0.take()
+        self.opening().socket.0.take()
     }
 
     /// The writing half of the socket, once.
     pub(super) fn take_writer(&self) -> Option<halves::WriteHalf> {
-        self.greeting().socket.1.take()
+        self.opening().socket.1.take()
     }
 
     /// The writing half has ended its direction: says so, now or with the hello.
     pub(super) fn finished(&self) {
-        let mut greeting = self.greeting();
-        greeting.finished = true;
-        greeting.socket.1 = None;
+        let mut opening = self.opening();
+        opening.finished = true;
+        opening.socket.1 = None;
         if self.own.get().is_some() {
-            drop(greeting);
+            drop(opening);
             self.end_direction();
         }
     }
@@ -430,13 +301,13 @@ impl Wire {
 
     /// The peer broke the protocol: it must not wait for anything any more.
     pub(super) fn close(&self) {
-        self.gone.store(true, Ordering::Relaxed);
+        self.bells.set_gone();
         let _ = SockRef::from(&self.socket).shutdown(Shutdown::Both);
     }
 
     /// Whether the peer is known to have gone.
     pub(super) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
+        self.bells.is_gone()
     }
 
     /// Whether bytes may go over the socket instead.
@@ -469,8 +340,7 @@ impl Drop for Wire {
         }
         if !self.is_open() {
             // Closing a socket with unread bytes would be an error for the peer instead of the end.
-            let mut greeting = self.greeting();
-            let _ = self.receive(&mut greeting);
+            let _ = self.opening().greeting.receive();
         }
     }
 }
@@ -481,7 +351,7 @@ impl Link for Wire {
         if let Some(own) = self.own.get() {
             own.store(word.offset(), value, ordering);
             if matches!(word, Word::DataEpoch | Word::RoomEpoch) && value & 1 == 1 {
-                self.sleeps.fetch_add(1, Ordering::Relaxed);
+                self.bells.count_sleep();
             }
         }
     }
@@ -489,58 +359,26 @@ impl Link for Wire {
     /// 0 before the peer's hello: nothing read, and awake.
     #[inline]
     fn load(&self, word: Word) -> u64 {
-        self.peer
-            .get()
-            .map_or(0, |it| it.memory.load(word.offset()))
+        self.peer.get().map_or(0, |it| it.load(word.offset()))
     }
 
     #[inline]
     fn copy_out(&self, at: usize, len: usize, buf: &mut ReadBuf<'_>) {
         if let Some(peer) = self.peer.get() {
-            peer.memory.read(at, len, buf);
+            peer.read(at, len, buf);
         }
     }
 
     fn ring(&self) -> io::Result<()> {
-        let Some(bell) = self.bell.get() else {
-            return Ok(());
-        };
-        match nix::unistd::write(bell, &[0]) {
-            // It is full: the peer has been rung often enough.
-            Ok(_) | Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(()),
-            Err(e) => {
-                self.gone.store(true, Ordering::Relaxed);
-                Err(e.into())
-            }
-        }
+        self.bells.ring()
     }
 
     fn register(&self, half: Half, cx: &mut Context<'_>) {
-        self.wakers.of(half).register(cx.waker());
+        self.bells.register(half, cx);
     }
 
     fn poll_rung(&self) -> Poll<io::Result<Rung>> {
-        let Some(peer) = self.peer.get() else {
-            return Poll::Pending;
-        };
-        if self.sleeps.load(Ordering::Relaxed) >= SLEEPS {
-            self.sleeps.store(0, Ordering::Relaxed);
-            let mut bytes = [0; 4096];
-            let mut buf = ReadBuf::new(&mut bytes);
-            // What fails here is seen as the end, or with the next ring.
-            let _ = sys::read_now(peer.bell.get_ref(), &mut buf);
-            // One of the rings may have been for the other half: both look again.
-            self.both.wake_by_ref();
-            return Poll::Ready(Ok(Rung::Bell));
-        }
-        let mut cx = Context::from_waker(&self.both);
-        let mut guard = ready!(peer.bell.poll_read_ready(&mut cx))?;
-        if guard.ready().is_read_closed() {
-            self.gone.store(true, Ordering::Relaxed);
-            return Poll::Ready(Ok(Rung::Gone));
-        }
-        guard.clear_ready();
-        Poll::Ready(Ok(Rung::Bell))
+        self.bells.poll_rung()
     }
 }
 
