@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 
 use super::half::{Half, Rest};
@@ -139,6 +139,14 @@ impl<R: Half + Unpin> Stream for Cut<R> {
 }
 
 impl<R: Half + Unpin> Inlet for Cut<R> {
+    fn poll_body(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.left.is_none() && self.stopped.is_none() {
+            return Pin::new(&mut self.get_mut().frames).poll_next(cx);
+        }
+        let next = ready!(self.poll_next(cx));
+        Poll::Ready(next.map(|next| next.map(Message::into_body)))
+    }
+
     #[inline]
     fn poll_lend(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
         if self.left.is_none() && self.stopped.is_none() {

@@ -55,6 +55,12 @@ pub struct MessageReceiver {
 
 /// A transport's receiving end.
 pub(crate) trait Inlet: Stream<Item = io::Result<Message>> {
+    /// Polls for the next message's body.
+    fn poll_body(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let next = ready!(self.poll_next(cx));
+        Poll::Ready(next.map(|next| next.map(Message::into_body)))
+    }
+
     /// Polls for the next message's body, borrowed where the transport has a buffer to lend.
     fn poll_lend(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
         let next = ready!(self.poll_next(cx));
@@ -270,8 +276,7 @@ impl Stream for Frames {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = ready!(self.incoming.inlet().poll_next(cx));
-        Poll::Ready(next.map(|message| message.map(Message::into_body)))
+        self.incoming.inlet().poll_body(cx)
     }
 }
 

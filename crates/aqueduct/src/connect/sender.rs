@@ -228,7 +228,10 @@ impl Sink<Bytes> for Bodies {
     }
 
     fn start_send(mut self: Pin<&mut Self>, body: Bytes) -> io::Result<()> {
-        Pin::new(&mut self.outgoing).start_send(Message::new(body))
+        match self.outgoing.outlet()? {
+            Outlet::Messages(sink) => sink.as_mut().start_send(Message::new(body)),
+            Outlet::Bytes(sink) => Pin::new(sink).start_send(body),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -400,7 +400,7 @@ struct Begun<'a> {
 }
 
 impl<'a> Begun<'a> {
-    #[inline]
+    #[inline(always)]
     fn new(unsent: &'a mut Unsent, framing: &'a Framing) -> Self {
         let mark = unsent.buf.mark();
         let start = framing.begin(unsent.buf.tail());
@@ -412,7 +412,7 @@ impl<'a> Begun<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(self, write: &mut WriteBody<'_>) -> Result<(), NotQueued> {
         let tail = self.unsent.buf.tail();
         write(tail).map_err(NotQueued::Unwritten)?;
