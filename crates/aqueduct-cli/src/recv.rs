@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::Context;
-use aqueduct::connect::{Message, MessageReceiver};
+use aqueduct::connect::{Message, MessageReceiver, Receipt};
 use aqueduct::frame::FrameError;
 use aqueduct::stdio::Stdout;
 use aqueduct::{Endpoint, OpenError};
@@ -48,6 +48,7 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
     let mut recv = Recv {
         printer: Printer::new(config.output, &config.endpoint, &config.link),
         stdout: stdout::open()?,
+        receipts: Vec::new(),
         progress: Progress::new(report, io::stdout().is_terminal()),
         signals,
         stopped: None,
@@ -75,6 +76,8 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
 struct Recv {
     printer: Printer,
     stdout: Stdout,
+    /// Those of the messages in the printer.
+    receipts: Vec<Receipt>,
     progress: Progress,
     signals: Signals,
     /// When the signal arrived.
@@ -178,7 +181,8 @@ impl Recv {
                     self.ended = self.stopped.is_none() && !all;
                     return Ok(false);
                 }
-                Some(Ok(message)) => {
+                Some(Ok(mut message)) => {
+                    self.receipts.extend(message.take_receipt());
                     // Nothing else has priorities.
                     from_a_queue += u32::from(message.priority().is_some());
                     self.printer.print(&message);
@@ -196,8 +200,15 @@ impl Recv {
         }
     }
 
-    /// Writes the printed output. After a signal this may take a few seconds; a second one ends it.
+    /// Writes the printed output, and settles its messages.
     async fn write(&mut self) -> io::Result<()> {
+        self.write_out().await?;
+        self.receipts.drain(..).for_each(Receipt::settle);
+        Ok(())
+    }
+
+    /// After a signal this may take a few seconds; a second one ends it.
+    async fn write_out(&mut self) -> io::Result<()> {
         let Self {
             printer,
             stdout,

@@ -250,7 +250,13 @@ impl Talk<'_> {
                 item = incoming.next() => item,
             };
             match item {
-                Some(message) => self.print(RECEIVED, &message?),
+                Some(message) => {
+                    let mut message = message?;
+                    self.print(RECEIVED, &message);
+                    if let Some(receipt) = message.take_receipt() {
+                        receipt.settle();
+                    }
+                }
                 None => return Ok(()),
             }
             self.moved.set(Instant::now());

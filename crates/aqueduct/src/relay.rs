@@ -15,6 +15,9 @@
 //! - **Killed**, it loses the messages in hand, from a queue at most 8, and unread messages in its
 //!   sockets.
 //! - Nothing ever arrives twice.
+//! - A message that has a [`Receipt`](crate::connect::Receipt) is settled when a flush of the sending end
+//!   has succeeded. Until then it is not lost with the relay: its transport delivers it again, and it
+//!   may arrive twice.
 //!
 //! # Examples
 //!
@@ -149,7 +152,8 @@ pub enum Error {
     /// Nothing more can be received.
     #[error("receiving failed")]
     Receive(#[source] io::Error),
-    /// A message was taken that cannot be sent, as too large. It is lost.
+    /// A message was taken that cannot be sent, as too large. It is lost, unless it has a
+    /// [`Receipt`](crate::connect::Receipt): then it is given back.
     #[error("cannot send a message of {len} bytes; it is lost")]
     Refused {
         /// Its size in bytes.
@@ -239,7 +243,8 @@ impl<'a> Relay<'a> {
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: dropping it loses the messages in hand. Cancel `stop` instead.
+    /// Not cancel safe: dropping it loses the messages in hand that have no
+    /// [`Receipt`](crate::connect::Receipt). Cancel `stop` instead.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let Self {
             mut incoming,

@@ -217,13 +217,21 @@ impl Job {
     pub(super) async fn answer(mut self) -> Option<Bytes> {
         let shared = Arc::clone(&self.shared);
         if shared.command.is_empty() {
-            return self.message.take().map(Message::into_body);
+            return self.echo();
         }
         let (mut output, ended) = self.gather().await;
         if shared.frame.is_some_and(Frame::is_lines) && output.last() == Some(&b'\n') {
             output.pop();
         }
         (ended != Ended::NotStarted).then(|| output.into())
+    }
+
+    /// The message is its own reply.
+    fn echo(&mut self) -> Option<Bytes> {
+        let message = self.message.take()?;
+        let body = message.body().clone();
+        settle(message);
+        Some(body)
     }
 
     /// All that the program prints when it runs for the last time, as it is.
@@ -241,13 +249,8 @@ impl Job {
     /// Passes on what the program prints as it comes; with --retry, when it runs for the last time.
     pub(super) async fn pour(mut self, pieces: mpsc::Sender<Bytes>) -> Ended {
         if self.shared.command.is_empty() {
-            let echo = self
-                .message
-                .take()
-                .map(Message::into_body)
-                .unwrap_or_default();
             // Nobody there to read it is no failure.
-            let _ = pieces.send(echo).await;
+            let _ = pieces.send(self.echo().unwrap_or_default()).await;
             return Ended::Well;
         }
         if self.shared.retry == 0 {
@@ -270,7 +273,9 @@ impl Job {
         for attempt in 1.. {
             prints.begin();
             let Err(error) = self.run(attempt, prints).await else {
-                self.message = None;
+                if let Some(message) = self.message.take() {
+                    settle(message);
+                }
                 return Ended::Well;
             };
             if error.is::<GivenUp>() {
@@ -291,6 +296,7 @@ impl Job {
                 continue;
             }
             match &shared.on_fail {
+                None if self.give_back() => report(&", its message is given back"),
                 None => report(&""),
                 Some(on_fail) => {
                     let address = on_fail.endpoint();
@@ -379,7 +385,16 @@ impl Job {
         }
     }
 
+    /// Gives the message back, if it can be delivered again.
+    fn give_back(&mut self) -> bool {
+        let receipt = self.message.as_mut().and_then(Message::take_receipt);
+        receipt.is_some()
+    }
+
     fn abandon(&mut self) {
+        if self.give_back() {
+            self.message = None;
+        }
         // Without a program a message is its own reply: there is nothing to be done with it.
         if let Some(message) = self.message.take()
             && !self.shared.command.is_empty()
@@ -424,6 +439,13 @@ impl Drop for Short<'_> {
     fn drop(&mut self) {
         self.0.short.store(false, Ordering::Relaxed);
         self.0.changed.notify_waiters();
+    }
+}
+
+/// The message is dealt with: it is not delivered again.
+pub(super) fn settle(mut message: Message) {
+    if let Some(receipt) = message.take_receipt() {
+        receipt.settle();
     }
 }
 

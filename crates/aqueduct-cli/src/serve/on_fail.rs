@@ -14,6 +14,7 @@ use futures_util::{Sink, SinkExt};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
+use super::jobs::settle;
 use crate::config::{LinkConfig, OnFailConfig, refused};
 use crate::report::{Report, about};
 use crate::terminal;
@@ -114,7 +115,7 @@ impl OnFail {
 
     /// Sends what is unsent, by as many connections as it takes.
     async fn flush(&self, end: &mut End) {
-        while let Some(message) = &end.unsent {
+        while let Some(message) = &mut end.unsent {
             let outgoing = match &mut end.outgoing {
                 Some(outgoing) => outgoing,
                 closed => match self.connect().await {
@@ -129,12 +130,22 @@ impl OnFail {
             let given = give(outgoing, message, &mut end.taken).await;
             end.taken = false;
             match given {
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(message) = end.unsent.take() {
+                        settle(message);
+                    }
+                }
                 Err(error) if is_refused(&error) => {
-                    self.lost.fetch_add(1, Ordering::Relaxed);
+                    let fate = match message.take_receipt() {
+                        Some(_) => "given back",
+                        None => {
+                            self.lost.fetch_add(1, Ordering::Relaxed);
+                            "lost"
+                        }
+                    };
                     let (address, reason) = (&self.endpoint, refused("it", &error));
                     self.report.frequent_failure(format_args!(
-                        "a failed message is lost, {address} cannot take it: {reason}"
+                        "a failed message is {fate}, {address} cannot take it: {reason}"
                     ));
                 }
                 Err(error) => {

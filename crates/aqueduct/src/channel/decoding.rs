@@ -18,6 +18,11 @@ pub(super) trait Decoding<T>: Send {
     /// Polls for the next item; [`Error::Io`] is the last.
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>>;
 
+    /// Whether the last item is settled only when the next one is asked for.
+    fn is_unsettled(&self) -> bool {
+        false
+    }
+
     /// Takes nothing new, delivers what was taken, and ends.
     fn stop(&mut self);
 }
@@ -81,6 +86,10 @@ where
             Some(Err(error)) => Some(Err(Error::Io(error))),
             None => None,
         })
+    }
+
+    fn is_unsettled(&self) -> bool {
+        self.stream.is_unsettled()
     }
 
     fn stop(&mut self) {

@@ -99,7 +99,8 @@ impl<T> Receiver<T> {
     /// Waits for at least one item and appends up to `max` available ones to `buf`.
     ///
     /// Returns how many it appended. 0 is the end of the stream, or `max` is 0. Errors are appended
-    /// too, in their place.
+    /// too, in their place. Items whose messages have a [receipt](crate::connect::Receipt) come one
+    /// at a time, because asking for the next one settles the last.
     ///
     /// # Cancel safety
     ///
@@ -253,6 +254,10 @@ impl<T> Receiver<T> {
                 Poll::Pending => break,
             }
             taken += 1;
+            // Asking for one more would settle this one, which the caller does not have yet.
+            if self.stream.get_mut().is_unsettled() {
+                break;
+            }
         }
         Poll::Ready(taken)
     }

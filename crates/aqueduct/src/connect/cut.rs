@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 
 use super::half::{Half, Rest};
+use super::receipt::Last;
 use super::receiver::{Inlet, MessageReceiver};
 use super::{Message, Options};
 use crate::frame::{FramedRead, Framing, Lend, Lent, Pace, Within};
@@ -139,7 +140,11 @@ impl<R: Half + Unpin> Stream for Cut<R> {
 }
 
 impl<R: Half + Unpin> Inlet for Cut<R> {
-    fn poll_body(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_body(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        _: &mut Last,
+    ) -> Poll<Option<io::Result<Bytes>>> {
         if self.left.is_none() && self.stopped.is_none() {
             return Pin::new(&mut self.get_mut().frames).poll_next(cx);
         }
@@ -148,7 +153,11 @@ impl<R: Half + Unpin> Inlet for Cut<R> {
     }
 
     #[inline]
-    fn poll_lend(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
+    fn poll_lend(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        _: &mut Last,
+    ) -> Poll<Option<io::Result<Lent<'_>>>> {
         if self.left.is_none() && self.stopped.is_none() {
             return self.get_mut().frames.poll_lend(cx);
         }

@@ -1,8 +1,11 @@
 use bytes::Bytes;
 
 use super::peer::Peer;
+use super::receipt::Receipt;
 
 /// One message: its body, and what its mechanism adds.
+///
+/// A clone has no [receipt](Receipt), and two messages are equal whatever their receipts.
 ///
 /// # Examples
 ///
@@ -12,12 +15,18 @@ use super::peer::Peer;
 /// let urgent = Message::new("now").with_priority(9);
 /// assert_eq!((urgent.body(), urgent.priority()), (&"now".into(), Some(9)));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Message {
     body: Bytes,
     priority: Option<u32>,
-    // Boxed, because few messages have one.
-    peer: Option<Box<Peer>>,
+    // Boxed, because few messages have any of it.
+    extra: Option<Box<Extra>>,
+}
+
+#[derive(Debug)]
+struct Extra {
+    peer: Peer,
+    receipt: Option<Receipt>,
 }
 
 impl Message {
@@ -26,7 +35,7 @@ impl Message {
         Self {
             body: body.into(),
             priority: None,
-            peer: None,
+            extra: None,
         }
     }
 
@@ -38,8 +47,23 @@ impl Message {
     }
 
     pub(super) fn with_peer(mut self, peer: Peer) -> Self {
-        self.peer = (peer != Peer::Unknown).then(|| Box::new(peer));
+        if peer != Peer::Unknown {
+            self.extra().peer = peer;
+        }
         self
+    }
+
+    /// Attaches the receipt of a message that can be delivered again.
+    ///
+    /// Your own transport does so. An earlier receipt is dropped.
+    #[must_use]
+    pub fn with_receipt(mut self, receipt: Receipt) -> Self {
+        self.extra().receipt = Some(receipt);
+        self
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_with(|| Box::new(Extra::new(Peer::Unknown)))
     }
 
     /// Returns the bytes of the message.
@@ -60,14 +84,44 @@ impl Message {
     /// `None` for messages of other mechanisms: their sender is the
     /// [peer](super::Connection::peer) of the connection.
     pub fn peer(&self) -> Option<&Peer> {
-        self.peer.as_deref()
+        let peer = &self.extra.as_ref()?.peer;
+        (*peer != Peer::Unknown).then_some(peer)
     }
 
-    /// Returns the bytes of the message.
+    /// Takes the receipt of a message that can be delivered again.
+    ///
+    /// [`Receipt::settle`] settles the message. Dropping the receipt gives the message back.
+    #[inline]
+    pub fn take_receipt(&mut self) -> Option<Receipt> {
+        self.extra.as_mut()?.receipt.take()
+    }
+
+    /// Returns the bytes of the message. A receipt is dropped.
     pub fn into_body(self) -> Bytes {
         self.body
     }
 }
+
+impl Extra {
+    fn new(peer: Peer) -> Self {
+        let receipt = None;
+        Self { peer, receipt }
+    }
+}
+
+impl Clone for Extra {
+    fn clone(&self) -> Self {
+        Self::new(self.peer)
+    }
+}
+
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.body == other.body && self.priority == other.priority && self.peer() == other.peer()
+    }
+}
+
+impl Eq for Message {}
 
 impl From<Bytes> for Message {
     fn from(body: Bytes) -> Self {

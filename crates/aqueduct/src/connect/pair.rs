@@ -12,6 +12,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection::MessageLink;
+use super::receipt::Last;
 use super::receiver::Inlet;
 use super::{
     Connection, Endpoint, Message, MessageReceiver, MessageSender, OpenError, OpenErrorKind,
@@ -249,6 +250,7 @@ struct Conversation {
     /// soon as this one has seen the end of its replies, and must not find this end open.
     incoming: Option<MessageReceiver>,
     first: Option<io::Result<Message>>,
+    last: Last,
     left: Option<u64>,
     held: Option<MessageSender>,
     turn: Option<Arc<OwnedSemaphorePermit>>,
@@ -259,6 +261,7 @@ impl Conversation {
         Self {
             incoming: Some(incoming),
             first: None,
+            last: Last::default(),
             left: None,
             held: None,
             turn: None,
@@ -286,11 +289,15 @@ impl Stream for Conversation {
         if self.left == Some(0) {
             return Poll::Ready(None);
         }
-        let next = match (self.first.take(), &mut self.incoming) {
+        self.last.settle();
+        let mut next = match (self.first.take(), &mut self.incoming) {
             (Some(first), _) => Some(first),
             (None, Some(incoming)) => ready!(Pin::new(incoming).poll_next(cx)),
             (None, None) => None,
         };
+        if let Some(Ok(message)) = &mut next {
+            self.last.keep(message);
+        }
         match &next {
             Some(_) => {
                 if let Some(left) = &mut self.left {

@@ -10,6 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
 
+use super::receipt::Last;
 use super::{Message, MessageReceiver, MessageSender};
 use crate::channel::{Receiver, Sender, lent};
 use crate::codec::{BoxError, Decode, Encode, Format};
@@ -107,6 +108,7 @@ impl MessageReceiver {
         let bodies = Bodies {
             receiver: self,
             priority: Arc::clone(&priority),
+            last: Last::default(),
         };
         lent(bodies, Reads { codec, priority })
     }
@@ -116,15 +118,18 @@ impl MessageReceiver {
 struct Bodies {
     receiver: MessageReceiver,
     priority: Arc<AtomicU32>,
+    last: Last,
 }
 
 impl Stream for Bodies {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.last.settle();
         let next = ready!(Pin::new(&mut self.receiver).poll_next(cx));
         Poll::Ready(next.map(|received| {
-            let message = received?;
+            let mut message = received?;
+            self.last.keep(&mut message);
             let priority = message.priority().unwrap_or_default();
             self.priority.store(priority, Ordering::Relaxed);
             Ok(message.into_body())
@@ -136,6 +141,10 @@ impl Lend for Bodies {
     fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
         let body = ready!(Pin::new(self).poll_next(cx));
         Poll::Ready(body.map(|body| body.map(Lent::Kept)))
+    }
+
+    fn is_unsettled(&self) -> bool {
+        self.last.is_open()
     }
 
     fn stop(&mut self) {

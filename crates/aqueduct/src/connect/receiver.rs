@@ -8,6 +8,7 @@ use futures_core::Stream;
 use sync_wrapper::SyncWrapper;
 
 use super::attached::Attached;
+use super::receipt::Last;
 use super::{Message, MessageSender};
 use crate::channel::{Receiver, lent};
 use crate::codec::Decode;
@@ -55,16 +56,36 @@ pub struct MessageReceiver {
 
 /// A transport's receiving end.
 pub(crate) trait Inlet: Stream<Item = io::Result<Message>> {
-    /// Polls for the next message's body.
-    fn poll_body(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    /// Polls for the next message's body. `last` keeps its receipt.
+    fn poll_body(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        last: &mut Last,
+    ) -> Poll<Option<io::Result<Bytes>>> {
         let next = ready!(self.poll_next(cx));
-        Poll::Ready(next.map(|next| next.map(Message::into_body)))
+        Poll::Ready(next.map(|next| {
+            next.map(|mut message| {
+                last.keep(&mut message);
+                message.into_body()
+            })
+        }))
     }
 
     /// Polls for the next message's body, borrowed where the transport has a buffer to lend.
-    fn poll_lend(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
+    ///
+    /// `last` keeps its receipt.
+    fn poll_lend(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        last: &mut Last,
+    ) -> Poll<Option<io::Result<Lent<'_>>>> {
         let next = ready!(self.poll_next(cx));
-        Poll::Ready(next.map(|next| next.map(|message| Lent::Kept(message.into_body()))))
+        Poll::Ready(next.map(|next| {
+            next.map(|mut message| {
+                last.keep(&mut message);
+                Lent::Kept(message.into_body())
+            })
+        }))
     }
 
     /// Takes nothing new from the transport. Messages that were taken are still delivered.
@@ -90,21 +111,35 @@ impl MessageReceiver {
         }
     }
 
-    /// Receives frames as messages.
-    pub(crate) fn frames(
-        frames: impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    /// Creates a receiver over a stream of your own transport.
+    ///
+    /// Messages that can be delivered again have a [receipt](super::Receipt) each. Once the receiver is
+    /// [stopped](Self::stop), the stream is not polled any more.
+    ///
+    /// # Examples
+    ///
+    /// See [`Receipt`](super::Receipt).
+    pub fn from_messages(
+        messages: impl Stream<Item = io::Result<Message>> + Send + Unpin + 'static,
     ) -> Self {
         Self::new(Whole {
-            frames,
+            messages,
             held: None,
             left: None,
         })
     }
 
+    /// Receives frames as messages.
+    pub(crate) fn frames(
+        frames: impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    ) -> Self {
+        Self::from_messages(Bodies { frames })
+    }
+
     /// Keeps `sender` open until this has ended.
     pub(super) fn holding(self, sender: MessageSender) -> Self {
         Self::new(Whole {
-            frames: self.into_frames(),
+            messages: self,
             held: Some(sender),
             left: None,
         })
@@ -190,11 +225,18 @@ impl MessageReceiver {
     }
 
     /// Creates a receiver of items that `codec` parses from the bodies.
+    ///
+    /// A message that has a [receipt](super::Receipt) is settled when the next item is asked for. This is
+    /// right for a loop that finishes each item before it asks for the next one. A loop that spawns
+    /// a task for each item, or collects items, settles unfinished work: use
+    /// [`deliveries`](Self::deliveries) there.
     pub fn typed<T>(self, codec: impl Decode<T> + 'static) -> Receiver<T> {
         lent(Frames::new(self), codec)
     }
 
     /// Returns a stream of frames: bodies without anything else.
+    ///
+    /// A message that has a [receipt](super::Receipt) is settled when the next frame is asked for.
     pub fn into_frames(self) -> BoxFrameStream {
         Box::pin(Frames::new(self))
     }
@@ -214,34 +256,48 @@ impl Debug for MessageReceiver {
     }
 }
 
-/// A stream of messages over a stream of whole frames.
-struct Whole<S> {
+/// A stream of frames as messages.
+struct Bodies<S> {
     frames: S,
+}
+
+impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Stream for Bodies<S> {
+    type Item = io::Result<Message>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = ready!(Pin::new(&mut self.frames).poll_next(cx));
+        Poll::Ready(next.map(|frame| frame.map(Message::new)))
+    }
+}
+
+/// An inlet over a stream of whole messages.
+struct Whole<S> {
+    messages: S,
     /// The other direction, if nothing is sent.
     held: Option<MessageSender>,
     /// How many messages may still be delivered, if limited.
     left: Option<u64>,
 }
 
-impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Stream for Whole<S> {
+impl<S: Stream<Item = io::Result<Message>> + Unpin> Stream for Whole<S> {
     type Item = io::Result<Message>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.left == Some(0) {
             return Poll::Ready(None);
         }
-        let Some(frame) = ready!(Pin::new(&mut self.frames).poll_next(cx)) else {
+        let Some(message) = ready!(Pin::new(&mut self.messages).poll_next(cx)) else {
             self.held = None;
             return Poll::Ready(None);
         };
         if let Some(left) = &mut self.left {
             *left -= 1;
         }
-        Poll::Ready(Some(frame.map(Message::new)))
+        Poll::Ready(Some(message))
     }
 }
 
-impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Inlet for Whole<S> {
+impl<S: Stream<Item = io::Result<Message>> + Unpin> Inlet for Whole<S> {
     fn stop(mut self: Pin<&mut Self>) {
         // A message is taken and delivered in one step, so none is ever in hand.
         self.left = Some(0);
@@ -259,11 +315,15 @@ impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Inlet for Whole<S> {
 /// A stream of frames over a stream of messages.
 pub(crate) struct Frames {
     incoming: MessageReceiver,
+    last: Last,
 }
 
 impl Frames {
     pub(crate) fn new(incoming: MessageReceiver) -> Self {
-        Self { incoming }
+        Self {
+            incoming,
+            last: Last::default(),
+        }
     }
 
     /// Whether an unfinished message has begun.
@@ -276,14 +336,21 @@ impl Stream for Frames {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.incoming.inlet().poll_body(cx)
+        let Self { incoming, last } = &mut *self;
+        last.settle();
+        incoming.inlet().poll_body(cx, last)
     }
 }
 
 impl Lend for Frames {
     #[inline]
     fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
-        self.incoming.inlet().poll_lend(cx)
+        self.last.settle();
+        self.incoming.inlet().poll_lend(cx, &mut self.last)
+    }
+
+    fn is_unsettled(&self) -> bool {
+        self.last.is_open()
     }
 
     fn stop(&mut self) {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use sync_wrapper::SyncWrapper;
 
-use super::Message;
 use super::attached::Attached;
+use super::{Message, Receipt};
 use crate::channel::{Sender, straight};
 use crate::codec::Encode;
 use crate::frame::{BoxFrameSink, NotQueued, QueueWith, WriteBody};
@@ -25,6 +25,12 @@ use crate::frame::{BoxFrameSink, NotQueued, QueueWith, WriteBody};
 ///
 /// Errors of the transport, with the errno. A refused message is a
 /// [`FrameError`](crate::frame::FrameError) inside an [`io::Error`], and the sink goes on.
+///
+/// # Receipts
+///
+/// The [receipts](Receipt) of messages that it was given are settled when a flush, or closing, has
+/// succeeded. A message that is refused, and those not flushed when the sender is dropped, are given
+/// back.
 ///
 /// # Cancel safety
 ///
@@ -53,6 +59,8 @@ pub struct MessageSender {
     broken: Option<Arc<AtomicU64>>,
     /// The largest message, if the mechanism and not the framing limits it.
     largest: Option<usize>,
+    /// Those of messages that were given and not flushed.
+    receipts: Vec<Receipt>,
 }
 
 /// Where messages go. One box for each end, so that a message takes one indirect call.
@@ -73,6 +81,7 @@ impl MessageSender {
             attached: Attached::default(),
             broken: None,
             largest: None,
+            receipts: Vec::new(),
         }
     }
 
@@ -135,6 +144,14 @@ impl MessageSender {
 }
 
 impl MessageSender {
+    /// Settles what was given: it was flushed.
+    #[inline]
+    fn settle(&mut self) {
+        if !self.receipts.is_empty() {
+            self.receipts.drain(..).for_each(Receipt::settle);
+        }
+    }
+
     fn outlet(&mut self) -> io::Result<&mut Outlet> {
         let closed = || {
             io::Error::new(
@@ -157,20 +174,27 @@ impl Sink<Message> for MessageSender {
         }
     }
 
-    fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
+    fn start_send(mut self: Pin<&mut Self>, mut message: Message) -> io::Result<()> {
+        let receipt = message.take_receipt();
         match self.outlet()? {
             Outlet::Messages(sink) => sink.as_mut().start_send(message),
             Outlet::Bytes(sink) => Pin::new(sink).start_send(message.into_body()),
+        }?;
+        if let Some(receipt) = receipt {
+            self.receipts.push(receipt);
         }
+        Ok(())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.outlet.as_mut().map(SyncWrapper::get_mut) {
+        ready!(match self.outlet.as_mut().map(SyncWrapper::get_mut) {
             Some(Outlet::Messages(sink)) => sink.as_mut().poll_flush(cx),
             Some(Outlet::Bytes(sink)) => Pin::new(sink).poll_flush(cx),
             // Closing has flushed.
             None => Poll::Ready(Ok(())),
-        }
+        })?;
+        self.settle();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -179,6 +203,7 @@ impl Sink<Message> for MessageSender {
             Some(Outlet::Bytes(sink)) => Pin::new(sink).poll_close(cx),
             None => Poll::Ready(Ok(())),
         })?;
+        self.settle();
         self.outlet = None;
         Poll::Ready(Ok(()))
     }

@@ -354,6 +354,11 @@ pub(crate) enum Lent<'a> {
 pub(crate) trait Lend: Stream<Item = io::Result<Bytes>> + Unpin {
     fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>>;
 
+    /// Whether the last frame is settled only when the next one is asked for.
+    fn is_unsettled(&self) -> bool {
+        false
+    }
+
     /// Takes nothing new from the transport, delivers what was taken, and ends.
     fn stop(&mut self);
 }
