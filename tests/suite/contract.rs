@@ -24,8 +24,9 @@ const PROMISES: [&str; 11] = [
 ];
 
 /// What is promised of all of them.
-const OF_ALL: [&str; 9] = [
+const OF_ALL: [&str; 10] = [
     "At most once",
+    "Settled",
     "Handed over",
     "Dropped future",
     "Dropped sender",

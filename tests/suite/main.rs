@@ -40,6 +40,7 @@ mod mq_runtime;
 mod mq_wait;
 mod pipe;
 mod readme;
+mod receipts;
 mod reconnect;
 mod record;
 mod relay;

@@ -53,6 +53,8 @@
 //! | [`lossy!`] | the [`cases`] in which no message has to arrive | a [`Transport`] that may lose messages, such as UDP |
 //! | [`between_processes!`] | [`processes`] | a [`Link`]: the other end is a process that must be started in a special way, such as one that inherits a descriptor |
 //!
+//! Run the cases of [`settlement`] if messages of your transport have receipts.
+//!
 //! Test other operations of your transport, such as connecting, with [`every_point`].
 //!
 //! # Requirements
@@ -72,6 +74,7 @@ mod program;
 mod promises;
 mod rerun;
 mod run;
+pub mod settlement;
 mod stamp;
 
 pub use end::End;

@@ -457,7 +457,53 @@ fn pause(failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc as outcomes;
+
+    use aqueduct::Endpoint;
+    use aqueduct::connect::Receipt;
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::{Cli, Command};
+
+    /// Runs a program for a message; whether that is settled.
+    async fn settles(arguments: &[&str]) -> bool {
+        let arguments = ["aqueduct", "--quiet", "serve", "mq:/served"]
+            .iter()
+            .chain(arguments);
+        let cli = Cli::parse_from(arguments);
+        let report = Report::new(&cli.globals);
+        let Command::Serve(args) = cli.command else {
+            panic!("it is another command");
+        };
+        let config = args.resolve().unwrap();
+        let jobs = Jobs::new(&config, report).await.unwrap();
+        let (told, outcome) = outcomes::channel();
+        let receipt = Receipt::new(move |settled| told.send(settled).unwrap());
+        let message = Message::new("a job").with_receipt(receipt);
+        let job = jobs.take(message, &Facts::new(&config.endpoint));
+        timeout(GRACE, job.output()).await.unwrap();
+        jobs.finish().await.unwrap();
+        outcome.try_recv().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_message_is_settled_when_its_program_succeeds() {
+        assert!(settles(&["--", "true"]).await);
+        assert!(!settles(&["--", "false"]).await, "it is lost");
+    }
+
+    #[tokio::test]
+    async fn a_message_is_settled_once_on_fail_has_it() {
+        let queue = format!("mq:/aqueduct-on-fail-{}?max-message=", std::process::id());
+        let large: Endpoint = format!("{queue}64").parse().unwrap();
+        let taken = settles(&["--on-fail", &large.to_string(), "--", "false"]).await;
+        large.remove().await.unwrap();
+        let small: Endpoint = format!("{queue}1").parse().unwrap();
+        let refused = settles(&["--on-fail", &small.to_string(), "--", "false"]).await;
+        small.remove().await.unwrap();
+        assert_eq!((taken, refused), (true, false));
+    }
 
     #[test]
     fn each_retry_pause_doubles_up_to_ten_seconds() {

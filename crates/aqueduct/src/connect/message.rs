@@ -63,7 +63,8 @@ impl Message {
     }
 
     fn extra(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_with(|| Box::new(Extra::new(Peer::Unknown)))
+        self.extra
+            .get_or_insert_with(|| Box::new(Extra::new(Peer::Unknown)))
     }
 
     /// Returns the bytes of the message.

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_receipt_is_settled_or_given_back_once() {
         let (told, outcomes) = mpsc::channel();
-        let receipt = || {
+        let receipt = move || {
             let told = told.clone();
             Receipt::new(move |settled| told.send(settled).unwrap())
         };
@@ -128,7 +128,10 @@ mod tests {
         drop(copy);
         message.take_receipt().unwrap().settle();
         assert!(message.take_receipt().is_none());
-        drop((message, told, receipt));
-        assert_eq!(outcomes.iter().collect::<Vec<_>>(), [true, false, false, true]);
+        drop(receipt);
+        assert_eq!(
+            outcomes.iter().collect::<Vec<_>>(),
+            [true, false, false, true]
+        );
     }
 }
