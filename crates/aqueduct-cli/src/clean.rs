@@ -36,7 +36,9 @@ pub(crate) fn run(args: CleanArgs, report: &Report) -> anyhow::Result<Exit> {
         dirs: args.dirs,
         ..Scope::default()
     };
-    let (things, unseen) = look::look(&scope)?;
+    let (mut things, unseen) = look::look(&scope)?;
+    // These disappear with their processes.
+    things.retain(|it| !matches!(it.kind, Kind::Connection));
     let (ours, rest): (Vec<_>, Vec<_>) = things
         .into_iter()
         .partition(|it| it.marked && (it.state == State::Orphaned || left_by_tour(it)));
@@ -141,7 +143,7 @@ fn remove(thing: &Thing) -> anyhow::Result<()> {
             leave_tour(found);
             Ok(())
         }
-        Kind::AbstractSocket => anyhow::bail!("it disappears with its process"),
+        Kind::AbstractSocket | Kind::Connection => anyhow::bail!("it disappears with its process"),
     }
 }
 

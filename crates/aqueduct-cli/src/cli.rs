@@ -127,7 +127,7 @@ pub(crate) enum Command {
     Relay(RelayArgs),
     /// Connect each client of one address to another address, both ways.
     Proxy(ProxyArgs),
-    /// List this user's queues, FIFOs and Unix sockets, and who has them open.
+    /// List this user's queues, FIFOs, sockets and shared memory, and who has them open.
     List(LookArgs),
     /// Remove queues, FIFOs and sockets that Aqueduct created and no process uses.
     Clean(CleanArgs),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::{LookArgs, Sort};
 use crate::exit::Exit;
-use crate::look::{self, Holder, Prefix, Scope, State, Thing};
+use crate::look::{self, Holder, Prefix, Scope, Side, State, Thing};
 use crate::report::Report;
 use crate::stdout;
 use crate::table::{Table, cell};
@@ -22,7 +22,7 @@ pub(crate) fn run(args: LookArgs, report: &Report) -> anyhow::Result<Exit> {
             None => scope.dirs.push(place.into()),
         }
     }
-    let (mut things, unseen) = look::look(&scope)?;
+    let (mut things, mut unseen) = look::look(&scope)?;
     if let (true, Some(prefix)) = (things.is_empty(), scope.prefixes.first()) {
         let more = if scope.prefixes.len() > 1 {
             " or another one"
@@ -40,6 +40,13 @@ pub(crate) fn run(args: LookArgs, report: &Report) -> anyhow::Result<Exit> {
         Sort::Depth => things.sort_by_key(|it| Reverse(depth(it))),
     }
     let exit = print(&things, args.format.json)?;
+    match things.iter().filter(|it| it.sides.len() == 1).count() {
+        0 => {}
+        n => unseen.push(format!(
+            "{n} by shared memory with one end alone: the other has not accepted it yet, has ended, \
+             or is a process that only root may look into"
+        )),
+    }
     for reason in unseen {
         report.note(reason);
     }
@@ -61,11 +68,16 @@ pub(crate) fn print(things: &[Thing], json: bool) -> anyhow::Result<Exit> {
         let depth = match (thing.messages, thing.connections) {
             (Some((messages, capacity)), _) => Some(format!("{messages}/{capacity}")),
             (None, Some(n)) => Some(n.to_string()),
-            (None, None) => None,
+            (None, None) if thing.sides.is_empty() => None,
+            (None, None) => Some(joined(thing.sides.iter().map(filled))),
         };
         let socket = thing.kind() == "socket";
         let holders = thing.holders.iter().map(|it| told(it, socket));
-        let holders: Vec<_> = holders.collect();
+        let sides = thing.sides.iter().map(told_side);
+        let holders: Vec<_> = match thing.sides.is_empty() {
+            true => holders.collect(),
+            false => sides.collect(),
+        };
         table.row(vec![
             thing.address.clone(),
             thing.state.name().to_owned(),
@@ -91,6 +103,25 @@ fn told(holder: &Holder, socket: bool) -> String {
     format!("{command}[{pid}]{access}{opening}")
 }
 
+fn joined(words: impl Iterator<Item = String>) -> String {
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// What a side has written and the other one has not read, of what there is room for.
+fn filled(side: &Side) -> String {
+    format!("{}/{}", cell(side.unread), side.capacity)
+}
+
+/// A process at one side of a connection in few letters.
+fn told_side(side: &Side) -> String {
+    let Side { pid, command, .. } = side;
+    let does = match (side.waits_for_data, side.waits_for_room) {
+        (false, false) => "awake",
+        _ => "asleep",
+    };
+    format!("{command}[{pid}]:{does}")
+}
+
 /// One object as JSON; scripts rely on the names.
 #[derive(Serialize)]
 struct Json<'a> {
@@ -103,6 +134,21 @@ struct Json<'a> {
     capacity: Option<usize>,
     connections: Option<usize>,
     open_by: Vec<JsonHolder<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sides: Vec<JsonSide<'a>>,
+}
+
+/// A side of a connection by shared memory.
+#[derive(Serialize)]
+struct JsonSide<'a> {
+    pid: u32,
+    command: &'a str,
+    /// In bytes, both.
+    capacity: u64,
+    unread: Option<u64>,
+    waits_for_data: bool,
+    waits_for_room: bool,
+    finished: bool,
 }
 
 #[derive(Serialize)]
@@ -124,6 +170,15 @@ impl<'a> From<&'a Thing> for Json<'a> {
             writes: it.writes,
             opening: it.opening,
         });
+        let sides = from.sides.iter().map(|it| JsonSide {
+            pid: it.pid,
+            command: &it.command,
+            capacity: it.capacity,
+            unread: it.unread,
+            waits_for_data: it.waits_for_data,
+            waits_for_room: it.waits_for_room,
+            finished: it.finished,
+        });
         Self {
             address: &from.address,
             kind: from.kind(),
@@ -134,6 +189,7 @@ impl<'a> From<&'a Thing> for Json<'a> {
             capacity: from.messages.map(|it| it.1),
             connections: from.connections,
             open_by: holders.collect(),
+            sides: sides.collect(),
         }
     }
 }

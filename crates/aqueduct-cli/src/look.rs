@@ -1,14 +1,16 @@
-//! What there is to talk through: queues, FIFOs and Unix sockets, and who has them open.
+//! What there is to talk through: queues, FIFOs, Unix sockets and shared memory, and who has them open.
 
 mod files;
 mod opening;
 mod prefix;
 mod processes;
 mod queues;
+mod shared;
 mod sock_diag;
 mod sockets;
 mod thing;
 
+use std::fs;
 use std::path::PathBuf;
 
 use nix::unistd::geteuid;
@@ -17,7 +19,7 @@ pub(crate) use self::prefix::Prefix;
 pub(crate) use self::processes::Processes;
 pub(crate) use self::queues::MOUNT_POINT;
 use self::sockets::Sockets;
-pub(crate) use self::thing::{Found, Holder, Id, Kind, State, Thing};
+pub(crate) use self::thing::{Found, Holder, Id, Kind, Side, State, Thing};
 
 /// Where it is looked for, and for what.
 #[derive(Default)]
@@ -53,11 +55,20 @@ pub(crate) fn look(scope: &Scope) -> anyhow::Result<(Vec<Thing>, Vec<String>)> {
     for (path, metadata) in files {
         things.extend(files::thing(path, &metadata, &processes, &sockets));
     }
+    let dirs = scope.dirs.iter().filter_map(|it| fs::canonicalize(it).ok());
+    let dirs: Vec<_> = dirs.collect();
+    let connections = shared::things(&processes, &sockets).into_iter();
+    things.extend(connections.filter_map(|(place, thing)| {
+        let within = || dirs.iter().any(|dir| place.starts_with(dir));
+        (everywhere || within()).then_some(thing)
+    }));
+    unseen.extend(processes.unread().iter().cloned());
     let own = geteuid().as_raw();
     things.retain(|it| scope.all || it.owner == Some(own));
     let wanted = |it: &Thing| scope.prefixes.iter().any(|prefix| prefix.begins(it));
     things.retain(|it| scope.prefixes.is_empty() || wanted(it));
     things.sort_by(|a, b| (a.kind(), &a.address).cmp(&(b.kind(), &b.address)));
-    things.dedup_by(|a, b| a.address == b.address && a.kind() == b.kind());
+    // Several connections have one address.
+    things.dedup_by(|a, b| a.sides.is_empty() && a.address == b.address && a.kind() == b.kind());
     Ok((things, unseen))
 }

@@ -78,9 +78,11 @@ mod hello;
 mod memory;
 mod ring;
 mod scheme;
+mod snapshot;
 mod wire;
 
 pub use self::error::PeerError;
 #[cfg(fuzzing)]
 pub(crate) use self::fuzzing::{hello, ring_of};
 pub(crate) use self::scheme::SCHEME;
+pub use self::snapshot::Snapshot;

@@ -24,15 +24,20 @@ address as ./unix:name.
 A process is shown as name[number], with r or w if it has a FIFO or queue open
 for reading or writing, and opening if it waits for the other side.
 
+Each connection by shared memory is listed under its shm: address with both its
+processes, the server first, asleep while they wait for data or room.
+
 State:
   in use     a process has it open, or a socket is bound to it
-  waiting    a queue that no process has open, with messages in it
+  waiting    a queue that no process has open, with messages in it, or a
+             connection that its server has not accepted yet
   orphaned   no process has it open, and nothing is in it
   unclear    its mode, or a process that cannot be inspected, hides its state
 
 Depth is the number of messages in a queue and its capacity, or the number of
-clients of a socket. The contents of a FIFO cannot be seen without disturbing
-it. Only root can see the processes of other users.";
+clients of a socket. Of a connection it is what each side has written that the
+other has not read, and the most there is room for, in bytes. The contents of a
+FIFO cannot be seen without disturbing it. Only root can see the processes of other users.";
 
 const CLEAN_EXAMPLES: &str = "\
 Examples:

@@ -8,10 +8,12 @@ use std::path::Path;
 use anyhow::Context;
 use aqueduct::Endpoint;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::geteuid;
 
 use super::{Check, State};
+use crate::look::Processes;
 
 /// What a new pipe holds unless its user has too many: `PIPE_DEF_BUFFERS` pages, `pipe(7)`.
 const PIPE_PAGES: u64 = 16;
@@ -19,12 +21,15 @@ const PIPE_PAGES: u64 = 16;
 const BACKLOG: u64 = 1024;
 /// From how many descriptors on a service has some room.
 const DESCRIPTORS: u64 = 1024;
+/// What one side of a connection by shared memory makes, unless told otherwise.
+const MEMORY: u64 = (1 << 20) + 4096;
 
 pub(super) fn checks() -> anyhow::Result<Vec<Check>> {
     Ok(vec![
         schemes(),
         pipe()?,
         pipe_max(),
+        shared_memory()?,
         descriptors()?,
         open_files(),
         backlog(),
@@ -66,6 +71,34 @@ fn pipe_max() -> Check {
     )
 }
 
+/// Memory is made: that shows what no file tells, whether a sandbox forbids it.
+fn shared_memory() -> anyhow::Result<Check> {
+    let name = "shared_memory";
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    if let Err(error) = memfd_create(c"aqueduct-doctor", flags) {
+        return Ok(Check::new(name, State::Low, "cannot be made").advice(format!(
+            "memfd_create(2) fails: {}; shm: addresses need it, so allow it in this sandbox, or use \
+             fallback=true on both sides",
+            error.desc()
+        )));
+    }
+    let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE).context("cannot ask for the limit")?;
+    if limit < MEMORY {
+        return Ok(
+            Check::new(name, State::Low, format!("at most {limit} bytes")).advice(format!(
+                "RLIMIT_FSIZE holds for memory too: shm: addresses need {MEMORY} bytes, or 4096 more \
+             than capacity=; for more: ulimit -f unlimited"
+            )),
+        );
+    }
+    let (sides, bytes) = Processes::look().shared();
+    let value = format!("{sides} ends, {} KiB", bytes / 1024);
+    Ok(Check::new(name, State::Ok, value).advice(
+        "the ends of shm: connections that this user may look into, and the memory they take; \
+         aqueduct list shm: shows them",
+    ))
+}
+
 fn descriptors() -> anyhow::Result<Check> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot ask for the limit")?;
     let shown = |it| match it {
@@ -79,7 +112,7 @@ fn descriptors() -> anyhow::Result<Check> {
     };
     let (check, hard) = (Check::new("descriptors", state, shown(soft)), shown(hard));
     Ok(check.advice(format!(
-        "RLIMIT_NOFILE of each process; every connection, FIFO and queue takes one; for more: \
+        "RLIMIT_NOFILE of each process; every connection, FIFO and queue takes one, and shm: four; for more: \
          ulimit -n, up to {hard}"
     )))
 }

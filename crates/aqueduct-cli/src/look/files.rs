@@ -87,6 +87,7 @@ pub(super) fn thing(
         messages: None,
         connections: None,
         holders: Vec::new(),
+        sides: Vec::new(),
     };
     let kind = metadata.file_type();
     if kind.is_fifo() {

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::opening;
+use super::shared::{self, Memory};
 use super::thing::{Holder, Id};
 
 /// What all processes have open that may be looked into: the own ones, or all for root.
@@ -18,6 +19,9 @@ pub(crate) struct Processes {
     fifos: Vec<(PathBuf, Metadata)>,
     /// Those that wait for the other side of a FIFO, and it cannot be seen of which.
     unclear: Vec<u32>,
+    memories: Vec<Memory>,
+    /// Why some memory cannot be read.
+    unread: Vec<String>,
 }
 
 impl Processes {
@@ -56,6 +60,21 @@ impl Processes {
         &self.unclear
     }
 
+    /// The memory of each side of a connection by shared memory.
+    pub(super) fn memories(&self) -> &[Memory] {
+        &self.memories
+    }
+
+    /// Why some of it cannot be read.
+    pub(super) fn unread(&self) -> &[String] {
+        &self.unread
+    }
+
+    /// How many sides of such connections there are, and how many bytes they take together.
+    pub(crate) fn shared(&self) -> (usize, u64) {
+        shared::usage(&self.memories)
+    }
+
     fn add(&mut self, pid: u32, process: &Path) {
         let command = fs::read(process.join("comm")).unwrap_or_default();
         let command = String::from_utf8_lossy(command.trim_ascii_end()).into_owned();
@@ -79,6 +98,11 @@ impl Processes {
                     self.owners.insert(file.ino(), process.uid());
                 }
                 continue;
+            }
+            let owner = || fs::metadata(process).map_or(u32::MAX, |it| it.uid());
+            match Memory::at(&entry.path(), &file, &holder, owner) {
+                Ok(memory) => self.memories.extend(memory),
+                Err(reason) => self.unread.push(reason),
             }
             if file.file_type().is_fifo() {
                 self.fifo(&entry.path(), &file);

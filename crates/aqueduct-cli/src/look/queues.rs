@@ -49,5 +49,6 @@ fn thing(queue: mq::Entry, processes: &Processes) -> Option<Thing> {
         messages,
         connections: None,
         holders,
+        sides: Vec::new(),
     })
 }

@@ -23,8 +23,10 @@ const BY_FAMILY: u16 = 20;
 /// What is asked for, and the attributes that answer it: `linux/unix_diag.h`.
 const UDIAG_SHOW_NAME: u32 = 1;
 const UDIAG_SHOW_VFS: u32 = 2;
+const UDIAG_SHOW_PEER: u32 = 4;
 const UNIX_DIAG_NAME: u16 = 0;
 const UNIX_DIAG_VFS: u16 = 1;
+const UNIX_DIAG_PEER: u16 = 2;
 /// `TCP_LISTEN` in the kernel's `include/net/tcp_states.h`: the state of a listening socket.
 const LISTENS: u8 = 10;
 /// The lengths of `struct nlmsghdr` and of `struct unix_diag_msg`.
@@ -74,7 +76,8 @@ fn request() -> Vec<u8> {
     // In any state, with any number.
     request.extend(u32::MAX.to_ne_bytes());
     request.extend(0_u32.to_ne_bytes());
-    request.extend((UDIAG_SHOW_NAME | UDIAG_SHOW_VFS).to_ne_bytes());
+    let show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER;
+    request.extend(show.to_ne_bytes());
     request.extend([0xff; 8]);
     request
 }
@@ -91,7 +94,7 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
 fn parse(message: &[u8]) -> Option<Socket> {
     let (&kind, &state) = (message.get(1)?, message.get(2)?);
     let number = u32_at(message, 4)?;
-    let (mut name, mut file) = (None, None);
+    let (mut name, mut file, mut peer) = (None, None, None);
     let mut attributes = message.get(MESSAGE..)?;
     while let (Some(len), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
         let len = usize::from(len).max(4);
@@ -104,6 +107,7 @@ fn parse(message: &[u8]) -> Option<Socket> {
                     device: device(u32_at(value, 4)?),
                 });
             }
+            UNIX_DIAG_PEER => peer = u32_at(value, 0).map(u64::from),
             _ => {}
         }
         attributes = attributes
@@ -120,6 +124,7 @@ fn parse(message: &[u8]) -> Option<Socket> {
         kind: i32::from(kind),
         listens: state == LISTENS,
         number: u64::from(number),
+        peer,
         file,
     })
 }
@@ -148,6 +153,9 @@ mod tests {
         let mut message = vec![1, 1, 10, 0];
         message.extend(7_u32.to_ne_bytes());
         message.extend([0; 8]);
+        message.extend(8_u16.to_ne_bytes());
+        message.extend(UNIX_DIAG_PEER.to_ne_bytes());
+        message.extend(9_u32.to_ne_bytes());
         message.extend(12_u16.to_ne_bytes());
         message.extend(UNIX_DIAG_VFS.to_ne_bytes());
         message.extend(5_u32.to_ne_bytes());
@@ -158,6 +166,7 @@ mod tests {
         let socket = parse(&message).expect("it has a name");
         assert_eq!(socket.name, b"/a");
         assert!(socket.listens);
+        assert_eq!(socket.peer, Some(9));
         let file = socket.file.expect("it has a file");
         assert_eq!((file.number, file.device), (5, libc::makedev(254, 3)));
         for len in 0..message.len() {

@@ -26,6 +26,8 @@ pub(super) struct Socket {
     pub(super) listens: bool,
     /// Its inode number, which `/proc` shows too.
     pub(super) number: u64,
+    /// The number of the socket that it is connected to, if that is known.
+    pub(super) peer: Option<u64>,
     /// The file that it has made, if that is known.
     pub(super) file: Option<Inode>,
 }
@@ -59,7 +61,11 @@ enum Name {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Sockets(HashMap<Name, Bound>);
+pub(super) struct Sockets {
+    bound: HashMap<Name, Bound>,
+    /// The sockets that those with a name are connected to, by number.
+    peers: HashMap<u64, u64>,
+}
 
 impl Sockets {
     /// Where the kernel answers no sock_diag(7), by `/proc/net/unix`.
@@ -73,18 +79,41 @@ impl Sockets {
 
     /// The sockets bound to a file, which may have been renamed meanwhile.
     pub(super) fn at(&self, path: &Path, file: &Metadata) -> Option<&Bound> {
-        self.0.values().find(|it| it.is(path, file))
+        self.bound.values().find(|it| it.is(path, file))
     }
 
     /// The files that sockets are bound to, as far as they can be found from here.
     pub(super) fn paths(&self, processes: &Processes) -> Vec<(PathBuf, Metadata)> {
-        let bound = self.0.values();
+        let bound = self.bound.values();
         bound.filter_map(|it| it.find(processes)).collect()
+    }
+
+    /// Whether the kernel says that these two are connected, by their numbers.
+    pub(super) fn are_connected(&self, one: u64, other: u64) -> bool {
+        let is = |from: u64, to: u64| self.peers.get(&from) == Some(&to);
+        is(one, other) || is(other, one)
+    }
+
+    /// The path or `@name` that a socket is bound to, by its number.
+    pub(super) fn place(&self, number: u64, processes: &Processes) -> Option<OsString> {
+        let bound = self
+            .bound
+            .values()
+            .find(|it| it.numbers.contains(&number))?;
+        match &bound.name {
+            Name::Abstract(_, name) => Some(OsString::from_vec([b"@", name.as_slice()].concat())),
+            Name::File(_, name) | Name::Path(name) => {
+                let found = bound.find(processes).map(|it| it.0);
+                found
+                    .or_else(|| bound.absolute(name, processes))
+                    .map(Into::into)
+            }
+        }
     }
 
     /// The sockets that have no file, without those of datagram clients.
     pub(super) fn abstract_things(&self, processes: &Processes) -> Vec<Thing> {
-        let names = self.0.values().filter_map(|bound| {
+        let names = self.bound.values().filter_map(|bound| {
             let Name::Abstract(_, name) = &bound.name else {
                 return None;
             };
@@ -103,6 +132,7 @@ impl Sockets {
                 messages: None,
                 connections: bound.connections(),
                 holders: bound.holders(processes),
+                sides: Vec::new(),
             })
         });
         names.collect()
@@ -112,7 +142,9 @@ impl Sockets {
 impl FromIterator<Socket> for Sockets {
     fn from_iter<T: IntoIterator<Item = Socket>>(sockets: T) -> Self {
         let mut all = HashMap::new();
+        let mut peers = HashMap::new();
         for socket in sockets {
+            peers.extend(socket.peer.map(|peer| (socket.number, peer)));
             let name = socket.name();
             let bound = all.entry(name.clone()).or_insert_with(|| Bound {
                 name,
@@ -123,7 +155,7 @@ impl FromIterator<Socket> for Sockets {
             bound.listens |= socket.listens;
             bound.numbers.push(socket.number);
         }
-        Self(all)
+        Self { bound: all, peers }
     }
 }
 
@@ -249,6 +281,7 @@ fn columns(line: &[u8]) -> Option<Socket> {
         kind: i32::try_from(hex(words[4])?).ok()?,
         listens: hex(words[3])? & LISTENS != 0,
         number: words[6].parse().ok()?,
+        peer: None,
         file: None,
     })
 }
@@ -266,11 +299,11 @@ mod tests {
             00000000045a38ee: 00000002 00000000 00000000 0005 01 3 @\xff\n\
             garbage\n";
         let sockets: Sockets = parse(table).collect();
-        assert_eq!(sockets.0.len(), 2);
-        let bound = &sockets.0[&Name::Path("/tmp/a b ".into())];
+        assert_eq!(sockets.bound.len(), 2);
+        let bound = &sockets.bound[&Name::Path("/tmp/a b ".into())];
         assert_eq!(bound.numbers, [34_990_023, 34_990_025]);
         assert_eq!((bound.listens, bound.connections()), (true, Some(1)));
-        assert_eq!(sockets.0[&Name::Abstract(5, b"\xff".to_vec())].kind, 5);
+        assert_eq!(sockets.bound[&Name::Abstract(5, b"\xff".to_vec())].kind, 5);
     }
 
     #[test]

@@ -31,6 +31,24 @@ pub(crate) struct Thing {
     /// The connections to a listening socket.
     pub(crate) connections: Option<usize>,
     pub(crate) holders: Vec<Holder>,
+    /// The sides of a connection by shared memory that may be looked into, the server's first.
+    pub(crate) sides: Vec<Side>,
+}
+
+/// One side of a connection by shared memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Side {
+    pub(crate) pid: u32,
+    pub(crate) command: String,
+    /// The largest ring that it writes.
+    pub(crate) capacity: u64,
+    /// The bytes that it has written and the other side has not read; `None` if that cannot be seen,
+    /// or what both say does not fit together.
+    pub(crate) unread: Option<u64>,
+    pub(crate) waits_for_data: bool,
+    pub(crate) waits_for_room: bool,
+    /// It writes no more.
+    pub(crate) finished: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +58,8 @@ pub(crate) enum Kind {
     Queue(String, Found),
     Socket(Found),
     AbstractSocket,
+    /// By shared memory. It disappears with its processes.
+    Connection,
 }
 
 /// A file as it was found.
@@ -56,7 +76,7 @@ pub(crate) type Id = (u64, u64);
 pub(crate) enum State {
     /// A process has it open, or is about to.
     InUse,
-    /// A queue that no process has open, and messages in it.
+    /// A queue that no process has open, and messages in it; a connection that is not accepted yet.
     Waiting,
     /// No process has it open, and nothing is in it.
     Orphaned,
@@ -70,6 +90,7 @@ impl Thing {
             Kind::Fifo(_) => "fifo",
             Kind::Queue(..) => "queue",
             Kind::Socket(_) | Kind::AbstractSocket => "socket",
+            Kind::Connection => "connection",
         }
     }
 }

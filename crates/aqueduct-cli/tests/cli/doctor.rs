@@ -54,6 +54,7 @@ fn every_limit_is_told_with_what_to_do_about_it() {
         ("queue_size", "fs.mqueue.msg_max"),
         ("pipe_size", "fs.pipe-user-pages-soft"),
         ("pipe_max", "fs.pipe-max-size"),
+        ("shared_memory", "aqueduct list shm:"),
         ("descriptors", "ulimit -n"),
         ("open_files", "fs.file-max"),
         ("backlog", "net.core.somaxconn"),

@@ -1,6 +1,7 @@
 //! `aqueduct list` and `aqueduct clean`: what there is, who has it open, and what goes.
 
 mod filter;
+mod shared;
 mod sockets;
 
 use std::os::unix::fs::FileTypeExt;

@@ -22,8 +22,19 @@ pub(super) const DATA: usize = 4096;
 /// The name of the memory in `/proc/PID/maps` and `/proc/PID/fd`.
 const NAME: &std::ffi::CStr = c"aqueduct-shm";
 
-/// The first word of the memory, for tools that look at it from outside.
-const MAGIC: u64 = u64::from_le_bytes(*b"aqueduct");
+/// Words for tools that look at the memory from outside ([`Snapshot`](super::Snapshot)).
+pub(super) mod label {
+    /// The first word.
+    pub(in crate::shm) const MAGIC: u64 = u64::from_le_bytes(*b"aqueduct");
+    /// The version of the places of all words.
+    pub(in crate::shm) const VERSION: u64 = 1;
+    /// Where the version is.
+    pub(in crate::shm) const VERSION_AT: usize = 0x08;
+    /// Where the inode of the socket is, over which this side said hello.
+    pub(in crate::shm) const SOCKET_AT: usize = 0x10;
+    /// Where the inode of the peer's memory is, once that is known.
+    pub(in crate::shm) const PEER_AT: usize = 0x18;
+}
 
 /// Not executable, and never will be (Linux 6.3). Missing in nix.
 const NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
@@ -44,6 +55,7 @@ impl Word {
 
 /// The memory of this process for one connection.
 pub(super) struct Made {
+    /// Passed to the peer, and kept for tools that look at it.
     pub(super) fd: OwnedFd,
     pub(super) own: Own,
     pub(super) room: Room,
@@ -51,8 +63,9 @@ pub(super) struct Made {
     pub(super) start: u64,
 }
 
-/// Makes sealed memory with a ring of up to `capacity` bytes, of which nothing is used yet.
-pub(super) fn make(capacity: u64) -> io::Result<Made> {
+/// Makes sealed memory with a ring of up to `capacity` bytes, of which nothing is used yet, for a
+/// connection over that socket.
+pub(super) fn make(capacity: u64, socket: BorrowedFd<'_>) -> io::Result<Made> {
     let len = DATA as u64 + capacity;
     // ftruncate(2) would raise SIGXFSZ.
     if getrlimit(Resource::RLIMIT_FSIZE)?.0 < len {
@@ -69,8 +82,9 @@ pub(super) fn make(capacity: u64) -> io::Result<Made> {
     let len = usize::try_from(len).map_err(|_| Errno::EFBIG)?;
     let (own, room) = Own::map(&fd, len, DATA)?;
     let start = START.min(capacity);
-    own.store(0, MAGIC, Ordering::Relaxed);
-    own.store(8, std::process::id().into(), Ordering::Relaxed);
+    own.store(0, label::MAGIC, Ordering::Relaxed);
+    own.store(label::VERSION_AT, label::VERSION, Ordering::Relaxed);
+    own.store(label::SOCKET_AT, fstat(socket)?.st_ino, Ordering::Relaxed);
     own.store(Word::Size.offset(), start, Ordering::Relaxed);
     // From here on only this mapping writes, and nobody changes the size.
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_FUTURE_WRITE;
@@ -83,8 +97,16 @@ pub(super) fn make(capacity: u64) -> io::Result<Made> {
     })
 }
 
-/// Maps the peer's memory, up to a ring of `most` bytes, and returns the largest ring.
-pub(super) fn take(fd: BorrowedFd<'_>, most: u64) -> io::Result<(Theirs, u64)> {
+/// The memory of the peer.
+pub(super) struct Taken {
+    pub(super) memory: Theirs,
+    pub(super) inode: u64,
+    /// The largest ring that can be in it.
+    pub(super) ring: u64,
+}
+
+/// Maps the peer's memory, up to a ring of `most` bytes.
+pub(super) fn take(fd: BorrowedFd<'_>, most: u64) -> io::Result<Taken> {
     let refused = |why| io::Error::from(PeerError::Memory(why));
     let stat = fstat(fd)?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
@@ -110,6 +132,10 @@ pub(super) fn take(fd: BorrowedFd<'_>, most: u64) -> io::Result<(Theirs, u64)> {
         Err(e) if e.raw_os_error() == Some(libc::EACCES) => {
             Err(refused("it is not open for reading"))
         }
-        mapped => Ok((mapped?, ring)),
+        mapped => Ok(Taken {
+            memory: mapped?,
+            inode: stat.st_ino,
+            ring,
+        }),
     }
 }

@@ -15,7 +15,7 @@ use super::bell::{self, Bells};
 use super::error::PeerError;
 use super::greeting::{Greeting, Said};
 use super::hello::Hello;
-use super::memory::{self, Made};
+use super::memory::{self, Made, Taken, label};
 use super::ring::{Data, GONE, Half, Link, Rung, START, Word};
 use crate::io::sys::memory::{Own, Room, Theirs};
 use crate::unix::halves;
@@ -136,7 +136,8 @@ impl Wire {
     /// Makes this side's memory and bell, and returns the end of the bell that the peer gets.
     /// `None`: it goes on without.
     fn make(&self, opening: &mut Opening) -> io::Result<Option<OwnedFd>> {
-        let made = memory::make(self.settings.capacity).and_then(|it| Ok((it, bell::make()?)));
+        let made = memory::make(self.settings.capacity, self.socket.as_fd())
+            .and_then(|it| Ok((it, bell::make()?)));
         let (made, (bell, theirs)) = match made {
             Ok(made) => made,
             Err(error) if self.settings.fallback => {
@@ -235,11 +236,11 @@ impl Wire {
                 self.end_direction();
             }
         }
-        if let Some((peer, reads)) = taken
-            && self.own.get().is_some()
-        {
-            let _ = self.peer.set(peer);
+        if let (Some(taken), Some(own)) = (taken, self.own.get()) {
+            own.store(label::PEER_AT, taken.inode, Ordering::Relaxed);
+            let _ = self.peer.set(taken.memory);
             let writes = self.settings.capacity.min(theirs.reads);
+            let reads = taken.ring;
             return Ok(Way::Memory { writes, reads });
         }
         if !(theirs.fallback && self.settings.fallback) {
@@ -259,12 +260,12 @@ impl Wire {
         Ok(Way::Socket)
     }
 
-    /// Maps the peer's memory and listens to the bell; returns the largest ring that this side reads.
-    fn take(&self, opening: &Opening, memory: OwnedFd, bell: OwnedFd) -> io::Result<(Theirs, u64)> {
-        let (memory, reads) = memory::take(memory.as_fd(), self.settings.capacity.max(START))?;
+    /// Maps the peer's memory, and listens to the bell.
+    fn take(&self, opening: &Opening, memory: OwnedFd, bell: OwnedFd) -> io::Result<Taken> {
+        let taken = memory::take(memory.as_fd(), self.settings.capacity.max(START))?;
         let _guard = opening.runtime.enter();
         self.bells.set_own(bell::take(bell)?);
-        Ok((memory, reads))
+        Ok(taken)
     }
 
     /// The data of this side's ring and its first size, once.
