@@ -135,6 +135,7 @@ impl Snapshot {
 mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixListener;
+    use std::sync::atomic::Ordering;
 
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
@@ -165,10 +166,7 @@ mod tests {
     fn memory_says_what_it_was_made_with() {
         let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
         let made = crate::shm::memory::make(1 << 16, socket.as_fd()).unwrap();
-        let own = |at, word| {
-            made.own
-                .store(at, word, std::sync::atomic::Ordering::Relaxed)
-        };
+        let own = |at, word| made.own.store(at, word, Ordering::Relaxed);
         own(Word::Head.offset(), 7);
         own(Word::DataEpoch.offset(), 1);
         own(Word::RoomEpoch.offset(), GONE);
