@@ -75,6 +75,7 @@ mod fuzzing;
 mod greeting;
 mod halves;
 mod hello;
+mod lend;
 mod memory;
 mod ring;
 mod scheme;
@@ -82,6 +83,7 @@ mod snapshot;
 mod wire;
 
 pub use self::error::PeerError;
+pub use self::lend::{Lent, Receiver, Reserved, Sender, into_split};
 #[cfg(fuzzing)]
 pub(crate) use self::fuzzing::{hello, ring_of};
 pub(crate) use self::scheme::SCHEME;

@@ -163,6 +163,21 @@ impl ByteStream {
         (self.reader.into_inner(), self.writer.into_inner())
     }
 
+    /// Whether its halves are of these types.
+    pub(super) fn consists_of<R: Half, W: 'static>(&mut self) -> bool {
+        let (reader, writer) = (&**self.reader.get_mut(), &**self.writer.get_mut());
+        let (reader, writer): (&dyn Any, &dyn Any) = (reader, writer);
+        reader.is::<R>() && writer.is::<Closing<W>>()
+    }
+
+    /// Returns both halves, if they are of these types.
+    pub(super) fn typed_halves<R: Half, W: 'static>(self) -> Option<(R, W)> {
+        let (reader, writer): (Box<dyn Any>, Box<dyn Any>) =
+            (self.reader.into_inner(), self.writer.into_inner());
+        let writer = writer.downcast::<Closing<W>>().ok()?;
+        Some((*reader.downcast().ok()?, writer.0?))
+    }
+
     /// Puts `read` before everything else.
     pub(crate) fn behind(self, read: BytesMut) -> Self {
         if read.is_empty() {

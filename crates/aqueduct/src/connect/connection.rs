@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, duplex};
 
 use super::attached::Attached;
 use super::byte_stream::{ByteStream, Held};
+use super::half::Half;
 use super::link::{Fate, Link};
 use super::send_only::{Rest, SendOnly};
 use super::{MessageReceiver, MessageSender, Peer};
@@ -137,6 +138,26 @@ impl Connection {
 
     pub(crate) fn framing(&self) -> &Framing {
         &self.framing
+    }
+
+    /// Returns its halves, if they are of these types and nothing was read from them.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the connection is given back, not described"
+    )]
+    pub(crate) fn into_halves<R: Half, W: 'static>(mut self) -> Result<(R, W), Self> {
+        let fits = match &mut self.body {
+            Body::Bytes(bytes) => bytes.get_mut().consists_of::<R, W>(),
+            Body::Messages(_) => false,
+        };
+        if !fits || !self.read.is_empty() {
+            return Err(self);
+        }
+        let halves = self.take_bytes().and_then(|bytes| {
+            let bytes = bytes.polled(self.poll_for);
+            bytes.typed_halves()
+        });
+        halves.ok_or(self)
     }
 
     /// Takes the bytes out, if it has any. They must be [put back](Self::put_bytes).

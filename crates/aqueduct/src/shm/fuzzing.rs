@@ -92,7 +92,7 @@ pub(crate) fn ring_of(words: &[u64], capacity: u32) -> (usize, Option<io::Error>
             Ok(n)
         });
         let waited = put.and_then(|n| match n {
-            0 => match tx.poll_room(&link, &mut cx) {
+            0 => match tx.poll_room(&link, &mut cx, 1) {
                 Poll::Ready(room) => room,
                 Poll::Pending => Ok(()),
             },

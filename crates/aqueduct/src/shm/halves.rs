@@ -1,5 +1,7 @@
 //! [`ReadHalf`], [`WriteHalf`]: the two directions of a connection by shared memory.
 
+mod lending;
+
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
@@ -12,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::{coop, yield_now};
 
+pub(super) use self::lending::Frame;
 use super::error::PeerError;
 use super::ring::{Half as Which, Patience, Rx, Tx};
 use super::wire::{Way, Wire};
@@ -95,6 +98,24 @@ enum Writing {
     Finished,
 }
 
+impl ReadHalf {
+    /// Learns which way the bytes go, once both hellos are there.
+    fn poll_greeted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.state = match ready!(self.wire.poll_open(Which::Read, cx))? {
+            Way::Memory { reads, .. } => Reading::Memory(Rx::new(reads)),
+            Way::Socket => match self.wire.take_reader() {
+                Some(reader) => Reading::Socket(reader),
+                None => Reading::Ended,
+            },
+            Way::Closed if self.wire.has_lost() => {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            Way::Closed => Reading::Ended,
+        };
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncRead for ReadHalf {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -104,19 +125,7 @@ impl AsyncRead for ReadHalf {
         let this = &mut *self;
         loop {
             match &mut this.state {
-                Reading::Greeting => {
-                    this.state = match ready!(this.wire.poll_open(Which::Read, cx))? {
-                        Way::Memory { reads, .. } => Reading::Memory(Rx::new(reads)),
-                        Way::Socket => match this.wire.take_reader() {
-                            Some(reader) => Reading::Socket(reader),
-                            None => Reading::Ended,
-                        },
-                        Way::Closed if this.wire.has_lost() => {
-                            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-                        }
-                        Way::Closed => Reading::Ended,
-                    };
-                }
+                Reading::Greeting => ready!(this.poll_greeted(cx))?,
                 Reading::Memory(rx) => {
                     ready!(this.budget.poll(cx));
                     let before = buf.filled().len();
@@ -190,7 +199,7 @@ impl WriteHalf {
             } else if n > 0 {
                 tx.publish(wire)?;
             } else if !some {
-                let room = ready!(tx.poll_room(wire, cx));
+                let room = ready!(tx.poll_room(wire, cx, 1));
                 wire.checked(room)?;
             }
             if some {

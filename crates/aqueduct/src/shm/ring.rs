@@ -94,6 +94,17 @@ pub(super) trait Data {
     fn write(&mut self, at: usize, bytes: &[u8]);
 }
 
+/// A range of a ring: its first byte, and how many there are.
+pub(super) type Span = (usize, usize);
+
+/// Where `len` bytes of a ring lie: up to the ring's edge, and from its beginning on.
+fn spans(from: u64, len: usize, size: u64) -> [Span; 2] {
+    // A size fits `usize`: its memory is mapped.
+    let at = (from & (size - 1)) as usize;
+    let first = len.min(size as usize - at);
+    [(at, first), (0, len - first)]
+}
+
 /// Which task waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Half {
@@ -165,8 +176,8 @@ pub(super) struct Tx<D> {
     tail: u64,
     size: u64,
     most: u64,
-    /// There was no room since the ring has this size.
-    full: bool,
+    /// How much room was missing since the ring has this size; 0: none.
+    lacked: u64,
     sleep: Sleep,
 }
 
@@ -179,7 +190,7 @@ impl<D: Data> Tx<D> {
             tail: 0,
             size: start,
             most: start,
-            full: false,
+            lacked: 0,
             sleep: Sleep::default(),
         }
     }
@@ -210,7 +221,7 @@ impl<D: Data> Tx<D> {
                 free = self.free();
             }
             if free == 0 {
-                self.full = true;
+                self.lacked = self.lacked.max(1);
                 break;
             }
             // A size fits `usize`: its memory is mapped.
@@ -230,23 +241,26 @@ impl<D: Data> Tx<D> {
         self.sleep.wake(link, Word::DataEpoch)
     }
 
-    /// Waits for room.
+    /// Waits for room for `len` bytes, which must not exceed [`most`](Self::most).
     pub(super) fn poll_room(
         &mut self,
         link: &impl Link,
         cx: &mut Context<'_>,
+        len: u64,
     ) -> Poll<io::Result<()>> {
         loop {
-            self.refresh(link)?;
-            if self.free() > 0 {
+            if self.room() < len {
+                self.refresh(link)?;
+            }
+            if self.room() >= len {
                 self.sleep.disarm(link, Word::RoomEpoch);
                 return Poll::Ready(Ok(()));
             }
-            self.full = true;
+            self.lacked = self.lacked.max(len);
             link.register(Half::Write, cx);
             self.sleep.arm(link, Word::RoomEpoch);
             self.refresh(link)?;
-            if self.free() > 0 {
+            if self.room() >= len {
                 continue;
             }
             match ready!(link.poll_rung())? {
@@ -254,6 +268,30 @@ impl<D: Data> Tx<D> {
                 Rung::Gone => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             }
         }
+    }
+
+    /// The largest size of the ring.
+    pub(super) fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// How much room there is, as last seen.
+    pub(super) fn room(&self) -> u64 {
+        self.size - (self.head - self.tail)
+    }
+
+    /// The data, and where in it `len` bytes of room lie, `skip` bytes behind what was written.
+    pub(super) fn spare(&mut self, skip: u64, len: usize) -> (&mut D, [Span; 2]) {
+        assert!(skip + len as u64 <= self.room());
+        let spans = spans(self.head + skip, len, self.size);
+        (&mut self.data, spans)
+    }
+
+    /// Shows what was written into the room. [`publish`](Self::publish) must follow.
+    pub(super) fn show(&mut self, link: &impl Link, len: usize) {
+        assert!(len as u64 <= self.room());
+        self.head += len as u64;
+        link.store(Word::Head, self.head, Ordering::Release);
     }
 
     /// Says that no more is written, and wakes the reader.
@@ -264,7 +302,7 @@ impl<D: Data> Tx<D> {
 
     fn free(&self) -> usize {
         // As above.
-        (self.size - (self.head - self.tail)) as usize
+        self.room() as usize
     }
 
     /// Looks at the reader's tail.
@@ -276,9 +314,9 @@ impl<D: Data> Tx<D> {
             return Err(PeerError::Index.into());
         }
         self.tail = tail;
-        if self.full && tail == self.head {
-            self.full = false;
-            let size = (self.size * 4).min(self.most);
+        if self.lacked > 0 && tail == self.head {
+            let lacked = std::mem::take(&mut self.lacked).next_power_of_two();
+            let size = (self.size * 4).max(lacked).min(self.most);
             if size > self.size {
                 self.size = size;
                 link.store(Word::Size, size, Ordering::Relaxed);
@@ -298,6 +336,7 @@ pub(super) struct Rx {
     released: u64,
     size: u64,
     most: u64,
+    /// No more comes than is known to be there.
     ended: bool,
     sleep: Sleep,
 }
@@ -324,26 +363,35 @@ impl Rx {
         buf: &mut ReadBuf<'_>,
         patience: &mut impl Patience,
     ) -> Poll<io::Result<()>> {
-        if buf.remaining() == 0 || self.ended {
+        if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        ready!(self.poll_there(link, cx, 1, patience))?;
+        self.take(link, buf);
+        if self.tail - self.released >= self.size / 4 {
+            self.release(link);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until `len` bytes are there, or fewer and no more will come; returns how many there are.
+    ///
+    /// `len` must not exceed the [`size`](Self::size) of the ring that the next byte is in.
+    pub(super) fn poll_there(
+        &mut self,
+        link: &impl Link,
+        cx: &mut Context<'_>,
+        len: u64,
+        patience: &mut impl Patience,
+    ) -> Poll<io::Result<u64>> {
         loop {
-            if self.head == self.tail {
+            if self.there() < len && !self.ended {
                 self.refresh(link)?;
             }
-            if self.take(link, buf) > 0 {
+            if self.there() >= len || self.has_finished(link)? {
                 self.sleep.disarm(link, Word::DataEpoch);
                 patience.paid();
-                if self.tail - self.released >= self.size / 4 {
-                    self.release(link);
-                }
-                return Poll::Ready(Ok(()));
-            }
-            if self.has_finished(link)? {
-                return Poll::Ready(Ok(()));
-            }
-            if self.head != self.tail {
-                continue;
+                return Poll::Ready(Ok(self.there()));
             }
             self.release(link);
             if ready!(patience.poll_again(cx)) {
@@ -352,10 +400,7 @@ impl Rx {
             link.register(Half::Read, cx);
             self.sleep.arm(link, Word::DataEpoch);
             self.refresh(link)?;
-            if self.has_finished(link)? {
-                return Poll::Ready(Ok(()));
-            }
-            if self.head != self.tail {
+            if self.there() >= len || self.has_finished(link)? {
                 continue;
             }
             match ready!(link.poll_rung())? {
@@ -363,18 +408,40 @@ impl Rx {
                 Rung::Gone => {
                     // It may have written something since the last look.
                     self.refresh(link)?;
-                    self.ended = self.head == self.tail;
-                    if self.ended {
-                        return Poll::Ready(Ok(()));
-                    }
+                    self.ended = true;
                 }
             }
         }
     }
 
+    /// How many bytes are known to be there.
+    pub(super) fn there(&self) -> u64 {
+        self.head - self.tail
+    }
+
+    /// The size of the ring that the bytes that are there are in.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where the first `len` bytes lie, which must be there.
+    pub(super) fn spans(&self, len: usize) -> [Span; 2] {
+        assert!(len as u64 <= self.there());
+        spans(self.tail, len, self.size)
+    }
+
+    /// Takes the first `len` bytes, which must be there. The writer gets their room at once if nothing
+    /// else is there.
+    pub(super) fn skip(&mut self, link: &impl Link, len: usize) {
+        assert!(len as u64 <= self.there());
+        self.tail += len as u64;
+        if self.head == self.tail || self.tail - self.released >= self.size / 4 {
+            self.release(link);
+        }
+    }
+
     /// Copies what is known to be there.
-    fn take(&mut self, link: &impl Link, buf: &mut ReadBuf<'_>) -> usize {
-        let before = buf.filled().len();
+    fn take(&mut self, link: &impl Link, buf: &mut ReadBuf<'_>) {
         while self.head != self.tail && buf.remaining() > 0 {
             // A size fits `usize`: its memory is mapped.
             let at = (self.tail & (self.size - 1)) as usize;
@@ -383,17 +450,15 @@ impl Rx {
             link.copy_out(at, n, buf);
             self.tail += n as u64;
         }
-        buf.filled().len() - before
     }
 
-    /// Whether the writer has finished and everything was read.
+    /// Whether the writer has finished. Then everything that it wrote is known.
     fn has_finished(&mut self, link: &impl Link) -> io::Result<bool> {
-        if link.load(Word::Fin) == 0 {
-            return Ok(false);
+        if !self.ended && link.load(Word::Fin) != 0 {
+            fence(Ordering::Acquire);
+            self.refresh(link)?;
+            self.ended = true;
         }
-        fence(Ordering::Acquire);
-        self.refresh(link)?;
-        self.ended = self.head == self.tail;
         Ok(self.ended)
     }
 

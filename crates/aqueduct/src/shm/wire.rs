@@ -311,6 +311,11 @@ impl Wire {
         self.bells.is_gone()
     }
 
+    /// The peer's memory, once its hello has come.
+    pub(super) fn theirs(&self) -> Option<&Theirs> {
+        self.peer.get()
+    }
+
     /// Whether bytes may go over the socket instead.
     pub(super) fn falls_back(&self) -> bool {
         self.settings.fallback

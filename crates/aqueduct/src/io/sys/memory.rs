@@ -1,8 +1,8 @@
 //! Memory that two processes share: mapping it, its control words, and copying.
 //!
 //! One process writes a mapping and the other only reads it, so all accesses to the peer's memory are
-//! loads. No reference to shared bytes leaves this module: control words are atomics, and data is
-//! copied out before anything looks at it.
+//! loads. No reference to the peer's bytes leaves this module by safe code: control words are atomics,
+//! and data is copied out, or loaded byte by byte, before anything looks at it.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -108,6 +108,20 @@ impl Room {
         unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }
 
+    /// Lends two ranges of the data, which must not overlap.
+    pub(crate) fn parts(&mut self, spans: [(usize, usize); 2]) -> (&mut [u8], &mut [u8]) {
+        let [(a, a_len), (b, b_len)] = spans;
+        let (a_at, b_at) = (self.map.data(self.from + a, a_len), self.map.data(self.from + b, b_len));
+        assert!(a + a_len <= b || b + b_len <= a || b_len == 0);
+        // SAFETY: `data` has checked both ranges and the line above that they are disjoint. The bytes
+        // are initialised, as those of every mapping are; no other process may write them, and within
+        // this one only `self`, which is borrowed for as long as the slices live, accesses them.
+        unsafe {
+            let a = std::slice::from_raw_parts_mut(a_at, a_len);
+            (a, std::slice::from_raw_parts_mut(b_at, b_len))
+        }
+    }
+
     /// Reads back what was written.
     pub(crate) fn read(&self, at: usize, len: usize) -> Vec<u8> {
         let from = self.map.data(self.from + at, len);
@@ -136,6 +150,27 @@ impl Theirs {
     #[inline]
     pub(crate) fn load(&self, offset: usize) -> u64 {
         self.map.word(offset).load(Ordering::Relaxed)
+    }
+
+    /// Loads one byte of the data.
+    #[inline]
+    pub(crate) fn byte(&self, at: usize) -> u8 {
+        let from = self.map.data(self.from + at, 1);
+        // SAFETY: `data` has checked that it is inside of the mapping. The load is volatile, so it
+        // happens once, whatever the peer writes meanwhile.
+        unsafe { from.read_volatile() }
+    }
+
+    /// The data itself.
+    ///
+    /// # Safety
+    ///
+    /// The peer must not write it for as long as the slice lives.
+    pub(crate) unsafe fn slice(&self, at: usize, len: usize) -> &[u8] {
+        let from = self.map.data(self.from + at, len);
+        // SAFETY: `data` has checked the range, which is mapped for as long as `self` lives; that
+        // nothing writes it is the caller's promise.
+        unsafe { std::slice::from_raw_parts(from, len) }
     }
 
     /// Copies data into the unfilled part of `buf`, which must have room for it.

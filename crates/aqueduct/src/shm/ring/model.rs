@@ -213,7 +213,7 @@ async fn send(tx: &mut Tx<Ring>, link: &View, mut bytes: &[u8]) -> io::Result<()
         if n > 0 {
             tx.publish(link)?;
         } else {
-            poll_fn(|cx| tx.poll_room(link, cx)).await?;
+            poll_fn(|cx| tx.poll_room(link, cx, 1)).await?;
         }
     }
     Ok(())
@@ -230,6 +230,29 @@ async fn receive(rx: &mut Rx, link: &View, at_most: usize) -> io::Result<Vec<u8>
         }
         all.extend_from_slice(buf.filled());
     }
+}
+
+/// Sends bytes that are shown together.
+async fn reserve(tx: &mut Tx<Ring>, link: &View, bytes: &[u8]) -> io::Result<()> {
+    poll_fn(|cx| tx.poll_room(link, cx, bytes.len() as u64)).await?;
+    let (data, [(at, first), (_, _)]) = tx.spare(0, bytes.len());
+    data.write(at, &bytes[..first]);
+    data.write(0, &bytes[first..]);
+    tx.show(link, bytes.len());
+    tx.publish(link)
+}
+
+/// Receives bytes that are there together, and holds their room while it reads them.
+async fn lend(rx: &mut Rx, link: &View, len: usize) -> io::Result<Vec<u8>> {
+    let there = poll_fn(|cx| rx.poll_there(link, cx, len as u64, &mut Sleepy)).await?;
+    let len = len.min(there as usize);
+    let mut bytes = [0; 8];
+    let mut buf = ReadBuf::new(&mut bytes);
+    for (at, len) in rx.spans(len) {
+        link.copy_out(at, len, &mut buf);
+    }
+    rx.skip(link, len);
+    Ok(buf.filled().to_vec())
 }
 
 /// Runs `model` in every order with up to two voluntary switches, or as many as
@@ -318,12 +341,53 @@ fn a_dead_reader() {
     });
 }
 
-const MODELS: [fn(); 5] = [
+/// Frames of two bytes, reserved in a ring that first has to grow, and lent.
+fn a_lent_ring() {
+    explore(|| {
+        let (a, b) = (Arc::new(Side::new()), Arc::new(Side::new()));
+        let mut tx = writer(&a, 1, 2);
+        let (here, there) = (View::new(&a, &b), View::new(&b, &a));
+        let reader = thread::spawn(move || {
+            let mut rx = Rx::new(2);
+            for bytes in [&b"ab"[..], b"cd", b""] {
+                // A ring is read for its size before more than one byte is waited for.
+                block_on(poll_fn(|cx| rx.poll_there(&there, cx, 1, &mut Sleepy))).unwrap();
+                assert_eq!(block_on(lend(&mut rx, &there, 2)).unwrap(), bytes);
+            }
+        });
+        block_on(reserve(&mut tx, &here, b"ab")).unwrap();
+        block_on(reserve(&mut tx, &here, b"cd")).unwrap();
+        tx.finish(&here).unwrap();
+        reader.join().unwrap();
+    });
+}
+
+/// A frame that a writer without reservations writes piece by piece is lent as a whole.
+fn a_frame_in_pieces() {
+    explore(|| {
+        let (a, b) = (Arc::new(Side::new()), Arc::new(Side::new()));
+        let mut tx = writer(&a, 2, 2);
+        let (here, there) = (View::new(&a, &b), View::new(&b, &a));
+        let reader = thread::spawn(move || {
+            let mut rx = Rx::new(2);
+            assert_eq!(block_on(lend(&mut rx, &there, 1)).unwrap(), b"a");
+            assert_eq!(block_on(lend(&mut rx, &there, 2)).unwrap(), b"bc");
+        });
+        for bytes in [b"a", b"b", b"c"] {
+            block_on(send(&mut tx, &here, bytes)).unwrap();
+        }
+        reader.join().unwrap();
+    });
+}
+
+const MODELS: [fn(); 7] = [
     a_full_ring,
     a_growing_ring,
     a_half_close,
     a_dead_writer,
     a_dead_reader,
+    a_lent_ring,
+    a_frame_in_pieces,
 ];
 
 /// Which mutation this process is to try, by its place in [`mutations`].

@@ -1,0 +1,311 @@
+//! [`Sender`], [`Receiver`]: messages that are written and read where they lie in shared memory.
+
+use std::fmt::{self, Debug, Formatter};
+use std::future::poll_fn;
+use std::io;
+
+use super::halves::{Frame, ReadHalf, WriteHalf};
+use crate::connect::Connection;
+use crate::frame::{FrameError, Framing};
+
+/// Splits a `shm:` connection into ends that lend its memory.
+///
+/// The peer needs no such ends: frames are those of
+/// [`Framing::length`], and each side decides for itself. The limit on a message is that of the
+/// connection's framing.
+///
+/// # Errors
+///
+/// Returns the connection itself if it is not one of `shm:`, if its framing is not
+/// [`Framing::length`], or if something was already read from it, as after a
+/// [handshake](crate::handshake).
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::{Endpoint, shm};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let address: Endpoint = format!("shm:{}/frames", dir.path().display()).parse()?;
+/// # let _ = r#"
+/// let address: Endpoint = "shm:/run/app/frames".parse()?;
+/// # "#;
+/// let mut listener = address.bind().await?;
+/// let client = address.connect().await?;
+/// let server = listener.accept().await.ok_or("no client")??;
+/// let (mut sender, _) = shm::into_split(client).map_err(|_| "not lendable")?;
+/// let (_, mut receiver) = shm::into_split(server).map_err(|_| "not lendable")?;
+///
+/// let mut room = sender.reserve(1000).await?;
+/// let (first, rest) = room.as_mut_slices();
+/// first.fill(1);
+/// rest.fill(1);
+/// room.publish(1000)?;
+///
+/// let frame = receiver.lend().await.ok_or("no frame")??;
+/// let mut head = [0; 2];
+/// frame.copy_to(0, &mut head);
+/// assert_eq!((frame.len(), frame.get(999), head), (1000, Some(1), [1, 1]));
+/// # Ok(()) }
+/// ```
+#[expect(
+    clippy::result_large_err,
+    reason = "the connection is given back, not described"
+)]
+pub fn into_split(connection: Connection) -> Result<(Sender, Receiver), Connection> {
+    if !connection.framing().cuts_like(&Framing::length()) {
+        return Err(connection);
+    }
+    let max = connection.framing().get_max_frame();
+    let (reader, writer) = connection.into_halves::<ReadHalf, WriteHalf>()?;
+    let receiver = Receiver {
+        half: reader,
+        frame: Frame::default(),
+        max,
+    };
+    Ok((Sender { half: writer, max }, receiver))
+}
+
+/// The sending end of a connection, whose messages are written in place.
+///
+/// Dropping it ends this direction: the peer receives what was published, then the end of the stream.
+/// [`into_split`] has an example.
+#[derive(Debug)]
+#[must_use = "dropping it ends the stream"]
+pub struct Sender {
+    half: WriteHalf,
+    max: usize,
+}
+
+impl Sender {
+    /// Waits for room for a message of up to `len` bytes.
+    ///
+    /// A message and its length of 4 bytes must fit the largest ring, which is the smaller `capacity` of
+    /// both sides. The ring grows for it once the peer has read everything.
+    ///
+    /// # Errors
+    ///
+    /// - [`FrameError::TooLarge`] if `len` is above the limit of the framing or does not fit the ring.
+    ///   The sender goes on.
+    /// - `EPIPE` if the peer has gone.
+    /// - [`PeerError`](super::PeerError) if it breaks the protocol.
+    /// - `Unsupported` if the connection [went on over its socket](crate::shm#options-of-the-address).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is sent before [`publish`](Reserved::publish).
+    pub async fn reserve(&mut self, len: usize) -> io::Result<Reserved<'_>> {
+        if len > self.max {
+            return Err(FrameError::TooLarge { len, max: self.max }.into());
+        }
+        poll_fn(|cx| self.half.poll_reserve(len, cx)).await?;
+        let half = &mut self.half;
+        Ok(Reserved {
+            half,
+            len,
+            written: 0,
+        })
+    }
+}
+
+/// Room for one message, in memory that only this process writes.
+///
+/// [`io::Write`] fills it from the front, for serialisers; it takes no more than was reserved. Dropping
+/// it sends nothing. [`into_split`] has an example.
+#[must_use = "nothing is sent before `publish`"]
+pub struct Reserved<'a> {
+    half: &'a mut WriteHalf,
+    len: usize,
+    written: usize,
+}
+
+impl Reserved<'_> {
+    /// The reserved bytes, which continue in the second slice if they cross the edge of the ring.
+    ///
+    /// They hold what this process wrote there for earlier messages, or zeros.
+    pub fn as_mut_slices(&mut self) -> (&mut [u8], &mut [u8]) {
+        self.half.reserved(self.len)
+    }
+
+    /// How many bytes were written through [`io::Write`].
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Sends the first `len` bytes as one message. It takes no time of its own, and wakes a peer that
+    /// sleeps.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput` if `len` is above what was reserved; nothing is sent.
+    /// - `EPIPE` if the peer was to be woken and has gone.
+    pub fn publish(self, len: usize) -> io::Result<()> {
+        if len > self.len {
+            let text = format!("cannot publish {len} bytes: {} are reserved", self.len);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.half.publish(len)
+    }
+}
+
+impl io::Write for Reserved<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (mut skip, mut done) = (self.written, 0);
+        let (first, second) = self.half.reserved(self.len);
+        for part in [first, second] {
+            let skipped = skip.min(part.len());
+            let room = &mut part[skipped..];
+            let n = room.len().min(bytes.len() - done);
+            room[..n].copy_from_slice(&bytes[done..done + n]);
+            skip -= skipped;
+            done += n;
+        }
+        self.written += done;
+        Ok(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Debug for Reserved<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reserved")
+            .field("len", &self.len)
+            .field("written", &self.written)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The receiving end of a connection, whose messages are read in place.
+///
+/// [`into_split`] has an example.
+#[derive(Debug)]
+#[must_use = "dropping it loses what the peer sends"]
+pub struct Receiver {
+    half: ReadHalf,
+    frame: Frame,
+    max: usize,
+}
+
+impl Receiver {
+    /// Waits for the next message; `None` is the end of the stream.
+    ///
+    /// The message keeps its room until it is dropped, so a peer that needs the room waits. A
+    /// message larger than the ring, which a peer that does not lend can send, is copied as it arrives.
+    ///
+    /// # Errors
+    ///
+    /// Each is the last item.
+    ///
+    /// - [`FrameError::TooLarge`] if the message is above the limit of the framing.
+    /// - [`FrameError::Truncated`] if the peer has gone in the middle of one.
+    /// - [`PeerError`](super::PeerError) if it breaks the protocol.
+    /// - `Unsupported` if the connection [went on over its socket](crate::shm#options-of-the-address).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a message that was not returned is returned by the next call.
+    pub async fn lend(&mut self) -> Option<io::Result<Lent<'_>>> {
+        let frame = poll_fn(|cx| self.half.poll_frame(&mut self.frame, self.max, cx)).await?;
+        Some(frame.map(|()| Lent { receiver: self }))
+    }
+}
+
+/// One message, in memory that the peer may change at any moment.
+///
+/// So there is no safe reference to its bytes: they are copied out, or loaded one by one. A byte that
+/// is looked at twice may differ; parse what was copied. A peer that changes a message it has sent harms
+/// that message only.
+///
+/// Dropping it returns its room to the peer. Leaking it ([`std::mem::forget`]) keeps the room; the next
+/// call returns the same message again. [`into_split`] has an example.
+#[must_use = "dropping it loses the message"]
+pub struct Lent<'a> {
+    receiver: &'a mut Receiver,
+}
+
+impl Lent<'_> {
+    /// How many bytes it has. This process holds the number: the peer cannot change it.
+    pub fn len(&self) -> usize {
+        match &self.receiver.frame {
+            Frame::Body(len) | Frame::Copying(len, _) => *len,
+            Frame::Header | Frame::Over => 0,
+        }
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies its bytes from the offset `from` on into all of `to`, each loaded once.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the message is shorter than that.
+    pub fn copy_to(&self, from: usize, to: &mut [u8]) {
+        let len = self.len();
+        assert!(
+            from <= len && to.len() <= len - from,
+            "range {from}..+{} out of range for a message of {len} bytes",
+            to.len()
+        );
+        match &self.receiver.frame {
+            Frame::Copying(_, copy) => to.copy_from_slice(&copy[from..from + to.len()]),
+            _ => self.receiver.half.copy(from, to),
+        }
+    }
+
+    /// Loads one byte, if the message has it.
+    pub fn get(&self, at: usize) -> Option<u8> {
+        match &self.receiver.frame {
+            Frame::Copying(_, copy) => copy.get(at).copied(),
+            _ if at >= self.len() => None,
+            _ => {
+                let (memory, [(first, len), (second, _)]) = self.receiver.half.frame(self.len())?;
+                Some(memory.byte(if at < len { first + at } else { second + at - len }))
+            }
+        }
+    }
+
+    /// The message itself, without a copy. It continues in the second slice if it crosses the edge of
+    /// the ring.
+    ///
+    /// # Safety
+    ///
+    /// The peer must not write to the message while the slices live. What is trusted is the peer's whole
+    /// process: that it is a build of this library or one that keeps its protocol, and that none of its
+    /// code, nor anybody who can write its memory (ptrace(2)), changes the ring where this message lies.
+    /// A peer that does makes this process's behaviour undefined. The credentials of the
+    /// [`Connection::peer`] tell which user it is.
+    #[allow(unsafe_code)] // The promise is the caller's, so it is made here.
+    pub unsafe fn as_slices(&self) -> (&[u8], &[u8]) {
+        if let Frame::Copying(_, copy) = &self.receiver.frame {
+            return (copy, &[]);
+        }
+        let Some((memory, [(first, len), (second, rest)])) = self.receiver.half.frame(self.len())
+        else {
+            return (&[], &[]);
+        };
+        // SAFETY: the caller promises it for the bytes of this message.
+        unsafe { (memory.slice(first, len), memory.slice(second, rest)) }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.receiver.half.take_frame(&mut self.receiver.frame);
+    }
+}
+
+impl Debug for Lent<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lent")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
