@@ -3,6 +3,7 @@
 mod hello;
 mod indexes;
 mod left;
+mod lend;
 mod raw;
 mod shortage;
 

@@ -83,8 +83,8 @@ mod snapshot;
 mod wire;
 
 pub use self::error::PeerError;
-pub use self::lend::{Lent, Receiver, Reserved, Sender, into_split};
 #[cfg(fuzzing)]
 pub(crate) use self::fuzzing::{hello, ring_of};
+pub use self::lend::{Lent, Receiver, Reserved, Sender, into_split};
 pub(crate) use self::scheme::SCHEME;
 pub use self::snapshot::Snapshot;

@@ -267,7 +267,11 @@ impl Lent<'_> {
             _ if at >= self.len() => None,
             _ => {
                 let (memory, [(first, len), (second, _)]) = self.receiver.half.frame(self.len())?;
-                Some(memory.byte(if at < len { first + at } else { second + at - len }))
+                Some(memory.byte(if at < len {
+                    first + at
+                } else {
+                    second + at - len
+                }))
             }
         }
     }

@@ -111,7 +111,10 @@ impl Room {
     /// Lends two ranges of the data, which must not overlap.
     pub(crate) fn parts(&mut self, spans: [(usize, usize); 2]) -> (&mut [u8], &mut [u8]) {
         let [(a, a_len), (b, b_len)] = spans;
-        let (a_at, b_at) = (self.map.data(self.from + a, a_len), self.map.data(self.from + b, b_len));
+        let (a_at, b_at) = (
+            self.map.data(self.from + a, a_len),
+            self.map.data(self.from + b, b_len),
+        );
         assert!(a + a_len <= b || b + b_len <= a || b_len == 0);
         // SAFETY: `data` has checked both ranges and the line above that they are disjoint. The bytes
         // are initialised, as those of every mapping are; no other process may write them, and within
