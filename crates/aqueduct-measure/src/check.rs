@@ -74,12 +74,28 @@ impl Check {
         let (Some(head), Some(tail)) = (body.first_chunk(), body.last_chunk()) else {
             bail!("a message of {} bytes came", body.len());
         };
-        let (head, tail) = (u64::from_le_bytes(*head), u64::from_le_bytes(*tail));
-        if body.len() != self.size || tail != head ^ TAIL {
-            bail!("a damaged message of {} bytes came", body.len());
+        self.ends(body.len(), *head, *tail, Some(body))
+    }
+
+    /// One message of `len` bytes, of which only the ends were read, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// It is not the one that was to come.
+    #[inline]
+    pub(crate) fn ends(
+        &mut self,
+        len: usize,
+        head: [u8; 8],
+        tail: [u8; 8],
+        body: Option<&[u8]>,
+    ) -> anyhow::Result<()> {
+        let (head, tail) = (u64::from_le_bytes(head), u64::from_le_bytes(tail));
+        if len != self.size || tail != head ^ TAIL {
+            bail!("a damaged message of {len} bytes came");
         }
         if self.phase != Phase::Measured || head != self.next {
-            return self.unusual(head, Some(body));
+            return self.unusual(head, body);
         }
         self.advance();
         Ok(())

@@ -42,11 +42,19 @@
 //! up to the smaller `capacity` of both sides. Memory that was used stays in use until the connection
 //! ends. An idle connection takes 4 file descriptors and 16 KiB.
 //!
+//! # Without a copy
+//!
+//! [`into_split`] turns a connection into ends for large messages. [`Sender::reserve`] returns memory of
+//! this process in which a message is written where the peer reads it. [`Receiver::lend`] returns a
+//! message where it lies. The wire is the same, so the peer may use ordinary ends. What is reserved must
+//! fit the ring. There is one reservation and one lent message at a time, and the peer gets the room of a
+//! lent message once it is dropped.
+//!
 //! # Trust
 //!
 //! Each process writes only its own memory, which the other maps for reading. A peer can send any
 //! bytes, as over a socket, and nothing else: indexes are checked, and messages are copied out before
-//! they are parsed. A peer that breaks the protocol loses the connection, with a [`PeerError`].
+//! they are parsed; of a [`Lent`] message only an `unsafe` method makes a reference. A peer that breaks the protocol loses the connection, with a [`PeerError`].
 //! Reading memory that the peer never wrote is charged to this process, up to its own `capacity`.
 //!
 //! # The end

@@ -3,6 +3,7 @@
 mod address;
 mod call;
 mod concurrent;
+mod lent;
 mod queue;
 mod typed;
 
@@ -75,6 +76,7 @@ pub(super) const MORE: &[Case] = &[
     one_way("aqueduct/shm/borrowed", Mechanism::Shm, |it| {
         borrowed(it, shm)
     }),
+    case("aqueduct/shm/lent", Mechanism::Shm, lent::run),
     one_way("aqueduct/tcp/borrowed", Mechanism::Tcp, |it| {
         borrowed(it, tcp)
     }),
@@ -473,9 +475,12 @@ fn connection(session: &Session) -> anyhow::Result<connect::Connection> {
     let path = session.spec().path("socket");
     let address = session.spec().address.clone();
     let first = session.is_first();
+    let large = case.ends_with("/lent") && session.spec().size > 256 << 10;
     session.exec().run(async move {
         let here = match scheme {
             Some("tcp") => "tcp://127.0.0.1:0".parse()?,
+            // A message that is lent has to fit the ring.
+            Some("shm") if large => format!("shm:{}?capacity=4MiB", path.display()).parse()?,
             scheme => Endpoint::new(scheme.unwrap_or("unix"), path)?,
         };
         if first {

@@ -71,7 +71,6 @@ pub fn into_split(connection: Connection) -> Result<(Sender, Receiver), Connecti
 /// The sending end of a connection, whose messages are written in place.
 ///
 /// Dropping it ends this direction: the peer receives what was published, then the end of the stream.
-/// [`into_split`] has an example.
 #[derive(Debug)]
 #[must_use = "dropping it ends the stream"]
 pub struct Sender {
@@ -96,6 +95,25 @@ impl Sender {
     /// # Cancel safety
     ///
     /// Cancel safe: nothing is sent before [`publish`](Reserved::publish).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let address: aqueduct::Endpoint = format!("shm:{}/frames", dir.path().display()).parse()?;
+    /// # let mut listener = address.bind().await?;
+    /// # let client = address.connect().await?;
+    /// # let server = listener.accept().await.ok_or("no client")??;
+    /// # let (mut sender, _a) = aqueduct::shm::into_split(client).map_err(|_| "not lendable")?;
+    /// # let (_b, mut receiver) = aqueduct::shm::into_split(server).map_err(|_| "not lendable")?;
+    /// let room = sender.reserve(10).await?;
+    /// drop(room); // Nothing is sent.
+    /// sender.reserve(0).await?.publish(0)?;
+    /// assert!(receiver.lend().await.ok_or("no frame")??.is_empty());
+    /// # Ok(()) }
+    /// ```
     pub async fn reserve(&mut self, len: usize) -> io::Result<Reserved<'_>> {
         if len > self.max {
             return Err(FrameError::TooLarge { len, max: self.max }.into());
@@ -113,7 +131,29 @@ impl Sender {
 /// Room for one message, in memory that only this process writes.
 ///
 /// [`io::Write`] fills it from the front, for serialisers; it takes no more than was reserved. Dropping
-/// it sends nothing. [`into_split`] has an example.
+/// it sends nothing.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let address: aqueduct::Endpoint = format!("shm:{}/frames", dir.path().display()).parse()?;
+/// # let mut listener = address.bind().await?;
+/// # let client = address.connect().await?;
+/// # let server = listener.accept().await.ok_or("no client")??;
+/// # let (mut sender, _a) = aqueduct::shm::into_split(client).map_err(|_| "not lendable")?;
+/// # let (_b, mut receiver) = aqueduct::shm::into_split(server).map_err(|_| "not lendable")?;
+/// use std::io::Write;
+///
+/// let mut room = sender.reserve(100).await?;
+/// write!(room, "{} + {}", 1, 2)?;
+/// let len = room.written();
+/// room.publish(len)?;
+/// assert_eq!(receiver.lend().await.ok_or("no frame")??.len(), 5);
+/// # Ok(()) }
+/// ```
 #[must_use = "nothing is sent before `publish`"]
 pub struct Reserved<'a> {
     half: &'a mut WriteHalf,
@@ -181,8 +221,6 @@ impl Debug for Reserved<'_> {
 }
 
 /// The receiving end of a connection, whose messages are read in place.
-///
-/// [`into_split`] has an example.
 #[derive(Debug)]
 #[must_use = "dropping it loses what the peer sends"]
 pub struct Receiver {
@@ -209,6 +247,26 @@ impl Receiver {
     /// # Cancel safety
     ///
     /// Cancel safe: a message that was not returned is returned by the next call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let address: aqueduct::Endpoint = format!("shm:{}/frames", dir.path().display()).parse()?;
+    /// # let mut listener = address.bind().await?;
+    /// # let client = address.connect().await?;
+    /// # let server = listener.accept().await.ok_or("no client")??;
+    /// # let (mut sender, _a) = aqueduct::shm::into_split(client).map_err(|_| "not lendable")?;
+    /// # let (_b, mut receiver) = aqueduct::shm::into_split(server).map_err(|_| "not lendable")?;
+    /// sender.reserve(3).await?.publish(3)?;
+    /// drop(sender);
+    /// while let Some(message) = receiver.lend().await {
+    ///     assert_eq!(message?.len(), 3);
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn lend(&mut self) -> Option<io::Result<Lent<'_>>> {
         let frame = poll_fn(|cx| self.half.poll_frame(&mut self.frame, self.max, cx)).await?;
         Some(frame.map(|()| Lent { receiver: self }))
@@ -222,7 +280,32 @@ impl Receiver {
 /// that message only.
 ///
 /// Dropping it returns its room to the peer. Leaking it ([`std::mem::forget`]) keeps the room; the next
-/// call returns the same message again. [`into_split`] has an example.
+/// call returns the same message again.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let address: aqueduct::Endpoint = format!("shm:{}/frames", dir.path().display()).parse()?;
+/// # let mut listener = address.bind().await?;
+/// # let client = address.connect().await?;
+/// # let server = listener.accept().await.ok_or("no client")??;
+/// # let (mut sender, _a) = aqueduct::shm::into_split(client).map_err(|_| "not lendable")?;
+/// # let (_b, mut receiver) = aqueduct::shm::into_split(server).map_err(|_| "not lendable")?;
+/// use std::io::Write;
+///
+/// let mut room = sender.reserve(8).await?;
+/// room.write_all(b"to: here")?;
+/// room.publish(8)?;
+///
+/// let message = receiver.lend().await.ok_or("no message")??;
+/// let mut key = [0; 3];
+/// message.copy_to(0, &mut key);
+/// assert_eq!((&key, message.get(4)), (b"to:", Some(b'h')));
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping it loses the message"]
 pub struct Lent<'a> {
     receiver: &'a mut Receiver,
