@@ -95,7 +95,7 @@ async fn attend(
     cx: service::Context,
     room: broadcast::Sender<Event>,
 ) -> Result<()> {
-    let peer = *connection.peer();
+    let peer = connection.peer().clone();
     let client: Channel<Event, Request> = cx.channel(connection, Json);
     let (mut sender, receiver) = client.into_split();
     let mut requests = cx.until_shutdown(receiver);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use aqueduct::{
     Channel, Error, Permit, Polled, Receiver, Sender, SenderHandle, call, child, codec, connect,
-    endpoint, fifo, frame, handshake, mq, pipe, record, relay, service, shm, stdio, tcp, unix,
+    endpoint, fifo, frame, handshake, mq, pipe, record, relay, service, shm, stdio, tcp, tls, unix,
 };
 use bytes::Bytes;
 
@@ -147,6 +147,8 @@ fn what_is_built_on_ends_is_send_sync_and_debug() {
         service::TimedOut,
         service::UntilShutdown<Receiver<Bytes>>,
         shm::PeerError,
+        tls::TlsError,
+        tls::TlsErrorKind,
     ];
 }
 

@@ -26,6 +26,7 @@ conformance! {
     shm_path => Sockets::new("shm");
     shm_abstract => Sockets::new("shm:@");
     tcp => Sockets::new("tcp");
+    tls => Sockets::new("tls");
     unixgram_path => Datagrams::new("unixgram");
     unixgram_abstract => Datagrams::new("unixgram:@");
     fifos => Fifos::new();

@@ -37,7 +37,7 @@ const OF_ALL: [&str; 10] = [
     "Flood",
 ];
 
-const MECHANISMS: [&str; 14] = [
+const MECHANISMS: [&str; 15] = [
     "Pipe",
     "Pipe in packet mode",
     "FIFO",
@@ -49,6 +49,7 @@ const MECHANISMS: [&str; 14] = [
     "Unix `SOCK_SEQPACKET` socket",
     "Unix datagram socket",
     "TCP",
+    "TLS",
     "UDP",
     "`exec:`, a child process",
     "`fd:N` and `stdio:`",

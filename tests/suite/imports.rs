@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["connect"],
     &["call", "pipe"],
     &["child", "fifo", "mq", "stdio", "tcp", "unix"],
-    &["shm", "udp", "unixgram"],
+    &["shm", "tls", "udp", "unixgram"],
     &["inherited"],
     &["endpoint"],
     &["handshake", "record", "service"],

@@ -50,6 +50,7 @@ mod serve;
 mod shm;
 mod support;
 mod tcp;
+mod tls;
 mod unix;
 mod unix_namespace;
 mod waiting;

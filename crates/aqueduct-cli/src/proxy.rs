@@ -230,7 +230,7 @@ impl Proxy {
 
     /// Connects one client onward until both sides have ended.
     async fn connect(&self, client: Connection) -> io::Result<()> {
-        let peer = *client.peer();
+        let peer = client.peer().clone();
         let opened = tokio::select! {
             opened = self.onward.open() => opened,
             () = self.shutdown.cancelled() => Err(anyhow::anyhow!("stopped")),

@@ -10,7 +10,7 @@
 //! |---|---|---|---|---|
 //! | `fifo:` | | | waits for a reader | creates the FIFO |
 //! | `mq:` | | | creates the queue | creates the queue |
-//! | `unix:` `unixpacket:` `tcp:` | waits for a server | a [`Listener`] | connects | binds: all clients at once |
+//! | `unix:` `unixpacket:` `tcp:` `tls:` | waits for a server | a [`Listener`] | connects | binds: all clients at once |
 //! | `unixgram:` `udp:` | connects a socket, which also gets replies | a [`Listener`]: each datagram is a connection | connects | binds: all senders at once |
 //! | `exec:` | starts the program, over its input and output | one connection, as `connect` | starts it, over its input | starts it, over its output |
 //! | `stdio:` | standard input and output | one connection, as `connect` | standard output | standard input |
@@ -206,6 +206,8 @@ pub(crate) use self::accept::{Accept, Bound};
 pub(crate) use self::attempt::{Attempt, Meaning};
 pub use self::byte_stream::ByteStream;
 pub(crate) use self::byte_stream::SocketHalf;
+#[cfg(feature = "tls")]
+pub(crate) use self::clients::Warnings;
 pub use self::connection::Connection;
 pub(crate) use self::connection::MessageLink;
 pub(crate) use self::datagram::{

@@ -16,6 +16,7 @@
 //! | `unixpacket:/path`, `unixpacket:@name` | Unix `SOCK_SEQPACKET` socket | `group`, `mode` |
 //! | `unixgram:/path`, `unixgram:@name` | Unix datagram socket | `group`, `mode` |
 //! | `tcp://host:port` | TCP | `frame`, `nodelay` |
+//! | `tls://host:port` (feature `tls`) | TLS over TCP | `alpn`, `ca`, `cert`, `client-ca`, `frame`, `key`, `name`, `nodelay` |
 //! | `udp://host:port` | UDP | |
 //! | `fd:N` | an inherited descriptor | `frame` |
 //! | `stdio:` | standard input and output | `frame` |
@@ -57,6 +58,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
 use crate::address::{Query, escape, nearest::nearest};
+#[cfg(feature = "tls")]
+use crate::tls;
 use crate::{child, fifo, inherited, mq, shm, stdio, tcp, udp, unix, unixgram};
 
 pub use crate::address::{
@@ -74,6 +77,8 @@ const SCHEMES: &[&Scheme] = &[
     &shm::SCHEME,
     &stdio::SCHEME,
     &tcp::SCHEME,
+    #[cfg(feature = "tls")]
+    &tls::SCHEME,
     #[cfg(test)]
     &tests::toy::SCHEME,
     &udp::SCHEME,

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use crate::mq::QueueName;
 use crate::support::claim;
+use crate::tls::files::Authority;
 
 pub(crate) fn endpoint(address: String) -> Endpoint {
     address.parse().expect("it is an address")
@@ -85,6 +86,9 @@ impl Sockets {
     fn named(&self, dir: &Path, name: &str) -> Endpoint {
         let dir = dir.display();
         endpoint(match self.scheme {
+            "tls" => format!(
+                "tls://127.0.0.1:0?ca={dir}/ca.pem&cert={dir}/node.pem&client-ca={dir}/ca.pem&key={dir}/node.key"
+            ),
             scheme @ ("tcp" | "udp") => format!("{scheme}://127.0.0.1:0"),
             scheme if scheme.ends_with('@') => format!("{scheme}{name}"),
             scheme => format!("{scheme}:{dir}/socket"),
@@ -107,6 +111,9 @@ impl Transport for Sockets {
         let connection = match side {
             Side::Here => {
                 let address = self.named(place.dir(), place.name());
+                if self.scheme == "tls" {
+                    Authority::in_dir(place.dir()).issue("node", |_| {});
+                }
                 let bound = self.options(place).bind(&address).await;
                 let mut listener = bound.map_err(io_error)?;
                 // Written aside first, so that nobody reads half of it.

@@ -26,7 +26,9 @@ environment of CMD has:
                      the process that connected to the Unix socket or sent the
                      datagram, as the kernel reports it
   AQUEDUCT_PEER_ADDRESS
-                     the client's host and port, with TCP and UDP
+                     the client's host and port, with TCP, TLS and UDP
+  AQUEDUCT_PEER_SUBJECT
+                     the subject of the client's certificate, with TLS
 
 A CMD that exits with a status other than 0, or that does not exist, has failed.
 The failure is reported and the service goes on. What CMD printed is still the

@@ -130,7 +130,7 @@ impl Programs {
     async fn serve(&self, connection: Connection) -> Result<(), std::io::Error> {
         self.running.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_waiters();
-        let peer = *connection.peer();
+        let peer = connection.peer().clone();
         if let Err(error) = self.run(connection).await {
             self.report
                 .frequent_failure(format_args!("{peer}: {error:#}"));
@@ -141,7 +141,7 @@ impl Programs {
     }
 
     async fn run(&self, connection: Connection) -> anyhow::Result<()> {
-        let facts = self.facts.clone().with_peer(*connection.peer());
+        let facts = self.facts.clone().with_peer(connection.peer().clone());
         let Ok(stream) = connection.into_bytes() else {
             anyhow::bail!("a program for each connection needs a stream of bytes");
         };

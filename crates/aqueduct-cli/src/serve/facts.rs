@@ -8,7 +8,7 @@ use aqueduct::connect::{Message, Peer};
 
 /// What is told; what is not known of a message is taken out of the environment, where a service
 /// around this one may have put it.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "AQUEDUCT_ADDRESS",
     "AQUEDUCT_ATTEMPT",
     "AQUEDUCT_PRIORITY",
@@ -16,6 +16,7 @@ const NAMES: [&str; 7] = [
     "AQUEDUCT_PEER_GID",
     "AQUEDUCT_PEER_PID",
     "AQUEDUCT_PEER_ADDRESS",
+    "AQUEDUCT_PEER_SUBJECT",
 ];
 
 /// What concerns this process alone: a program that sent READY=1 would speak for the service
@@ -56,7 +57,7 @@ impl Facts {
     }
 
     fn tell_with(&self, command: &mut Command, mut facts: Vec<(&str, String)>) {
-        let [address, _, _, uid, gid, pid, peer] = NAMES;
+        let [address, _, _, uid, gid, pid, peer, name] = NAMES;
         facts.push((address, self.address.to_string()));
         match &self.peer {
             Peer::Process(credentials) => {
@@ -66,6 +67,10 @@ impl Facts {
             }
             Peer::Child { pid: Some(number) } => facts.push((pid, number.to_string())),
             Peer::Address(address) => facts.push((peer, address.to_string())),
+            Peer::Certified { address, subject } => {
+                facts.push((peer, address.to_string()));
+                facts.push((name, subject.to_string()));
+            }
             _ => {}
         }
         for name in NAMES.into_iter().chain(SUPERVISION) {

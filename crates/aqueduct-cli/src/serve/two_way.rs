@@ -59,7 +59,7 @@ pub(super) async fn run(
     let at_work = jobs.clone();
     let link = Arc::new(config.link.clone());
     let serving = options.serve(listener, shutdown.clone(), move |connection, cx| {
-        let facts = facts.clone().with_peer(*connection.peer());
+        let facts = facts.clone().with_peer(connection.peer().clone());
         let client = (connection, Arc::clone(&link));
         handle(client, cx, at_work.clone(), facts, report.clone())
     });
@@ -124,7 +124,7 @@ async fn handle(
     facts: Facts,
     report: Report,
 ) -> Result<(), Error> {
-    let peer = *connection.peer();
+    let peer = connection.peer().clone();
     let channel: Channel<Body, Body> = cx.channel(connection, Bodies);
     let take = |message: Body| jobs.take(Message::new(message.unwrap_or_default()), &facts);
     let result = if jobs.pours() {

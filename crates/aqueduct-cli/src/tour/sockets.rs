@@ -26,7 +26,7 @@ async fn over(stage: &mut Stage, scheme: &str) -> anyhow::Result<()> {
     let (name, endpoint) = (format!("{scheme}:"), Endpoint::new(scheme, &path)?);
     let server = Server::start(stage, &endpoint.to_string()).await?;
     let connection = server.endpoint.connect().await?;
-    let peer = *connection.peer();
+    let peer = connection.peer().clone();
     let credentials = peer.credentials().context("the kernel names no peer")?;
     let pid = credentials.pid.and_then(|it| u32::try_from(it).ok());
     anyhow::ensure!(
@@ -44,7 +44,7 @@ pub(super) async fn tcp(stage: &mut Stage) -> anyhow::Result<()> {
     stage.say("The same server over TCP, on a port of the system's choice.")?;
     let server = Server::start(stage, "tcp://127.0.0.1:0").await?;
     let connection = server.endpoint.connect().await?;
-    let peer = *connection.peer();
+    let peer = connection.peer().clone();
     let Peer::Address(at) = peer else {
         anyhow::bail!("the peer is {peer}, which is no address");
     };

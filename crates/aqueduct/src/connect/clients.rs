@@ -115,7 +115,7 @@ impl Clients {
     }
 
     fn take(&mut self, connection: Connection) {
-        let peer = *connection.peer();
+        let peer = connection.peer().clone();
         tracing::debug!(target: TARGET, address = %self.local, %peer, "a client came");
         let mut incoming = connection.collecting().into_receiver();
         if self.closing {
@@ -136,7 +136,7 @@ impl Clients {
         ready!(self.poll_take(cx))?;
         let silent = self.clients.iter_mut().filter(|it| it.is_silent());
         if let Some(client) = silent.min_by_key(|it| (it.has_begun(), it.came)) {
-            let peer = client.peer;
+            let peer = client.peer.clone();
             client.leave();
             let most = self.limits.connections;
             self.warn(format_args!(
@@ -346,7 +346,7 @@ impl Stream for Client {
             },
         };
         this.incoming = None;
-        Poll::Ready(Some(Err((this.peer, error))))
+        Poll::Ready(Some(Err((this.peer.clone(), error))))
     }
 }
 
@@ -358,7 +358,7 @@ impl Drop for Client {
 
 /// Lets a few warnings through and counts the others.
 #[derive(Default)]
-struct Warnings {
+pub(crate) struct Warnings {
     since: Option<Instant>,
     given: u32,
     left_out: u64,
@@ -366,7 +366,7 @@ struct Warnings {
 
 impl Warnings {
     /// Whether a warning may be logged, and how many were left out before.
-    fn next(&mut self) -> Option<u64> {
+    pub(crate) fn next(&mut self) -> Option<u64> {
         if self.since.is_none_or(|since| since.elapsed() >= WINDOW) {
             (self.since, self.given) = (Some(Instant::now()), 0);
         }

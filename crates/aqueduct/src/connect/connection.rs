@@ -467,7 +467,7 @@ impl Connection {
     pub(super) fn into_link(self, wanted: bool) -> Link {
         let fate = match self.peer {
             Peer::Process(_) => Fate::Readable,
-            Peer::Address(_) => Fate::Arrival,
+            Peer::Address(_) | Peer::Certified { .. } => Fate::Arrival,
             _ => Fate::Unknown,
         };
         let (framing, pace, read) = (self.framing, self.pace, self.read);

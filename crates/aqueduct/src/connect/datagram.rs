@@ -100,7 +100,7 @@ impl Datagrams {
             (None, Some(address)) => Peer::Address(address),
             (None, None) => Peer::Unknown,
         };
-        let message = || Message::new(body).with_peer(peer);
+        let message = || Message::new(body).with_peer(peer.clone());
         let (len, max) = (datagram.len, self.max_receive);
         let message = match self.too_long {
             _ if len <= max => Ok(message()),

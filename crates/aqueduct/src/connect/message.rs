@@ -112,7 +112,7 @@ impl Extra {
 
 impl Clone for Extra {
     fn clone(&self) -> Self {
-        Self::new(self.peer)
+        Self::new(self.peer.clone())
     }
 }
 

@@ -75,7 +75,8 @@ pub enum OpenErrorKind {
     NotFound,
     /// It already exists and was to be created (`EEXIST`).
     AlreadyExists,
-    /// Its mode, or that of a directory on its path, does not allow it (`EACCES`, `EPERM`).
+    /// Its mode, or that of a directory on its path, does not allow it (`EACCES`, `EPERM`), or a
+    /// certificate was refused.
     PermissionDenied,
     /// It belongs to another user, who may have planted it.
     ForeignOwner {
@@ -240,6 +241,12 @@ impl OpenError {
             }
             error = error.source()?;
         }
+    }
+
+    /// Finds a mechanism's own error behind this one.
+    #[cfg(feature = "tls")]
+    pub(crate) fn source_as<E: StdError + 'static>(&self) -> Option<&E> {
+        self.0.source.as_deref()?.downcast_ref()
     }
 
     /// Finds the opening error inside an [`io::Error`] that was converted from one.

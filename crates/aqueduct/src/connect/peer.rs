@@ -1,5 +1,6 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use nix::unistd::geteuid;
 
@@ -16,15 +17,22 @@ use crate::io::owner::is_outside;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let cat: Endpoint = "exec:cat".parse()?;
-/// let peer = *cat.connect().await?.peer();
+/// let peer = cat.connect().await?.peer().clone();
 /// assert!(peer.to_string().starts_with("child process"));
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peer {
     /// The peer's network address.
     Address(SocketAddr),
+    /// A peer that proved by a certificate who it is, over TLS.
+    Certified {
+        /// The peer's network address.
+        address: SocketAddr,
+        /// The subject of its certificate as text (RFC 4514), such as `CN=alice,O=Example`.
+        subject: Arc<str>,
+    },
     /// The user, group and process at the other end of a Unix socket, or that sent a datagram.
     Process(Credentials),
     /// A process that this process started.
@@ -54,6 +62,7 @@ impl Display for Peer {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
+            Self::Certified { address, subject } => write!(f, "{address} ({subject})"),
             Self::Process(Credentials { uid, pid, .. }) => {
                 match pid {
                     Some(pid) => write!(f, "process {pid} of ")?,

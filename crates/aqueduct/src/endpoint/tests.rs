@@ -74,7 +74,10 @@ fn an_unknown_scheme_option_or_value_names_the_nearest() {
         ("-", "did you mean \"stdio:\"?"),
         (
             "http://x",
-            "the schemes are exec, fd, fifo, mq, shm, stdio, tcp, toy, udp, unix, unixgram and unixpacket",
+            match cfg!(feature = "tls") {
+                true => "shm, stdio, tcp, tls, toy, udp, unix, unixgram and unixpacket",
+                false => "shm, stdio, tcp, toy, udp, unix, unixgram and unixpacket",
+            },
         ),
         ("fifo:/x?mod=600", "did you mean \"mode\"?"),
         (

@@ -119,7 +119,7 @@ impl Mechanism for Shm {
 
 /// Takes the socket out of a connection.
 fn socket_of(mut connection: Connection) -> io::Result<(OwnedFd, Peer)> {
-    let peer = *connection.peer();
+    let peer = connection.peer().clone();
     let bytes = connection.take_bytes();
     let socket = bytes.and_then(|bytes| bytes.into_socket().ok());
     // All it takes is a free descriptor.

@@ -47,7 +47,7 @@ impl Reconnect {
         connector: Connector,
         first: Option<Connection>,
     ) -> Connection {
-        let peer = first.as_ref().map_or(Peer::Unknown, |it| *it.peer());
+        let peer = first.as_ref().map_or(Peer::Unknown, |it| it.peer().clone());
         let framing = first.as_ref().map_or_else(Framing::length, |first| {
             let framing = match first.carries_any_bytes() {
                 true => Framing::length(),
