@@ -164,7 +164,8 @@ impl<Out, In> Channel<Out, In> {
     /// # Cancel safety
     ///
     /// While it sends, as for [`send`](Self::send). If it is dropped later, the next `call`
-    /// discards the pending reply.
+    /// discards the pending reply. It waits for that reply, so do not take it with
+    /// [`split_mut`](Self::split_mut) in between.
     ///
     /// # Examples
     ///
