@@ -305,9 +305,12 @@ pub async fn drop_end(transport: &impl Transport) {
 /// Feeds and flushes until there is no room, neither in the transport nor in the channel; gives how
 /// many messages the channel has taken.
 pub(crate) async fn fill(channel: &mut Frames, size: usize) -> usize {
-    // What reads at the other end does not, so once there is no room, there stays none. A moment is
-    // given for what is on its way within the system.
-    let moment = Duration::from_millis(50);
+    fill_within(channel, size, Duration::from_millis(50)).await
+}
+
+/// The same, with this long a `moment` for bytes on their way within the system. Once there is no
+/// room, there stays none, since nothing is received.
+pub(crate) async fn fill_within(channel: &mut Frames, size: usize, moment: Duration) -> usize {
     let mut stuck = false;
     for number in 0.. {
         assert!(number * size < 64 << 20, "nothing ever makes it wait");

@@ -1,12 +1,13 @@
 //! Every operation, dropped at every point where it waits.
 
 use std::task::Poll;
+use std::time::Duration;
 
 use aqueduct::Error;
 use bytes::Bytes;
 use tokio_test::task;
 
-use super::{Frames, Pair, fill, message, next, until};
+use super::{Frames, Pair, fill_within, message, next, until};
 use crate::every_point::{MOMENTS, Moment, drop_at, spend_budget};
 use crate::place::Transport;
 use crate::{DEADLINE, deadline};
@@ -175,7 +176,9 @@ async fn dropped(transport: &impl Transport, operation: Operation, at: (usize, M
     let size = transport.promises().limit(4900).min(4900);
     let (item, last) = (Bytes::from_static(b"item"), Bytes::from_static(b"last"));
     let Pair { here, there, _kept } = &mut Pair::open(transport).await;
-    let sent = fill(here, size).await;
+    // Were it too short, an operation would wait less often: only the first try has to wait.
+    let moment = Duration::from_millis(if at.0 == 1 { 50 } else { 5 });
+    let sent = fill_within(here, size, moment).await;
     let mut came = Vec::new();
     let step = async || {
         if let Poll::Ready(item) = task::spawn(there.recv()).poll() {
