@@ -146,7 +146,12 @@ fn what_is_built_on_ends_is_send_sync_and_debug() {
         service::Supervisor,
         service::TimedOut,
         service::UntilShutdown<Receiver<Bytes>>,
+        shm::Lent<'static>,
         shm::PeerError,
+        shm::Receiver,
+        shm::Reserved<'static>,
+        shm::Sender,
+        shm::Snapshot,
         tls::TlsError,
         tls::TlsErrorKind,
     ];
