@@ -26,6 +26,9 @@ pub trait FrameDecoder {
     /// Creates a buffer that holds `bytes`.
     fn inbox(bytes: &[u8]) -> Self::Inbox;
 
+    /// Notes that it is filled from a pipe.
+    fn of_pipe(_: &mut Self::Inbox) {}
+
     fn unread(inbox: &Self::Inbox) -> &[u8];
 
     /// How much memory the buffer holds.
@@ -82,6 +85,10 @@ impl FrameDecoder for Framing {
     fn decode(&mut self, inbox: &mut Inbox, ended: bool) -> io::Result<Option<Bytes>> {
         let found = inbox.next(self, ended)?;
         Ok(found.map(|found| inbox.give(found)))
+    }
+
+    fn of_pipe(inbox: &mut Inbox) {
+        inbox.of_pipe();
     }
 
     fn poll_fill<R: AsyncRead>(

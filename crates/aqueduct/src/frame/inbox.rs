@@ -55,6 +55,8 @@ pub struct Inbox {
     spare: Vec<(BytesMut, usize)>,
     /// The last frame was large, and the next may be too: its header is read alone.
     header_first: Option<usize>,
+    /// The header of a large frame begins a page, and not its body; see [`Inbox::of_pipe`].
+    of_pipe: bool,
 }
 
 struct Large {
@@ -89,7 +91,14 @@ impl Inbox {
             large: None,
             spare: Vec::new(),
             header_first: None,
+            of_pipe: false,
         }
+    }
+
+    /// For a pipe: each write begins a page of it, and the body of a frame lies behind its header. At
+    /// that offset it is copied out fast, and into the next pipe as well.
+    pub(super) fn of_pipe(&mut self) {
+        self.of_pipe = true;
     }
 
     pub(super) fn with(bytes: &[u8]) -> Self {
@@ -374,7 +383,7 @@ impl Inbox {
     }
 
     /// Returns an empty buffer of which the byte at `header` begins a page, or its second cache
-    /// line. Reuses a kept one if it has room for `len` bytes more; otherwise allocates a first
+    /// line; of a pipe, the first byte does. Reuses a kept one if it has room for `len` bytes more; otherwise allocates a first
     /// step of them, with room for `begun`.
     fn buffer(&mut self, header: usize, len: usize, begun: usize) -> BytesMut {
         // For the bytes before the page, and those behind it.
@@ -392,11 +401,12 @@ impl Inbox {
         if buf.capacity() < len + room {
             buf.reserve(len.min(FIRST_STEP).max(begun) + room);
         }
+        let header = if self.of_pipe { 0 } else { header };
         let at = buf.spare_capacity_mut()[header..].as_ptr();
         let mut pad = at.align_offset(PAGE).min(PAGE);
         // The last pages of a message on a Unix socket are full of its last bytes, so each of them
         // would lie as far into a page here as the frame reaches into its last.
-        if (1..=SLOW).contains(&(len % PAGE)) {
+        if !self.of_pipe && (1..=SLOW).contains(&(len % PAGE)) {
             pad += LINE;
         }
         buf.put_bytes(0, pad);

@@ -109,6 +109,10 @@ impl Pace {
         }
     }
 
+    pub(super) fn is_of_pipe(&self) -> bool {
+        self.turns.is_some()
+    }
+
     /// How many of `waiting` bytes one write takes at most. If small frames are gathered, at most a
     /// chunk and the last frame wait, and whole pages are written.
     #[inline]

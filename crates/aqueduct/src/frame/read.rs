@@ -123,12 +123,20 @@ impl<R, D: FrameDecoder> FramedRead<R, D> {
 
     pub(crate) fn with_pace(mut self, pace: Pace) -> Self {
         self.pace = pace;
+        self.tell_inbox();
         self
+    }
+
+    fn tell_inbox(&mut self) {
+        if self.pace.is_of_pipe() {
+            D::of_pipe(&mut self.inbox);
+        }
     }
 
     /// Starts with bytes that were read before.
     pub fn with_read_buffer(mut self, bytes: BytesMut) -> Self {
         self.inbox = D::inbox(&bytes);
+        self.tell_inbox();
         self.state = match bytes.is_empty() {
             true => State::Reading,
             false => State::Decoding,
