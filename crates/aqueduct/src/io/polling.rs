@@ -2,12 +2,23 @@
 //!
 //! [`Polled`](crate::Polled) documents when to use it and what it costs.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::cell::Cell;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How often an operation is tried again at once, yielding the processor before each time.
 const BURST: u32 = 4;
+
+/// The same in a long burst: long enough for the peer to wake up on another processor and answer.
+const LONG_BURST: u32 = 16;
+
+/// Of so many failed bursts in a row one is long, to find out whether that pays.
+const LONG_EVERY: u32 = 8;
+
+/// After so many failed long bursts in a row they are short again.
+const LONG_FAILED: u32 = 3;
 
 /// How long a burst may take and still be better than going to sleep. It takes longer if other
 /// processes want the yielded processor.
@@ -27,6 +38,19 @@ const FAR_COUNT_AS_ONE: u32 = 16;
 /// What failed polling may cost each wait, on average.
 const VAIN_COST: Duration = Duration::from_micros(3);
 
+thread_local! {
+    /// The last one that waited in this thread; only compared.
+    static LAST: Cell<*const Polling> = const { Cell::new(ptr::null()) };
+    /// Whether something was written in this thread since a burst began.
+    static WROTE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that this thread has written something, which may be answered.
+#[inline]
+pub(crate) fn wrote() {
+    WROTE.set(true);
+}
+
 /// Whether, and for how long, an operation that would block is tried again before its task goes to
 /// sleep.
 ///
@@ -35,6 +59,12 @@ const VAIN_COST: Duration = Duration::from_micros(3);
 /// processes: to the peer, if it runs on the same one. In latency mode, with a limit above zero,
 /// further bursts follow until that time has passed. Between them the task yields to the other
 /// tasks of its runtime.
+///
+/// If the peer runs on another processor, both sides sleep after each message, and a burst ends
+/// before the peer has woken up. A long burst does not. Once it succeeds neither side sleeps any
+/// more, and answers arrive within a few tries. So some bursts are long, and all are while that
+/// pays, unless another end has waited in this thread meanwhile: it could use the time. A thread
+/// that writes nothing is in no conversation: tries would only slow its peer down.
 ///
 /// Polling happens only while it pays. After it failed the next waits go to sleep at once, twice as
 /// many each time, up to a number that keeps the cost at some 3 us per wait. Waits that are seen to
@@ -46,6 +76,9 @@ pub(crate) struct Polling {
     worth: u32,
     /// How often in a row it did not pay.
     vain: AtomicU32,
+    /// Whether bursts may be long, and whether they are.
+    may_be_long: bool,
+    long: AtomicBool,
     /// How many waits are still to be skipped, times [`FAR_COUNT_AS_ONE`].
     skip: AtomicU32,
 }
@@ -54,8 +87,9 @@ pub(crate) struct Polling {
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     began: Option<Instant>,
-    /// In this burst.
+    /// In this burst, and how many there are at most.
     tries: u32,
+    most: u32,
     /// Since when it has slept, if that is noted.
     asleep: Option<Instant>,
 }
@@ -78,6 +112,8 @@ impl Polling {
             limit,
             worth: WORTH.subsec_nanos(),
             vain: AtomicU32::new(0),
+            may_be_long: false,
+            long: AtomicBool::new(false),
             skip: AtomicU32::new(0),
         }
     }
@@ -85,6 +121,13 @@ impl Polling {
     /// Sets how long a burst may take and still be better than going to sleep: less than a second.
     pub(crate) fn with_worth(mut self, worth: Duration) -> Self {
         self.worth = worth.subsec_nanos();
+        self
+    }
+
+    /// Allows long bursts. Not for a queue: it holds few messages, and two processes that never sleep
+    /// hand each of them over alone.
+    pub(crate) fn with_long_bursts(mut self) -> Self {
+        self.may_be_long = true;
         self
     }
 
@@ -106,10 +149,11 @@ impl Polling {
                 return Next::Sleep;
             }
             round.began = Some(Instant::now());
+            round.most = self.burst();
             return again(round);
         };
         let took = began.elapsed();
-        if round.tries < BURST && took < self.worth() {
+        if round.tries < round.most && took < self.worth() {
             return again(round);
         }
         if took < self.limit {
@@ -149,10 +193,18 @@ impl Polling {
 
     /// Notes that the operation is done, and ends the round.
     pub(crate) fn done(&self, round: &mut Round) {
-        let Round { began, asleep, .. } = std::mem::take(round);
+        let Round {
+            began,
+            asleep,
+            tries,
+            ..
+        } = std::mem::take(round);
         if let Some(began) = began {
             if began.elapsed() <= self.worth() {
                 self.vain.store(0, Ordering::Relaxed);
+                if tries > BURST {
+                    self.long.store(true, Ordering::Relaxed);
+                }
             } else {
                 self.was_in_vain();
             }
@@ -173,6 +225,20 @@ impl Polling {
         });
     }
 
+    /// How many tries the burst that begins has at most.
+    fn burst(&self) -> u32 {
+        if !self.may_be_long {
+            return BURST;
+        }
+        let alone = ptr::eq(LAST.replace(self), self) && WROTE.replace(false);
+        let vain = self.vain.load(Ordering::Relaxed);
+        let long = self.long.load(Ordering::Relaxed) || vain % LONG_EVERY == LONG_EVERY - 1;
+        match alone && long {
+            true => LONG_BURST,
+            false => BURST,
+        }
+    }
+
     fn is_left_out(&self) -> bool {
         self.skip.load(Ordering::Relaxed) > 0
     }
@@ -187,6 +253,9 @@ impl Polling {
     fn was_in_vain(&self) {
         let vain = self.vain.load(Ordering::Relaxed).saturating_add(1);
         self.vain.store(vain, Ordering::Relaxed);
+        if vain >= LONG_FAILED {
+            self.long.store(false, Ordering::Relaxed);
+        }
         let affordable = self.limit.as_micros() / VAIN_COST.as_micros();
         let most = u32::try_from(affordable).unwrap_or(u32::MAX);
         let most = most.max(MAX_SKIPPED);
@@ -208,6 +277,7 @@ mod tests {
 
     /// One wait that never succeeds: how often it tries again, and yields, before it sleeps.
     fn in_vain(polling: &Polling) -> (u32, u32) {
+        wrote();
         let mut round = Round::default();
         let (mut again, mut yields) = (0, 0);
         loop {
@@ -325,5 +395,73 @@ mod tests {
         thread::sleep(WORTH * 2);
         polling.done(&mut round);
         assert_eq!(polling.next(&mut round), Next::Sleep);
+    }
+
+    /// How many tries each of the next bursts has, if all fail.
+    fn failed(polling: &Polling, bursts: usize) -> Vec<u32> {
+        let polled = std::iter::repeat_with(|| in_vain(polling).0).filter(|it| *it > 0);
+        polled.take(bursts).collect()
+    }
+
+    /// Long, so that a busy machine cuts no burst short.
+    fn patient() -> Polling {
+        let polling = Polling::new(Duration::ZERO).with_long_bursts();
+        polling.with_worth(Duration::from_millis(999))
+    }
+
+    #[test]
+    fn one_of_many_failed_bursts_is_long() {
+        let tries = failed(&patient(), 17);
+        let long: Vec<_> = (0..17).filter(|i| tries[*i] == LONG_BURST).collect();
+        assert_eq!(long, [7, 15], "{tries:?}");
+        assert!(tries.iter().all(|it| [BURST, LONG_BURST].contains(it)));
+    }
+
+    /// Succeeds in this try of a burst.
+    fn answered(polling: &Polling, in_try: u32) {
+        polling.skip.store(0, Ordering::Relaxed);
+        wrote();
+        let mut round = Round::default();
+        (0..in_try).for_each(|_| assert_eq!(polling.next(&mut round), Next::Again));
+        polling.done(&mut round);
+    }
+
+    #[test]
+    fn an_answer_to_a_late_try_makes_bursts_long_while_they_pay() {
+        let polling = patient();
+        failed(&polling, 7);
+        answered(&polling, BURST + 1);
+        for _ in 0..100 {
+            answered(&polling, 1);
+            assert_eq!(failed(&polling, 1), [LONG_BURST]);
+        }
+        assert_eq!(failed(&polling, 3), [LONG_BURST, LONG_BURST, BURST]);
+    }
+
+    #[test]
+    fn a_thread_that_only_reads_makes_short_bursts() {
+        let polling = patient();
+        polling.long.store(true, Ordering::Relaxed);
+        let mut tries = [0; 2];
+        for (i, tries) in tries.iter_mut().enumerate() {
+            polling.skip.store(0, Ordering::Relaxed);
+            LAST.set(&polling);
+            WROTE.set(i == 0);
+            let mut round = Round::default();
+            while polling.next(&mut round) == Next::Again {
+                *tries += 1;
+            }
+        }
+        assert_eq!(tries, [LONG_BURST, BURST]);
+    }
+
+    #[test]
+    fn an_end_that_is_not_alone_in_its_thread_makes_short_bursts() {
+        let (polling, other) = (patient(), patient());
+        failed(&polling, 7);
+        answered(&polling, LONG_BURST);
+        answered(&other, 1);
+        assert_eq!(failed(&polling, 1), [BURST]);
+        assert_eq!(failed(&polling, 1), [LONG_BURST]);
     }
 }

@@ -17,7 +17,7 @@ use super::crowd::Crowd;
 pub(crate) use super::fd::Direction;
 use super::fd::{interrupted, would_block};
 use super::{fd, sys};
-use crate::io::polling::{Next, Polling, Round};
+use crate::io::polling::{self, Next, Polling, Round};
 
 /// After so many wake-ups that other writers of a pipe used, a writer finds out how many there are,
 /// then after more each time, up to the second number.
@@ -118,7 +118,7 @@ impl Source {
     /// and would be woken by everything that is read here.
     pub(crate) fn looking_again(mut self) -> Self {
         if self.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            self.polling = Some(Polling::new(Duration::ZERO));
+            self.polling = Some(Polling::new(Duration::ZERO).with_long_bursts());
         }
         self
     }
@@ -280,6 +280,9 @@ impl Source {
                         Ok(result) if interrupted(&result) => continue,
                         Ok(result) => {
                             self.slept.store(false, Ordering::Relaxed);
+                            if direction == Direction::Write {
+                                polling::wrote();
+                            }
                             return Poll::Ready(result);
                         }
                         Err(_) if direction == Direction::Read => continue,

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::coop;
 
 use crate::connect::{Half, Rest, SocketHalf};
+use crate::io::polling;
 use crate::io::source::{Direction, Source};
 use crate::io::sys;
 use crate::io::timer::{Sleep, sleep};
@@ -166,6 +167,7 @@ impl WriteHalf {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.wait()?,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 sent => {
+                    polling::wrote();
                     budget.made_progress();
                     return Poll::Ready(sent);
                 }
