@@ -13,6 +13,7 @@ mod groff;
 mod python;
 mod servers;
 mod socat;
+mod tls;
 
 // Ends a test that hangs.
 use aqueduct_watchdog as _;
