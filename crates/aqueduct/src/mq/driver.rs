@@ -248,6 +248,7 @@ impl Woken {
 }
 
 /// An operation's result, unless it would block.
+#[inline(always)]
 fn done<R>(result: io::Result<R>) -> Option<io::Result<R>> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
