@@ -37,7 +37,8 @@ State:
 Depth is the number of messages in a queue and its capacity, or the number of
 clients of a socket. Of a connection it is what each side has written that the
 other has not read, and the most there is room for, in bytes. The contents of a
-FIFO cannot be seen without disturbing it. Only root can see the processes of other users.";
+FIFO cannot be seen without disturbing it. Only root can see the processes of
+other users.";
 
 const CLEAN_EXAMPLES: &str = "\
 Examples:
