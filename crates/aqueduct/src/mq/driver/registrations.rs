@@ -272,6 +272,11 @@ mod tests {
 
     async fn not_while_somebody_waits(driver: Driver) {
         let queue = queue("somebody", driver);
+        // The pool's thread starts with the first wait, and until then no task is asleep at the queue.
+        let mut first = pin!(queue.recv());
+        falls_asleep(first.as_mut()).await;
+        queue.try_send(0, b"0").unwrap();
+        assert_eq!(soon(first).await.unwrap().into_body(), "0");
         let mut receive = pin!(queue.recv());
         falls_asleep(receive.as_mut()).await;
         list(&queue, Direction::Read).release();
