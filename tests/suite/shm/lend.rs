@@ -313,18 +313,30 @@ async fn a_frame_that_changes_while_lent_keeps_its_length() {
 
 const ADDRESS: &str = "AQUEDUCT_TEST_ADDRESS";
 
+/// Starts a process in this role, which connects, and accepts it.
+async fn peer(role: &str, address: &Endpoint) -> (Peer, (Sender, Receiver)) {
+    let mut listener = address.bind().await.expect("it is bound");
+    let mut command = peer_command(role);
+    command.env(ADDRESS, address.to_string());
+    let peer = Peer::spawn(&mut command);
+    (peer, lending(accept(&mut listener).await))
+}
+
+/// The ends of such a process.
+async fn told_to_connect() -> (Sender, Receiver) {
+    let address = std::env::var(ADDRESS).expect("told");
+    let address: Endpoint = address.parse().expect("an address");
+    lending(address.connect().await.expect("it connects"))
+}
+
 /// Publishes two messages and is killed with room reserved and half of it written.
 #[test]
 fn role_reserves() {
     if !is_peer("shm::lend::role_reserves") {
         return;
     }
-    let address: Endpoint = std::env::var(ADDRESS)
-        .expect("told")
-        .parse()
-        .expect("an address");
     crate::actor::runtime().block_on(async {
-        let (mut sender, mut told) = lending(address.connect().await.expect("it connects"));
+        let (mut sender, mut told) = told_to_connect().await;
         send(&mut sender, &body(1, 1000)).await.expect("sent");
         send(&mut sender, &body(2, 40_000)).await.expect("sent");
         let mut room = sender.reserve(20_000).await.expect("room");
@@ -337,11 +349,7 @@ fn role_reserves() {
 #[tokio::test]
 async fn a_peer_killed_during_a_reservation_sends_nothing_of_it() {
     let (_dir, _, address) = place("");
-    let mut listener = address.bind().await.expect("it is bound");
-    let mut command = peer_command("shm::lend::role_reserves");
-    command.env(ADDRESS, address.to_string());
-    let mut peer = Peer::spawn(&mut command);
-    let (mut sender, mut receiver) = lending(accept(&mut listener).await);
+    let (mut peer, (mut sender, mut receiver)) = peer("shm::lend::role_reserves", &address).await;
     let got = deadline(receive(&mut receiver)).await.expect("a message");
     assert_eq!(got.expect("whole"), body(1, 1000));
     let lent = deadline(receiver.lend())
@@ -373,12 +381,8 @@ fn role_holds() {
     if !is_peer("shm::lend::role_holds") {
         return;
     }
-    let address: Endpoint = std::env::var(ADDRESS)
-        .expect("told")
-        .parse()
-        .expect("an address");
     crate::actor::runtime().block_on(async {
-        let (mut sender, mut receiver) = lending(address.connect().await.expect("it connects"));
+        let (mut sender, mut receiver) = told_to_connect().await;
         let lent = receiver.lend().await.expect("a message").expect("whole");
         send(&mut sender, b"held").await.expect("sent");
         std::future::pending::<()>().await;
@@ -389,11 +393,7 @@ fn role_holds() {
 #[tokio::test]
 async fn a_peer_killed_with_a_lent_frame_frees_the_writer() {
     let (_dir, _, address) = place("?capacity=4KiB");
-    let mut listener = address.bind().await.expect("it is bound");
-    let mut command = peer_command("shm::lend::role_holds");
-    command.env(ADDRESS, address.to_string());
-    let mut peer = Peer::spawn(&mut command);
-    let (mut sender, mut receiver) = lending(accept(&mut listener).await);
+    let (mut peer, (mut sender, mut receiver)) = peer("shm::lend::role_holds", &address).await;
     deadline(send(&mut sender, &body(1, 3000)))
         .await
         .expect("sent");
