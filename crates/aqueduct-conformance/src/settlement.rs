@@ -173,7 +173,7 @@ pub async fn dropped_relays(store: &impl Store) {
     assert_eq!(rest(store, 1).await, [MESSAGES.to_string()]);
 }
 
-/// A sink that passes so many messages, and then waits for ever.
+/// A sink that passes a number of messages, and then waits for ever.
 struct Sieve {
     most: usize,
     given: VecDeque<Bytes>,

@@ -14,10 +14,10 @@ const BURST: u32 = 4;
 /// The same in a long burst: long enough for the peer to wake up on another processor and answer.
 const LONG_BURST: u32 = 16;
 
-/// Of so many failed bursts in a row one is long, to find out whether that pays.
+/// One of this many failed bursts in a row is long, to find out whether that pays.
 const LONG_EVERY: u32 = 8;
 
-/// After so many failed long bursts in a row they are short again.
+/// After this many failed long bursts in a row bursts are short again.
 const LONG_FAILED: u32 = 3;
 
 /// How long a burst may take and still be better than going to sleep. It takes longer if other

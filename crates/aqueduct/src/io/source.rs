@@ -19,8 +19,8 @@ use super::fd::{interrupted, would_block};
 use super::{fd, sys};
 use crate::io::polling::{self, Next, Polling, Round};
 
-/// After so many wake-ups that other writers of a pipe used, a writer finds out how many there are,
-/// then after more each time, up to the second number.
+/// A writer of a pipe looks for other writers after this many wake-ups that one of them used, then
+/// after more each time, up to the second number.
 const FIRST_TRIAL: u32 = 1;
 const LAST_TRIAL: u32 = 4096;
 
@@ -43,8 +43,8 @@ type Guard<'a> = AsyncFdReadyGuard<'a, Arc<OwnedFd>>;
 pub(crate) struct Source {
     // Dropped first: deregister before close.
     place: RwLock<Place>,
-    /// How many wake-ups that other writers use are left until the next [trial](Source::try_crowd), and how many
-    /// there were before it.
+    /// How many wake-ups that other writers use are left until the next
+    /// [trial](Source::try_crowd), and how many there were before it.
     trial: AtomicU32,
     trials: AtomicU32,
     /// The last write had to wait.
