@@ -11,6 +11,7 @@ use std::time::Duration;
 use aqueduct::mq::{Driver, OpenOptions, Queue};
 use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::mq::{QueueName, message, over_both_drivers, stream};
@@ -342,6 +343,12 @@ async fn stopped_workers_hold_no_message_back() {
             }
         };
         signal_all(Signal::SIGSTOP);
+        // A worker that still runs for a moment would receive a message and stop with it in hand.
+        for worker in &workers[1..] {
+            let id = Pid::from_raw(worker.0.id().try_into().unwrap());
+            let stopped = waitpid(id, Some(WaitPidFlag::WUNTRACED)).unwrap();
+            assert_eq!(stopped, WaitStatus::Stopped(id, Signal::SIGSTOP));
+        }
         for _ in 0..3 {
             queue.send(0, &sent.to_le_bytes()).await.unwrap();
             sent += 1;
