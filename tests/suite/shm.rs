@@ -1,5 +1,6 @@
 //! Shared memory: the hello, peers that break the protocol, shortages, and what is left behind.
 
+mod forbidden;
 mod hello;
 mod indexes;
 mod left;
@@ -147,6 +148,37 @@ async fn a_message_written_before_the_hello_wakes_the_server() {
         .expect("a message")
         .expect("it is whole");
     assert_eq!(body, "now");
+}
+
+/// Closed before the server's hello was seen, while the server went to sleep, and waiting for an answer.
+#[tokio::test]
+async fn an_end_before_the_hello_wakes_the_server() {
+    for options in ["", "?fallback=true"] {
+        let (_dir, _, address) = place(options);
+        let mut listener = address.bind().await.expect("it is bound");
+        let (mut sink, mut answers) = address.connect().await.expect("it connects").into_frames();
+        let (mut answer, mut stream) = accept(&mut listener).await.into_frames();
+        let mut next = tokio_test::task::spawn(async move { stream.next().await });
+        assert!(next.poll().is_pending());
+        // It polls a few times before it sleeps.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+            if next.is_woken() {
+                assert!(next.poll().is_pending());
+            }
+        }
+        deadline(sink.close()).await.expect("it is closed");
+        let woken = async {
+            while !next.is_woken() {
+                tokio::task::yield_now().await;
+            }
+        };
+        deadline(woken).await;
+        assert!(deadline(next).await.is_none());
+        answer.send(Bytes::from("bye")).await.expect("it is sent");
+        let bye = deadline(answers.next()).await.expect("a message");
+        assert_eq!(bye.expect("it is whole"), "bye");
+    }
 }
 
 #[tokio::test]

@@ -70,7 +70,11 @@
 //!
 //! A client's hello must arrive within 5 seconds after its connection is first used, otherwise the
 //! connection fails with [`PeerError::Silent`]. A client waits for the server's hello without a
-//! limit, as for a first message. Until then it can write 64 KiB.
+//! limit, as for a first message. Until then it can write 64 KiB; with `fallback`, its first write waits.
+//!
+//! Memory and bell wait in the socket until the peer receives them. As 2 descriptors each they count for
+//! the user, whose limit is `RLIMIT_NOFILE` (unix(7)). Beyond it a connection fails with
+//! [`PeerError::InFlight`], or falls back.
 //!
 //! # Platform
 //!

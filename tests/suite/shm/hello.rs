@@ -231,18 +231,47 @@ async fn forward(from: &UnixStream, to: &UnixStream) {
 async fn a_hello_that_never_comes_is_an_error_in_time() {
     let (_dir, path, address) = place("");
     let mut listener = address.bind().await.expect("it is bound");
-    let silent = UnixStream::connect(&path).expect("it connects");
-    let server = accept(&mut listener).await;
-    let next = server
-        .into_receiver()
-        .next()
-        .await
-        .expect("an error and no end");
-    let error = next.expect_err("an error");
-    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
-    let limit = Duration::from_secs(5);
-    assert_eq!(PeerError::of(&error), Some(&PeerError::Silent(limit)));
-    drop(silent);
+    let wire = hello(1, MEMORY, GOOD);
+    for len in 0..wire.len() {
+        let (memory, (theirs, _ours)) = (good_memory(), bell());
+        let silent = UnixStream::connect(&path).expect("it connects");
+        if len > 0 {
+            let fds = [memory.as_raw_fd(), theirs.as_raw_fd()];
+            send(&silent, &wire[..len], &fds).expect("it is sent");
+        }
+        let server = accept(&mut listener).await;
+        let next = server.into_receiver().next().await;
+        let error = next.expect("an error and no end").expect_err("an error");
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        let limit = Duration::from_secs(5);
+        assert_eq!(
+            PeerError::of(&error),
+            Some(&PeerError::Silent(limit)),
+            "{len}"
+        );
+    }
+}
+
+/// As one that is stopped within its hello: each step, all at once, while others are served.
+#[tokio::test]
+async fn clients_that_stop_within_their_hello_delay_nobody() {
+    let (_dir, path, address) = place("");
+    let mut listener = address.bind().await.expect("it is bound");
+    let wire = hello(1, MEMORY, GOOD);
+    let mut stopped = Vec::new();
+    for len in 0..wire.len() {
+        let (memory, (theirs, ours)) = (good_memory(), bell());
+        let socket = UnixStream::connect(&path).expect("it connects");
+        if len > 0 {
+            let fds = [memory.as_raw_fd(), theirs.as_raw_fd()];
+            send(&socket, &wire[..len], &fds).expect("it is sent");
+        }
+        let mut stream = accept(&mut listener).await.into_receiver();
+        let mut next = tokio_test::task::spawn(async move { stream.next().await });
+        assert!(next.poll().is_pending(), "{len}");
+        stopped.push((socket, ours, next));
+    }
+    serves(&address, &mut listener).await;
 }
 
 #[tokio::test]

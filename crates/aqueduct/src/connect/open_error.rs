@@ -280,6 +280,7 @@ impl OpenErrorKind {
                 _,
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM | libc::ENOBUFS),
             ) => Self::LimitReached,
+            (Kind::QuotaExceeded, _) => Self::LimitReached,
             (Kind::NotFound, _) => Self::NotFound,
             (Kind::AlreadyExists, _) => Self::AlreadyExists,
             (Kind::PermissionDenied, _) => Self::PermissionDenied,

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use futures_util::task::AtomicWaker;
@@ -25,6 +25,23 @@ const SIZE: i32 = 4096;
 /// After this many sleeps the bell is emptied, long before it is full: each may have been rung for,
 /// also one that found something before it waited.
 pub(super) const SLEEPS: u32 = 1024;
+
+/// Whether a bell has to be emptied for each ring, since one that is not empty wakes no edge-triggered
+/// waiter: on Linux 5.5 to 5.13 (`pipe_write` in `fs/pipe.c`, from commit 1b6b26ae7053 to
+/// 3a34b13a88ca).
+static EMPTIED_EACH_TIME: LazyLock<bool> = LazyLock::new(|| {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|it| is_quiet(&it))
+});
+
+/// Whether the kernel of this release is one of those.
+fn is_quiet(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let version = (numbers.next(), numbers.next());
+    let (Some(Ok(major)), Some(Ok(minor))) = version else {
+        return false;
+    };
+    ((5, 5)..(5, 14)).contains(&(major, minor))
+}
 
 /// Makes a bell: the end that rings it, which never leaves this process, and the peer's end.
 ///
@@ -57,6 +74,8 @@ pub(super) struct Bells {
     gone: AtomicBool,
     /// How often a half went to sleep since the bell was emptied.
     sleeps: AtomicU32,
+    /// Whether it is emptied for each ring.
+    pub(super) empties: bool,
 }
 
 /// The tasks of both halves. One bell stands for data and for room.
@@ -76,6 +95,7 @@ impl Bells {
             wakers,
             gone: AtomicBool::new(false),
             sleeps: AtomicU32::new(0),
+            empties: *EMPTIED_EACH_TIME,
         }
     }
 
@@ -145,13 +165,7 @@ impl Bells {
             return Poll::Pending;
         };
         if self.sleeps.load(Ordering::Relaxed) >= SLEEPS {
-            self.sleeps.store(0, Ordering::Relaxed);
-            let mut bytes = [0; 4096];
-            let mut buf = ReadBuf::new(&mut bytes);
-            // What fails here is seen as the end, or with the next ring.
-            let _ = sys::read_now(bell.get_ref(), &mut buf);
-            // One of the rings may have been for the other half: both look again.
-            self.both.wake_by_ref();
+            self.empty(bell);
             return Poll::Ready(Ok(Rung::Bell));
         }
         let mut cx = Context::from_waker(&self.both);
@@ -161,7 +175,20 @@ impl Bells {
             return Poll::Ready(Ok(Rung::Gone));
         }
         guard.clear_ready();
+        if self.empties {
+            self.empty(bell);
+        }
         Poll::Ready(Ok(Rung::Bell))
+    }
+
+    fn empty(&self, bell: &AsyncFd<Arc<OwnedFd>>) {
+        self.sleeps.store(0, Ordering::Relaxed);
+        let mut bytes = [0; SIZE as usize];
+        let mut buf = ReadBuf::new(&mut bytes);
+        // What fails here is seen as the end, or with the next ring.
+        let _ = sys::read_now(bell.get_ref(), &mut buf);
+        // One of the rings may have been for the other half: both look again.
+        self.both.wake_by_ref();
     }
 }
 
@@ -173,5 +200,26 @@ impl Wake for Wakers {
     fn wake_by_ref(self: &Arc<Self>) {
         self.read.wake();
         self.write.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_whose_full_pipes_wake_nobody_are_known() {
+        for (release, quiet) in [
+            ("5.4.0-200-generic", false),
+            ("5.5.0", true),
+            ("5.10.0-28-amd64", true),
+            ("5.13.19", true),
+            ("5.14.0-503.el9.x86_64", false),
+            ("6.18.5", false),
+            ("4.19", false),
+            ("", false),
+        ] {
+            assert_eq!(is_quiet(release), quiet, "{release:?}");
+        }
     }
 }

@@ -69,6 +69,15 @@ pub enum PeerError {
         "{0} cannot make shared memory; allow memfd_create, or set fallback=true on both sides"
     )]
     NoMemory(&'static str),
+    /// Too many descriptors wait in sockets for their receivers (`ETOOMANYREFS`, unix(7)).
+    ///
+    /// Each peer that has not received this side's hello counts as 2, and `RLIMIT_NOFILE` is the limit
+    /// for all processes of a user together. A client that only sends receives it with a later write.
+    #[error(
+        "too many descriptors of this user wait to be received by their peers, so no shared memory can \
+         be passed; raise RLIMIT_NOFILE, or set fallback=true on both sides"
+    )]
+    InFlight,
     /// A word in its memory has an impossible value.
     #[error("the peer's shared memory has an index out of range")]
     Index,
@@ -86,6 +95,7 @@ impl From<PeerError> for io::Error {
         let kind = match error {
             PeerError::Silent(_) => io::ErrorKind::TimedOut,
             PeerError::NoMemory(_) => io::ErrorKind::Unsupported,
+            PeerError::InFlight => io::ErrorKind::QuotaExceeded,
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)

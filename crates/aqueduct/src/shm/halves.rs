@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::{coop, yield_now};
@@ -34,7 +33,13 @@ const STREAM: u32 = 2;
 
 /// Splits a connection.
 pub(super) fn halves(wire: Arc<Wire>) -> (ReadHalf, WriteHalf) {
-    let tx = wire.take_room().map(|(room, start)| Tx::new(room, start));
+    // What is written early could not go over the socket later, where nobody writes again.
+    let early = if wire.falls_back() {
+        None
+    } else {
+        wire.take_room()
+    };
+    let tx = early.map(|(room, start)| Tx::new(room, start));
     let reader = ReadHalf {
         wire: Arc::clone(&wire),
         state: Reading::Greeting,
@@ -93,8 +98,7 @@ enum Writing {
     /// A client before the server's hello: it writes into the first ring.
     Early(Tx<Room>),
     Memory(Tx<Room>),
-    /// What was written early goes first.
-    Socket(Bytes, halves::WriteHalf),
+    Socket(halves::WriteHalf),
     Finished,
 }
 
@@ -175,11 +179,7 @@ impl WriteHalf {
             let (tx, early) = match &mut self.state {
                 Writing::Early(tx) => (tx, true),
                 Writing::Memory(tx) => (tx, false),
-                Writing::Socket(early, writer) => {
-                    while early.has_remaining() {
-                        let n = ready!(Pin::new(&mut *writer).poll_write(cx, early))?;
-                        early.advance(n);
-                    }
+                Writing::Socket(writer) => {
                     return Pin::new(writer).poll_write_vectored(cx, bufs);
                 }
                 Writing::Greeting | Writing::Finished => {
@@ -236,14 +236,9 @@ impl WriteHalf {
                 }
                 Writing::Memory(tx)
             }
-            (Way::Socket, tx) => match self.wire.take_writer() {
-                Some(writer) => {
-                    let early = tx.map_or_else(Vec::new, |tx| {
-                        let (room, written) = tx.into_data();
-                        room.read(0, usize::try_from(written).unwrap_or(0))
-                    });
-                    Writing::Socket(early.into(), writer)
-                }
+            // Nothing was written early: `halves` has seen to that.
+            (Way::Socket, _) => match self.wire.take_writer() {
+                Some(writer) => Writing::Socket(writer),
                 None => Writing::Finished,
             },
             (Way::Memory { .. } | Way::Closed, _) => {
@@ -260,7 +255,7 @@ impl WriteHalf {
                 let _ = tx.finish(&*self.wire);
             }
             Writing::Finished => return,
-            Writing::Greeting | Writing::Socket(..) => {}
+            Writing::Greeting | Writing::Socket(_) => {}
         }
         self.wire.finished();
     }
@@ -304,22 +299,8 @@ impl AsyncWrite for WriteHalf {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        // What was written early may have to go over the socket.
-        if let Writing::Early(tx) = &this.state
-            && tx.written() > 0
-            && this.wire.falls_back()
-        {
-            ready!(this.poll_settled(cx))?;
-        }
-        if let Writing::Socket(early, writer) = &mut this.state {
-            while early.has_remaining() {
-                let n = ready!(Pin::new(&mut *writer).poll_write(cx, early))?;
-                early.advance(n);
-            }
-        }
-        this.finish();
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.finish();
         Poll::Ready(Ok(()))
     }
 }

@@ -200,16 +200,6 @@ impl<D: Data> Tx<D> {
         self.most = most.max(self.size);
     }
 
-    /// How many bytes were written.
-    pub(super) fn written(&self) -> u64 {
-        self.head
-    }
-
-    /// The data that was written, if the reader has taken none of it.
-    pub(super) fn into_data(self) -> (D, u64) {
-        (self.data, self.head)
-    }
-
     /// Writes as much as there is room for, and shows it. [`publish`](Self::publish) must follow.
     pub(super) fn put(&mut self, link: &impl Link, bytes: &[u8]) -> io::Result<usize> {
         let mut done = 0;

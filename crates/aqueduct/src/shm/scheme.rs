@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::error::PeerError;
 use super::halves::halves;
 use super::wire::{Settings, Wire};
 use crate::address::{AddressProblem, Capabilities, Printer, Query};
@@ -92,9 +93,13 @@ impl Mechanism for Shm {
             let socket = self.socket.connect(asked).await.map_err(named)?;
             let failed = |e| OpenError::system("share memory over", asked.address, e);
             let (socket, peer) = socket_of(socket).map_err(failed)?;
-            let wire = Wire::client(socket, self.settings()).map_err(|e| {
-                failed(e).with_cure("allow memfd_create(2), or use fallback=true on both sides")
-            })?;
+            let wire =
+                Wire::client(socket, self.settings()).map_err(|e| match PeerError::of(&e) {
+                    // It says what to do.
+                    Some(_) => failed(e),
+                    None => failed(e)
+                        .with_cure("allow memfd_create(2), or use fallback=true on both sides"),
+                })?;
             let framing = asked.options.framing.clone();
             Ok(connection(wire, framing, peer).polled(asked.options.poll_for))
         })

@@ -96,7 +96,7 @@ impl Wire {
         let wire = Self::new(socket, settings, true)?;
         let mut opening = wire.opening();
         let bell = wire.make(&mut opening)?;
-        wire.say_hello(&opening, bell)?;
+        wire.say_hello(&mut opening, bell)?;
         drop(opening);
         Ok(Arc::new(wire))
     }
@@ -162,14 +162,29 @@ impl Wire {
         Ok(Some(theirs))
     }
 
-    fn say_hello(&self, opening: &Opening, bell: Option<OwnedFd>) -> io::Result<()> {
-        let hello = Hello {
+    /// Says hello. Where the memory cannot be passed, this side goes on without or fails, and the peer
+    /// is told that there is none.
+    fn say_hello(&self, opening: &mut Opening, bell: Option<OwnedFd>) -> io::Result<()> {
+        let mut hello = Hello {
             memory: bell.is_some(),
             fallback: self.settings.fallback,
             reads: self.settings.capacity.max(START),
         };
         let passed = opening.memory.as_ref().zip(bell.as_ref());
-        opening.greeting.say(hello, passed)
+        match opening.greeting.say(hello, passed) {
+            Err(e) if e.raw_os_error() == Some(libc::ETOOMANYREFS) => {}
+            said => return said,
+        }
+        opening.memory = None;
+        opening.room = None;
+        hello.memory = false;
+        opening.greeting.say(hello, None)?;
+        let error = PeerError::InFlight;
+        if self.settings.fallback {
+            tracing::warn!(target: TARGET, %error, "no shared memory: going on over the socket");
+            return Ok(());
+        }
+        Err(error.into())
     }
 
     /// Whether both hellos have been said.
@@ -236,7 +251,7 @@ impl Wire {
                 self.end_direction();
             }
         }
-        if let (Some(taken), Some(own)) = (taken, self.own.get()) {
+        if let (Some(taken), Some(own), true) = (taken, self.own.get(), opening.memory.is_some()) {
             own.store(label::PEER_AT, taken.inode, Ordering::Relaxed);
             let _ = self.peer.set(taken.memory);
             let writes = self.settings.capacity.min(theirs.reads);
@@ -245,7 +260,7 @@ impl Wire {
         }
         if !(theirs.fallback && self.settings.fallback) {
             let side = match opening.is_client {
-                true if self.own.get().is_none() => "this side",
+                true if opening.memory.is_none() => "this side",
                 false if theirs.memory => "this side",
                 _ => "the peer",
             };
@@ -288,8 +303,11 @@ impl Wire {
         let mut opening = self.opening();
         opening.finished = true;
         opening.socket.1 = None;
-        if self.own.get().is_some() {
+        if opening.memory.is_some() {
             drop(opening);
+            // A peer whose hello this side has not seen yet may sleep already.
+            self.store(Word::Fin, 1, Ordering::Release);
+            let _ = self.bells.ring();
             self.end_direction();
         }
     }
