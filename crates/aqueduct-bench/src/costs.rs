@@ -45,7 +45,7 @@ pub(crate) async fn measure(runner: &mut Runner, quick: bool) -> (Vec<Cost>, Vec
     if let Err(error) = opening(&mut table).await {
         table.miss(OPENING, "all", &error);
     }
-    for mechanism in ["unix", "unixpacket", "tcp"] {
+    for mechanism in ["unix", "unixpacket", "tcp", "shm"] {
         table.add(IDLE, mechanism, idle_apart(mechanism));
     }
     many::measure(&mut table, runner, quick).await;
@@ -93,6 +93,11 @@ async fn opening(table: &mut Table) -> anyhow::Result<()> {
         ("unix", connections("unix", &dir).await),
         ("unixpacket", connections("unixpacket", &dir).await),
         ("tcp", connections("tcp", &dir).await),
+        (
+            "unix, with a message each way",
+            exchanges("unix", &dir).await,
+        ),
+        ("shm, with a message each way", exchanges("shm", &dir).await),
     ] {
         let figures = spread.map(|it| vec![("time".to_owned(), "us", it)]);
         table.add(OPENING, name, figures);
@@ -162,6 +167,23 @@ async fn connections(mechanism: &str, dir: &tempfile::TempDir) -> anyhow::Result
     timed(times)
 }
 
+/// With shared memory an end is complete once it has received the other's hello.
+async fn exchanges(mechanism: &str, dir: &tempfile::TempDir) -> anyhow::Result<Spread> {
+    let dir = tempfile::tempdir_in(dir)?;
+    let mut listener = bind(mechanism, &dir).await?;
+    let mut times = Vec::new();
+    for _ in 0..TIMES {
+        let start = Instant::now();
+        let (a, b) = pair(&mut listener).await?;
+        let (mut a, mut b) = (a.into_frames(), b.into_frames());
+        pass(&mut a.0, &mut b.1).await?;
+        pass(&mut b.0, &mut a.1).await?;
+        drop((a, b));
+        times.push(micros(start));
+    }
+    timed(times)
+}
+
 async fn bind(mechanism: &str, dir: &tempfile::TempDir) -> anyhow::Result<Listener> {
     let address = match mechanism {
         "tcp" => "tcp://127.0.0.1:0".to_owned(),
@@ -222,7 +244,8 @@ pub(crate) async fn idle(mechanism: &str) -> anyhow::Result<Idle> {
     let dir = directory()?;
     let mut listener = bind(mechanism, &dir).await?;
     // Some descriptors are for the rest.
-    let many = MANY.min(usize::try_from(allowed)?.saturating_sub(100) / 2);
+    let each = if mechanism == "shm" { 8 } else { 2 };
+    let many = MANY.min(usize::try_from(allowed)?.saturating_sub(100) / each);
     let (before, descriptors) = (resident()?, descriptors()?);
     let mut kept = Vec::new();
     for _ in 0..many {
@@ -263,10 +286,10 @@ fn descriptors() -> anyhow::Result<f64> {
     Ok(std::fs::read_dir("/proc/self/fd")?.count() as f64)
 }
 
-/// KiB of resident memory of this process.
+/// KiB of resident memory of this process; a page that it maps twice counts once.
 fn resident() -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup")?;
+    let line = rollup.lines().find_map(|it| it.strip_prefix("Pss:"));
     let kib = line.and_then(|it| it.split_whitespace().next());
-    Ok(kib.context("no VmRSS")?.parse()?)
+    Ok(kib.context("no Pss")?.parse()?)
 }
