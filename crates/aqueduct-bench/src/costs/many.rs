@@ -28,10 +28,11 @@ const QUEUES: &[&str] = &["raw/mq", "aqueduct/mq/pool", "aqueduct/mq/asyncfd"];
 const FIFOS: &[&str] = &["raw/fifo/shared", "aqueduct/fifo/shared"];
 
 /// Cases with and without latency mode.
-const PRICED: [(&str, &str); 4] = [
+const PRICED: [(&str, &str); 5] = [
     ("pipe", "aqueduct/pipe/feed"),
     ("unix", "aqueduct/unix/feed"),
     ("tcp", "aqueduct/tcp/feed"),
+    ("shm", "aqueduct/shm/feed"),
     ("mq", "aqueduct/mq/asyncfd"),
 ];
 const PACE: Duration = Duration::from_millis(2);
