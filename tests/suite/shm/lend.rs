@@ -12,7 +12,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 
 use super::raw::{FIN, HEAD, Raw};
 use super::{accept, pair, place, serves};
-use crate::support::{Peer, deadline, is_peer, peer_command};
+use crate::support::{Peer, deadline, is_peer, peer_command, woken};
 
 fn lending(connection: Connection) -> (Sender, Receiver) {
     shm::into_split(connection).expect("a connection of shm:")
@@ -192,6 +192,25 @@ async fn a_lent_frame_holds_its_room_until_it_is_dropped() {
     drop(reserve);
     let got = deadline(receive(&mut receiver)).await.expect("a message");
     assert_eq!(got.expect("whole"), b"more");
+}
+
+#[tokio::test]
+async fn an_empty_ring_grows_at_once_for_a_reservation() {
+    let (_dir, _, address) = place("?capacity=4MiB");
+    let (client, server, _listener) = pair(&address).await;
+    let ((mut sender, _r), (_s, mut receiver)) = (lending(client), lending(server));
+    let mut lend = task::spawn(receiver.lend());
+    assert_pending!(lend.poll());
+    // No bell rings for a ring that was empty all the time.
+    let mut reserve = task::spawn(sender.reserve(1 << 20));
+    let room = assert_ready!(reserve.poll()).expect("room");
+    fill(room, &body(1, 1 << 20)).expect("sent");
+    woken(&lend).await;
+    let lent = deadline(lend).await.expect("a message").expect("whole");
+    assert_eq!(
+        (lent.len(), lent.get(100_000)),
+        (1 << 20, Some(body(1, 100_001)[100_000]))
+    );
 }
 
 #[tokio::test]
@@ -432,6 +451,7 @@ async fn a_frame_published_before_the_hello_wakes_the_server() {
     let mut lend = task::spawn(receiver.lend());
     assert_pending!(lend.poll());
     send(&mut sender, b"now").await.expect("sent");
+    woken(&lend).await;
     let lent = deadline(lend).await.expect("a message").expect("whole");
     assert_eq!(lent.len(), 3);
 }

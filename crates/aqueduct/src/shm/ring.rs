@@ -358,6 +358,7 @@ impl Rx {
         }
         ready!(self.poll_there(link, cx, 1, patience))?;
         self.take(link, buf);
+        patience.paid();
         if self.tail - self.released >= self.size / 4 {
             self.release(link);
         }
@@ -380,7 +381,6 @@ impl Rx {
             }
             if self.there() >= len || self.has_finished(link)? {
                 self.sleep.disarm(link, Word::DataEpoch);
-                patience.paid();
                 return Poll::Ready(Ok(self.there()));
             }
             self.release(link);

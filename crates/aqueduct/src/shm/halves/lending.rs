@@ -9,7 +9,7 @@ use bytes::BufMut;
 use tokio::io::ReadBuf;
 use tokio_util::io::poll_read_buf;
 
-use super::{ReadHalf, Reading, WriteHalf, Writing};
+use super::{Patience, ReadHalf, Reading, WriteHalf, Writing};
 use crate::frame::FrameError;
 use crate::io::sys::memory::{Room, Theirs};
 use crate::shm::ring::{Link, Span, Tx};
@@ -45,8 +45,10 @@ impl ReadHalf {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<()>>> {
         let whole = ready!(self.poll_whole(frame, max, cx));
-        if !matches!(whole, Ok(true)) {
-            *frame = Frame::Over;
+        match whole {
+            // One read of several waits: incoming frames are not a stream yet.
+            Ok(true) => self.patience.paid(),
+            _ => *frame = Frame::Over,
         }
         Poll::Ready(whole.map(|it| it.then_some(())).transpose())
     }
@@ -80,7 +82,8 @@ impl ReadHalf {
                     }
                     *frame = Frame::Body(len);
                 }
-                Frame::Body(0) => return Poll::Ready(Ok(true)),
+                // Most frames are whole once their length has come.
+                Frame::Body(len) if self.has(*len) => return Poll::Ready(Ok(true)),
                 Frame::Body(len) => {
                     // The ring may have grown before it.
                     if ready!(self.poll_there(cx, 1))? == 0 {
@@ -132,6 +135,11 @@ impl ReadHalf {
                 Reading::Ended => return Poll::Ready(Ok(0)),
             }
         }
+    }
+
+    /// Whether so many bytes are known to be in the ring.
+    fn has(&self, len: usize) -> bool {
+        matches!(&self.state, Reading::Memory(rx) if len as u64 <= rx.there())
     }
 
     fn ring_holds(&self, len: usize) -> bool {
