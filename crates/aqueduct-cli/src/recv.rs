@@ -10,7 +10,7 @@ use aqueduct::stdio::Stdout;
 use aqueduct::{Endpoint, OpenError};
 use futures_util::{FutureExt, StreamExt};
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::config::{RecvConfig, wrong_guess};
 use crate::exit::{Exit, Failure};
@@ -25,8 +25,6 @@ use crate::stdout;
 const BATCH: usize = 64 * 1024;
 /// How many messages of a queue are gathered: once taken, they are lost if this process is killed.
 const FROM_A_QUEUE: u32 = 8;
-/// How long to wait, after a signal, for the rest of a message that has begun.
-const GRACE: Duration = Duration::from_millis(500);
 /// How long to wait for the output after a signal.
 const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 
@@ -51,7 +49,8 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
         receipts: Vec::new(),
         progress: Progress::new(report, io::stdout().is_terminal()),
         signals,
-        stopped: None,
+        signalled: false,
+        grace: None,
         ended: false,
     };
     let result = recv.pump(&mut incoming, &config).await;
@@ -80,8 +79,9 @@ struct Recv {
     receipts: Vec<Receipt>,
     progress: Progress,
     signals: Signals,
-    /// When the signal arrived.
-    stopped: Option<Instant>,
+    signalled: bool,
+    /// `Some` once receiving was stopped.
+    grace: Option<Grace>,
     /// The stream has ended by itself.
     ended: bool,
 }
@@ -103,22 +103,24 @@ impl Recv {
         config: &RecvConfig,
     ) -> anyhow::Result<Exit> {
         loop {
+            // Also one that arrived while output was written.
+            if self.signalled && self.grace.is_none() {
+                incoming.stop();
+                self.grace = Some(Grace::default());
+            }
             match self.next(incoming, config.link.timeout).await {
                 Event::Item(item) => {
                     if !self.batch(item, incoming, config)? {
                         return Ok(Exit::Done);
                     }
                 }
-                Event::Signal if self.stopped.is_none() => {
-                    self.stopped = Some(Instant::now());
-                    incoming.stop();
-                }
+                Event::Signal if !self.signalled => self.signalled = true,
                 Event::OutputClosed | Event::Signal => return Ok(Exit::Done),
                 // Clients who are silent, and did not heed that nothing more is wanted.
-                Event::TimedOut if self.stopped.is_some() && incoming.unfinished() == 0 => {
+                Event::TimedOut if self.grace.is_some() && incoming.unfinished() == 0 => {
                     return Ok(Exit::Done);
                 }
-                Event::TimedOut if self.stopped.is_some() => {
+                Event::TimedOut if self.grace.is_some() => {
                     return Err(cut_short(incoming, "when the command was stopped"));
                 }
                 Event::TimedOut => {
@@ -140,28 +142,24 @@ impl Recv {
 
     async fn next(&mut self, incoming: &mut MessageReceiver, limit: Option<Duration>) -> Event {
         loop {
-            let deadline = match self.stopped {
-                Some(since) => Some(since + GRACE),
-                // One beyond what the clock can hold is none.
-                None => limit.and_then(|limit| Instant::now().checked_add(limit)),
-            };
-            let expired = async {
-                match deadline {
-                    Some(deadline) => sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let began = Instant::now();
+            let limit = self.grace.as_ref().map(Grace::limit).or(limit);
             let unfinished = incoming.unfinished();
-            tokio::select! {
+            let event = tokio::select! {
                 biased;
-                () = self.signals.recv() => return Event::Signal,
-                item = incoming.next() => return Event::Item(item),
-                () = self.stdout.closed() => return Event::OutputClosed,
-                () = expired => {}
+                () = self.signals.recv() => Some(Event::Signal),
+                item = incoming.next() => Some(Event::Item(item)),
+                () = self.stdout.closed() => Some(Event::OutputClosed),
+                () = link::expiry(limit) => None,
+            };
+            if let Some(grace) = &mut self.grace {
+                grace.spend(began.elapsed());
             }
             // A large message may take longer than that, as long as something of it comes.
-            if self.stopped.is_some() || incoming.unfinished() == unfinished {
-                return Event::TimedOut;
+            match event {
+                Some(event) => return event,
+                None if incoming.unfinished() == unfinished => return Event::TimedOut,
+                None => {}
             }
         }
     }
@@ -178,7 +176,7 @@ impl Recv {
             match item {
                 None => {
                     let all = config.count.is_some_and(|n| self.progress.messages() >= n);
-                    self.ended = self.stopped.is_none() && !all;
+                    self.ended = !self.signalled && !all;
                     return Ok(false);
                 }
                 Some(Ok(mut message)) => {
@@ -213,7 +211,7 @@ impl Recv {
             printer,
             stdout,
             signals,
-            stopped,
+            signalled,
             ..
         } = self;
         if printer.buf.is_empty() {
@@ -224,14 +222,14 @@ impl Recv {
             stdout.flush().await
         };
         tokio::pin!(writing);
-        if stopped.is_none() {
+        if !*signalled {
             tokio::select! {
                 biased;
                 result = &mut writing => {
                     printer.buf.clear();
                     return result;
                 }
-                () = signals.recv() => *stopped = Some(Instant::now()),
+                () = signals.recv() => *signalled = true,
             }
         }
         let result = tokio::select! {
@@ -244,6 +242,35 @@ impl Recv {
             let reason = "nothing reads it, and messages are lost";
             Err(io::Error::new(io::ErrorKind::TimedOut, reason))
         })
+    }
+}
+
+/// How long a command that was stopped waits for what its peers had sent by then.
+#[derive(Debug)]
+pub(crate) struct Grace {
+    left: Duration,
+}
+
+impl Default for Grace {
+    fn default() -> Self {
+        Self { left: Self::IN_ALL }
+    }
+}
+
+impl Grace {
+    /// Until the next message, or a further part of one.
+    const EACH: Duration = Duration::from_millis(500);
+    /// For peers that do not heed the stop and send on.
+    const IN_ALL: Duration = Duration::from_secs(5);
+
+    /// How long the next wait may take.
+    pub(crate) fn limit(&self) -> Duration {
+        self.left.min(Self::EACH)
+    }
+
+    /// Counts a wait. Time spent otherwise, as in writing, is not the peers'.
+    pub(crate) fn spend(&mut self, waited: Duration) {
+        self.left = self.left.saturating_sub(waited);
     }
 }
 

@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::facts::Facts;
 use super::{Jobs, begun, idle};
@@ -22,14 +22,12 @@ use crate::config::ServeConfig;
 use crate::exit::Exit;
 use crate::link;
 use crate::output::Printer;
-use crate::recv;
+use crate::recv::{self, Grace};
 use crate::report::Report;
 use crate::signals::Signals;
 use crate::stdout;
 
-/// How long after a signal the rest of a message that was begun is waited for.
-const GRACE: Duration = Duration::from_millis(500);
-/// How long after that output may wait for who reads it.
+/// How long after a signal, or the last output, output may wait for a reader.
 const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 /// How many messages may be finished while their output waits for that of an earlier one.
 const FINISHED: usize = 10_000;
@@ -68,31 +66,27 @@ pub(super) async fn run(
     let mut failure = None;
     let mut open = true;
     let mut signalled = false;
-    let mut stopped: Option<Instant> = None;
+    let mut grace: Option<Grace> = None;
     while open || !running.is_empty() || !outputs.is_empty() || printed.is_behind() {
         let changed = jobs.changed();
         let full = jobs.is_short()
             || jobs.in_hand() >= config.jobs
             || outputs.len() >= FINISHED
             || finished_bytes.get() >= FINISHED_BYTES;
-        let until = |grace| async move {
-            match stopped {
-                Some(since) => sleep_until(since + grace).await,
-                None => std::future::pending().await,
-            }
-        };
+        let waits = open && !full;
+        let began = Instant::now();
         tokio::select! {
             biased;
             () = signals.recv() => {
                 anyhow::ensure!(!signalled, "stopped before all received messages were processed");
                 signalled = true;
-                stopped = stopped.or_else(|| Some(Instant::now()));
+                grace.get_or_insert_default();
                 jobs.stop();
                 incoming.stop();
             }
             read = printed.go_on() => if !read? {
                 // What was taken is finished, for nobody to read.
-                stopped = stopped.or_else(|| Some(Instant::now()));
+                grace.get_or_insert_default();
                 jobs.stop();
                 incoming.stop();
             },
@@ -106,7 +100,7 @@ pub(super) async fn run(
                 }
                 None => drop(outputs.pop_front()),
             },
-            item = incoming.next(), if open && !full => match item {
+            item = incoming.next(), if waits => match item {
                 None => open = false,
                 Some(Err(error)) => {
                     failure = Some(recv::broken(error, &config.endpoint));
@@ -133,19 +127,22 @@ pub(super) async fn run(
             },
             // One that is done makes room, also behind one that is not.
             () = changed, if full => {}
-            () = until(GRACE), if open => {
+            () = link::expiry(grace.as_ref().map(Grace::limit)), if waits => {
                 let n = incoming.unfinished();
                 failure = (n > 0).then(|| anyhow::anyhow!(
                     "{n} bytes of an unfinished message were dropped when the command was stopped"
                 ));
                 open = false;
             }
-            () = until(OUTPUT_GRACE), if running.is_empty() && printed.is_behind() => {
+            () = sleep(OUTPUT_GRACE), if grace.is_some() && running.is_empty() && printed.is_behind() => {
                 anyhow::bail!("nothing reads standard output; the rest of the output is lost");
             }
-            () = jobs.idle(config.link.timeout), if open && stopped.is_none() => {
+            () = jobs.idle(config.link.timeout), if open && grace.is_none() => {
                 return Err(idle(config));
             }
+        }
+        if waits && let Some(grace) = &mut grace {
+            grace.spend(began.elapsed());
         }
     }
     match failure {

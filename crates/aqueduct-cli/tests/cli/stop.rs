@@ -10,8 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Dir, aqueduct, expect, expect_text, read_with_deadline, run, start, start_with_input, until,
-    until_open,
+    Dir, aqueduct, expect, expect_text, read_with_deadline, run, start, start_at, start_with_input,
+    until, until_open,
 };
 
 const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -33,6 +33,12 @@ pub(crate) fn until_drained(pipe: impl AsFd) {
         let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
         nix::poll::poll(&mut fds, PollTimeout::ZERO).unwrap() == 0
     });
+}
+
+/// Whether a pipe has no room.
+fn is_full(pipe: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)];
+    nix::poll::poll(&mut fds, PollTimeout::ZERO).unwrap() == 0
 }
 
 #[test]
@@ -198,6 +204,63 @@ fn sighup_lets_a_receiver_print_what_it_has_taken() {
     expect(send.finish(), 0);
     recv.signal(Signal::SIGHUP);
     assert_eq!(expect_text(recv.finish(), 0), lines);
+}
+
+/// The signal arrives while output waits for its reader. All that the client could write is printed.
+#[test]
+fn a_signal_during_slow_output_loses_nothing() {
+    let dir = Dir::new();
+    let address = format!("unix:{}", dir.path("x").display());
+    let (mut reader, out) = std::io::pipe().unwrap();
+    let stdout = out.try_clone().unwrap().into();
+    let mut recv = start_at(&mut aqueduct(&["recv", &address]), stdout, Stdio::piped());
+    until("it is bound", || dir.path("x").exists());
+    until_ready(recv.pid());
+    let mut client = UnixStream::connect(dir.path("x")).unwrap();
+    let client = std::thread::spawn(move || {
+        let mut line = [b'x'; 1024];
+        line[1023] = b'\n';
+        // A write of this size is taken whole or not at all.
+        (0..)
+            .take_while(|_| client.write_all(&line).is_ok())
+            .count()
+    });
+    until("the pipe is full", || is_full(&out));
+    drop(out);
+    recv.signal(Signal::SIGTERM);
+    let reading = std::thread::spawn(move || {
+        let mut printed = Vec::new();
+        reader.read_to_end(&mut printed).map(|_| printed)
+    });
+    assert_eq!(recv.wait().code(), Some(0));
+    let printed = reading.join().unwrap().unwrap();
+    assert_eq!(printed.len(), client.join().unwrap() * 1024);
+}
+
+/// Further messages wait in its buffer for longer than it would wait for a sender.
+#[test]
+fn slow_programs_get_all_messages_taken_before_a_signal() {
+    let dir = Dir::new();
+    let gone = dir.path("first");
+    let script = "cat; echo; [ -e \"$0\" ] || { touch \"$0\"; sleep 0.8; }";
+    let serve = [
+        "serve",
+        &dir.fifo("x"),
+        "--jobs",
+        "1",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ];
+    let serve = start(aqueduct(&serve).arg(&gone));
+    until_open(serve.pid(), &dir.path("x"));
+    until_ready(serve.pid());
+    let lines = "1\n2\n3\n4\n5\n";
+    std::fs::write(dir.path("x"), lines).unwrap();
+    until("the first program runs", || gone.exists());
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(expect(serve.finish(), 0).0, lines.as_bytes());
 }
 
 #[test]
