@@ -5,6 +5,7 @@ mod hello;
 mod indexes;
 mod left;
 mod lend;
+mod passing;
 mod raw;
 mod shortage;
 

@@ -50,6 +50,12 @@
 //! fit the ring. There is one reservation and one lent message at a time, and the peer gets the room of a
 //! lent message once it is dropped.
 //!
+//! # Descriptors
+//!
+//! [`Reserved::publish_with_fds`] sends open file descriptors with a message, and [`Lent::take_fds`] takes
+//! them. They go over the socket, at most 253 with a message. The peer closes those that it does not take;
+//! ordinary ends take none.
+//!
 //! # Trust
 //!
 //! Each process writes only its own memory, which the other maps for reading. A peer can send any
@@ -89,6 +95,7 @@ mod halves;
 mod hello;
 mod lend;
 mod memory;
+mod passing;
 mod ring;
 mod scheme;
 mod snapshot;

@@ -75,7 +75,7 @@ mod bind;
 mod claim;
 mod connect;
 mod credentials;
-mod descriptors;
+pub(crate) mod descriptors;
 mod diag;
 pub(crate) mod halves;
 mod listener;

@@ -14,7 +14,7 @@ use super::raw::{FIN, HEAD, Raw};
 use super::{accept, pair, place, serves};
 use crate::support::{Peer, deadline, is_peer, peer_command, woken};
 
-fn lending(connection: Connection) -> (Sender, Receiver) {
+pub(super) fn lending(connection: Connection) -> (Sender, Receiver) {
     shm::into_split(connection).expect("a connection of shm:")
 }
 
@@ -29,7 +29,7 @@ fn fill(mut room: Reserved<'_>, bytes: &[u8]) -> io::Result<()> {
     room.publish(len)
 }
 
-async fn send(sender: &mut Sender, bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn send(sender: &mut Sender, bytes: &[u8]) -> io::Result<()> {
     fill(sender.reserve(bytes.len()).await?, bytes)
 }
 
@@ -333,7 +333,7 @@ async fn a_frame_that_changes_while_lent_keeps_its_length() {
 const ADDRESS: &str = "AQUEDUCT_TEST_ADDRESS";
 
 /// Starts a process in this role, which connects, and accepts it.
-async fn peer(role: &str, address: &Endpoint) -> (Peer, (Sender, Receiver)) {
+pub(super) async fn peer(role: &str, address: &Endpoint) -> (Peer, (Sender, Receiver)) {
     let mut listener = address.bind().await.expect("it is bound");
     let mut command = peer_command(role);
     command.env(ADDRESS, address.to_string());
@@ -342,7 +342,7 @@ async fn peer(role: &str, address: &Endpoint) -> (Peer, (Sender, Receiver)) {
 }
 
 /// The ends of such a process.
-async fn told_to_connect() -> (Sender, Receiver) {
+pub(super) async fn told_to_connect() -> (Sender, Receiver) {
     let address = std::env::var(ADDRESS).expect("told");
     let address: Endpoint = address.parse().expect("an address");
     lending(address.connect().await.expect("it connects"))

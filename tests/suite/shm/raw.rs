@@ -24,6 +24,7 @@ pub(super) const FALLBACK: u16 = 2;
 pub(super) const HEAD: u64 = 0x080;
 pub(super) const SIZE: u64 = 0x088;
 pub(super) const FIN: u64 = 0x090;
+pub(super) const PASSED: u64 = 0x098;
 pub(super) const TAIL: u64 = 0x100;
 pub(super) const DATA_EPOCH: u64 = 0x180;
 pub(super) const ROOM_EPOCH: u64 = 0x188;

@@ -78,6 +78,12 @@ pub enum PeerError {
          be passed; raise RLIMIT_NOFILE, or set fallback=true on both sides"
     )]
     InFlight,
+    /// It has passed descriptors that go with no message.
+    #[error("the peer passes descriptors against the protocol: {0}")]
+    Passing(&'static str),
+    /// It takes no descriptors. Nothing was sent, and the connection goes on.
+    #[error("the peer takes no descriptors over shm:; update it, or pass them over unix:")]
+    NoDescriptors,
     /// A word in its memory has an impossible value.
     #[error("the peer's shared memory has an index out of range")]
     Index,
@@ -94,7 +100,7 @@ impl From<PeerError> for io::Error {
     fn from(error: PeerError) -> Self {
         let kind = match error {
             PeerError::Silent(_) => io::ErrorKind::TimedOut,
-            PeerError::NoMemory(_) => io::ErrorKind::Unsupported,
+            PeerError::NoMemory(_) | PeerError::NoDescriptors => io::ErrorKind::Unsupported,
             PeerError::InFlight => io::ErrorKind::QuotaExceeded,
             _ => io::ErrorKind::InvalidData,
         };

@@ -15,6 +15,7 @@ use tokio::task::{coop, yield_now};
 
 pub(super) use self::lending::Frame;
 use super::error::PeerError;
+use super::passing::{Incoming, Outgoing};
 use super::ring::{Half as Which, Patience, Rx, Tx};
 use super::wire::{Way, Wire};
 use crate::connect::{Half, Rest};
@@ -45,6 +46,7 @@ pub(super) fn halves(wire: Arc<Wire>) -> (ReadHalf, WriteHalf) {
         state: Reading::Greeting,
         budget: Budget::default(),
         patience: Waits::default(),
+        passed: Incoming::default(),
     };
     let writer = WriteHalf {
         wire,
@@ -53,6 +55,7 @@ pub(super) fn halves(wire: Arc<Wire>) -> (ReadHalf, WriteHalf) {
             None => Writing::Greeting,
         },
         budget: Budget::default(),
+        passes: Outgoing::default(),
     };
     (reader, writer)
 }
@@ -68,6 +71,7 @@ pub(super) struct ReadHalf {
     state: Reading,
     budget: Budget,
     patience: Waits,
+    passed: Incoming,
 }
 
 #[derive(Debug)]
@@ -89,6 +93,7 @@ pub(super) struct WriteHalf {
     wire: Arc<Wire>,
     state: Writing,
     budget: Budget,
+    passes: Outgoing,
 }
 
 #[derive(Debug)]
@@ -131,14 +136,23 @@ impl AsyncRead for ReadHalf {
             match &mut this.state {
                 Reading::Greeting => ready!(this.poll_greeted(cx))?,
                 Reading::Memory(rx) => {
+                    let wire = &*this.wire;
+                    if this.budget.is_spent() {
+                        wire.checked(this.passed.close_all(wire, cx))?;
+                    }
                     ready!(this.budget.poll(cx));
                     let before = buf.filled().len();
-                    let read = ready!(rx.poll_read(&*this.wire, cx, buf, &mut this.patience));
-                    this.budget.count(buf.filled().len() - before);
+                    let read = rx.poll_read(wire, cx, buf, &mut this.patience);
+                    let n = buf.filled().len() - before;
+                    if n == 0 {
+                        wire.checked(this.passed.close_all(wire, cx))?;
+                    }
+                    let read = ready!(read);
+                    this.budget.count(n);
                     if buf.remaining() == 0 {
                         this.patience.expect_more();
                     }
-                    return Poll::Ready(this.wire.checked(read));
+                    return Poll::Ready(wire.checked(read));
                 }
                 Reading::Socket(reader) => return Pin::new(reader).poll_read(cx, buf),
                 Reading::Ended => return Poll::Ready(Ok(())),
@@ -330,11 +344,16 @@ struct Budget(usize);
 
 impl Budget {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.0 >= OPERATION {
+        if self.is_spent() {
             ready!(coop::poll_proceed(cx)).made_progress();
             self.0 = 0;
         }
         Poll::Ready(())
+    }
+
+    /// Whether [`poll`](Self::poll) asks the runtime next.
+    fn is_spent(&self) -> bool {
+        self.0 >= OPERATION
     }
 
     fn count(&mut self, bytes: usize) {

@@ -17,6 +17,9 @@ const MEMORY: u16 = 1;
 /// The side goes on over the socket if one of the two has no memory.
 const FALLBACK: u16 = 2;
 
+/// The side takes descriptors that are passed later, or closes them.
+const TAKES: u32 = 1;
+
 /// What one side says of itself. On the wire, in little-endian order:
 ///
 /// | offset | |
@@ -24,13 +27,15 @@ const FALLBACK: u16 = 2;
 /// | 0 | magic |
 /// | 8 | version, 16 bits |
 /// | 10 | flags, 16 bits: 1 memory, 2 fallback |
-/// | 12 | features, 32 bits: none yet; unknown ones are ignored |
+/// | 12 | features, 32 bits: 1 takes descriptors; unknown ones are ignored |
 /// | 16 | the largest ring that this side reads, 64 bits |
 /// | 24 | 0 |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
     pub(super) memory: bool,
     pub(super) fallback: bool,
+    /// It takes descriptors.
+    pub(super) takes: bool,
     /// The largest ring that the side reads.
     pub(super) reads: u64,
 }
@@ -42,6 +47,8 @@ impl Hello {
         wire[..8].copy_from_slice(&MAGIC);
         wire[8..10].copy_from_slice(&VERSION.to_le_bytes());
         wire[10..12].copy_from_slice(&flags.to_le_bytes());
+        let features = if self.takes { TAKES } else { 0 };
+        wire[12..16].copy_from_slice(&features.to_le_bytes());
         wire[16..24].copy_from_slice(&self.reads.to_le_bytes());
         wire
     }
@@ -55,7 +62,7 @@ impl Hello {
         let Some((wire, _)) = wire.split_first_chunk::<LEN>() else {
             return Ok(None);
         };
-        let [_, _, _, _, _, _, _, _, v0, v1, f0, f1, ..] = *wire;
+        let [_, _, _, _, _, _, _, _, v0, v1, f0, f1, a, b, c, d, ..] = *wire;
         let theirs = u16::from_le_bytes([v0, v1]);
         if theirs != VERSION {
             let ours = VERSION;
@@ -73,6 +80,7 @@ impl Hello {
         Ok(Some(Self {
             memory: flags & MEMORY != 0,
             fallback: flags & FALLBACK != 0,
+            takes: u32::from_le_bytes([a, b, c, d]) & TAKES != 0,
             reads,
         }))
     }
@@ -85,6 +93,7 @@ mod tests {
     const HELLO: Hello = Hello {
         memory: true,
         fallback: false,
+        takes: true,
         reads: 1 << 20,
     };
 
@@ -95,6 +104,7 @@ mod tests {
             Hello {
                 memory: false,
                 fallback: true,
+                takes: false,
                 reads: START,
             },
         ] {

@@ -3,10 +3,12 @@
 use std::fmt::{self, Debug, Formatter};
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::halves::{Frame, ReadHalf, WriteHalf};
 use crate::connect::Connection;
 use crate::frame::{FrameError, Framing};
+use crate::unix::descriptors::check;
 
 /// Splits a `shm:` connection into ends that lend its memory.
 ///
@@ -59,13 +61,20 @@ pub fn into_split(connection: Connection) -> Result<(Sender, Receiver), Connecti
         return Err(connection);
     }
     let max = connection.framing().get_max_frame();
-    let (reader, writer) = connection.into_halves::<ReadHalf, WriteHalf>()?;
+    let (mut reader, writer) = connection.into_halves::<ReadHalf, WriteHalf>()?;
+    reader.keep_descriptors();
     let receiver = Receiver {
         half: reader,
         frame: Frame::default(),
+        number: 0,
         max,
     };
-    Ok((Sender { half: writer, max }, receiver))
+    let sender = Sender {
+        half: writer,
+        number: 0,
+        max,
+    };
+    Ok((sender, receiver))
 }
 
 /// The sending end of a connection, whose messages are written in place.
@@ -75,6 +84,8 @@ pub fn into_split(connection: Connection) -> Result<(Sender, Receiver), Connecti
 #[must_use = "dropping it ends the stream"]
 pub struct Sender {
     half: WriteHalf,
+    /// How many messages were published.
+    number: u64,
     max: usize,
 }
 
@@ -119,9 +130,9 @@ impl Sender {
             return Err(FrameError::TooLarge { len, max: self.max }.into());
         }
         poll_fn(|cx| self.half.poll_reserve(len, cx)).await?;
-        let half = &mut self.half;
         Ok(Reserved {
-            half,
+            half: &mut self.half,
+            number: &mut self.number,
             len,
             written: 0,
         })
@@ -157,6 +168,7 @@ impl Sender {
 #[must_use = "nothing is sent before `publish`"]
 pub struct Reserved<'a> {
     half: &'a mut WriteHalf,
+    number: &'a mut u64,
     len: usize,
     written: usize,
 }
@@ -182,11 +194,71 @@ impl Reserved<'_> {
     /// - `InvalidInput` if `len` is above what was reserved; nothing is sent.
     /// - `EPIPE` if the peer was to be woken and has gone.
     pub fn publish(self, len: usize) -> io::Result<()> {
+        self.check(len)?;
+        self.half.publish(len)?;
+        *self.number += 1;
+        Ok(())
+    }
+
+    /// Sends the first `len` bytes as one message, and with it duplicates of open file descriptors.
+    ///
+    /// They go over the socket of the connection (unix(7): `SCM_RIGHTS`), before the message. The peer
+    /// [takes](Lent::take_fds) them with the message or closes them, as a peer with ordinary ends does
+    /// with all. Waits for the peer's hello, and for room while the socket is full: the kernel holds some
+    /// hundred messages with descriptors that the peer has not looked at (`wmem_default`, socket(7)).
+    ///
+    /// # Errors
+    ///
+    /// Nothing is sent, and the sender goes on, unless it is `EPIPE` or of the peer's hello.
+    ///
+    /// - [`FrameError::TooManyDescriptors`] above 253.
+    /// - `InvalidInput` if `len` is above what was reserved.
+    /// - [`PeerError::NoDescriptors`](super::PeerError::NoDescriptors) if the peer is an older build.
+    /// - `ETOOMANYREFS` if too many of the user's descriptors are in flight (the limit is
+    ///   `RLIMIT_NOFILE`).
+    /// - `EPIPE` if the peer has gone.
+    /// - As for [`reserve`](Sender::reserve) otherwise.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: either nothing was sent or the future was ready.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let address: aqueduct::Endpoint = format!("shm:{}/frames", dir.path().display()).parse()?;
+    /// # let mut listener = address.bind().await?;
+    /// # let client = address.connect().await?;
+    /// # let server = listener.accept().await.ok_or("no client")??;
+    /// # let (_a, mut receiver) = aqueduct::shm::into_split(client).map_err(|_| "not lendable")?;
+    /// # let (mut sender, _b) = aqueduct::shm::into_split(server).map_err(|_| "not lendable")?;
+    /// let file = std::fs::File::open("/dev/null")?;
+    /// sender.reserve(4).await?.publish_with_fds(4, &[file]).await?;
+    ///
+    /// let mut message = receiver.lend().await.ok_or("no message")??;
+    /// assert_eq!((message.len(), message.take_fds(1)?.len()), (4, 1));
+    /// # Ok(()) }
+    /// ```
+    pub async fn publish_with_fds<F: AsFd>(self, len: usize, fds: &[F]) -> io::Result<()> {
+        self.check(len)?;
+        let number = *self.number;
+        // Its bytes are its number, of which there are some.
+        let raw = check(&number.to_le_bytes(), fds)?;
+        if !raw.is_empty() {
+            poll_fn(|cx| self.half.poll_pass(number, &raw, cx)).await?;
+        }
+        self.publish(len)
+    }
+
+    fn check(&self, len: usize) -> io::Result<()> {
         if len > self.len {
             let text = format!("cannot publish {len} bytes: {} are reserved", self.len);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        self.half.publish(len)
+        Ok(())
     }
 }
 
@@ -226,6 +298,8 @@ impl Debug for Reserved<'_> {
 pub struct Receiver {
     half: ReadHalf,
     frame: Frame,
+    /// How many messages were taken.
+    number: u64,
     max: usize,
 }
 
@@ -359,6 +433,26 @@ impl Lent<'_> {
         }
     }
 
+    /// Takes the descriptors that came [with the message](Reserved::publish_with_fds), close-on-exec;
+    /// none if it came without any, or they were taken before. Those that are not taken are closed with
+    /// the message.
+    ///
+    /// # Errors
+    ///
+    /// - [`FrameError::DescriptorsTruncated`] if there are more than `max_fds`, or more than this process
+    ///   can open. All were closed; the message is whole, and the receiver goes on.
+    /// - `InvalidInput` for a `max_fds` above 253.
+    /// - [`PeerError::Passing`](super::PeerError::Passing) if the peer breaks the protocol. The connection
+    ///   is closed.
+    ///
+    /// # Examples
+    ///
+    /// See [`publish_with_fds`](Reserved::publish_with_fds).
+    pub fn take_fds(&mut self, max_fds: usize) -> io::Result<Vec<OwnedFd>> {
+        let Receiver { half, number, .. } = &mut *self.receiver;
+        half.take_fds(*number, max_fds)
+    }
+
     /// The message itself, without a copy. It continues in the second slice if it crosses the edge of
     /// the ring.
     ///
@@ -385,7 +479,14 @@ impl Lent<'_> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        self.receiver.half.take_frame(&mut self.receiver.frame);
+        let Receiver {
+            half,
+            frame,
+            number,
+            ..
+        } = &mut *self.receiver;
+        half.take_frame(frame, *number);
+        *number += 1;
     }
 }
 

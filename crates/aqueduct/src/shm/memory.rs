@@ -19,6 +19,10 @@ use crate::io::sys::memory::{Own, Room, Theirs};
 /// The control words take one page; the data follows.
 pub(super) const DATA: usize = 4096;
 
+/// Where the word is that counts the messages whose descriptors this side has passed; 0 in memory of older
+/// builds. It lies beside `Head`, with which it is looked at.
+pub(super) const PASSED: usize = 0x098;
+
 /// The name of the memory in `/proc/PID/maps` and `/proc/PID/fd`.
 const NAME: &std::ffi::CStr = c"aqueduct-shm";
 

@@ -48,6 +48,8 @@ pub(super) struct Wire {
     peer: OnceLock<Theirs>,
     bells: Bells,
     way: OnceLock<Result<Way, Refusal>>,
+    /// The peer takes descriptors.
+    peer_takes: AtomicBool,
     opening: Mutex<Opening>,
     /// Something was written before the peer's hello.
     written: AtomicBool,
@@ -116,6 +118,7 @@ impl Wire {
             peer: OnceLock::new(),
             bells: Bells::new(),
             way: OnceLock::new(),
+            peer_takes: AtomicBool::new(false),
             opening: Mutex::new(Opening {
                 greeting,
                 is_client,
@@ -168,6 +171,7 @@ impl Wire {
         let mut hello = Hello {
             memory: bell.is_some(),
             fallback: self.settings.fallback,
+            takes: true,
             reads: self.settings.capacity.max(START),
         };
         let passed = opening.memory.as_ref().zip(bell.as_ref());
@@ -226,6 +230,7 @@ impl Wire {
     /// Decides how to go on. A server makes its memory and says its own hello.
     fn agree(&self, opening: &mut Opening, said: Said) -> io::Result<Way> {
         let theirs = said.hello;
+        self.peer_takes.store(theirs.takes, Ordering::Relaxed);
         let taken = match said.passed {
             Some((memory, bell)) => Some(self.take(opening, memory, bell)?),
             None => None,
@@ -332,6 +337,29 @@ impl Wire {
     /// The peer's memory, once its hello has come.
     pub(super) fn theirs(&self) -> Option<&Theirs> {
         self.peer.get()
+    }
+
+    /// The socket of the hello, over which descriptors go.
+    pub(super) fn socket(&self) -> &Arc<OwnedFd> {
+        &self.socket
+    }
+
+    /// Whether the peer takes descriptors.
+    pub(super) fn peer_takes(&self) -> bool {
+        self.peer_takes.load(Ordering::Relaxed)
+    }
+
+    /// Stores a word that is not one of the rings'.
+    pub(super) fn store_at(&self, at: usize, value: u64, ordering: Ordering) {
+        if let Some(own) = self.own.get() {
+            own.store(at, value, ordering);
+        }
+    }
+
+    /// Loads such a word of the peer; 0 before its hello.
+    #[inline]
+    pub(super) fn word_at(&self, at: usize) -> u64 {
+        self.peer.get().map_or(0, |it| it.load(at))
     }
 
     /// Whether bytes may go over the socket instead.

@@ -11,7 +11,7 @@ use crate::frame::FrameError;
 use crate::io::sys::{self, Received};
 
 /// The most descriptors that the kernel passes with one message (unix(7): `SCM_MAX_FD`).
-const MAX_FDS: usize = 253;
+pub(crate) const MAX_FDS: usize = 253;
 
 /// Sends bytes and, with the first of them, duplicates of open file descriptors.
 ///
@@ -106,7 +106,7 @@ pub async fn recv_with_fds(
 }
 
 /// Checks a message to be sent, and returns the numbers of its descriptors, which stay borrowed.
-pub(super) fn check<F: AsFd>(bytes: &[u8], fds: &[F]) -> Result<Vec<RawFd>, FrameError> {
+pub(crate) fn check<F: AsFd>(bytes: &[u8], fds: &[F]) -> Result<Vec<RawFd>, FrameError> {
     if bytes.is_empty() {
         return Err(FrameError::Empty);
     }
@@ -120,7 +120,7 @@ pub(super) fn check<F: AsFd>(bytes: &[u8], fds: &[F]) -> Result<Vec<RawFd>, Fram
 }
 
 /// Checks how many descriptors are to be accepted.
-pub(super) fn check_limit(max_fds: usize) -> io::Result<()> {
+pub(crate) fn check_limit(max_fds: usize) -> io::Result<()> {
     if max_fds > MAX_FDS {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -131,7 +131,7 @@ pub(super) fn check_limit(max_fds: usize) -> io::Result<()> {
 }
 
 /// One `sendmsg(2)` that neither waits nor raises `SIGPIPE`.
-pub(super) fn send_now(socket: impl AsFd, bytes: &[u8], fds: &[RawFd]) -> io::Result<usize> {
+pub(crate) fn send_now(socket: impl AsFd, bytes: &[u8], fds: &[RawFd]) -> io::Result<usize> {
     let bytes = [IoSlice::new(bytes)];
     let rights = [ControlMessage::ScmRights(fds)];
     let control = if fds.is_empty() { &[] } else { &rights[..] };

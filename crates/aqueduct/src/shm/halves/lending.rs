@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem;
+use std::os::fd::{OwnedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -44,6 +45,10 @@ impl ReadHalf {
         max: usize,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<()>>> {
+        if let Some(lie) = self.passed.lie() {
+            *frame = Frame::Over;
+            return Poll::Ready(Some(self.wire.checked(Err(lie.into()))));
+        }
         let whole = ready!(self.poll_whole(frame, max, cx));
         match whole {
             // One read of several waits: incoming frames are not a stream yet.
@@ -175,11 +180,23 @@ impl ReadHalf {
         self.budget.count(len);
     }
 
-    /// Gives the frame back that [`poll_frame`](Self::poll_frame) has returned.
-    pub(in crate::shm) fn take_frame(&mut self, frame: &mut Frame) {
+    /// Gives the frame of that number back, which [`poll_frame`](Self::poll_frame) has returned.
+    pub(in crate::shm) fn take_frame(&mut self, frame: &mut Frame, number: u64) {
+        self.passed.close(&self.wire, number);
         if let Frame::Body(len) = mem::take(frame) {
             self.skip(len);
         }
+    }
+
+    /// Descriptors are those of frames.
+    pub(in crate::shm) fn keep_descriptors(&mut self) {
+        self.passed.keeps = true;
+    }
+
+    /// The descriptors that came with the frame of that number.
+    pub(in crate::shm) fn take_fds(&mut self, number: u64, max: usize) -> io::Result<Vec<OwnedFd>> {
+        let taken = self.passed.take(&self.wire, number, max);
+        self.wire.checked(taken)
     }
 }
 
@@ -212,6 +229,23 @@ impl WriteHalf {
                     return Poll::Ready(wire.checked(waited));
                 }
                 Writing::Socket(..) => return Poll::Ready(Err(fell_back())),
+                Writing::Finished => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+    }
+
+    /// Passes the descriptors of a frame that was reserved and is published next.
+    pub(in crate::shm) fn poll_pass(
+        &mut self,
+        number: u64,
+        fds: &[RawFd],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            match &self.state {
+                Writing::Early(_) | Writing::Greeting => ready!(self.poll_settled(cx))?,
+                Writing::Memory(_) => return self.passes.poll_pass(&self.wire, cx, number, fds),
+                Writing::Socket(_) => return Poll::Ready(Err(fell_back())),
                 Writing::Finished => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             }
         }
