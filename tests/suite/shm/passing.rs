@@ -294,9 +294,8 @@ fn open_files() -> Vec<i32> {
 }
 
 #[test]
-fn limits_of_the_process_and_of_its_user_are_errors_of_a_message() {
-    const TEST: &str =
-        "shm::passing::limits_of_the_process_and_of_its_user_are_errors_of_a_message";
+fn limits_of_a_process_and_its_user_are_errors_of_a_message() {
+    const TEST: &str = "shm::passing::limits_of_a_process_and_its_user_are_errors_of_a_message";
     alone(TEST, || {
         crate::actor::become_nobody();
         crate::actor::runtime().block_on(async {
