@@ -175,6 +175,7 @@ mod accept;
 pub(crate) mod activation;
 mod attached;
 mod attempt;
+mod beside;
 mod byte_stream;
 mod clients;
 mod connection;

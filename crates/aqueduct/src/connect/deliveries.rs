@@ -1,15 +1,9 @@
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
-
 use bytes::Bytes;
-use futures_core::Stream;
 
-use super::{MessageReceiver, Receipt};
-use crate::channel::{Receiver, lent};
-use crate::codec::{BoxError, Decode, Format};
-use crate::frame::{Lend, Lent};
+use super::beside::{self, Part, Reads};
+use super::{Message, MessageReceiver, Receipt};
+use crate::channel::Receiver;
+use crate::codec::{BoxError, Decode};
 
 /// An item with the [receipt](Receipt) of its message.
 ///
@@ -62,77 +56,25 @@ impl MessageReceiver {
     /// Use it instead of [`typed`](Self::typed) to work on several items at a time. A body that does
     /// not parse is an error item, and is settled when the next item is asked for.
     pub fn deliveries<T>(self, codec: impl Decode<T> + 'static) -> Receiver<Delivery<T>> {
-        let receipt = Arc::new(Aside::default());
-        let bodies = Bodies {
-            receiver: self,
-            receipt: Arc::clone(&receipt),
-        };
-        lent(bodies, Reads { codec, receipt })
+        beside::receive::<_, _, Option<Receipt>>(self, codec)
     }
 }
 
-/// The receipt of the body that is decoded next.
-#[derive(Default)]
-struct Aside(Mutex<Option<Receipt>>);
-
-impl Aside {
-    fn replace(&self, receipt: Option<Receipt>) -> Option<Receipt> {
-        let mut aside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *aside, receipt)
+impl Part for Option<Receipt> {
+    fn take(message: &mut Message) -> Self {
+        message.take_receipt()
     }
-}
 
-/// The bodies alone. The receipt of the last one is put aside for the codec.
-struct Bodies {
-    receiver: MessageReceiver,
-    receipt: Arc<Aside>,
-}
-
-impl Stream for Bodies {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // That of a body that did not parse.
-        if let Some(receipt) = self.receipt.replace(None) {
+    fn unparsed(self) {
+        if let Some(receipt) = self {
             receipt.settle();
         }
-        let next = ready!(Pin::new(&mut self.receiver).poll_next(cx));
-        Poll::Ready(next.map(|received| {
-            let mut message = received?;
-            self.receipt.replace(message.take_receipt());
-            Ok(message.into_body())
-        }))
     }
 }
 
-impl Lend for Bodies {
-    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
-        let body = ready!(Pin::new(self).poll_next(cx));
-        Poll::Ready(body.map(|body| body.map(Lent::Kept)))
-    }
-
-    fn stop(&mut self) {
-        self.receiver.stop();
-    }
-}
-
-/// Decodes a body and adds the receipt put aside. A typed receiver decodes each body before it asks
-/// for the next one.
-struct Reads<C> {
-    codec: C,
-    receipt: Arc<Aside>,
-}
-
-impl<C: Format> Format for Reads<C> {
-    fn name(&self) -> &'static str {
-        self.codec.name()
-    }
-}
-
-impl<T, C: Decode<T>> Decode<Delivery<T>> for Reads<C> {
+impl<T, C: Decode<T>> Decode<Delivery<T>> for Reads<C, Option<Receipt>> {
     fn decode(&self, body: Bytes) -> Result<Delivery<T>, BoxError> {
-        let item = self.codec.decode(body)?;
-        let receipt = self.receipt.replace(None);
+        let (item, receipt) = self.parse(body)?;
         Ok(Delivery { item, receipt })
     }
 }

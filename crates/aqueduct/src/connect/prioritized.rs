@@ -2,19 +2,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::receipt::Last;
+use super::beside::{self, Part, Reads};
 use super::{Message, MessageReceiver, MessageSender};
-use crate::channel::{Receiver, Sender, lent};
+use crate::channel::{Receiver, Sender};
 use crate::codec::{BoxError, Decode, Encode, Format};
-use crate::frame::{Lend, Lent};
 
 /// An item and its priority, for typed ends of a message queue.
 ///
@@ -104,73 +100,22 @@ impl Sink<Bytes> for Tagged {
 impl MessageReceiver {
     /// Creates a receiver of items with the [priority](Prioritized) each was sent with.
     pub fn prioritized<T>(self, codec: impl Decode<T> + 'static) -> Receiver<Prioritized<T>> {
-        let priority = Arc::new(AtomicU32::new(0));
-        let bodies = Bodies {
-            receiver: self,
-            priority: Arc::clone(&priority),
-            last: Last::default(),
-        };
-        lent(bodies, Reads { codec, priority })
+        beside::receive::<_, _, Priority>(self, codec)
     }
 }
 
-/// The bodies alone. The priority of the last one is put aside for the codec.
-struct Bodies {
-    receiver: MessageReceiver,
-    priority: Arc<AtomicU32>,
-    last: Last,
-}
+/// That of a message, or 0.
+struct Priority(u32);
 
-impl Stream for Bodies {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.last.settle();
-        let next = ready!(Pin::new(&mut self.receiver).poll_next(cx));
-        Poll::Ready(next.map(|received| {
-            let mut message = received?;
-            self.last.keep(&mut message);
-            let priority = message.priority().unwrap_or_default();
-            self.priority.store(priority, Ordering::Relaxed);
-            Ok(message.into_body())
-        }))
+impl Part for Priority {
+    fn take(message: &mut Message) -> Self {
+        Self(message.priority().unwrap_or_default())
     }
 }
 
-impl Lend for Bodies {
-    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Lent<'_>>>> {
-        let body = ready!(Pin::new(self).poll_next(cx));
-        Poll::Ready(body.map(|body| body.map(Lent::Kept)))
-    }
-
-    fn is_unsettled(&self) -> bool {
-        self.last.is_open()
-    }
-
-    fn stop(&mut self) {
-        self.receiver.stop();
-    }
-}
-
-/// Decodes a body with the priority put aside. A typed receiver decodes each body before it asks
-/// for the next one.
-struct Reads<C> {
-    codec: C,
-    priority: Arc<AtomicU32>,
-}
-
-impl<C: Format> Format for Reads<C> {
-    fn name(&self) -> &'static str {
-        self.codec.name()
-    }
-}
-
-impl<T, C: Decode<T>> Decode<Prioritized<T>> for Reads<C> {
+impl<T, C: Decode<T>> Decode<Prioritized<T>> for Reads<C, Priority> {
     fn decode(&self, body: Bytes) -> Result<Prioritized<T>, BoxError> {
-        let priority = self.priority.load(Ordering::Relaxed);
-        Ok(Prioritized {
-            priority,
-            item: self.codec.decode(body)?,
-        })
+        let (item, Priority(priority)) = self.parse(body)?;
+        Ok(Prioritized { priority, item })
     }
 }
