@@ -33,7 +33,7 @@ async fn main() -> Result<()> {
 
     let fifo = fifo::OpenOptions::new()
         .create(true)
-        .persistent(persist)
+        .persist(persist)
         .unlink_on_drop(true)
         .open_receiver(&path)?;
     // Below the codec it is a stream of frames, here lines; above it, a stream of `String`s.

@@ -87,7 +87,7 @@ async fn serve(fifo: &Path, file: PathBuf) -> Result<()> {
     let receiver = fifo::OpenOptions::new()
         .create(true)
         // The service is a writer of its own FIFO: the stream does not end when others leave.
-        .persistent(true)
+        .persist(true)
         .unlink_on_drop(true)
         .watch_name(WATCH)
         .open_receiver(fifo)?;

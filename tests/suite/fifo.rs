@@ -49,7 +49,7 @@ fn receiver(path: &Path) -> Receiver {
 
 fn persistent(path: &Path) -> Receiver {
     let mut options = OpenOptions::new();
-    options.persistent(true).open_receiver(path).unwrap()
+    options.persist(true).open_receiver(path).unwrap()
 }
 
 fn sender(path: &Path) -> Sender {

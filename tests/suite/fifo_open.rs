@@ -112,7 +112,7 @@ fn peer_with_umasks() {
             let path = dir.join(format!("{mask:o}-{mode:o}"));
             in_runtime(|| {
                 let mut options = OpenOptions::new();
-                options.create(true).mode(mode).persistent(true);
+                options.create(true).mode(mode).persist(true);
                 options.open_receiver(&path).unwrap();
             });
             assert_eq!(mode_of(&path), MARK | mode, "umask {mask:o}");

@@ -371,7 +371,7 @@ fn peer_without_inotify() {
         drop(receiver);
         // No event tells of a removal either: checking finds it.
         let mut options = OpenOptions::new();
-        options.create(true).persistent(true);
+        options.create(true).persist(true);
         options.watch_name(Some(Duration::from_millis(20)));
         let mut receiver = options.open_receiver(&path).unwrap();
         let mut byte = [0];

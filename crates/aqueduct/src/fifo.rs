@@ -46,7 +46,7 @@
 //! - **Boundaries**: none; a FIFO is a byte stream. [`Receiver::framed`] and [`Sender::framed`]
 //!   split it into frames.
 //! - **End of stream**: when the last writer has closed the FIFO, but not before the first has
-//!   opened it. A [`persistent`](OpenOptions::persistent) receiver has none.
+//!   opened it. A [`persistent`](OpenOptions::persist) receiver has none.
 //! - **Full FIFO**: the writer waits. The capacity is 16 pages (64 KiB) by default; a
 //!   [`SharedSender`] enlarges it for large frames.
 //! - **Peer dies**: bytes that it wrote stay. [`SharedSender`] and [`ReaderGone`] describe the

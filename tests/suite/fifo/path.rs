@@ -28,7 +28,7 @@ fn make(path: &Path) {
 
 fn watching(path: &Path, persistent: bool, interval: Duration) -> Receiver {
     let mut options = OpenOptions::new();
-    options.persistent(persistent).watch_name(Some(interval));
+    options.persist(persistent).watch_name(Some(interval));
     options.open_receiver(path).unwrap()
 }
 

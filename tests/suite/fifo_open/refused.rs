@@ -177,7 +177,7 @@ fn peer_not_root() {
             ),
             (
                 OpenOptions::new()
-                    .persistent(true)
+                    .persist(true)
                     .open_receiver(&path)
                     .unwrap_err(),
                 "for reading and writing",

@@ -100,7 +100,7 @@ async fn play(persistent: bool, ops: Vec<Op>) {
     let path = dir.path().join("fifo");
     let at = path.to_str().expect("UTF-8");
     let mut options = OpenOptions::new();
-    options.create(true).persistent(persistent);
+    options.create(true).persist(persistent);
     let mut model = Model::default();
     let (mut reader, mut writers): (Option<Receiver>, Vec<Sender>) = (None, Vec::new());
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("it is made");

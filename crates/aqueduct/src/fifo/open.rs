@@ -194,8 +194,8 @@ impl OpenOptions {
     /// Makes a receiver outlive its writers: the stream never ends.
     ///
     /// [`Receiver`] describes the consequences.
-    pub fn persistent(&mut self, persistent: bool) -> &mut Self {
-        self.persistent = persistent;
+    pub fn persist(&mut self, persist: bool) -> &mut Self {
+        self.persistent = persist;
         self
     }
 
@@ -226,7 +226,7 @@ impl OpenOptions {
     /// [`OpenError::of`] finds inside the [`io::Error`]:
     ///
     /// - A **receiver**, when it has read all bytes and no writer has the FIFO open. While one has,
-    ///   the stream goes on, and ends with that writer. A [persistent](Self::persistent) one fails
+    ///   the stream goes on, and ends with that writer. A [persistent](Self::persist) one fails
     ///   at once, so that the caller can open the new FIFO; reading on delivers the data of the
     ///   remaining writers, and then the end of the stream.
     /// - A **sender** that waits for the next reader ([`ReaderGone::Wait`]), or for room in a FIFO
@@ -248,7 +248,7 @@ impl OpenOptions {
     /// # let path = dir.path().join("jobs");
     /// let mut receiver = OpenOptions::new()
     ///     .create(true)
-    ///     .persistent(true)
+    ///     .persist(true)
     ///     .watch_name(Duration::from_secs(1))
     ///     .open_receiver(&path)?;
     /// std::fs::remove_file(&path)?;

@@ -29,7 +29,7 @@ use crate::pipe;
 /// opened the FIFO, reading waits and delivers again. Writers that follow one another without a
 /// gap, or faster than this end reads, look like one.
 ///
-/// A [`persistent`](super::OpenOptions::persistent) receiver opens the FIFO for writing too
+/// A [`persistent`](super::OpenOptions::persist) receiver opens the FIFO for writing too
 /// (`O_RDWR`, see fifo(7)), so it counts as a writer itself:
 ///
 /// - Its stream never ends, nor does that of any other reader of the FIFO while it lives.

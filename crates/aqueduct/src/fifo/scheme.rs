@@ -135,7 +135,7 @@ impl Mechanism for Fifo {
                 let receiver = open_receiver(&options, &self.path).await?;
                 return Ok(asked.options.receive(receiver, Pace::pipe()));
             }
-            options.persistent(true);
+            options.persist(true);
             let mut how = asked.options.clone();
             how.framing = how.framing.collecting();
             let receiver = open_receiver(&options, &self.path).await?;
