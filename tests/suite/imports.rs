@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["channel"],
     &["connect"],
     &["call", "pipe"],
-    &["child", "fifo", "mq", "stdio", "tcp", "unix"],
+    &["child", "fifo", "mq", "nats", "stdio", "tcp", "unix"],
     &["shm", "tls", "udp", "unixgram"],
     &["inherited"],
     &["endpoint"],

@@ -58,6 +58,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
 use crate::address::{Query, escape, nearest::nearest};
+#[cfg(feature = "nats")]
+use crate::nats;
 #[cfg(feature = "tls")]
 use crate::tls;
 use crate::{child, fifo, inherited, mq, shm, stdio, tcp, udp, unix, unixgram};
@@ -74,6 +76,8 @@ const SCHEMES: &[&Scheme] = &[
     &inherited::SCHEME,
     &fifo::SCHEME,
     &mq::SCHEME,
+    #[cfg(feature = "nats")]
+    &nats::SCHEME,
     &shm::SCHEME,
     &stdio::SCHEME,
     &tcp::SCHEME,

@@ -238,6 +238,9 @@ pub mod handshake;
 pub mod inherited;
 mod io;
 pub mod mq;
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub mod nats;
 pub mod pipe;
 pub mod record;
 pub mod relay;

@@ -95,6 +95,21 @@ impl Query {
         })
     }
 
+    /// A text that `fits`.
+    #[cfg(feature = "nats")]
+    pub(crate) fn text(
+        &self,
+        option: &'static str,
+        expected: &'static str,
+        fits: impl FnOnce(&str) -> bool,
+    ) -> Result<Option<String>, AddressProblem> {
+        self.get(option, |value| {
+            fits(value)
+                .then(|| value.to_owned())
+                .ok_or((expected, None))
+        })
+    }
+
     pub(crate) fn choice<T: Copy>(
         &self,
         option: &'static str,

@@ -27,6 +27,9 @@ pub struct Message {
 struct Extra {
     peer: Peer,
     receipt: Option<Receipt>,
+    /// The same each time that it is delivered.
+    #[cfg(feature = "nats")]
+    id: Option<Box<str>>,
 }
 
 impl Message {
@@ -97,6 +100,18 @@ impl Message {
         self.extra.as_mut()?.receipt.take()
     }
 
+    /// Sets the id, which stays the same each time that the message is delivered.
+    #[cfg(feature = "nats")]
+    pub(crate) fn with_id(mut self, id: Box<str>) -> Self {
+        self.extra().id = Some(id);
+        self
+    }
+
+    #[cfg(feature = "nats")]
+    pub(crate) fn take_id(&mut self) -> Option<Box<str>> {
+        self.extra.as_mut()?.id.take()
+    }
+
     /// Returns the bytes of the message. A receipt is dropped.
     pub fn into_body(self) -> Bytes {
         self.body
@@ -105,8 +120,12 @@ impl Message {
 
 impl Extra {
     fn new(peer: Peer) -> Self {
-        let receipt = None;
-        Self { peer, receipt }
+        Self {
+            peer,
+            receipt: None,
+            #[cfg(feature = "nats")]
+            id: None,
+        }
     }
 }
 

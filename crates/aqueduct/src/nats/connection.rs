@@ -1,0 +1,318 @@
+//! [`Line`]: one connection to a server; [`Target`]: how to make one, and its errors.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{self, AckPolicy, PullConsumer};
+use async_nats::jetstream::context::{
+    ConsumerInfoError, ConsumerInfoErrorKind, GetStreamErrorKind,
+};
+use async_nats::jetstream::stream::{self, DiscardPolicy};
+use async_nats::jetstream::{self, ErrorCode};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::scheme::{Address, User};
+use crate::connect::{OpenError, OpenErrorKind};
+use crate::io::backoff::{Backoff, Retry};
+
+/// How long a connection attempt may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How often the server is asked whether it is there. Three silent pings break the connection.
+const PING: Duration = Duration::from_secs(10);
+/// Where the client looks for a server once the connection has broken: nowhere. Its own reconnecting
+/// would let messages overtake each other.
+const NOWHERE: &str = "nats://127.0.0.1:1";
+
+/// A connection, which ends when it breaks.
+pub(super) struct Line {
+    pub(super) client: Client,
+    /// What the server has refused.
+    pub(super) refusals: mpsc::UnboundedReceiver<String>,
+    pub(super) stream: Option<stream::Stream>,
+}
+
+/// What an end is connected to, again and again.
+pub(super) struct Target {
+    pub(super) address: Arc<Address>,
+    pub(super) action: &'static str,
+    /// The printed address.
+    pub(super) object: String,
+    /// How long a server may be missing.
+    pub(super) limit: Option<Duration>,
+}
+
+/// Why an end cannot go on.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) kind: io::ErrorKind,
+    pub(super) text: String,
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let text = error.to_string();
+        let kind = io::Error::from(error).kind();
+        Self { kind, text }
+    }
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure.kind, failure.text)
+    }
+}
+
+impl Target {
+    pub(super) fn error(&self, kind: OpenErrorKind, cause: impl Into<String>) -> OpenError {
+        OpenError::new(self.action, &self.object, kind, cause.into())
+    }
+
+    pub(super) fn in_runtime(&self) -> Result<(), OpenError> {
+        match Handle::try_current() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.error(OpenErrorKind::NoRuntime, error.to_string())),
+        }
+    }
+
+    /// Connects once, and finds the stream.
+    pub(super) async fn connect(&self) -> Result<Line, OpenError> {
+        let (told, refusals) = mpsc::unbounded_channel();
+        let options = self.options().await?.event_callback(move |event| {
+            let told = told.clone();
+            async move {
+                if let Event::ServerError(ServerError::Other(text)) = event {
+                    let _ = told.send(text);
+                }
+            }
+        });
+        let server = format!("nats://{}", self.address.server);
+        let client = match options.connect(server).await {
+            Ok(client) => client,
+            Err(error) => return Err(self.unconnected(error)),
+        };
+        let alone = client.set_server_pool(NOWHERE).await;
+        alone.map_err(|error| self.error(OpenErrorKind::Refused, error.to_string()))?;
+        let stream = match &self.address.stream {
+            Some(name) => Some(self.stream(&client, name).await?),
+            None => None,
+        };
+        Ok(Line {
+            client,
+            refusals,
+            stream,
+        })
+    }
+
+    /// Connects for as long as a server may be missing.
+    pub(super) async fn connect_again(&self) -> Result<Line, Failure> {
+        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let mut retry = Retry::new(self.limit, backoff);
+        loop {
+            match self.connect().await {
+                Ok(line) => return Ok(line),
+                Err(error) => {
+                    let passes = matches!(
+                        error.kind(),
+                        OpenErrorKind::Refused
+                            | OpenErrorKind::TimedOut { .. }
+                            | OpenErrorKind::Other
+                    );
+                    if !passes || !retry.pause().await {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn options(&self) -> Result<ConnectOptions, OpenError> {
+        let Address {
+            user,
+            tls,
+            ca,
+            cert,
+            key,
+            creds,
+            nkey,
+            ..
+        } = &*self.address;
+        let mut options = ConnectOptions::new()
+            .name("aqueduct")
+            .max_reconnects(1)
+            .ignore_discovered_servers()
+            .connection_timeout(CONNECT)
+            .ping_interval(PING)
+            .subscription_capacity(4 * self.address.window() + 1024);
+        options = match user {
+            Some(User::Password(name, password)) => {
+                options.user_and_password(name.clone(), password.clone())
+            }
+            Some(User::Token(token)) => options.token(token.clone()),
+            None => options,
+        };
+        let unread = |path: &std::path::Path, error: io::Error| {
+            let cause = format!("cannot read {}: {error}", path.display());
+            let error = self
+                .error(OpenErrorKind::InvalidOption, cause)
+                .with_source(error);
+            error.with_cure("check the path and its permissions")
+        };
+        if let Some(path) = creds {
+            let read = options.credentials_file(path).await;
+            options = read.map_err(|error| unread(path, error))?;
+        }
+        if let Some(path) = nkey {
+            let seed = tokio::fs::read_to_string(path).await;
+            let seed = seed.map_err(|error| unread(path, error))?;
+            options = options.nkey(seed.trim().to_owned());
+        }
+        if let Some(path) = ca {
+            options = options.add_root_certificates(path.clone());
+        }
+        if let (Some(cert), Some(key)) = (cert, key) {
+            options = options.add_client_certificate(cert.clone(), key.clone());
+        }
+        Ok(options.require_tls(tls.unwrap_or(false)))
+    }
+
+    fn unconnected(&self, error: async_nats::ConnectError) -> OpenError {
+        use OpenErrorKind as Kind;
+        let (kind, cure) = match error.kind() {
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => (
+                Kind::PermissionDenied,
+                "check the user, password, creds or nkey of the address",
+            ),
+            ConnectErrorKind::Dns => (Kind::NotFound, "check the host's spelling"),
+            ConnectErrorKind::Tls => (
+                Kind::Mismatch,
+                "check tls, ca, cert and key of the address against the server's configuration",
+            ),
+            ConnectErrorKind::ServerParse => (Kind::InvalidName, "check the host and the port"),
+            ConnectErrorKind::Io | ConnectErrorKind::TimedOut | ConnectErrorKind::MaxReconnects => {
+                (Kind::Refused, "start the server, or wait until it is there")
+            }
+        };
+        self.error(kind, error.to_string())
+            .with_cure(cure)
+            .with_source(error)
+    }
+
+    async fn stream(&self, client: &Client, name: &str) -> Result<stream::Stream, OpenError> {
+        let context = jetstream::new(client.clone());
+        let error = match context.get_stream(name).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        let missing = match error.kind() {
+            GetStreamErrorKind::JetStream(e) => e.error_code() == ErrorCode::STREAM_NOT_FOUND,
+            _ => false,
+        };
+        if missing && self.address.create == Some(true) {
+            let config = stream::Config {
+                name: name.to_owned(),
+                subjects: vec![self.address.subject.clone()],
+                retention: self
+                    .address
+                    .retention
+                    .unwrap_or(super::scheme::Retention::Limits)
+                    .into(),
+                max_messages: self.address.max_messages.map_or(-1, i64::from),
+                max_bytes: self
+                    .address
+                    .max_bytes
+                    .map_or(-1, |it| it.try_into().unwrap_or(-1)),
+                discard: DiscardPolicy::New,
+                ..stream::Config::default()
+            };
+            let created = context.get_or_create_stream(config).await;
+            return created.map_err(|error| {
+                let cause = format!("cannot create stream {name}: {error}");
+                self.error(OpenErrorKind::Other, cause).with_source(error)
+            });
+        }
+        if missing {
+            let error = self.error(
+                OpenErrorKind::NotFound,
+                format!("there is no stream {name}"),
+            );
+            return Err(error.with_cure("create it, or add create=true"));
+        }
+        if !client.server_info().jetstream {
+            let error = self.error(OpenErrorKind::Unsupported, "the server has no JetStream");
+            return Err(error.with_cure("start it with JetStream (nats-server -js)"));
+        }
+        Err(self.unanswered(&format!("stream {name}"), &error))
+    }
+
+    /// Finds the consumer of a receiver.
+    pub(super) async fn consumer(&self, line: &Line) -> Result<PullConsumer, OpenError> {
+        let (Some(stream), Some(name)) = (&line.stream, &self.address.consumer) else {
+            return Err(self.error(
+                OpenErrorKind::InvalidOption,
+                "no stream or consumer is named",
+            ));
+        };
+        let found = stream.consumer_info(name).await;
+        let missing = matches!(&found, Err(error) if is_missing(error));
+        let consumer = if missing && self.address.create == Some(true) {
+            let config = consumer::pull::Config {
+                durable_name: Some(name.clone()),
+                filter_subject: self.address.subject.clone(),
+                ack_policy: AckPolicy::Explicit,
+                ack_wait: self.address.ack_wait(),
+                ..consumer::pull::Config::default()
+            };
+            let created = stream.get_or_create_consumer(name, config).await;
+            created.map_err(|error| self.unanswered(&format!("consumer {name}"), &error))?
+        } else if missing {
+            let error = self.error(
+                OpenErrorKind::NotFound,
+                format!("there is no consumer {name}"),
+            );
+            return Err(error.with_cure("create a durable pull consumer, or add create=true"));
+        } else {
+            if let Err(error) = found {
+                return Err(self.unanswered(&format!("consumer {name}"), &error));
+            }
+            stream.get_consumer(name).await.map_err(|error| {
+                let cause = format!("consumer {name} is not a pull consumer: {error}");
+                self.error(OpenErrorKind::Mismatch, cause)
+                    .with_cure("name a pull consumer")
+            })?
+        };
+        let config = &consumer.cached_info().config;
+        let subjects = &stream.cached_info().config.subjects;
+        let subject = &self.address.subject;
+        let whole = config.filter_subject.is_empty() && *subjects == [subject.as_str()];
+        if !whole && config.filter_subject != *subject {
+            let cause = format!("consumer {name} receives {:?}", config.filter_subject);
+            let error = self.error(OpenErrorKind::Mismatch, cause);
+            return Err(error.with_cure("name its subject in the address, or another consumer"));
+        }
+        if config.ack_policy != AckPolicy::Explicit {
+            let cause = format!("consumer {name} does not ask for an explicit acknowledgement");
+            let error = self.error(OpenErrorKind::Mismatch, cause);
+            return Err(error.with_cure("create it with ack policy explicit"));
+        }
+        Ok(consumer)
+    }
+
+    /// A request for which no answer came; the time-out of a missing permission looks like it.
+    fn unanswered(&self, what: &str, error: &(impl std::fmt::Display + ?Sized)) -> OpenError {
+        let cause = format!("the server did not answer for {what}: {error}");
+        let error = self.error(OpenErrorKind::Other, cause);
+        error.with_cure("check the server, and that the user may publish to $JS.API.>")
+    }
+}
+
+fn is_missing(error: &ConsumerInfoError) -> bool {
+    use ConsumerInfoErrorKind as Kind;
+    match error.kind() {
+        Kind::NotFound => true,
+        Kind::JetStream(error) => error.error_code() == ErrorCode::CONSUMER_NOT_FOUND,
+        _ => false,
+    }
+}

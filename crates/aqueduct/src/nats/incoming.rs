@@ -1,0 +1,545 @@
+//! The receiving end: a task that pulls, and passes on what is settled and given back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::consumer::pull::BatchConfig;
+use async_nats::{Client, Subject, Subscriber};
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Failure, Line, Target};
+use crate::connect::{Inlet, Message, MessageReceiver, OpenError, Receipt};
+use crate::io::timer::{sleep_until, timeout};
+
+/// How long the server keeps a request for messages.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How often the server says that it still has the request.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long it may be silent before the connection is replaced.
+const SILENT: Duration = Duration::from_secs(16);
+/// How many bytes one request asks for.
+const BYTES: usize = 8 << 20;
+/// How soon a message that was given back is delivered again.
+const AGAIN: &str = "-NAK {\"delay\": 1000000000}";
+/// How soon a refused request is made again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long the end may take to pass on what is settled.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Opens the receiving end.
+pub(super) async fn receiver(target: Target, line: Line) -> Result<MessageReceiver, OpenError> {
+    // Bounded by the window.
+    let (to_end, messages) = mpsc::channel(target.address.window());
+    let stop = CancellationToken::new();
+    let incoming = Incoming {
+        messages,
+        stop: stop.clone(),
+        left: None,
+    };
+    let subject = target.address.subject.clone();
+    if line.stream.is_none() {
+        let subscriber = match &target.address.queue {
+            Some(queue) => line.client.queue_subscribe(subject, queue.clone()).await,
+            None => line.client.subscribe(subject).await,
+        };
+        let subscriber = subscriber.map_err(|error| {
+            target.error(crate::connect::OpenErrorKind::Other, error.to_string())
+        })?;
+        tokio::spawn(subscribed(target, line, subscriber, to_end, stop));
+        return Ok(MessageReceiver::new(incoming));
+    }
+    let consumer = target.consumer(&line).await?;
+    let (outcomes, settled) = mpsc::unbounded_channel();
+    let engine = Engine {
+        target,
+        to_end: Some(to_end),
+        outcomes: Some(outcomes),
+        settled,
+        held: BTreeMap::new(),
+        done: BTreeSet::new(),
+        stop,
+    };
+    tokio::spawn(engine.run(line, consumer));
+    Ok(MessageReceiver::new(incoming))
+}
+
+struct Incoming {
+    messages: mpsc::Receiver<io::Result<Message>>,
+    stop: CancellationToken,
+    left: Option<u64>,
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Message>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let next = ready!(self.messages.poll_recv(cx));
+            match (&mut self.left, &next) {
+                // Given back.
+                (Some(0), Some(Ok(_))) => {}
+                (Some(left), Some(Ok(_))) => {
+                    *left -= 1;
+                    if *left == 0 {
+                        self.stop.cancel();
+                    }
+                    return Poll::Ready(next);
+                }
+                _ => return Poll::Ready(next),
+            }
+        }
+    }
+}
+
+impl Inlet for Incoming {
+    fn stop(self: Pin<&mut Self>) {
+        self.stop.cancel();
+    }
+
+    fn limit(mut self: Pin<&mut Self>, count: u64) {
+        self.left = Some(count);
+        if count == 0 {
+            self.stop.cancel();
+        }
+    }
+
+    fn unfinished(self: Pin<&mut Self>) -> usize {
+        0
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Core NATS: messages of a subscription, until the end is stopped.
+async fn subscribed(
+    target: Target,
+    mut line: Line,
+    mut subscriber: Subscriber,
+    to_end: mpsc::Sender<io::Result<Message>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let failure = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            Some(text) = line.refusals.recv() => Some(refused(&target, &text)),
+            message = subscriber.next() => match message {
+                Some(message) => {
+                    if to_end.send(Ok(Message::new(message.payload))).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                None => None,
+            },
+        };
+        let again = async {
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
+            let next = target.connect_again().await?;
+            let subject = target.address.subject.clone();
+            let subscriber = match &target.address.queue {
+                Some(queue) => next.client.queue_subscribe(subject, queue.clone()).await,
+                None => next.client.subscribe(subject).await,
+            };
+            Ok((next, subscriber.ok()))
+        };
+        let again = tokio::select! {
+            () = stop.cancelled() => return,
+            again = again => again,
+        };
+        match again {
+            Ok((next, Some(other))) => (line, subscriber) = (next, other),
+            // It broke again: the old one yields its end again.
+            Ok((_, None)) => {}
+            Err(failure) => {
+                let _ = to_end.send(Err(failure.into())).await;
+                return;
+            }
+        }
+    }
+}
+
+fn refused(target: &Target, text: &str) -> Failure {
+    let object = &target.object;
+    Failure {
+        kind: io::ErrorKind::PermissionDenied,
+        text: format!("cannot receive from {object}: {text}; check the permissions of its user"),
+    }
+}
+
+struct Engine {
+    target: Target,
+    /// `None` once it has ended.
+    to_end: Option<mpsc::Sender<io::Result<Message>>>,
+    outcomes: Option<mpsc::UnboundedSender<(u64, bool)>>,
+    settled: mpsc::UnboundedReceiver<(u64, bool)>,
+    /// By stream sequence, where to answer for those that are delivered and not settled.
+    held: BTreeMap<u64, Subject>,
+    /// The last that were settled: their acknowledgement may have been lost with a connection.
+    done: BTreeSet<u64>,
+    stop: CancellationToken,
+}
+
+enum Left {
+    Lost,
+    /// The end is stopped, and everything is settled or given back.
+    Finished,
+    Failed(Failure),
+}
+
+impl Engine {
+    async fn run(mut self, line: Line, consumer: PullConsumer) {
+        let mut next = Some((line, consumer));
+        loop {
+            let (line, consumer) = match next.take() {
+                Some(next) => next,
+                None => match self.connect_again().await {
+                    Some(Ok(next)) => next,
+                    Some(Err(failure)) => return self.fail(failure).await,
+                    None => return,
+                },
+            };
+            match self.pull(line, &consumer).await {
+                Left::Lost => {}
+                Left::Finished => return,
+                Left::Failed(failure) => return self.fail(failure).await,
+            }
+        }
+    }
+
+    /// `None`: it is stopped, and nothing is held.
+    async fn connect_again(&mut self) -> Option<Result<(Line, PullConsumer), Failure>> {
+        let again = async {
+            let line = self.target.connect_again().await?;
+            let consumer = self.target.consumer(&line).await?;
+            Ok((line, consumer))
+        };
+        // What is held is delivered again by the server, whatever comes of it here.
+        let (stop, target) = (self.stop.clone(), &self.target);
+        let late = async {
+            stop.cancelled().await;
+            crate::io::timer::sleep(FAREWELL).await;
+            tracing::warn!(
+                target: "aqueduct::nats", address = %target.object,
+                "stopped without a connection: settled messages may be delivered again"
+            );
+        };
+        tokio::select! {
+            again = again => Some(again),
+            () = late => None,
+        }
+    }
+
+    async fn fail(self, failure: Failure) {
+        if let Some(to_end) = &self.to_end {
+            let _ = to_end.send(Err(failure.into())).await;
+        }
+    }
+
+    async fn pull(&mut self, line: Line, consumer: &PullConsumer) -> Left {
+        let Line {
+            client,
+            mut refusals,
+            stream,
+        } = line;
+        let inbox = Subject::from(client.new_inbox());
+        let Ok(mut arrivals) = client.subscribe(inbox.clone()).await else {
+            return Left::Lost;
+        };
+        let window = self.target.address.window();
+        let info = consumer.cached_info();
+        let ack_wait = match info.config.ack_wait {
+            Duration::ZERO => Duration::from_secs(30),
+            wait => wait,
+        };
+        let progress = (ack_wait / 2).max(Duration::from_millis(10));
+        let mut report = Instant::now() + progress;
+        let source = Source {
+            stream: info.stream_name.clone(),
+            created: stream.map_or(0, |it| it.cached_info().created.unix_timestamp_nanos()),
+        };
+        // How many messages the server still owes.
+        let mut asked = 0;
+        let mut batch = window;
+        let mut heard = Instant::now();
+        let mut resume = heard;
+        let stop = self.stop.clone();
+        loop {
+            let room = window.saturating_sub(self.held.len());
+            let asks = asked == 0 && room > 0 && room >= window / 4;
+            if asks && !stop.is_cancelled() && Instant::now() >= resume {
+                asked = room.min(batch);
+                batch = window;
+                if ask(consumer, &inbox, asked).await.is_err() {
+                    return Left::Lost;
+                }
+                heard = Instant::now();
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    if arrivals.drain().await.is_err() {
+                        return Left::Lost;
+                    }
+                    return self.finish(&client, &mut arrivals, report, progress).await;
+                }
+                Some(outcome) = self.settled.recv() => {
+                    if self.answer(&client, outcome, AGAIN).await.is_err() {
+                        return Left::Lost;
+                    }
+                }
+                Some(text) = refusals.recv() => {
+                    return Left::Failed(refused(&self.target, &text));
+                }
+                arrival = arrivals.next() => {
+                    let Some(arrival) = arrival else {
+                        return Left::Lost;
+                    };
+                    heard = Instant::now();
+                    match Arrival::of(&arrival) {
+                        Arrival::Message(sequence) => {
+                            asked = asked.saturating_sub(1);
+                            if self.take(&client, &source, sequence, arrival).await.is_err() {
+                                return Left::Lost;
+                            }
+                        }
+                        Arrival::Heartbeat => {}
+                        Arrival::Over => asked = 0,
+                        Arrival::Refused => {
+                            asked = 0;
+                            resume = Instant::now() + PAUSE;
+                        }
+                        Arrival::TooLarge => (asked, batch) = (0, 1),
+                        Arrival::Gone(text) => {
+                            let object = &self.target.object;
+                            let text = format!("cannot receive from {object}: {text}");
+                            return Left::Failed(Failure { kind: io::ErrorKind::NotFound, text });
+                        }
+                    }
+                }
+                () = sleep_until(report) => {
+                    report = Instant::now() + progress;
+                    if self.report(&client).await.is_err() {
+                        return Left::Lost;
+                    }
+                }
+                () = sleep_until(resume), if asks && asked == 0 => {}
+                () = sleep_until(heard + SILENT), if asked > 0 => return Left::Lost,
+            }
+        }
+    }
+
+    /// Takes a message that has arrived.
+    async fn take(
+        &mut self,
+        client: &Client,
+        source: &Source,
+        sequence: u64,
+        arrival: async_nats::Message,
+    ) -> Result<(), async_nats::PublishError> {
+        let Some(reply) = arrival.reply else {
+            return Ok(());
+        };
+        if self.done.contains(&sequence) {
+            // Its acknowledgement was lost.
+            return client.publish(reply, Bytes::from_static(b"+ACK")).await;
+        }
+        // One in hand is delivered again: from now on it is answered for here.
+        if self.held.insert(sequence, reply).is_some() {
+            return Ok(());
+        }
+        let (Some(outcomes), Some(to_end)) = (&self.outcomes, &self.to_end) else {
+            return Ok(());
+        };
+        let outcomes = outcomes.clone();
+        let receipt = Receipt::new(move |settled| {
+            let _ = outcomes.send((sequence, settled));
+        });
+        let message = Message::new(arrival.payload).with_receipt(receipt);
+        let message = message.with_id(source.id(sequence));
+        // There is room, because no more are held than the window. If the end is gone, this drops
+        // the message, which gives it back.
+        let _ = to_end.try_send(Ok(message));
+        Ok(())
+    }
+
+    /// Tells the server what has become of a message.
+    async fn answer(
+        &mut self,
+        client: &Client,
+        (sequence, settled): (u64, bool),
+        again: &'static str,
+    ) -> Result<(), async_nats::PublishError> {
+        let Some(reply) = self.held.remove(&sequence) else {
+            return Ok(());
+        };
+        if settled {
+            self.done.insert(sequence);
+            if self.done.len() > 4 * self.target.address.window() {
+                self.done.pop_first();
+            }
+        }
+        let answer = if settled { "+ACK" } else { again };
+        client
+            .publish(reply, Bytes::from_static(answer.as_bytes()))
+            .await
+    }
+
+    /// Tells the server that what is held is still worked on.
+    async fn report(&self, client: &Client) -> Result<(), async_nats::PublishError> {
+        for reply in self.held.values() {
+            client
+                .publish(reply.clone(), Bytes::from_static(b"+WPI"))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what was not delivered, and waits until the rest is settled.
+    async fn finish(
+        &mut self,
+        client: &Client,
+        arrivals: &mut Subscriber,
+        mut report: Instant,
+        progress: Duration,
+    ) -> Left {
+        self.outcomes = None;
+        // Those on their way when the subscription ended.
+        let back = |reply: Option<Subject>| async {
+            match reply {
+                Some(reply) => client.publish(reply, Bytes::from_static(b"-NAK")).await,
+                None => Ok(()),
+            }
+        };
+        while let Some(arrival) = arrivals.next().await {
+            if let Arrival::Message(sequence) = Arrival::of(&arrival)
+                && !self.held.contains_key(&sequence)
+                && back(arrival.reply).await.is_err()
+            {
+                return Left::Lost;
+            }
+        }
+        while !self.held.is_empty() {
+            tokio::select! {
+                biased;
+                outcome = self.settled.recv() => {
+                    let Some(outcome) = outcome else {
+                        break;
+                    };
+                    if self.answer(client, outcome, "-NAK").await.is_err() {
+                        return Left::Lost;
+                    }
+                }
+                () = sleep_until(report) => {
+                    report = Instant::now() + progress;
+                    if self.report(client).await.is_err() {
+                        return Left::Lost;
+                    }
+                }
+            }
+        }
+        match timeout(FAREWELL, round_trip(client)).await {
+            Ok(Ok(())) => Left::Finished,
+            _ => Left::Lost,
+        }
+    }
+}
+
+/// Where messages are from, for their ids.
+struct Source {
+    stream: String,
+    created: i128,
+}
+
+impl Source {
+    fn id(&self, sequence: u64) -> Box<str> {
+        format!("{}:{}:{sequence}", self.created, self.stream).into()
+    }
+}
+
+/// Waits until the server has processed everything before.
+async fn round_trip(client: &Client) -> Result<(), ()> {
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await.map_err(drop)?;
+    client.publish(inbox, Bytes::new()).await.map_err(drop)?;
+    echo.next().await.map(drop).ok_or(())
+}
+
+async fn ask(consumer: &PullConsumer, inbox: &Subject, batch: usize) -> Result<(), ()> {
+    let config = BatchConfig {
+        batch,
+        expires: Some(EXPIRES),
+        // A message may be larger than that: alone, it is asked for without a limit.
+        max_bytes: if batch == 1 { 0 } else { BYTES },
+        idle_heartbeat: HEARTBEAT,
+        ..BatchConfig::default()
+    };
+    consumer
+        .request_batch(config, inbox.clone())
+        .await
+        .map_err(drop)
+}
+
+/// What has arrived.
+enum Arrival {
+    /// A message with its stream sequence.
+    Message(u64),
+    Heartbeat,
+    /// The request is over.
+    Over,
+    /// The request was refused for now, such as for too many of them.
+    Refused,
+    /// The next message is larger than the bytes that were asked for.
+    TooLarge,
+    /// There is no consumer any more.
+    Gone(String),
+}
+
+impl Arrival {
+    fn of(arrival: &async_nats::Message) -> Self {
+        let Some(status) = arrival.status else {
+            return match arrival.reply.as_ref().and_then(sequence) {
+                Some(sequence) => Self::Message(sequence),
+                None => Self::Heartbeat,
+            };
+        };
+        let text = arrival.description.as_deref().unwrap_or_default();
+        match status.as_u16() {
+            100 => Self::Heartbeat,
+            409 if text.contains("Deleted") || text.contains("Push Based") => {
+                Self::Gone(format!("its consumer is gone: {text}"))
+            }
+            409 if text.contains("MaxBytes") => Self::TooLarge,
+            404 | 408 => Self::Over,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// The stream sequence in the reply subject of a message: of nine tokens
+/// (`$JS.ACK.stream.consumer.delivered.sequence.…`), or of at least eleven with a domain and an
+/// account before the stream.
+fn sequence(reply: &Subject) -> Option<u64> {
+    let tokens: Vec<&str> = reply.split('.').collect();
+    let at = match tokens.len() {
+        9 => 5,
+        11.. => 7,
+        _ => return None,
+    };
+    tokens.get(at)?.parse().ok()
+}
