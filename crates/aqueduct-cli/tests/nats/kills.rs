@@ -1,0 +1,165 @@
+//! Servers and relays that are killed, with every message numbered. `AQUEDUCT_NATS_KILLS` is how many of
+//! each (2).
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aqueduct::connect::Message;
+use aqueduct_conformance::deadline;
+use futures_util::SinkExt;
+
+use crate::server::Server;
+use crate::{next, receiver, sender};
+
+fn kills() -> usize {
+    let kills = std::env::var("AQUEDUCT_NATS_KILLS").ok();
+    kills.and_then(|it| it.parse().ok()).unwrap_or(2)
+}
+
+/// What became of numbered messages.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Fate {
+    lost: usize,
+    doubled: usize,
+    reordered: usize,
+}
+
+impl Fate {
+    fn of(seen: &[usize], count: usize) -> Self {
+        let mut times = BTreeMap::new();
+        let mut fate = Self::default();
+        let mut highest = None;
+        for number in seen {
+            let first = *times.entry(number).and_modify(|n| *n += 1).or_insert(1) == 1;
+            if !first {
+                fate.doubled += 1;
+            } else if highest.is_some_and(|it| number < it) {
+                fate.reordered += 1;
+            }
+            highest = highest.max(Some(number));
+        }
+        fate.lost = count - times.len();
+        fate
+    }
+}
+
+/// Takes all messages out of a stream.
+async fn drain(address: &str, count: usize) -> Vec<usize> {
+    let mut incoming = receiver(address).await;
+    let mut seen = Vec::new();
+    loop {
+        let left = count.saturating_sub(seen.len());
+        let wait = if left > 0 {
+            Duration::from_secs(20)
+        } else {
+            Duration::from_millis(500)
+        };
+        let Ok(message) = tokio::time::timeout(wait, next(&mut incoming)).await else {
+            break;
+        };
+        let mut message = message;
+        seen.push(
+            std::str::from_utf8(message.body())
+                .ok()
+                .and_then(|it| it.parse().ok())
+                .expect("a number"),
+        );
+        message.take_receipt().expect("it has one").settle();
+    }
+    incoming.stop();
+    while let Some(message) = deadline(futures_util::StreamExt::next(&mut incoming)).await {
+        drop(message);
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_loses_doubles_and_reorders_nothing() {
+    let mut server = Server::new();
+    let address = server.at("jobs?stream=JOBS&consumer=check&create=true");
+    let mut outgoing = sender(&address).await;
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let sending = tokio::spawn(async move {
+        let mut number = 0;
+        while stopped.try_recv().is_err() {
+            outgoing
+                .feed(Message::new(number.to_string()))
+                .await
+                .expect("it goes on");
+            number += 1;
+        }
+        outgoing.close().await.expect("all is stored");
+        number
+    });
+    for kill in 0..kills() {
+        tokio::time::sleep(Duration::from_millis(100 + 37 * (kill as u64 % 7))).await;
+        tokio::task::block_in_place(|| server.restart());
+    }
+    let _ = stop.send(());
+    let count = deadline(sending).await.expect("no panic");
+    let seen = drain(&address, count).await;
+    println!(
+        "server killed {} times: {:?} of {count}",
+        kills(),
+        Fate::of(&seen, count)
+    );
+    assert_eq!(Fate::of(&seen, count), Fate::default());
+}
+
+/// Starts `aqueduct relay`.
+fn relay(from: &str, to: &str) -> std::process::Child {
+    Command::new(env!("CARGO_BIN_EXE_aqueduct"))
+        .args(["--quiet", "relay", from, to])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("it can be run")
+}
+
+#[tokio::test]
+async fn a_killed_relay_between_streams_loses_and_doubles_nothing() {
+    const COUNT: usize = 20_000;
+    let server = Server::new();
+    let from = server.at("from?stream=FROM&consumer=relay&create=true&ack-wait=1");
+    let to = server.at("to?stream=TO&consumer=check&create=true");
+    let mut outgoing = sender(&from).await;
+    for number in 0..COUNT {
+        outgoing
+            .feed(Message::new(number.to_string()))
+            .await
+            .expect("it goes on");
+    }
+    outgoing.close().await.expect("all is stored");
+    drop(receiver(&from).await);
+    for kill in 0..kills() {
+        let mut child = relay(&from, &to);
+        tokio::time::sleep(Duration::from_millis(60 + 23 * (kill as u64 % 5))).await;
+        child.kill().expect("it is a child");
+        child.wait().expect("it is a child");
+    }
+    let mut child = relay(&from, &to);
+    let since = Instant::now();
+    let seen = drain(&to, COUNT).await;
+    child.kill().expect("it is a child");
+    child.wait().expect("it is a child");
+    let fate = Fate::of(&seen, COUNT);
+    println!(
+        "relay killed {} times: {fate:?} of {COUNT} in {:?}",
+        kills(),
+        since.elapsed()
+    );
+    assert_eq!((fate.lost, fate.doubled), (0, 0));
+}
+
+#[test]
+fn fates_are_counted() {
+    let fate = Fate::of(&[0, 2, 1, 2, 4], 6);
+    assert_eq!(
+        fate,
+        Fate {
+            lost: 2,
+            doubled: 1,
+            reordered: 1
+        }
+    );
+}
