@@ -20,12 +20,12 @@ use super::connection::{Failure, Line, Target};
 use crate::connect::{Inlet, Message, MessageReceiver, OpenError, Receipt};
 use crate::io::timer::{sleep_until, timeout};
 
-/// How long the server keeps a request for messages.
-const EXPIRES: Duration = Duration::from_secs(30);
-/// How often the server says that it still has the request.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long it may be silent before the connection is replaced.
-const SILENT: Duration = Duration::from_secs(16);
+/// How long the server keeps a request for messages. Old servers (2.9) deliver settled messages again if
+/// one is given back while they have a request of an end that is gone. So each request is short, and a
+/// receiver that is stopped waits for its end.
+const EXPIRES: Duration = Duration::from_secs(1);
+/// How long the server may be silent about a request before the connection is replaced.
+const SILENT: Duration = Duration::from_secs(10);
 /// How many bytes one request asks for.
 const BYTES: usize = 8 << 20;
 /// How soon a message that was given back is delivered again.
@@ -293,13 +293,10 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
-                    if arrivals.drain().await.is_err() {
-                        return Left::Lost;
-                    }
-                    return self.finish(&client, &mut arrivals, report, progress).await;
+                    return self.finish(&client, arrivals, asked, progress).await;
                 }
                 Some(outcome) = self.settled.recv() => {
-                    if self.answer(&client, outcome, AGAIN).await.is_err() {
+                    if self.answer(&client, outcome).await.is_err() {
                         return Left::Lost;
                     }
                 }
@@ -383,7 +380,6 @@ impl Engine {
         &mut self,
         client: &Client,
         (sequence, settled): (u64, bool),
-        again: &'static str,
     ) -> Result<(), async_nats::PublishError> {
         let Some(reply) = self.held.remove(&sequence) else {
             return Ok(());
@@ -394,7 +390,7 @@ impl Engine {
                 self.done.pop_first();
             }
         }
-        let answer = if settled { "+ACK" } else { again };
+        let answer = if settled { "+ACK" } else { AGAIN };
         client
             .publish(reply, Bytes::from_static(answer.as_bytes()))
             .await
@@ -414,37 +410,59 @@ impl Engine {
     async fn finish(
         &mut self,
         client: &Client,
-        arrivals: &mut Subscriber,
-        mut report: Instant,
+        mut arrivals: Subscriber,
+        mut asked: usize,
         progress: Duration,
     ) -> Left {
         self.outcomes = None;
-        // Those on their way when the subscription ended.
-        let back = |reply: Option<Subject>| async {
-            match reply {
-                Some(reply) => client.publish(reply, Bytes::from_static(b"-NAK")).await,
-                None => Ok(()),
-            }
-        };
-        while let Some(arrival) = arrivals.next().await {
-            if let Arrival::Message(sequence) = Arrival::of(&arrival)
-                && !self.held.contains_key(&sequence)
-                && back(arrival.reply).await.is_err()
-            {
-                return Left::Lost;
-            }
-        }
-        while !self.held.is_empty() {
-            tokio::select! {
-                biased;
-                outcome = self.settled.recv() => {
-                    let Some(outcome) = outcome else {
-                        break;
-                    };
-                    if self.answer(client, outcome, "-NAK").await.is_err() {
+        let over = Instant::now() + EXPIRES + SILENT;
+        let mut report = Instant::now() + progress;
+        // In order, and only once the server has no request of this end.
+        let mut back = BTreeMap::new();
+        loop {
+            if asked == 0 {
+                while let Some((_, reply)) = back.pop_first() {
+                    if client
+                        .publish(reply, Bytes::from_static(b"-NAK"))
+                        .await
+                        .is_err()
+                    {
                         return Left::Lost;
                     }
                 }
+                if self.held.is_empty() {
+                    break;
+                }
+            }
+            tokio::select! {
+                biased;
+                arrival = arrivals.next(), if asked > 0 => {
+                    let Some(arrival) = arrival else {
+                        return Left::Lost;
+                    };
+                    match Arrival::of(&arrival) {
+                        Arrival::Message(sequence) => {
+                            asked -= 1;
+                            if !self.held.contains_key(&sequence) {
+                                back.extend(arrival.reply.map(|reply| (sequence, reply)));
+                            }
+                        }
+                        Arrival::Heartbeat => {}
+                        _ => asked = 0,
+                    }
+                }
+                outcome = self.settled.recv(), if !self.held.is_empty() => match outcome {
+                    Some((sequence, false)) => {
+                        back.extend(self.held.remove(&sequence).map(|reply| (sequence, reply)));
+                    }
+                    Some(outcome) => {
+                        if self.answer(client, outcome).await.is_err() {
+                            return Left::Lost;
+                        }
+                    }
+                    None => self.held.clear(),
+                },
+                () = sleep_until(over), if asked > 0 => return Left::Lost,
                 () = sleep_until(report) => {
                     report = Instant::now() + progress;
                     if self.report(client).await.is_err() {
@@ -486,7 +504,6 @@ async fn ask(consumer: &PullConsumer, inbox: &Subject, batch: usize) -> Result<(
         expires: Some(EXPIRES),
         // A message may be larger than that: alone, it is asked for without a limit.
         max_bytes: if batch == 1 { 0 } else { BYTES },
-        idle_heartbeat: HEARTBEAT,
         ..BatchConfig::default()
     };
     consumer
