@@ -50,10 +50,6 @@ impl Server {
         format!("nats://127.0.0.1:{}/{rest}", self.port)
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Kills it with `SIGKILL`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it is a child");
