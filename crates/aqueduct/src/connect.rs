@@ -10,6 +10,7 @@
 //! |---|---|---|---|---|
 //! | `fifo:` | | | waits for a reader | creates the FIFO |
 //! | `mq:` | | | creates the queue | creates the queue |
+//! | `nats:` (feature `nats`) | | | waits for the server | waits for the server |
 //! | `unix:` `unixpacket:` `tcp:` `tls:` | waits for a server | a [`Listener`] | connects | binds: all clients at once |
 //! | `unixgram:` `udp:` | connects a socket, which also gets replies | a [`Listener`]: each datagram is a connection | connects | binds: all senders at once |
 //! | `exec:` | starts the program, over its input and output | one connection, as `connect` | starts it, over its input | starts it, over its output |

@@ -18,7 +18,38 @@
 //! not acknowledged in order, and continues. A message that is refused because the stream is full is
 //! tried again, one at a time, until it is stored.
 //!
-//! The password is not printed. It is read from the address only.
+//! The password is not printed.
+//!
+//! # What is lost, and when
+//!
+//! | end | process killed | server killed, disk kept | order |
+//! |---|---|---|---|
+//! | sender, `stream` | messages that were not flushed | nothing; nothing is stored twice within the duplicate window | as sent; a message that was refused because the stream is full is overtaken by those of its window that were not |
+//! | receiver, `stream` | nothing; unsettled messages come again after `ack-wait` | nothing; with limits retention those settled in the last seconds may come again | as stored; what comes again comes behind newer messages |
+//! | core | messages in hand, as with any subscriber | messages in the meantime, without an error | as sent, for each connection |
+//!
+//! A relay from stream to stream delivers each message once: the id of a message is
+//! `created:stream:sequence` of its source. This needs an outage shorter than the duplicate window of the
+//! target, and limits retention there. None of this covers a power failure, unless the server syncs each
+//! write (`sync_interval: always`).
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use aqueduct::Endpoint;
+//! use aqueduct::codec::Text;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let jobs: Endpoint = "nats://localhost/jobs?stream=JOBS&consumer=work&create=true".parse()?;
+//! let mut sender = jobs.open_sender().await?.typed::<&str>(Text);
+//! sender.send("sweep").await?; // it is stored
+//!
+//! let mut jobs = jobs.open_receiver().await?.typed::<String>(Text);
+//! while let Some(job) = jobs.recv().await.transpose()? {
+//!     println!("{job}"); // settled when the next one is asked for
+//! }
+//! # Ok(()) }
+//! ```
 
 mod connection;
 mod incoming;

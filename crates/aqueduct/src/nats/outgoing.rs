@@ -319,10 +319,8 @@ impl Engine {
 
     fn keep(&mut self, mut message: Message) -> usize {
         self.given += 1;
-        let id = match &mut self.ids {
-            Some(ids) => Some(message.take_id().unwrap_or_else(|| ids.next())),
-            None => None,
-        };
+        let ids = self.ids.as_mut();
+        let id = ids.map(|ids| message.take_id().unwrap_or_else(|| ids.next()));
         self.kept.push_back(Kept {
             number: self.given,
             id,

@@ -147,7 +147,7 @@ impl Address {
             true => HostPort::parse(server)?,
             false => HostPort::parse(&[server, format!(":{PORT}").as_bytes()].concat())?,
         };
-        let name = |option| query.text(option, NAME, |it| is_name(it));
+        let name = |option| query.text(option, NAME, is_name);
         let file = |option| {
             let text = query.text(option, FILE, |it| !it.is_empty())?;
             Ok(text.map(PathBuf::from))
