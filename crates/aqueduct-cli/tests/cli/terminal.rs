@@ -179,7 +179,7 @@ fn errors_and_logs_show_names_escaped() {
         let output = run(&mut aqueduct(args));
         assert_ne!(output.status.code(), Some(0), "{args:?}");
         let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(steering(&said), [], "{args:?}: {said:?}");
+        assert_eq!(steering(&said), [] as [char; 0], "{args:?}: {said:?}");
         assert!(!said.is_empty(), "{args:?}");
     }
     // A failing CMD, and the log of the library.
@@ -189,11 +189,11 @@ fn errors_and_logs_show_names_escaped() {
     let serve = start_with_input(serve.arg(&program), "hi\n");
     let (_, said) = expect(serve.finish(), 0);
     assert!(said.contains("prog\\u{202e}"), "{said:?}");
-    assert_eq!(steering(&said), [], "{said:?}");
+    assert_eq!(steering(&said), [] as [char; 0], "{said:?}");
     let recv = start(aqueduct(&["-vv", "recv", &unix, "-n", "1"]).stdin(Stdio::null()));
     expect(run(&mut aqueduct(&["-vv", "send", &unix, "hi"])), 0);
     let (_, said) = expect(recv.finish(), 0);
-    assert_eq!(steering(&said), [], "{said:?}");
+    assert_eq!(steering(&said), [] as [char; 0], "{said:?}");
 }
 
 #[test]
@@ -205,9 +205,13 @@ fn list_escapes_names_so_that_the_address_still_leads_there() {
     let _socket = UnixListener::bind(&socket).unwrap();
     let here = dir.path("").display().to_string();
     let table = expect_text(run(&mut aqueduct(&["list", &here])), 0);
-    assert_eq!(steering(&table.replace('\t', " ")), [], "{table:?}");
+    assert_eq!(
+        steering(&table.replace('\t', " ")),
+        [] as [char; 0],
+        "{table:?}"
+    );
     let json = expect_text(run(&mut aqueduct(&["list", &here, "--json"])), 0);
-    assert_eq!(steering(&json), [], "{json:?}");
+    assert_eq!(steering(&json), [] as [char; 0], "{json:?}");
     let things = json
         .lines()
         .map(|it| serde_json::from_str::<Value>(it).unwrap());
@@ -231,7 +235,11 @@ fn list_escapes_names_so_that_the_address_still_leads_there() {
     let _sleep = start(sleep.arg("1000").stdin(held));
     for args in [&["list", &here][..], &["list", &here, "--json"]] {
         let text = expect_text(run(&mut aqueduct(args)), 0);
-        assert_eq!(steering(&text.replace('\t', " ")), [], "{text:?}");
+        assert_eq!(
+            steering(&text.replace('\t', " ")),
+            [] as [char; 0],
+            "{text:?}"
+        );
     }
 }
 
@@ -241,7 +249,7 @@ fn json_escapes_controls_and_direction_marks() {
     let body = format!("{NASTY}\u{7f}\u{0}\u{2069}\u{61c} é");
     let recv = start_with_input(&mut recv, format!("{body}\n"));
     let line = expect_text(recv.finish(), 0);
-    assert_eq!(steering(&line), [], "{line:?}");
+    assert_eq!(steering(&line), [] as [char; 0], "{line:?}");
     assert!(
         line.contains(r"\u009b31mc\u202ed\re\u007f\u0000\u2069\u061c é"),
         "{line}"
