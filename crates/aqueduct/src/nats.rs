@@ -51,6 +51,7 @@
 //! # Ok(()) }
 //! ```
 
+mod address;
 mod connection;
 mod incoming;
 mod outgoing;

@@ -14,7 +14,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::scheme::{Address, User};
+use super::address::{Address, Retention, User};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::backoff::{Backoff, Retry};
 
@@ -68,6 +68,15 @@ impl From<Failure> for io::Error {
 impl Target {
     pub(super) fn error(&self, kind: OpenErrorKind, cause: impl Into<String>) -> OpenError {
         OpenError::new(self.action, &self.object, kind, cause.into())
+    }
+
+    /// The server has refused something, such as a subject.
+    pub(super) fn refused(&self, text: &str) -> Failure {
+        let Self { action, object, .. } = self;
+        Failure {
+            kind: io::ErrorKind::PermissionDenied,
+            text: format!("cannot {action} {object}: {text}; check the permissions of its user"),
+        }
     }
 
     pub(super) fn in_runtime(&self) -> Result<(), OpenError> {
@@ -214,11 +223,7 @@ impl Target {
             let config = stream::Config {
                 name: name.to_owned(),
                 subjects: vec![self.address.subject.clone()],
-                retention: self
-                    .address
-                    .retention
-                    .unwrap_or(super::scheme::Retention::Limits)
-                    .into(),
+                retention: self.address.retention.unwrap_or(Retention::Limits).into(),
                 max_messages: self.address.max_messages.map_or(-1, i64::from),
                 max_bytes: self
                     .address

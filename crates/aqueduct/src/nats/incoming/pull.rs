@@ -1,0 +1,369 @@
+//! [`Engine`]: the task of a receiver that pulls, and passes on what is settled and given back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::consumer::pull::BatchConfig;
+use async_nats::{Client, Subject, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::arrival::{Arrival, Source};
+use crate::connect::{Message, Receipt};
+use crate::io::timer::{sleep_until, timeout};
+use crate::nats::connection::{Failure, Line, Target};
+
+/// How long the server keeps a request for messages. Old servers (2.9) deliver settled messages again if
+/// one is given back while they have a request of an end that is gone. So each request is short, and a
+/// receiver that is stopped waits for its end.
+const EXPIRES: Duration = Duration::from_secs(1);
+/// How long the server may be silent about a request before the connection is replaced.
+const SILENT: Duration = Duration::from_secs(10);
+/// How many bytes one request asks for.
+const BYTES: usize = 8 << 20;
+/// How soon a message that was given back is delivered again.
+const AGAIN: &str = "-NAK {\"delay\": 1000000000}";
+/// How soon a refused request is made again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long the end may take to pass on what is settled.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+pub(super) struct Engine {
+    target: Target,
+    /// `None` once it has ended.
+    to_end: Option<mpsc::Sender<io::Result<Message>>>,
+    outcomes: Option<mpsc::UnboundedSender<(u64, bool)>>,
+    settled: mpsc::UnboundedReceiver<(u64, bool)>,
+    /// By stream sequence, where to answer for those that are delivered and not settled.
+    held: BTreeMap<u64, Subject>,
+    /// The last that were settled: their acknowledgement may have been lost with a connection.
+    done: BTreeSet<u64>,
+    stop: CancellationToken,
+}
+
+enum Left {
+    Lost,
+    /// The end is stopped, and everything is settled or given back.
+    Finished,
+    Failed(Failure),
+}
+
+impl Engine {
+    pub(super) fn new(
+        target: Target,
+        to_end: mpsc::Sender<io::Result<Message>>,
+        stop: CancellationToken,
+    ) -> Self {
+        let (outcomes, settled) = mpsc::unbounded_channel();
+        Self {
+            target,
+            to_end: Some(to_end),
+            outcomes: Some(outcomes),
+            settled,
+            held: BTreeMap::new(),
+            done: BTreeSet::new(),
+            stop,
+        }
+    }
+
+    pub(super) async fn run(mut self, line: Line, consumer: PullConsumer) {
+        let mut next = Some((line, consumer));
+        loop {
+            let (line, consumer) = match next.take() {
+                Some(next) => next,
+                None => match self.connect_again().await {
+                    Some(Ok(next)) => next,
+                    Some(Err(failure)) => return self.fail(failure).await,
+                    None => return,
+                },
+            };
+            match self.pull(line, &consumer).await {
+                Left::Lost => {}
+                Left::Finished => return,
+                Left::Failed(failure) => return self.fail(failure).await,
+            }
+        }
+    }
+
+    /// `None`: it is stopped, and nothing is held.
+    async fn connect_again(&mut self) -> Option<Result<(Line, PullConsumer), Failure>> {
+        let again = async {
+            let line = self.target.connect_again().await?;
+            let consumer = self.target.consumer(&line).await?;
+            Ok((line, consumer))
+        };
+        // What is held is delivered again by the server, whatever comes of it here.
+        let (stop, target) = (self.stop.clone(), &self.target);
+        let late = async {
+            stop.cancelled().await;
+            crate::io::timer::sleep(FAREWELL).await;
+            tracing::warn!(
+                target: "aqueduct::nats", address = %target.object,
+                "stopped without a connection: settled messages may be delivered again"
+            );
+        };
+        tokio::select! {
+            again = again => Some(again),
+            () = late => None,
+        }
+    }
+
+    async fn fail(self, failure: Failure) {
+        if let Some(to_end) = &self.to_end {
+            let _ = to_end.send(Err(failure.into())).await;
+        }
+    }
+
+    async fn pull(&mut self, line: Line, consumer: &PullConsumer) -> Left {
+        let Line {
+            client,
+            mut refusals,
+            stream,
+        } = line;
+        let inbox = Subject::from(client.new_inbox());
+        let Ok(mut arrivals) = client.subscribe(inbox.clone()).await else {
+            return Left::Lost;
+        };
+        let window = self.target.address.window();
+        let info = consumer.cached_info();
+        let ack_wait = match info.config.ack_wait {
+            Duration::ZERO => Duration::from_secs(30),
+            wait => wait,
+        };
+        let progress = (ack_wait / 2).max(Duration::from_millis(10));
+        let mut report = Instant::now() + progress;
+        let source = Source {
+            stream: info.stream_name.clone(),
+            created: stream.map_or(0, |it| it.cached_info().created.unix_timestamp_nanos()),
+        };
+        // How many messages the server still owes.
+        let mut asked = 0;
+        let mut batch = window;
+        let mut heard = Instant::now();
+        let mut resume = heard;
+        let stop = self.stop.clone();
+        loop {
+            let room = window.saturating_sub(self.held.len());
+            let asks = asked == 0 && room > 0 && room >= window / 4;
+            if asks && !stop.is_cancelled() && Instant::now() >= resume {
+                asked = room.min(batch);
+                batch = window;
+                if ask(consumer, &inbox, asked).await.is_err() {
+                    return Left::Lost;
+                }
+                heard = Instant::now();
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    return self.finish(&client, arrivals, asked, progress).await;
+                }
+                Some(outcome) = self.settled.recv() => {
+                    if self.answer(&client, outcome).await.is_err() {
+                        return Left::Lost;
+                    }
+                }
+                Some(text) = refusals.recv() => {
+                    return Left::Failed(self.target.refused(&text));
+                }
+                arrival = arrivals.next() => {
+                    let Some(arrival) = arrival else {
+                        return Left::Lost;
+                    };
+                    heard = Instant::now();
+                    match Arrival::of(&arrival) {
+                        Arrival::Message(sequence) => {
+                            asked = asked.saturating_sub(1);
+                            if self.take(&client, &source, sequence, arrival).await.is_err() {
+                                return Left::Lost;
+                            }
+                        }
+                        Arrival::Heartbeat => {}
+                        Arrival::Over => asked = 0,
+                        Arrival::Refused => {
+                            asked = 0;
+                            resume = Instant::now() + PAUSE;
+                        }
+                        Arrival::TooLarge => (asked, batch) = (0, 1),
+                        Arrival::Gone(text) => {
+                            let object = &self.target.object;
+                            let text = format!("cannot receive from {object}: {text}");
+                            return Left::Failed(Failure { kind: io::ErrorKind::NotFound, text });
+                        }
+                    }
+                }
+                () = sleep_until(report) => {
+                    report = Instant::now() + progress;
+                    if self.report(&client).await.is_err() {
+                        return Left::Lost;
+                    }
+                }
+                () = sleep_until(resume), if asks && asked == 0 => {}
+                () = sleep_until(heard + SILENT), if asked > 0 => return Left::Lost,
+            }
+        }
+    }
+
+    /// Takes a message that has arrived.
+    async fn take(
+        &mut self,
+        client: &Client,
+        source: &Source,
+        sequence: u64,
+        arrival: async_nats::Message,
+    ) -> Result<(), async_nats::PublishError> {
+        let Some(reply) = arrival.reply else {
+            return Ok(());
+        };
+        if self.done.contains(&sequence) {
+            // Its acknowledgement was lost.
+            return client.publish(reply, Bytes::from_static(b"+ACK")).await;
+        }
+        // One in hand is delivered again: from now on it is answered for here.
+        if self.held.insert(sequence, reply).is_some() {
+            return Ok(());
+        }
+        let (Some(outcomes), Some(to_end)) = (&self.outcomes, &self.to_end) else {
+            return Ok(());
+        };
+        let outcomes = outcomes.clone();
+        let receipt = Receipt::new(move |settled| {
+            let _ = outcomes.send((sequence, settled));
+        });
+        let message = Message::new(arrival.payload).with_receipt(receipt);
+        let message = message.with_id(source.id(sequence));
+        // There is room, because no more are held than the window. If the end is gone, this drops
+        // the message, which gives it back.
+        let _ = to_end.try_send(Ok(message));
+        Ok(())
+    }
+
+    /// Tells the server what has become of a message.
+    async fn answer(
+        &mut self,
+        client: &Client,
+        (sequence, settled): (u64, bool),
+    ) -> Result<(), async_nats::PublishError> {
+        let Some(reply) = self.held.remove(&sequence) else {
+            return Ok(());
+        };
+        if settled {
+            self.done.insert(sequence);
+            if self.done.len() > 4 * self.target.address.window() {
+                self.done.pop_first();
+            }
+        }
+        let answer = if settled { "+ACK" } else { AGAIN };
+        client
+            .publish(reply, Bytes::from_static(answer.as_bytes()))
+            .await
+    }
+
+    /// Tells the server that what is held is still worked on.
+    async fn report(&self, client: &Client) -> Result<(), async_nats::PublishError> {
+        for reply in self.held.values() {
+            client
+                .publish(reply.clone(), Bytes::from_static(b"+WPI"))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what was not delivered, and waits until the rest is settled.
+    async fn finish(
+        &mut self,
+        client: &Client,
+        mut arrivals: Subscriber,
+        mut asked: usize,
+        progress: Duration,
+    ) -> Left {
+        self.outcomes = None;
+        let over = Instant::now() + EXPIRES + SILENT;
+        let mut report = Instant::now() + progress;
+        // In order, and only once the server has no request of this end.
+        let mut back = BTreeMap::new();
+        loop {
+            if asked == 0 {
+                while let Some((_, reply)) = back.pop_first() {
+                    if client
+                        .publish(reply, Bytes::from_static(b"-NAK"))
+                        .await
+                        .is_err()
+                    {
+                        return Left::Lost;
+                    }
+                }
+                if self.held.is_empty() {
+                    break;
+                }
+            }
+            tokio::select! {
+                biased;
+                arrival = arrivals.next(), if asked > 0 => {
+                    let Some(arrival) = arrival else {
+                        return Left::Lost;
+                    };
+                    match Arrival::of(&arrival) {
+                        Arrival::Message(sequence) => {
+                            asked -= 1;
+                            if !self.held.contains_key(&sequence) {
+                                back.extend(arrival.reply.map(|reply| (sequence, reply)));
+                            }
+                        }
+                        Arrival::Heartbeat => {}
+                        _ => asked = 0,
+                    }
+                }
+                outcome = self.settled.recv(), if !self.held.is_empty() => match outcome {
+                    Some((sequence, false)) => {
+                        back.extend(self.held.remove(&sequence).map(|reply| (sequence, reply)));
+                    }
+                    Some(outcome) => {
+                        if self.answer(client, outcome).await.is_err() {
+                            return Left::Lost;
+                        }
+                    }
+                    None => self.held.clear(),
+                },
+                () = sleep_until(over), if asked > 0 => return Left::Lost,
+                () = sleep_until(report) => {
+                    report = Instant::now() + progress;
+                    if self.report(client).await.is_err() {
+                        return Left::Lost;
+                    }
+                }
+            }
+        }
+        match timeout(FAREWELL, round_trip(client)).await {
+            Ok(Ok(())) => Left::Finished,
+            _ => Left::Lost,
+        }
+    }
+}
+
+/// Waits until the server has processed everything before.
+async fn round_trip(client: &Client) -> Result<(), ()> {
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await.map_err(drop)?;
+    client.publish(inbox, Bytes::new()).await.map_err(drop)?;
+    echo.next().await.map(drop).ok_or(())
+}
+
+async fn ask(consumer: &PullConsumer, inbox: &Subject, batch: usize) -> Result<(), ()> {
+    let config = BatchConfig {
+        batch,
+        expires: Some(EXPIRES),
+        // A message may be larger than that: alone, it is asked for without a limit.
+        max_bytes: if batch == 1 { 0 } else { BYTES },
+        ..BatchConfig::default()
+    };
+    consumer
+        .request_batch(config, inbox.clone())
+        .await
+        .map_err(drop)
+}

@@ -1,0 +1,279 @@
+//! [`Publisher`]: the task of a sender, which keeps what is not acknowledged.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::StatusCode;
+use async_nats::header::{HeaderMap, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::response::Response;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Shared;
+use super::kept::{Ids, Kept, State};
+use crate::connect::Message;
+use crate::io::timer::{sleep, sleep_until};
+use crate::nats::connection::{Failure, Line, Target};
+
+/// How long an acknowledgement may take before the connection is replaced.
+const LATE: Duration = Duration::from_secs(10);
+/// How soon a refused message is tried again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+pub(super) struct Publisher {
+    target: Target,
+    messages: mpsc::Receiver<Message>,
+    /// In order.
+    kept: VecDeque<Kept>,
+    given: u64,
+    ids: Option<Ids>,
+    shared: Arc<Shared>,
+}
+
+/// Why a connection is left.
+enum Left {
+    Lost,
+    Finished,
+    Failed(Failure),
+}
+
+impl Publisher {
+    pub(super) fn new(
+        target: Target,
+        messages: mpsc::Receiver<Message>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            ids: target.address.has_ids().then(Ids::new),
+            target,
+            messages,
+            kept: VecDeque::new(),
+            given: 0,
+            shared,
+        }
+    }
+
+    pub(super) async fn run(mut self, first: Line) {
+        let mut line = Some(first);
+        loop {
+            let next = match line.take() {
+                Some(line) => Ok(line),
+                None => self.target.connect_again().await,
+            };
+            let left = match next {
+                Ok(line) if line.stream.is_some() => self.publish(line).await,
+                Ok(line) => self.publish_core(line).await,
+                Err(failure) => Left::Failed(failure),
+            };
+            match left {
+                Left::Lost => {}
+                Left::Finished => return,
+                Left::Failed(failure) => {
+                    let _ = self.shared.failure.set(failure);
+                    self.shared.changed.wake();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sends without acknowledgements: a message is confirmed when the system has it.
+    async fn publish_core(&mut self, line: Line) -> Left {
+        let (client, mut refusals) = (line.client, line.refusals);
+        loop {
+            let message = tokio::select! {
+                message = self.messages.recv() => message,
+                Some(text) = refusals.recv() => return Left::Failed(self.target.refused(&text)),
+            };
+            let Some(message) = message else {
+                return Left::Finished;
+            };
+            let subject = self.target.address.subject.clone();
+            self.given += 1;
+            if client.publish(subject, message.into_body()).await.is_err() {
+                self.confirm(self.given);
+                return Left::Lost;
+            }
+            if self.messages.is_empty() {
+                let flushed = client.flush().await;
+                self.confirm(self.given);
+                if flushed.is_err() {
+                    return Left::Lost;
+                }
+            }
+        }
+    }
+
+    /// Sends what is kept, and then what is given, until the connection breaks.
+    async fn publish(&mut self, line: Line) -> Left {
+        let Line {
+            client,
+            mut refusals,
+            ..
+        } = line;
+        let inbox = client.new_inbox();
+        let Ok(mut answers) = client.subscribe(format!("{inbox}.*")).await else {
+            return Left::Lost;
+        };
+        for at in 0..self.kept.len() {
+            if self.kept[at].state != State::Stored {
+                self.kept[at].state = State::Sent;
+                if self.send(&client, &inbox, at).await.is_err() {
+                    return Left::Lost;
+                }
+            }
+        }
+        let mut patience = Instant::now() + LATE;
+        loop {
+            if let Some(at) = self.refused_first() {
+                // One at a time, so that none overtakes another.
+                sleep(PAUSE).await;
+                self.kept[at].state = State::Sent;
+                if self.send(&client, &inbox, at).await.is_err() {
+                    return Left::Lost;
+                }
+                patience = Instant::now() + LATE;
+            }
+            let refused = self.kept.iter().any(|it| it.state == State::Refused);
+            let room = self.kept.len() < self.target.address.window() && !refused;
+            tokio::select! {
+                biased;
+                answer = answers.next() => match answer {
+                    None => return Left::Lost,
+                    Some(answer) => {
+                        patience = Instant::now() + LATE;
+                        match self.answered(&inbox, &answer) {
+                            Ok(true) => {}
+                            Ok(false) => return self.pause().await,
+                            Err(failure) => return Left::Failed(failure),
+                        }
+                    }
+                },
+                Some(text) = refusals.recv() => return Left::Failed(self.target.refused(&text)),
+                message = self.messages.recv(), if room => {
+                    let Some(message) = message else {
+                        return Left::Finished;
+                    };
+                    if self.kept.is_empty() {
+                        patience = Instant::now() + LATE;
+                    }
+                    let at = self.keep(message);
+                    if self.send(&client, &inbox, at).await.is_err() {
+                        return Left::Lost;
+                    }
+                }
+                () = sleep_until(patience), if !self.kept.is_empty() => return Left::Lost,
+            }
+        }
+    }
+
+    /// JetStream is not there, or not yet: the next connection looks for the stream.
+    async fn pause(&self) -> Left {
+        sleep(PAUSE).await;
+        Left::Lost
+    }
+
+    fn keep(&mut self, mut message: Message) -> usize {
+        self.given += 1;
+        let ids = self.ids.as_mut();
+        let id = ids.map(|ids| message.take_id().unwrap_or_else(|| ids.next()));
+        self.kept.push_back(Kept {
+            number: self.given,
+            id,
+            body: message.into_body(),
+            state: State::Sent,
+        });
+        self.kept.len() - 1
+    }
+
+    async fn send(
+        &self,
+        client: &async_nats::Client,
+        inbox: &str,
+        at: usize,
+    ) -> Result<(), async_nats::PublishError> {
+        let Kept {
+            number, id, body, ..
+        } = &self.kept[at];
+        let address = &self.target.address;
+        let mut headers = HeaderMap::new();
+        if let Some(id) = id {
+            headers.insert(NATS_MESSAGE_ID, &**id);
+        }
+        if let Some(stream) = &address.stream {
+            headers.insert(NATS_EXPECTED_STREAM, stream.as_str());
+        }
+        let (subject, reply) = (address.subject.clone(), format!("{inbox}.{number}"));
+        let body = body.clone();
+        client
+            .publish_with_reply_and_headers(subject, reply, headers, body)
+            .await
+    }
+
+    /// The first refused message, once nothing is on its way.
+    fn refused_first(&self) -> Option<usize> {
+        let waits = self.kept.iter().any(|it| it.state == State::Sent);
+        let refused = || self.kept.iter().position(|it| it.state == State::Refused);
+        if waits { None } else { refused() }
+    }
+
+    /// Notes the answer to a message; `false`: JetStream is not there.
+    fn answered(&mut self, inbox: &str, answer: &async_nats::Message) -> Result<bool, Failure> {
+        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+            return Ok(false);
+        }
+        let number = answer
+            .subject
+            .strip_prefix(inbox)
+            .and_then(|it| it.strip_prefix('.'));
+        let number = number.and_then(|it| it.parse::<u64>().ok());
+        let kept = self.kept.iter_mut().find(|it| Some(it.number) == number);
+        let Some(kept) = kept else {
+            return Ok(true);
+        };
+        match serde_json::from_slice(&answer.payload) {
+            Ok(Response::Ok::<PublishAck>(_)) => kept.state = State::Stored,
+            Ok(Response::Err { error }) if passes(error.error_code().0) => {
+                kept.state = State::Refused;
+            }
+            Ok(Response::Err { error }) => {
+                let len = kept.body.len();
+                return Err(self.fatal(format!("a message of {len} bytes is refused: {error}")));
+            }
+            Err(error) => return Err(self.fatal(format!("the answer is not valid: {error}"))),
+        }
+        while self
+            .kept
+            .front()
+            .is_some_and(|it| it.state == State::Stored)
+        {
+            if let Some(stored) = self.kept.pop_front() {
+                self.confirm(stored.number);
+            }
+        }
+        Ok(true)
+    }
+
+    fn confirm(&self, number: u64) {
+        self.shared.confirmed.store(number, Ordering::Release);
+        self.shared.changed.wake();
+    }
+
+    fn fatal(&self, cause: String) -> Failure {
+        Failure {
+            kind: io::ErrorKind::InvalidInput,
+            text: format!("cannot send to {}: {cause}", self.target.object),
+        }
+    }
+}
+
+/// Whether an error means that there is no room now: of messages, bytes, or messages of a subject;
+/// or resources are short.
+fn passes(code: u64) -> bool {
+    matches!(code, 10_077 | 10_023 | 10_047)
+}
