@@ -37,7 +37,7 @@ const OF_ALL: [&str; 10] = [
     "Flood",
 ];
 
-const MECHANISMS: [&str; 15] = [
+const MECHANISMS: [&str; 16] = [
     "Pipe",
     "Pipe in packet mode",
     "FIFO",
@@ -50,12 +50,13 @@ const MECHANISMS: [&str; 15] = [
     "Unix datagram socket",
     "TCP",
     "TLS",
+    "NATS",
     "UDP",
     "`exec:`, a child process",
     "`fd:N` and `stdio:`",
 ];
 
-/// The tests of this program, as its harness lists them.
+/// The tests of this program, as its harness lists them, and those that need a NATS server.
 fn tests() -> Vec<String> {
     let program = std::env::current_exe().expect("a test has a path");
     let output = Command::new(program).arg("--list").output();
@@ -63,7 +64,32 @@ fn tests() -> Vec<String> {
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).expect("names are UTF-8");
     let names = text.lines().filter_map(|it| it.strip_suffix(": test"));
-    names.map(ToOwned::to_owned).collect()
+    let mut tests: Vec<_> = names.map(ToOwned::to_owned).collect();
+    tests.extend(nats(&tests));
+    tests
+}
+
+/// The tests of `.ci/nats`, from their source: building them takes a server's client. `suite` is what runs
+/// the same cases of all transports.
+fn nats(suite: &[String]) -> Vec<String> {
+    let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/aqueduct-cli/tests/nats");
+    let read = |file: &str| std::fs::read_to_string(at.join(file)).expect("it is there");
+    let mut tests = Vec::new();
+    for file in std::fs::read_dir(&at).expect("it is a folder") {
+        let text = std::fs::read_to_string(file.expect("it can be read").path());
+        let text = text.expect("it is a file");
+        let functions = text.split("::test").flat_map(|it| {
+            let (attribute, rest) = it.split_once('\n')?;
+            let (_, name) = rest.split_once("fn ")?;
+            attribute.ends_with(']').then(|| name.split('(').next())?
+        });
+        tests.extend(functions.map(|it| format!("nats::{it}")));
+    }
+    assert!(read("conformance.rs").contains("jetstream =>"));
+    let cases = suite.iter();
+    let cases = cases.filter_map(|it| it.strip_prefix("conformance::pipes::"));
+    tests.extend(cases.map(|it| format!("nats::conformance::jetstream::{it}")));
+    tests
 }
 
 /// Whether `name` is `test`, with modules between its first and its last word left out.

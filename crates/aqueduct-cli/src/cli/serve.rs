@@ -38,8 +38,9 @@ waits until it can. Meanwhile no more messages are taken from a queue or FIFO,
 and at most one from each connected client. If the service is stopped meanwhile,
 such a client is disconnected without a reply.
 
-With --on-fail the message of a failed CMD goes to that address instead of being
-dropped; a queue also gets its priority. If there is no receiver or the queue is
+Without --on-fail the message of a failed CMD is dropped; one of a NATS stream,
+which is settled once CMD succeeds, is given back and delivered again. With
+--on-fail it goes to that address; a queue also gets its priority. If there is no receiver or the queue is
 full, the job waits and says so; while all --jobs wait, no more messages are
 taken. A message that the address cannot carry is reported, and the exit code is
 1.
@@ -59,7 +60,8 @@ Ctrl-C, SIGTERM and SIGHUP: no more messages are taken, those in hand are
 finished, retries start at once, and clients get at most 10 seconds. A second
 signal kills the running CMDs; their messages go to --on-fail, or else are
 counted and the exit code is 1. A SIGKILL loses the messages being processed, at
-most --jobs, and one waiting message of each connected client.";
+most --jobs, and one waiting message of each connected client; those of a NATS
+stream are delivered again.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -1,6 +1,7 @@
 //! The `nats:` address with a real server: `.ci/nats` installs it and runs this; plain `cargo test` leaves
 //! it out.
 
+mod conformance;
 mod kills;
 mod server;
 

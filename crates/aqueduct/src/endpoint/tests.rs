@@ -79,6 +79,13 @@ fn an_unknown_scheme_option_or_value_names_the_nearest() {
                 false => "shm, stdio, tcp, toy, udp, unix, unixgram and unixpacket",
             },
         ),
+        (
+            "http://x",
+            match cfg!(feature = "nats") {
+                true => "fifo, mq, nats, shm",
+                false => "fifo, mq, shm",
+            },
+        ),
         ("fifo:/x?mod=600", "did you mean \"mode\"?"),
         (
             "fifo:/x?capacity=3",
