@@ -209,7 +209,7 @@
 //! | `messagepack` | the codec `MessagePack`; `serde` | 5 | 3 s |
 //! | `serde` | `Serialize` and `Deserialize` for [`Endpoint`] | 2 | 2 s |
 //! | `full` | all of these | 11 | 6 s |
-//! | `nats` | the mechanism [`nats`](crate::endpoint) | NATSCRATES | NATSTIME s |
+//! | `nats` | the mechanism [`nats`](crate::endpoint) | 104 | 53 s |
 //! | `tls` | the mechanism [`tls`](crate::endpoint) | 24 | 22 s |
 //!
 //! Build times are processor time of a clean debug build. Without features the library and its 37
