@@ -38,12 +38,12 @@ waits until it can. Meanwhile no more messages are taken from a queue or FIFO,
 and at most one from each connected client. If the service is stopped meanwhile,
 such a client is disconnected without a reply.
 
-Without --on-fail the message of a failed CMD is dropped; one of a NATS stream,
+Without --on-fail the message of a failed CMD is dropped. One of a NATS stream,
 which is settled once CMD succeeds, is given back and delivered again. With
---on-fail it goes to that address; a queue also gets its priority. If there is no receiver or the queue is
-full, the job waits and says so; while all --jobs wait, no more messages are
-taken. A message that the address cannot carry is reported, and the exit code is
-1.
+--on-fail the message goes to that address; a queue also gets its priority. If
+there is no receiver or the queue is full, the job waits and says so; while all
+--jobs wait, no more messages are taken. A message that the address cannot carry
+is reported, and the exit code is 1.
 
 Outputs are printed in the order of the messages. While 16 MiB of them wait for
 an earlier one, no more messages are taken.
