@@ -2,6 +2,7 @@
 //! being many.
 
 mod many;
+pub(crate) mod requests;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ pub(crate) const PRICE: &str = "The receiver's processor time where one message 
                                 ms";
 /// The end of the title of a table of ratios to blocking calls.
 pub(crate) const SHARE: &str = ", of what blocking calls move";
+/// The column of ratios to Tokio.
+pub(crate) const SHARE_OF_TOKIO: &str = "times as long as with Tokio";
 pub(crate) const TIMES_AS_MUCH: &str = "times as much in latency mode";
 
 /// Measures all that; what fails is missing, and the rest is there.
@@ -48,6 +51,7 @@ pub(crate) async fn measure(runner: &mut Runner, quick: bool) -> (Vec<Cost>, Vec
     for mechanism in ["unix", "unixpacket", "tcp", "shm"] {
         table.add(IDLE, mechanism, idle_apart(mechanism));
     }
+    requests::measure(&mut table, quick);
     many::measure(&mut table, runner, quick).await;
     (table.costs, table.missing)
 }

@@ -78,6 +78,14 @@ enum Action {
     /// The process whose connections do nothing.
     #[command(hide = true)]
     Idle { mechanism: String },
+    /// The process that serves a connection for each request.
+    #[command(hide = true)]
+    Requests {
+        server: costs::requests::Server,
+        /// How many, for a profiler.
+        #[arg(long)]
+        requests: Option<usize>,
+    },
     /// One process of a sample.
     #[command(hide = true)]
     Peer { spec: String },
@@ -140,6 +148,11 @@ pub fn run(peers: &[Case], absent: &[Missing], built: Built<'_>) -> anyhow::Resu
         Some(Action::Idle { mechanism }) => {
             let figures = runtime()?.block_on(costs::idle(&mechanism))?;
             println!("{}", serde_json::to_string(&figures)?);
+            Ok(())
+        }
+        Some(Action::Requests { server, requests }) => {
+            let serving = costs::requests::serve(server, requests);
+            println!("{}", serde_json::to_string(&runtime()?.block_on(serving)?)?);
             Ok(())
         }
         Some(Action::Render {
@@ -232,8 +245,8 @@ fn expected(plan: &Plan, cases: &[Case], costs: bool, quick: bool) -> Duration {
     let samples = plan.samples(cases) / plan.repetitions * (plan.repetitions + 1);
     let costs = match (costs, quick) {
         (false, _) => 0,
-        (true, true) => 17,
-        (true, false) => 130,
+        (true, true) => 20,
+        (true, false) => 145,
     };
     each * samples as u32 + Duration::from_secs(costs)
 }

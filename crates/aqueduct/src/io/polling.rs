@@ -43,12 +43,33 @@ thread_local! {
     static LAST: Cell<*const Polling> = const { Cell::new(ptr::null()) };
     /// Whether something was written in this thread since a burst began.
     static WROTE: Cell<bool> = const { Cell::new(false) };
+    /// Whether [`glance`] is on this thread's stack.
+    static GLANCING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Notes that this thread has written something, which may be answered.
 #[inline]
 pub(crate) fn wrote() {
     WROTE.set(true);
+}
+
+/// Polls for what has already arrived, without any tries: its caller has something to send first, and
+/// polls again before it waits.
+pub(crate) fn glance<R>(poll: impl FnOnce() -> R) -> R {
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            GLANCING.set(self.0);
+        }
+    }
+    let _reset = Reset(GLANCING.replace(true));
+    poll()
+}
+
+/// Whether this thread is in [`glance`].
+#[inline]
+pub(crate) fn is_glancing() -> bool {
+    GLANCING.get()
 }
 
 /// Whether, and for how long, an operation that would block is tried again before its task goes to
@@ -143,6 +164,9 @@ impl Polling {
     /// Returns the next step: the operation would block.
     pub(crate) fn next(&self, round: &mut Round) -> Next {
         let Some(began) = round.began else {
+            if is_glancing() {
+                return Next::Sleep;
+            }
             if self.is_left_out() {
                 // Not exact if several wait at a time, nor need it be.
                 self.counts(FAR_COUNT_AS_ONE);
@@ -294,6 +318,16 @@ mod tests {
         let (again, yields) = in_vain(&Polling::new(Duration::ZERO));
         assert!((1..=BURST).contains(&again), "{again}");
         assert_eq!(yields, 0);
+    }
+
+    #[test]
+    fn a_glance_makes_no_tries_and_does_not_count_as_a_failure() {
+        let polling = Polling::new(Duration::from_secs(1));
+        for _ in 0..2 {
+            let mut round = Round::default();
+            assert_eq!(glance(|| polling.next(&mut round)), Next::Sleep);
+        }
+        assert_eq!(polling.next(&mut Round::default()), Next::Again);
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(crate) struct Source {
     was_empty: AtomicBool,
     /// An operation has returned `WouldBlock` since the last one that was done.
     is_empty: AtomicBool,
+    /// The last read got less than it had room for.
+    is_drained: AtomicBool,
     /// How many operations were done since the last wait; see [`Source::expect_more`].
     done: AtomicU32,
     /// The runtime of the first registration, so that a later one lands there too, whichever thread
@@ -104,6 +106,7 @@ impl Source {
             polling: None,
             was_empty: AtomicBool::new(false),
             is_empty: AtomicBool::new(false),
+            is_drained: AtomicBool::new(false),
             done: AtomicU32::new(0),
             runtime,
             fd,
@@ -123,7 +126,16 @@ impl Source {
         self
     }
 
-    /// Notes that the last operation may have left something: this is a stream and no conversation.
+    /// Notes whether the last read got less than it had room for. If not, it may have left something:
+    /// this is a stream and no conversation.
+    pub(crate) fn note_drained(&self, is_drained: bool) {
+        self.is_drained.store(is_drained, Ordering::Relaxed);
+        if !is_drained {
+            self.expect_more();
+        }
+    }
+
+    /// Notes that the last operation may have left something.
     pub(crate) fn expect_more(&self) {
         if self.polling.is_some() {
             self.done.store(STREAM, Ordering::Relaxed);
@@ -256,6 +268,10 @@ impl Source {
         mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         let interest = direction.interest();
+        // Nobody sleeps on this answer.
+        if polling::is_glancing() && direction == Direction::Read && self.is_drained() {
+            return Poll::Pending;
+        }
         loop {
             if self.assumed(interest).is_some() {
                 let result = self.try_io(interest, &mut op);
@@ -360,7 +376,7 @@ impl Source {
         mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Option<io::Result<R>> {
         let polling = self.polling.as_ref()?;
-        if !self.was_empty.load(Ordering::Relaxed) {
+        if !self.was_empty.load(Ordering::Relaxed) || polling::is_glancing() {
             return None;
         }
         let done = self.done.swap(0, Ordering::Relaxed);
@@ -382,6 +398,10 @@ impl Source {
             }
         }
         None
+    }
+
+    fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Relaxed)
     }
 
     #[inline]

@@ -9,6 +9,7 @@ use tokio::task::coop::consume_budget;
 
 use super::Context;
 use crate::channel::{Channel, Error};
+use crate::io::polling::glance;
 
 /// How long [`Context::close`] waits for the peer to close its side, or a quarter of the grace
 /// period if that is less.
@@ -130,7 +131,7 @@ where
         // One read can bring thousands of requests: other tasks have their turns in between.
         consume_budget().await;
         // Before waiting for the peer, which may be waiting for the replies.
-        let request = match requests.next().now_or_never() {
+        let request = match glance(|| requests.next().now_or_never()) {
             Some(request) => request,
             None => {
                 sender.flush().await?;

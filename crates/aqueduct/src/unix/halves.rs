@@ -69,11 +69,6 @@ pub fn into_split(
     impl AsyncRead + AsFd + Debug + Send + Sync + Unpin + use<>,
     impl AsyncWrite + AsFd + Debug + Send + Sync + Unpin + use<>,
 )> {
-    halves(stream)
-}
-
-/// As [`into_split`], with the types of this module.
-pub(super) fn halves(stream: UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {
     split(stream.into_std()?.into())
 }
 
@@ -121,7 +116,7 @@ pub(crate) struct WriteHalf {
     pause: Option<Pin<Box<Sleep>>>,
     /// The runtime of the reading half, whichever thread or executor polls this one.
     runtime: Handle,
-    /// Dropping it ends its direction.
+    /// Dropping it ends its direction, which has not ended yet.
     ends: bool,
 }
 
@@ -132,11 +127,9 @@ impl AsyncRead for ReadHalf {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let step = |fd: BorrowedFd<'_>| sys::recv_buf(fd, buf);
-        let read = self.0.poll_io(cx, Direction::Read, step).map_ok(drop);
-        if buf.remaining() == 0 {
-            self.0.expect_more();
-        }
-        read
+        let read = ready!(self.0.poll_io(cx, Direction::Read, step));
+        self.0.note_drained(buf.remaining() > 0);
+        Poll::Ready(read.map(drop))
     }
 }
 
@@ -227,11 +220,14 @@ impl AsyncWrite for WriteHalf {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(match SockRef::from(&self.fd).shutdown(Shutdown::Write) {
+        let this = self.get_mut();
+        match SockRef::from(&this.fd).shutdown(Shutdown::Write) {
             // The peer has already gone.
-            Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(()),
-            result => result,
-        })
+            Err(e) if e.kind() == io::ErrorKind::NotConnected => {}
+            result => result?,
+        }
+        this.ends = false;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -2,16 +2,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
 use tokio::net::unix::SocketAddr;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 
 use super::address::Address;
@@ -20,6 +20,7 @@ use super::claim::Claim;
 use super::watch::SocketWatch;
 use crate::connect::OpenError;
 use crate::io::accept::{Accepting, accept};
+use crate::io::source::{Direction, Source};
 
 /// A listening Unix stream socket: a `Stream` of connections.
 ///
@@ -54,7 +55,7 @@ use crate::io::accept::{Accepting, accept};
 pub struct Listener {
     // Dropped first: see `Claim`.
     claim: Option<Claim>,
-    inner: UnixListener,
+    source: Source,
     accepting: Accepting,
 }
 
@@ -87,7 +88,7 @@ impl Listener {
     fn new(fd: OwnedFd, claim: Option<Claim>) -> io::Result<Self> {
         Ok(Self {
             claim,
-            inner: UnixListener::from_std(StdListener::from(fd))?,
+            source: Source::socket(fd, Interest::READABLE)?,
             accepting: Accepting::default(),
         })
     }
@@ -102,7 +103,33 @@ impl Listener {
     ///
     /// Cancel safe: no connection is lost.
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        accept(|| self.inner.accept(), Ok).await
+        let one = || self.source.io(Interest::READABLE, accept_now);
+        let prepare = |(socket, address): (OwnedFd, SockAddr)| {
+            let unix = address.as_unix().ok_or(io::ErrorKind::InvalidData)?;
+            Ok((UnixStream::from_std(socket.into())?, unix.into()))
+        };
+        accept(one, prepare).await
+    }
+
+    /// Polls for the next connection, which is not registered with the runtime yet.
+    pub(super) fn poll_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<OwnedFd>>> {
+        self.poll_prepared(cx, Ok)
+    }
+
+    fn poll_prepared<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut prepare: impl FnMut(OwnedFd) -> io::Result<T>,
+    ) -> Poll<Option<io::Result<T>>> {
+        let source = &self.source;
+        self.accepting.poll_next(
+            cx,
+            |cx| source.poll_io(cx, Direction::Read, accept_now),
+            |(socket, _)| prepare(socket),
+        )
     }
 }
 
@@ -117,10 +144,7 @@ impl Stream for Listener {
     type Item = io::Result<UnixStream>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let (inner, stream) = (&this.inner, |(stream, _)| Ok(stream));
-        this.accepting
-            .poll_next(cx, |cx| inner.poll_accept(cx), stream)
+        self.poll_prepared(cx, |socket| UnixStream::from_std(socket.into()))
     }
 }
 
@@ -135,8 +159,15 @@ impl TryFrom<OwnedFd> for Listener {
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.as_fd()
+        self.source.as_fd()
     }
+}
+
+/// Accepts a connection, in non-blocking mode.
+pub(super) fn accept_now(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> {
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let (socket, address) = SockRef::from(&fd).accept4(flags)?;
+    Ok((socket.into(), address))
 }
 
 /// Checks that `fd` is a listening Unix socket of `kind`, and makes it non-blocking.

@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use socket2::{SockRef, Type};
-use tokio::net::UnixStream;
 
 use super::address::Address;
 use super::bind::BindOptions;
 use super::connect::ConnectOptions;
 use super::credentials::peer_credentials;
-use super::halves::halves;
-use super::listener::Listener;
+use super::halves::split;
+use super::listener::{Listener, accept_now};
 use super::seqpacket::{self, Socket};
 use super::watch::{SocketWatch, Watched};
 use crate::address::{AddressProblem, Capabilities, LargestMessage, Printer, Query};
@@ -119,8 +118,7 @@ impl Mechanism for Unix {
                 let socket = socket.map_err(|e| attempt.failed(e))?;
                 return Ok(seqpacket::connection(socket, framing, false));
             }
-            let stream = UnixStream::from_std(fd.into()).map_err(|e| attempt.failed(e))?;
-            let connection = connection(stream, framing).map_err(|e| asked.failed(e))?;
+            let connection = connection(fd, framing).map_err(|e| asked.failed(e))?;
             Ok(connection.polled(asked.options.poll_for))
         })
     }
@@ -243,8 +241,8 @@ impl Accepting {
         let framing = || self.framing.clone();
         Poll::Ready(match &mut self.listening {
             Listening::Stream(listener) => {
-                let next = ready!(Pin::new(listener).poll_next(cx));
-                next.map(|it| it.and_then(|stream| connection(stream, framing())))
+                let next = ready!(listener.poll_socket(cx));
+                next.map(|it| it.and_then(|fd| connection(fd, framing())))
             }
             Listening::Packets(listener) => {
                 let next = ready!(Pin::new(listener).poll_next(cx));
@@ -298,28 +296,25 @@ impl Accept for Accepting {
             Listening::Packets(listener) => listener.as_fd(),
             Listening::Gone => return Ok(None),
         };
-        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        let socket = match SockRef::from(&fd).accept4(flags) {
+        let socket = match accept_now(fd) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             accepted => accepted?.0,
         };
         let framing = self.framing.clone();
         Ok(Some(match &self.listening {
-            Listening::Stream(_) | Listening::Gone => {
-                connection(UnixStream::from_std(socket.into())?, framing)?
-            }
+            Listening::Stream(_) | Listening::Gone => connection(socket, framing)?,
             Listening::Packets(_) => {
                 let max_message = framing.max_message();
-                let socket = Socket::from_shared(socket.into(), max_message)?;
+                let socket = Socket::from_shared(socket, max_message)?;
                 seqpacket::connection(socket, framing, false)
             }
         }))
     }
 }
 
-fn connection(stream: UnixStream, framing: Framing) -> io::Result<Connection> {
-    let peer = peer_credentials(&stream).map_or(Peer::Unknown, Peer::Process);
-    let (reader, writer) = halves(stream)?;
+fn connection(socket: OwnedFd, framing: Framing) -> io::Result<Connection> {
+    let peer = peer_credentials(&socket).map_or(Peer::Unknown, Peer::Process);
+    let (reader, writer) = split(socket)?;
     let bytes = ByteStream::socket(reader, writer);
     Ok(Connection::bytes(bytes, framing, Pace::default(), peer))
 }

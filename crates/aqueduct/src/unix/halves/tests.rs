@@ -23,7 +23,8 @@ async fn woken<F: Future>(task: &task::Spawn<F>) {
 
 fn pair() -> ((ReadHalf, WriteHalf), (ReadHalf, WriteHalf)) {
     let (a, b) = UnixStream::pair().expect("a pair");
-    (halves(a).expect("a half"), halves(b).expect("a half"))
+    let split = |it| split(OwnedFd::from(UnixStream::into_std(it).expect("std"))).expect("halves");
+    (split(a), split(b))
 }
 
 /// The events that the epoll instances of this process are to report of the socket behind `fd`: one
@@ -212,4 +213,24 @@ fn a_write_waits_also_where_no_descriptor_is_free() {
         deadline(async { tokio::join!(late, draining) }).await;
         drop(all);
     });
+}
+
+/// A program that has a reply to send does not ask for what it has just been told is not there.
+#[tokio::test]
+async fn a_glance_after_a_short_read_asks_for_nothing() {
+    let ((mut reader, _here), (_there, mut writer)) = pair();
+    writer.write_all(b"a").await.expect("written");
+    let mut buf = [0; 8];
+    assert_eq!(deadline(reader.read(&mut buf)).await.expect("read"), 1);
+    writer.write_all(b"b").await.expect("written");
+    let glanced = polling::glance(|| task::spawn(reader.read(&mut buf)).poll());
+    assert_pending!(glanced);
+    // It is there all the same.
+    assert_eq!(deadline(reader.read(&mut buf)).await.expect("read"), 1);
+
+    // A read that filled its buffer may have left something.
+    writer.write_all(&[0; 9]).await.expect("written");
+    assert_eq!(deadline(reader.read(&mut buf)).await.expect("read"), 8);
+    let glanced = polling::glance(|| task::spawn(reader.read(&mut buf)).poll());
+    assert_eq!(assert_ready_ok!(glanced), 1);
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use socket2::{SockRef, Type};
+use socket2::Type;
 use tokio::io::Interest;
 
 use super::socket::{DEFAULT_MAX_MESSAGE, Socket};
@@ -18,7 +18,7 @@ use crate::io::source::{Direction, Source};
 use crate::unix::address::Address;
 use crate::unix::bind::BindOptions;
 use crate::unix::claim::Claim;
-use crate::unix::listener::adopt_listener;
+use crate::unix::listener::{accept_now, adopt_listener};
 use crate::unix::watch::SocketWatch;
 
 /// A listening `SOCK_SEQPACKET` socket: a `Stream` of [`Socket`]s.
@@ -100,7 +100,7 @@ impl Listener {
     /// Cancel safe: no connection is lost.
     pub async fn accept(&self) -> io::Result<Socket> {
         let one = || self.source.io(Interest::READABLE, accept_now);
-        accept(one, |fd| Socket::new(fd, self.max_message)).await
+        accept(one, |(fd, _)| Socket::new(fd, self.max_message)).await
     }
 }
 
@@ -120,7 +120,7 @@ impl Stream for Listener {
         this.accepting.poll_next(
             cx,
             |cx| source.poll_io(cx, Direction::Read, accept_now),
-            |fd| Socket::new(fd, max_message),
+            |(fd, _)| Socket::new(fd, max_message),
         )
     }
 }
@@ -144,10 +144,4 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.source.as_fd()
     }
-}
-
-fn accept_now(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    let (socket, _) = SockRef::from(&fd).accept4(flags)?;
-    Ok(socket.into())
 }
