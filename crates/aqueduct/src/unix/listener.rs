@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::SocketAddr as StdSocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -105,8 +107,8 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         let one = || self.source.io(Interest::READABLE, accept_now);
         let prepare = |(socket, address): (OwnedFd, SockAddr)| {
-            let unix = address.as_unix().ok_or(io::ErrorKind::InvalidData)?;
-            Ok((UnixStream::from_std(socket.into())?, unix.into()))
+            let address = from_kernel(&address)?;
+            Ok((UnixStream::from_std(socket.into())?, address.into()))
         };
         accept(one, prepare).await
     }
@@ -170,6 +172,14 @@ pub(super) fn accept_now(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> 
     Ok((socket.into(), address))
 }
 
+/// The address of a client, which has none unless it was bound.
+fn from_kernel(address: &SockAddr) -> io::Result<StdSocketAddr> {
+    match address.as_abstract_namespace() {
+        Some(name) => StdSocketAddr::from_abstract_name(name),
+        None => StdSocketAddr::from_pathname(address.as_pathname().unwrap_or(Path::new(""))),
+    }
+}
+
 /// Checks that `fd` is a listening Unix socket of `kind`, and makes it non-blocking.
 pub(super) fn adopt_listener(fd: OwnedFd, kind: Type) -> io::Result<OwnedFd> {
     Handle::try_current().map_err(io::Error::other)?;
@@ -183,4 +193,38 @@ pub(super) fn adopt_listener(fd: OwnedFd, kind: Type) -> io::Result<OwnedFd> {
     }
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn accept_tells_the_address_of_a_client_that_has_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = BindOptions::new().bind(dir.path().join("server")).unwrap();
+        let server = SockAddr::unix(dir.path().join("server")).unwrap();
+        let path = dir.path().join("client");
+        let name = format!("aqueduct-client-{}", std::process::id());
+        let (named, abstract_one) = (path.as_os_str().as_bytes(), format!("\0{name}"));
+        for own in [&b""[..], named, abstract_one.as_bytes()] {
+            let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            if !own.is_empty() {
+                let own = std::ffi::OsStr::from_bytes(own);
+                client.bind(&SockAddr::unix(own).unwrap()).unwrap();
+            }
+            client.connect(&server).unwrap();
+            let accepted = tokio::time::timeout(DEADLINE, listener.accept()).await;
+            let (_, address) = accepted.unwrap().unwrap();
+            match own {
+                [] => assert!(address.is_unnamed(), "{address:?}"),
+                [0, ..] => assert_eq!(address.as_abstract_name(), Some(name.as_bytes())),
+                _ => assert_eq!(address.as_pathname(), Some(&*path)),
+            }
+        }
+    }
 }
