@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::{
     DEADLINE, Dir, Running, aqueduct, expect, expect_text, run, start, start_with_input, until,
+    until_bound,
 };
 
 fn address(dir: &Dir) -> String {
@@ -20,7 +21,7 @@ fn bound(args: &[&str], dir: &Dir) -> (Running, String) {
         let address = running.told("udp://127.0.0.1:");
         return (running, address);
     }
-    until("it is bound", || dir.path("x").exists());
+    until_bound(&dir.path("x"));
     (running, address(dir))
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use socket2::SockRef;
 
-use crate::support::{DEADLINE, Dir, Running, aqueduct, expect, run, start, until};
+use crate::support::{DEADLINE, Dir, Running, aqueduct, expect, run, start, until, until_bound};
 
 /// Bytes that repeat at no power of two.
 fn noise(len: usize) -> Vec<u8> {
@@ -439,7 +439,7 @@ fn both_sides_can_be_turned_round() {
     let args = ["proxy", &address, &bound, "--connect", "--bind"];
     let mut running = start(&mut aqueduct(&args));
     let (mut here, _) = listener.accept().unwrap();
-    until("it is bound", || dir.path("bound").exists());
+    until_bound(&dir.path("bound"));
     let mut there = UnixStream::connect(dir.path("bound")).unwrap();
     here.write_all(b"ping").unwrap();
     there.read_exact(&mut [0; 4]).unwrap();

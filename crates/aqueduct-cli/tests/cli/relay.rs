@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use crate::mq::Queue;
 use crate::support::{
     Dir, Running, aqueduct, expect, expect_text, read_with_deadline, run, start, start_with_input,
-    until,
+    until, until_bound,
 };
 
 /// An address of TCP that no other test has, and that nothing connects from.
@@ -254,7 +254,7 @@ fn a_relay_goes_on_with_the_next_reader_or_gives_up_with_3() {
     send("one");
     assert_eq!(expect_text(first.finish(), 0), "one\n");
     let second = start(&mut aqueduct(&["recv", &to, "-n", "1"]));
-    until("it is bound", || dir.path("b").exists());
+    until_bound(&dir.path("b"));
     send("two");
     assert_eq!(expect_text(second.finish(), 0), "two\n");
     send("three");

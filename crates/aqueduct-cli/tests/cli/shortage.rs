@@ -13,7 +13,7 @@ use nix::unistd::{Pid, geteuid};
 
 use crate::mq::Queue;
 use crate::stop::until_ready;
-use crate::support::{DEADLINE, Dir, aqueduct, expect, run, start, until, until_open};
+use crate::support::{DEADLINE, Dir, aqueduct, expect, run, start, until, until_bound, until_open};
 
 /// The most memory that a process has had, in KiB.
 fn peak(pid: u32) -> u64 {
@@ -247,7 +247,7 @@ fn lines_about_bad_clients_are_limited_and_counted() {
         let mut command = aqueduct(&[command, &address, "--max-frame", "10"]);
         command.args(["--frame", "length"]).stdin(Stdio::null());
         let running = start(&mut command);
-        until("it is bound", || path.exists());
+        until_bound(&path);
         until_ready(running.pid());
         for _ in 0..MANY {
             let mut client = UnixStream::connect(&path).unwrap();
@@ -340,7 +340,7 @@ fn too_few_descriptors_are_named_with_the_cure() {
     let datagrams = address("unixgram");
     let queue = Queue::new();
     let _recv = start(aqueduct(&["recv", &unix]).stdin(Stdio::null()));
-    until("it is bound", || dir.path("unix").exists());
+    until_bound(&dir.path("unix"));
     for limit in 6..=20 {
         for args in [
             &["recv", "stdio:"][..],

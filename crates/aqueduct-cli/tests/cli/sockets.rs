@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Dir, Running, aqueduct, expect, expect_text, run, start, start_with_input, until,
+    Dir, Running, aqueduct, expect, expect_text, run, start, start_with_input, until, until_bound,
 };
 
 /// Addresses in a directory of this test's own.
@@ -31,7 +31,7 @@ fn lines_arrive_when_the_receiver_is_first() {
     let dir = Dir::new();
     for address in addresses(&dir) {
         let recv = start(&mut aqueduct(&["recv", &address, "-n", "2"]));
-        until("it is bound", || dir.path("x").exists());
+        until_bound(&dir.path("x"));
         let send = start_with_input(&mut aqueduct(&["send", &address]), "a\nb\n");
         expect_text(send.finish(), 0);
         assert_eq!(expect_text(recv.finish(), 0), "a\nb\n", "{address}");
@@ -59,7 +59,7 @@ fn all_clients_are_received_from_at_the_same_time() {
     let dir = Dir::new();
     for address in addresses(&dir) {
         let recv = start(&mut aqueduct(&["recv", &address, "-n", "3"]));
-        until("it is bound", || dir.path("x").exists());
+        until_bound(&dir.path("x"));
         // Two that stay connected, and a third.
         let mut staying = Vec::new();
         for _ in 0..2 {
@@ -104,7 +104,7 @@ fn a_receiver_ends_with_0_on_a_signal_and_unlinks_its_socket() {
         for signal in [Signal::SIGINT, Signal::SIGTERM] {
             let recv = start(&mut aqueduct(&["recv", &address]));
             // Signals are caught before anything is bound.
-            until("it is bound", || dir.path("x").exists());
+            until_bound(&dir.path("x"));
             recv.signal(signal);
             assert_eq!(expect_text(recv.finish(), 0), "");
             assert!(!dir.path("x").exists());

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::{
     Dir, aqueduct, expect, expect_text, read_with_deadline, run, start, start_at, start_with_input,
-    until, until_open,
+    until, until_bound, until_open,
 };
 
 const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -177,7 +177,7 @@ fn sighup_stops_every_command_as_sigterm_does() {
         let stdin = command.stdin();
         until_ready(command.pid());
         if bound {
-            until("it is bound", || dir.path("served").exists());
+            until_bound(&dir.path("served"));
         }
         command.signal(Signal::SIGHUP);
         let output = command.finish();
@@ -197,7 +197,7 @@ fn sighup_lets_a_receiver_print_what_it_has_taken() {
     let dir = Dir::new();
     let address = format!("unix:{}", dir.path("x").display());
     let recv = start(&mut aqueduct(&["recv", &address]));
-    until("it is bound", || dir.path("x").exists());
+    until_bound(&dir.path("x"));
     until_ready(recv.pid());
     let lines: String = (0..1000).map(|i| format!("{i}\n")).collect();
     let send = start_with_input(&mut aqueduct(&["send", &address]), &lines);
@@ -214,7 +214,7 @@ fn a_signal_during_slow_output_loses_nothing() {
     let (mut reader, out) = std::io::pipe().unwrap();
     let stdout = out.try_clone().unwrap().into();
     let mut recv = start_at(&mut aqueduct(&["recv", &address]), stdout, Stdio::piped());
-    until("it is bound", || dir.path("x").exists());
+    until_bound(&dir.path("x"));
     until_ready(recv.pid());
     let mut client = UnixStream::connect(dir.path("x")).unwrap();
     let client = std::thread::spawn(move || {
@@ -289,7 +289,7 @@ fn sighup_that_was_ignored_at_the_start_stays_ignored() {
     nohup.args(["-c", "trap '' HUP; exec \"$0\" recv \"$1\""]);
     nohup.args([env!("CARGO_BIN_EXE_aqueduct"), &address]);
     let recv = start(&mut nohup);
-    until("it is bound", || dir.path("x").exists());
+    until_bound(&dir.path("x"));
     until_ready(recv.pid());
     recv.signal(Signal::SIGHUP);
     expect(run(&mut aqueduct(&["send", &address, "still there"])), 0);

@@ -204,6 +204,21 @@ pub(crate) fn until_within(limit: Duration, what: &str, mut happened: impl FnMut
     }
 }
 
+/// Waits until a Unix socket takes connections, or datagrams: its path is there before that, between
+/// bind(2) and listen(2).
+pub(crate) fn until_bound(path: &Path) {
+    let path = path.to_str().expect("the path is text");
+    until("the socket is bound", || {
+        let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        sockets.lines().any(|line| {
+            // Num RefCount Protocol Flags Type St Inode Path, `unix_seq_show` in net/unix/af_unix.c.
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let takes = |it: &[&str]| it[3] == "00010000" || it[4] == "0002";
+            fields.len() == 8 && fields[7] == path && takes(&fields)
+        })
+    });
+}
+
 /// Waits until process `pid` has `path` open.
 pub(crate) fn until_open(pid: u32, path: &Path) {
     until("the file is open", || {
