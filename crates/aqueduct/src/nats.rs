@@ -25,12 +25,12 @@
 //! | end | process killed | server killed, disk kept | order |
 //! |---|---|---|---|
 //! | sender, `stream` | messages that were not flushed | nothing; nothing is stored twice within the duplicate window | as sent; a message that was refused because the stream is full is overtaken by those of its window that were not |
-//! | receiver, `stream` | nothing; unsettled messages come again after `ack-wait` | nothing; with limits retention those settled in the last seconds may come again | as stored; what comes again comes behind newer messages |
+//! | receiver, `stream` | nothing; unsettled messages come again after `ack-wait` | nothing; with limits retention those settled in the last seconds may come again | as stored; what comes again comes behind newer messages, and in its place with [`sole_reader`](crate::connect::Options::sole_reader) |
 //! | core | messages in hand, as with any subscriber | messages in the meantime, without an error | as sent, for each connection |
 //!
-//! A relay from stream to stream delivers each message once: the id of a message is
+//! A relay from stream to stream delivers each message once and in order: the id of a message is
 //! `created:stream:sequence` of its source. This needs an outage shorter than the duplicate window of the
-//! target, and limits retention there. None of this covers a power failure, unless the server syncs each
+//! target, limits retention there, and one relay at a time. None of this covers a power failure, unless the server syncs each
 //! write (`sync_interval: always`).
 //!
 //! # Examples

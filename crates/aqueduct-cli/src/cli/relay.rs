@@ -29,8 +29,11 @@ Ctrl-C, SIGTERM and SIGHUP: messages in hand are delivered, for 10 seconds at
 most; a second signal gives up. A relay that is stopped and started again loses
 nothing from FIFOs, queues and Unix sockets, and nothing over TCP between
 relays, recv, and send with --reconnect. A SIGKILL loses the messages in hand,
-from a queue at most 8, and those unread in its sockets. Nothing ever arrives
-twice.
+from a queue at most 8, and those unread in its sockets, but none of a NATS
+stream. Nothing arrives twice, except from a NATS stream to another mechanism.
+
+From a NATS stream, messages that a killed relay had in hand come first: the
+next one waits for them, up to the consumer's ack-wait and 2 seconds.
 
 On a terminal, messages to stdio: are printed as recv prints them.
 

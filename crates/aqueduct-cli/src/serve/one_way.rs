@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use aqueduct::bytes::{Buf, Bytes, BytesMut};
 use aqueduct::connect::Message;
+use aqueduct::endpoint::Sharing;
 use aqueduct::stdio::Stdout;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -51,6 +52,8 @@ pub(super) async fn run(
     let mut options = config.link.options();
     // A service does not end with its first client, unless its address says so.
     options.persist(true);
+    // The workers of others have messages in hand for as long as they like.
+    options.sole_reader(config.endpoint.capabilities().readers != Sharing::Many);
     let opened = options.open_receiver(&config.endpoint).await;
     let mut incoming = opened.map_err(|error| link::unopened(error, &config.endpoint))?;
     begun(report, config, &config.endpoint);

@@ -277,8 +277,9 @@ impl Options {
     ///
     /// Two receivers of one FIFO each get parts of the messages, and neither notices. With this
     /// option the second one fails with [`InUse`](super::OpenErrorKind::InUse). A receiver that
-    /// [opens the FIFO again](Self::watch_name) is the only one of the new FIFO, or fails. Other
-    /// mechanisms ignore the option.
+    /// [opens the FIFO again](Self::watch_name) is the only one of the new FIFO, or fails. A receiver
+    /// of a JetStream consumer keeps the order: messages that an earlier one has not settled come
+    /// first, and it waits up to `ack-wait` and 2 s for them. Other mechanisms ignore the option.
     ///
     /// It is a record lock on the FIFO's second byte, held by an additional descriptor and released
     /// with the receiver. It does not keep out receivers without this option, such as those of other

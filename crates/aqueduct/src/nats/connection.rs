@@ -42,6 +42,8 @@ pub(super) struct Target {
     pub(super) object: String,
     /// How long a server may be missing.
     pub(super) limit: Option<Duration>,
+    /// Whether messages that are delivered again come before newer ones.
+    pub(super) sole_reader: bool,
 }
 
 /// Why an end cannot go on.

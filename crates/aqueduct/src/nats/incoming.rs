@@ -1,6 +1,7 @@
 //! The receiving end.
 
 mod arrival;
+mod backlog;
 mod pull;
 mod subscription;
 

@@ -114,6 +114,7 @@ impl Nats {
             action,
             object: asked.address.to_owned(),
             limit: asked.options.wait,
+            sole_reader: asked.options.sole_reader,
         }
     }
 

@@ -10,10 +10,12 @@ use async_nats::{Client, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::arrival::{Arrival, Source};
+use super::backlog::Backlog;
 use crate::connect::{Message, Receipt};
 use crate::io::timer::{sleep_until, timeout};
 use crate::nats::connection::{Failure, Line, Target};
@@ -35,14 +37,14 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 pub(super) struct Engine {
     target: Target,
-    /// `None` once it has ended.
-    to_end: Option<mpsc::Sender<io::Result<Message>>>,
+    to_end: mpsc::Sender<io::Result<Message>>,
     outcomes: Option<mpsc::UnboundedSender<(u64, bool)>>,
     settled: mpsc::UnboundedReceiver<(u64, bool)>,
     /// By stream sequence, where to answer for those that are delivered and not settled.
     held: BTreeMap<u64, Subject>,
     /// The last that were settled: their acknowledgement may have been lost with a connection.
     done: BTreeSet<u64>,
+    backlog: Backlog,
     stop: CancellationToken,
 }
 
@@ -62,11 +64,12 @@ impl Engine {
         let (outcomes, settled) = mpsc::unbounded_channel();
         Self {
             target,
-            to_end: Some(to_end),
+            to_end,
             outcomes: Some(outcomes),
             settled,
             held: BTreeMap::new(),
             done: BTreeSet::new(),
+            backlog: Backlog::default(),
             stop,
         }
     }
@@ -114,9 +117,7 @@ impl Engine {
     }
 
     async fn fail(self, failure: Failure) {
-        if let Some(to_end) = &self.to_end {
-            let _ = to_end.send(Err(failure.into())).await;
-        }
+        let _ = self.to_end.send(Err(failure.into())).await;
     }
 
     async fn pull(&mut self, line: Line, consumer: &PullConsumer) -> Left {
@@ -141,6 +142,18 @@ impl Engine {
             stream: info.stream_name.clone(),
             created: stream.map_or(0, |it| it.cached_info().created.unix_timestamp_nanos()),
         };
+        if self.target.sole_reader {
+            let last = info.delivered.stream_sequence;
+            let known = self.held.range(..=last).count();
+            let missing = info.num_ack_pending.saturating_sub(known);
+            if missing > 0 {
+                tracing::info!(
+                    target: "aqueduct::nats", address = %self.target.object, missing, ?ack_wait,
+                    "waiting for messages that were delivered before and not settled"
+                );
+            }
+            self.backlog.expect(last, missing, ack_wait);
+        }
         // How many messages the server still owes.
         let mut asked = 0;
         let mut batch = window;
@@ -148,10 +161,20 @@ impl Engine {
         let mut resume = heard;
         let stop = self.stop.clone();
         loop {
+            while self.backlog.is_ready()
+                && let Ok(room) = self.to_end.try_reserve()
+                && let Some((_, message)) = self.backlog.pop()
+            {
+                room.send(Ok(message));
+            }
             let room = window.saturating_sub(self.held.len());
-            let asks = asked == 0 && room > 0 && room >= window / 4;
+            let wanted = match self.backlog.wanted() {
+                0 if room > 0 && room >= window / 4 => room.min(batch),
+                wanted => wanted,
+            };
+            let asks = asked == 0 && wanted > 0;
             if asks && !stop.is_cancelled() && Instant::now() >= resume {
-                asked = room.min(batch);
+                asked = wanted;
                 batch = window;
                 if ask(consumer, &inbox, asked).await.is_err() {
                     return Left::Lost;
@@ -182,6 +205,9 @@ impl Engine {
                             if self.take(&client, &source, sequence, arrival).await.is_err() {
                                 return Left::Lost;
                             }
+                            if self.backlog.wanted() == 1 {
+                                resume = Instant::now() + PAUSE;
+                            }
                         }
                         Arrival::Heartbeat => {}
                         Arrival::Over => asked = 0,
@@ -189,7 +215,10 @@ impl Engine {
                             asked = 0;
                             resume = Instant::now() + PAUSE;
                         }
-                        Arrival::TooLarge => (asked, batch) = (0, 1),
+                        Arrival::TooLarge => {
+                            self.backlog.ask_for_one();
+                            (asked, batch) = (0, 1);
+                        }
                         Arrival::Gone(text) => {
                             let object = &self.target.object;
                             let text = format!("cannot receive from {object}: {text}");
@@ -197,6 +226,8 @@ impl Engine {
                         }
                     }
                 }
+                () = room_in(&self.to_end), if self.backlog.is_ready() => {}
+                () = self.backlog.too_late() => self.backlog.give_up(),
                 () = sleep_until(report) => {
                     report = Instant::now() + progress;
                     if self.report(&client).await.is_err() {
@@ -221,6 +252,7 @@ impl Engine {
             return Ok(());
         };
         if self.done.contains(&sequence) {
+            self.backlog.came(sequence);
             // Its acknowledgement was lost.
             return client.publish(reply, Bytes::from_static(b"+ACK")).await;
         }
@@ -228,18 +260,24 @@ impl Engine {
         if self.held.insert(sequence, reply).is_some() {
             return Ok(());
         }
-        let (Some(outcomes), Some(to_end)) = (&self.outcomes, &self.to_end) else {
+        self.backlog.came(sequence);
+        let Some(outcomes) = self.outcomes.clone() else {
             return Ok(());
         };
-        let outcomes = outcomes.clone();
         let receipt = Receipt::new(move |settled| {
             let _ = outcomes.send((sequence, settled));
         });
         let message = Message::new(arrival.payload).with_receipt(receipt);
         let message = message.with_id(source.id(sequence));
-        // There is room, because no more are held than the window. If the end is gone, this drops
-        // the message, which gives it back.
-        let _ = to_end.try_send(Ok(message));
+        if self.backlog.is_awaited() || self.backlog.is_ready() {
+            self.backlog.keep(sequence, message);
+            return Ok(());
+        }
+        // After a backlog more may be held than the window. If the end is gone, this drops the message,
+        // which gives it back.
+        if let Err(TrySendError::Full(Ok(message))) = self.to_end.try_send(Ok(message)) {
+            self.backlog.keep(sequence, message);
+        }
         Ok(())
     }
 
@@ -287,6 +325,9 @@ impl Engine {
         let mut report = Instant::now() + progress;
         // In order, and only once the server has no request of this end.
         let mut back = BTreeMap::new();
+        while let Some((sequence, _)) = self.backlog.pop() {
+            back.extend(self.held.remove(&sequence).map(|reply| (sequence, reply)));
+        }
         loop {
             if asked == 0 {
                 while let Some((_, reply)) = back.pop_first() {
@@ -344,6 +385,11 @@ impl Engine {
             _ => Left::Lost,
         }
     }
+}
+
+/// Waits until there is room for a message, or the end is gone.
+async fn room_in<T>(to_end: &mpsc::Sender<T>) {
+    let _ = to_end.reserve().await;
 }
 
 /// Waits until the server has processed everything before.
