@@ -138,6 +138,7 @@ fn what_is_built_on_ends_is_send_sync_and_debug() {
         record::Recording,
         relay::Error,
         relay::Relay<'static>,
+        relay::Spool,
         service::Context,
         service::Error,
         service::Limit,

@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use aqueduct::Endpoint;
-use aqueduct::connect::{Connection, MessageReceiver, MessageSender, Options};
+use aqueduct::connect::{Connection, Message, MessageReceiver, MessageSender, Options};
 use aqueduct::frame::Framing;
-use aqueduct::relay::{Error, Relay};
+use aqueduct::record;
+use aqueduct::relay::{Error, Relay, Spool};
 use aqueduct::service::CancellationToken;
 use futures_util::{SinkExt, StreamExt, stream};
 use tempfile::TempDir;
@@ -120,6 +121,86 @@ async fn a_relay_from_a_queue_has_at_most_8_messages_in_hand() {
     }
     assert!(passed_on > 100, "{passed_on}");
     assert!(sent - passed_on <= IN_HAND, "{} are lost", sent - passed_on);
+}
+
+/// The messages in hand of a relay that is dropped, as of one that is killed, are in its spool.
+#[tokio::test]
+async fn a_spool_has_what_a_killed_relay_had_in_hand() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("spool");
+    let to: Endpoint = format!("unix:{}/to", dir.path().display()).parse().unwrap();
+    let options = Options::new();
+    let mut listener = options.bind(&to).await.expect("bound");
+    let name = QueueName::new();
+    let queue = name.create(Default::default(), 4, 64);
+    let from: Endpoint = format!("mq:{}", name.0).parse().expect("it is one");
+    let incoming = options.open_receiver(&from).await.expect("opened");
+    let outgoing = options.open_sender(&to).await.expect("connected");
+    let mut receiver = listener.accept().await.unwrap().unwrap().into_receiver();
+    let spool = Spool::open(&file).expect("it is new");
+    assert!(matches!(
+        Spool::open(&file),
+        Err(record::Error::InUse { .. })
+    ));
+    let relay = Relay::new(incoming, outgoing).spool(spool);
+    let mut relay = task::spawn(relay.run(CancellationToken::new()));
+    // Until the socket is full, as its receiver takes nothing, and so are the spool and the queue.
+    let (mut sent, mut progress) = (0_u32, Instant::now());
+    while progress.elapsed() < Duration::from_millis(300) {
+        assert_pending!(relay.poll());
+        while queue.try_send(0, &sent.to_le_bytes().repeat(16)).is_ok() {
+            sent += 1;
+            progress = Instant::now();
+        }
+        sleep(Duration::from_micros(100)).await;
+    }
+    drop(relay);
+    let number = |message: &Message| u32::from_le_bytes(message.body()[..4].try_into().unwrap());
+    let mut seen = Vec::new();
+    while let Some(Ok(message)) = deadline(receiver.next()).await {
+        seen.push(number(&message));
+    }
+    let first = seen.len() as u32;
+    assert!(first > 100 && seen.iter().copied().eq(0..first), "{seen:?}");
+    // As a relay leaves it that is killed while it writes.
+    let mut torn = File::options()
+        .append(true)
+        .open(&file)
+        .expect("it is there");
+    torn.write_all(&[7; 5]).expect("there is room");
+
+    let incoming = options.open_receiver(&from).await.expect("opened");
+    let outgoing = options.open_sender(&to).await.expect("connected");
+    let mut receiver = listener.accept().await.unwrap().unwrap().into_receiver();
+    let relay = Relay::new(incoming, outgoing).spool(Spool::open(&file).expect("it is whole"));
+    let relay = tokio::spawn(relay.idle(SHORT * 10).run(CancellationToken::new()));
+    let mut seen = Vec::new();
+    while let Some(Ok(message)) = deadline(receiver.next()).await {
+        seen.push(number(&message));
+    }
+    let ran = deadline(relay).await.expect("no panic");
+    assert!(matches!(ran, Err(Error::Idle(_))), "{ran:?}");
+    // Nothing is missing, and the order is kept. Some arrive again.
+    let again = *seen.first().expect("some were left");
+    assert!(again <= first, "{again} follows {first}");
+    assert!(seen.into_iter().eq(again..sent), "all are there");
+    assert_eq!(std::fs::read(&file).expect("it is there").len(), 8);
+}
+
+#[tokio::test]
+async fn a_recording_that_is_no_spool_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("jobs.rec");
+    let mut recorder = record::Recorder::open(&file).expect("it is new");
+    recorder.record(&"job".into()).expect("there is room");
+    drop(recorder);
+    let before = std::fs::read(&file).expect("it is there");
+    let opened = Spool::open(&file);
+    assert!(
+        matches!(opened, Err(record::Error::NotARecording)),
+        "{opened:?}"
+    );
+    assert_eq!(std::fs::read(&file).expect("it is there"), before);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 use aqueduct::endpoint::Direction;
 use aqueduct::record::Recorder;
-use aqueduct::relay::{Error, Relay};
+use aqueduct::relay::{Error, Relay, Spool};
 use aqueduct::service::CancellationToken;
 
 use crate::config::{self, EndConfig, Lasting, RelayConfig};
@@ -29,12 +29,17 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
         from,
         to,
         tee,
+        spool,
     } = &config;
     let mut recorder = match tee {
         Some(file) => {
             let opened = Recorder::open_with(file, LARGEST_MESSAGE);
             Some(opened.with_context(|| file.display().to_string())?)
         }
+        None => None,
+    };
+    let spool = match spool {
+        Some(file) => Some(Spool::open(file).with_context(|| file.display().to_string())?),
         None => None,
     };
     if could_answer(&config) {
@@ -72,12 +77,15 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
     signals.ready(work).await;
     let (source, target) = (incoming.take_child(), outgoing.take_child());
     let mut progress = Progress::new(report, mixed(&config));
-    let relay = Relay::new(incoming, outgoing)
+    let mut relay = Relay::new(incoming, outgoing)
         .idle(from.link.timeout)
         .tap(|message| {
             progress.add(1, message.body().len());
             recorder.as_mut().map_or(Ok(()), |it| it.record(message))
         });
+    if let Some(spool) = spool {
+        relay = relay.spool(spool);
+    }
     let stop = CancellationToken::new();
     let output = match to.endpoint.capabilities().stdio {
         true => Some(stdout::open()?),
@@ -161,7 +169,8 @@ fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
             Failure::timed_out(format!("nothing arrived from {from} for {limit:?}"))
         }
         Error::Tap { untapped, source } => {
-            let file = config.tee.as_deref().unwrap_or(Path::new(""));
+            let file = config.tee.as_ref().or(config.spool.as_ref());
+            let file = file.map_or(Path::new(""), |it| it);
             let rest = match untapped {
                 1 => "1 message was delivered and is not in it".to_owned(),
                 n => format!("{n} messages were delivered and are not in it"),

@@ -13,8 +13,9 @@
 //!   TCP if both sides heed each other's end of stream, as those of this crate do with
 //!   [`Options::reconnect`](crate::connect::Options::reconnect).
 //! - **Killed**, it loses the messages in hand, from a queue at most 8, and unread messages in its
-//!   sockets.
-//! - Nothing ever arrives twice.
+//!   sockets. With a [`Spool`] it loses at most the one message that it has received and not yet
+//!   written, and unread messages in its sockets.
+//! - Nothing arrives twice, except after a kill with a spool or with receipts.
 //! - A message that has a [`Receipt`](crate::connect::Receipt) is settled when a flush of the sending end
 //!   has succeeded. Until then it is not lost with the relay: its transport delivers it again, and it
 //!   may arrive twice. From one JetStream stream to another it arrives once, because it keeps its id.
@@ -57,6 +58,8 @@
 //! # Ok(()) }
 //! ```
 
+mod spool;
+
 use std::fmt;
 use std::future::{pending, poll_fn};
 use std::io;
@@ -74,6 +77,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::{Message, MessageReceiver, MessageSender};
 use crate::io::timer::{sleep_until, timeout};
+
+pub use self::spool::Spool;
 
 /// How long a relay that is told to stop has to deliver what it has taken: 10 s. Senders get at
 /// most half of it to finish.
@@ -121,6 +126,7 @@ pub struct Relay<'a> {
     grace: Duration,
     idle: Option<Duration>,
     tap: Option<Tap<'a>>,
+    spool: Option<Spool>,
 }
 
 type Tap<'a> = SyncWrapper<Box<dyn FnMut(&Message) -> io::Result<()> + Send + 'a>>;
@@ -190,8 +196,16 @@ pub enum Error {
 
 /// The next event.
 enum Event {
-    Item(Option<io::Result<Message>>),
+    /// A message, which an earlier relay has left in the spool or which is taken now.
+    Message {
+        message: Message,
+        left: bool,
+    },
+    Broken(io::Error),
+    End,
     Failed(io::Error),
+    /// The spool cannot be emptied.
+    Unspooled(io::Error),
     Stop,
     Late,
     Idle(Duration),
@@ -206,6 +220,7 @@ impl<'a> Relay<'a> {
             grace: GRACE,
             idle: None,
             tap: None,
+            spool: None,
         }
     }
 
@@ -233,6 +248,15 @@ impl<'a> Relay<'a> {
         self
     }
 
+    /// Keeps each message in a file from before it is sent until it is delivered.
+    ///
+    /// So a killed relay loses at most the message that it has received and not yet written. If the
+    /// file cannot be written, the relay ends as if the [tap](Self::tap) had failed.
+    pub fn spool(mut self, spool: Spool) -> Self {
+        self.spool = Some(spool);
+        self
+    }
+
     /// Relays until the incoming end is over or `stop` is cancelled.
     ///
     /// Then it closes the outgoing end.
@@ -252,12 +276,13 @@ impl<'a> Relay<'a> {
             grace,
             idle,
             mut tap,
+            mut spool,
         } = self;
         let mut failure = None;
         let mut stopped: Option<Instant> = None;
         let most = match incoming.is_stored() {
-            true => MOST_GATHERED,
-            false => usize::MAX,
+            true if spool.is_none() => MOST_GATHERED,
+            _ => usize::MAX,
         };
         // How many may still be in the sender's buffer.
         let mut gathered = 0;
@@ -272,9 +297,15 @@ impl<'a> Relay<'a> {
             let step = poll_fn(|cx| {
                 silent = false;
                 // Once it is told to stop it takes nothing more.
-                if gathered >= most && !stopping {
+                let full = spool.as_ref().is_some_and(Spool::is_full);
+                if (gathered >= most || full) && !stopping {
                     match Pin::new(&mut outgoing).poll_flush(cx) {
-                        Poll::Ready(Ok(())) => gathered = 0,
+                        Poll::Ready(Ok(())) => {
+                            gathered = 0;
+                            if let Err(error) = clear(&mut spool) {
+                                return Poll::Ready(Event::Unspooled(error));
+                            }
+                        }
                         Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
                         Poll::Pending => return Poll::Pending,
                     }
@@ -286,8 +317,18 @@ impl<'a> Relay<'a> {
                         Poll::Pending => return Poll::Pending,
                     }
                 }
+                if let Some(message) = spool.as_mut().and_then(Spool::next_left) {
+                    let left = true;
+                    return Poll::Ready(Event::Message { message, left });
+                }
                 if let Poll::Ready(item) = Pin::new(&mut incoming).poll_next(cx) {
-                    return Poll::Ready(Event::Item(item));
+                    return Poll::Ready(item.map_or(Event::End, |item| match item {
+                        Ok(message) => Event::Message {
+                            message,
+                            left: false,
+                        },
+                        Err(error) => Event::Broken(error),
+                    }));
                 }
                 // Without budget it is only the turn of other tasks, and there may be more.
                 silent = coop::has_budget_remaining();
@@ -296,7 +337,12 @@ impl<'a> Relay<'a> {
                 }
                 // Nothing is available at once: flush, and look after the peer.
                 match Pin::new(&mut outgoing).poll_flush(cx) {
-                    Poll::Ready(Ok(())) => gathered = 0,
+                    Poll::Ready(Ok(())) => {
+                        gathered = 0;
+                        if let Err(error) = clear(&mut spool) {
+                            return Poll::Ready(Event::Unspooled(error));
+                        }
+                    }
                     Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
                     Poll::Pending => {}
                 }
@@ -330,14 +376,13 @@ impl<'a> Relay<'a> {
                     stopped = Some(Instant::now());
                     incoming.stop();
                 }
-                Event::Item(Some(Ok(message))) => {
+                Event::Message { mut message, left } => {
                     match &mut failure {
+                        _ if left => {}
                         // It was taken, and is delivered.
                         Some(Error::Tap { untapped, .. }) => *untapped += 1,
                         _ => {
-                            if let Some(record) = &mut tap
-                                && let Err(source) = record.get_mut()(&message)
-                            {
+                            if let Err(source) = kept(&mut message, &mut tap, &mut spool) {
                                 let untapped = 1;
                                 failure = Some(Error::Tap { untapped, source });
                                 stopped.get_or_insert_with(Instant::now);
@@ -350,14 +395,25 @@ impl<'a> Relay<'a> {
                     let len = message.body().len();
                     if let Err(source) = Pin::new(&mut outgoing).start_send(message) {
                         failure = Some(Error::Refused { len, source });
+                    }
+                    // What else is in the spool is not lost with a message that is refused.
+                    let left = spool.as_ref().is_some_and(Spool::has_left);
+                    if matches!(failure, Some(Error::Refused { .. })) && !left {
                         break;
                     }
                 }
-                Event::Item(Some(Err(error))) => {
+                Event::Broken(error) => {
                     failure = Some(Error::Receive(error));
                     break;
                 }
-                Event::Item(None) => break,
+                Event::End => break,
+                Event::Unspooled(source) => {
+                    let untapped = 0;
+                    failure.get_or_insert(Error::Tap { untapped, source });
+                    stopped.get_or_insert_with(Instant::now);
+                    incoming.stop();
+                    spool = None;
+                }
                 Event::Failed(error) => return Err(Error::Send(error)),
                 // What was taken is delivered for as long as there is time.
                 Event::Late if !silent && !overtime => overtime = true,
@@ -388,6 +444,12 @@ impl<'a> Relay<'a> {
                 () = stop.cancelled() => timeout(grace, closing).await,
             },
         };
+        if let (None, Ok(Ok(()))) = (&failure, &closed)
+            && let Err(source) = clear(&mut spool)
+        {
+            let untapped = 0;
+            failure = Some(Error::Tap { untapped, source });
+        }
         match (failure, closed) {
             (_, Err(_)) => Err(Error::GivenUp),
             (Some(failure), _) => Err(failure),
@@ -398,6 +460,26 @@ impl<'a> Relay<'a> {
             },
         }
     }
+}
+
+/// Passes a message to the tap, and keeps it in the spool.
+fn kept(
+    message: &mut Message,
+    tap: &mut Option<Tap<'_>>,
+    spool: &mut Option<Spool>,
+) -> io::Result<()> {
+    if let Some(spool) = spool {
+        spool.keep(message)?;
+    }
+    match tap {
+        Some(tap) => tap.get_mut()(message),
+        None => Ok(()),
+    }
+}
+
+/// Everything is delivered.
+fn clear(spool: &mut Option<Spool>) -> io::Result<()> {
+    spool.as_mut().map_or(Ok(()), Spool::clear)
 }
 
 impl fmt::Debug for Relay<'_> {

@@ -35,6 +35,13 @@ stream. Nothing arrives twice, except from a NATS stream to another mechanism.
 From a NATS stream, messages that a killed relay had in hand come first: the
 next one waits for them, up to the consumer's ack-wait and 2 seconds.
 
+With --spool each message is in the file from before it is sent until it is
+delivered, and the next relay with that file sends first what a killed one left
+there. So a SIGKILL loses at most the one message that was received and not yet
+written. A NATS stream stores each message once, within its duplicate window;
+other addresses may get up to 1,024 messages again. Give each relay its own
+file. Messages from a NATS stream are not written: their server has them.
+
 On a terminal, messages to stdio: are printed as recv prints them.
 
 With --tee each message is written to the file before it is sent. An existing
@@ -65,6 +72,9 @@ pub(crate) struct RelayArgs {
     /// Record every message with its time to a file, for send --replay.
     #[arg(long, value_name = "FILE")]
     pub(crate) tee: Option<PathBuf>,
+    /// Keep messages in a file until they are delivered, for the case that the relay is killed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) spool: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) unfit: Unfit,
     #[command(flatten)]

@@ -15,6 +15,8 @@ pub(crate) struct RelayConfig {
     pub(crate) to: EndConfig,
     /// Where each message is recorded.
     pub(crate) tee: Option<PathBuf>,
+    /// Where each message is kept until it is delivered.
+    pub(crate) spool: Option<PathBuf>,
 }
 
 /// One end of a relay.
@@ -40,6 +42,7 @@ impl RelayArgs {
         Ok(RelayConfig {
             lasting: Lasting::from(self.reconnect),
             tee: self.tee,
+            spool: self.spool,
             from: EndConfig {
                 side: from_side,
                 link: LinkConfig {

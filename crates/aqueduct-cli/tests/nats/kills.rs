@@ -44,6 +44,23 @@ impl Fate {
     }
 }
 
+/// Takes messages out of a stream, until one has this number.
+async fn drain_until(address: &str, last: usize) -> Vec<usize> {
+    let mut incoming = receiver(address).await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&last) {
+        let mut message = next(&mut incoming).await;
+        seen.push(number(&message));
+        message.take_receipt().expect("it has one").settle();
+    }
+    seen
+}
+
+fn number(message: &Message) -> usize {
+    let text = std::str::from_utf8(message.body()).ok();
+    text.and_then(|it| it.parse().ok()).expect("a number")
+}
+
 /// Takes all messages out of a stream.
 async fn drain(address: &str, count: usize) -> Vec<usize> {
     let mut incoming = receiver(address).await;
@@ -59,12 +76,7 @@ async fn drain(address: &str, count: usize) -> Vec<usize> {
             break;
         };
         let mut message = message;
-        seen.push(
-            std::str::from_utf8(message.body())
-                .ok()
-                .and_then(|it| it.parse().ok())
-                .expect("a number"),
-        );
+        seen.push(number(&message));
         message.take_receipt().expect("it has one").settle();
     }
     incoming.stop();
@@ -150,6 +162,56 @@ async fn a_killed_relay_between_streams_delivers_once_in_order() {
         since.elapsed()
     );
     assert_eq!(fate, Fate::default());
+}
+
+/// A queue forgets what was taken from it: what the relay has in hand is in its spool.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_relay_with_a_spool_loses_at_most_one_message() {
+    let server = Server::new();
+    let spool = server.dir().join("relay.spool");
+    let queue = format!("/aqueduct-nats-{}", std::process::id());
+    let from = format!("mq:{queue}");
+    let to = server.at("to?stream=TO&consumer=check&create=true");
+    let mut outgoing = sender(&from).await;
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let sending = tokio::spawn(async move {
+        let mut number = 0;
+        while stopped.try_recv().is_err() {
+            let message = Message::new(number.to_string());
+            outgoing.send(message).await.expect("it goes on");
+            number += 1;
+        }
+        number
+    });
+    let relay = || {
+        Command::new(env!("CARGO_BIN_EXE_aqueduct"))
+            .args(["--quiet", "relay", &from, &to, "--spool"])
+            .arg(&spool)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("it can be run")
+    };
+    for kill in 0..kills() {
+        let mut child = relay();
+        tokio::time::sleep(Duration::from_millis(80 + 43 * (kill as u64 % 5))).await;
+        child.kill().expect("it is a child");
+        child.wait().expect("it is a child");
+    }
+    let mut child = relay();
+    let _ = stop.send(());
+    let count = deadline(sending).await.expect("no panic");
+    let seen = drain_until(&to, count - 1).await;
+    child.kill().expect("it is a child");
+    child.wait().expect("it is a child");
+    let removed = crate::endpoint(&from).remove().await;
+    removed.expect("it is there");
+    let fate = Fate::of(&seen, count);
+    println!(
+        "relay with a spool killed {} times: {fate:?} of {count}",
+        kills()
+    );
+    assert!(fate.lost <= kills(), "{fate:?}");
+    assert_eq!((fate.doubled, fate.reordered), (0, 0));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -48,6 +49,11 @@ impl Server {
     /// An address of it.
     pub(crate) fn at(&self, rest: &str) -> String {
         format!("nats://127.0.0.1:{}/{rest}", self.port)
+    }
+
+    /// Its directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Kills it with `SIGKILL`.

@@ -28,7 +28,6 @@ struct Extra {
     peer: Peer,
     receipt: Option<Receipt>,
     /// The same each time that it is delivered.
-    #[cfg(feature = "nats")]
     id: Option<Box<str>>,
 }
 
@@ -101,10 +100,12 @@ impl Message {
     }
 
     /// Sets the id, which stays the same each time that the message is delivered.
-    #[cfg(feature = "nats")]
-    pub(crate) fn with_id(mut self, id: Box<str>) -> Self {
+    pub(crate) fn set_id(&mut self, id: Box<str>) {
         self.extra().id = Some(id);
-        self
+    }
+
+    pub(crate) fn has_receipt(&self) -> bool {
+        self.extra.as_ref().is_some_and(|it| it.receipt.is_some())
     }
 
     #[cfg(feature = "nats")]
@@ -123,7 +124,6 @@ impl Extra {
         Self {
             peer,
             receipt: None,
-            #[cfg(feature = "nats")]
             id: None,
         }
     }

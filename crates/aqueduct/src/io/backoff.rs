@@ -8,6 +8,13 @@ use tokio::time::Instant;
 
 use super::timer::{sleep_until, timeout};
 
+/// A name that no other process has, nor a later one of this program: 32 digits.
+pub(crate) fn random_name() -> String {
+    // The keys are random for each thread, and the keys of each differ.
+    let random = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", random(), random())
+}
+
 /// Pauses between attempts: each twice as long as the one before, up to the longest, and each
 /// shortened at random by up to a half, so that clients of one server do not return all at once.
 #[derive(Clone, Debug)]

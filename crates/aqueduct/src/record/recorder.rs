@@ -149,6 +149,16 @@ impl Recorder {
         }
     }
 
+    /// Removes all records.
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        if self.end.is_some() {
+            let empty = MAGIC.len() as u64;
+            self.file.0.set_len(empty)?;
+            (self.end, self.torn) = (Some(empty), 0);
+        }
+        Ok(())
+    }
+
     fn write(&mut self) -> io::Result<()> {
         let written = match self.end {
             Some(end) => self.append(end),

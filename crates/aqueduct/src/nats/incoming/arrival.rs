@@ -45,6 +45,7 @@ impl Arrival {
             }
             409 if text.contains("MaxBytes") => Self::TooLarge,
             404 | 408 => Self::Over,
+            409 if text.contains("Completed") => Self::Over,
             _ => Self::Refused,
         }
     }

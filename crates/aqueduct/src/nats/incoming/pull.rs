@@ -267,8 +267,8 @@ impl Engine {
         let receipt = Receipt::new(move |settled| {
             let _ = outcomes.send((sequence, settled));
         });
-        let message = Message::new(arrival.payload).with_receipt(receipt);
-        let message = message.with_id(source.id(sequence));
+        let mut message = Message::new(arrival.payload).with_receipt(receipt);
+        message.set_id(source.id(sequence));
         if self.backlog.is_awaited() || self.backlog.is_ready() {
             self.backlog.keep(sequence, message);
             return Ok(());

@@ -1,8 +1,8 @@
 //! [`Kept`]: a message that is not acknowledged, and [`Ids`] for those that have none.
 
-use std::hash::{BuildHasher, RandomState};
-
 use bytes::Bytes;
+
+use crate::io::backoff::random_name;
 
 /// The ids of messages that have none: a random prefix, and a number.
 pub(super) struct Ids {
@@ -15,9 +15,7 @@ pub(super) const LONGEST_ID: usize = 320;
 
 impl Ids {
     pub(super) fn new() -> Self {
-        // The keys of each are random.
-        let random = || RandomState::new().hash_one(std::process::id());
-        let prefix = format!("{:016x}{:016x}", random(), random());
+        let prefix = random_name();
         Self { prefix, next: 0 }
     }
 
