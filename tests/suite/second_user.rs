@@ -80,6 +80,11 @@ fn another_user() {
                 let address = SocketAddr::from_abstract_name(name).expect("it is a name");
                 keep(UnixListener::bind_addr(&address), &mut held)
             }
+            "connect-shm" => {
+                let address: Endpoint = format!("shm:{name}").parse().expect("an address");
+                let connected = runtime.block_on(address.connect());
+                connected.map_or_else(|it| it.raw_os_error().unwrap_or(-1), |_| 0)
+            }
             "connect-abstract" => {
                 let name = format!("@{name}");
                 let connected = runtime.block_on(unix::connect(name));
@@ -349,6 +354,39 @@ async fn a_planted_socket_is_not_connected_to() {
     let name = format!("aqueduct-second-user-planted-{}", std::process::id());
     assert_eq!(tries(&mut other, "bind-abstract", &name).await, 0);
     refused_as_foreign(&format!("@{name}")).await;
+    other.succeed().await;
+}
+
+/// Memory is shared with our own user only, unless the mode says otherwise, and never with a server
+/// that stands in for ours.
+#[tokio::test]
+async fn nobody_shares_memory_with_us_uninvited() {
+    let Some(mut other) = second_user() else {
+        return;
+    };
+    let directory = shared_directory();
+    let at = |what| directory.path().join(what).display().to_string();
+    let ours = at("ours");
+    let address: Endpoint = format!("shm:{ours}").parse().unwrap();
+    let _listener = address.bind().await.unwrap();
+    let refused = tries(&mut other, "connect-shm", &ours).await;
+    assert_eq!(refused, libc::EACCES);
+
+    let open = at("open");
+    let address: Endpoint = format!("shm:{open}?mode=666").parse().unwrap();
+    let mut listener = address.bind().await.unwrap();
+    assert_eq!(tries(&mut other, "connect-shm", &open).await, 0);
+    let client = deadline(listener.accept()).await.unwrap().unwrap();
+    let user = client.peer().credentials().map(|it| it.uid);
+    assert_eq!(user, Some(65_534));
+
+    let planted = at("planted");
+    assert_eq!(tries(&mut other, "bind-open", &planted).await, 0);
+    let address: Endpoint = format!("shm:{planted}").parse().unwrap();
+    let error = deadline(address.connect()).await.unwrap_err();
+    let owner = 65_534;
+    assert_eq!(error.kind(), &OpenErrorKind::ForeignOwner { owner });
+    assert_eq!(error.object(), address.to_string());
     other.succeed().await;
 }
 

@@ -3,6 +3,7 @@
 mod forbidden;
 mod hello;
 mod indexes;
+mod killed;
 mod left;
 mod lend;
 mod passing;

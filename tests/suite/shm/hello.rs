@@ -315,6 +315,27 @@ async fn a_hello_may_arrive_byte_by_byte() {
 }
 
 /// The usual mistake: one side has `unix:` in its configuration.
+/// Its server cannot say hello, which is no reason to keep it waiting.
+#[tokio::test]
+async fn a_client_that_receives_nothing_more_is_not_kept_waiting() {
+    let (_dir, path, address) = place("?fallback=true");
+    let mut listener = address.bind().await.expect("it is bound");
+    let raw = Raw::connect(&path);
+    let shut = raw.socket.shutdown(std::net::Shutdown::Read);
+    shut.expect("it is shut");
+    let mut server = accept(&mut listener).await.into_receiver();
+    let mut next = tokio_test::task::spawn(server.next());
+    assert!(next.poll().is_pending());
+    let mut polled = [nix::poll::PollFd::new(
+        raw.socket.as_fd(),
+        nix::poll::PollFlags::empty(),
+    )];
+    let hung_up = nix::poll::poll(&mut polled, 30_000_u16);
+    assert_eq!(hung_up, Ok(1), "both directions have ended");
+    drop(raw);
+    assert!(deadline(next).await.is_none());
+}
+
 #[tokio::test]
 async fn a_unix_client_of_a_shm_server_is_named_and_sees_the_end() {
     let (_dir, path, address) = place("");

@@ -245,8 +245,11 @@ impl Wire {
                 Err(error) => (None, Some(error)),
             };
             match self.say_hello(opening, bell) {
-                // It has gone. What it has written before is still there.
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+                // It has gone, and what it has written before is still there; or it receives nothing
+                // more, and must not wait for the hello.
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                    let _ = SockRef::from(&self.socket).shutdown(Shutdown::Both);
+                }
                 said => said?,
             }
             if let Some(error) = failed {

@@ -34,6 +34,8 @@ enum Mutation {
     NoFreshEpoch,
     /// The ring is not read once more after the peer's end.
     NoLookAfterEnd,
+    /// A bell wakes the reading half only.
+    OneHalf,
 }
 
 static MUTATION: StdMutex<Mutation> = StdMutex::new(Mutation::None);
@@ -63,7 +65,8 @@ struct Side {
     words: [AtomicU64; 6],
     data: [UnsafeCell<u8>; MOST as usize],
     rung: Mutex<(bool, bool)>,
-    waker: AtomicWaker,
+    /// Of the tasks of both halves, which have this one bell.
+    wakers: [AtomicWaker; 2],
 }
 
 // Loom finds every access to `data` that is not ordered.
@@ -78,7 +81,7 @@ impl Side {
             words,
             data: std::array::from_fn(|_| UnsafeCell::new(0)),
             rung: Mutex::new((false, false)),
-            waker: AtomicWaker::new(),
+            wakers: std::array::from_fn(|_| AtomicWaker::new()),
         }
     }
 
@@ -88,13 +91,20 @@ impl Side {
 
     fn ring(&self) {
         self.rung.lock().unwrap().0 = true;
-        self.waker.wake();
+        self.wake();
     }
 
     /// The other process is gone.
     fn lose_peer(&self) {
         self.rung.lock().unwrap().1 = true;
-        self.waker.wake();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.wakers[Half::Read as usize].wake();
+        if mutation() != Mutation::OneHalf {
+            self.wakers[Half::Write as usize].wake();
+        }
     }
 }
 
@@ -157,8 +167,8 @@ impl Link for View {
         Ok(())
     }
 
-    fn register(&self, _: Half, cx: &mut Context<'_>) {
-        self.own.waker.register_by_ref(cx.waker());
+    fn register(&self, half: Half, cx: &mut Context<'_>) {
+        self.own.wakers[half as usize].register_by_ref(cx.waker());
     }
 
     fn poll_rung(&self) -> Poll<io::Result<Rung>> {
@@ -258,8 +268,12 @@ async fn lend(rx: &mut Rx, link: &View, len: usize) -> io::Result<Vec<u8>> {
 /// Runs `model` in every order with up to two voluntary switches, or as many as
 /// `LOOM_MAX_PREEMPTIONS` says.
 fn explore(model: impl Fn() + Sync + Send + 'static) {
+    explore_to(2, model);
+}
+
+fn explore_to(switches: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(2);
+    builder.preemption_bound.get_or_insert(switches);
     builder.check(model);
 }
 
@@ -380,7 +394,36 @@ fn a_frame_in_pieces() {
     });
 }
 
-const MODELS: [fn(); 7] = [
+/// Two tasks of one process with one bell: one of them waits for room, the other for data. Three
+/// threads have so many orders that one voluntary switch takes as long as two do elsewhere.
+fn two_halves() {
+    explore_to(1, || {
+        let (a, b) = (Arc::new(Side::new()), Arc::new(Side::new()));
+        let (mut asks, mut answers) = (writer(&a, 1, 1), writer(&b, 1, 1));
+        let (writes, reads) = (View::new(&a, &b), View::new(&a, &b));
+        let there = View::new(&b, &a);
+        let writer = thread::spawn(move || block_on(send(&mut asks, &writes, b"ab")).unwrap());
+        let reader = thread::spawn(move || {
+            let mut rx = Rx::new(1);
+            let mut byte = [0];
+            let mut buf = ReadBuf::new(&mut byte);
+            block_on(poll_fn(|cx| {
+                rx.poll_read(&reads, cx, &mut buf, &mut Sleepy)
+            }))
+            .unwrap();
+            assert_eq!(buf.filled(), b"x");
+        });
+        let mut rx = Rx::new(1);
+        for bytes in [b"a", b"b"] {
+            assert_eq!(block_on(lend(&mut rx, &there, 1)).unwrap(), bytes);
+        }
+        block_on(send(&mut answers, &there, b"x")).unwrap();
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
+}
+
+const MODELS: [fn(); 8] = [
     a_full_ring,
     a_growing_ring,
     a_half_close,
@@ -388,6 +431,7 @@ const MODELS: [fn(); 7] = [
     a_dead_reader,
     a_lent_ring,
     a_frame_in_pieces,
+    two_halves,
 ];
 
 /// Which mutation this process is to try, by its place in [`mutations`].
@@ -405,6 +449,7 @@ fn mutations() -> Vec<Mutation> {
         Mutation::NoSecondLook,
         Mutation::NoFreshEpoch,
         Mutation::NoLookAfterEnd,
+        Mutation::OneHalf,
     ];
     fences.chain(others).collect()
 }
