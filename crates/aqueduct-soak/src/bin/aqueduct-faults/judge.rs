@@ -201,11 +201,15 @@ fn allowed(name: &str, call: &str) -> Option<Allowed> {
             hang: true,
             ..nothing
         },
-        "recvfrom" | "sendto" | "socket" | "fcntl" if name.starts_with("unix") => Allowed {
-            why: "the kernel was not asked which file is the socket's (sock_diag): the file stays, and the log says so",
-            name: Some("link"),
-            ..nothing
-        },
+        "recvfrom" | "sendto" | "socket" | "fcntl"
+            if name.starts_with("unix") || name.starts_with("shm") =>
+        {
+            Allowed {
+                why: "the kernel was not asked which file is the socket's (sock_diag): the file stays, and the log says so",
+                name: Some("link"),
+                ..nothing
+            }
+        }
         "close" => Allowed {
             why: "strace leaves the closing out: the descriptor stays open, and who waits for its end waits on",
             descriptors: 1,

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
 
 /// All of them.
-pub(crate) const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 14] = [
     "pipe",
     "packets",
     "fifo",
@@ -27,6 +27,8 @@ pub(crate) const NAMES: [&str; 12] = [
     "unix",
     "unixpacket",
     "unixgram",
+    "shm",
+    "shm-fallback",
     "tcp",
     "udp",
     "exec",
@@ -196,6 +198,7 @@ async fn open(name: &str, path: PathBuf) -> anyhow::Result<Ends> {
         two_way => {
             let address = match two_way {
                 "tcp" => "tcp://127.0.0.1:0".to_owned(),
+                "shm-fallback" => format!("shm:{}?fallback=true", path.display()),
                 scheme => format!("{scheme}:{}", path.display()),
             };
             let mut options = Options::new();
