@@ -1,5 +1,7 @@
 //! What Aqueduct is to reach, held against what was measured.
 
+mod shm;
+
 use std::fmt::Write;
 
 use aqueduct_measure::stats::Spread;
@@ -282,9 +284,13 @@ const fn round_trip(
 
 impl Bound {
     fn is_met(self, ratio: &Spread) -> bool {
+        self.is_met_by(ratio.median)
+    }
+
+    fn is_met_by(self, ratio: f64) -> bool {
         match self {
-            AtLeast(it) => ratio.median >= it,
-            AtMost(it) => ratio.median <= it,
+            AtLeast(it) => ratio >= it,
+            AtMost(it) => ratio <= it,
             Free(_) => true,
         }
     }
@@ -298,13 +304,42 @@ impl Bound {
     }
 }
 
+/// How many goals are met.
+#[derive(Debug, Default)]
+struct Verdicts {
+    met: usize,
+    missed: usize,
+    unknown: usize,
+}
+
+impl Verdicts {
+    /// Counts a goal; `None`: it was not measured.
+    fn of(&mut self, is_met: Option<bool>, bound: Bound) -> &'static str {
+        match (is_met, bound) {
+            (Some(_), Free(_)) => "-",
+            (Some(true), _) => {
+                self.met += 1;
+                "met"
+            }
+            (Some(false), _) => {
+                self.missed += 1;
+                "**not met**"
+            }
+            (None, _) => {
+                self.unknown += 1;
+                "not measured"
+            }
+        }
+    }
+}
+
 /// A table: each goal, what was measured with its spread, and whether that is enough.
 pub(crate) fn markdown(results: &Results) -> String {
     let mut text = String::from(
         "| work | ours | against | goal | measured | by processor time | |\n\
          |---|---|---|---|---|---|---|\n",
     );
-    let (mut met, mut missed, mut unknown) = (0, 0, 0);
+    let mut verdicts = Verdicts::default();
     for goal in GOALS {
         for mechanism in goal.mechanisms {
             let name = |it: &str| it.replace('*', mechanism);
@@ -322,21 +357,8 @@ pub(crate) fn markdown(results: &Results) -> String {
                 } else {
                     time
                 };
-                let verdict = match judged {
-                    Some(_) if matches!(goal.bound, Free(_)) => "-",
-                    Some(it) if goal.bound.is_met(&it) => {
-                        met += 1;
-                        "met"
-                    }
-                    Some(_) => {
-                        missed += 1;
-                        "**not met**"
-                    }
-                    None => {
-                        unknown += 1;
-                        "not measured"
-                    }
-                };
+                let is_met = judged.map(|it| goal.bound.is_met(&it));
+                let verdict = verdicts.of(is_met, goal.bound);
                 let shown =
                     |it: Option<Spread>| it.map_or("-".to_owned(), |it| number::spread(&it));
                 let (measured, cpu) = (shown(time), shown(cpu));
@@ -349,6 +371,12 @@ pub(crate) fn markdown(results: &Results) -> String {
             }
         }
     }
+    shm::rows(results, &mut text, &mut verdicts);
+    let Verdicts {
+        mut met,
+        mut missed,
+        mut unknown,
+    } = verdicts;
     for pattern in NO_ALLOCATIONS {
         for mechanism in BYTES {
             let case = pattern.replace('*', mechanism);
@@ -420,7 +448,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         "\nMeasured is how many times as many messages a second, or how many times as long a round \
          trip, ours has in the same repetition: the median, the least and the greatest. By \
          processor time of both sides, one way: how many times less ours takes. On one processor \
-         that figure decides.\n",
+         that figure decides. Goals of shared memory compare the best repetition of each.\n",
     );
     let _ = writeln!(
         text,

@@ -1,4 +1,5 @@
-//! iceoryx2: samples in shared memory by publish and subscribe, and events that wake the subscriber.
+//! iceoryx2: samples in shared memory by publish and subscribe, for a subscriber that events wake or that
+//! looks again and again.
 
 use iceoryx2::port::listener::Listener;
 use iceoryx2::port::notifier::Notifier;
@@ -14,14 +15,24 @@ use aqueduct_measure::{Case, Check, Message, Receives, Sends, Session};
 
 use crate::kept::Meeting;
 
-pub(crate) const CASES: &[Case] = &[Case {
-    name: "peer/iceoryx2",
-    mechanism: Mechanism::Own,
-    runtime: Runtime::Blocking,
-    works: BOTH,
-    sizes: &[],
-    run,
-}];
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "peer/iceoryx2",
+        mechanism: Mechanism::Own,
+        runtime: Runtime::Blocking,
+        works: BOTH,
+        sizes: &[],
+        run,
+    },
+    Case {
+        name: "peer/iceoryx2/polling",
+        mechanism: Mechanism::Own,
+        runtime: Runtime::Blocking,
+        works: BOTH,
+        sizes: &[],
+        run,
+    },
+];
 
 /// What can go to another thread, as every end here must.
 type Shared = ipc_threadsafe::Service;
@@ -29,6 +40,8 @@ type Shared = ipc_threadsafe::Service;
 /// Bytes on their way, and samples at most.
 const ROOM: usize = 8 << 20;
 const SAMPLES: usize = 128;
+/// How often one that polls looks before it lets other processes run.
+const LOOKS: u32 = 100;
 
 struct Tx {
     publisher: Publisher<Shared, [u8], ()>,
@@ -36,6 +49,7 @@ struct Tx {
     /// Samples that the subscriber was not woken for, and when it is.
     unnoticed: usize,
     batch: usize,
+    peer_polls: bool,
 }
 
 impl Sends for Tx {
@@ -50,7 +64,7 @@ impl Sends for Tx {
     }
 
     async fn flush(&mut self) -> anyhow::Result<()> {
-        if self.unnoticed > 0 {
+        if self.unnoticed > 0 && !self.peer_polls {
             self.notifier.notify()?;
             self.unnoticed = 0;
         }
@@ -61,16 +75,24 @@ impl Sends for Tx {
 struct Rx {
     subscriber: Subscriber<Shared, [u8], ()>,
     listener: Listener<Shared>,
+    polls: bool,
 }
 
 impl Receives for Rx {
     async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
-        loop {
+        for look in 0_u32.. {
             if let Some(sample) = self.subscriber.receive()? {
                 return check.frame(sample.payload());
             }
-            self.listener.blocking_wait(|_| {})?;
+            if !self.polls {
+                self.listener.blocking_wait(|_| {})?;
+            } else if look % LOOKS < LOOKS - 1 {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
         }
+        anyhow::bail!("nothing comes")
     }
 }
 
@@ -107,7 +129,9 @@ fn run(session: &Session) -> anyhow::Result<SideReport> {
     } else {
         (back, there)
     };
+    let polls = spec.case.ends_with("/polling");
     let rx = Rx {
+        polls,
         subscriber: from.0.subscriber_builder().create()?,
         listener: from.1.listener_builder().create()?,
     };
@@ -120,6 +144,7 @@ fn run(session: &Session) -> anyhow::Result<SideReport> {
         notifier: to.1.notifier_builder().create()?,
         unnoticed: 0,
         batch: samples / 4,
+        peer_polls: polls,
     };
     if !session.is_first() {
         ready("")?;

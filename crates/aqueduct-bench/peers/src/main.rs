@@ -7,6 +7,9 @@ mod kept;
 #[cfg(feature = "cmake")]
 mod nng;
 mod remoc;
+mod ringfire;
+#[cfg(feature = "clang")]
+mod tachyon;
 mod tarpc;
 mod zeromq;
 #[cfg(feature = "cmake")]
@@ -27,6 +30,12 @@ const ABSENT: &[(&str, &str)] = &[
         "their C++ and C is built from source, which takes a C++ compiler and cmake: build with \
          --features cmake",
     ),
+    #[cfg(not(feature = "clang"))]
+    (
+        "tachyon-ipc",
+        "its C++23 takes GCC 14 or Clang 17: set CXX to one, as in CXX=clang++-19, and build with \
+         --features clang",
+    ),
     (
         "async-mqueue",
         "the package registry has no crate of this name",
@@ -44,6 +53,9 @@ const BUILT: Built<'_> = Built {
         "remoc",
         "zeromq",
         "iceoryx2",
+        "ringfire",
+        #[cfg(feature = "clang")]
+        "tachyon-ipc",
         #[cfg(feature = "cmake")]
         "zmq",
         #[cfg(feature = "cmake")]
@@ -55,7 +67,7 @@ const BUILT: Built<'_> = Built {
 fn main() -> anyhow::Result<()> {
     // SAFETY: nothing in this program has opened a descriptor yet.
     unsafe { aqueduct::inherited::claim() };
-    #[cfg_attr(not(feature = "cmake"), expect(unused_mut))]
+    #[cfg_attr(not(any(feature = "cmake", feature = "clang")), expect(unused_mut))]
     let mut cases: Vec<Case> = [
         ipc_channel::CASES,
         interprocess::CASES,
@@ -63,10 +75,13 @@ fn main() -> anyhow::Result<()> {
         tarpc::CASES,
         remoc::CASES,
         iceoryx2::CASES,
+        ringfire::CASES,
     ]
     .concat();
     #[cfg(feature = "cmake")]
     cases.extend([zmq::CASES, nng::CASES].concat());
+    #[cfg(feature = "clang")]
+    cases.extend(tachyon::CASES.iter().cloned());
     let absent = ABSENT.iter().map(|(case, reason)| Missing {
         case: (*case).to_owned(),
         reason: (*reason).to_owned(),
