@@ -104,6 +104,7 @@ fn a_reader_is_the_only_one_of_a_fifo_made_anew() {
         mkfifo(&dir.path("x"), Mode::S_IRWXU).unwrap();
         // What it had open before has no name any more.
         until_open(reader.pid(), &dir.path("x"));
+        until("its sign is up", || has_reader(&dir.path("x")));
         let second = run(&mut aqueduct(&["recv", &fifo, "--timeout", "2s"]));
         let (_, stderr) = expect(second, 1);
         let by = format!("read by another aqueduct (process {})", reader.pid());
