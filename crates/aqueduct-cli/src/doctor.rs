@@ -1,5 +1,6 @@
 //! `aqueduct doctor`: check the limits and settings that matter, and say what to change.
 
+mod addresses;
 mod queues;
 mod system;
 
@@ -78,9 +79,15 @@ impl Check {
     }
 }
 
-pub(crate) fn run(args: &DoctorArgs, report: &Report) -> anyhow::Result<Exit> {
-    let mut checks = queues::checks()?;
-    checks.extend(system::checks()?);
+pub(crate) async fn run(args: &DoctorArgs, report: &Report) -> anyhow::Result<Exit> {
+    let checks = match args.addresses.is_empty() {
+        true => {
+            let mut checks = queues::checks()?;
+            checks.extend(system::checks()?);
+            checks
+        }
+        false => addresses::checks(&args.addresses).await?,
+    };
     let worst = checks.iter().map(|it| it.state).max();
     if args.format.json {
         stdout::write_json(&checks)?;

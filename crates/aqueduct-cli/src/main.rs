@@ -78,7 +78,7 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<Exit> {
         Command::Proxy(args) => wait(proxy::run(args.resolve()?, report)),
         Command::List(args) => list::run(args, report),
         Command::Clean(args) => clean::run(args, report),
-        Command::Doctor(args) => doctor::run(&args, report),
+        Command::Doctor(args) => wait(doctor::run(&args, report)),
         Command::Mq(args) => mq::run(args, report),
         Command::Bench(args) => wait(bench::run(args, report)),
         Command::BenchPeer(args) => bench::peer(&args),

@@ -184,6 +184,7 @@ mod cut;
 mod datagram;
 mod deliveries;
 mod endpoint;
+mod finding;
 pub(crate) mod group;
 mod half;
 mod lasting;
@@ -218,6 +219,7 @@ pub(crate) use self::datagram::{
 pub use self::deliveries::Delivery;
 pub(crate) use self::endpoint::{Asked, Mechanism, Opening, Served};
 pub use self::endpoint::{Endpoint, Scheme};
+pub use self::finding::{Finding, Grade};
 pub(crate) use self::half::{BoxHalf, Half, Rest, Shared};
 pub(crate) use self::link::{Link, MessageSink};
 pub use self::listener::Listener;

@@ -53,6 +53,7 @@
 
 mod address;
 mod connection;
+mod examine;
 mod incoming;
 mod outgoing;
 mod scheme;

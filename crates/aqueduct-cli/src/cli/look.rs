@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
+use super::address::Address;
 use super::mq::Format;
 
 const LIST_EXAMPLES: &str = "\
@@ -59,6 +60,9 @@ Examples:
   aqueduct doctor --json | jq -r 'select(.state != \"ok\").advice'
   aqueduct doctor || echo something does not work here
 
+With addresses of a server, such as nats:, it looks at that server, stream and
+consumer, and says what each setting means for messages. Nothing is changed.
+
 Low: it works, but little is left, or the value is lower than usual. Bad:
 something does not work until this is changed; the exit code is then 1.";
 
@@ -112,6 +116,9 @@ pub(crate) struct CleanArgs {
 #[derive(Debug, Args)]
 #[command(after_help = DOCTOR_EXAMPLES)]
 pub(crate) struct DoctorArgs {
+    /// Look at what these addresses lead to instead, such as nats://host/jobs?stream=JOBS.
+    #[arg(value_parser = Address, hide_possible_values = true)]
+    pub(crate) addresses: Vec<OsString>,
     #[command(flatten)]
     pub(crate) format: Format,
 }

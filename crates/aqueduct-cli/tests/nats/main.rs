@@ -2,8 +2,10 @@
 //! it out.
 
 mod conformance;
+mod doctor;
 mod kills;
 mod server;
+mod speed;
 
 use std::time::Duration;
 

@@ -56,6 +56,15 @@ impl Server {
         self.dir.path()
     }
 
+    /// Removes the messages of a stream.
+    pub(crate) async fn purge(&self, stream: &str) {
+        let server = format!("nats://127.0.0.1:{}", self.port);
+        let client = async_nats::connect(server).await.expect("it is there");
+        let context = async_nats::jetstream::new(client);
+        let stream = context.get_stream(stream).await.expect("it is there");
+        stream.purge().await.expect("it is there");
+    }
+
     /// Kills it with `SIGKILL`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it is a child");

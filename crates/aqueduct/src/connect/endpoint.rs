@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::accept::Bound;
+use super::finding::Finding;
 use super::lasting::Connector;
 use super::options::Options;
 use super::place::{End, Place};
@@ -161,6 +162,26 @@ impl Endpoint {
         self.mechanism.remove(self.asked(&address, &options)).await
     }
 
+    /// Looks at what the address leads to, and says what it means for the promises.
+    ///
+    /// For an address of `nats:`: the server, its JetStream, the stream and the consumer. Nothing is
+    /// created or changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](OpenErrorKind::Unsupported) for all other addresses, and the errors of
+    /// connecting to the server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn examine(&self) -> Result<Vec<Finding>, OpenError> {
+        let mut options = Options::new();
+        options.wait(Duration::ZERO);
+        let address = self.to_string();
+        self.mechanism.examine(self.asked(&address, &options)).await
+    }
+
     pub(super) fn mechanism(&self) -> &dyn Mechanism {
         &*self.mechanism
     }
@@ -303,6 +324,16 @@ pub(crate) trait Mechanism: Debug + Send + Sync + 'static {
             let cause = "it does not outlive the processes that use it";
             let kind = OpenErrorKind::Unsupported;
             Err(OpenError::new("remove", asked.address, kind, cause))
+        })
+    }
+
+    /// Looks at what the address leads to.
+    fn examine<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Vec<Finding>> {
+        Box::pin(async move {
+            let cause = "only addresses of a server can be examined";
+            let kind = OpenErrorKind::Unsupported;
+            let error = OpenError::new("examine", asked.address, kind, cause);
+            Err(error.with_cure("see `aqueduct list` for objects of this machine"))
         })
     }
 

@@ -13,7 +13,7 @@ use sync_wrapper::SyncWrapper;
 ///
 /// | the message goes to | it is settled when |
 /// |---|---|
-/// | a [`MessageSender`](super::MessageSender), as in a [`Relay`](crate::relay::Relay) | a flush of the sender has succeeded |
+/// | a [`MessageSender`](super::MessageSender), as in a [`Relay`](crate::relay::Relay) | a flush of the sender has succeeded; by `nats:`, as soon as it is stored |
 /// | a [`Receiver`](crate::Receiver), or the stream of [`into_frames`](super::MessageReceiver::into_frames) | the next item is asked for |
 /// | a [`Receiver`](crate::Receiver) of [`deliveries`](super::MessageReceiver::deliveries) | [`Delivery::settle`](super::Delivery::settle) is called |
 /// | a [`Connection`](super::Connection) of two one-way ends | the next message is asked for |

@@ -29,7 +29,7 @@ use crate::frame::{BoxFrameSink, NotQueued, QueueWith, WriteBody};
 /// # Receipts
 ///
 /// The [receipts](Receipt) of messages that it was given are settled when a flush, or closing, has
-/// succeeded. A message that is refused, and those not flushed when the sender is dropped, are given
+/// succeeded; a stream of `nats:` settles each once it is stored. A message that is refused, and those not flushed when the sender is dropped, are given
 /// back.
 ///
 /// # Cancel safety
@@ -61,6 +61,8 @@ pub struct MessageSender {
     largest: Option<usize>,
     /// Those of messages that were given and not flushed.
     receipts: Vec<Receipt>,
+    /// The mechanism settles them.
+    settles: bool,
 }
 
 /// Where messages go. One box for each end, so that a message takes one indirect call.
@@ -82,6 +84,7 @@ impl MessageSender {
             broken: None,
             largest: None,
             receipts: Vec::new(),
+            settles: false,
         }
     }
 
@@ -98,6 +101,13 @@ impl MessageSender {
 
     pub(crate) fn with_max_message(mut self, bytes: usize) -> Self {
         self.largest = Some(bytes);
+        self
+    }
+
+    /// Leaves the receipts to the mechanism, which settles each message once it is stored.
+    #[cfg(feature = "nats")]
+    pub(crate) fn settling(mut self) -> Self {
+        self.settles = true;
         self
     }
 
@@ -175,7 +185,10 @@ impl Sink<Message> for MessageSender {
     }
 
     fn start_send(mut self: Pin<&mut Self>, mut message: Message) -> io::Result<()> {
-        let receipt = message.take_receipt();
+        let receipt = match self.settles {
+            true => None,
+            false => message.take_receipt(),
+        };
         match self.outlet()? {
             Outlet::Messages(sink) => sink.as_mut().start_send(message),
             Outlet::Bytes(sink) => Pin::new(sink).start_send(message.into_body()),

@@ -90,6 +90,14 @@ impl Target {
 
     /// Connects once, and finds the stream.
     pub(super) async fn connect(&self) -> Result<Line, OpenError> {
+        let mut line = self.connect_to_server().await?;
+        if let Some(name) = &self.address.stream {
+            line.stream = Some(self.stream(&line.client, name).await?);
+        }
+        Ok(line)
+    }
+
+    pub(super) async fn connect_to_server(&self) -> Result<Line, OpenError> {
         let (told, refusals) = mpsc::unbounded_channel();
         let options = self.options().await?.event_callback(move |event| {
             let told = told.clone();
@@ -106,14 +114,10 @@ impl Target {
         };
         let alone = client.set_server_pool(NOWHERE).await;
         alone.map_err(|error| self.error(OpenErrorKind::Refused, error.to_string()))?;
-        let stream = match &self.address.stream {
-            Some(name) => Some(self.stream(&client, name).await?),
-            None => None,
-        };
         Ok(Line {
             client,
             refusals,
-            stream,
+            stream: None,
         })
     }
 
@@ -211,7 +215,11 @@ impl Target {
             .with_source(error)
     }
 
-    async fn stream(&self, client: &Client, name: &str) -> Result<stream::Stream, OpenError> {
+    pub(super) async fn stream(
+        &self,
+        client: &Client,
+        name: &str,
+    ) -> Result<stream::Stream, OpenError> {
         let context = jetstream::new(client.clone());
         let error = match context.get_stream(name).await {
             Ok(stream) => return Ok(stream),

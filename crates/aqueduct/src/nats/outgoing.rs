@@ -47,7 +47,9 @@ pub(super) fn sender(target: Target, line: Line) -> MessageSender {
             () = publisher.run(line) => {}
         }
     });
-    MessageSender::new(outgoing).with_max_message(largest)
+    MessageSender::new(outgoing)
+        .with_max_message(largest)
+        .settling()
 }
 
 /// What the end and its task share.

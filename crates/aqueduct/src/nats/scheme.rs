@@ -10,8 +10,8 @@ use crate::address::{
     Awaited, Capabilities, Direction, EndOfStream, LargestMessage, Ordering, Printer, Sharing,
 };
 use crate::connect::{
-    Asked, End, Mechanism, MessageReceiver, MessageSender, OpenError, OpenErrorKind, Opening,
-    Place, Scheme,
+    Asked, End, Finding, Mechanism, MessageReceiver, MessageSender, OpenError, OpenErrorKind,
+    Opening, Place, Scheme,
 };
 use crate::io::backoff::{Backoff, Retry};
 
@@ -77,6 +77,16 @@ impl Mechanism for Nats {
             let kind = OpenErrorKind::Unsupported;
             let error = OpenError::new("remove", asked.address, kind, cause);
             Err(error.with_cure("use `nats stream rm`"))
+        })
+    }
+
+    fn examine<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Vec<Finding>> {
+        Box::pin(async move {
+            let mut target = self.target(asked, "examine");
+            target.in_runtime()?;
+            // Only looks.
+            Arc::make_mut(&mut target.address).create = None;
+            super::examine::examine(target).await
         })
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::connect::Receipt;
 use crate::io::backoff::random_name;
 
 /// The ids of messages that have none: a random prefix, and a number.
@@ -30,6 +31,7 @@ pub(super) struct Kept {
     pub(super) number: u64,
     pub(super) id: Option<Box<str>>,
     pub(super) body: Bytes,
+    pub(super) receipt: Option<Receipt>,
     pub(super) state: State,
 }
 

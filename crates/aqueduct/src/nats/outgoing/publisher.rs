@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::kept::{Ids, Kept, State};
-use crate::connect::Message;
+use crate::connect::{Message, Receipt};
 use crate::io::timer::{sleep, sleep_until};
 use crate::nats::connection::{Failure, Line, Target};
 
@@ -85,22 +85,27 @@ impl Publisher {
     /// Sends without acknowledgements: a message is confirmed when the system has it.
     async fn publish_core(&mut self, line: Line) -> Left {
         let (client, mut refusals) = (line.client, line.refusals);
+        let mut receipts = Vec::new();
         loop {
             let message = tokio::select! {
                 message = self.messages.recv() => message,
                 Some(text) = refusals.recv() => return Left::Failed(self.target.refused(&text)),
             };
-            let Some(message) = message else {
+            let Some(mut message) = message else {
                 return Left::Finished;
             };
             let subject = self.target.address.subject.clone();
             self.given += 1;
+            receipts.extend(message.take_receipt());
             if client.publish(subject, message.into_body()).await.is_err() {
                 self.confirm(self.given);
                 return Left::Lost;
             }
             if self.messages.is_empty() {
                 let flushed = client.flush().await;
+                if flushed.is_ok() {
+                    receipts.drain(..).for_each(Receipt::settle);
+                }
                 self.confirm(self.given);
                 if flushed.is_err() {
                     return Left::Lost;
@@ -185,6 +190,7 @@ impl Publisher {
         self.kept.push_back(Kept {
             number: self.given,
             id,
+            receipt: message.take_receipt(),
             body: message.into_body(),
             state: State::Sent,
         });
@@ -252,7 +258,10 @@ impl Publisher {
             .front()
             .is_some_and(|it| it.state == State::Stored)
         {
-            if let Some(stored) = self.kept.pop_front() {
+            if let Some(mut stored) = self.kept.pop_front() {
+                if let Some(receipt) = stored.receipt.take() {
+                    receipt.settle();
+                }
                 self.confirm(stored.number);
             }
         }
