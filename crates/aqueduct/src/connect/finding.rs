@@ -29,6 +29,17 @@ pub struct Finding {
 }
 
 /// How good a [`Finding`] is.
+///
+/// # Examples
+///
+/// ```
+/// use aqueduct::connect::{Finding, Grade};
+///
+/// fn is_usable(findings: &[Finding]) -> bool {
+///     findings.iter().all(|it| it.grade != Grade::Bad)
+/// }
+/// # assert!(is_usable(&[]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Grade {
