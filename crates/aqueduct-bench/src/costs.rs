@@ -26,8 +26,8 @@ const TIMES: usize = 200;
 /// How long connections do nothing.
 const REST: Duration = Duration::from_millis(500);
 
-const OPENING: &str = "Opening and closing both ends, in one process";
-const IDLE: &str = "Up to ten thousand idle connections over which one message went each way, both ends in \
+pub(crate) const OPENING: &str = "Opening and closing both ends, in one process";
+pub(crate) const IDLE: &str = "Up to ten thousand idle connections over which one message went each way, both ends in \
                     one process";
 /// What the processor time of latency mode is told in, and held to a goal by.
 pub(crate) const PRICE: &str = "The receiver's processor time where one message of 64 B comes every 2 \
@@ -36,6 +36,10 @@ pub(crate) const PRICE: &str = "The receiver's processor time where one message 
 pub(crate) const SHARE: &str = ", of what blocking calls move";
 /// The column of ratios to Tokio.
 pub(crate) const SHARE_OF_TOKIO: &str = "times as long as with Tokio";
+/// A column of idle connections.
+pub(crate) const MEMORY: &str = "memory of both ends of one";
+/// A column of the processor time.
+pub(crate) const WITHOUT: &str = "without";
 pub(crate) const TIMES_AS_MUCH: &str = "times as much in latency mode";
 
 /// Measures all that; what fails is missing, and the rest is there.
@@ -92,6 +96,7 @@ async fn opening(table: &mut Table) -> anyhow::Result<()> {
     let dir = directory()?;
     for (name, spread) in [
         ("pipe", pipes()),
+        ("socketpair", socket_pairs()),
         ("fifo", fifos(&dir.path().join("fifo")).await),
         ("mq", queues()),
         ("unix", connections("unix", &dir).await),
@@ -126,6 +131,16 @@ fn pipes() -> anyhow::Result<Spread> {
     for _ in 0..TIMES {
         let start = Instant::now();
         drop(pipe::pipe()?);
+        times.push(micros(start));
+    }
+    timed(times)
+}
+
+fn socket_pairs() -> anyhow::Result<Spread> {
+    let mut times = Vec::new();
+    for _ in 0..TIMES {
+        let start = Instant::now();
+        drop(std::os::unix::net::UnixStream::pair()?);
         times.push(micros(start));
     }
     timed(times)
@@ -223,7 +238,7 @@ fn idle_apart(mechanism: &str) -> anyhow::Result<Vec<Figure>> {
     let figure = |column: &str, unit, value| (column.to_owned(), unit, value);
     Ok(vec![
         figure("connections", "", one(idle.connections)),
-        figure("memory of both ends of one", "KiB", one(idle.kib)),
+        figure(MEMORY, "KiB", one(idle.kib)),
         figure("descriptors of both ends of one", "", one(idle.descriptors)),
         figure("processor time of all in a second", "us", one(idle.cpu_us)),
         figure("the first message after that", "us", idle.first),

@@ -372,6 +372,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         }
     }
     shm::rows(results, &mut text, &mut verdicts);
+    shm::costs(results, &mut text, &mut verdicts);
     let Verdicts {
         mut met,
         mut missed,

@@ -10,7 +10,7 @@ use futures_util::{SinkExt, StreamExt};
 use runner::Order;
 use tokio::task::JoinSet;
 
-use super::{Figure, PRICE, SHARE, TIMES_AS_MUCH, Table, bind, directory, pair};
+use super::{Figure, PRICE, SHARE, TIMES_AS_MUCH, Table, WITHOUT, bind, directory, pair};
 
 const CONNECTIONS: &str = "Connections that all send messages of 64 B at once, in one process on one \
                            thread: all together";
@@ -156,7 +156,7 @@ async fn price(
     let of = |values: Vec<f64>| Spread::of(values).context("nothing was measured");
     Ok(vec![
         (TIMES_AS_MUCH.to_owned(), "", of(ratio.collect())?),
-        ("without".to_owned(), "us/message", of(plain)?),
+        (WITHOUT.to_owned(), "us/message", of(plain)?),
         ("in latency mode".to_owned(), "us/message", of(polled)?),
     ])
 }

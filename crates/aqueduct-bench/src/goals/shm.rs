@@ -8,6 +8,7 @@ use std::fmt::Write;
 use aqueduct_measure::{Placement, Results, Step, Work};
 
 use super::{Bound, Bound::AtLeast, Bound::AtMost, Verdicts};
+use crate::costs::{IDLE, MEMORY, OPENING, PRICE, WITHOUT};
 use crate::number;
 
 const K: usize = 1 << 10;
@@ -134,6 +135,50 @@ const GOALS: &[Goal] = &[
 ];
 
 const NONE: Bound = Bound::Free("none");
+
+/// A figure of costs: its table, its row and its column.
+type Place = (&'static str, &'static str, &'static str);
+
+/// Costs, what each is held against, and how many times as much it may be; or how much, in its unit.
+const COSTS: &[(Place, Option<Place>, f64)] = &[
+    (
+        (OPENING, "shm, with a message each way", "time"),
+        Some((OPENING, "socketpair", "time")),
+        9.0,
+    ),
+    ((IDLE, "shm", MEMORY), None, 16.0),
+    ((PRICE, "shm", WITHOUT), Some((PRICE, "unix", WITHOUT)), 1.0),
+];
+
+/// Rows of the table of goals: what is measured besides messages.
+pub(super) fn costs(results: &Results, text: &mut String, verdicts: &mut Verdicts) {
+    let find = |at: &Place| {
+        let mut costs = results.costs.iter();
+        costs.find(|it| (&*it.table, &*it.row, &*it.column) == *at)
+    };
+    for (ours, theirs, most) in COSTS {
+        let Some(cost) = find(ours) else {
+            continue;
+        };
+        let beside = match theirs {
+            Some(theirs) => find(theirs).map(|it| it.value.min),
+            None => Some(1.0),
+        };
+        let ratio = beside.map(|it| cost.value.min / it);
+        let bound = AtMost(*most);
+        let verdict = verdicts.of(ratio.map(|it| bound.is_met_by(it)), bound);
+        let (table, row, column) = ours;
+        let against = theirs.map_or("-", |it| it.1);
+        let ratio = ratio.map_or("-".to_owned(), |it| format!("best {it:.2}"));
+        let _ = writeln!(
+            text,
+            "| {table} | {row}: {column} | {against} | {} | {ratio}; {} {} | - | {verdict} |",
+            bound.text(),
+            number::spread(&cost.value),
+            cost.unit,
+        );
+    }
+}
 
 /// Rows of the table of goals.
 pub(super) fn rows(results: &Results, text: &mut String, verdicts: &mut Verdicts) {
