@@ -74,7 +74,8 @@ pub(crate) async fn run(config: CallConfig, report: &Report) -> anyhow::Result<E
     };
     let mut result = call.all(&mut requests, &mut outgoing).await;
     // What came before an error is printed before it is told.
-    if let Err(error) = call.reply.finish().await
+    call.reply.end();
+    if let Err(error) = call.print().await
         && (result.is_ok() || error.is::<OutputClosed>())
     {
         result = Err(error);
@@ -101,7 +102,7 @@ pub(crate) async fn run(config: CallConfig, report: &Report) -> anyhow::Result<E
     }
     // One that is cut off fails, and is not to blame.
     let child = child.filter(|_| unasked == 0);
-    link::ended_well(&config.endpoint, child, &mut signals).await?;
+    link::ended_well(&config.endpoint, child, config.link.timeout, &mut signals).await?;
     Ok(if unasked == 0 {
         Exit::Done
     } else {
@@ -325,8 +326,32 @@ impl Call<'_> {
                 None => break Came::More,
             }
         };
-        self.reply.write().await?;
+        self.print().await?;
         Ok(came)
+    }
+
+    /// Writes what was gathered. After a signal this may take a few seconds; a second one ends it.
+    async fn print(&mut self) -> anyhow::Result<()> {
+        let Self {
+            reply,
+            signals,
+            stopped,
+            ..
+        } = self;
+        let writing = reply.write();
+        tokio::pin!(writing);
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut writing => return written,
+                () = signals.recv() => match stopped {
+                    None => *stopped = Some(Instant::now() + GRACE),
+                    Some(_) => break,
+                },
+                () = reached(*stopped) => break,
+            }
+        }
+        anyhow::bail!("nothing reads standard output; the rest of the reply is lost")
     }
 
     /// Waits for the rest of a request that was answered already, or for the next one. `None`: told to

@@ -8,6 +8,7 @@ use aqueduct::connect::GaveUp;
 use aqueduct::{AddressError, OpenError, OpenErrorKind};
 
 use crate::printable::Lines;
+use crate::stdout;
 
 /// The exit codes; scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,12 +96,17 @@ pub(crate) fn usage(error: &clap::Error) -> Exit {
         } else {
             text.to_string()
         };
-        // A closed standard output is nothing to complain of.
-        let _ = io::stdout().write_all(text.as_bytes());
-        return Exit::Done;
+        return stdout::write(text).unwrap_or_else(|error| {
+            let _ = writeln!(io::stderr(), "aqueduct: {error:#}");
+            Exit::Failed
+        });
     }
     let text = text.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let _ = write!(io::stderr(), "aqueduct: {}", Lines(text));
+    let text = match text.strip_prefix("error: ") {
+        Some(mistake) => format!("aqueduct: {mistake}"),
+        // The help, where nothing was asked for.
+        None => text,
+    };
+    let _ = write!(io::stderr(), "{}", Lines(&text));
     Exit::WrongUse
 }

@@ -19,6 +19,8 @@ use crate::signals::Signals;
 use crate::terminal;
 
 const SIGPIPE: i32 = 13;
+/// How long a program that has ended its output has to say how it ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A wait longer than this is reported.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -174,10 +176,12 @@ pub(crate) fn awaited(endpoint: &Endpoint, side: Side) -> &'static str {
     }
 }
 
-/// Waits until a program of `exec:` has ended, or a signal comes; fails if the program did.
+/// Waits until a program of `exec:` has ended, for as long as `limit` says, or a signal comes; fails
+/// if the program did.
 pub(crate) async fn ended_well(
     endpoint: &Endpoint,
     child: Option<Child>,
+    limit: Option<Duration>,
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
     let Some(mut child) = child else {
@@ -187,9 +191,21 @@ pub(crate) async fn ended_well(
         biased;
         status = child.wait() => status?,
         () = signals.recv() => return Ok(()),
+        () = expiry(limit) => {
+            let limit = limit.unwrap_or_default();
+            let sentence = format!("{endpoint} did not end within {limit:?}");
+            return Err(Failure::timed_out(sentence));
+        }
     };
     anyhow::ensure!(is_well(status), "{endpoint} ended with {status}");
     Ok(())
+}
+
+/// How a program of `exec:` that has ended its output has failed, if it has. One that goes on is left
+/// alone.
+pub(crate) async fn last_words(child: Option<Child>) -> Option<ExitStatus> {
+    let status = timeout(LAST_WORDS, child?.wait()).await.ok()?;
+    status.ok().filter(|it| !is_well(*it))
 }
 
 /// Whether a program did not fail. SIGPIPE ends it when no more of its output is wanted.

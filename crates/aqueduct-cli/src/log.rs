@@ -52,6 +52,8 @@ pub(crate) fn start(globals: &Globals) -> Log {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .fmt_fields(fields)
+        // It would panic where standard error is closed or full.
+        .log_internal_errors(false)
         .with_writer(log.clone())
         .with_ansi(io::stderr().is_terminal() && colors_wanted());
     if globals.verbose == 0 {

@@ -27,7 +27,8 @@ pub(crate) fn run(args: &ManArgs, report: &Report) -> anyhow::Result<Exit> {
     for name in &args.command {
         let Some(found) = shown(command).find(|it| it.get_name() == name) else {
             let names: Vec<_> = shown(command).map(Command::get_name).collect();
-            let (of, names) = (command.get_bin_name().unwrap_or_default(), names.join(", "));
+            let of = command.get_bin_name().filter(|it| !it.is_empty());
+            let (of, names) = (of.unwrap_or("aqueduct"), names.join(", "));
             return Err(Failure::wrong_use(format!(
                 "{of} has no command {name:?}: it has {names}"
             )));

@@ -5,7 +5,6 @@ mod silence;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context;
 use aqueduct::Endpoint;
@@ -31,8 +30,6 @@ use self::silence::Silence;
 /// How many descriptors a client takes with its other side.
 const WITH_A_SOCKET: usize = 2;
 const WITH_A_PROGRAM: usize = 4;
-/// How long a program that has ended its output has to say how it ended.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
@@ -72,6 +69,7 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
         seen: Mutex::new(Seen {
             recorder,
             failed: None,
+            broken: None,
             progress: Progress::new(report, false),
         }),
         shutdown: shutdown.clone(),
@@ -113,6 +111,8 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
         return Err(error).with_context(|| format!("cannot record to {}", file.display()));
     }
     match stats.map(|it| it.aborted) {
+        // Nobody stopped it: FROM is one connection.
+        Some(0) if !shutdown.is_cancelled() => Ok(seen.broken.unwrap_or(Exit::Done)),
         Some(0) => Ok(Exit::Done),
         Some(n) => anyhow::bail!(
             "{} cut off: not ended within 10 seconds",
@@ -181,6 +181,8 @@ struct Seen {
     recorder: Option<Recorder>,
     /// Why nothing more can be recorded.
     failed: Option<io::Error>,
+    /// The exit code for the first connection that broke, if there is but one.
+    broken: Option<Exit>,
     progress: Progress,
 }
 
@@ -244,6 +246,7 @@ impl Proxy {
                 if !self.shutdown.is_cancelled() {
                     self.report
                         .frequent_failure(format_args!("{peer}: connection reset: {error:#}"));
+                    self.broken(Exit::of(&error));
                 }
                 return Ok(());
             }
@@ -263,17 +266,20 @@ impl Proxy {
                 "{peer}: connection to {} broke: {error}",
                 to.endpoint
             ));
+            self.broken(Exit::Failed);
         }
-        // One that goes on although nobody talks to it is left alone.
-        if let Some(mut program) = program
-            && let Ok(status) = timeout(LAST_WORDS, program.wait()).await
-            && let Some(status) = status.ok().filter(|it| !link::is_well(*it))
-        {
+        if let Some(status) = link::last_words(program).await {
             let program = &to.endpoint;
             self.report
                 .frequent_failure(format_args!("{peer}: {program} ended with {status}"));
+            self.broken(Exit::Failed);
         }
         Ok(())
+    }
+
+    fn broken(&self, exit: Exit) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.broken.get_or_insert(exit);
     }
 
     /// Counts and records what passes.

@@ -65,7 +65,13 @@ pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<E
         (Ok(exit), Ok(())) => {
             // One that is cut off fails, and is not to blame.
             let child = child.filter(|_| recv.ended);
-            link::ended_well(&config.endpoint, child, &mut recv.signals).await?;
+            link::ended_well(
+                &config.endpoint,
+                child,
+                config.link.timeout,
+                &mut recv.signals,
+            )
+            .await?;
             Ok(exit)
         }
         (result, Ok(())) => result,

@@ -128,8 +128,8 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
     }
     // One that is cut off fails, and is not to blame.
     let source = source.filter(|_| !stop.is_cancelled());
-    link::ended_well(&from.endpoint, source, &mut signals).await?;
-    link::ended_well(&to.endpoint, target, &mut signals).await?;
+    link::ended_well(&from.endpoint, source, from.link.timeout, &mut signals).await?;
+    link::ended_well(&to.endpoint, target, to.link.timeout, &mut signals).await?;
     Ok(Exit::Done)
 }
 

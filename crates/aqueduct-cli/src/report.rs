@@ -11,7 +11,7 @@ use aqueduct::{Endpoint, OpenError, OpenErrorKind};
 use crate::cli::Globals;
 use crate::limiter::Limiter;
 use crate::printable::Printable;
-use crate::shortage::shortage;
+use crate::shortage::cure;
 
 /// Says things on standard error, each in one line behind the command's name.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl Report {
         if is_foreign(error) {
             sentence.push_str("; --allow-foreign-owner uses it anyway");
         }
-        if let Some(cure) = shortage(error).filter(|_| !sentence.contains("ulimit")) {
+        if let Some(cure) = cure(error).filter(|_| !sentence.contains("ulimit")) {
             sentence = format!("{sentence}; {cure}");
         }
         line(sentence);

@@ -61,7 +61,7 @@ pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<E
     } = send;
     // A program sees the end of its input only now.
     drop(outgoing);
-    link::ended_well(&config.endpoint, child, &mut signals).await?;
+    link::ended_well(&config.endpoint, child, config.link.timeout, &mut signals).await?;
     Ok(Exit::Done)
 }
 

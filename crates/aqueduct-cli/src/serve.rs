@@ -12,6 +12,7 @@ mod start;
 mod two_way;
 
 use aqueduct::endpoint::Direction;
+use aqueduct::service::Stats;
 use aqueduct::{Endpoint, OpenError, OpenErrorKind};
 
 use self::jobs::Jobs;
@@ -66,6 +67,14 @@ fn begun(report: &Report, config: &ServeConfig, local: &Endpoint) {
     match config.side {
         Side::Bind => report.note(format_args!("serving {local}")),
         Side::Connect => report.note(format_args!("connected to {local}")),
+    }
+}
+
+/// How a service ends that nobody stopped: it had one connection, and what went wrong with that was told.
+fn ended_by_itself(stats: Stats) -> Exit {
+    match stats.failed + stats.timed_out + stats.panicked {
+        0 => Exit::Done,
+        _ => Exit::Failed,
     }
 }
 

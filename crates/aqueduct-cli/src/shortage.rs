@@ -41,8 +41,31 @@ pub(crate) fn room(descriptors: usize) -> usize {
     (free.saturating_sub(open + SPARE) / descriptors).max(1)
 }
 
-/// What helps, if an error is a shortage of this process or system, which may pass.
+/// What helps, if a program cannot be started for a shortage of this process or system, which may pass.
 pub(crate) fn shortage(error: &anyhow::Error) -> Option<&'static str> {
+    match errno(error)? {
+        // Its pipes are watched. Elsewhere this is a disk.
+        Errno::ENOSPC => Some("raise the limit on watches (sysctl fs.epoll.max_user_watches)"),
+        Errno::EFBIG => None,
+        _ => cure(error),
+    }
+}
+
+/// What helps, if an error is a limit of this process or system.
+pub(crate) fn cure(error: &anyhow::Error) -> Option<&'static str> {
+    match errno(error)? {
+        Errno::EMFILE => Some("raise the limit on open files (ulimit -n)"),
+        Errno::ENFILE => Some("raise the system's limit on open files (sysctl fs.file-max)"),
+        Errno::EAGAIN => {
+            Some("raise the limit on processes (ulimit -u, or pids.max of its cgroup)")
+        }
+        Errno::ENOMEM => Some("free some memory"),
+        Errno::EFBIG => Some("raise the limit on the size of files (ulimit -f)"),
+        _ => None,
+    }
+}
+
+fn errno(error: &anyhow::Error) -> Option<Errno> {
     let errno = error.chain().find_map(|cause| {
         let opening = cause.downcast_ref::<OpenError>();
         let io = cause.downcast_ref::<io::Error>();
@@ -51,16 +74,7 @@ pub(crate) fn shortage(error: &anyhow::Error) -> Option<&'static str> {
             .and_then(OpenError::raw_os_error)
             .or(io.and_then(io::Error::raw_os_error))
     })?;
-    match Errno::from_raw(errno) {
-        Errno::EMFILE => Some("raise the limit on open files (ulimit -n)"),
-        Errno::ENFILE => Some("raise the system's limit on open files (sysctl fs.file-max)"),
-        Errno::EAGAIN => {
-            Some("raise the limit on processes (ulimit -u, or pids.max of its cgroup)")
-        }
-        Errno::ENOMEM => Some("free some memory"),
-        Errno::ENOSPC => Some("raise the limit on watches (sysctl fs.epoll.max_user_watches)"),
-        _ => None,
-    }
+    Some(Errno::from_raw(errno))
 }
 
 /// A shortage with what helps, once: some errors say so themselves.

@@ -5,6 +5,7 @@ use std::io;
 
 use aqueduct::service::Supervisor;
 use futures_util::FutureExt;
+use nix::libc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// `SIGINT` (Ctrl-C), `SIGTERM` and `SIGHUP`, unless the last was ignored when the command was
@@ -21,6 +22,8 @@ pub(crate) struct Signals {
 impl Signals {
     pub(crate) fn new() -> io::Result<Self> {
         let hangup = SignalKind::hangup();
+        // Handled, the signal leaves it to write(2) to fail with EFBIG, as on a full disk.
+        drop(signal(SignalKind::from_raw(libc::SIGXFSZ))?);
         Ok(Self {
             hangup: match is_ignored(hangup) {
                 true => None,

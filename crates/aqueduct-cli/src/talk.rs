@@ -73,7 +73,7 @@ pub(crate) async fn run(config: TalkConfig, report: &Report) -> anyhow::Result<E
         .await?;
     // One that is cut off fails, and is not to blame.
     let child = child.filter(|_| ended == Ended::ByBoth);
-    link::ended_well(endpoint, child, &mut signals).await?;
+    link::ended_well(endpoint, child, link.timeout, &mut signals).await?;
     Ok(Exit::Done)
 }
 

@@ -87,10 +87,9 @@ impl<'a> Reply<'a> {
         self.printer.buf.len()
     }
 
-    /// Prints what belongs to the end.
-    pub(super) async fn finish(&mut self) -> anyhow::Result<()> {
+    /// Adds what belongs to the end.
+    pub(super) fn end(&mut self) {
         self.printer.end_of_text();
-        self.write().await
     }
 
     pub(super) async fn write(&mut self) -> anyhow::Result<()> {

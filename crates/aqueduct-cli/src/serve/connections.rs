@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::facts::Facts;
 use super::group::Group;
-use super::{idle, two_way};
+use super::{ended_by_itself, idle, two_way};
 use crate::config::ServeConfig;
 use crate::exit::Exit;
 use crate::pump;
@@ -79,6 +79,7 @@ pub(super) async fn run(
     };
     match stats.aborted {
         0 if idle_too_long => Err(idle(config)),
+        0 if !shutdown.is_cancelled() => Ok(ended_by_itself(stats)),
         0 => Ok(Exit::Done),
         n => anyhow::bail!(
             "{} killed: not ended within 10 seconds",
@@ -131,13 +132,14 @@ impl Programs {
         self.running.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_waiters();
         let peer = connection.peer().clone();
-        if let Err(error) = self.run(connection).await {
+        let served = self.run(connection).await;
+        if let Err(error) = &served {
             self.report
                 .frequent_failure(format_args!("{peer}: {error:#}"));
         }
         self.running.fetch_sub(1, Ordering::Relaxed);
         self.changed.notify_waiters();
-        Ok(())
+        served.map_err(std::io::Error::other)
     }
 
     async fn run(&self, connection: Connection) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! A service that replies.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::facts::Facts;
 use super::jobs::{Ended, Job};
-use super::{Jobs, begun, idle};
+use super::{Jobs, begun, ended_by_itself, idle};
 use crate::config::{LinkConfig, ServeConfig, Side};
 use crate::exit::Exit;
 use crate::link;
@@ -84,6 +85,7 @@ pub(super) async fn run(
     };
     match stats.aborted {
         0 if idle_too_long => Err(idle(config)),
+        0 if !shutdown.is_cancelled() => Ok(ended_by_itself(stats)),
         0 => Ok(Exit::Done),
         n => anyhow::bail!(
             "{} cut off: not answered within 10 seconds",
@@ -95,7 +97,7 @@ pub(super) async fn run(
 pub(super) async fn open(
     config: &ServeConfig,
     report: &Report,
-) -> anyhow::Result<(BoxStream<'static, std::io::Result<Connection>>, Facts)> {
+) -> anyhow::Result<(BoxStream<'static, io::Result<Connection>>, Facts)> {
     let (endpoint, link) = (&config.endpoint, &config.link);
     if config.side == Side::Connect {
         let connection = link::open(endpoint, link, config.side, report).await?;
@@ -112,25 +114,33 @@ pub(super) async fn open(
     }
     let (endpoint, link) = (endpoint.clone(), link.clone());
     let shown = move |connection| terminal::shown(connection, &endpoint, &link);
-    let shown = listener.map(move |it| it.and_then(|it| shown(it).map_err(std::io::Error::other)));
+    let shown = listener.map(move |it| it.and_then(|it| shown(it).map_err(io::Error::other)));
     Ok((shown.boxed(), facts))
 }
 
 /// Answers one client. What goes wrong with it is told and ends its connection alone.
 async fn handle(
-    (connection, link): (Connection, Arc<LinkConfig>),
+    (mut connection, link): (Connection, Arc<LinkConfig>),
     cx: Context,
     jobs: Jobs,
     facts: Facts,
     report: Report,
 ) -> Result<(), Error> {
     let peer = connection.peer().clone();
+    let child = connection.take_child();
     let channel: Channel<Body, Body> = cx.channel(connection, Bodies);
     let take = |message: Body| jobs.take(Message::new(message.unwrap_or_default()), &facts);
     let result = if jobs.pours() {
         pour(channel, &cx, take).await
     } else {
         service::respond(channel, &cx, |message| take(message).answer()).await
+    };
+    let result = match result {
+        Ok(()) => match link::last_words(child).await {
+            Some(status) => Err(io::Error::other(format!("it ended with {status}")).into()),
+            None => Ok(()),
+        },
+        failed => failed,
     };
     match &result {
         // It was told of before.

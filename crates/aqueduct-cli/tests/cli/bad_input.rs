@@ -58,6 +58,29 @@ fn a_closed_stdout_is_no_failure_whatever_is_printed() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["help", "serve"],
+        &["man"],
+        &["completions", "fish"],
+        &["doctor", "-q"],
+        &["call", "exec:cat", "hi"],
+    ] {
+        let (_, stderr) = expect(redirected("> /dev/full", args), 1);
+        let why = "aqueduct: cannot write to standard output: No space left on device";
+        assert_eq!(stderr, format!("{why} (os error 28)\n"), "{args:?}");
+    }
+}
+
+#[test]
+fn without_a_command_it_prints_the_help_as_wrong_use() {
+    let (_, stderr) = expect(run(&mut aqueduct(&[])), 2);
+    assert!(stderr.starts_with("Send and receive"), "{stderr}");
+}
+
+#[test]
 fn a_standard_input_that_is_closed_is_an_empty_one() {
     let queue = Queue::new();
     let address = queue.address();
@@ -84,6 +107,15 @@ fn a_standard_error_that_is_closed_costs_nothing() {
     let unix = format!("unix:{}", dir.path("x").display());
     let output = redirected("2>&-", &["send", &unix, "--wait", "300ms", "hi"]);
     assert_eq!((output.status.code(), output.stderr.len()), (Some(3), 0));
+}
+
+/// The library logs a warning.
+#[test]
+fn a_log_that_cannot_be_written_costs_no_message() {
+    let script = "printf 'a\\nb' | exec \"$0\" recv stdio: --partial drop 2> /dev/full";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_aqueduct")]);
+    assert_eq!(expect_text(run(&mut shell), 0), "a\n");
 }
 
 #[test]

@@ -144,6 +144,11 @@ fn manual_of_an_unknown_command_is_wrong_use() {
         "{stderr}"
     );
     assert!(stderr.contains("list, info"), "{stderr}");
+    let (_, stderr) = expect(run(&mut aqueduct(&["man", "lst"])), 2);
+    assert!(
+        stderr.contains("aqueduct: aqueduct has no command \"lst\""),
+        "{stderr}"
+    );
     let (_, stderr) = expect(run(&mut aqueduct(&["man", "--dir", "/no/where"])), 1);
     assert!(stderr.contains("/no/where/aqueduct.1"), "{stderr}");
 }

@@ -431,6 +431,22 @@ fn a_program_that_fails_is_reported_and_others_are_served() {
     assert_eq!(said.matches("ended with").count(), 1, "{said}");
 }
 
+/// As for `ssh -o ProxyCommand`, which must see that it failed.
+#[test]
+fn a_proxy_of_one_connection_fails_with_it() {
+    let dir = Dir::new();
+    let absent = format!("unix:{}", dir.path("absent").display());
+    for (to, code, said) in [
+        (&[&absent, "--wait", "10ms"][..], 3, "no server appeared"),
+        (&["exec:false"], 1, "exit status: 1"),
+        (&["exec:cat"], 0, ""),
+    ] {
+        let output = run(&mut aqueduct(&[&["proxy", "stdio:"], to].concat()));
+        let (_, stderr) = expect(output, code);
+        assert!(stderr.contains(said), "{stderr}");
+    }
+}
+
 #[test]
 fn both_sides_can_be_turned_round() {
     let dir = Dir::new();

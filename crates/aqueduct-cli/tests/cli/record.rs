@@ -143,13 +143,14 @@ fn a_full_disk_ends_the_relay_after_delivering_what_it_took() {
     let dir = Dir::new();
     let path = dir.path("x");
     let mut shell = Command::new("sh");
-    let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" relay stdio: stdio: --tee \"$1\"";
+    let script = "ulimit -f 8; exec \"$0\" relay stdio: stdio: --tee \"$1\"";
     shell
         .args(["-c", script, env!("CARGO_BIN_EXE_aqueduct")])
         .arg(&path);
     let input = numbered(0..100_000);
     let (stdout, stderr) = expect(start_with_input(&mut shell, &input).finish(), 1);
     assert!(stderr.contains("File too large"), "{stderr}");
+    assert!(stderr.contains("ulimit -f"), "{stderr}");
     let printed = String::from_utf8(stdout).unwrap();
     let (lines, end) = recorded(&path);
     end.expect("only whole messages are in it");

@@ -74,6 +74,26 @@ fn what_cannot_be_reached_says_why() {
     }
 }
 
+/// It has closed its output, and waits for something else.
+#[test]
+fn a_program_that_does_not_end_in_time_is_a_timeout() {
+    let dir = Dir::new();
+    let fifo = dir.path("x");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    let _held = File::options().read(true).write(true).open(&fifo).unwrap();
+    let script = "while read x; do echo ok; done; exec >&- 2>&-; read x";
+    let program = format!("exec:sh -c '{script} < {}'", fifo.display());
+    for args in [
+        &["send", &program][..],
+        &["call", &program],
+        &["relay", "exec:echo hi", &program],
+    ] {
+        let output = run(&mut aqueduct(&[args, &["--timeout", "100ms"]].concat()));
+        let (_, stderr) = expect(output, 3);
+        assert!(stderr.contains("did not end within 100ms"), "{stderr}");
+    }
+}
+
 #[test]
 fn a_directory_of_another_user_is_warned_of() {
     if !geteuid().is_root() {

@@ -342,6 +342,25 @@ fn standard_input_and_output_are_one_client() {
     assert_eq!(expect_text(serve.finish(), 0), "cba\n");
 }
 
+/// There is no other to go on with.
+#[test]
+fn a_service_of_one_connection_fails_with_it() {
+    for (args, said) in [
+        (&["exec:false", "--", "cat"][..], "exit status: 1"),
+        (
+            &["exec:echo abc", "--frame", "length", "--", "cat"],
+            "over the limit",
+        ),
+        (
+            &["exec:echo abc", "--per", "connection", "--", "false"],
+            "exit status: 1",
+        ),
+    ] {
+        let (_, stderr) = expect(run(&mut aqueduct(&[&["serve"], args].concat())), 1);
+        assert!(stderr.contains(said), "{stderr}");
+    }
+}
+
 #[test]
 fn a_flag_turns_both_sides_round() {
     let dir = Dir::new();

@@ -237,6 +237,24 @@ fn a_signal_during_slow_output_loses_nothing() {
     assert_eq!(printed.len(), client.join().unwrap() * 1024);
 }
 
+/// It waits for its output to be read, not for the reply.
+#[test]
+fn a_call_whose_output_nobody_reads_can_be_stopped() {
+    let (_reader, out) = std::io::pipe().unwrap();
+    let stdout = out.try_clone().unwrap().into();
+    let args = ["call", "exec:yes", "--all", "--input", "whole"];
+    let mut call = start_at(aqueduct(&args).stdin(Stdio::null()), stdout, Stdio::piped());
+    until("the pipe is full", || is_full(&out));
+    until("it has ended", || {
+        if call.is_running() {
+            call.signal(Signal::SIGTERM);
+        }
+        !call.is_running()
+    });
+    let (_, stderr) = expect(call.finish(), 1);
+    assert!(stderr.contains("the rest of the reply is lost"), "{stderr}");
+}
+
 /// Further messages wait in its buffer for longer than it would wait for a sender.
 #[test]
 fn slow_programs_get_all_messages_taken_before_a_signal() {

@@ -321,6 +321,8 @@ impl Display for OpenError {
         } = &*self.0;
         // A path or name may hold any bytes, and a terminal may display this.
         let mut f = Escaping(f);
+        // `stdio:` ends with a colon.
+        let object = object.strip_suffix(':').unwrap_or(object);
         write!(f, "cannot {action} {object}: {cause}")?;
         match cure.is_empty() {
             true => Ok(()),
@@ -372,6 +374,8 @@ mod tests {
         let shown =
             OpenError::new("open", "a\u{1b}[1m\u{202e}\n", OpenErrorKind::Other, "b").to_string();
         assert_eq!(shown, "cannot open a\\u{1b}[1m\\u{202e}\\n: b");
+        let shown = OpenError::new("open", "stdio:", OpenErrorKind::Other, "b").to_string();
+        assert_eq!(shown, "cannot open stdio: b");
         let error = io::Error::from(error);
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         let inner = OpenError::of(&error).unwrap();

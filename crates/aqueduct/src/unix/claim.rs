@@ -44,8 +44,12 @@ impl Claim {
         let lock_path = PathBuf::from(lock_path);
         let object = format!("lock file {}", lock_path.display());
         let failed = |source| {
-            OpenError::system("use", &object, source)
-                .with_cure("make its directory writable, and it a regular file of this user")
+            let error = OpenError::system("use", &object, source);
+            match error.kind() {
+                OpenErrorKind::LimitReached => error,
+                _ => error
+                    .with_cure("make its directory writable, and it a regular file of this user"),
+            }
         };
         // Another user may have created it, or hold it, to keep the server from starting.
         let (trust, _) = Trust::of_path(directory_of(&path)).map_err(failed)?;
