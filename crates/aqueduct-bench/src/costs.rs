@@ -34,8 +34,6 @@ pub(crate) const PRICE: &str = "The receiver's processor time where one message 
                                 ms";
 /// The end of the title of a table of ratios to blocking calls.
 pub(crate) const SHARE: &str = ", of what blocking calls move";
-/// The column of ratios to Tokio.
-pub(crate) const SHARE_OF_TOKIO: &str = "times as long as with Tokio";
 /// A column of idle connections.
 pub(crate) const MEMORY: &str = "memory of both ends of one";
 /// A column of the processor time.

@@ -1,12 +1,15 @@
 //! What Aqueduct is to reach, held against what was measured.
 
+mod list;
 mod shm;
 
 use std::fmt::Write;
 
 use aqueduct_measure::stats::Spread;
-use aqueduct_measure::{Placement, Results, Step, Work};
+use aqueduct_measure::{Results, Step, Work};
 
+use self::list::{BYTES, GOALS};
+use crate::costs::requests::{CHANNEL, SERVE, TIMES_TOKIO};
 use crate::costs::{PRICE, SHARE, TIMES_AS_MUCH};
 use crate::number;
 
@@ -23,214 +26,6 @@ enum Bound {
 
 use Bound::{AtLeast, AtMost, Free};
 
-/// One case beside another, in one step. `*` in a name stands for each of the mechanisms.
-#[derive(Debug)]
-struct Goal {
-    ours: &'static str,
-    theirs: &'static str,
-    mechanisms: &'static [&'static str],
-    work: Work,
-    sizes: &'static [usize],
-    placements: &'static [Placement],
-    bound: Bound,
-}
-
-const PIPES: &[&str] = &["pipe", "fifo"];
-const UNIX: &[&str] = &["unix"];
-const TCP: &[&str] = &["tcp"];
-const BYTES: &[&str] = &["pipe", "fifo", "unix", "tcp"];
-const QUEUE: &[&str] = &["mq"];
-const K: usize = 1 << 10;
-/// Where one-way work is held to a goal: free is what users have; on one processor is what repeats.
-const BOTH: &[Placement] = &[Placement::Free, Placement::OneCpu];
-const ONE_CPU: &[Placement] = &[Placement::OneCpu];
-const FREE: &[Placement] = &[Placement::Free];
-
-const GOALS: &[Goal] = &[
-    one_way("aqueduct/*/feed", "tokio/*/feed", UNIX, &[64], AtLeast(2.2)),
-    one_way(
-        "aqueduct/*/feed",
-        "tokio/*/feed-64k",
-        UNIX,
-        &[64],
-        AtLeast(1.5),
-    ),
-    one_way(
-        "aqueduct/*/borrowed",
-        "raw/*/batched",
-        UNIX,
-        &[64],
-        AtLeast(0.9),
-    ),
-    one_way(
-        "aqueduct/*/borrowed",
-        "tokio/*/feed",
-        UNIX,
-        &[64],
-        AtLeast(4.0),
-    ),
-    one_way(
-        "aqueduct/*/feed",
-        "tokio/*/feed",
-        PIPES,
-        &[64],
-        AtLeast(1.6),
-    ),
-    one_way(
-        "aqueduct/*/borrowed",
-        "tokio/*/feed",
-        PIPES,
-        &[64],
-        AtLeast(2.0),
-    ),
-    one_way("aqueduct/*/feed", "tokio/*/feed", TCP, &[64], AtLeast(1.5)),
-    one_way("aqueduct/*/feed", "tokio/*/feed", TCP, &[K], AtLeast(2.0)),
-    one_way("aqueduct/*/feed", "tokio/*/feed", PIPES, &[K], AtLeast(2.0)),
-    one_way("aqueduct/*/feed", "tokio/*/feed", UNIX, &[K], AtLeast(2.0)),
-    one_way(
-        "aqueduct/*/feed",
-        "tokio/*/feed",
-        PIPES,
-        &[64 * K],
-        AtLeast(6.0),
-    ),
-    one_way(
-        "aqueduct/*/feed",
-        "tokio/*/feed",
-        UNIX,
-        &[64 * K],
-        AtLeast(3.0),
-    ),
-    one_way(
-        "aqueduct/*/feed",
-        "tokio/*/feed",
-        PIPES,
-        &[K * K],
-        AtLeast(8.0),
-    ),
-    one_way(
-        "aqueduct/*/feed",
-        "tokio/*/feed",
-        UNIX,
-        &[K * K],
-        AtLeast(1.5),
-    ),
-    one_way(
-        "aqueduct/*/feed",
-        "raw/*",
-        PIPES,
-        &[64 * K, K * K],
-        AtLeast(1.0),
-    ),
-    one_way(
-        "aqueduct/*/feed",
-        "raw/*",
-        UNIX,
-        &[64 * K, K * K],
-        AtLeast(1.0),
-    ),
-    one_way(
-        "aqueduct/*/asyncfd",
-        "raw/*",
-        QUEUE,
-        &[64, K],
-        AtLeast(0.95),
-    ),
-    one_way("aqueduct/*/pool", "raw/*", QUEUE, &[64, K], AtLeast(0.95)),
-    one_way(
-        "aqueduct/*/asyncfd",
-        "raw/*",
-        QUEUE,
-        &[64 * K],
-        AtLeast(0.8),
-    ),
-    round_trip(
-        "aqueduct/*/feed",
-        "raw/*",
-        &["pipe", "fifo", "unix"],
-        ONE_CPU,
-        1.2,
-    ),
-    round_trip("aqueduct/*/feed", "tokio/*/feed", TCP, ONE_CPU, 1.0),
-    round_trip("aqueduct/*/feed", "raw/*", TCP, ONE_CPU, 1.5),
-    round_trip("aqueduct/*/asyncfd", "raw/*", QUEUE, ONE_CPU, 1.8),
-    round_trip("aqueduct/*/pool", "raw/*", QUEUE, ONE_CPU, 4.0),
-    round_trip("aqueduct/*/asyncfd/latency", "raw/*", QUEUE, FREE, 0.1),
-    round_trip(
-        "aqueduct/*/feed/latency",
-        "tokio/*/feed",
-        &["pipe", "unix", "tcp"],
-        FREE,
-        0.1,
-    ),
-    one_way(
-        "aqueduct/*/send",
-        "aqueduct/*/feed",
-        BYTES,
-        &[64],
-        Free("none: the system has each message when `send` returns"),
-    ),
-    one_way(
-        "aqueduct/*/coalesced",
-        "aqueduct/*/feed",
-        BYTES,
-        &[64],
-        AtLeast(0.5),
-    ),
-    one_way(
-        "aqueduct/*/feed/mt",
-        "aqueduct/*/feed",
-        BYTES,
-        &[64],
-        AtLeast(0.9),
-    ),
-    one_way(
-        "aqueduct/*/postcard",
-        "peer/ipc-channel",
-        UNIX,
-        &[64],
-        AtLeast(5.0),
-    ),
-    one_way("aqueduct/*/postcard", "peer/zmq", UNIX, &[64], AtLeast(5.0)),
-    one_way(
-        "aqueduct/*/postcard",
-        "peer/zeromq",
-        UNIX,
-        &[64],
-        AtLeast(5.0),
-    ),
-    one_way(
-        "aqueduct/*/postcard",
-        "peer/remoc",
-        UNIX,
-        &[64],
-        AtLeast(5.0),
-    ),
-    one_way(
-        "aqueduct/*/postcard",
-        "peer/tarpc",
-        UNIX,
-        &[64],
-        AtLeast(5.0),
-    ),
-    one_way("aqueduct/*/call", "peer/tarpc", UNIX, &[64], AtLeast(1.2)),
-    round_trip("aqueduct/*/call", "peer/tarpc", UNIX, ONE_CPU, 1.0),
-    one_way(
-        "aqueduct/*/concurrent",
-        "aqueduct/*/concurrent/mutex",
-        UNIX,
-        &[64],
-        AtLeast(2.0),
-    ),
-    one_way(
-        "aqueduct/*/concurrent",
-        "aqueduct/*/concurrent/task",
-        UNIX,
-        &[64],
-        Free("none: it needs no task, and the error of an item is its caller's"),
-    ),
-];
-
 /// Cases that are not to allocate for a message of 64 B.
 const NO_ALLOCATIONS: &[&str] = &["aqueduct/*/feed", "aqueduct/*/borrowed"];
 /// Allocations a message that count as none: what a buffer costs that grows now and then.
@@ -246,41 +41,8 @@ const CROWDS: &[(&str, &[&str], f64)] = &[
     ("aqueduct/fifo/shared", &["10", "100"], 0.6),
 ];
 
-const fn one_way(
-    ours: &'static str,
-    theirs: &'static str,
-    mechanisms: &'static [&'static str],
-    sizes: &'static [usize],
-    bound: Bound,
-) -> Goal {
-    Goal {
-        ours,
-        theirs,
-        mechanisms,
-        work: Work::OneWay,
-        sizes,
-        placements: BOTH,
-        bound,
-    }
-}
-
-const fn round_trip(
-    ours: &'static str,
-    theirs: &'static str,
-    mechanisms: &'static [&'static str],
-    placements: &'static [Placement],
-    at_most: f64,
-) -> Goal {
-    Goal {
-        ours,
-        theirs,
-        mechanisms,
-        work: Work::RoundTrip,
-        sizes: &[64],
-        placements,
-        bound: AtMost(at_most),
-    }
-}
+/// How many times as long as with Tokio a connection for each request may take.
+const REQUESTS: &[(&str, f64)] = &[(CHANNEL, 1.1), (SERVE, 1.25)];
 
 impl Bound {
     fn is_met(self, ratio: &Spread) -> bool {
@@ -364,20 +126,16 @@ pub(crate) fn markdown(results: &Results) -> String {
                 let (measured, cpu) = (shown(time), shown(cpu));
                 let _ = writeln!(
                     text,
-                    "| {} | {ours} | {theirs} | {} | {measured} | {cpu} | {verdict} |",
+                    "| {} | {ours} | {theirs} | {}{} | {measured} | {cpu} | {verdict} |",
                     number::step_short(&step),
                     goal.bound.text(),
+                    because(goal.why),
                 );
             }
         }
     }
     shm::rows(results, &mut text, &mut verdicts);
     shm::costs(results, &mut text, &mut verdicts);
-    let Verdicts {
-        mut met,
-        mut missed,
-        mut unknown,
-    } = verdicts;
     for pattern in NO_ALLOCATIONS {
         for mechanism in BYTES {
             let case = pattern.replace('*', mechanism);
@@ -385,20 +143,9 @@ pub(crate) fn markdown(results: &Results) -> String {
                 continue;
             };
             let counted = results.figure(&case, step).and_then(|it| it.allocations);
-            let (measured, verdict) = match counted {
-                Some(it) if it <= NONE => {
-                    met += 1;
-                    (format!("{it:.5}"), "met")
-                }
-                Some(it) => {
-                    missed += 1;
-                    (format!("{it:.5}"), "**not met**")
-                }
-                None => {
-                    unknown += 1;
-                    ("-".to_owned(), "not measured")
-                }
-            };
+            let most = AtMost(NONE);
+            let verdict = verdicts.of(counted.map(|it| most.is_met_by(it)), most);
+            let measured = counted.map_or("-".to_owned(), |it| format!("{it:.5}"));
             let _ = writeln!(
                 text,
                 "| {} | {case} | allocations a message | at most {NONE} | {measured} | - | {verdict} |",
@@ -411,13 +158,8 @@ pub(crate) fn markdown(results: &Results) -> String {
         let Some((case, _, least)) = CROWDS.iter().find(counts) else {
             continue;
         };
-        let verdict = if cost.value.median >= *least {
-            met += 1;
-            "met"
-        } else {
-            missed += 1;
-            "**not met**"
-        };
+        let bound = AtLeast(*least);
+        let verdict = verdicts.of(Some(bound.is_met(&cost.value)), bound);
         let _ = writeln!(
             text,
             "| {}: {} | {case} | blocking calls | at least {least} | {} | - | {verdict} |",
@@ -426,17 +168,26 @@ pub(crate) fn markdown(results: &Results) -> String {
             number::spread(&cost.value),
         );
     }
+    for cost in results.costs.iter().filter(|it| it.column == TIMES_TOKIO) {
+        let Some((_, most)) = REQUESTS.iter().find(|it| it.0 == cost.row) else {
+            continue;
+        };
+        let bound = AtMost(*most);
+        let verdict = verdicts.of(Some(bound.is_met(&cost.value)), bound);
+        let _ = writeln!(
+            text,
+            "| {} | {} | Tokio and `Framed` | at most {most} | {} | - | {verdict} |",
+            cost.table,
+            cost.row,
+            number::spread(&cost.value),
+        );
+    }
     for cost in &results.costs {
         if cost.table != PRICE || cost.column != TIMES_AS_MUCH {
             continue;
         }
-        let verdict = if cost.value.median <= MOST_PRICE {
-            met += 1;
-            "met"
-        } else {
-            missed += 1;
-            "**not met**"
-        };
+        let bound = AtMost(MOST_PRICE);
+        let verdict = verdicts.of(Some(bound.is_met(&cost.value)), bound);
         let _ = writeln!(
             text,
             "| one message of 64 B in 2 ms, {} | latency mode: the receiver's processor time | without | \
@@ -451,6 +202,11 @@ pub(crate) fn markdown(results: &Results) -> String {
          processor time of both sides, one way: how many times less ours takes. On one processor \
          that figure decides. Goals of shared memory compare the best repetition of each.\n",
     );
+    let Verdicts {
+        met,
+        missed,
+        unknown,
+    } = verdicts;
     let _ = writeln!(
         text,
         "\n{met} met, {missed} not met, {unknown} not measured."
@@ -458,29 +214,18 @@ pub(crate) fn markdown(results: &Results) -> String {
     text
 }
 
+/// Why a goal is no higher, after it.
+fn because(why: &str) -> String {
+    if why.is_empty() {
+        return String::new();
+    }
+    format!(": {why}")
+}
+
 /// The step in which allocations are held against the goal.
 fn allocation_step(results: &Results) -> Option<Step> {
     let wanted = |it: &&Step| it.work == Work::OneWay && it.size == 64;
     results.plan.steps.iter().find(wanted).copied()
-}
-
-impl Goal {
-    /// On one processor messages a second are what their processor time allows, and that does not
-    /// depend on what else runs.
-    fn is_judged_by_cpu(&self, step: &Step) -> bool {
-        self.work == Work::OneWay && step.placement == Placement::OneCpu
-    }
-
-    fn steps(&self) -> impl Iterator<Item = Step> {
-        let of = move |size| {
-            self.placements.iter().map(move |&placement| Step {
-                work: self.work,
-                size,
-                placement,
-            })
-        };
-        self.sizes.iter().flat_map(move |&size| of(size))
-    }
 }
 
 #[cfg(test)]

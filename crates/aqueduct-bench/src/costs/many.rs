@@ -4,11 +4,16 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use aqueduct::frame::{BoxFrameSink, BoxFrameStream};
 use aqueduct_measure::stats::Spread;
 use aqueduct_measure::{Case, Placement, Ring, Runner, Work, implementations, runner};
-use futures_util::{SinkExt, StreamExt};
+use bytes::BytesMut;
+use futures_util::{SinkExt, StreamExt, TryStreamExt};
 use runner::Order;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::{Figure, PRICE, SHARE, TIMES_AS_MUCH, Table, WITHOUT, bind, directory, pair};
 
@@ -41,15 +46,20 @@ pub(super) async fn measure(table: &mut Table, runner: &mut Runner, quick: bool)
     let repetitions = if quick { 1 } else { 3 };
     let time = Duration::from_millis(if quick { 100 } else { 700 });
     for mechanism in ["unix", "tcp"] {
-        let mut figures = Vec::new();
+        let (mut tokio, mut ours) = (Vec::new(), Vec::new());
         for count in COUNTS {
-            let mut rates = Vec::new();
+            let (mut theirs, mut rates) = (Vec::new(), Vec::new());
             for _ in 0..repetitions {
-                rates.push(scaling(mechanism, count, time).await);
+                let framed = framed(mechanism, count).await;
+                theirs.push(all_at_once(framed, time).await);
+                rates.push(all_at_once(connected(mechanism, count).await, time).await);
             }
-            figures.push(rate(count, rates));
+            tokio.push(rate(count, theirs));
+            ours.push(rate(count, rates));
         }
-        table.add(CONNECTIONS, mechanism, figures.into_iter().collect());
+        let name = format!("{mechanism}, tokio-util");
+        table.add(CONNECTIONS, &name, tokio.into_iter().collect());
+        table.add(CONNECTIONS, mechanism, ours.into_iter().collect());
     }
     for names in [FIFOS, QUEUES] {
         beside(table, runner, (WRITERS, names), repetitions, |count| {
@@ -161,19 +171,60 @@ async fn price(
     ])
 }
 
-/// Messages a second over so many connections, all at once.
-async fn scaling(mechanism: &str, count: usize, time: Duration) -> anyhow::Result<f64> {
+/// The sending end of a connection, and the receiving one.
+type Pair = (BoxFrameSink, BoxFrameStream);
+
+async fn connected(mechanism: &str, count: usize) -> anyhow::Result<Vec<Pair>> {
     let dir = directory()?;
     let mut listener = bind(mechanism, &dir).await?;
     let mut pairs = Vec::new();
     for _ in 0..count {
-        pairs.push(pair(&mut listener).await?);
+        let (a, b) = pair(&mut listener).await?;
+        let ((tx, _), (_, rx)) = (a.into_frames(), b.into_frames());
+        pairs.push((tx, rx));
     }
+    Ok(pairs)
+}
+
+/// The same with Tokio's sockets and tokio-util's `Framed`.
+async fn framed(mechanism: &str, count: usize) -> anyhow::Result<Vec<Pair>> {
+    fn of(a: impl Io, b: impl Io) -> Pair {
+        let (a, b) = (
+            Framed::new(a, LengthDelimitedCodec::new()),
+            Framed::new(b, LengthDelimitedCodec::new()),
+        );
+        (Box::pin(a), Box::pin(b.map_ok(BytesMut::freeze)))
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let mut pairs = Vec::new();
+    for _ in 0..count {
+        pairs.push(match mechanism {
+            "tcp" => {
+                let connecting = TcpStream::connect(listener.local_addr()?);
+                let (a, b) = tokio::try_join!(connecting, listener.accept())?;
+                a.set_nodelay(true)?;
+                of(a, b.0)
+            }
+            _ => {
+                let (a, b) = UnixStream::pair()?;
+                of(a, b)
+            }
+        });
+    }
+    Ok(pairs)
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// Messages a second over all of these connections.
+async fn all_at_once(pairs: anyhow::Result<Vec<Pair>>, time: Duration) -> anyhow::Result<f64> {
+    let pairs = pairs?;
     let body = Ring::new(64).get(0).bytes.clone();
     let (mut senders, mut receivers) = (JoinSet::new(), JoinSet::new());
     let start = Instant::now();
-    for (a, b) in pairs {
-        let ((mut tx, _), (_, mut rx)) = (a.into_frames(), b.into_frames());
+    for (mut tx, mut rx) in pairs {
         let body = body.clone();
         senders.spawn(async move {
             while start.elapsed() < time {

@@ -18,10 +18,15 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{Figure, SHARE_OF_TOKIO, Table, descriptors, directory, micros, resident};
+use super::{Figure, Table, descriptors, directory, micros, resident};
 
 const REQUESTS: &str = "A connection for each request of 64 B and its reply of 64 B, over a Unix socket on \
                         one processor, from a client of blocking calls";
+
+/// The column of ratios to Tokio.
+pub(crate) const TIMES_TOKIO: &str = "times as long as with Tokio";
+pub(crate) const CHANNEL: &str = "a listener and a channel";
+pub(crate) const SERVE: &str = "`serve` with `respond`";
 
 /// Tokio first.
 const SERVERS: [Server; 3] = [Server::Tokio, Server::Channel, Server::Serve];
@@ -54,8 +59,8 @@ impl Server {
     fn row(self) -> &'static str {
         match self {
             Self::Tokio => "tokio, `Framed`",
-            Self::Channel => "a listener and a channel",
-            Self::Serve => "`serve` with `respond`",
+            Self::Channel => CHANNEL,
+            Self::Serve => SERVE,
         }
     }
 }
@@ -83,7 +88,7 @@ pub(super) fn measure(table: &mut Table, quick: bool) {
         let figures = [
             figure("one", "us", of(ours, |it| it.each_us)),
             figure(
-                SHARE_OF_TOKIO,
+                TIMES_TOKIO,
                 "",
                 Spread::of(ratios).context("nothing was measured"),
             ),
