@@ -245,8 +245,8 @@ fn expected(plan: &Plan, cases: &[Case], costs: bool, quick: bool) -> Duration {
     let samples = plan.samples(cases) / plan.repetitions * (plan.repetitions + 1);
     let costs = match (costs, quick) {
         (false, _) => 0,
-        (true, true) => 20,
-        (true, false) => 145,
+        (true, true) => 21,
+        (true, false) => 162,
     };
     each * samples as u32 + Duration::from_secs(costs)
 }
