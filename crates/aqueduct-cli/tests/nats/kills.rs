@@ -12,7 +12,7 @@ use futures_util::SinkExt;
 use crate::server::Server;
 use crate::{next, receiver, sender};
 
-fn kills() -> usize {
+pub(crate) fn kills() -> usize {
     let kills = std::env::var("AQUEDUCT_NATS_KILLS").ok();
     kills.and_then(|it| it.parse().ok()).unwrap_or(2)
 }

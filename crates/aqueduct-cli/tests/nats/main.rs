@@ -3,6 +3,7 @@
 
 mod conformance;
 mod doctor;
+mod jobs;
 mod kills;
 mod server;
 mod speed;
