@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use aqueduct::Endpoint;
-use aqueduct::connect::{Connection, Message, MessageReceiver, MessageSender, Options};
+use aqueduct::connect::{Connection, Message, MessageReceiver, MessageSender, Options, Reconnect};
 use aqueduct::frame::Framing;
 use aqueduct::record;
 use aqueduct::relay::{Error, Relay, Spool};
@@ -244,6 +244,36 @@ async fn a_stopping_relay_does_not_wait_for_ever_for_a_message() {
     log.until("before the senders have ended").await;
     log.until("bytes=5").await;
     assert_eq!(next(&mut receiver).await, None);
+}
+
+/// It has all there is, and nothing is lost.
+#[tokio::test]
+async fn a_stopped_relay_whose_receiver_stays_has_done_its_work() {
+    let (log, _recording) = Log::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut writer, incoming) = way_in(&dir).await;
+    let address: Endpoint = format!("unix:{}/to", dir.path().display())
+        .parse()
+        .expect("it is one");
+    let mut server = Options::new().bind(&address).await.expect("bound");
+    let mut options = Options::new();
+    let options = options.reconnect(Reconnect::new());
+    let outgoing = options.open_sender(&address).await.expect("opened");
+    let stop = CancellationToken::new();
+    let relay = Relay::new(incoming, outgoing).grace(SHORT);
+    let stopping = async {
+        writer.write_all(b"\0\0\0\x03one").expect("written");
+        let accepted = deadline(server.accept()).await.expect("accepts");
+        // Its sending half stays open.
+        let (sender, mut receiver) = accepted.expect("accepted").into_split();
+        assert_eq!(next(&mut receiver).await.as_deref(), Some("one"));
+        stop.cancel();
+        assert_eq!(next(&mut receiver).await, None);
+        sender
+    };
+    let (ran, _sender) = tokio::join!(deadline(relay.run(stop.clone())), stopping);
+    ran.expect("all was sent");
+    log.until("did not confirm").await;
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ use std::fmt;
 use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -444,6 +444,17 @@ impl<'a> Relay<'a> {
                 () = stop.cancelled() => timeout(grace, closing).await,
             },
         };
+        let closed = match closed {
+            // The system has all of it, and the peer does not end its side.
+            Err(_) if is_flushed(&mut outgoing) => {
+                tracing::warn!(
+                    target: "aqueduct::relay",
+                    "everything was sent, but the peer did not confirm reading it"
+                );
+                Ok(Ok(()))
+            }
+            closed => closed,
+        };
         if let (None, Ok(Ok(()))) = (&failure, &closed)
             && let Err(source) = clear(&mut spool)
         {
@@ -460,6 +471,12 @@ impl<'a> Relay<'a> {
             },
         }
     }
+}
+
+/// Whether the system has everything that was sent.
+fn is_flushed(outgoing: &mut MessageSender) -> bool {
+    let mut cx = task::Context::from_waker(task::Waker::noop());
+    matches!(Pin::new(outgoing).poll_flush(&mut cx), Poll::Ready(Ok(())))
 }
 
 /// Passes a message to the tap, and keeps it in the spool.
