@@ -221,13 +221,15 @@ impl AsyncWrite for WriteHalf {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match SockRef::from(&this.fd).shutdown(Shutdown::Write) {
+        Poll::Ready(match SockRef::from(&this.fd).shutdown(Shutdown::Write) {
+            Ok(()) => {
+                this.ends = false;
+                Ok(())
+            }
             // The peer has already gone.
-            Err(e) if e.kind() == io::ErrorKind::NotConnected => {}
-            result => result?,
-        }
-        this.ends = false;
-        Poll::Ready(Ok(()))
+            Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(()),
+            error => error,
+        })
     }
 }
 
