@@ -54,7 +54,9 @@ two pipes where there is no socket to pass. Options for messages, such as
 --frame and --jobs, are then refused, and so are limits on silence.
 
 A client that is silent for 5 minutes is disconnected. A FIFO is served until
-the command is stopped, unless its address says persist=false.
+the command is stopped, unless its address says persist=false. A service of one
+connection (stdio:, exec:, or with --connect) ends with it; if it fails, the
+exit code is 1.
 
 Ctrl-C, SIGTERM and SIGHUP: no more messages are taken, those in hand are
 finished, retries start at once, and clients get at most 10 seconds. A second
