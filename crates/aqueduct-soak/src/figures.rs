@@ -73,32 +73,42 @@ impl Figures {
         columns
     }
 
-    /// Counts what came against what was sent: torn, doubled, out of order, invented. Returns the
-    /// numbers that are missing, by sender: those that were handed over, and those before one that
-    /// came.
+    /// As [`compare_in_any_order`](Self::compare_in_any_order), and in order at each receiver.
     pub(crate) fn compare(
         &mut self,
         senders: &[(u32, Progress)],
         receivers: &[Vec<Record>],
     ) -> HashMap<u32, Vec<u64>> {
-        let mut came: HashMap<u32, Vec<u64>> = HashMap::new();
         for received in receivers {
             let mut last: HashMap<u32, u64> = HashMap::new();
-            for record in received {
-                self.messages += 1;
-                let Some((sender, number)) = *record else {
-                    self.torn += 1;
-                    self.wrong("a message was torn".into());
-                    continue;
-                };
-                let before = last.insert(sender, number);
-                if before.is_some_and(|it| it > number) {
+            for (sender, number) in received.iter().flatten() {
+                let before = last.insert(*sender, *number);
+                if before.is_some_and(|it| it > *number) {
                     self.wrong(format!(
                         "{number} of sender {sender} came after {before:?}, out of order"
                     ));
                 }
-                came.entry(sender).or_default().push(number);
             }
+        }
+        self.compare_in_any_order(senders, receivers)
+    }
+
+    /// Counts what came against what was sent: torn, doubled, invented. Returns the numbers that are
+    /// missing, by sender: those that were handed over, and those before one that came.
+    pub(crate) fn compare_in_any_order(
+        &mut self,
+        senders: &[(u32, Progress)],
+        receivers: &[Vec<Record>],
+    ) -> HashMap<u32, Vec<u64>> {
+        let mut came: HashMap<u32, Vec<u64>> = HashMap::new();
+        for record in receivers.iter().flatten() {
+            self.messages += 1;
+            let Some((sender, number)) = *record else {
+                self.torn += 1;
+                self.wrong("a message was torn".into());
+                continue;
+            };
+            came.entry(sender).or_default().push(number);
         }
         let mut missing = HashMap::new();
         for (sender, progress) in senders {

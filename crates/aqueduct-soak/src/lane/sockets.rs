@@ -109,7 +109,9 @@ impl Sockets {
             }
         }
         let sent: Vec<_> = clients.iter().map(|it| (it.id(), it.sent())).collect();
-        let missing = figures.compare(&sent, &received);
+        // The rest of a connection that was cut may come beside the messages of the next one. Each server
+        // checks the order of each connection.
+        let missing = figures.compare_in_any_order(&sent, &received);
         let killed = servers.iter().filter(|it| it.killed).count() as u64;
         for client in clients {
             let Progress { breaks, cuts, .. } = client.sent();

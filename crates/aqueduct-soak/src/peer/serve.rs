@@ -45,11 +45,17 @@ pub(super) async fn run(address: &str, notes: &Path) -> anyhow::Result<End> {
     local.run_until(serve).await
 }
 
-/// Any end of a connection will do: clients are killed and cut off.
+/// Any end of a connection will do: clients are killed and cut off. Messages are in order until then.
 async fn answer(connection: Connection, received: Rc<RefCell<Received>>) -> anyhow::Result<()> {
     let (mut sink, mut stream) = connection.into_frames();
+    let mut last = None;
     while let Some(Ok(body)) = stream.next().await {
         let record = message::read(&body);
+        anyhow::ensure!(
+            record.is_none() || last < record,
+            "{record:?} came after {last:?}"
+        );
+        last = record.or(last);
         received.borrow_mut().note(record)?;
         let answer = Bytes::copy_from_slice(&body[..body.len().min(message::HEADER)]);
         if sink.send(answer).await.is_err() {
