@@ -135,6 +135,11 @@ impl Source {
         }
     }
 
+    /// Whether the last read got less than it had room for.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Relaxed)
+    }
+
     /// Notes that the last operation may have left something.
     pub(crate) fn expect_more(&self) {
         if self.polling.is_some() {
@@ -268,10 +273,6 @@ impl Source {
         mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         let interest = direction.interest();
-        // Nobody sleeps on this answer.
-        if polling::is_glancing() && direction == Direction::Read && self.is_drained() {
-            return Poll::Pending;
-        }
         loop {
             if self.assumed(interest).is_some() {
                 let result = self.try_io(interest, &mut op);
@@ -398,10 +399,6 @@ impl Source {
             }
         }
         None
-    }
-
-    fn is_drained(&self) -> bool {
-        self.is_drained.load(Ordering::Relaxed)
     }
 
     #[inline]
