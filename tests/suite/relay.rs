@@ -5,8 +5,11 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use aqueduct::Endpoint;
-use aqueduct::connect::{Connection, Message, MessageReceiver, MessageSender, Options, Reconnect};
+use aqueduct::connect::{
+    Connection, Listener, Message, MessageReceiver, MessageSender, Options, Reconnect,
+};
 use aqueduct::frame::Framing;
+use aqueduct::mq::Queue;
 use aqueduct::record;
 use aqueduct::relay::{Error, Relay, Spool};
 use aqueduct::service::CancellationToken;
@@ -27,6 +30,48 @@ const SHORT: Duration = Duration::from_millis(20);
 fn fifo(dir: &TempDir, name: &str) -> Endpoint {
     let address = format!("fifo:{}/{name}", dir.path().display());
     address.parse().expect("it is one")
+}
+
+/// The name of a queue to be made, and a bound socket.
+async fn queue_and_socket(dir: &TempDir) -> (QueueName, Endpoint, Listener) {
+    let to: Endpoint = format!("unix:{}/to", dir.path().display()).parse().unwrap();
+    let listener = Options::new().bind(&to).await.expect("bound");
+    (QueueName::new(), to, listener)
+}
+
+/// A relay from the queue to the socket, and its receiver.
+async fn between(
+    name: &QueueName,
+    to: &Endpoint,
+    listener: &mut Listener,
+) -> (Relay<'static>, MessageReceiver) {
+    let options = Options::new();
+    let from: Endpoint = format!("mq:{}", name.0).parse().expect("it is one");
+    let incoming = options.open_receiver(&from).await.expect("opened");
+    let outgoing = options.open_sender(to).await.expect("connected");
+    let client = deadline(listener.accept()).await.expect("it came");
+    let receiver = client.expect("accepted").into_receiver();
+    (Relay::new(incoming, outgoing), receiver)
+}
+
+/// Sends until the queue has been full for that long, since the receiver takes nothing, and returns how
+/// many messages were sent.
+async fn fill(
+    relay: &mut task::Spawn<impl Future<Output = Result<(), Error>>>,
+    queue: &Queue,
+    quiet: Duration,
+    message: impl Fn(u32) -> Vec<u8>,
+) -> u32 {
+    let (mut sent, mut progress) = (0, Instant::now());
+    while progress.elapsed() < quiet {
+        assert_pending!(relay.poll());
+        while queue.try_send(0, &message(sent)).is_ok() {
+            sent += 1;
+            progress = Instant::now();
+        }
+        sleep(Duration::from_micros(100)).await;
+    }
+    sent
 }
 
 /// A relay's outgoing end, and what comes out of it.
@@ -89,28 +134,13 @@ async fn a_failed_tap_stops_receiving_and_delivers_what_was_taken() {
 async fn a_relay_from_a_queue_has_at_most_8_messages_in_hand() {
     const IN_HAND: u32 = 8;
     let dir = tempfile::tempdir().expect("a directory");
-    let to: Endpoint = format!("unix:{}/to", dir.path().display()).parse().unwrap();
-    let options = Options::new();
-    let mut listener = options.bind(&to).await.expect("bound");
-    let name = QueueName::new();
+    let (name, to, mut listener) = queue_and_socket(&dir).await;
     let queue = name.create(Default::default(), 4, 64);
-    let from: Endpoint = format!("mq:{}", name.0).parse().expect("it is one");
-    let incoming = options.open_receiver(&from).await.expect("opened");
-    let outgoing = options.open_sender(&to).await.expect("connected");
-    let client = deadline(listener.accept()).await.expect("it came");
-    let mut receiver = client.expect("accepted").into_receiver();
-    let relay = Relay::new(incoming, outgoing);
+    let (relay, mut receiver) = between(&name, &to, &mut listener).await;
     let mut relay = task::spawn(relay.run(CancellationToken::new()));
     // Until the socket is full, as its receiver takes nothing, and so is the queue for a while.
-    let (mut sent, mut progress) = (0, Instant::now());
-    while progress.elapsed() < Duration::from_secs(1) {
-        assert_pending!(relay.poll());
-        while queue.try_send(0, &[b'.'; 64]).is_ok() {
-            sent += 1;
-            progress = Instant::now();
-        }
-        sleep(Duration::from_micros(100)).await;
-    }
+    let quiet = Duration::from_secs(1);
+    let sent = fill(&mut relay, &queue, quiet, |_| vec![b'.'; 64]).await;
     drop(relay);
     let mut passed_on = 0;
     while let Some(Ok(_)) = deadline(receiver.next()).await {
@@ -128,32 +158,19 @@ async fn a_relay_from_a_queue_has_at_most_8_messages_in_hand() {
 async fn a_spool_has_what_a_killed_relay_had_in_hand() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("spool");
-    let to: Endpoint = format!("unix:{}/to", dir.path().display()).parse().unwrap();
-    let options = Options::new();
-    let mut listener = options.bind(&to).await.expect("bound");
-    let name = QueueName::new();
+    let (name, to, mut listener) = queue_and_socket(&dir).await;
     let queue = name.create(Default::default(), 4, 64);
-    let from: Endpoint = format!("mq:{}", name.0).parse().expect("it is one");
-    let incoming = options.open_receiver(&from).await.expect("opened");
-    let outgoing = options.open_sender(&to).await.expect("connected");
-    let mut receiver = listener.accept().await.unwrap().unwrap().into_receiver();
+    let (relay, mut receiver) = between(&name, &to, &mut listener).await;
     let spool = Spool::open(&file).expect("it is new");
     assert!(matches!(
         Spool::open(&file),
         Err(record::Error::InUse { .. })
     ));
-    let relay = Relay::new(incoming, outgoing).spool(spool);
-    let mut relay = task::spawn(relay.run(CancellationToken::new()));
+    let mut relay = task::spawn(relay.spool(spool).run(CancellationToken::new()));
     // Until the socket is full, as its receiver takes nothing, and so are the spool and the queue.
-    let (mut sent, mut progress) = (0_u32, Instant::now());
-    while progress.elapsed() < Duration::from_millis(300) {
-        assert_pending!(relay.poll());
-        while queue.try_send(0, &sent.to_le_bytes().repeat(16)).is_ok() {
-            sent += 1;
-            progress = Instant::now();
-        }
-        sleep(Duration::from_micros(100)).await;
-    }
+    let quiet = Duration::from_millis(300);
+    let numbered = |number: u32| number.to_le_bytes().repeat(16);
+    let sent = fill(&mut relay, &queue, quiet, numbered).await;
     drop(relay);
     let number = |message: &Message| u32::from_le_bytes(message.body()[..4].try_into().unwrap());
     let mut seen = Vec::new();
@@ -169,10 +186,8 @@ async fn a_spool_has_what_a_killed_relay_had_in_hand() {
         .expect("it is there");
     torn.write_all(&[7; 5]).expect("there is room");
 
-    let incoming = options.open_receiver(&from).await.expect("opened");
-    let outgoing = options.open_sender(&to).await.expect("connected");
-    let mut receiver = listener.accept().await.unwrap().unwrap().into_receiver();
-    let relay = Relay::new(incoming, outgoing).spool(Spool::open(&file).expect("it is whole"));
+    let (relay, mut receiver) = between(&name, &to, &mut listener).await;
+    let relay = relay.spool(Spool::open(&file).expect("it is whole"));
     let relay = tokio::spawn(relay.idle(SHORT * 10).run(CancellationToken::new()));
     let mut seen = Vec::new();
     while let Some(Ok(message)) = deadline(receiver.next()).await {

@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
+use aqueduct::Endpoint;
 use aqueduct::bytes::Bytes;
+use aqueduct::connect::{Connection, Listener};
 use aqueduct::frame::{FrameError, Framing};
 use aqueduct::shm::{self, PeerError, Receiver, Reserved, Sender};
-use aqueduct::{Endpoint, connect::Connection};
 use futures_util::{SinkExt, StreamExt};
 use tokio_test::{assert_pending, assert_ready, task};
 
@@ -277,9 +279,7 @@ async fn each_lie_to_a_lending_end_is_a_typed_error() {
     ];
     for (name, lie) in lies {
         let (_dir, path, address) = place("");
-        let mut listener = address.bind().await.expect("it is bound");
-        let raw = Raw::connect(&path);
-        let (_sender, mut receiver) = lending(accept(&mut listener).await);
+        let (mut listener, raw, (_sender, mut receiver)) = raw_client(&path, &address).await;
         let mut lend = task::spawn(receiver.lend());
         assert_pending!(lend.poll());
         lie(&raw);
@@ -305,9 +305,7 @@ async fn each_lie_to_a_lending_end_is_a_typed_error() {
 #[tokio::test]
 async fn a_frame_that_changes_while_lent_keeps_its_length() {
     let (_dir, path, address) = place("");
-    let mut listener = address.bind().await.expect("it is bound");
-    let raw = Raw::connect(&path);
-    let (_sender, mut receiver) = lending(accept(&mut listener).await);
+    let (_listener, raw, (_sender, mut receiver)) = raw_client(&path, &address).await;
     let n = write(&raw, 3, b"abc");
     raw.write(HEAD, n);
     let lent = deadline(receiver.lend())
@@ -330,6 +328,17 @@ async fn a_frame_that_changes_while_lent_keeps_its_length() {
     assert!(next.is_empty());
 }
 
+/// A client made by hand, and the server's ends.
+pub(super) async fn raw_client(
+    path: &Path,
+    address: &Endpoint,
+) -> (Listener, Raw, (Sender, Receiver)) {
+    let mut listener = address.bind().await.expect("it is bound");
+    let raw = Raw::connect(path);
+    let ends = lending(accept(&mut listener).await);
+    (listener, raw, ends)
+}
+
 const ADDRESS: &str = "AQUEDUCT_TEST_ADDRESS";
 
 /// Starts a process in this role, which connects, and accepts it.
@@ -341,21 +350,23 @@ pub(super) async fn peer(role: &str, address: &Endpoint) -> (Peer, (Sender, Rece
     (peer, lending(accept(&mut listener).await))
 }
 
-/// The ends of such a process.
-pub(super) async fn told_to_connect() -> (Sender, Receiver) {
-    let address = std::env::var(ADDRESS).expect("told");
-    let address: Endpoint = address.parse().expect("an address");
-    lending(address.connect().await.expect("it connects"))
+/// What such a process does with its ends.
+pub(super) fn as_peer(role: &str, run: impl AsyncFnOnce(Sender, Receiver)) {
+    if !is_peer(role) {
+        return;
+    }
+    crate::actor::runtime().block_on(async {
+        let address = std::env::var(ADDRESS).expect("told");
+        let address: Endpoint = address.parse().expect("an address");
+        let (sender, receiver) = lending(address.connect().await.expect("it connects"));
+        run(sender, receiver).await;
+    });
 }
 
 /// Publishes two messages and is killed with room reserved and half of it written.
 #[test]
 fn role_reserves() {
-    if !is_peer("shm::lend::role_reserves") {
-        return;
-    }
-    crate::actor::runtime().block_on(async {
-        let (mut sender, mut told) = told_to_connect().await;
+    as_peer("shm::lend::role_reserves", async |mut sender, mut told| {
         send(&mut sender, &body(1, 1000)).await.expect("sent");
         send(&mut sender, &body(2, 40_000)).await.expect("sent");
         let mut room = sender.reserve(20_000).await.expect("room");
@@ -397,11 +408,7 @@ async fn a_peer_killed_during_a_reservation_sends_nothing_of_it() {
 /// Holds a message until it is killed.
 #[test]
 fn role_holds() {
-    if !is_peer("shm::lend::role_holds") {
-        return;
-    }
-    crate::actor::runtime().block_on(async {
-        let (mut sender, mut receiver) = told_to_connect().await;
+    as_peer("shm::lend::role_holds", async |mut sender, mut receiver| {
         let lent = receiver.lend().await.expect("a message").expect("whole");
         send(&mut sender, b"held").await.expect("sent");
         std::future::pending::<()>().await;

@@ -11,10 +11,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio_test::{assert_pending, task};
 
-use super::lend::{lending, peer, send, told_to_connect};
+use super::lend::{as_peer, lending, peer, raw_client, send};
 use super::raw::{self, HEAD, PASSED, Raw};
 use super::{accept, pair, place, serves};
-use crate::support::{DEADLINE, alone, deadline, is_peer, woken};
+use crate::support::{DEADLINE, alone, deadline, woken};
 
 /// A pipe whose reader sees the end once all that was passed is closed.
 struct Passed {
@@ -353,9 +353,7 @@ fn limits_of_a_process_and_its_user_are_errors_of_a_message() {
 #[tokio::test]
 async fn an_older_peer_is_passed_nothing_and_keeps_its_connection() {
     let (_dir, path, address) = place("");
-    let mut listener = address.bind().await.expect("it is bound");
-    let mut raw = Raw::connect(&path);
-    let (mut sender, _receiver) = lending(accept(&mut listener).await);
+    let (_listener, mut raw, (mut sender, _receiver)) = raw_client(&path, &address).await;
     let passed = [Passed::new()];
     let error = deadline(pass(&mut sender, 1, &borrowed(&passed))).await;
     let error = error.expect_err("it takes none");
@@ -366,7 +364,7 @@ async fn an_older_peer_is_passed_nothing_and_keeps_its_connection() {
     assert_eq!((raw::get(memory, HEAD), raw::get(memory, PASSED)), (6, 0));
 }
 
-/// Publishes empty messages, so many in total, with that count of passed descriptors.
+/// Publishes empty messages up to this number, and this count of messages with descriptors.
 fn publish(raw: &Raw, messages: u64, passed: u64) {
     raw::set(&raw.memory, PASSED, passed);
     raw.write(HEAD, messages * 4);
@@ -418,9 +416,7 @@ async fn each_lie_about_descriptors_is_a_typed_error() {
     ];
     for (name, lie) in lies {
         let (_dir, path, address) = place("");
-        let mut listener = address.bind().await.expect("it is bound");
-        let raw = Raw::connect(&path);
-        let (_sender, mut receiver) = lending(accept(&mut listener).await);
+        let (mut listener, raw, (_sender, mut receiver)) = raw_client(&path, &address).await;
         let mut lend = task::spawn(receiver.lend());
         assert_pending!(lend.poll());
         drop(lend);
@@ -470,9 +466,7 @@ fn descriptors_of_a_message_to_come_are_kept_apart() {
     alone(TEST, || {
         crate::actor::runtime().block_on(async {
             let (_dir, path, address) = place("");
-            let mut listener = address.bind().await.expect("it is bound");
-            let raw = Raw::connect(&path);
-            let (_sender, mut receiver) = lending(accept(&mut listener).await);
+            let (_listener, raw, (_sender, mut receiver)) = raw_client(&path, &address).await;
             let mut lend = task::spawn(receiver.lend());
             assert_pending!(lend.poll());
             drop(lend);
@@ -497,18 +491,17 @@ fn descriptors_of_a_message_to_come_are_kept_apart() {
 /// Takes the first message's descriptors, and is killed with those of others unread.
 #[test]
 fn role_takes() {
-    if !is_peer("shm::passing::role_takes") {
-        return;
-    }
-    crate::actor::runtime().block_on(async {
-        let (mut sender, mut receiver) = told_to_connect().await;
-        let mut lent = receiver.lend().await.expect("a message").expect("whole");
-        let fds = lent.take_fds(1).expect("a descriptor");
-        drop(lent);
-        send(&mut sender, b"taken").await.expect("sent");
-        std::future::pending::<()>().await;
-        drop(fds);
-    });
+    as_peer(
+        "shm::passing::role_takes",
+        async |mut sender, mut receiver| {
+            let mut lent = receiver.lend().await.expect("a message").expect("whole");
+            let fds = lent.take_fds(1).expect("a descriptor");
+            drop(lent);
+            send(&mut sender, b"taken").await.expect("sent");
+            std::future::pending::<()>().await;
+            drop(fds);
+        },
+    );
 }
 
 #[tokio::test]
@@ -531,18 +524,17 @@ async fn a_killed_peer_leaves_no_descriptor_open() {
 /// Passes one end of a pipe and is killed.
 #[test]
 fn role_passes() {
-    if !is_peer("shm::passing::role_passes") {
-        return;
-    }
-    crate::actor::runtime().block_on(async {
-        let (mut sender, mut receiver) = told_to_connect().await;
-        let (reader, writer) = io::pipe().expect("a pipe");
-        io::Write::write_all(&mut &writer, b"left").expect("written");
-        let room = sender.reserve(1).await.expect("room");
-        room.publish_with_fds(1, &[reader]).await.expect("sent");
-        let _ = receiver.lend().await;
-        drop(writer);
-    });
+    as_peer(
+        "shm::passing::role_passes",
+        async |mut sender, mut receiver| {
+            let (reader, writer) = io::pipe().expect("a pipe");
+            io::Write::write_all(&mut &writer, b"left").expect("written");
+            let room = sender.reserve(1).await.expect("room");
+            room.publish_with_fds(1, &[reader]).await.expect("sent");
+            let _ = receiver.lend().await;
+            drop(writer);
+        },
+    );
 }
 
 #[tokio::test]
