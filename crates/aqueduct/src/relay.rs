@@ -64,7 +64,7 @@ use std::fmt;
 use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::task::{self, Poll};
+use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -299,14 +299,9 @@ impl<'a> Relay<'a> {
                 // Once it is told to stop it takes nothing more.
                 let full = spool.as_ref().is_some_and(Spool::is_full);
                 if (gathered >= most || full) && !stopping {
-                    match Pin::new(&mut outgoing).poll_flush(cx) {
-                        Poll::Ready(Ok(())) => {
-                            gathered = 0;
-                            if let Err(error) = clear(&mut spool) {
-                                return Poll::Ready(Event::Unspooled(error));
-                            }
-                        }
-                        Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
+                    match poll_flushed(&mut outgoing, &mut spool, cx) {
+                        Poll::Ready(Ok(())) => gathered = 0,
+                        Poll::Ready(Err(event)) => return Poll::Ready(event),
                         Poll::Pending => return Poll::Pending,
                     }
                 }
@@ -336,14 +331,9 @@ impl<'a> Relay<'a> {
                     return Poll::Ready(Event::Late);
                 }
                 // Nothing is available at once: flush, and look after the peer.
-                match Pin::new(&mut outgoing).poll_flush(cx) {
-                    Poll::Ready(Ok(())) => {
-                        gathered = 0;
-                        if let Err(error) = clear(&mut spool) {
-                            return Poll::Ready(Event::Unspooled(error));
-                        }
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
+                match poll_flushed(&mut outgoing, &mut spool, cx) {
+                    Poll::Ready(Ok(())) => gathered = 0,
+                    Poll::Ready(Err(event)) => return Poll::Ready(event),
                     Poll::Pending => {}
                 }
                 Poll::Pending
@@ -491,6 +481,18 @@ fn kept(
     match tap {
         Some(tap) => tap.get_mut()(message),
         None => Ok(()),
+    }
+}
+
+/// Flushes the sending end, after which nothing in the spool is needed.
+fn poll_flushed(
+    outgoing: &mut MessageSender,
+    spool: &mut Option<Spool>,
+    cx: &mut task::Context<'_>,
+) -> Poll<Result<(), Event>> {
+    match ready!(Pin::new(outgoing).poll_flush(cx)) {
+        Ok(()) => Poll::Ready(clear(spool).map_err(Event::Unspooled)),
+        Err(error) => Poll::Ready(Err(Event::Failed(error))),
     }
 }
 
