@@ -34,6 +34,15 @@ pub(super) struct Line {
     pub(super) stream: Option<stream::Stream>,
 }
 
+/// Why the task of an end leaves a connection.
+pub(super) enum Left {
+    /// It has broken: the next one follows.
+    Lost,
+    /// The end is over, and everything is told to the server.
+    Finished,
+    Failed(Failure),
+}
+
 /// What an end is connected to, again and again.
 pub(super) struct Target {
     pub(super) address: Arc<Address>,

@@ -18,7 +18,7 @@ use super::arrival::{Arrival, Source};
 use super::backlog::Backlog;
 use crate::connect::{Message, Receipt};
 use crate::io::timer::{sleep_until, timeout};
-use crate::nats::connection::{Failure, Line, Target};
+use crate::nats::connection::{Failure, Left, Line, Target};
 
 /// How long the server keeps a request for messages. Old servers (2.9) deliver settled messages again if
 /// one is given back while they have a request of an end that is gone. So each request is short, and a
@@ -46,13 +46,6 @@ pub(super) struct Engine {
     done: BTreeSet<u64>,
     backlog: Backlog,
     stop: CancellationToken,
-}
-
-enum Left {
-    Lost,
-    /// The end is stopped, and everything is settled or given back.
-    Finished,
-    Failed(Failure),
 }
 
 impl Engine {

@@ -18,7 +18,7 @@ use super::Shared;
 use super::kept::{Ids, Kept, State};
 use crate::connect::{Message, Receipt};
 use crate::io::timer::{sleep, sleep_until};
-use crate::nats::connection::{Failure, Line, Target};
+use crate::nats::connection::{Failure, Left, Line, Target};
 
 /// How long an acknowledgement may take before the connection is replaced.
 const LATE: Duration = Duration::from_secs(10);
@@ -30,16 +30,11 @@ pub(super) struct Publisher {
     messages: mpsc::Receiver<Message>,
     /// In order.
     kept: VecDeque<Kept>,
+    /// How many of them are [refused](State::Refused).
+    refused: usize,
     given: u64,
     ids: Option<Ids>,
     shared: Arc<Shared>,
-}
-
-/// Why a connection is left.
-enum Left {
-    Lost,
-    Finished,
-    Failed(Failure),
 }
 
 impl Publisher {
@@ -53,6 +48,7 @@ impl Publisher {
             target,
             messages,
             kept: VecDeque::new(),
+            refused: 0,
             given: 0,
             shared,
         }
@@ -125,6 +121,7 @@ impl Publisher {
         let Ok(mut answers) = client.subscribe(format!("{inbox}.*")).await else {
             return Left::Lost;
         };
+        self.refused = 0;
         for at in 0..self.kept.len() {
             if self.kept[at].state != State::Stored {
                 self.kept[at].state = State::Sent;
@@ -139,13 +136,13 @@ impl Publisher {
                 // One at a time, so that none overtakes another.
                 sleep(PAUSE).await;
                 self.kept[at].state = State::Sent;
+                self.refused -= 1;
                 if self.send(&client, &inbox, at).await.is_err() {
                     return Left::Lost;
                 }
                 patience = Instant::now() + LATE;
             }
-            let refused = self.kept.iter().any(|it| it.state == State::Refused);
-            let room = self.kept.len() < self.target.address.window() && !refused;
+            let room = self.kept.len() < self.target.address.window() && self.refused == 0;
             tokio::select! {
                 biased;
                 answer = answers.next() => match answer {
@@ -223,9 +220,10 @@ impl Publisher {
 
     /// The first refused message, once nothing is on its way.
     fn refused_first(&self) -> Option<usize> {
-        let waits = self.kept.iter().any(|it| it.state == State::Sent);
-        let refused = || self.kept.iter().position(|it| it.state == State::Refused);
-        if waits { None } else { refused() }
+        if self.refused == 0 || self.kept.iter().any(|it| it.state == State::Sent) {
+            return None;
+        }
+        self.kept.iter().position(|it| it.state == State::Refused)
     }
 
     /// Notes the answer to a message; `false`: JetStream is not there.
@@ -242,17 +240,18 @@ impl Publisher {
         let Some(kept) = kept else {
             return Ok(true);
         };
-        match serde_json::from_slice(&answer.payload) {
-            Ok(Response::Ok::<PublishAck>(_)) => kept.state = State::Stored,
-            Ok(Response::Err { error }) if passes(error.error_code().0) => {
-                kept.state = State::Refused;
-            }
+        let state = match serde_json::from_slice(&answer.payload) {
+            Ok(Response::Ok::<PublishAck>(_)) => State::Stored,
+            Ok(Response::Err { error }) if passes(error.error_code().0) => State::Refused,
             Ok(Response::Err { error }) => {
                 let len = kept.body.len();
                 return Err(self.fatal(format!("a message of {len} bytes is refused: {error}")));
             }
             Err(error) => return Err(self.fatal(format!("the answer is not valid: {error}"))),
-        }
+        };
+        self.refused += usize::from(state == State::Refused);
+        self.refused -= usize::from(kept.state == State::Refused);
+        kept.state = state;
         while self
             .kept
             .front()
