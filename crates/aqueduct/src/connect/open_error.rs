@@ -321,8 +321,10 @@ impl Display for OpenError {
         } = &*self.0;
         // A path or name may hold any bytes, and a terminal may display this.
         let mut f = Escaping(f);
-        // `stdio:` ends with a colon.
-        let object = object.strip_suffix(':').unwrap_or(object);
+        // An address without anything behind its scheme, `stdio:`. A path may end with a colon too.
+        let scheme = object.strip_suffix(':');
+        let scheme = scheme.filter(|it| it.bytes().all(|b| b.is_ascii_lowercase()));
+        let object = scheme.unwrap_or(object);
         write!(f, "cannot {action} {object}: {cause}")?;
         match cure.is_empty() {
             true => Ok(()),
@@ -376,6 +378,8 @@ mod tests {
         assert_eq!(shown, "cannot open a\\u{1b}[1m\\u{202e}\\n: b");
         let shown = OpenError::new("open", "stdio:", OpenErrorKind::Other, "b").to_string();
         assert_eq!(shown, "cannot open stdio: b");
+        let shown = OpenError::new("open", "/tmp/a:", OpenErrorKind::Other, "b").to_string();
+        assert_eq!(shown, "cannot open /tmp/a:: b");
         let error = io::Error::from(error);
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         let inner = OpenError::of(&error).unwrap();
