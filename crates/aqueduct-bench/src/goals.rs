@@ -16,9 +16,9 @@ use crate::number;
 /// How two figures are to compare.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bound {
-    /// Messages a second: at least so many times as many.
+    /// Messages a second: at least this many times as many.
     AtLeast(f64),
-    /// Round trips: at most so many times as long.
+    /// Round trips: at most this many times as long.
     AtMost(f64),
     /// There is no goal, for this reason; the figure is of use all the same.
     Free(&'static str),

@@ -25,7 +25,7 @@
 //! | end | process killed | server killed, disk kept | order |
 //! |---|---|---|---|
 //! | sender, `stream` | messages that were not flushed | nothing; nothing is stored twice within the duplicate window | as sent; a message that was refused because the stream is full is overtaken by those of its window that were not |
-//! | receiver, `stream` | nothing; unsettled messages come again after `ack-wait` | nothing; with limits retention those settled in the last seconds may come again | as stored; what comes again comes behind newer messages, and in its place with [`sole_reader`](crate::connect::Options::sole_reader) |
+//! | receiver, `stream` | nothing; unsettled messages are delivered again after `ack-wait` | nothing; with limits retention, messages settled in the last seconds may be delivered again | as stored; messages that are delivered again come after newer ones, or in their place with [`sole_reader`](crate::connect::Options::sole_reader) |
 //! | core | messages in hand, as with any subscriber | messages in the meantime, without an error | as sent, for each connection |
 //!
 //! A relay from stream to stream delivers each message once and in order: the id of a message is

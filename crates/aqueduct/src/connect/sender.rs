@@ -29,8 +29,8 @@ use crate::frame::{BoxFrameSink, NotQueued, QueueWith, WriteBody};
 /// # Receipts
 ///
 /// The [receipts](Receipt) of messages that it was given are settled when a flush, or closing, has
-/// succeeded; a stream of `nats:` settles each once it is stored. A message that is refused, and those not flushed when the sender is dropped, are given
-/// back.
+/// succeeded; a stream of `nats:` settles each once it is stored. A message that is refused, and
+/// those not flushed when the sender is dropped, are given back.
 ///
 /// # Cancel safety
 ///

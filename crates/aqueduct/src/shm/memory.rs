@@ -19,8 +19,8 @@ use crate::io::sys::memory::{Own, Room, Theirs};
 /// The control words take one page; the data follows.
 pub(super) const DATA: usize = 4096;
 
-/// Where the word is that counts the messages whose descriptors this side has passed; 0 in memory of older
-/// builds. It lies beside `Head`, with which it is looked at.
+/// The word that counts the messages whose descriptors this side has passed; 0 in memory of older
+/// builds. It lies beside `Head`, which is read with it.
 pub(super) const PASSED: usize = 0x098;
 
 /// The name of the memory in `/proc/PID/maps` and `/proc/PID/fd`.

@@ -9,7 +9,6 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::Interest;
@@ -22,7 +21,7 @@ use crate::frame::FrameError;
 use crate::io::sys::{self, Received};
 use crate::unix::descriptors::{MAX_FDS, check_limit, send_now};
 
-/// A poll of a half that reads bytes closes the descriptors of at most so many messages.
+/// How many messages' descriptors one poll of a half that reads bytes closes at most.
 const AT_ONCE: usize = 16;
 
 /// The descriptors that a writing half passes.
@@ -67,7 +66,7 @@ impl Outgoing {
         }
         self.waiting = None;
         self.sent += 1;
-        wire.store_at(PASSED, self.sent, Ordering::Relaxed);
+        wire.store_at(PASSED, self.sent);
         Poll::Ready(Ok(()))
     }
 }

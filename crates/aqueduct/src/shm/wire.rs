@@ -353,9 +353,9 @@ impl Wire {
     }
 
     /// Stores a word that is not one of the rings'.
-    pub(super) fn store_at(&self, at: usize, value: u64, ordering: Ordering) {
+    pub(super) fn store_at(&self, at: usize, value: u64) {
         if let Some(own) = self.own.get() {
-            own.store(at, value, ordering);
+            own.store(at, value, Ordering::Relaxed);
         }
     }
 

@@ -211,7 +211,7 @@ fn allowed(name: &str, call: &str) -> Option<Allowed> {
             }
         }
         "shutdown" => Allowed {
-            why: "strace leaves the shutdown out, which the kernel refuses only without a peer: who waits for its end waits on",
+            why: "strace leaves the shutdown out, which the kernel refuses only if there is no peer: a peer keeps waiting for the end",
             hang: true,
             ..nothing
         },

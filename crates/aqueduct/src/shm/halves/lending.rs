@@ -142,7 +142,7 @@ impl ReadHalf {
         }
     }
 
-    /// Whether so many bytes are known to be in the ring.
+    /// Whether `len` bytes are known to be in the ring.
     fn has(&self, len: usize) -> bool {
         matches!(&self.state, Reading::Memory(rx) if len as u64 <= rx.there())
     }
