@@ -1,5 +1,5 @@
-//! One mechanism or kind of harm, session after session until the time is over: processes are started,
-//! harmed, waited for, and what they noted down is compared with what the contract says.
+//! [`Lane`]: one mechanism or kind of harm, session after session until the time is over. Processes are
+//! started, harmed, waited for, and what they noted down is compared with what the contract says.
 
 mod hang_up;
 mod pair;
@@ -142,11 +142,33 @@ impl Place {
     }
 }
 
-/// Ends a session: its notes are no longer needed if nothing was wrong.
-fn end_session(figures: &mut Figures, wrong_before: usize, notes: &Path) -> anyhow::Result<()> {
-    figures.sessions += 1;
-    if figures.wrong.len() == wrong_before {
-        std::fs::remove_dir_all(notes)?;
+/// One mechanism or kind of harm.
+pub(crate) trait Lane {
+    /// How many sessions there are even where time is short.
+    const LEAST: usize = 1;
+
+    fn place(&mut self) -> &mut Place;
+
+    /// Starts processes, harms them, and compares their notes, which are in this directory.
+    async fn session(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()>;
+
+    /// Counts what is left behind after the last session.
+    fn leftovers(&mut self, figures: &mut Figures) -> anyhow::Result<()> {
+        self.place().leftovers(figures)
     }
-    Ok(())
+}
+
+/// Runs sessions until the time is over. The notes of those in which nothing was wrong are removed.
+pub(crate) async fn run<L: Lane>(mut lane: L) -> anyhow::Result<Figures> {
+    let mut figures = Figures::default();
+    while let Some(notes) = lane.place().session(L::LEAST)? {
+        let wrong = figures.wrong.len();
+        lane.session(&notes, &mut figures).await?;
+        figures.sessions += 1;
+        if figures.wrong.len() == wrong {
+            std::fs::remove_dir_all(notes)?;
+        }
+    }
+    lane.leftovers(&mut figures)?;
+    Ok(figures)
 }

@@ -35,7 +35,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::figures::Figures;
-use crate::lane::{HangUp, Pair, Place, Recording, Replaced, Shared, Sockets, Torn};
+use crate::lane::{HangUp, Lane, Pair, Place, Recording, Replaced, Shared, Sockets, Torn};
 use crate::peer::Part;
 use crate::tool::Program;
 
@@ -166,8 +166,7 @@ async fn run(
     let place = |name| Place::new(name, directory, program, until);
     let mut lanes = Vec::new();
     for (name, fifo) in [("pipe", false), ("fifo", true)] {
-        let lane = Pair::new(place(name)?, fifo);
-        lanes.push(named(name, async |it| lane.run(it).await));
+        lanes.push(run_lane(name, Pair::new(place(name)?, fifo)));
     }
     for (name, over) in [
         ("packets", Over::Packets),
@@ -175,34 +174,24 @@ async fn run(
         ("mq-pool", Over::Queue("pool")),
         ("mq-asyncfd", Over::Queue("asyncfd")),
     ] {
-        let lane = Shared::new(place(name)?, over);
-        lanes.push(named(name, async |it| lane.run(it).await));
+        lanes.push(run_lane(name, Shared::new(place(name)?, over)));
     }
     for name in ["unix", "unixpacket", "shm", "tcp"] {
-        let lane = Sockets::new(place(name)?, name);
-        lanes.push(named(name, async |it| lane.run(it).await));
+        lanes.push(run_lane(name, Sockets::new(place(name)?, name)));
     }
-    let lane = HangUp::new(place("sighup")?);
-    lanes.push(named("sighup", async |it| lane.run(it).await));
-    let lane = Torn::new(place("torn")?);
-    lanes.push(named("torn", async |it| lane.run(it).await));
-    let lane = Replaced::new(place("replaced")?);
-    lanes.push(named("replaced", async |it| lane.run(it).await));
-    let lane = Recording::new(place("recording")?);
-    lanes.push(named("recording", async |it| lane.run(it).await));
+    lanes.push(run_lane("sighup", HangUp::new(place("sighup")?)));
+    lanes.push(run_lane("torn", Torn::new(place("torn")?)));
+    lanes.push(run_lane("replaced", Replaced::new(place("replaced")?)));
+    lanes.push(run_lane("recording", Recording::new(place("recording")?)));
     try_join_all(lanes).await
 }
 
-/// A lane and its figures.
-fn named(
+/// Runs a lane, for its figures.
+fn run_lane(
     name: &'static str,
-    run: impl AsyncFnOnce(&mut Figures) -> anyhow::Result<()> + 'static,
+    lane: impl Lane + 'static,
 ) -> LocalBoxFuture<'static, anyhow::Result<(&'static str, Figures)>> {
-    Box::pin(async move {
-        let mut figures = Figures::default();
-        run(&mut figures).await.context(name)?;
-        Ok((name, figures))
-    })
+    Box::pin(async move { Ok((name, lane::run(lane).await.context(name)?)) })
 }
 
 /// One line for each lane.

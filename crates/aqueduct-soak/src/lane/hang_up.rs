@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use super::{Place, end_session};
+use super::{Lane, Place};
 use crate::figures::Figures;
 use crate::ledger::Record;
 use crate::message::Sizes;
@@ -39,20 +39,25 @@ impl HangUp {
     pub(crate) fn new(place: Place) -> Self {
         Self { place }
     }
+}
 
-    pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
-        while let Some(notes) = self.place.session(KINDS.len())? {
-            let wrong = figures.wrong.len();
-            match self.place.turn(&KINDS) {
-                "chain" => self.chain(&notes, figures).await?,
-                "workers" => self.workers(&notes, figures).await?,
-                _ => self.service(&notes, figures).await?,
-            }
-            end_session(figures, wrong, &notes)?;
-        }
-        self.place.leftovers(figures)
+impl Lane for HangUp {
+    const LEAST: usize = KINDS.len();
+
+    fn place(&mut self) -> &mut Place {
+        &mut self.place
     }
 
+    async fn session(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
+        match self.place.turn(&KINDS) {
+            "chain" => self.chain(notes, figures).await,
+            "workers" => self.workers(notes, figures).await,
+            _ => self.service(notes, figures).await,
+        }
+    }
+}
+
+impl HangUp {
     /// A sender, `relay`, and `recv` or `serve`, over any two addresses.
     async fn chain(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
         let any = || fastrand::choice(["fifo", "mq", "unix", "unixpacket", "tcp"]);

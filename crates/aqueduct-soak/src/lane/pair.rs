@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
-use super::{Place, end_session};
+use super::{Lane, Place};
 use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::message::Sizes;
@@ -55,29 +55,20 @@ impl Pair {
             abandoned: false,
         }
     }
+}
 
-    pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
-        while let Some(notes) = self.place.session(PLANS.len())? {
-            let wrong = figures.wrong.len();
-            let plan = match self.place.turn(&PLANS) {
-                Plan::Unlink if !self.fifo => Plan::Calm,
-                plan => plan,
-            };
-            self.session(plan, &notes, figures).await?;
-            end_session(figures, wrong, &notes)?;
-        }
-        if self.abandoned {
-            std::fs::remove_file(self.place.path())?;
-        }
-        self.place.leftovers(figures)
+impl Lane for Pair {
+    const LEAST: usize = PLANS.len();
+
+    fn place(&mut self) -> &mut Place {
+        &mut self.place
     }
 
-    async fn session(
-        &mut self,
-        plan: Plan,
-        notes: &Path,
-        figures: &mut Figures,
-    ) -> anyhow::Result<()> {
+    async fn session(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
+        let plan = match self.place.turn(&PLANS) {
+            Plan::Unlink if !self.fifo => Plan::Calm,
+            plan => plan,
+        };
         let count = match plan {
             Plan::KillSender => u64::MAX,
             _ => fastrand::u64(5_000..20_000),
@@ -143,6 +134,15 @@ impl Pair {
         Ok(())
     }
 
+    fn leftovers(&mut self, figures: &mut Figures) -> anyhow::Result<()> {
+        if self.abandoned {
+            std::fs::remove_file(self.place.path())?;
+        }
+        self.place.leftovers(figures)
+    }
+}
+
+impl Pair {
     /// Starts both, and says how many bytes the pipe between them holds.
     fn start(
         &mut self,

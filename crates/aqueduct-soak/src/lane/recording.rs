@@ -7,7 +7,7 @@ use aqueduct::record::{self, Error, Recorder};
 use futures_util::StreamExt;
 
 use self::damage::Damage;
-use super::{Place, end_session};
+use super::{Lane, Place};
 use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::ledger::{Progress, Record};
@@ -37,14 +37,11 @@ impl Recording {
     pub(crate) fn new(place: Place) -> Self {
         Self { place }
     }
+}
 
-    pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
-        while let Some(notes) = self.place.session(1)? {
-            let wrong = figures.wrong.len();
-            self.session(&notes, figures).await?;
-            end_session(figures, wrong, &notes)?;
-        }
-        self.place.leftovers(figures)
+impl Lane for Recording {
+    fn place(&mut self) -> &mut Place {
+        &mut self.place
     }
 
     async fn session(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
@@ -104,7 +101,9 @@ impl Recording {
         }
         Ok(())
     }
+}
 
+impl Recording {
     /// Records messages with the command. Returns whether it accepted the file.
     async fn relay(
         &self,

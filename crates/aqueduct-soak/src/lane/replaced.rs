@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use super::{Place, end_session};
+use super::{Lane, Place};
 use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::message::Sizes;
@@ -38,14 +38,13 @@ impl Replaced {
     pub(crate) fn new(place: Place) -> Self {
         Self { place }
     }
+}
 
-    pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
-        while let Some(notes) = self.place.session(SCHEMES.len())? {
-            let wrong = figures.wrong.len();
-            self.session(&notes, figures).await?;
-            end_session(figures, wrong, &notes)?;
-        }
-        self.place.leftovers(figures)
+impl Lane for Replaced {
+    const LEAST: usize = SCHEMES.len();
+
+    fn place(&mut self) -> &mut Place {
+        &mut self.place
     }
 
     async fn session(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
@@ -99,7 +98,9 @@ impl Replaced {
         figures.losses(lost, 0, "no receiver was killed");
         Ok(())
     }
+}
 
+impl Replaced {
     /// Removes the path, removes it and makes it again, or renames a new one over it.
     fn replace(&self, scheme: &str) -> anyhow::Result<()> {
         let path = self.place.path();

@@ -7,7 +7,7 @@ use aqueduct::mq::{self, Queue};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
-use super::{Place, end_session};
+use super::{Lane, Place};
 use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::message::Sizes;
@@ -48,14 +48,11 @@ impl Shared {
     pub(crate) fn new(place: Place, over: Over) -> Self {
         Self { place, over }
     }
+}
 
-    pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
-        while let Some(notes) = self.place.session(1)? {
-            let wrong = figures.wrong.len();
-            self.session(&notes, figures).await?;
-            end_session(figures, wrong, &notes)?;
-        }
-        self.place.leftovers(figures)
+impl Lane for Shared {
+    fn place(&mut self) -> &mut Place {
+        &mut self.place
     }
 
     async fn session(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
@@ -185,7 +182,9 @@ impl Shared {
         );
         Ok(())
     }
+}
 
+impl Shared {
     fn queue_name(&self) -> String {
         self.place.queue("link")
     }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::{Place, end_session};
+use super::{Lane, Place};
 use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::ledger::Progress;
@@ -40,14 +40,11 @@ impl Sockets {
             },
         }
     }
+}
 
-    pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
-        while let Some(notes) = self.place.session(1)? {
-            let wrong = figures.wrong.len();
-            self.session(&notes, figures).await?;
-            end_session(figures, wrong, &notes)?;
-        }
-        self.place.leftovers(figures)
+impl Lane for Sockets {
+    fn place(&mut self) -> &mut Place {
+        &mut self.place
     }
 
     async fn session(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
@@ -91,7 +88,9 @@ impl Sockets {
         self.judge(&clients, &servers, figures);
         Ok(())
     }
+}
 
+impl Sockets {
     fn judge(&self, clients: &[Process], servers: &[Process], figures: &mut Figures) {
         let received: Vec<_> = servers.iter().map(Process::received).collect();
         // What was answered has been received, whatever happened since.

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Place, end_session};
+use super::{Lane, Place};
 use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::message::Sizes;
@@ -33,14 +33,13 @@ impl Torn {
     pub(crate) fn new(place: Place) -> Self {
         Self { place }
     }
+}
 
-    pub(crate) async fn run(mut self, figures: &mut Figures) -> anyhow::Result<()> {
-        while let Some(notes) = self.place.session(SCHEMES.len())? {
-            let wrong = figures.wrong.len();
-            self.session(&notes, figures).await?;
-            end_session(figures, wrong, &notes)?;
-        }
-        self.place.leftovers(figures)
+impl Lane for Torn {
+    const LEAST: usize = SCHEMES.len();
+
+    fn place(&mut self) -> &mut Place {
+        &mut self.place
     }
 
     async fn session(&mut self, notes: &Path, figures: &mut Figures) -> anyhow::Result<()> {
@@ -106,7 +105,9 @@ impl Torn {
         figures.losses(lost, 0, "all of them were handed over");
         Ok(())
     }
+}
 
+impl Torn {
     fn sender(&mut self, notes: &Path, address: &str, count: u64) -> anyhow::Result<Process> {
         let role = Role::Send {
             link: Link::Lines(address.to_owned()),
