@@ -17,6 +17,7 @@
 //! | `unixgram:/path`, `unixgram:@name` | Unix datagram socket | `group`, `mode` |
 //! | `tcp://host:port` | TCP | `frame`, `nodelay` |
 //! | `tls://host:port` (feature `tls`) | TLS over TCP | `alpn`, `ca`, `cert`, `client-ca`, `frame`, `key`, `name`, `nodelay` |
+//! | `nats://host/subject` (feature `nats`) | a NATS server | see `nats` |
 //! | `udp://host:port` | UDP | |
 //! | `fd:N` | an inherited descriptor | `frame` |
 //! | `stdio:` | standard input and output | `frame` |

@@ -10,6 +10,14 @@
 //! - **Without `stream`** it is core NATS: at most once. Messages are lost without an error if the server
 //!   fails or nobody subscribes. `queue` shares the messages of a subject between receivers.
 //!
+//! A core subject is also two-way. [`connect`](crate::connect::Options::connect) sends each message as a
+//! request and receives the replies; if nobody receives the subject, an error of the kind
+//! `ConnectionRefused` arrives instead, and the next request can follow. The connection ends with an error
+//! when its connection to the server breaks; [`reconnect`](crate::connect::Options::reconnect) opens the
+//! next. A [bound](crate::connect::Options::bind) subject accepts each message as a connection, and replies
+//! to those that ask for one. Services with the same `queue` share the requests. Any NATS client can be the
+//! other side.
+//!
 //! Nothing is created or changed on the server unless the address says `create=true`. That creates a
 //! missing stream with the subject, with `retention`, `max-messages` and `max-bytes`, which refuses new
 //! messages when it is full, and a missing consumer with `ack-wait`.
@@ -26,6 +34,7 @@
 //! |---|---|---|---|
 //! | sender, `stream` | messages that were not flushed | nothing; nothing is stored twice within the duplicate window | as sent; a message that was refused because the stream is full is overtaken by those of its window that were not |
 //! | receiver, `stream` | nothing; unsettled messages are delivered again after `ack-wait` | nothing; with limits retention, messages settled in the last seconds may be delivered again | as stored; messages that are delivered again come after newer ones, or in their place with [`sole_reader`](crate::connect::Options::sole_reader) |
+//! | core, request | the reply: the request may have been processed or not | the same, with an error at the requester | one reply for each, in any order |
 //! | core | messages in hand, as with any subscriber | messages in the meantime, without an error | as sent, for each connection |
 //!
 //! A relay from stream to stream delivers each message once and in order: the id of a message is
@@ -50,12 +59,27 @@
 //! }
 //! # Ok(()) }
 //! ```
+//!
+//! A request to the services of a core subject:
+//!
+//! ```no_run
+//! use aqueduct::Endpoint;
+//! use aqueduct::codec::Text;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let greeter: Endpoint = "nats://localhost/greeter".parse()?;
+//! let mut greeter = greeter.connect().await?.channel::<&str, String>(Text);
+//! println!("{}", greeter.call("world").await?);
+//! # Ok(()) }
+//! ```
 
 mod address;
 mod connection;
 mod examine;
 mod incoming;
 mod outgoing;
+mod replies;
+mod requests;
 mod scheme;
 
 pub(crate) use self::scheme::SCHEME;

@@ -5,6 +5,7 @@ mod conformance;
 mod doctor;
 mod jobs;
 mod kills;
+mod requests;
 mod server;
 mod speed;
 

@@ -46,9 +46,14 @@ impl Server {
         }
     }
 
+    /// Where plain clients connect to.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
     /// An address of it.
     pub(crate) fn at(&self, rest: &str) -> String {
-        format!("nats://127.0.0.1:{}/{rest}", self.port)
+        format!("{}/{rest}", self.url())
     }
 
     /// Its directory.
@@ -58,8 +63,7 @@ impl Server {
 
     /// Removes the messages of a stream.
     pub(crate) async fn purge(&self, stream: &str) {
-        let server = format!("nats://127.0.0.1:{}", self.port);
-        let client = async_nats::connect(server).await.expect("it is there");
+        let client = async_nats::connect(self.url()).await.expect("it is there");
         let context = async_nats::jetstream::new(client);
         let stream = context.get_stream(stream).await.expect("it is there");
         stream.purge().await.expect("it is there");

@@ -123,7 +123,7 @@ impl Link {
     }
 
     /// Over any ends.
-    pub(super) fn frames(sender: MessageSender, incoming: MessageReceiver) -> Self {
+    pub(crate) fn frames(sender: MessageSender, incoming: MessageReceiver) -> Self {
         let outlet = Outlet::Frames { sender, taken: 0 };
         Self::new(outlet, Incoming::Wanted(incoming), Fate::Unknown)
     }
@@ -148,7 +148,7 @@ impl Link {
     }
 
     /// Does not wait for the end of the peer's direction, because it has none.
-    pub(super) fn without_end(mut self) -> Self {
+    pub(crate) fn without_end(mut self) -> Self {
         self.ends = false;
         self
     }

@@ -97,6 +97,17 @@ impl Target {
         }
     }
 
+    /// Messages are sent to one subject.
+    pub(super) fn check_subject(&self) -> Result<(), OpenError> {
+        let subject = &self.address.subject;
+        if !subject.split('.').any(|it| it == "*" || it == ">") {
+            return Ok(());
+        }
+        let cause = "a subject with * or > is for receivers only";
+        let error = self.error(OpenErrorKind::InvalidName, cause);
+        Err(error.with_cure("name one subject"))
+    }
+
     /// Connects once, and finds the stream.
     pub(super) async fn connect(&self) -> Result<Line, OpenError> {
         let mut line = self.connect_to_server().await?;

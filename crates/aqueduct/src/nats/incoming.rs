@@ -3,7 +3,7 @@
 mod arrival;
 mod backlog;
 mod pull;
-mod subscription;
+pub(super) mod subscription;
 
 use std::io;
 use std::pin::Pin;
@@ -17,35 +17,35 @@ use self::pull::Engine;
 use super::connection::{Line, Target};
 use crate::connect::{Inlet, Message, MessageReceiver, OpenError};
 
-/// Opens the receiving end.
+/// Opens the receiving end of a stream.
 pub(super) async fn receiver(target: Target, line: Line) -> Result<MessageReceiver, OpenError> {
-    // Bounded by the window.
-    let (to_end, messages) = mpsc::channel(target.address.window());
-    let stop = CancellationToken::new();
-    let incoming = Incoming {
-        messages,
-        stop: stop.clone(),
-        left: None,
-    };
-    if line.stream.is_none() {
-        subscription::begin(target, line, to_end, stop).await?;
-    } else {
-        let consumer = target.consumer(&line).await?;
-        tokio::spawn(Engine::new(target, to_end, stop).run(line, consumer));
-    }
+    let consumer = target.consumer(&line).await?;
+    let (incoming, to_end, stop) = Incoming::new(target.address.window());
+    tokio::spawn(Engine::new(target, to_end, stop).run(line, consumer));
     Ok(MessageReceiver::new(incoming))
 }
 
-struct Incoming {
-    messages: mpsc::Receiver<io::Result<Message>>,
+/// What arrives from a task: messages, or what they are made of.
+pub(super) struct Incoming<T> {
+    messages: mpsc::Receiver<io::Result<T>>,
     stop: CancellationToken,
     left: Option<u64>,
 }
 
-impl Stream for Incoming {
-    type Item = io::Result<Message>;
+impl<T> Incoming<T> {
+    /// Also returns what its task needs: where to put at most `window` items, and when to stop.
+    pub(super) fn new(window: usize) -> (Self, mpsc::Sender<io::Result<T>>, CancellationToken) {
+        let (to_end, messages) = mpsc::channel(window);
+        let stop = CancellationToken::new();
+        let incoming = Self {
+            messages,
+            stop: stop.clone(),
+            left: None,
+        };
+        (incoming, to_end, stop)
+    }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<T>>> {
         loop {
             let next = ready!(self.messages.poll_recv(cx));
             match (&mut self.left, &next) {
@@ -64,7 +64,16 @@ impl Stream for Incoming {
     }
 }
 
-impl Inlet for Incoming {
+impl<T: Into<Message>> Stream for Incoming<T> {
+    type Item = io::Result<Message>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = ready!(self.poll_item(cx));
+        Poll::Ready(next.map(|it| it.map(Into::into)))
+    }
+}
+
+impl<T: Into<Message>> Inlet for Incoming<T> {
     fn stop(self: Pin<&mut Self>) {
         self.stop.cancel();
     }
@@ -81,7 +90,7 @@ impl Inlet for Incoming {
     }
 }
 
-impl Drop for Incoming {
+impl<T> Drop for Incoming<T> {
     fn drop(&mut self) {
         self.stop.cancel();
     }

@@ -24,26 +24,12 @@ use crate::frame::FrameError;
 const HEADERS: usize = 64;
 
 pub(super) fn sender(target: Target, line: Line) -> MessageSender {
-    let (given, messages) = mpsc::channel(target.address.window());
-    let shared = Arc::new(Shared::default());
-    let gone = CancellationToken::new();
-    let stream = target.address.stream.as_deref().unwrap_or_default();
-    let room = match target.address.stream {
-        Some(_) => HEADERS + stream.len() + LONGEST_ID,
-        None => 0,
-    };
-    let outgoing = Outgoing {
-        given: 0,
-        sender: Some(PollSender::new(given)),
-        shared: Arc::clone(&shared),
-        largest: line.client.max_payload().saturating_sub(room),
-        _gone: gone.clone().drop_guard(),
-    };
+    let (outgoing, given) = Outgoing::new(&target, &line);
     let largest = outgoing.largest;
-    let publisher = Publisher::new(target, messages, shared);
+    let publisher = Publisher::new(target, given.messages, given.shared);
     tokio::spawn(async move {
         tokio::select! {
-            () = gone.cancelled() => {}
+            () = given.gone.cancelled() => {}
             () = publisher.run(line) => {}
         }
     });
@@ -52,9 +38,17 @@ pub(super) fn sender(target: Target, line: Line) -> MessageSender {
         .settling()
 }
 
+/// What the task of an end needs.
+pub(super) struct Given {
+    pub(super) messages: mpsc::Receiver<Message>,
+    pub(super) shared: Arc<Shared>,
+    /// The end was dropped.
+    pub(super) gone: CancellationToken,
+}
+
 /// What the end and its task share.
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     /// How many messages are confirmed.
     confirmed: AtomicU64,
     failure: OnceLock<Failure>,
@@ -68,14 +62,50 @@ impl Shared {
             None => Ok(()),
         }
     }
+
+    /// Everything up to this message is confirmed.
+    pub(super) fn confirm(&self, number: u64) {
+        self.confirmed.store(number, Ordering::Release);
+        self.changed.wake();
+    }
+
+    pub(super) fn fail(&self, failure: Failure) {
+        let _ = self.failure.set(failure);
+        self.changed.wake();
+    }
 }
 
-struct Outgoing {
+pub(super) struct Outgoing {
     given: u64,
     sender: Option<PollSender<Message>>,
     shared: Arc<Shared>,
-    largest: usize,
+    pub(super) largest: usize,
     _gone: DropGuard,
+}
+
+impl Outgoing {
+    pub(super) fn new(target: &Target, line: &Line) -> (Self, Given) {
+        let (sender, messages) = mpsc::channel(target.address.window());
+        let shared = Arc::new(Shared::default());
+        let gone = CancellationToken::new();
+        let room = match &target.address.stream {
+            Some(stream) => HEADERS + stream.len() + LONGEST_ID,
+            None => 0,
+        };
+        let outgoing = Self {
+            given: 0,
+            sender: Some(PollSender::new(sender)),
+            shared: Arc::clone(&shared),
+            largest: line.client.max_payload().saturating_sub(room),
+            _gone: gone.clone().drop_guard(),
+        };
+        let given = Given {
+            messages,
+            shared,
+            gone,
+        };
+        (outgoing, given)
+    }
 }
 
 impl Sink<Message> for Outgoing {

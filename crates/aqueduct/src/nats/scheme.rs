@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use super::address::Address;
 use super::connection::{Line, Target};
-use super::{incoming, outgoing};
+use super::incoming::{self, subscription};
+use super::outgoing;
+use super::replies::Requests;
+use super::requests::Conversation;
 use crate::address::{
     Awaited, Capabilities, Direction, EndOfStream, LargestMessage, Ordering, Printer, Sharing,
 };
 use crate::connect::{
-    Asked, End, Finding, Mechanism, MessageReceiver, MessageSender, OpenError, OpenErrorKind,
-    Opening, Place, Scheme,
+    Asked, Bound, Connection, End, Finding, Mechanism, MessageReceiver, MessageSender, OpenError,
+    OpenErrorKind, Opening, Peer, Place, Scheme, Served,
 };
 use crate::io::backoff::{Backoff, Retry};
 
@@ -50,8 +53,12 @@ impl Mechanism for Nats {
     }
 
     fn capabilities(&self) -> Capabilities {
+        let has_stream = self.0.stream.is_some();
         Capabilities {
-            direction: Direction::OneWay,
+            direction: match has_stream {
+                true => Direction::OneWay,
+                false => Direction::TwoWay,
+            },
             keeps_boundaries: Some(true),
             ordering: Ordering::Sent,
             end_of_stream: EndOfStream::Never,
@@ -59,8 +66,8 @@ impl Mechanism for Nats {
             readers: Sharing::Many,
             writers: Sharing::Many,
             awaits: Awaited::Server,
-            listens: Some(false),
-            outlives_processes: self.0.stream.is_some(),
+            listens: Some(!has_stream),
+            outlives_processes: has_stream,
             private: false,
             stdio: false,
         }
@@ -90,14 +97,35 @@ impl Mechanism for Nats {
         })
     }
 
+    fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
+        Box::pin(async move {
+            let target = self.target(asked, "call");
+            self.check_two_way(&target)?;
+            target.check_subject()?;
+            let line = self.open(&target, asked).await?;
+            let conversation = Conversation::begin(target, line).await?;
+            let framing = asked.options.framing.clone();
+            Ok(Connection::messages(conversation, framing, Peer::Unknown))
+        })
+    }
+
+    fn bind<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Served> {
+        Box::pin(async move {
+            let target = self.target(asked, "serve");
+            self.check_two_way(&target)?;
+            let line = self.open(&target, asked).await?;
+            let requests = Requests {
+                incoming: Some(subscription::begin(target, line).await?),
+                framing: asked.options.framing.clone(),
+            };
+            Ok(Bound::new(requests, asked.address, asked.options.poll_for).into())
+        })
+    }
+
     fn open_sender<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageSender> {
         Box::pin(async move {
             let target = self.target(asked, "send to");
-            if self.0.subject.split('.').any(|it| it == "*" || it == ">") {
-                let cause = "a subject with * or > is for receivers only";
-                let error = target.error(OpenErrorKind::InvalidName, cause);
-                return Err(error.with_cure("name one subject"));
-            }
+            target.check_subject()?;
             let line = self.open(&target, asked).await?;
             Ok(outgoing::sender(target, line))
         })
@@ -112,7 +140,12 @@ impl Mechanism for Nats {
                 return Err(error.with_cure("add consumer=NAME"));
             }
             let line = self.open(&target, asked).await?;
-            incoming::receiver(target, line).await
+            match line.stream {
+                Some(_) => incoming::receiver(target, line).await,
+                None => Ok(MessageReceiver::new(
+                    subscription::begin(target, line).await?,
+                )),
+            }
         })
     }
 }
@@ -126,6 +159,16 @@ impl Nats {
             limit: asked.options.wait,
             sole_reader: asked.options.sole_reader,
         }
+    }
+
+    /// Requests are for core subjects: a stream answers with its acknowledgement.
+    fn check_two_way(&self, target: &Target) -> Result<(), OpenError> {
+        if self.0.stream.is_none() {
+            return Ok(());
+        }
+        let cause = "a stream stores messages, and does not reply";
+        let error = target.error(OpenErrorKind::Unsupported, cause);
+        Err(error.with_cure("leave stream= out"))
     }
 
     /// Connects, and tries again for as long as the options say if no server is there.

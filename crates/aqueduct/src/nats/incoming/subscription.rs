@@ -2,26 +2,41 @@
 
 use std::io;
 
-use async_nats::{SubscribeError, Subscriber};
+use async_nats::{Client, Subject, SubscribeError, Subscriber};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::Incoming;
 use crate::connect::{Message, OpenError, OpenErrorKind};
 use crate::nats::connection::{Line, Target};
 
+/// A message of a subscription, and where a reply to it goes.
+pub(in crate::nats) struct Request {
+    pub(in crate::nats) body: Bytes,
+    pub(in crate::nats) reply: Option<Subject>,
+    /// The connection that it came over.
+    pub(in crate::nats) client: Client,
+}
+
+impl From<Request> for Message {
+    fn from(request: Request) -> Self {
+        Self::new(request.body)
+    }
+}
+
 /// Subscribes, and passes messages on until the end is stopped.
-pub(super) async fn begin(
+pub(in crate::nats) async fn begin(
     target: Target,
     line: Line,
-    to_end: mpsc::Sender<io::Result<Message>>,
-    stop: CancellationToken,
-) -> Result<(), OpenError> {
+) -> Result<Incoming<Request>, OpenError> {
     let subscriber = subscribe(&target, &line).await;
     let subscriber =
         subscriber.map_err(|error| target.error(OpenErrorKind::Other, error.to_string()))?;
+    let (incoming, to_end, stop) = Incoming::new(target.address.window());
     tokio::spawn(pass_on(target, line, subscriber, to_end, stop));
-    Ok(())
+    Ok(incoming)
 }
 
 async fn subscribe(target: &Target, line: &Line) -> Result<Subscriber, SubscribeError> {
@@ -36,7 +51,7 @@ async fn pass_on(
     target: Target,
     mut line: Line,
     mut subscriber: Subscriber,
-    to_end: mpsc::Sender<io::Result<Message>>,
+    to_end: mpsc::Sender<io::Result<Request>>,
     stop: CancellationToken,
 ) {
     loop {
@@ -46,7 +61,12 @@ async fn pass_on(
             Some(text) = line.refusals.recv() => Some(target.refused(&text)),
             message = subscriber.next() => match message {
                 Some(message) => {
-                    if to_end.send(Ok(Message::new(message.payload))).await.is_err() {
+                    let request = Request {
+                        body: message.payload,
+                        reply: message.reply,
+                        client: line.client.clone(),
+                    };
+                    if to_end.send(Ok(request)).await.is_err() {
                         return;
                     }
                     continue;

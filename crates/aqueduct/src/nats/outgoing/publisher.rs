@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::StatusCode;
@@ -70,8 +69,7 @@ impl Publisher {
                 Left::Lost => {}
                 Left::Finished => return,
                 Left::Failed(failure) => {
-                    let _ = self.shared.failure.set(failure);
-                    self.shared.changed.wake();
+                    self.shared.fail(failure);
                     return;
                 }
             }
@@ -94,7 +92,7 @@ impl Publisher {
             self.given += 1;
             receipts.extend(message.take_receipt());
             if client.publish(subject, message.into_body()).await.is_err() {
-                self.confirm(self.given);
+                self.shared.confirm(self.given);
                 return Left::Lost;
             }
             if self.messages.is_empty() {
@@ -102,7 +100,7 @@ impl Publisher {
                 if flushed.is_ok() {
                     receipts.drain(..).for_each(Receipt::settle);
                 }
-                self.confirm(self.given);
+                self.shared.confirm(self.given);
                 if flushed.is_err() {
                     return Left::Lost;
                 }
@@ -261,15 +259,10 @@ impl Publisher {
                 if let Some(receipt) = stored.receipt.take() {
                     receipt.settle();
                 }
-                self.confirm(stored.number);
+                self.shared.confirm(stored.number);
             }
         }
         Ok(true)
-    }
-
-    fn confirm(&self, number: u64) {
-        self.shared.confirmed.store(number, Ordering::Release);
-        self.shared.changed.wake();
     }
 
     fn fatal(&self, cause: String) -> Failure {
