@@ -1,6 +1,8 @@
 //! TLS: certificates, handshakes, ends and errors.
 
+mod certificates;
 pub(crate) mod files;
+mod handshakes;
 
 use std::io;
 use std::time::Duration;

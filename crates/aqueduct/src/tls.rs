@@ -34,15 +34,23 @@
 //!
 //! [`Connection::peer`](crate::connect::Connection::peer) is
 //! [`Peer::Certified`](crate::connect::Peer::Certified) with the subject of a verified certificate:
-//! at a client always, at a server with `client-ca`.
+//! at a client always, at a server with `client-ca`. The subject is text in the form of RFC 4514,
+//! with control and invisible characters escaped, as in `CN=a\0ab`. It can be empty, and depends on
+//! what the CA signs. A certificate with a subject of more than 4 KiB is refused.
 //!
 //! # Handshake
 //!
 //! A server's handshakes run concurrently, at most 512 at a time, and delay no other client. Each
 //! may take 10 s, and 1 s while 256 others are under way; a client that says nothing is then
-//! disconnected. Handshakes progress while the listener is polled. One that fails is logged, with
-//! the reason, and does not concern the listener. A client waits 10 s at most, or
+//! disconnected. While all places are taken, a newcomer takes that of the client that has been
+//! connected longest without sending anything. Further clients wait to be accepted. Handshakes
+//! progress while the listener is polled. One that fails is logged, with the reason, and does not
+//! concern the listener. A client waits 10 s at most, or
 //! [`Options::wait`](crate::connect::Options::wait) if that is shorter.
+//!
+//! A receiver that [stops](crate::connect::MessageReceiver::stop) disconnects clients that have sent
+//! nothing yet, and gives the others one more second to finish their handshakes: such a client may
+//! have sent messages behind it.
 //!
 //! # Errors
 //!
@@ -114,6 +122,7 @@ mod error;
 mod files;
 mod halves;
 mod scheme;
+mod subject;
 mod wire;
 
 pub use self::error::{TlsError, TlsErrorKind};

@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
 use tokio_rustls::rustls::ServerConfig;
 
 use super::config::{Loaded, Settings};
+use super::error::{Role, TlsError};
 use super::halves::{connection, stream_of};
 use super::wire::{Which, Wire};
 use crate::connect::{Accept, Bound, Connection, Peer, Warnings};
 use crate::frame::Framing;
 
-/// How many handshakes may be under way. Further clients wait to be accepted.
+/// How many handshakes may be under way. Further clients replace silent ones, or wait to be accepted.
 const MOST: usize = 512;
 
 /// How long a handshake may take, and how long while half of the places are taken: clients that
@@ -40,6 +42,7 @@ pub(super) struct Accepting {
 struct Greeting {
     wire: Arc<Wire>,
     peer: Peer,
+    since: Instant,
 }
 
 impl Future for Greeting {
@@ -79,7 +82,19 @@ impl Accepting {
             false => PATIENCE_IN_A_CROWD,
         };
         let wire = Wire::server(stream, config, patience);
-        Ok(Greeting { wire, peer })
+        let since = Instant::now();
+        Ok(Greeting { wire, peer, since })
+    }
+
+    /// Disconnects the client that has been silent longest, if there is one.
+    fn replace_silent(&mut self) {
+        let mut unread: Vec<_> = self.greetings.iter().collect();
+        unread.retain(|it| it.wire.is_unread());
+        unread.sort_by_key(|it| it.since);
+        if let Some(silent) = unread.iter().find(|it| it.wire.is_silent()) {
+            let error = TlsError::replaced(silent.since.elapsed(), MOST, Role::Client);
+            silent.wire.give_up(error);
+        }
     }
 
     fn connection(&self, wire: Arc<Wire>, peer: Peer) -> Connection {
@@ -104,7 +119,8 @@ impl Accepting {
 impl Accept for Accepting {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Connection>>> {
         loop {
-            while !self.ended && self.greetings.len() < MOST {
+            // The last one replaces another, or waits for one that ends.
+            while !self.ended && self.greetings.len() <= MOST {
                 match self.sockets.poll_accept(cx) {
                     Poll::Pending => break,
                     Poll::Ready(None) => self.ended = true,
@@ -112,7 +128,12 @@ impl Accept for Accepting {
                     Poll::Ready(Some(Ok(socket))) => {
                         let peer = socket.peer().clone();
                         match self.greet(socket) {
-                            Ok(greeting) => self.greetings.push(greeting),
+                            Ok(greeting) => {
+                                self.greetings.push(greeting);
+                                if self.greetings.len() > MOST {
+                                    self.replace_silent();
+                                }
+                            }
                             Err(error) => self.warn(&peer, &error),
                         }
                     }
@@ -135,7 +156,7 @@ impl Accept for Accepting {
     }
 
     /// A client that has begun its handshake may have sent something behind it. Its connection goes
-    /// on with the handshake.
+    /// on with the handshake. One that is silent is not waited for.
     fn accept_now(&mut self) -> io::Result<Option<Connection>> {
         self.late.extend(std::mem::take(&mut self.greetings));
         loop {
@@ -156,6 +177,12 @@ impl Accept for Accepting {
                     }
                 }
             };
+            if greeting.wire.is_silent() {
+                let peer = &greeting.peer;
+                tracing::debug!(target: "aqueduct::tls", %peer, "disconnected a silent client");
+                continue;
+            }
+            greeting.wire.hurry(PATIENCE_IN_A_CROWD);
             return Ok(Some(self.connection(greeting.wire, greeting.peer)));
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
 
+use super::subject::LONGEST;
 use crate::connect::{OpenError, OpenErrorKind};
 
 /// An error of TLS: which side refuses what, and what to do.
@@ -160,6 +161,32 @@ impl TlsError {
             peer,
             format!("the {peer} did not finish the TLS handshake within {waited:?}"),
             "check that it speaks TLS, and does not wait for the other side to speak first",
+        )
+    }
+
+    /// A newcomer takes the place of the silent peer.
+    pub(super) fn replaced(waited: Duration, most: usize, peer: Role) -> io::Error {
+        told(
+            TlsErrorKind::Silent(waited),
+            peer,
+            format!(
+                "the {peer} had sent nothing for {waited:?}, and all {most} places for handshakes \
+                 were taken"
+            ),
+            "",
+        )
+    }
+
+    /// The subject of the peer's certificate has `length` bytes.
+    pub(super) fn long_subject(length: usize, peer: Role) -> io::Error {
+        told(
+            TlsErrorKind::Certificate,
+            peer,
+            format!(
+                "this side refuses the {peer}'s certificate: its subject has {length} bytes, and \
+                 at most {LONGEST} are accepted"
+            ),
+            "issue one with a shorter subject",
         )
     }
 

@@ -2,19 +2,22 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, ClientConfig, ServerConfig};
 use tokio_rustls::{Accept, Connect, TlsAcceptor, TlsConnector, TlsStream};
 
 use super::error::{Role, TlsError};
+use super::subject::subject_of;
 use crate::io::sys;
 use crate::io::timer::{Sleep, sleep};
 
@@ -36,6 +39,8 @@ pub(super) struct State {
     closing: bool,
     /// `close_notify` was sent.
     closed: bool,
+    /// The subject of the peer's certificate, if it gave one that was verified.
+    subject: Option<Arc<str>>,
 }
 
 enum Phase {
@@ -50,7 +55,29 @@ enum Phase {
 
 enum Handshake {
     Client(Box<Connect<Io>>),
+    /// A server's, before anything has arrived.
+    Silent(Option<(TcpStream, Arc<ServerConfig>)>),
     Server(Box<Accept<Io>>),
+}
+
+impl Handshake {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TlsStream<Io>>> {
+        if let Self::Silent(stream) = self {
+            if let Some((stream, _)) = stream {
+                ready!(stream.poll_read_ready(cx))?;
+            }
+            let Some((stream, config)) = stream.take() else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
+            let stream = BufReader::with_capacity(READ, stream);
+            *self = Self::Server(Box::new(TlsAcceptor::from(config).accept(stream)));
+        }
+        match self {
+            Self::Client(connect) => Pin::new(connect).poll(cx).map_ok(TlsStream::Client),
+            Self::Server(accept) => Pin::new(accept).poll(cx).map_ok(TlsStream::Server),
+            Self::Silent(_) => Poll::Pending,
+        }
+    }
 }
 
 /// A failed handshake, which both halves report.
@@ -60,6 +87,13 @@ struct Failure {
 }
 
 impl Failure {
+    fn new(error: io::Error) -> Self {
+        Self {
+            kind: error.kind(),
+            error: Some(error),
+        }
+    }
+
     fn take(&mut self) -> io::Error {
         self.error.take().unwrap_or_else(|| self.kind.into())
     }
@@ -114,13 +148,8 @@ impl Wire {
         config: Arc<ServerConfig>,
         patience: Duration,
     ) -> Arc<Self> {
-        let stream = BufReader::with_capacity(READ, stream);
-        let handshake = TlsAcceptor::from(config).accept(stream);
-        Self::new(
-            Handshake::Server(Box::new(handshake)),
-            Role::Client,
-            patience,
-        )
+        let handshake = Handshake::Silent(Some((stream, config)));
+        Self::new(handshake, Role::Client, patience)
     }
 
     fn new(handshake: Handshake, peer: Role, patience: Duration) -> Arc<Self> {
@@ -134,6 +163,7 @@ impl Wire {
                 phase,
                 closing: false,
                 closed: false,
+                subject: None,
             }),
             both: Arc::default(),
             peer,
@@ -151,10 +181,49 @@ impl Wire {
 
     /// The subject of the peer's certificate, if it gave one that was verified.
     pub(super) fn subject(&self) -> Option<Arc<str>> {
-        let mut state = self.lock();
-        let (_, session) = state.stream()?.get_ref();
-        let certificate = session.peer_certificates()?.first()?;
-        Some(subject(certificate))
+        self.lock().subject.clone()
+    }
+
+    /// Whether nothing of a server's handshake has been read yet.
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(
+            self.lock().phase,
+            Phase::Greeting {
+                handshake: Handshake::Silent(_),
+                ..
+            }
+        )
+    }
+
+    /// Whether the client has sent nothing at all, which the runtime may not know yet.
+    pub(super) fn is_silent(&self) -> bool {
+        let state = self.lock();
+        let Phase::Greeting {
+            handshake: Handshake::Silent(Some((stream, _))),
+            ..
+        } = &state.phase
+        else {
+            return false;
+        };
+        let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Ends a handshake.
+    pub(super) fn give_up(&self, error: io::Error) {
+        self.lock().phase = Phase::Failed(Failure::new(error));
+        Waker::from(Arc::clone(&self.both)).wake();
+    }
+
+    /// Gives a handshake at most `patience` from now on.
+    pub(super) fn hurry(&self, hurry: Duration) {
+        if let Phase::Greeting {
+            limit, patience, ..
+        } = &mut self.lock().phase
+        {
+            *limit = Box::pin(sleep(hurry));
+            *patience = hurry;
+        }
     }
 
     pub(super) fn poll_read(
@@ -282,12 +351,14 @@ impl State {
         wire.both.register(which, cx.waker());
         let waker = Waker::from(Arc::clone(&wire.both));
         let cx = &mut Context::from_waker(&waker);
-        let shaken = match handshake {
-            Handshake::Client(connect) => Pin::new(connect).poll(cx).map_ok(TlsStream::Client),
-            Handshake::Server(accept) => Pin::new(accept).poll(cx).map_ok(TlsStream::Server),
-        };
-        let shaken = match shaken {
-            Poll::Ready(Ok(stream)) => Ok(stream),
+        let shaken = match handshake.poll(cx) {
+            Poll::Ready(Ok(stream)) => match subject_of(&stream) {
+                Ok(subject) => {
+                    self.subject = subject;
+                    Ok(stream)
+                }
+                Err(length) => Err(TlsError::long_subject(length, wire.peer)),
+            },
             Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(TlsError::closed_early(wire.peer))
             }
@@ -305,10 +376,7 @@ impl State {
                 Poll::Ready(Ok(()))
             }
             Err(error) => {
-                let mut failure = Failure {
-                    kind: error.kind(),
-                    error: Some(error),
-                };
+                let mut failure = Failure::new(error);
                 let error = failure.take();
                 self.phase = Phase::Failed(failure);
                 Poll::Ready(Err(error))
@@ -379,16 +447,5 @@ fn drain(
                 return Some(error);
             }
         }
-    }
-}
-
-/// The subject of a certificate, as RFC 4514 writes it, such as `CN=alice,O=Example`.
-fn subject(certificate: &CertificateDer<'_>) -> Arc<str> {
-    use x509_cert::der::Decode;
-
-    match x509_cert::Certificate::from_der(certificate) {
-        Ok(certificate) => certificate.tbs_certificate().subject().to_string().into(),
-        // rustls, which has verified it, is less strict.
-        Err(_) => "".into(),
     }
 }
