@@ -260,6 +260,22 @@ async fn a_cut_connection_is_an_error_and_no_end() {
     assert_eq!(TlsError::of(&error).map(TlsError::kind), Some(&Kind::Torn));
 }
 
+/// As by a proxy whose other side broke.
+#[tokio::test]
+async fn a_reset_connection_is_an_error_and_no_end() {
+    let authority = Authority::with_both();
+    let mut listener = bound(&authority, "").await;
+    let address = to(&listener, "localhost", &authority.trusting());
+    let connecting = options();
+    let (client, server) =
+        deadline(async { tokio::join!(connecting.connect(&address), listener.accept()) }).await;
+    let client = client.expect("connected");
+    let server = server.expect("one").expect("accepted").into_bytes();
+    server.expect("it has bytes").reset();
+    let error = first(client).await.expect_err("reset");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
+}
+
 #[tokio::test]
 async fn changed_certificates_are_used_for_new_connections() {
     let authority = Authority::with_both();

@@ -330,28 +330,14 @@ impl Call<'_> {
         Ok(came)
     }
 
-    /// Writes what was gathered. After a signal this may take a few seconds; a second one ends it.
+    /// Writes what was gathered.
     async fn print(&mut self) -> anyhow::Result<()> {
-        let Self {
-            reply,
-            signals,
-            stopped,
-            ..
-        } = self;
-        let writing = reply.write();
-        tokio::pin!(writing);
-        loop {
-            tokio::select! {
-                biased;
-                written = &mut writing => return written,
-                () = signals.recv() => match stopped {
-                    None => *stopped = Some(Instant::now() + GRACE),
-                    Some(_) => break,
-                },
-                () = reached(*stopped) => break,
-            }
+        let mut signalled = self.stopped.is_some();
+        let written = self.reply.write(&mut self.signals, &mut signalled).await;
+        if signalled && self.stopped.is_none() {
+            self.stopped = Some(Instant::now() + GRACE);
         }
-        anyhow::bail!("nothing reads standard output; the rest of the reply is lost")
+        written
     }
 
     /// Waits for the rest of a request that was answered already, or for the next one. `None`: told to

@@ -241,7 +241,7 @@ impl Proxy {
             Ok(onward) => onward,
             Err(error) => {
                 if let Ok(client) = client.into_bytes() {
-                    pump::reset(client);
+                    client.reset();
                 }
                 if !self.shutdown.is_cancelled() {
                     self.report

@@ -1,12 +1,12 @@
 //! Both directions of two connections, passed on to each other.
 
+use std::future::ready;
 use std::io;
 use std::time::Duration;
 
 use aqueduct::connect::{ByteStream, Connection, Message};
-use aqueduct::frame::Framing;
-use futures_util::{Stream, StreamExt};
-use socket2::SockRef;
+use aqueduct::frame::{FramedRead, FramedWrite, Framing};
+use futures_util::{SinkExt, Stream, StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -39,13 +39,17 @@ pub(crate) async fn pass(
     seen: impl Fn(Way, &[u8]) -> io::Result<()>,
     over: impl Future<Output = io::Error>,
 ) -> io::Result<()> {
-    let framed = |it: ByteStream| Connection::from_io(it, framing.clone());
     let (first, second) = match (first.into_bytes(), second.into_bytes()) {
         (Ok(first), Ok(second)) => return bytes(first, second, seen, over).await,
-        (first, second) => (
-            first.map_or_else(|it| it, framed),
-            second.map_or_else(|it| it, framed),
-        ),
+        (Ok(first), Err(second)) => {
+            let ways = (Way::There, Way::Back);
+            return mixed(first, second, framing, ways, seen, over).await;
+        }
+        (Err(first), Ok(second)) => {
+            let ways = (Way::Back, Way::There);
+            return mixed(second, first, framing, ways, seen, over).await;
+        }
+        (Err(first), Err(second)) => (first, second),
     };
     let (mut to_first, from_first) = first.into_split();
     let (mut to_second, from_second) = second.into_split();
@@ -54,6 +58,34 @@ pub(crate) async fn pass(
     let there = forward(from_first, &mut to_second, End::Passed, |_| {});
     let back = forward(from_second, &mut to_first, End::Passed, |_| {});
     both(there, back, over).await
+}
+
+/// Bytes on one side and messages on the other. `ways` are those from the bytes and to them.
+async fn mixed(
+    mut stream: ByteStream,
+    other: Connection,
+    framing: &Framing,
+    ways: (Way, Way),
+    seen: impl Fn(Way, &[u8]) -> io::Result<()>,
+    over: impl Future<Output = io::Error>,
+) -> io::Result<()> {
+    let passed = {
+        let (reader, writer) = tokio::io::split(&mut stream);
+        let from_stream = FramedRead::new(reader, framing.clone()).map_ok(Message::new);
+        let writer = FramedWrite::new(writer, framing.clone());
+        let mut to_stream = writer.with(|it: Message| ready(io::Result::Ok(it.into_body())));
+        let (mut to_other, from_other) = other.into_split();
+        let from_stream = looked_at(from_stream, |it| seen(ways.0, it));
+        let from_other = looked_at(from_other, |it| seen(ways.1, it));
+        let from = forward(from_stream, &mut to_other, End::Passed, |_| {});
+        let to = forward(from_other, &mut to_stream, End::Passed, |_| {});
+        both(from, to, over).await
+    };
+    match passed {
+        Ok(()) => drained(&mut stream).await,
+        Err(_) => stream.reset(),
+    }
+    passed
 }
 
 async fn bytes(
@@ -75,8 +107,8 @@ async fn bytes(
             let _ = tokio::join!(drained(&mut first), drained(&mut second));
         }
         Err(_) => {
-            reset(first);
-            reset(second);
+            first.reset();
+            second.reset();
         }
     }
     passed
@@ -140,13 +172,4 @@ async fn drained(stream: &mut ByteStream) {
     let mut sink = tokio::io::sink();
     // Whatever goes wrong, it is over.
     let _ = timeout(DRAIN, tokio::io::copy(stream, &mut sink)).await;
-}
-
-/// Closes a connection so that its peer cannot take that for an end, where the system has such:
-/// with `SO_LINGER` of 0 TCP resets it (`tcp(7)`, `socket(7)`).
-pub(crate) fn reset(stream: ByteStream) {
-    if let Ok(socket) = stream.into_socket() {
-        // A Unix socket has no such thing: its peer reads an end, or ECONNRESET if it was not read.
-        let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
-    }
 }

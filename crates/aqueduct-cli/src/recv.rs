@@ -9,8 +9,7 @@ use aqueduct::frame::FrameError;
 use aqueduct::stdio::Stdout;
 use aqueduct::{Endpoint, OpenError};
 use futures_util::{FutureExt, StreamExt};
-use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::config::{RecvConfig, wrong_guess};
 use crate::exit::{Exit, Failure};
@@ -25,8 +24,6 @@ use crate::stdout;
 const BATCH: usize = 64 * 1024;
 /// How many messages of a queue are gathered: once taken, they are lost if this process is killed.
 const FROM_A_QUEUE: u32 = 8;
-/// How long to wait for the output after a signal.
-const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
@@ -206,48 +203,15 @@ impl Recv {
 
     /// Writes the printed output, and settles its messages.
     async fn write(&mut self) -> io::Result<()> {
-        self.write_out().await?;
+        stdout::write_out(
+            &mut self.stdout,
+            &mut self.printer.buf,
+            &mut self.signals,
+            &mut self.signalled,
+        )
+        .await?;
         self.receipts.drain(..).for_each(Receipt::settle);
         Ok(())
-    }
-
-    /// After a signal this may take a few seconds; a second one ends it.
-    async fn write_out(&mut self) -> io::Result<()> {
-        let Self {
-            printer,
-            stdout,
-            signals,
-            signalled,
-            ..
-        } = self;
-        if printer.buf.is_empty() {
-            return Ok(());
-        }
-        let writing = async {
-            stdout.write_all(&printer.buf).await?;
-            stdout.flush().await
-        };
-        tokio::pin!(writing);
-        if !*signalled {
-            tokio::select! {
-                biased;
-                result = &mut writing => {
-                    printer.buf.clear();
-                    return result;
-                }
-                () = signals.recv() => *signalled = true,
-            }
-        }
-        let result = tokio::select! {
-            biased;
-            result = timeout(OUTPUT_GRACE, writing) => result.ok(),
-            () = signals.recv() => None,
-        };
-        printer.buf.clear();
-        result.unwrap_or_else(|| {
-            let reason = "nothing reads it, and messages are lost";
-            Err(io::Error::new(io::ErrorKind::TimedOut, reason))
-        })
     }
 }
 

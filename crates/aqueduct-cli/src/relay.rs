@@ -77,11 +77,14 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
     signals.ready(work).await;
     let (source, target) = (incoming.take_child(), outgoing.take_child());
     let mut progress = Progress::new(report, mixed(&config));
+    let mut recording = false;
     let mut relay = Relay::new(incoming, outgoing)
         .idle(from.link.timeout)
         .tap(|message| {
             progress.add(1, message.body().len());
-            recorder.as_mut().map_or(Ok(()), |it| it.record(message))
+            let recorded = recorder.as_mut().map_or(Ok(()), |it| it.record(message));
+            recording |= recorded.is_err();
+            recorded
         });
     if let Some(spool) = spool {
         relay = relay.spool(spool);
@@ -121,7 +124,7 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
         synced.with_context(|| format!("cannot record to {}", file.display()))?;
     }
     if let Err(error) = result {
-        return match failed(error, &config) {
+        return match failed(error, &config, recording) {
             Some(error) => Err(error),
             None => Ok(Exit::Done),
         };
@@ -149,8 +152,9 @@ fn mixed(config: &RelayConfig) -> bool {
         || is_stdio(&config.to) && io::stdout().is_terminal()
 }
 
-/// The failure; `None` if nothing reads its output any more.
-fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
+/// The failure; `None` if nothing reads its output any more. `recording`: the recording failed,
+/// rather than the spool.
+fn failed(error: Error, config: &RelayConfig, recording: bool) -> Option<anyhow::Error> {
     let (from, to) = (&config.from.endpoint, &config.to.endpoint);
     Some(match error {
         Error::Receive(error) => recv::broken(error, from),
@@ -169,8 +173,11 @@ fn failed(error: Error, config: &RelayConfig) -> Option<anyhow::Error> {
             Failure::timed_out(format!("nothing arrived from {from} for {limit:?}"))
         }
         Error::Tap { untapped, source } => {
-            let file = config.tee.as_ref().or(config.spool.as_ref());
-            let file = file.map_or(Path::new(""), |it| it);
+            let file = match recording {
+                true => config.tee.as_deref(),
+                false => config.spool.as_deref(),
+            };
+            let file = file.unwrap_or(Path::new(""));
             let rest = match untapped {
                 1 => "1 message was delivered and is not in it".to_owned(),
                 n => format!("{n} messages were delivered and are not in it"),

@@ -1,17 +1,68 @@
 //! Standard output.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use anyhow::Context;
 use aqueduct::stdio::{self, Stdout};
 use serde::Serialize;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use crate::exit::Exit;
 use crate::printable::to_json;
+use crate::signals::Signals;
 
 /// Standard output for messages, written as they arrive.
 pub(crate) fn open() -> anyhow::Result<Stdout> {
     stdio::stdout().context("cannot open standard output")
+}
+
+/// How long a write may take after a signal.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Writes all of `buf`, and empties it. A signal sets `signalled`; then it may take a few more seconds,
+/// and a second signal ends it.
+pub(crate) async fn write_out(
+    stdout: &mut Stdout,
+    buf: &mut Vec<u8>,
+    signals: &mut Signals,
+    signalled: &mut bool,
+) -> io::Result<()> {
+    if buf.is_empty() {
+        return Ok(());
+    }
+    let result = {
+        let writing = async {
+            stdout.write_all(buf).await?;
+            stdout.flush().await
+        };
+        tokio::pin!(writing);
+        let written = match *signalled {
+            true => None,
+            false => tokio::select! {
+                biased;
+                result = &mut writing => Some(result),
+                () = signals.recv() => {
+                    *signalled = true;
+                    None
+                }
+            },
+        };
+        match written {
+            Some(result) => Some(result),
+            None => tokio::select! {
+                biased;
+                result = timeout(GRACE, writing) => result.ok(),
+                () = signals.recv() => None,
+            },
+        }
+    };
+    buf.clear();
+    result.unwrap_or_else(|| {
+        let reason = "nothing reads it, and messages are lost";
+        Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+    })
 }
 
 /// Writes all of `data`. Nobody there to read it is no failure.

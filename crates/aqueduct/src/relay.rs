@@ -75,7 +75,8 @@ use tokio::task::coop;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::connect::{Message, MessageReceiver, MessageSender};
+use crate::connect::{Message, MessageReceiver, MessageSender, Warnings};
+use crate::frame::FrameError;
 use crate::io::timer::{sleep_until, timeout};
 
 pub use self::spool::Spool;
@@ -160,9 +161,12 @@ pub enum Error {
     Receive(#[source] io::Error),
     /// A message was taken that cannot be sent, as too large. It is lost, unless it has a
     /// [`Receipt`](crate::connect::Receipt): then it is given back.
+    ///
+    /// With a receipt it ends the relay. Otherwise a `tracing` warning says so, the relay goes on, and
+    /// this is its result at the end: one message of any sender must not stop all others.
     #[error("cannot send a message of {len} bytes; it is lost")]
     Refused {
-        /// Its size in bytes.
+        /// Its size in bytes, or that of the first one if there were several.
         len: usize,
         /// The cause.
         source: io::Error,
@@ -284,6 +288,9 @@ impl<'a> Relay<'a> {
             true if spool.is_none() => MOST_GATHERED,
             _ => usize::MAX,
         };
+        // The first message that was refused, while the relay goes on.
+        let mut refused = None;
+        let mut warnings = Warnings::default();
         // How many may still be in the sender's buffer.
         let mut gathered = 0;
         // Ready for one more: nothing is taken that has no room.
@@ -383,8 +390,16 @@ impl<'a> Relay<'a> {
                     ready = false;
                     gathered += 1;
                     let len = message.body().len();
+                    let again = message.has_receipt();
                     if let Err(source) = Pin::new(&mut outgoing).start_send(message) {
-                        failure = Some(Error::Refused { len, source });
+                        let error = Error::Refused { len, source };
+                        match &error {
+                            Error::Refused { source, .. } if !again && is_refusal(source) => {
+                                warn(&mut warnings, len, source);
+                                refused.get_or_insert(error);
+                            }
+                            _ => failure = Some(error),
+                        }
                     }
                     // What else is in the spool is not lost with a message that is refused.
                     let left = spool.as_ref().is_some_and(Spool::has_left);
@@ -455,11 +470,30 @@ impl<'a> Relay<'a> {
             (_, Err(_)) => Err(Error::GivenUp),
             (Some(failure), _) => Err(failure),
             (None, Ok(Err(error))) => Err(Error::Send(error)),
-            (None, Ok(Ok(()))) => match outgoing.broken_connections() {
-                0 => Ok(()),
-                connections => Err(Error::Broken { connections }),
+            (None, Ok(Ok(()))) => match (refused, outgoing.broken_connections()) {
+                (Some(refused), _) => Err(refused),
+                (None, 0) => Ok(()),
+                (None, connections) => Err(Error::Broken { connections }),
             },
         }
+    }
+}
+
+/// Whether an error of `start_send` is about that message alone.
+fn is_refusal(error: &io::Error) -> bool {
+    FrameError::of(error).is_some() || error.raw_os_error() == Some(libc::EMSGSIZE)
+}
+
+fn warn(warnings: &mut Warnings, len: usize, error: &io::Error) {
+    match warnings.next() {
+        Some(left_out) => tracing::warn!(
+            target: "aqueduct::relay", len, left_out,
+            "a message cannot be sent and is lost: {error}"
+        ),
+        None => tracing::debug!(
+            target: "aqueduct::relay", len,
+            "a message cannot be sent and is lost: {error}"
+        ),
     }
 }
 

@@ -162,6 +162,7 @@ fn handshakes_that_never_finish_are_bounded_and_keep_nobody_out() {
 
 async fn flooded() {
     const CLIENTS: usize = PLACES + 40;
+    let (log, _recording) = Log::start();
     let authority = Authority::with_both();
     let mut listener = bound(&authority, "").await;
     let at = port(&listener);
@@ -177,12 +178,14 @@ async fn flooded() {
         // All places are taken by clients that say nothing, and another is served.
         let (client, server) =
             deadline(async { tokio::join!(connecting.connect(&address), listener.accept()) }).await;
-        client.expect("connected");
-        server.expect("one").expect("accepted");
+        drop(client.expect("connected"));
+        drop(server.expect("one").expect("accepted"));
         drop(clients);
         open_files_become(before, &mut listener).await;
         memory.push(resident_kib());
     }
+    let log = log.text();
+    assert!(log.contains("and all 512 places for handshakes were taken"));
     // The first floods fill the allocator's lists.
     assert!(memory[3] < memory[1] + 4096, "{memory:?} KiB");
     // Those that have begun keep their places for a while, and no more are accepted.

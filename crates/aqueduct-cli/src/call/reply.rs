@@ -7,12 +7,12 @@ use aqueduct::bytes::{Bytes, BytesMut};
 use aqueduct::connect::Message;
 use aqueduct::frame::Framing;
 use aqueduct::stdio::Stdout;
-use tokio::io::AsyncWriteExt;
 use tokio_util::codec::Encoder;
 
 use crate::cli::Frame;
 use crate::config::{CallConfig, Ending};
 use crate::output::Printer;
+use crate::signals::Signals;
 use crate::stdout;
 
 /// How many bytes of TEXT an error shows.
@@ -92,16 +92,13 @@ impl<'a> Reply<'a> {
         self.printer.end_of_text();
     }
 
-    pub(super) async fn write(&mut self) -> anyhow::Result<()> {
-        if self.printer.buf.is_empty() {
-            return Ok(());
-        }
-        let buf = std::mem::take(&mut self.printer.buf);
-        let mut written = self.stdout.write_all(&buf).await;
-        if written.is_ok() {
-            written = self.stdout.flush().await;
-        }
-        match written {
+    pub(super) async fn write(
+        &mut self,
+        signals: &mut Signals,
+        signalled: &mut bool,
+    ) -> anyhow::Result<()> {
+        let (output, buf) = (&mut self.stdout, &mut self.printer.buf);
+        match stdout::write_out(output, buf, signals, signalled).await {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(OutputClosed.into()),
             result => result.context("cannot write to standard output"),
         }

@@ -42,6 +42,10 @@ written. A NATS stream stores each message once, within its duplicate window;
 other addresses may get up to 1,024 messages again. Give each relay its own
 file. Messages from a NATS stream are not written: their server has them.
 
+A message that TO cannot carry, as one that is too large or has a newline in it
+where newlines end messages, is dropped with a warning. The relay goes on, and
+in the end exits with 1. One from a NATS stream ends it, and is given back.
+
 On a terminal, messages to stdio: are printed as recv prints them.
 
 With --tee each message is written to the file before it is sent. An existing

@@ -32,11 +32,13 @@ environment of CMD has:
 
 A CMD that exits with a status other than 0, or that does not exist, has failed.
 The failure is reported and the service goes on. What CMD printed is still the
-reply; with --frame raw, if it printed nothing, the connection is closed. If CMD
-cannot be started for lack of descriptors, processes or memory, its message
-waits until it can. Meanwhile no more messages are taken from a queue or FIFO,
-and at most one from each connected client. If the service is stopped meanwhile,
-such a client is disconnected without a reply.
+reply; with --frame raw, if it printed nothing, the connection is closed. Over
+unixpacket: there are no empty messages: a CMD that prints nothing closes the
+connection, and this is reported. If CMD cannot be started for lack of
+descriptors, processes or memory, its message waits until it can. Meanwhile no
+more messages are taken from a queue or FIFO, and at most one from each
+connected client. If the service is stopped meanwhile, such a client is
+disconnected without a reply.
 
 Without --on-fail the message of a failed CMD is dropped. One of a NATS stream,
 which is settled once CMD succeeds, is given back and delivered again. With

@@ -192,6 +192,14 @@ impl std::fmt::Display for Reason<'_> {
         {
             return f.write_str(&self.1.refused("a message or reply", error));
         }
+        if let Error::Io(error) = self.0
+            && let Some(FrameError::Empty) = FrameError::of(error)
+        {
+            return f.write_str(
+                "a reply was empty, which its reader would take for the end of the stream: the \
+                 connection was closed instead; CMD has to print something",
+            );
+        }
         let mut error: &dyn std::error::Error = self.0;
         write!(f, "{error}")?;
         while let Some(cause) = error.source() {

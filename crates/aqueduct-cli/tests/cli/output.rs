@@ -2,8 +2,10 @@
 
 use std::process::Stdio;
 
+use nix::sys::signal::Signal;
+
 use crate::mq::Queue;
-use crate::support::{Dir, aqueduct, expect, expect_text, start, start_with_input};
+use crate::support::{Dir, aqueduct, expect, expect_text, run, start, start_with_input};
 
 const BYTES: &[u8] = b"plain\0caf\xc3\xa9 \"\n\"\0\xff\xfe\0\0";
 
@@ -114,4 +116,30 @@ fn an_empty_packet_is_refused_rather_than_left_out() {
     let (_, stderr) = expect(start_with_input(&mut send, "").finish(), 1);
     assert!(stderr.contains("message 1"), "{stderr}");
     drop(recv);
+}
+
+/// An empty packet would read as the end, so the connection is closed and the reason is told.
+#[test]
+fn an_empty_reply_closes_a_packet_connection_and_is_told() {
+    let dir = Dir::new();
+    let address = format!("unixpacket:{}", dir.path("x").display());
+    let mut serve = aqueduct(&[
+        "serve",
+        &address,
+        "--",
+        "sh",
+        "-c",
+        "test \"$(cat)\" = nothing || printf ok",
+    ]);
+    let serve = start(serve.stdin(Stdio::null()));
+    serve.told("serving");
+    let call = |message| run(&mut aqueduct(&["call", &address, message]));
+    let (_, stderr) = expect(call("nothing"), 1);
+    assert!(stderr.contains("closed without a reply"), "{stderr}");
+    // It is the end of that connection alone.
+    assert_eq!(expect_text(call("something"), 0), "ok\n");
+    serve.signal(Signal::SIGTERM);
+    let (_, stderr) = expect(serve.finish(), 0);
+    assert!(stderr.contains("a reply was empty"), "{stderr}");
+    assert!(stderr.contains("CMD has to print something"), "{stderr}");
 }

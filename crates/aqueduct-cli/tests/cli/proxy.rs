@@ -1,13 +1,14 @@
 //! `proxy`: connections passed on, both ways.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use socket2::SockRef;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::support::{DEADLINE, Dir, Running, aqueduct, expect, run, start, until, until_bound};
 
@@ -153,6 +154,39 @@ fn a_reset_is_passed_on_as_one() {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
     running.told("broke:");
+    stopped(running);
+}
+
+/// A packet socket has no bytes, so the proxy passes messages.
+#[test]
+fn a_break_between_kinds_resets_the_tcp_client() {
+    let dir = Dir::new();
+    let path = dir.path("packets");
+    let listener = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    listener.listen(1).unwrap();
+    let (running, port) = proxy(&[&format!("unixpacket:{}", path.display())]);
+    let mut here = client(&port);
+    here.write_all(b"unread\n").unwrap();
+    let (there, _) = listener.accept().unwrap();
+    there.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!(there.peek(&mut [MaybeUninit::uninit(); 10]).unwrap(), 6);
+    there.send(b"answer").unwrap();
+    let mut answer = [0; 7];
+    here.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"answer\n");
+    // With a message unread, closing it breaks the connection.
+    drop(there);
+    let error = here.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    running.told("broke:");
+
+    // The end of one stays an end.
+    let here = client(&port);
+    let (there, _) = listener.accept().unwrap();
+    there.send(b"last").unwrap();
+    drop(there);
+    assert_eq!(io::read_to_string(here).unwrap(), "last\n");
     stopped(running);
 }
 

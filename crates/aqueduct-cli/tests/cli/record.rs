@@ -160,6 +160,23 @@ fn a_full_disk_ends_the_relay_after_delivering_what_it_took() {
 }
 
 #[test]
+fn a_spool_that_cannot_be_written_is_named() {
+    let dir = Dir::new();
+    let (tee, spool) = (dir.path("tee"), dir.path("spool"));
+    let mut shell = Command::new("sh");
+    let script = "ulimit -f 8; exec \"$0\" relay stdio: stdio: --tee \"$1\" --spool \"$2\"";
+    shell
+        .args(["-c", script, env!("CARGO_BIN_EXE_aqueduct")])
+        .args([&tee, &spool]);
+    let large = "x".repeat(10_000) + "\n";
+    let (stdout, stderr) = expect(start_with_input(&mut shell, &large).finish(), 1);
+    assert_eq!(stdout, large.as_bytes());
+    let named = |file: &Path| format!("cannot record to {}: 1 message", file.display());
+    assert!(stderr.contains(&named(&spool)), "{stderr}");
+    assert!(!stderr.contains(&named(&tee)), "{stderr}");
+}
+
+#[test]
 fn what_is_no_recording_is_neither_recorded_to_nor_replayed() {
     let dir = Dir::new();
     let path = dir.path("notes");

@@ -4,6 +4,7 @@ mod restarts;
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
@@ -274,12 +275,12 @@ fn a_message_the_target_cannot_carry_is_reported_as_lost() {
     let queue = Queue::new();
     let (from, to) = (dir.fifo("x"), queue.address());
     let relay = relay(&from, &to);
-    let args = ["send", &from, "fine", &"x".repeat(65), "not sent"];
+    let args = ["send", &from, "fine", &"x".repeat(65), "sent"];
     let _ = run(&mut aqueduct(&args));
     let (_, stderr) = expect(relay.finish(), 1);
     assert!(stderr.contains("lost") && stderr.contains("64"), "{stderr}");
-    let recv = run(&mut aqueduct(&["recv", &to, "-n", "1"]));
-    assert_eq!(expect_text(recv, 0), "fine\n");
+    let recv = run(&mut aqueduct(&["recv", &to, "-n", "2"]));
+    assert_eq!(expect_text(recv, 0), "fine\nsent\n");
     // Where an empty message would be an end.
     let packets = format!("unixpacket:{}", dir.path("y").display());
     let recv = start(&mut aqueduct(&["recv", &packets]));
@@ -290,7 +291,27 @@ fn a_message_the_target_cannot_carry_is_reported_as_lost() {
         "{stderr}"
     );
     recv.signal(Signal::SIGTERM);
-    assert_eq!(expect_text(recv.finish(), 0), "a\n");
+    assert_eq!(expect_text(recv.finish(), 0), "a\nb\n");
+}
+
+#[test]
+fn a_datagram_with_a_newline_costs_no_other() {
+    let dir = Dir::new();
+    let path = dir.path("x");
+    let from = format!("unixgram:{}", path.display());
+    let relay = relay(&from, "stdio:");
+    until_bound(&path);
+    let sender = UnixDatagram::unbound().unwrap();
+    for message in ["one", "a\nb", "two"] {
+        sender.send_to(message.as_bytes(), &path).unwrap();
+    }
+    relay.printed(8);
+    relay.signal(Signal::SIGTERM);
+    let (stdout, stderr) = expect(relay.finish(), 1);
+    assert_eq!(stdout, b"one\ntwo\n");
+    let warning = "WARN a message cannot be sent and is lost";
+    assert!(stderr.contains(warning), "{stderr}");
+    assert!(stderr.contains("has a newline in it (byte 1)"), "{stderr}");
 }
 
 #[test]

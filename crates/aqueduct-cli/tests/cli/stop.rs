@@ -252,7 +252,10 @@ fn a_call_whose_output_nobody_reads_can_be_stopped() {
         !call.is_running()
     });
     let (_, stderr) = expect(call.finish(), 1);
-    assert!(stderr.contains("the rest of the reply is lost"), "{stderr}");
+    assert!(
+        stderr.contains("nothing reads it, and messages are lost"),
+        "{stderr}"
+    );
 }
 
 /// Further messages wait in its buffer for longer than it would wait for a sender.

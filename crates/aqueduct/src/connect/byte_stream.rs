@@ -211,6 +211,41 @@ impl ByteStream {
         self.halves()
     }
 
+    /// Closes it so that the peer cannot take that for the end of the stream, where the mechanism
+    /// can say so.
+    ///
+    /// A proxy does this if the other side broke. TCP resets the connection (`SO_LINGER` in
+    /// `socket(7)`): the peer gets `ECONNRESET`, and data on its way is lost. TLS does the same, without
+    /// `close_notify`. The peer of a Unix socket or a pipe reads an end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    ///
+    /// use aqueduct::Endpoint;
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let address: Endpoint = "tcp://127.0.0.1:0".parse()?;
+    /// let mut listener = address.bind().await?;
+    /// let client = listener.local_endpoint().connect().await?;
+    /// let accepted = listener.accept().await.ok_or("no client")??;
+    ///
+    /// accepted.into_bytes().map_err(|_| "no bytes")?.reset();
+    /// let mut client = client.into_bytes().map_err(|_| "no bytes")?;
+    /// let error = client.read_u8().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    /// # Ok(()) }
+    /// ```
+    pub fn reset(mut self) {
+        self.reader.get_mut().abort();
+        if let Ok(socket) = self.into_socket() {
+            // A Unix socket takes it too, and ignores it.
+            let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+
     /// Returns the socket itself, in blocking mode.
     ///
     /// For a child's standard input and output, for example.
@@ -340,6 +375,10 @@ impl Half for Behind {
 
     fn undelivered(&self) -> io::Result<usize> {
         self.reader.undelivered()
+    }
+
+    fn abort(&mut self) {
+        self.reader.abort();
     }
 
     fn duplicate(&self) -> Option<OwnedFd> {

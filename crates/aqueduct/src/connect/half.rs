@@ -38,6 +38,9 @@ pub(crate) trait Half: AsyncRead + Any {
         Ok(0)
     }
 
+    /// Prepares for closing both halves so that the peer cannot take that for an end.
+    fn abort(&mut self) {}
+
     /// Duplicates the descriptor of a socket, to be [watched](crate::io::hangup).
     fn duplicate(&self) -> Option<OwnedFd> {
         None
@@ -58,6 +61,10 @@ impl Half for BoxHalf {
         (**self).undelivered()
     }
 
+    fn abort(&mut self) {
+        (**self).abort();
+    }
+
     fn duplicate(&self) -> Option<OwnedFd> {
         (**self).duplicate()
     }
@@ -74,6 +81,10 @@ impl<R: Half + Unpin> Half for Polled<R> {
 
     fn undelivered(&self) -> io::Result<usize> {
         self.get_ref().undelivered()
+    }
+
+    fn abort(&mut self) {
+        self.get_mut().abort();
     }
 
     fn duplicate(&self) -> Option<OwnedFd> {

@@ -368,6 +368,13 @@ fn refused(alert: AlertDescription, peer: Role) -> io::Error {
                 Role::Client => "give it this CA's certificate (ca=)",
             },
         ),
+        // So does a server whose own CA has the same name as that of the certificate.
+        Alert::DecryptError => (
+            "refuses a signature of this side, whose certificate may be of another CA with the \
+             same name"
+                .to_owned(),
+            "use a certificate of the CA that the other side trusts",
+        ),
         Alert::CertificateExpired => (
             "refuses this side's certificate: it has expired".to_owned(),
             "renew it",

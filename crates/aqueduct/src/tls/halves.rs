@@ -84,6 +84,10 @@ impl Half for ReadHalf {
         self.0.0.undelivered()
     }
 
+    fn abort(&mut self) {
+        self.0.0.abort();
+    }
+
     fn duplicate(&self) -> Option<OwnedFd> {
         self.0.0.duplicate()
     }

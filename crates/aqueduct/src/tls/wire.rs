@@ -317,6 +317,16 @@ impl Wire {
         stream.take_error()?.map_or(Ok(waiting), Err)
     }
 
+    /// Sends no `close_notify` any more. Closing the socket then resets the connection.
+    pub(super) fn abort(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        if let Some(stream) = state.stream() {
+            // An error would mean that there is no connection.
+            let _ = SockRef::from(stream.get_ref().0.get_ref()).set_linger(Some(Duration::ZERO));
+        }
+    }
+
     /// Duplicates the descriptor of the socket.
     pub(super) fn duplicate(&self) -> Option<OwnedFd> {
         let mut state = self.lock();
