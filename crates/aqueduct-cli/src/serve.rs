@@ -12,14 +12,14 @@ mod start;
 mod two_way;
 
 use aqueduct::endpoint::Direction;
-use aqueduct::service::Stats;
+use aqueduct::service::{self, CancellationToken, Stats};
 use aqueduct::{Endpoint, OpenError, OpenErrorKind};
 
 use self::jobs::Jobs;
 use crate::cli::Per;
 use crate::config::{ServeConfig, Side};
 use crate::exit::{Exit, Failure};
-use crate::report::Report;
+use crate::report::{Report, count};
 use crate::signals::Signals;
 
 pub(crate) async fn run(config: ServeConfig, report: &Report) -> anyhow::Result<Exit> {
@@ -67,6 +67,56 @@ fn begun(report: &Report, config: &ServeConfig, local: &Endpoint) {
     match config.side {
         Side::Bind => report.note(format_args!("serving {local}")),
         Side::Connect => report.note(format_args!("connected to {local}")),
+    }
+}
+
+/// A service for clients, until it is stopped.
+struct Serving<Idle, Stop> {
+    shutdown: CancellationToken,
+    /// Waits until nothing has arrived for so long.
+    idle: Idle,
+    /// What a first signal also does.
+    stop: Stop,
+    /// What a second signal does not wait for.
+    unfinished: &'static str,
+    /// What was cut off at the end of the grace period, and how that is said.
+    aborted: (&'static str, &'static str),
+}
+
+impl<Idle: AsyncFn(), Stop: Fn()> Serving<Idle, Stop> {
+    async fn run(
+        self,
+        served: impl Future<Output = Result<Stats, service::Error>>,
+        signals: &mut Signals,
+        config: &ServeConfig,
+    ) -> anyhow::Result<Exit> {
+        let shutdown = self.shutdown;
+        tokio::pin!(served);
+        let mut idle_too_long = false;
+        let stats = loop {
+            tokio::select! {
+                biased;
+                stats = &mut served => break stats?,
+                () = signals.recv() => {
+                    if shutdown.is_cancelled() {
+                        anyhow::bail!("stopped before {}", self.unfinished);
+                    }
+                    (self.stop)();
+                    shutdown.cancel();
+                }
+                () = (self.idle)(), if !shutdown.is_cancelled() => {
+                    idle_too_long = true;
+                    shutdown.cancel();
+                }
+            }
+        };
+        let (what, how) = self.aborted;
+        match stats.aborted {
+            0 if idle_too_long => Err(idle(config)),
+            0 if !shutdown.is_cancelled() => Ok(ended_by_itself(stats)),
+            0 => Ok(Exit::Done),
+            n => anyhow::bail!("{} {how} within 10 seconds", count(n, what)),
+        }
     }
 }
 

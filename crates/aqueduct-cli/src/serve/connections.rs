@@ -16,11 +16,11 @@ use tokio::time::sleep;
 
 use super::facts::Facts;
 use super::group::Group;
-use super::{ended_by_itself, idle, two_way};
+use super::{Serving, two_way};
 use crate::config::ServeConfig;
 use crate::exit::Exit;
 use crate::pump;
-use crate::report::{Report, count};
+use crate::report::Report;
 use crate::shortage::{shortage, told};
 use crate::signals::Signals;
 
@@ -55,37 +55,18 @@ pub(super) async fn run(
         shutdown: shutdown.clone(),
     });
     let at_work = Arc::clone(&programs);
-    let serving = options.serve(listener, shutdown.clone(), move |connection, _| {
+    let served = options.serve(listener, shutdown.clone(), move |connection, _| {
         let programs = Arc::clone(&at_work);
         async move { programs.serve(connection).await }
     });
-    tokio::pin!(serving);
-    let mut idle_too_long = false;
-    let stats = loop {
-        tokio::select! {
-            biased;
-            served = &mut serving => break served?,
-            () = signals.recv() => {
-                if shutdown.is_cancelled() {
-                    anyhow::bail!("stopped before all programs had ended");
-                }
-                shutdown.cancel();
-            }
-            () = programs.idle(config.link.timeout), if !shutdown.is_cancelled() => {
-                idle_too_long = true;
-                shutdown.cancel();
-            }
-        }
+    let serving = Serving {
+        shutdown,
+        idle: || programs.idle(config.link.timeout),
+        stop: || {},
+        unfinished: "all programs had ended",
+        aborted: ("program", "killed: not ended"),
     };
-    match stats.aborted {
-        0 if idle_too_long => Err(idle(config)),
-        0 if !shutdown.is_cancelled() => Ok(ended_by_itself(stats)),
-        0 => Ok(Exit::Done),
-        n => anyhow::bail!(
-            "{} killed: not ended within 10 seconds",
-            count(n, "program")
-        ),
-    }
+    serving.run(served, signals, config).await
 }
 
 /// What every connection needs.

@@ -8,7 +8,7 @@ use aqueduct::bytes::{Bytes, BytesMut};
 use aqueduct::codec::{BoxError, Decode, Encode, Format};
 use aqueduct::connect::{Connection, Message};
 use aqueduct::frame::FrameError;
-use aqueduct::service::{self, CancellationToken, Context, Stats};
+use aqueduct::service::{self, CancellationToken, Context};
 use aqueduct::{Channel, Error};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 
 use super::facts::Facts;
 use super::jobs::{Ended, Job};
-use super::{Jobs, begun, ended_by_itself, idle};
+use super::{Jobs, Serving, begun};
 use crate::config::{LinkConfig, ServeConfig, Side};
 use crate::exit::Exit;
 use crate::link;
-use crate::report::{Report, count};
+use crate::report::Report;
 use crate::signals::Signals;
 use crate::terminal;
 
@@ -59,39 +59,19 @@ pub(super) async fn run(
     let report = report.clone();
     let at_work = jobs.clone();
     let link = Arc::new(config.link.clone());
-    let serving = options.serve(listener, shutdown.clone(), move |connection, cx| {
+    let served = options.serve(listener, shutdown.clone(), move |connection, cx| {
         let facts = facts.clone().with_peer(connection.peer().clone());
         let client = (connection, Arc::clone(&link));
         handle(client, cx, at_work.clone(), facts, report.clone())
     });
-    tokio::pin!(serving);
-    let mut idle_too_long = false;
-    let stats: Stats = loop {
-        tokio::select! {
-            biased;
-            served = &mut serving => break served?,
-            () = signals.recv() => {
-                if shutdown.is_cancelled() {
-                    anyhow::bail!("stopped before all accepted messages were answered");
-                }
-                jobs.stop();
-                shutdown.cancel();
-            }
-            () = jobs.idle(config.link.timeout), if !shutdown.is_cancelled() => {
-                idle_too_long = true;
-                shutdown.cancel();
-            }
-        }
+    let serving = Serving {
+        shutdown,
+        idle: || jobs.idle(config.link.timeout),
+        stop: || jobs.stop(),
+        unfinished: "all accepted messages were answered",
+        aborted: ("client", "cut off: not answered"),
     };
-    match stats.aborted {
-        0 if idle_too_long => Err(idle(config)),
-        0 if !shutdown.is_cancelled() => Ok(ended_by_itself(stats)),
-        0 => Ok(Exit::Done),
-        n => anyhow::bail!(
-            "{} cut off: not answered within 10 seconds",
-            count(n, "client")
-        ),
-    }
+    serving.run(served, signals, config).await
 }
 
 pub(super) async fn open(
