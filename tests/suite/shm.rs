@@ -6,6 +6,7 @@ mod indexes;
 mod killed;
 mod left;
 mod lend;
+mod liars;
 mod passing;
 mod raw;
 mod shortage;

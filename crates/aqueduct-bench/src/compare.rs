@@ -87,6 +87,7 @@ mod tests {
             allocations: None,
             faults: 0.0,
             waits: 0.0,
+            writes: 0.0,
             latency: None,
         };
         Figure {

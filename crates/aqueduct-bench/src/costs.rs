@@ -32,6 +32,10 @@ pub(crate) const IDLE: &str = "Up to ten thousand idle connections over which on
 /// What the processor time of latency mode is told in, and held to a goal by.
 pub(crate) const PRICE: &str = "The receiver's processor time where one message of 64 B comes every 2 \
                                 ms";
+/// System calls where one is to be saved.
+pub(crate) const BELLS: &str = "Calls of write(2) in a thousand messages that are sent one by one, by \
+                                both ends on one processor";
+pub(crate) const CALLS: &str = "calls";
 /// The end of the title of a table of ratios to blocking calls.
 pub(crate) const SHARE: &str = ", of what blocking calls move";
 /// A column of idle connections.
@@ -41,8 +45,17 @@ pub(crate) const WITHOUT: &str = "without";
 pub(crate) const TIMES_AS_MUCH: &str = "times as much in latency mode";
 
 /// Measures all that; what fails is missing, and the rest is there.
-pub(crate) async fn measure(runner: &mut Runner, quick: bool) -> (Vec<Cost>, Vec<Missing>) {
-    let mut table = Table::default();
+///
+/// With `only`, those rows alone whose name contains one of these.
+pub(crate) async fn measure(
+    runner: &mut Runner,
+    quick: bool,
+    only: Vec<String>,
+) -> (Vec<Cost>, Vec<Missing>) {
+    let mut table = Table {
+        only,
+        ..Table::default()
+    };
     // Otherwise many connections fail where a process may have 1,024 descriptors.
     if let Err(error) = allow_descriptors() {
         table.miss(OPENING, "more descriptors", &error.into());
@@ -51,7 +64,9 @@ pub(crate) async fn measure(runner: &mut Runner, quick: bool) -> (Vec<Cost>, Vec
         table.miss(OPENING, "all", &error);
     }
     for mechanism in ["unix", "unixpacket", "tcp", "shm"] {
-        table.add(IDLE, mechanism, idle_apart(mechanism));
+        if table.wants(mechanism) {
+            table.add(IDLE, mechanism, idle_apart(mechanism));
+        }
     }
     requests::measure(&mut table, quick);
     many::measure(&mut table, runner, quick).await;
@@ -61,6 +76,8 @@ pub(crate) async fn measure(runner: &mut Runner, quick: bool) -> (Vec<Cost>, Vec
 /// What was measured so far.
 #[derive(Default)]
 struct Table {
+    /// Parts of the names of rows that are measured; empty: all.
+    only: Vec<String>,
     costs: Vec<Cost>,
     missing: Vec<Missing>,
 }
@@ -69,6 +86,10 @@ struct Table {
 type Figure = (String, &'static str, Spread);
 
 impl Table {
+    fn wants(&self, row: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|it| row.contains(it))
+    }
+
     fn add(&mut self, table: &str, row: &str, figures: anyhow::Result<Vec<Figure>>) {
         match figures {
             Ok(figures) => self.costs.extend(figures.into_iter().map(|it| Cost {
@@ -92,20 +113,30 @@ impl Table {
 
 async fn opening(table: &mut Table) -> anyhow::Result<()> {
     let dir = directory()?;
-    for (name, spread) in [
-        ("pipe", pipes()),
-        ("socketpair", socket_pairs()),
-        ("fifo", fifos(&dir.path().join("fifo")).await),
-        ("mq", queues()),
-        ("unix", connections("unix", &dir).await),
-        ("unixpacket", connections("unixpacket", &dir).await),
-        ("tcp", connections("tcp", &dir).await),
-        (
-            "unix, with a message each way",
-            exchanges("unix", &dir).await,
-        ),
-        ("shm, with a message each way", exchanges("shm", &dir).await),
+    for name in [
+        "pipe",
+        "socketpair",
+        "fifo",
+        "mq",
+        "unix",
+        "unixpacket",
+        "tcp",
+        "unix, with a message each way",
+        "shm, with a message each way",
     ] {
+        if !table.wants(name) {
+            continue;
+        }
+        let spread = match name.split_once(", ") {
+            Some((mechanism, _)) => exchanges(mechanism, &dir).await,
+            None => match name {
+                "pipe" => pipes(),
+                "socketpair" => socket_pairs(),
+                "fifo" => fifos(&dir.path().join("fifo")).await,
+                "mq" => queues(),
+                mechanism => connections(mechanism, &dir).await,
+            },
+        };
         let figures = spread.map(|it| vec![("time".to_owned(), "us", it)]);
         table.add(OPENING, name, figures);
     }

@@ -6,7 +6,7 @@ mod shm;
 use std::fmt::Write;
 
 use aqueduct_measure::stats::Spread;
-use aqueduct_measure::{Results, Step, Work};
+use aqueduct_measure::{Cost, Results, Step, Work};
 
 use self::list::{BYTES, GOALS};
 use crate::costs::requests::{CHANNEL, SERVE, TIMES_TOKIO};
@@ -95,12 +95,19 @@ impl Verdicts {
     }
 }
 
+const HEAD: &str = "| work | ours | against | goal | measured | by processor time | |\n\
+                    |---|---|---|---|---|---|---|\n";
+
+/// The same of costs of shared memory alone.
+pub(crate) fn of_costs(costs: &[Cost]) -> String {
+    let mut text = HEAD.to_owned();
+    shm::costs(costs, &mut text, &mut Verdicts::default());
+    text
+}
+
 /// A table: each goal, what was measured with its spread, and whether that is enough.
 pub(crate) fn markdown(results: &Results) -> String {
-    let mut text = String::from(
-        "| work | ours | against | goal | measured | by processor time | |\n\
-         |---|---|---|---|---|---|---|\n",
-    );
+    let mut text = HEAD.to_owned();
     let mut verdicts = Verdicts::default();
     for goal in GOALS {
         for mechanism in goal.mechanisms {
@@ -135,7 +142,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         }
     }
     shm::rows(results, &mut text, &mut verdicts);
-    shm::costs(results, &mut text, &mut verdicts);
+    shm::costs(&results.costs, &mut text, &mut verdicts);
     for pattern in NO_ALLOCATIONS {
         for mechanism in BYTES {
             let case = pattern.replace('*', mechanism);

@@ -68,6 +68,8 @@ enum Action {
     },
     /// Measure only what ends cost besides messages: memory, opening and closing, being many.
     Costs {
+        /// Only rows whose name contains one of these, such as `shm`.
+        rows: Vec<String>,
         /// The short form.
         #[arg(long)]
         quick: bool,
@@ -131,9 +133,12 @@ pub fn run(peers: &[Case], absent: &[Missing], built: Built<'_>) -> anyhow::Resu
             print!("{}", goals::markdown(&read(&results)?));
             Ok(())
         }
-        Some(Action::Costs { quick }) => {
-            let (costs, missing) = runtime()?.block_on(costs::measure(&mut runner()?, quick));
+        Some(Action::Costs { quick, rows }) => {
+            let mut runner = runner()?;
+            let measured = costs::measure(&mut runner, quick, rows);
+            let (costs, missing) = runtime()?.block_on(measured);
             print!("{}", markdown::costs(&costs));
+            print!("\n{}", goals::of_costs(&costs));
             for missing in missing {
                 println!("\nnot measured: {}: {}", missing.case, missing.reason);
             }
@@ -215,7 +220,8 @@ fn measure(
     let mut results = runtime()?.block_on(measured)?;
     if whole {
         bar.set_message("what ends cost");
-        let (costs, missing) = runtime()?.block_on(costs::measure(&mut runner, args.quick));
+        let (costs, missing) =
+            runtime()?.block_on(costs::measure(&mut runner, args.quick, Vec::new()));
         results.costs = costs;
         results.missing.extend(missing);
     }

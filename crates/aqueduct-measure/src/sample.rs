@@ -78,6 +78,9 @@ pub struct Sample {
     pub faults: f64,
     /// Waits a message, of both sides.
     pub waits: f64,
+    /// Calls of `write(2)` a message, of both sides.
+    #[serde(default)]
+    pub writes: f64,
     /// Of round trips.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
@@ -102,6 +105,7 @@ impl Sample {
             allocations: count(first).zip(count(second)).map(|(a, b)| a + b),
             faults: per(first.usage.faults as f64, first) + per(second.usage.faults as f64, second),
             waits: per(first.usage.waits as f64, first) + per(second.usage.waits as f64, second),
+            writes: per(first.usage.writes as f64, first) + per(second.usage.writes as f64, second),
             latency: first.latency,
         }
     }

@@ -13,7 +13,7 @@ use nix::fcntl::SealFlag;
 use nix::sys::memfd::MFdFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::raw::{FALLBACK, MEMORY, Raw, bell, good_memory, hello, memory, send};
+use super::raw::{DATA, FALLBACK, MEMORY, Raw, bell, good_memory, hello, memory, send};
 use super::{accept, place, refusal, serves};
 use crate::support::deadline;
 
@@ -124,7 +124,7 @@ fn cases() -> Vec<Case> {
             |path| {
                 passes(
                     path,
-                    &memory(4096 + 65_536, SealFlag::F_SEAL_GROW, MFdFlags::empty()),
+                    &memory(DATA + 65_536, SealFlag::F_SEAL_GROW, MFdFlags::empty()),
                 )
             },
             PeerError::Memory("it is not sealed, so it could become shorter"),
@@ -133,7 +133,7 @@ fn cases() -> Vec<Case> {
         ("one page", |path| passes(path, &sealed(4096)), WRONG_SIZE),
         (
             "an odd size",
-            |path| passes(path, &sealed(4096 + 5000)),
+            |path| passes(path, &sealed(DATA + 5000)),
             WRONG_SIZE,
         ),
         (

@@ -12,7 +12,7 @@ use futures_util::{SinkExt, StreamExt};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio_test::task;
 
-use super::raw::{DATA_EPOCH, FIN, HEAD, ROOM_EPOCH, Raw, SIZE, TAIL, get};
+use super::raw::{DATA, DATA_EPOCH, FIN, HEAD, ROOM_EPOCH, Raw, SIZE, TAIL, get};
 use super::{accept, place, refusal, serves};
 use crate::support::deadline;
 
@@ -197,7 +197,7 @@ fn scribble(raw: Raw, seed: u64, stop: &AtomicBool) {
             }
             5 => {
                 use std::os::unix::fs::FileExt;
-                let at = 4096 + random() % 65_000;
+                let at = DATA + random() % 65_000;
                 let _ = raw.memory.write_all_at(&(step as u32).to_be_bytes(), at);
             }
             _ => raw.ring(),
@@ -272,7 +272,7 @@ async fn a_peer_that_never_rings_is_read_at_its_end() {
     assert!(next.poll().is_pending());
     use std::os::unix::fs::FileExt;
     raw.memory
-        .write_all_at(b"\0\0\0\x02hi", 4096)
+        .write_all_at(b"\0\0\0\x02hi", DATA)
         .expect("it is written");
     super::raw::set(&raw.memory, HEAD, 6);
     drop(raw);

@@ -11,7 +11,7 @@ use aqueduct::connect::Connection;
 use futures_util::{SinkExt, StreamExt};
 use tokio_test::task;
 
-use super::raw::{HEAD, MEMORY, bell, good_memory, hello, send, set};
+use super::raw::{DATA, HEAD, MEMORY, bell, good_memory, hello, send, set};
 use super::{accept, place, serves};
 use crate::actor::{Actor, say, told};
 use crate::support::{alone, deadline, is_peer};
@@ -78,7 +78,7 @@ fn role_peer() {
             }
             "hello" => send(peer(), &hello[16..], &[]).expect("it is sent"),
             "part" => {
-                let written = memory.write_all_at(b"\0\0\0\x05hello", 4096);
+                let written = memory.write_all_at(b"\0\0\0\x05hello", DATA);
                 written.expect("it is written");
                 set(&memory, HEAD, 7);
             }

@@ -12,7 +12,7 @@ use aqueduct::shm::{self, PeerError, Receiver, Reserved, Sender};
 use futures_util::{SinkExt, StreamExt};
 use tokio_test::{assert_pending, assert_ready, task};
 
-use super::raw::{FIN, HEAD, Raw};
+use super::raw::{DATA, FIN, HEAD, Raw};
 use super::{accept, pair, place, serves};
 use crate::support::{Peer, deadline, is_peer, peer_command, woken};
 
@@ -247,7 +247,7 @@ async fn only_length_frames_over_shared_memory_are_lent() {
 /// A message of a hand-written peer, of which `len` is said and `bytes` come.
 fn write(raw: &Raw, len: u32, bytes: &[u8]) -> u64 {
     let frame = [&len.to_be_bytes()[..], bytes].concat();
-    raw.memory.write_all_at(&frame, 4096).expect("written");
+    raw.memory.write_all_at(&frame, DATA).expect("written");
     frame.len() as u64
 }
 

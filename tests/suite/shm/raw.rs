@@ -29,6 +29,9 @@ pub(super) const TAIL: u64 = 0x100;
 pub(super) const DATA_EPOCH: u64 = 0x180;
 pub(super) const ROOM_EPOCH: u64 = 0x188;
 
+/// Where the data begins.
+pub(super) const DATA: u64 = 0x200;
+
 pub(super) fn hello(version: u16, flags: u16, reads: u64) -> [u8; 32] {
     let mut wire = [0; 32];
     wire[..8].copy_from_slice(&MAGIC);
@@ -50,7 +53,7 @@ pub(super) fn memory(len: u64, seals: SealFlag, flags: MFdFlags) -> File {
 /// Memory as it should be, but that write(2) can change it.
 pub(super) fn good_memory() -> File {
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
-    let file = memory(4096 + 65_536, seals, MFdFlags::empty());
+    let file = memory(DATA + 65_536, seals, MFdFlags::empty());
     set(&file, SIZE, 65_536);
     file
 }

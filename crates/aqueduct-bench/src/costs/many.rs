@@ -15,7 +15,9 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{Figure, PRICE, SHARE, TIMES_AS_MUCH, Table, WITHOUT, bind, directory, pair};
+use super::{
+    BELLS, CALLS, Figure, PRICE, SHARE, TIMES_AS_MUCH, Table, WITHOUT, bind, directory, pair,
+};
 
 const CONNECTIONS: &str = "Connections that all send messages of 64 B at once, in one process on one \
                            thread: all together";
@@ -42,10 +44,19 @@ const PRICED: [(&str, &str); 5] = [
 ];
 const PACE: Duration = Duration::from_millis(2);
 
+/// Pairs that are busy, and the size of their messages.
+const BUSY: [(&str, &str, usize); 2] = [
+    ("shm, 64 B", "aqueduct/shm/send", 64),
+    ("shm, 1 KiB", "aqueduct/shm/send", 1024),
+];
+
 pub(super) async fn measure(table: &mut Table, runner: &mut Runner, quick: bool) {
     let repetitions = if quick { 1 } else { 3 };
     let time = Duration::from_millis(if quick { 100 } else { 700 });
     for mechanism in ["unix", "tcp"] {
+        if !table.wants(mechanism) {
+            continue;
+        }
         let (mut tokio, mut ours) = (Vec::new(), Vec::new());
         for count in COUNTS {
             let (mut theirs, mut rates) = (Vec::new(), Vec::new());
@@ -62,6 +73,9 @@ pub(super) async fn measure(table: &mut Table, runner: &mut Runner, quick: bool)
         table.add(CONNECTIONS, mechanism, ours.into_iter().collect());
     }
     for names in [FIFOS, QUEUES] {
+        if !names.iter().any(|it| table.wants(it)) {
+            continue;
+        }
         beside(table, runner, (WRITERS, names), repetitions, |count| {
             let mut order = Order::new(Work::OneWay, 64, Placement::Free);
             (order.senders, order.run) = (count, time);
@@ -69,13 +83,26 @@ pub(super) async fn measure(table: &mut Table, runner: &mut Runner, quick: bool)
         })
         .await;
     }
-    beside(table, runner, (WORKERS, QUEUES), repetitions, |count| {
-        let mut order = Order::new(Work::OneWay, 64, Placement::Free);
-        (order.receivers, order.run) = (count, time);
-        order
-    })
-    .await;
+    if QUEUES.iter().any(|it| table.wants(it)) {
+        beside(table, runner, (WORKERS, QUEUES), repetitions, |count| {
+            let mut order = Order::new(Work::OneWay, 64, Placement::Free);
+            (order.receivers, order.run) = (count, time);
+            order
+        })
+        .await;
+    }
+    for (row, case, size) in BUSY {
+        if table.wants(row) {
+            let mut order = Order::new(Work::OneWay, size, Placement::OneCpu);
+            order.run = time;
+            let calls = calls(runner, case, repetitions, &order).await;
+            table.add(BELLS, row, calls);
+        }
+    }
     for (mechanism, name) in PRICED {
+        if !table.wants(mechanism) {
+            continue;
+        }
         let (repetitions, time) = if quick { (2, 200) } else { (5, 500) };
         let time = Duration::from_millis(time);
         let figures = price(runner, name, repetitions, time).await;
@@ -142,6 +169,21 @@ async fn sample(
     let cases: Vec<Case> = implementations::all();
     let case = cases.iter().find(|it| it.name == name);
     runner.sample(case.context("no such case")?, order).await
+}
+
+/// Calls of write(2) in a thousand messages.
+async fn calls(
+    runner: &mut Runner,
+    case: &str,
+    repetitions: usize,
+    order: &Order,
+) -> anyhow::Result<Vec<Figure>> {
+    let mut calls = Vec::new();
+    for _ in 0..repetitions {
+        calls.push(sample(runner, case, order).await?.writes * 1e3);
+    }
+    let calls = Spread::of(calls).context("nothing was measured")?;
+    Ok(vec![(CALLS.to_owned(), "", calls)])
 }
 
 /// The receiver's processor time for a message, without latency mode and in it, in turn.

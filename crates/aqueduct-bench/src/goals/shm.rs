@@ -5,10 +5,10 @@
 
 use std::fmt::Write;
 
-use aqueduct_measure::{Placement, Results, Step, Work};
+use aqueduct_measure::{Cost, Placement, Results, Step, Work};
 
 use super::{Bound, Bound::AtLeast, Bound::AtMost, Verdicts};
-use crate::costs::{IDLE, MEMORY, OPENING, PRICE, WITHOUT};
+use crate::costs::{BELLS, CALLS, IDLE, MEMORY, OPENING, PRICE, WITHOUT};
 use crate::number;
 
 const K: usize = 1 << 10;
@@ -147,14 +147,17 @@ const COSTS: &[(Place, Option<Place>, f64)] = &[
         9.0,
     ),
     ((IDLE, "shm", MEMORY), None, 16.0),
+    ((BELLS, "shm, 64 B", CALLS), None, 1.0),
+    ((BELLS, "shm, 1 KiB", CALLS), None, 1.0),
     ((PRICE, "shm", WITHOUT), Some((PRICE, "unix", WITHOUT)), 1.0),
 ];
 
 /// Rows of the table of goals: what is measured besides messages.
-pub(super) fn costs(results: &Results, text: &mut String, verdicts: &mut Verdicts) {
+pub(super) fn costs(costs: &[Cost], text: &mut String, verdicts: &mut Verdicts) {
     let find = |at: &Place| {
-        let mut costs = results.costs.iter();
-        costs.find(|it| (&*it.table, &*it.row, &*it.column) == *at)
+        costs
+            .iter()
+            .find(|it| (&*it.table, &*it.row, &*it.column) == *at)
     };
     for (ours, theirs, most) in COSTS {
         let Some(cost) = find(ours) else {

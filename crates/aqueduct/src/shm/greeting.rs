@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 
 use super::error::PeerError;
 use super::hello::{self, DESCRIPTORS, Hello};
@@ -30,7 +31,7 @@ pub(super) struct Said {
 /// The hellos of both sides, until the peer's is there.
 pub(super) struct Greeting {
     socket: Arc<OwnedFd>,
-    /// The socket's registration, until the peer's hello has come.
+    /// The socket's registration, once it had to be waited for, until the peer's hello has come.
     waiting: Option<AsyncFd<Arc<OwnedFd>>>,
     limit: Option<Pin<Box<Sleep>>>,
     said: [u8; hello::LEN],
@@ -40,16 +41,15 @@ pub(super) struct Greeting {
 
 impl Greeting {
     /// A client waits for the server's hello without a limit, as for a first message.
-    pub(super) fn new(socket: Arc<OwnedFd>, is_client: bool) -> io::Result<Self> {
-        let waiting = sys::register(Arc::clone(&socket), Interest::READABLE)?;
-        Ok(Self {
+    pub(super) fn new(socket: Arc<OwnedFd>, is_client: bool) -> Self {
+        Self {
             socket,
-            waiting: Some(waiting),
+            waiting: None,
             limit: (!is_client).then(|| Box::pin(sleep(PATIENCE))),
             said: [0; hello::LEN],
             got: 0,
             fds: Vec::new(),
-        })
+        }
     }
 
     /// Says hello, and passes this side's memory and the peer's end of its bell.
@@ -73,9 +73,14 @@ impl Greeting {
         }
     }
 
-    /// Receives the peer's hello; `None` if it has closed without one.
-    pub(super) fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Said>>> {
-        let said = ready!(self.poll_hello(cx));
+    /// Receives the peer's hello; `None` if it has closed without one. What waits for it is that
+    /// runtime.
+    pub(super) fn poll_said(
+        &mut self,
+        runtime: &Handle,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Said>>> {
+        let said = ready!(self.poll_hello(runtime, cx));
         self.waiting = None;
         self.limit = None;
         let fds = mem::take(&mut self.fds);
@@ -91,7 +96,11 @@ impl Greeting {
         Poll::Ready(Ok(Some(Said { hello, passed })))
     }
 
-    fn poll_hello(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Hello>>> {
+    fn poll_hello(
+        &mut self,
+        runtime: &Handle,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Hello>>> {
         loop {
             match self.receive() {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -102,8 +111,13 @@ impl Greeting {
             {
                 return Poll::Ready(Err(PeerError::Silent(PATIENCE).into()));
             }
-            let Some(waiting) = &self.waiting else {
-                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            let waiting = match &self.waiting {
+                Some(waiting) => waiting,
+                None => {
+                    let _guard = runtime.enter();
+                    let registered = sys::register(Arc::clone(&self.socket), Interest::READABLE)?;
+                    self.waiting.insert(registered)
+                }
             };
             ready!(waiting.poll_read_ready(cx))?.clear_ready();
         }

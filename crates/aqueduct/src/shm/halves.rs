@@ -1,25 +1,25 @@
 //! [`ReadHalf`], [`WriteHalf`]: the two directions of a connection by shared memory.
 
 mod lending;
+mod waits;
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::{coop, yield_now};
+use tokio::task::coop;
 
 pub(super) use self::lending::Frame;
+use self::waits::Waits;
 use super::error::PeerError;
 use super::passing::{Incoming, Outgoing};
 use super::ring::{Half as Which, Patience, Rx, Tx};
 use super::wire::{Way, Wire};
 use crate::connect::{Half, Rest};
-use crate::io::polling::{Next, Polling, Round};
 use crate::io::sys::memory::Room;
 use crate::unix::halves;
 
@@ -28,9 +28,6 @@ const OPERATION: usize = 64 * 1024;
 
 /// A read or write counts as at least this many bytes.
 const LEAST: usize = 1024;
-
-/// From this many reads without a wait on, incoming data is a stream.
-const STREAM: u32 = 2;
 
 /// Splits a connection.
 pub(super) fn halves(wire: Arc<Wire>) -> (ReadHalf, WriteHalf) {
@@ -175,7 +172,7 @@ impl Half for ReadHalf {
     }
 
     fn polls_for(&mut self, limit: Duration) -> bool {
-        self.patience.polling = Some(Polling::new(limit));
+        self.patience.polls_for(limit);
         true
     }
 }
@@ -358,60 +355,5 @@ impl Budget {
 
     fn count(&mut self, bytes: usize) {
         self.0 += bytes.max(LEAST);
-    }
-}
-
-/// How waits for data begin: with a few looks, as long as that pays.
-#[derive(Debug, Default)]
-struct Waits {
-    polling: Option<Polling>,
-    round: Round,
-    /// How many reads were done since the last wait.
-    done: u32,
-    decided: bool,
-}
-
-impl Waits {
-    fn expect_more(&mut self) {
-        self.done = STREAM;
-    }
-
-    /// As sockets do: only in a runtime of one thread, unless it was asked for.
-    fn decide(&mut self) {
-        if !std::mem::replace(&mut self.decided, true)
-            && self.polling.is_none()
-            && let Ok(runtime) = Handle::try_current()
-            && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread
-        {
-            self.polling = Some(Polling::new(Duration::ZERO));
-        }
-    }
-}
-
-impl Patience for Waits {
-    fn paid(&mut self) {
-        self.done = self.done.saturating_add(1);
-        if let Some(polling) = &self.polling {
-            polling.done(&mut self.round);
-        }
-    }
-
-    fn poll_again(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        self.decide();
-        let Some(polling) = &self.polling else {
-            return Poll::Ready(false);
-        };
-        // Within a stream the two processes would take turns for each piece.
-        if std::mem::take(&mut self.done) >= STREAM && !polling.is_asked_for() {
-            return Poll::Ready(false);
-        }
-        match polling.next(&mut self.round) {
-            Next::Again => Poll::Ready(true),
-            Next::Yield => {
-                let _ = pin!(yield_now()).poll(cx);
-                Poll::Pending
-            }
-            Next::Sleep => Poll::Ready(false),
-        }
     }
 }

@@ -16,8 +16,9 @@ use super::error::PeerError;
 use super::ring::{SMALLEST, START, Word};
 use crate::io::sys::memory::{Own, Room, Theirs};
 
-/// The control words take one page; the data follows.
-pub(super) const DATA: usize = 4096;
+/// Where the data begins. The control words before it take cache lines of their own, and share a page with
+/// the first data, since each page that is touched stays.
+pub(super) const DATA: usize = 0x200;
 
 /// The word that counts the messages whose descriptors this side has passed; 0 in memory of older
 /// builds. It lies beside `Head`, which is read with it.

@@ -322,7 +322,9 @@ pub(super) struct Rx {
     tail: u64,
     /// The writer's head, as last seen.
     head: u64,
-    /// The tail that the writer was told.
+    /// The tail that the writer can see.
+    shown: u64,
+    /// The tail with which it was last looked whether the writer sleeps.
     released: u64,
     size: u64,
     most: u64,
@@ -337,6 +339,7 @@ impl Rx {
         Self {
             tail: 0,
             head: 0,
+            shown: 0,
             released: 0,
             size: SMALLEST,
             most,
@@ -359,9 +362,7 @@ impl Rx {
         ready!(self.poll_there(link, cx, 1, patience))?;
         self.take(link, buf);
         patience.paid();
-        if self.tail - self.released >= self.size / 4 {
-            self.release(link);
-        }
+        self.count(link);
         Poll::Ready(Ok(()))
     }
 
@@ -425,8 +426,10 @@ impl Rx {
     pub(super) fn skip(&mut self, link: &impl Link, len: usize) {
         assert!(len as u64 <= self.there());
         self.tail += len as u64;
-        if self.head == self.tail || self.tail - self.released >= self.size / 4 {
+        if self.head == self.tail {
             self.release(link);
+        } else {
+            self.count(link);
         }
     }
 
@@ -472,13 +475,30 @@ impl Rx {
         Ok(())
     }
 
+    /// Shows a writer that is awake what was read, an eighth of the ring at a time, and wakes one that
+    /// sleeps once it can write half of the ring.
+    fn count(&mut self, link: &impl Link) {
+        if self.tail - self.released >= self.size / 2 {
+            self.release(link);
+        } else if self.tail - self.shown >= self.size / 8 {
+            self.show(link);
+        }
+    }
+
+    fn show(&mut self, link: &impl Link) {
+        if self.tail != self.shown {
+            self.shown = self.tail;
+            link.store(Word::Tail, self.tail, Ordering::Release);
+        }
+    }
+
     /// Tells the writer what was read.
     fn release(&mut self, link: &impl Link) {
         if self.tail == self.released {
             return;
         }
+        self.show(link);
         self.released = self.tail;
-        link.store(Word::Tail, self.tail, Ordering::Release);
         // A writer that is gone needs no room.
         let _ = self.sleep.wake(link, Word::RoomEpoch);
     }

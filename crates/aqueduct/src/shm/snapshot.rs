@@ -12,9 +12,6 @@ use super::error::PeerError;
 use super::memory::{DATA, label};
 use super::ring::{GONE, SMALLEST, Word};
 
-/// The control words are within this many bytes.
-const WORDS: usize = 0x200;
-
 /// One side of a connection, as its memory says at one moment, for tools.
 ///
 /// Each side of a connection has its own memory open, under the name `aqueduct-shm`: in
@@ -101,7 +98,7 @@ impl Snapshot {
             return Ok(None);
         }
         let memory = File::open(format!("/proc/self/fd/{}", there.as_raw_fd()))?;
-        let mut words = [0; WORDS];
+        let mut words = [0; DATA];
         memory.read_exact_at(&mut words, 0)?;
         let word = |at: usize| {
             let word = words[at..].first_chunk().copied();

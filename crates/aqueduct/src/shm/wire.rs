@@ -110,7 +110,7 @@ impl Wire {
 
     fn new(socket: OwnedFd, settings: Settings, is_client: bool) -> io::Result<Self> {
         let socket = Arc::new(socket);
-        let greeting = Greeting::new(Arc::clone(&socket), is_client)?;
+        let greeting = Greeting::new(Arc::clone(&socket), is_client);
         Ok(Self {
             settings,
             socket,
@@ -211,7 +211,10 @@ impl Wire {
             return Poll::Ready(way(done));
         }
         let mut both = Context::from_waker(self.bells.waker());
-        let said = ready!(opening.greeting.poll_said(&mut both));
+        let Opening {
+            greeting, runtime, ..
+        } = &mut *opening;
+        let said = ready!(greeting.poll_said(runtime, &mut both));
         let done = said.and_then(|said| match said {
             Some(said) => self.agree(&mut opening, said),
             None => Ok(Way::Closed),
