@@ -40,7 +40,8 @@
 //!
 //! A ring starts with 64 KiB and grows to four times its size whenever it was full and has been read,
 //! up to the smaller `capacity` of both sides. Memory that was used stays in use until the connection
-//! ends. An idle connection takes 4 file descriptors and 16 KiB.
+//! ends. An idle connection over which little went takes 4 file descriptors in each process, and 16 KiB
+//! in both together.
 //!
 //! # Without a copy
 //!

@@ -22,7 +22,7 @@ const BACKLOG: u64 = 1024;
 /// From how many descriptors on a service has some room.
 const DESCRIPTORS: u64 = 1024;
 /// What one side of a connection by shared memory makes, unless told otherwise.
-const MEMORY: u64 = (1 << 20) + 4096;
+const MEMORY: u64 = (1 << 20) + 512;
 
 pub(super) fn checks() -> anyhow::Result<Vec<Check>> {
     Ok(vec![
@@ -86,7 +86,7 @@ fn shared_memory() -> anyhow::Result<Check> {
     if limit < MEMORY {
         return Ok(
             Check::new(name, State::Low, format!("at most {limit} bytes")).advice(format!(
-                "RLIMIT_FSIZE holds for memory too: shm: addresses need {MEMORY} bytes, or 4096 more \
+                "RLIMIT_FSIZE holds for memory too: shm: addresses need {MEMORY} bytes, or 512 more \
              than capacity=; for more: ulimit -f unlimited"
             )),
         );

@@ -167,7 +167,7 @@ fn memory_that_lies_misleads_nobody() {
     let (one, other): (OwnedFd, OwnedFd) = UnixStream::pair()
         .map(|(a, b)| (a.into(), b.into()))
         .unwrap();
-    let len = 4096 + 65536;
+    let len = 512 + 65536;
     let mut lies = vec![
         // Of another version, of no size, too short for its words, of something else.
         memory(len, &[(0, magic), (8, 77)]),
