@@ -1,5 +1,7 @@
 //! [`Pace`]: how many bytes one read or write moves at most.
 
+use nix::sys::resource::{UsageWho, getrusage};
+
 /// How many bytes one read or write of a pipe moves at most if both sides work at the same time:
 /// two pages, 8 KiB.
 ///
@@ -38,6 +40,12 @@ const MOST_TURNS: u32 = 64;
 /// For how many turns small steps are tried.
 const TRIED_TURNS: u32 = 2;
 
+/// After this many runs of writes without a wait, this is a conversation: each frame fits the pipe.
+const CONVERSATION: u32 = 16;
+
+/// In a conversation in small steps, one of this many runs is watched for preemptions.
+const WATCHED: u32 = 2;
+
 /// How many bytes one read or write moves at most: a fixed size, or on a pipe the size that pays.
 ///
 /// A pipe locks out the other side during each read and write. In small steps both sides can work
@@ -46,6 +54,10 @@ const TRIED_TURNS: u32 = 2;
 /// moves from one wait to the next, its *turn*: if never more than the pipe holds, the other side
 /// did nothing meanwhile. Large steps make the sides take turns in any case, so small ones are
 /// tried again from time to time.
+///
+/// A side that sends one frame at a time may never wait for room, and then its turns do not end. On one
+/// processor the peer shows in another way: it wakes up after the first small step and preempts the
+/// writer. So some *runs* of writes, from nothing written to all written, are watched for that.
 ///
 /// The capacity of the pipe is not known. In a larger pipe turns are longer, and steps stay small.
 #[derive(Clone, Debug)]
@@ -66,6 +78,15 @@ struct Turns {
     steps: Steps,
     /// How many turns until small steps are tried again.
     before_trying: u32,
+    /// How many runs of writes there were since the last wait.
+    runs: u32,
+}
+
+/// A run of writes.
+#[must_use]
+pub(super) struct Run {
+    /// How often this thread had been preempted before, if the run is watched.
+    preempted: Option<i64>,
 }
 
 /// The size of the steps, and for how many turns so far.
@@ -104,6 +125,7 @@ impl Pace {
                 moved: 0,
                 steps: Steps::Small(0),
                 before_trying: FIRST_TURNS,
+                runs: 0,
             }),
             ..Self::fixed(PIPE_CHUNK)
         }
@@ -136,7 +158,26 @@ impl Pace {
     #[inline]
     pub(super) fn waits(&mut self) {
         if let Some(turns) = &mut self.turns {
+            turns.runs = 0;
             self.step = turns.next();
+        }
+    }
+
+    /// Begins a run of writes of `waiting` bytes.
+    #[inline]
+    pub(super) fn begin_run(&self, waiting: usize) -> Option<Run> {
+        match &self.turns {
+            Some(turns) if waiting >= 2 * PIPE_CHUNK => Some(turns.begin_run()),
+            _ => None,
+        }
+    }
+
+    /// Ends a run: all was written, without a wait.
+    #[inline]
+    pub(super) fn end_run(&mut self, run: Option<Run>) {
+        if let (Some(run), Some(turns)) = (run, &mut self.turns) {
+            let alone = run.preempted.map(|before| preemptions() > before);
+            self.step = turns.end_run(alone);
         }
     }
 }
@@ -156,10 +197,49 @@ impl Turns {
         if moved > PIPE_CHUNK {
             self.steps = self.after(moved > ALONE);
         }
+        self.size()
+    }
+
+    fn size(&self) -> usize {
         match self.steps {
             Steps::Large(_) => LARGE,
             Steps::Small(_) | Steps::Trying(_) => PIPE_CHUNK,
         }
+    }
+
+    fn begin_run(&self) -> Run {
+        let watched = self.runs >= CONVERSATION
+            && match self.steps {
+                Steps::Small(_) => self.runs.is_multiple_of(WATCHED),
+                Steps::Large(_) => false,
+                Steps::Trying(_) => true,
+            };
+        Run {
+            preempted: watched.then(preemptions),
+        }
+    }
+
+    /// Ends a run, in which the peer preempted this thread or did not, if it was watched.
+    fn end_run(&mut self, preempted: Option<bool>) -> usize {
+        if self.runs >= CONVERSATION {
+            self.moved = 0;
+            self.steps = match (self.steps, preempted) {
+                (Steps::Large(_), _) | (Steps::Small(_), Some(true)) => self.after(false),
+                // One preemption is enough: the peer may be slow to wake up.
+                (Steps::Trying(_), Some(true)) => {
+                    self.steps = Steps::Trying(TRIED_TURNS);
+                    self.after(false)
+                }
+                (Steps::Trying(turns), Some(false)) if turns + 1 < TRIED_TURNS => {
+                    Steps::Trying(turns + 1)
+                }
+                // Runs in large steps would be tried as rarely as before.
+                (Steps::Trying(_), Some(false)) => Steps::Small(0),
+                (steps, _) => steps,
+            };
+        }
+        self.runs = self.runs.saturating_add(1);
+        self.size()
     }
 
     fn after(&mut self, overlapped: bool) -> Steps {
@@ -180,6 +260,12 @@ impl Turns {
             }
         }
     }
+}
+
+/// How often this thread was preempted so far.
+fn preemptions() -> i64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD);
+    usage.map_or(0, |it| it.involuntary_context_switches())
 }
 
 /// How many bytes of a large frame one read or write moves at most if it moves `chunk` bytes of
@@ -282,6 +368,51 @@ mod tests {
         turns(&mut pace, TURNS_ALONE as usize, FULL);
         let steps = turns(&mut pace, FIRST_TURNS as usize, OVERLAPPED);
         assert_eq!(steps, [LARGE; FIRST_TURNS as usize]);
+    }
+
+    /// The steps of `count` runs of a conversation, in which the peer preempts the writer or does not.
+    fn runs(pace: &mut Pace, count: usize, preempted: bool) -> Vec<usize> {
+        let mut run = || {
+            let step = pace.step;
+            let run = pace.begin_run(4 * SMALL).unwrap();
+            pace.moved(4 * SMALL);
+            let seen = run.preempted.map(|_| preempted);
+            pace.step = pace.turns.as_mut().unwrap().end_run(seen);
+            step
+        };
+        (0..count).map(|_| run()).collect()
+    }
+
+    #[test]
+    fn a_conversation_on_one_processor_settles_on_large_steps() {
+        let mut pace = Pace::pipe();
+        let most = (CONVERSATION + TURNS_ALONE * WATCHED) as usize;
+        runs(&mut pace, most, true);
+        let steps = runs(&mut pace, 600, true);
+        let small = steps.iter().filter(|it| **it == SMALL).count();
+        // One run of each try is enough.
+        assert!((1..=14).contains(&small), "{small}");
+    }
+
+    #[test]
+    fn a_conversation_between_processors_keeps_to_small_steps() {
+        let mut pace = Pace::pipe();
+        assert_eq!(runs(&mut pace, 1000, false), [SMALL; 1000]);
+        // Also if they were on one for some time.
+        runs(&mut pace, 1000, true);
+        runs(&mut pace, (MOST_TURNS + TRIED_TURNS) as usize, false);
+        assert_eq!(runs(&mut pace, 1000, false), [SMALL; 1000]);
+    }
+
+    #[test]
+    fn a_stream_that_waits_is_not_watched() {
+        let mut pace = Pace::pipe();
+        for _ in 0..100 {
+            let steps = runs(&mut pace, CONVERSATION as usize, true);
+            assert!(steps.iter().all(|it| *it == SMALL));
+            turns(&mut pace, 1, OVERLAPPED);
+        }
+        assert!(pace.begin_run(SMALL).is_none(), "one step");
     }
 
     #[test]

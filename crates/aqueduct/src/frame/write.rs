@@ -300,6 +300,7 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
             return Poll::Ready(Err(io::Error::other(Broken)));
         }
         let mut io = Pin::new(io);
+        let run = pace.begin_run(unsent.buf.len());
         while unsent.buf.len() >= bound {
             let limit = pace.write_of(unsent.buf.len());
             let written = if let Some(bytes) = unsent.buf.single(limit) {
@@ -326,6 +327,7 @@ impl<W: AsyncWrite + Unpin, E> FramedWrite<W, E> {
             unsent.buf.advance(n);
             pace.moved(n);
         }
+        pace.end_run(run);
         if unsent.buf.is_empty() {
             unsent.frames = 0;
         } else {

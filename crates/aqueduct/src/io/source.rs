@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::task::{Context, Poll, ready};
+use std::thread;
 use std::time::Duration;
 
 use nix::poll::PollFlags;
@@ -325,6 +326,30 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// Yields the processor once and tries a write again that found no room: a reader on the same
+    /// processor makes room meanwhile. `None`: it would still block, so wait.
+    ///
+    /// Not in a multi-thread runtime, for the same reason as [`looking_again`](Self::looking_again),
+    /// nor where other writers wait: it would overtake them.
+    pub(crate) fn write_again<R>(
+        &self,
+        op: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> Option<io::Result<R>> {
+        if self.runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
+            || !matches!(self.place(), Place::Tokio(_))
+        {
+            return None;
+        }
+        thread::yield_now();
+        let result = op(self.as_fd());
+        if would_block(&result) || interrupted(&result) {
+            return None;
+        }
+        self.slept.store(false, Ordering::Relaxed);
+        polling::wrote();
+        Some(result)
     }
 
     /// Counts a wake-up that another writer used. Now and then a pipe's writer then waits where it is

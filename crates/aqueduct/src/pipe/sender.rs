@@ -14,6 +14,9 @@ use super::log::Log;
 use crate::io::fd::{self, Access};
 use crate::io::source::{Direction, Source};
 
+/// A write of at most this many bytes after one of more is the rest of a frame.
+const REST: usize = 4096;
+
 /// The writing end of a pipe or FIFO.
 ///
 /// When every reader has closed the pipe, a write fails with `EPIPE` (`BrokenPipe`). On a FIFO this
@@ -48,6 +51,8 @@ use crate::io::source::{Direction, Source};
 pub struct Sender {
     source: Source,
     log: Log,
+    /// The last write was of more than [`REST`].
+    was_large: bool,
 }
 
 impl Sender {
@@ -148,14 +153,22 @@ impl Sender {
     pub fn from_owned_fd_unchecked(owned_fd: OwnedFd) -> io::Result<Self> {
         let source = Source::new(owned_fd, Interest::WRITABLE)?;
         let log = Log::sender(&source);
-        Ok(Self { source, log })
+        Ok(Self::with(source, log))
     }
 
     /// An end that is part of another one, which logs for both.
     pub(crate) fn within(owned_fd: OwnedFd) -> io::Result<Self> {
         let source = Source::new(owned_fd, Interest::WRITABLE)?;
         let log = Log::silent();
-        Ok(Self { source, log })
+        Ok(Self::with(source, log))
+    }
+
+    fn with(source: Source, log: Log) -> Self {
+        Self {
+            source,
+            log,
+            was_large: false,
+        }
     }
 
     /// Waits for any readiness in `interest`.
@@ -315,6 +328,25 @@ impl Sender {
     pub fn into_nonblocking_fd(self) -> io::Result<OwnedFd> {
         self.source.into_fd()
     }
+
+    /// Polls a write of `len` bytes. The rest of a frame that does not fit the pipe is tried once more
+    /// before it waits: a frame of 64 KiB and its header has one of some bytes.
+    fn poll_write_by(
+        &mut self,
+        cx: &mut Context<'_>,
+        len: usize,
+        mut write: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let mut written = self.source.poll_io(cx, Direction::Write, &mut write);
+        let is_rest = std::mem::replace(&mut self.was_large, len > REST) && len <= REST;
+        if written.is_pending()
+            && is_rest
+            && let Some(result) = self.source.write_again(write)
+        {
+            written = Poll::Ready(result);
+        }
+        written.map(|written| self.log.write(written))
+    }
 }
 
 impl AsyncWrite for Sender {
@@ -323,10 +355,8 @@ impl AsyncWrite for Sender {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = self
-            .source
-            .poll_io(cx, Direction::Write, |fd| Ok(nix::unistd::write(fd, buf)?));
-        written.map(|written| self.log.write(written))
+        let write = |fd: BorrowedFd<'_>| Ok(nix::unistd::write(fd, buf)?);
+        self.get_mut().poll_write_by(cx, buf.len(), write)
     }
 
     fn poll_write_vectored(
@@ -334,10 +364,9 @@ impl AsyncWrite for Sender {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self
-            .source
-            .poll_io(cx, Direction::Write, |fd| write_vectored(fd, bufs));
-        written.map(|written| self.log.write(written))
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        let write = |fd: BorrowedFd<'_>| write_vectored(fd, bufs);
+        self.get_mut().poll_write_by(cx, len, write)
     }
 
     fn is_write_vectored(&self) -> bool {
