@@ -209,7 +209,6 @@ pub(crate) use self::accept::{Accept, Bound};
 pub(crate) use self::attempt::{Attempt, Meaning};
 pub use self::byte_stream::ByteStream;
 pub(crate) use self::byte_stream::SocketHalf;
-#[cfg(feature = "tls")]
 pub(crate) use self::clients::Warnings;
 pub use self::connection::Connection;
 pub(crate) use self::connection::MessageLink;
