@@ -80,8 +80,9 @@ async fn every_job_is_done_or_failed_while_all_are_killed() {
     let mut server = Server::new();
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
+    let queue = format!("/aqueduct-nats-jobs-{}", std::process::id());
     let jobs = Jobs {
-        queue: format!("mq:/aqueduct-nats-jobs-{}", std::process::id()),
+        queue: format!("mq:{queue}"),
         stream: server
             .at("jobs?stream=JOBS&consumer=work&create=true&retention=workqueue&ack-wait=2"),
         dead: server.at("dead?stream=DEAD&consumer=check&create=true"),
@@ -100,19 +101,16 @@ async fn every_job_is_done_or_failed_while_all_are_killed() {
     let mut workers = [jobs.worker(dir), jobs.worker(dir)];
     let most = crate::kills::kills();
     let (mut kills, mut relays, mut servers) = (0, 0, 0);
-    let failing = (0..count).filter(|it| fails(*it)).count();
     let mut quiet = 0;
-    let mut before = 0;
-    // Until nothing more comes for longer than the server may take to deliver again.
-    while quiet < 20 {
-        let finished = done(dir).len() + failing + relays >= count && sending.is_finished();
-        let all = done(dir).values().sum();
-        quiet = if finished && all == before {
-            quiet + 1
-        } else {
-            0
-        };
-        before = all;
+    // Until nothing is on its way for a while: the queue and the work-queue stream are empty, and each job
+    // that no relay has lost has its outcome.
+    while quiet < 5 {
+        let failed = server.messages("DEAD").await as usize;
+        let finished = sending.is_finished()
+            && is_empty(&queue)
+            && server.messages("JOBS").await == 0
+            && done(dir).len() + failed + relays >= count;
+        quiet = if finished { quiet + 1 } else { 0 };
         tokio::time::sleep(Duration::from_millis(300)).await;
         if finished || kills == most {
             continue;
@@ -142,7 +140,7 @@ async fn every_job_is_done_or_failed_while_all_are_killed() {
     workers.iter_mut().for_each(kill);
     let removed = endpoint(&jobs.queue).remove().await;
     removed.expect("it is there");
-    let dead = dead(&jobs.dead).await;
+    let dead = dead(&jobs.dead, server.messages("DEAD").await).await;
     let done = done(dir);
     let lost = (0..count).filter(|it| !done.contains_key(it) && !dead.contains_key(it));
     let lost = lost.count();
@@ -165,12 +163,20 @@ async fn every_job_is_done_or_failed_while_all_are_killed() {
     );
 }
 
+/// Whether a queue has no messages.
+fn is_empty(queue: &str) -> bool {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aqueduct"));
+    let output = command.args(["mq", "info", queue, "--json"]).output();
+    let text = String::from_utf8(output.expect("it can be run").stdout).expect("it is text");
+    text.contains("\"messages\":0,")
+}
+
 /// The failed jobs, and how often each is there.
-async fn dead(address: &str) -> BTreeMap<usize, usize> {
+async fn dead(address: &str, count: u64) -> BTreeMap<usize, usize> {
     let mut incoming = receiver(address).await;
     let mut dead = BTreeMap::new();
-    let limit = Duration::from_secs(1);
-    while let Ok(mut message) = tokio::time::timeout(limit, crate::next(&mut incoming)).await {
+    for _ in 0..count {
+        let mut message = crate::next(&mut incoming).await;
         let text = String::from_utf8_lossy(message.body()).into_owned();
         *dead.entry(text.parse().expect("a number")).or_insert(0) += 1;
         message.take_receipt().expect("it has one").settle();

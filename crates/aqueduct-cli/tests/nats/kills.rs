@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use aqueduct::connect::Message;
 use aqueduct_conformance::deadline;
 use futures_util::SinkExt;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::server::Server;
 use crate::{next, receiver, sender};
@@ -19,14 +21,14 @@ pub(crate) fn kills() -> usize {
 
 /// What became of numbered messages.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Fate {
+pub(crate) struct Fate {
     lost: usize,
     doubled: usize,
     reordered: usize,
 }
 
 impl Fate {
-    fn of(seen: &[usize], count: usize) -> Self {
+    pub(crate) fn of(seen: &[usize], count: usize) -> Self {
         let mut times = BTreeMap::new();
         let mut fate = Self::default();
         let mut highest = None;
@@ -41,6 +43,51 @@ impl Fate {
         }
         fate.lost = count - times.len();
         fate
+    }
+}
+
+/// Numbered messages that are sent one after the other.
+pub(crate) struct Numbers {
+    sent: watch::Receiver<usize>,
+    stop: oneshot::Sender<()>,
+    sending: JoinHandle<usize>,
+}
+
+impl Numbers {
+    pub(crate) async fn send(address: &str) -> Self {
+        let mut outgoing = sender(address).await;
+        let (progress, sent) = watch::channel(0);
+        let (stop, mut stopped) = oneshot::channel::<()>();
+        let sending = tokio::spawn(async move {
+            let mut number = 0;
+            while stopped.try_recv().is_err() {
+                let fed = outgoing.feed(Message::new(number.to_string())).await;
+                fed.expect("it goes on");
+                number += 1;
+                progress.send_replace(number);
+            }
+            outgoing.close().await.expect("all is stored");
+            number
+        });
+        Self {
+            sent,
+            stop,
+            sending,
+        }
+    }
+
+    /// Waits until so many more are sent.
+    pub(crate) async fn reach(&self, more: usize) {
+        let mut sent = self.sent.clone();
+        let count = *sent.borrow() + more;
+        let reached = deadline(sent.wait_for(|it| *it >= count)).await;
+        assert!(reached.is_ok(), "it has ended");
+    }
+
+    /// How many there were.
+    pub(crate) async fn stop(self) -> usize {
+        let _ = self.stop.send(());
+        deadline(self.sending).await.expect("no panic")
     }
 }
 
@@ -62,7 +109,7 @@ fn number(message: &Message) -> usize {
 }
 
 /// Takes all messages out of a stream.
-async fn drain(address: &str, count: usize) -> Vec<usize> {
+pub(crate) async fn drain(address: &str, count: usize) -> Vec<usize> {
     let mut incoming = receiver(address).await;
     let mut seen = Vec::new();
     loop {
@@ -90,26 +137,12 @@ async fn drain(address: &str, count: usize) -> Vec<usize> {
 async fn a_killed_server_loses_doubles_and_reorders_nothing() {
     let mut server = Server::new();
     let address = server.at("jobs?stream=JOBS&consumer=check&create=true");
-    let mut outgoing = sender(&address).await;
-    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
-    let sending = tokio::spawn(async move {
-        let mut number = 0;
-        while stopped.try_recv().is_err() {
-            outgoing
-                .feed(Message::new(number.to_string()))
-                .await
-                .expect("it goes on");
-            number += 1;
-        }
-        outgoing.close().await.expect("all is stored");
-        number
-    });
+    let numbers = Numbers::send(&address).await;
     for kill in 0..kills() {
         tokio::time::sleep(Duration::from_millis(100 + 37 * (kill as u64 % 7))).await;
         tokio::task::block_in_place(|| server.restart());
     }
-    let _ = stop.send(());
-    let count = deadline(sending).await.expect("no panic");
+    let count = numbers.stop().await;
     let seen = drain(&address, count).await;
     println!(
         "server killed {} times: {:?} of {count}",
@@ -173,7 +206,7 @@ async fn a_killed_relay_with_a_spool_loses_at_most_one_message() {
     let from = format!("mq:{queue}");
     let to = server.at("to?stream=TO&consumer=check&create=true");
     let mut outgoing = sender(&from).await;
-    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let (stop, mut stopped) = oneshot::channel::<()>();
     let sending = tokio::spawn(async move {
         let mut number = 0;
         while stopped.try_recv().is_err() {

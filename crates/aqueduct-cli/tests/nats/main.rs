@@ -3,6 +3,7 @@
 
 mod conformance;
 mod doctor;
+mod faults;
 mod jobs;
 mod kills;
 mod requests;

@@ -7,6 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::Context;
+use async_nats::jetstream::stream::Stream;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// How long it may take to start.
@@ -32,7 +36,18 @@ impl Server {
     }
 
     pub(crate) fn with(arguments: &[&str]) -> Self {
+        Self::begin(tempfile::tempdir().expect("a directory"), arguments)
+    }
+
+    /// Starts one with a configuration file.
+    pub(crate) fn configured(config: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("server.conf");
+        std::fs::write(&file, config).expect("it is a file");
+        Self::begin(dir, &["-c", &file.display().to_string()])
+    }
+
+    fn begin(dir: TempDir, arguments: &[&str]) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = free.local_addr().expect("it is bound").port();
         drop(free);
@@ -61,12 +76,53 @@ impl Server {
         self.dir.path()
     }
 
+    /// A plain client.
+    pub(crate) async fn jetstream(&self) -> Context {
+        let client = async_nats::connect(self.url()).await.expect("it is there");
+        async_nats::jetstream::new(client)
+    }
+
+    /// Waits for one that has just started to find its streams.
+    async fn stream(&self, name: &str) -> Stream {
+        let context = self.jetstream().await;
+        let since = Instant::now();
+        loop {
+            match context.get_stream(name).await {
+                Ok(stream) => return stream,
+                Err(error) => assert!(since.elapsed() < LIMIT, "{name}: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Removes the messages of a stream.
     pub(crate) async fn purge(&self, stream: &str) {
-        let client = async_nats::connect(self.url()).await.expect("it is there");
-        let context = async_nats::jetstream::new(client);
-        let stream = context.get_stream(stream).await.expect("it is there");
-        stream.purge().await.expect("it is there");
+        let purged = self.stream(stream).await.purge().await;
+        purged.expect("it is there");
+    }
+
+    /// How many messages a stream has.
+    pub(crate) async fn messages(&self, stream: &str) -> u64 {
+        self.stream(stream).await.cached_info().state.messages
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        kill(pid, signal).expect("it is a child");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(&mut self) {
+        let since = Instant::now();
+        while self.child.try_wait().expect("it is a child").is_none() {
+            assert!(since.elapsed() < LIMIT, "the server does not end");
+            sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again with the same disk, once it has ended.
+    pub(crate) fn start_again(&mut self) {
+        self.child = start(self.port, &self.dir, &self.arguments);
     }
 
     /// Kills it with `SIGKILL`.
@@ -78,7 +134,15 @@ impl Server {
     /// Kills it, and starts it again with the same disk.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.child = start(self.port, &self.dir, &self.arguments);
+        self.start_again();
+    }
+
+    /// Kills it, and starts it again with an empty disk.
+    pub(crate) fn restart_empty(&mut self) {
+        self.kill();
+        let streams = self.dir.path().join("jetstream");
+        std::fs::remove_dir_all(streams).expect("it is there");
+        self.start_again();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, PullConsumer};
@@ -22,9 +23,14 @@ use crate::io::backoff::{Backoff, Retry};
 const CONNECT: Duration = Duration::from_secs(5);
 /// How often the server is asked whether it is there. Three silent pings break the connection.
 const PING: Duration = Duration::from_secs(10);
+const TARGET: &str = "aqueduct::nats";
+const PERMISSIONS: &str = "check the permissions of its user on the server";
 /// Where the client looks for a server once the connection has broken: nowhere. Its own reconnecting
 /// would let messages overtake each other.
 const NOWHERE: &str = "nats://127.0.0.1:1";
+
+/// How the server begins to refuse what goes on otherwise. Other errors end the connection.
+const REFUSALS: [&str; 2] = ["permissions violation", "maximum subscriptions exceeded"];
 
 /// A connection, which ends when it breaks.
 pub(super) struct Line {
@@ -32,6 +38,8 @@ pub(super) struct Line {
     /// What the server has refused.
     pub(super) refusals: mpsc::UnboundedReceiver<String>,
     pub(super) stream: Option<stream::Stream>,
+    /// The stream is not that of the connection before: the server has lost its disk.
+    pub(super) is_anew: bool,
 }
 
 /// Why the task of an end leaves a connection.
@@ -53,6 +61,8 @@ pub(super) struct Target {
     pub(super) limit: Option<Duration>,
     /// Whether messages that are delivered again come before newer ones.
     pub(super) sole_reader: bool,
+    /// When the stream of the last connection was created, in nanoseconds; 0 if there was none.
+    pub(super) created: AtomicI64,
 }
 
 /// Why an end cannot go on.
@@ -86,7 +96,7 @@ impl Target {
         let Self { action, object, .. } = self;
         Failure {
             kind: io::ErrorKind::PermissionDenied,
-            text: format!("cannot {action} {object}: {text}; check the permissions of its user"),
+            text: format!("cannot {action} {object}: {text}; {PERMISSIONS}"),
         }
     }
 
@@ -112,18 +122,44 @@ impl Target {
     pub(super) async fn connect(&self) -> Result<Line, OpenError> {
         let mut line = self.connect_to_server().await?;
         if let Some(name) = &self.address.stream {
-            line.stream = Some(self.stream(&line.client, name).await?);
+            let stream = self.stream(&line.client, name);
+            let stream = self.unless_refused(&mut line.refusals, stream).await?;
+            let created = stream.cached_info().created.unix_timestamp_nanos() as i64;
+            let before = self.created.swap(created, Ordering::Relaxed);
+            line.is_anew = before != 0 && before != created;
+            if line.is_anew {
+                tracing::warn!(
+                    target: TARGET, address = %self.object,
+                    "the server has a new stream {name}: the messages of the one before are lost"
+                );
+            }
+            line.stream = Some(stream);
         }
         Ok(line)
     }
 
     pub(super) async fn connect_to_server(&self) -> Result<Line, OpenError> {
         let (told, refusals) = mpsc::unbounded_channel();
+        let object: Arc<str> = self.object.as_str().into();
+        let dropped = Arc::new(AtomicU64::new(0));
         let options = self.options().await?.event_callback(move |event| {
-            let told = told.clone();
+            let (told, object, dropped) = (told.clone(), Arc::clone(&object), Arc::clone(&dropped));
             async move {
-                if let Event::ServerError(ServerError::Other(text)) = event {
-                    let _ = told.send(text);
+                match event {
+                    Event::ServerError(ServerError::Other(text)) if is_refusal(&text) => {
+                        let _ = told.send(text);
+                    }
+                    Event::SlowConsumer(_) => {
+                        let count = dropped.fetch_add(1, Ordering::Relaxed) + 1;
+                        // A flood must not fill the log.
+                        if count.is_power_of_two() {
+                            tracing::warn!(
+                                target: TARGET, address = %object,
+                                "lost a message, which arrived while the receiver was behind ({count} so far)"
+                            );
+                        }
+                    }
+                    event => tracing::debug!(target: TARGET, address = %object, "{event}"),
                 }
             }
         });
@@ -138,11 +174,16 @@ impl Target {
             client,
             refusals,
             stream: None,
+            is_anew: false,
         })
     }
 
     /// Connects for as long as a server may be missing.
     pub(super) async fn connect_again(&self) -> Result<Line, Failure> {
+        tracing::warn!(
+            target: TARGET, address = %self.object,
+            "lost the connection to the server; connecting again"
+        );
         let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         let mut retry = Retry::new(self.limit, backoff);
         loop {
@@ -282,9 +323,32 @@ impl Target {
         Err(self.unanswered(&format!("stream {name}"), &error))
     }
 
+    /// Waits for an answer of the server, which sends none where the user has no permission to ask.
+    async fn unless_refused<T>(
+        &self,
+        refusals: &mut mpsc::UnboundedReceiver<String>,
+        answer: impl Future<Output = Result<T, OpenError>>,
+    ) -> Result<T, OpenError> {
+        tokio::select! {
+            answer = answer => answer,
+            Some(text) = refusals.recv() => {
+                let error = self.error(OpenErrorKind::PermissionDenied, text);
+                Err(error.with_cure(PERMISSIONS))
+            }
+        }
+    }
+
     /// Finds the consumer of a receiver.
-    pub(super) async fn consumer(&self, line: &Line) -> Result<PullConsumer, OpenError> {
-        let (Some(stream), Some(name)) = (&line.stream, &self.address.consumer) else {
+    pub(super) async fn consumer(&self, line: &mut Line) -> Result<PullConsumer, OpenError> {
+        let consumer = self.find_consumer(line.stream.as_ref());
+        self.unless_refused(&mut line.refusals, consumer).await
+    }
+
+    async fn find_consumer(
+        &self,
+        stream: Option<&stream::Stream>,
+    ) -> Result<PullConsumer, OpenError> {
+        let (Some(stream), Some(name)) = (stream, &self.address.consumer) else {
             return Err(self.error(
                 OpenErrorKind::InvalidOption,
                 "no stream or consumer is named",
@@ -341,6 +405,12 @@ impl Target {
         let error = self.error(OpenErrorKind::Other, cause);
         error.with_cure("check the server, and that the user may publish to $JS.API.>")
     }
+}
+
+/// Whether the server goes on without what was asked for.
+fn is_refusal(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    REFUSALS.iter().any(|it| text.contains(it))
 }
 
 fn is_missing(error: &ConsumerInfoError) -> bool {

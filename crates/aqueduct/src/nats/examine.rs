@@ -27,7 +27,7 @@ pub(super) async fn examine(target: Target) -> Result<Vec<Finding>, OpenError> {
         }
     }
     if target.address.consumer.is_some() {
-        match target.consumer(&line).await {
+        match target.consumer(&mut line).await {
             Ok(consumer) => {
                 let window = target.address.window();
                 findings.extend(of_consumer(consumer.cached_info(), window));

@@ -18,8 +18,8 @@ use super::connection::{Line, Target};
 use crate::connect::{Inlet, Message, MessageReceiver, OpenError};
 
 /// Opens the receiving end of a stream.
-pub(super) async fn receiver(target: Target, line: Line) -> Result<MessageReceiver, OpenError> {
-    let consumer = target.consumer(&line).await?;
+pub(super) async fn receiver(target: Target, mut line: Line) -> Result<MessageReceiver, OpenError> {
+    let consumer = target.consumer(&mut line).await?;
     let (incoming, to_end, stop) = Incoming::new(target.address.window());
     tokio::spawn(Engine::new(target, to_end, stop).run(line, consumer));
     Ok(MessageReceiver::new(incoming))

@@ -1,6 +1,7 @@
 //! `nats://host/subject`: the address of a subject, and how it is opened.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use super::address::Address;
@@ -158,6 +159,7 @@ impl Nats {
             object: asked.address.to_owned(),
             limit: asked.options.wait,
             sole_reader: asked.options.sole_reader,
+            created: AtomicI64::new(0),
         }
     }
 

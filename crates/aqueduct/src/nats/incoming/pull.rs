@@ -89,8 +89,8 @@ impl Engine {
     /// `None`: it is stopped, and nothing is held.
     async fn connect_again(&mut self) -> Option<Result<(Line, PullConsumer), Failure>> {
         let again = async {
-            let line = self.target.connect_again().await?;
-            let consumer = self.target.consumer(&line).await?;
+            let mut line = self.target.connect_again().await?;
+            let consumer = self.target.consumer(&mut line).await?;
             Ok((line, consumer))
         };
         // What is held is delivered again by the server, whatever comes of it here.
@@ -109,6 +109,17 @@ impl Engine {
         }
     }
 
+    /// Forgets a stream that is gone: the next one numbers its messages from 1 again.
+    fn forget(&mut self) {
+        self.held.clear();
+        self.done.clear();
+        self.backlog = Backlog::default();
+        // What is in hand of the old stream is settled without effect.
+        let (outcomes, settled) = mpsc::unbounded_channel();
+        self.outcomes = self.outcomes.is_some().then_some(outcomes);
+        self.settled = settled;
+    }
+
     async fn fail(self, failure: Failure) {
         let _ = self.to_end.send(Err(failure.into())).await;
     }
@@ -118,7 +129,11 @@ impl Engine {
             client,
             mut refusals,
             stream,
+            is_anew,
         } = line;
+        if is_anew {
+            self.forget();
+        }
         let inbox = Subject::from(client.new_inbox());
         let Ok(mut arrivals) = client.subscribe(inbox.clone()).await else {
             return Left::Lost;

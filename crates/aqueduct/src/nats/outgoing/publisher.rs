@@ -33,6 +33,8 @@ pub(super) struct Publisher {
     refused: usize,
     given: u64,
     ids: Option<Ids>,
+    /// When the server was last heard, or had nothing to answer.
+    heard: Instant,
     shared: Arc<Shared>,
 }
 
@@ -49,6 +51,7 @@ impl Publisher {
             kept: VecDeque::new(),
             refused: 0,
             given: 0,
+            heard: Instant::now(),
             shared,
         }
     }
@@ -113,8 +116,12 @@ impl Publisher {
         let Line {
             client,
             mut refusals,
+            stream,
             ..
         } = line;
+        if let Some(stream) = stream {
+            self.warn_of_doubles(stream.cached_info().config.duplicate_window);
+        }
         let inbox = client.new_inbox();
         let Ok(mut answers) = client.subscribe(format!("{inbox}.*")).await else {
             return Left::Lost;
@@ -128,7 +135,7 @@ impl Publisher {
                 }
             }
         }
-        let mut patience = Instant::now() + LATE;
+        self.heard = Instant::now();
         loop {
             if let Some(at) = self.refused_first() {
                 // One at a time, so that none overtakes another.
@@ -138,7 +145,7 @@ impl Publisher {
                 if self.send(&client, &inbox, at).await.is_err() {
                     return Left::Lost;
                 }
-                patience = Instant::now() + LATE;
+                self.heard = Instant::now();
             }
             let room = self.kept.len() < self.target.address.window() && self.refused == 0;
             tokio::select! {
@@ -146,7 +153,7 @@ impl Publisher {
                 answer = answers.next() => match answer {
                     None => return Left::Lost,
                     Some(answer) => {
-                        patience = Instant::now() + LATE;
+                        self.heard = Instant::now();
                         match self.answered(&inbox, &answer) {
                             Ok(true) => {}
                             Ok(false) => return self.pause().await,
@@ -160,15 +167,32 @@ impl Publisher {
                         return Left::Finished;
                     };
                     if self.kept.is_empty() {
-                        patience = Instant::now() + LATE;
+                        self.heard = Instant::now();
                     }
                     let at = self.keep(message);
                     if self.send(&client, &inbox, at).await.is_err() {
                         return Left::Lost;
                     }
                 }
-                () = sleep_until(patience), if !self.kept.is_empty() => return Left::Lost,
+                () = sleep_until(self.heard + LATE), if !self.kept.is_empty() => return Left::Lost,
             }
+        }
+    }
+
+    /// Says so if what is sent again may be stored already, and the server has forgotten its ids.
+    fn warn_of_doubles(&self, window: Duration) {
+        let count = self
+            .kept
+            .iter()
+            .filter(|it| it.state == State::Sent)
+            .count();
+        let silent = self.heard.elapsed();
+        if count > 0 && self.ids.is_some() && silent > window {
+            tracing::warn!(
+                target: "aqueduct::nats", address = %self.target.object,
+                "the server was away for {silent:.1?}, longer than the duplicate window of the stream \
+                 ({window:?}): messages in hand ({count}) may be stored twice"
+            );
         }
     }
 
