@@ -1,6 +1,9 @@
 //! `aqueduct doctor nats://…`.
 
 use std::process::Command;
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
 use crate::server::Server;
 use crate::{receiver, sender};
@@ -65,6 +68,31 @@ async fn doctor_says_what_a_stream_and_its_consumer_promise() {
         ("low", 0),
         "{text}"
     );
+}
+
+/// A stream that others have configured, with what weakens the promise.
+#[tokio::test]
+async fn doctor_says_what_weakens_the_promise_of_a_stream() {
+    let server = Server::new();
+    let context = server.jetstream().await;
+    let created = context.create_stream(Config {
+        name: "JOBS".to_owned(),
+        subjects: vec!["jobs".to_owned()],
+        storage: StorageType::Memory,
+        retention: RetentionPolicy::Interest,
+        discard: DiscardPolicy::Old,
+        max_messages: 5,
+        max_age: Duration::from_secs(60),
+        duplicate_window: Duration::from_secs(1),
+        ..Config::default()
+    });
+    created.await.expect("it is created");
+    let (text, code) = doctor(&server.at("jobs?stream=JOBS"));
+    for check in ["storage", "retention", "full", "max_age"] {
+        assert_eq!(state(&text, check), "low", "{check}: {text}");
+    }
+    assert!(text.contains("the oldest messages are lost"), "{text}");
+    assert_eq!(code, 0, "{text}");
 }
 
 #[test]

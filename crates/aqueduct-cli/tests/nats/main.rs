@@ -12,13 +12,14 @@ mod speed;
 
 use std::time::Duration;
 
-use aqueduct::connect::{Message, MessageReceiver, MessageSender, Options};
+use aqueduct::connect::{Message, MessageReceiver, MessageSender, Options, Receipt};
 use aqueduct::{Endpoint, OpenErrorKind};
 use aqueduct_conformance::deadline;
 use aqueduct_conformance::settlement::{self, Store};
 // Ends a test that hangs.
 use aqueduct_watchdog as _;
 use futures_util::{SinkExt, StreamExt};
+use nix::sys::signal::Signal;
 
 use server::Server;
 
@@ -157,6 +158,31 @@ async fn a_full_stream_is_waited_for_in_order() {
         .expect("all is stored");
     seen.sort_by_key(|it| it.parse::<u32>().unwrap_or(0));
     assert_eq!(seen, (0..40).map(|it| it.to_string()).collect::<Vec<_>>());
+}
+
+/// Not only when a flush has succeeded, for which a relay may not wait.
+#[tokio::test]
+async fn a_message_is_settled_as_soon_as_it_is_stored() {
+    let server = Server::new();
+    let mut outgoing = sender(&server.at("jobs?stream=JOBS&create=true")).await;
+    let (told, mut outcomes) = tokio::sync::mpsc::unbounded_channel();
+    let mut feed = async |number: usize| {
+        let told = told.clone();
+        let receipt = Receipt::new(move |settled| {
+            let _ = told.send((number, settled));
+        });
+        let message = Message::new(number.to_string()).with_receipt(receipt);
+        deadline(outgoing.feed(message)).await.expect("it is sent");
+    };
+    feed(0).await;
+    assert_eq!(deadline(outcomes.recv()).await, Some((0, true)));
+    assert_eq!(server.messages("JOBS").await, 1);
+    server.signal(Signal::SIGSTOP);
+    feed(1).await;
+    let early = tokio::time::timeout(Duration::from_millis(300), outcomes.recv());
+    assert!(early.await.is_err(), "the server had no chance to store it");
+    server.signal(Signal::SIGCONT);
+    assert_eq!(deadline(outcomes.recv()).await, Some((1, true)));
 }
 
 #[tokio::test]

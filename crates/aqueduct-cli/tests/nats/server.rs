@@ -106,6 +106,17 @@ impl Server {
         self.stream(stream).await.cached_info().state.messages
     }
 
+    /// How many messages of a stream a consumer has not settled.
+    pub(crate) async fn unfinished(&self, stream: &str, consumer: &str) -> u64 {
+        let stream = self.stream(stream).await;
+        loop {
+            if let Ok(info) = stream.consumer_info(consumer).await {
+                return info.num_pending + info.num_ack_pending as u64;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed());
         kill(pid, signal).expect("it is a child");
