@@ -42,11 +42,11 @@ async fn a_stalled_server_loses_doubles_and_reorders_nothing() {
     let mut server = Server::new();
     let numbers = Numbers::send(&server.at("jobs?stream=JOBS&create=true")).await;
     numbers.reach(1000).await;
-    server.signal(Signal::SIGSTOP);
+    server.stall();
     tokio::time::sleep(Duration::from_secs(12)).await;
     server.signal(Signal::SIGCONT);
     numbers.reach(1000).await;
-    server.signal(Signal::SIGSTOP);
+    server.stall();
     tokio::time::sleep(Duration::from_millis(300)).await;
     tokio::task::block_in_place(|| server.restart());
     numbers.reach(1000).await;
@@ -306,7 +306,7 @@ async fn an_outage_beyond_the_duplicate_window_is_said() {
     let mut stdin = send.stdin.take().expect("it has one");
     stdin.write_all(b"one\n").expect("it reads");
     deadline(async { while server.messages("JOBS").await < 1 {} }).await;
-    server.signal(Signal::SIGSTOP);
+    server.stall();
     stdin.write_all(b"two\n").expect("it reads");
     tokio::time::sleep(Duration::from_millis(500)).await;
     tokio::task::block_in_place(|| server.restart());

@@ -153,7 +153,7 @@ async fn a_killed_server_loses_doubles_and_reorders_nothing() {
 }
 
 /// Starts `aqueduct relay`.
-fn relay(from: &str, to: &str) -> std::process::Child {
+pub(crate) fn relay(from: &str, to: &str) -> std::process::Child {
     Command::new(env!("CARGO_BIN_EXE_aqueduct"))
         .args(["--quiet", "relay", from, to])
         .stdin(Stdio::null())

@@ -2,6 +2,7 @@
 //! it out.
 
 mod conformance;
+mod cuts;
 mod doctor;
 mod faults;
 mod jobs;
@@ -177,7 +178,7 @@ async fn a_message_is_settled_as_soon_as_it_is_stored() {
     feed(0).await;
     assert_eq!(deadline(outcomes.recv()).await, Some((0, true)));
     assert_eq!(server.messages("JOBS").await, 1);
-    server.signal(Signal::SIGSTOP);
+    server.stall();
     feed(1).await;
     let early = tokio::time::timeout(Duration::from_millis(300), outcomes.recv());
     assert!(early.await.is_err(), "the server had no chance to store it");

@@ -71,6 +71,10 @@ impl Server {
         format!("{}/{rest}", self.url())
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its directory.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
@@ -120,6 +124,22 @@ impl Server {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed());
         kill(pid, signal).expect("it is a child");
+    }
+
+    /// Stops all its threads, until `SIGCONT`.
+    pub(crate) fn stall(&self) {
+        self.signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = task.and_then(|it| std::fs::read_to_string(it.path().join("stat")));
+            // A thread may end meanwhile.
+            stat.map_or(true, |it| it.contains(") T "))
+        };
+        let since = Instant::now();
+        while !std::fs::read_dir(&tasks).expect("it runs").all(is_stopped) {
+            assert!(since.elapsed() < LIMIT, "the server does not stop");
+            sleep(Duration::from_millis(1));
+        }
     }
 
     /// Waits until it has ended by itself.
