@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::consumer::{self, AckPolicy, PullConsumer};
 use async_nats::jetstream::context::{
     ConsumerInfoError, ConsumerInfoErrorKind, GetStreamErrorKind,
@@ -24,6 +25,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How often the server is asked whether it is there. Three silent pings break the connection.
 const PING: Duration = Duration::from_secs(10);
 const TARGET: &str = "aqueduct::nats";
+const MISSING: &str = "start the server, or wait until it is there";
 const PERMISSIONS: &str = "check the permissions of its user on the server";
 /// Where the client looks for a server once the connection has broken: nowhere. Its own reconnecting
 /// would let messages overtake each other.
@@ -38,6 +40,8 @@ pub(super) struct Line {
     /// What the server has refused.
     pub(super) refusals: mpsc::UnboundedReceiver<String>,
     pub(super) stream: Option<stream::Stream>,
+    /// That of a receiver of a stream.
+    pub(super) consumer: Option<PullConsumer>,
     /// The stream is not that of the connection before: the server has lost its disk.
     pub(super) is_anew: bool,
 }
@@ -61,6 +65,8 @@ pub(super) struct Target {
     pub(super) limit: Option<Duration>,
     /// Whether messages that are delivered again come before newer ones.
     pub(super) sole_reader: bool,
+    /// Whether it receives.
+    pub(super) receives: bool,
     /// When the stream of the last connection was created, in nanoseconds; 0 if there was none.
     pub(super) created: AtomicI64,
 }
@@ -118,12 +124,14 @@ impl Target {
         Err(error.with_cure("name one subject"))
     }
 
-    /// Connects once, and finds the stream.
+    /// Connects once, and finds the stream, and a receiver's consumer.
     pub(super) async fn connect(&self) -> Result<Line, OpenError> {
         let mut line = self.connect_to_server().await?;
         if let Some(name) = &self.address.stream {
             let stream = self.stream(&line.client, name);
-            let stream = self.unless_refused(&mut line.refusals, stream).await?;
+            let stream = self
+                .unless_refused(&mut line.refusals, &line.client, stream)
+                .await?;
             let created = stream.cached_info().created.unix_timestamp_nanos() as i64;
             let before = self.created.swap(created, Ordering::Relaxed);
             line.is_anew = before != 0 && before != created;
@@ -134,6 +142,9 @@ impl Target {
                 );
             }
             line.stream = Some(stream);
+            if self.receives {
+                line.consumer = Some(self.consumer(&mut line).await?);
+            }
         }
         Ok(line)
     }
@@ -174,6 +185,7 @@ impl Target {
             client,
             refusals,
             stream: None,
+            consumer: None,
             is_anew: false,
         })
     }
@@ -268,7 +280,7 @@ impl Target {
             ),
             ConnectErrorKind::ServerParse => (Kind::InvalidName, "check the host and the port"),
             ConnectErrorKind::Io | ConnectErrorKind::TimedOut | ConnectErrorKind::MaxReconnects => {
-                (Kind::Refused, "start the server, or wait until it is there")
+                (Kind::Refused, MISSING)
             }
         };
         self.error(kind, error.to_string())
@@ -327,10 +339,18 @@ impl Target {
     async fn unless_refused<T>(
         &self,
         refusals: &mut mpsc::UnboundedReceiver<String>,
+        client: &Client,
         answer: impl Future<Output = Result<T, OpenError>>,
     ) -> Result<T, OpenError> {
         tokio::select! {
-            answer = answer => answer,
+            answer = answer => match answer {
+                Err(error) if client.connection_state() != State::Connected => {
+                    let cause = "the connection broke";
+                    let lost = self.error(OpenErrorKind::Refused, cause);
+                    Err(lost.with_cure(MISSING).with_source(error))
+                }
+                answer => answer,
+            },
             Some(text) = refusals.recv() => {
                 let error = self.error(OpenErrorKind::PermissionDenied, text);
                 Err(error.with_cure(PERMISSIONS))
@@ -341,7 +361,8 @@ impl Target {
     /// Finds the consumer of a receiver.
     pub(super) async fn consumer(&self, line: &mut Line) -> Result<PullConsumer, OpenError> {
         let consumer = self.find_consumer(line.stream.as_ref());
-        self.unless_refused(&mut line.refusals, consumer).await
+        self.unless_refused(&mut line.refusals, &line.client, consumer)
+            .await
     }
 
     async fn find_consumer(

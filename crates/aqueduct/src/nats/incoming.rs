@@ -15,14 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::pull::Engine;
 use super::connection::{Line, Target};
-use crate::connect::{Inlet, Message, MessageReceiver, OpenError};
+use crate::connect::{Inlet, Message, MessageReceiver};
 
-/// Opens the receiving end of a stream.
-pub(super) async fn receiver(target: Target, mut line: Line) -> Result<MessageReceiver, OpenError> {
-    let consumer = target.consumer(&mut line).await?;
+/// The receiving end of a stream.
+pub(super) fn receiver(target: Target, line: Line) -> MessageReceiver {
     let (incoming, to_end, stop) = Incoming::new(target.address.window());
-    tokio::spawn(Engine::new(target, to_end, stop).run(line, consumer));
-    Ok(MessageReceiver::new(incoming))
+    tokio::spawn(Engine::new(target, to_end, stop).run(line));
+    MessageReceiver::new(incoming)
 }
 
 /// What arrives from a task: messages, or what they are made of.

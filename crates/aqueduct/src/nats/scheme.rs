@@ -134,7 +134,8 @@ impl Mechanism for Nats {
 
     fn open_receiver<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, MessageReceiver> {
         Box::pin(async move {
-            let target = self.target(asked, "receive from");
+            let mut target = self.target(asked, "receive from");
+            target.receives = true;
             if self.0.stream.is_some() && self.0.consumer.is_none() {
                 let cause = "a stream is received from by a consumer, and the address names none";
                 let error = target.error(OpenErrorKind::InvalidOption, cause);
@@ -142,7 +143,7 @@ impl Mechanism for Nats {
             }
             let line = self.open(&target, asked).await?;
             match line.stream {
-                Some(_) => incoming::receiver(target, line).await,
+                Some(_) => Ok(incoming::receiver(target, line)),
                 None => Ok(MessageReceiver::new(
                     subscription::begin(target, line).await?,
                 )),
@@ -159,6 +160,7 @@ impl Nats {
             object: asked.address.to_owned(),
             limit: asked.options.wait,
             sole_reader: asked.options.sole_reader,
+            receives: false,
             created: AtomicI64::new(0),
         }
     }

@@ -67,10 +67,10 @@ impl Engine {
         }
     }
 
-    pub(super) async fn run(mut self, line: Line, consumer: PullConsumer) {
-        let mut next = Some((line, consumer));
+    pub(super) async fn run(mut self, line: Line) {
+        let mut next = Some(line);
         loop {
-            let (line, consumer) = match next.take() {
+            let line = match next.take() {
                 Some(next) => next,
                 None => match self.connect_again().await {
                     Some(Ok(next)) => next,
@@ -78,7 +78,7 @@ impl Engine {
                     None => return,
                 },
             };
-            match self.pull(line, &consumer).await {
+            match self.pull(line).await {
                 Left::Lost => {}
                 Left::Finished => return,
                 Left::Failed(failure) => return self.fail(failure).await,
@@ -87,12 +87,8 @@ impl Engine {
     }
 
     /// `None`: it is stopped, and nothing is held.
-    async fn connect_again(&mut self) -> Option<Result<(Line, PullConsumer), Failure>> {
-        let again = async {
-            let mut line = self.target.connect_again().await?;
-            let consumer = self.target.consumer(&mut line).await?;
-            Ok((line, consumer))
-        };
+    async fn connect_again(&mut self) -> Option<Result<Line, Failure>> {
+        let again = self.target.connect_again();
         // What is held is delivered again by the server, whatever comes of it here.
         let (stop, target) = (self.stop.clone(), &self.target);
         let late = async {
@@ -124,13 +120,18 @@ impl Engine {
         let _ = self.to_end.send(Err(failure.into())).await;
     }
 
-    async fn pull(&mut self, line: Line, consumer: &PullConsumer) -> Left {
+    async fn pull(&mut self, line: Line) -> Left {
         let Line {
             client,
             mut refusals,
             stream,
+            consumer: Some(consumer),
             is_anew,
-        } = line;
+        } = line
+        else {
+            // A receiver's connection has one.
+            return Left::Lost;
+        };
         if is_anew {
             self.forget();
         }
@@ -184,7 +185,7 @@ impl Engine {
             if asks && !stop.is_cancelled() && Instant::now() >= resume {
                 asked = wanted;
                 batch = window;
-                if ask(consumer, &inbox, asked).await.is_err() {
+                if ask(&consumer, &inbox, asked).await.is_err() {
                     return Left::Lost;
                 }
                 heard = Instant::now();
