@@ -265,7 +265,10 @@ impl Turns {
 /// How often this thread was preempted so far.
 fn preemptions() -> i64 {
     let usage = getrusage(UsageWho::RUSAGE_THREAD);
-    usage.map_or(0, |it| it.involuntary_context_switches())
+    let counted = usage.map_or(0, |it| it.involuntary_context_switches());
+    #[cfg(test)]
+    let counted = counted + tests::PREEMPTIONS.get();
+    counted
 }
 
 /// How many bytes of a large frame one read or write moves at most if it moves `chunk` bytes of
@@ -280,7 +283,21 @@ fn step_of(chunk: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// How often this thread was preempted, according to tests.
+        pub(super) static PREEMPTIONS: Cell<i64> = const { Cell::new(0) };
+    }
+
+    impl Pace {
+        /// Counts as if this thread had been preempted.
+        pub(crate) fn preempt() {
+            PREEMPTIONS.set(PREEMPTIONS.get() + 1);
+        }
+    }
 
     const SMALL: usize = PIPE_CHUNK;
     /// On one processor each turn fills the pipe or empties it.

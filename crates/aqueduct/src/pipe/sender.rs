@@ -419,3 +419,42 @@ impl std::fmt::Debug for Sender {
 fn write_vectored(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(writev(fd, &bufs[..bufs.len().min(MAX_SLICES)])?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::pipe;
+
+    /// Writes so much after a write of `before` bytes. The first try finds no room, the next one does.
+    async fn write_after(before: usize, len: usize) -> bool {
+        let (mut tx, _rx) = pipe::pipe().unwrap();
+        tx.writable().await.unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(tx.poll_write_by(&mut cx, before, |_| Ok(before)).is_ready());
+        let mut tries = 0;
+        let written = tx.poll_write_by(&mut cx, len, |_| {
+            tries += 1;
+            match tries {
+                1 => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(len),
+            }
+        });
+        written.is_ready()
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_frame_is_tried_again_before_it_waits() {
+        assert!(write_after(65_536, 4).await);
+        assert!(write_after(REST + 1, REST).await);
+        assert!(!write_after(REST, 4).await, "the frame before fitted");
+        assert!(!write_after(65_536, REST + 1).await, "more than a rest");
+    }
+
+    /// There the other side may run on another processor, or this thread have other tasks.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn in_a_multi_thread_runtime_the_rest_waits() {
+        assert!(!write_after(65_536, 4).await);
+    }
+}
