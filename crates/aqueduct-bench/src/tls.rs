@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use aqueduct::Endpoint;
+use aqueduct::connect::Connection;
+use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct_measure::case::{BOTH, Mechanism, ONE_WAY, Runtime, Work};
 use aqueduct_measure::implementations::{Two, play};
 use aqueduct_measure::peer::ready;
@@ -14,6 +16,7 @@ use aqueduct_measure::sample::SideReport;
 use aqueduct_measure::{Case, Check, Message, Receives, Sends, Session};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -23,7 +26,21 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 pub(crate) const CASES: &[Case] = &[
-    case("aqueduct/tls/feed", BOTH, address),
+    case("aqueduct/tls/feed", BOTH, |it| {
+        let (tx, rx) = halves(connection(it)?)?;
+        let (tx, rx) = (Tx(tx), Rx(rx));
+        play(it, Two { tx, rx })
+    }),
+    case("aqueduct/tls/borrowed", ONE_WAY, |it| {
+        let (tx, rx) = halves(connection(it)?)?;
+        let (tx, rx) = (Lends(tx), Borrows(rx));
+        play(it, Two { tx, rx })
+    }),
+    case("aqueduct/tls/endpoint", BOTH, |it| {
+        let (tx, rx) = connection(it)?.into_frames();
+        let (tx, rx) = (Tx(tx), Rx(rx));
+        play(it, Two { tx, rx })
+    }),
     case("tokio/tls/feed", BOTH, |it| by_hand(it, None)),
     case("tokio/tls/feed-64k", ONE_WAY, |it| {
         by_hand(it, Some(64 << 10))
@@ -88,8 +105,46 @@ where
     }
 }
 
-/// As the documentation says.
-fn address(session: &Session) -> anyhow::Result<SideReport> {
+/// Frames on loan: copied once on their way out, and not at all on their way in.
+struct Lends<W>(FramedWrite<W>);
+
+impl<W: AsyncWrite + Send + Unpin + 'static> Sends for Lends<W> {
+    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
+        Ok(self.0.feed_borrowed(&message.bytes).await?)
+    }
+
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(self.0.flush().await?)
+    }
+}
+
+struct Borrows<R>(FramedRead<R>);
+
+impl<R: AsyncRead + Send + Unpin + 'static> Receives for Borrows<R> {
+    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
+        let frame = self.0.next_borrowed().await;
+        check.frame(frame.context("the stream has ended")??)
+    }
+}
+
+/// The frames of a stream, as by hand over any socket.
+fn halves(
+    connection: Connection,
+) -> anyhow::Result<(
+    FramedWrite<impl AsyncWrite + Send + Unpin + use<>>,
+    FramedRead<impl AsyncRead + Send + Unpin + use<>>,
+)> {
+    let bytes = connection.into_bytes().ok().context("it has bytes")?;
+    let (reader, writer) = bytes.into_split();
+    let framing = Framing::length();
+    Ok((
+        FramedWrite::new(writer, framing.clone()),
+        FramedRead::new(reader, framing),
+    ))
+}
+
+/// By an address, as the documentation says.
+fn connection(session: &Session) -> anyhow::Result<Connection> {
     let (cert, key) = files(session);
     let (cert, key) = (cert.display(), key.display());
     let at = &session.spec().address;
@@ -101,7 +156,7 @@ fn address(session: &Session) -> anyhow::Result<SideReport> {
             format!("tls://127.0.0.1:0?cert={cert}&key={key}")
         }
     };
-    let connection = session.exec().run(async move {
+    session.exec().run(async move {
         let endpoint: Endpoint = endpoint.parse()?;
         if first {
             return Ok(endpoint.connect().await?);
@@ -115,10 +170,7 @@ fn address(session: &Session) -> anyhow::Result<SideReport> {
             .await
             .context("no client")?
             .map_err(Into::into)
-    })?;
-    let (tx, rx) = connection.into_frames();
-    let (tx, rx) = (Tx(tx), Rx(rx));
-    play(session, Two { tx, rx })
+    })
 }
 
 struct Both(Framed<TlsStream<TcpStream>, LengthDelimitedCodec>);
@@ -162,10 +214,12 @@ fn by_hand(session: &Session, buffer: Option<usize>) -> anyhow::Result<SideRepor
     } else {
         issue(session)?;
         let chain = vec![CertificateDer::from_pem_file(cert)?];
-        let config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
+        // A client that only sends reads no ticket, and closing its socket would reset the connection.
+        config.send_tls13_tickets = 0;
         session.exec().run(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             ready(&listener.local_addr()?.port().to_string())?;
