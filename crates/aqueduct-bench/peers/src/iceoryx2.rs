@@ -5,6 +5,7 @@ use iceoryx2::port::listener::Listener;
 use iceoryx2::port::notifier::Notifier;
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
+use iceoryx2::port::update_connections::UpdateConnections;
 use iceoryx2::prelude::*;
 
 use aqueduct_measure::case::{BOTH, Mechanism, Runtime};
@@ -149,5 +150,10 @@ fn run(session: &Session) -> anyhow::Result<SideReport> {
     if !session.is_first() {
         ready("")?;
     }
+    // A publisher overwrites what a subscriber that has not connected has no room for.
+    meeting.connect(|| {
+        rx.subscriber.update_connections()?;
+        Ok(tx.publisher.update_connections()?)
+    })?;
     meeting.play(session, Two { tx, rx })
 }

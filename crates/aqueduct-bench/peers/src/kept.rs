@@ -33,6 +33,24 @@ impl Meeting {
         })
     }
 
+    /// Has the second side connect its ends to those that the first one has made, and the first one wait
+    /// for that before it connects its own.
+    pub(crate) fn connect(
+        &self,
+        connect: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::First(path) => {
+                UnixStream::connect(path)?.read_to_end(&mut Vec::new())?;
+                connect()
+            }
+            Self::Second(listener) => {
+                let _told = listener.accept()?;
+                connect()
+            }
+        }
+    }
+
     /// Plays this side, and keeps its end until the other side is done too.
     pub(crate) fn play<D: Sends + Receives>(
         self,
