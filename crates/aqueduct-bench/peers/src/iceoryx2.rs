@@ -150,7 +150,7 @@ fn run(session: &Session) -> anyhow::Result<SideReport> {
     if !session.is_first() {
         ready("")?;
     }
-    // A publisher overwrites what a subscriber that has not connected has no room for.
+    // A sample that does not fit the buffer of a subscriber that has not connected is lost.
     meeting.connect(|| {
         rx.subscriber.update_connections()?;
         Ok(tx.publisher.update_connections()?)
