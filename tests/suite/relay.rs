@@ -15,7 +15,7 @@ use aqueduct::relay::{Error, Relay, Spool};
 use aqueduct::service::CancellationToken;
 use futures_util::{SinkExt, StreamExt, stream};
 use tempfile::TempDir;
-use tokio::io::{AsyncWriteExt, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_test::{assert_pending, task};
@@ -346,4 +346,35 @@ async fn a_relay_that_stops_waits_for_a_slow_receiver() {
     ran.expect("everything was delivered in time");
     assert_eq!(count, LINES);
     drop(there);
+}
+
+/// Any local process can send a datagram with a newline in it.
+#[tokio::test]
+async fn a_refused_message_costs_no_other() {
+    let (log, _recording) = Log::start();
+    let (here, incoming) = Connection::pair();
+    let (stream, mut there) = duplex(64);
+    let outgoing = Connection::from_io(stream, Framing::lines()).into_sender();
+    let relay = Relay::new(incoming.into_receiver(), outgoing);
+    let sending = async {
+        let mut sender = here.into_sender();
+        for message in ["one", "a\nb", "two"] {
+            sender.send(message.into()).await.expect("sent");
+        }
+        sender.close().await.expect("closed");
+    };
+    let mut got = String::new();
+    let run = async {
+        let ran = relay.run(CancellationToken::new()).await;
+        there.read_to_string(&mut got).await.expect("text");
+        ran
+    };
+    let ((), ran) = deadline(async { tokio::join!(sending, run) }).await;
+    assert!(matches!(ran, Err(Error::Refused { len: 3, .. })), "{ran:?}");
+    assert_eq!(got, "one\ntwo\n");
+    let log = log.text();
+    assert!(
+        log.contains("WARN") && log.contains("cannot be sent and is lost"),
+        "{log}"
+    );
 }

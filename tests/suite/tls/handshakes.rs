@@ -193,10 +193,13 @@ async fn flooded() {
     for _ in 0..CLIENTS {
         clients.push(begun(at).await);
     }
-    open_files_become(before + CLIENTS + PLACES + 1, &mut listener).await;
+    let bound = before + CLIENTS + PLACES + 1;
+    let mut most = 0;
     for _ in 0..100 {
         assert!(futures_util::poll!(Box::pin(listener.accept())).is_pending());
         tokio::task::yield_now().await;
+        most = most.max(open_files());
     }
-    assert!(open_files() <= before + CLIENTS + PLACES + 1);
+    // On a slow machine the second half has left by then.
+    assert!((bound - PLACES / 2..=bound).contains(&most), "{most}");
 }
