@@ -3,7 +3,7 @@
 //! An address `shm:/path` or `shm:@name` is a Unix socket, with everything that
 //! [`unix`](crate::unix) promises of its file, its owner and its peer. Over it each side passes one
 //! piece of memory to the other. From then on messages are copied from process to process, and the
-//! kernel is needed only to wake a side that sleeps. A round trip takes some two thirds of the time
+//! kernel is needed only to wake a side that sleeps. A round trip takes less than half of the time
 //! that a Unix socket takes, a stream of large messages a third to half of it, and a side that is
 //! busy makes no system call at all.
 //!
