@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use aqueduct::bytes::Bytes;
 use aqueduct::{Endpoint, inherited};
@@ -137,4 +138,42 @@ fn a_closed_connection_leaves_no_mapping_and_no_descriptor() {
         });
     });
     let _ = inherited::claim as *const ();
+}
+
+/// KiB that the system has given to each piece of memory of this process.
+fn given() -> Vec<u64> {
+    let entries = fs::read_dir("/proc/self/fd").expect("/proc").flatten();
+    let memory = entries.map(|it| it.path()).filter(|it| {
+        let link = fs::read_link(it).unwrap_or_default();
+        link.to_string_lossy().starts_with("/memfd:aqueduct-shm")
+    });
+    memory
+        .map(|it| fs::metadata(it).expect("it is open").blocks() / 2)
+        .collect()
+}
+
+#[test]
+fn a_message_each_way_takes_a_page_of_each_side() {
+    const TEST: &str = "shm::left::a_message_each_way_takes_a_page_of_each_side";
+    alone(TEST, || {
+        crate::actor::runtime().block_on(async {
+            let (_dir, _, address) = place("");
+            let (client, server, _listener) = super::pair(&address).await;
+            let (mut client, mut server) = (client.into_frames(), server.into_frames());
+            let message = || Bytes::from(vec![1; 1000]);
+            client.0.send(message()).await.expect("it is sent");
+            deadline(server.1.next())
+                .await
+                .expect("one")
+                .expect("whole");
+            server.0.send(message()).await.expect("it is sent");
+            deadline(client.1.next())
+                .await
+                .expect("one")
+                .expect("whole");
+            let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+            let page = page.expect("known").expect("limited") as u64 / 1024;
+            assert_eq!(given(), [page, page]);
+        });
+    });
 }
