@@ -82,17 +82,18 @@ async fn cuts_around_a_relay_lose_double_and_reorder_nothing() {
     let from = "from?stream=FROM&consumer=relay&create=true&ack-wait=1";
     let to = server.at("to?stream=TO&consumer=check&create=true");
     let numbers = Numbers::send(&server.at(from)).await;
+    numbers.reach(2000 * kills()).await;
+    let count = numbers.stop().await;
     drop(receiver(&server.at(from)).await);
     let mut child = relay(
         &forwarder.at(from),
         &forwarder.at("to?stream=TO&create=true"),
     );
     for cut in 0..kills() {
-        numbers.reach(500).await;
-        tokio::time::sleep(Duration::from_millis(20 + 37 * (cut as u64 % 7))).await;
+        // Some come while the relay waits for what it had in hand before.
+        tokio::time::sleep(Duration::from_millis(60 + 373 * (cut as u64 % 7))).await;
         forwarder.cut().await;
     }
-    let count = numbers.stop().await;
     let seen = drain(&to, count).await;
     child.kill().expect("it is a child");
     child.wait().expect("it is a child");
