@@ -145,9 +145,9 @@ async fn open_files_become(expected: usize, listener: &mut Listener) {
 }
 
 #[test]
-fn handshakes_that_never_finish_are_bounded_and_keep_nobody_out() {
+fn unfinished_handshakes_are_bounded_and_keep_nobody_out() {
     alone(
-        "tls::handshakes::handshakes_that_never_finish_are_bounded_and_keep_nobody_out",
+        "tls::handshakes::unfinished_handshakes_are_bounded_and_keep_nobody_out",
         || {
             let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limits");
             setrlimit(Resource::RLIMIT_NOFILE, hard.min(soft.max(4096)), hard).expect("raised");

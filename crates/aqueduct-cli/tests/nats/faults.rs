@@ -114,7 +114,7 @@ async fn a_stream_that_is_gone_is_an_error_unless_it_may_be_created() {
 }
 
 #[tokio::test]
-async fn a_deleted_consumer_or_stream_ends_its_receiver_with_an_error() {
+async fn a_deleted_consumer_or_stream_ends_its_receiver() {
     let server = Server::new();
     drop(sender(&server.at(JOBS)).await);
     for deletes_stream in [false, true] {
