@@ -159,7 +159,7 @@ fn failed(error: Error, config: &RelayConfig, recording: bool) -> Option<anyhow:
     Some(match error {
         Error::Receive(error) => recv::broken(error, from),
         Error::Refused { source, .. } => {
-            let what = format!("{}: a message, which is lost by that,", about(to));
+            let what = format!("{}: a message that is lost", about(to));
             anyhow::Error::msg(config.to.link.refused(what, &source))
         }
         Error::Send(error) if to.capabilities().stdio && is_broken_pipe(&error) => {

@@ -60,7 +60,7 @@ pub(crate) async fn write_out(
     };
     buf.clear();
     result.unwrap_or_else(|| {
-        let reason = "nothing reads it, and messages are lost";
+        let reason = "nothing reads it; what was not written is lost";
         Err(io::Error::new(io::ErrorKind::TimedOut, reason))
     })
 }

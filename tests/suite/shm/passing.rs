@@ -351,7 +351,7 @@ fn limits_of_a_process_and_its_user_are_errors_of_a_message() {
 }
 
 #[tokio::test]
-async fn an_older_peer_is_passed_nothing_and_keeps_its_connection() {
+async fn a_peer_that_takes_none_is_passed_nothing_and_goes_on() {
     let (_dir, path, address) = place("");
     let (_listener, mut raw, (mut sender, _receiver)) = raw_client(&path, &address).await;
     let passed = [Passed::new()];

@@ -2,8 +2,11 @@
 
 use std::io;
 
+use aqueduct::frame::FrameError;
+
 use super::request::Failed;
 use super::{Call, LAST_WORDS, Sent};
+use crate::config::CallConfig;
 use crate::exit::Failure;
 use crate::forward::Stopped;
 use crate::recv;
@@ -36,6 +39,10 @@ impl Call<'_> {
     pub(super) fn taken<T>(&self, sent: Result<T, Failed>) -> anyhow::Result<T> {
         sent.map_err(|failed| match failed {
             Stopped::From(error) => error,
+            Stopped::To(error) if FrameError::of(&error).is_some() => {
+                let CallConfig { endpoint, link, .. } = self.config;
+                anyhow::anyhow!("{endpoint}: {}", link.refused("the request", &error))
+            }
             Stopped::To(error) => {
                 let address = &self.config.endpoint;
                 let sentence = match error.kind() {

@@ -253,7 +253,7 @@ fn a_call_whose_output_nobody_reads_can_be_stopped() {
     });
     let (_, stderr) = expect(call.finish(), 1);
     assert!(
-        stderr.contains("nothing reads it, and messages are lost"),
+        stderr.contains("nothing reads it; what was not written is lost"),
         "{stderr}"
     );
 }

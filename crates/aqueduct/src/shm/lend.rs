@@ -213,7 +213,7 @@ impl Reserved<'_> {
     ///
     /// - [`FrameError::TooManyDescriptors`] above 253.
     /// - `InvalidInput` if `len` is above what was reserved.
-    /// - [`PeerError::NoDescriptors`](super::PeerError::NoDescriptors) if the peer is an older build.
+    /// - [`PeerError::NoDescriptors`](super::PeerError::NoDescriptors) if the peer does not take descriptors.
     /// - `ETOOMANYREFS` if too many of the user's descriptors are in flight (the limit is
     ///   `RLIMIT_NOFILE`).
     /// - `EPIPE` if the peer has gone.

@@ -20,8 +20,8 @@ use crate::io::sys::memory::{Own, Room, Theirs};
 /// the first data, since each page that is touched stays.
 pub(super) const DATA: usize = 0x200;
 
-/// The word that counts the messages whose descriptors this side has passed; 0 in memory of older
-/// builds. It lies beside `Head`, which is read with it.
+/// The word that counts the messages whose descriptors this side has passed; 0 if it passes
+/// none. It lies beside `Head`, which is read with it.
 pub(super) const PASSED: usize = 0x098;
 
 /// The name of the memory in `/proc/PID/maps` and `/proc/PID/fd`.

@@ -41,6 +41,8 @@ pub(super) struct State {
     closed: bool,
     /// The subject of the peer's certificate, if it gave one that was verified.
     subject: Option<Arc<str>>,
+    /// An error behind data that was delivered first.
+    unread: Option<io::Error>,
 }
 
 enum Phase {
@@ -164,6 +166,7 @@ impl Wire {
                 closing: false,
                 closed: false,
                 subject: None,
+                unread: None,
             }),
             both: Arc::default(),
             peer,
@@ -234,6 +237,9 @@ impl Wire {
         let mut state = self.lock();
         ready!(state.poll_open(self, Which::Read, cx))?;
         state.go_on_closing(cx);
+        if let Some(error) = state.unread.take() {
+            return Poll::Ready(Err(TlsError::explain(error, self.peer)));
+        }
         let Some(stream) = state.stream() else {
             return Poll::Ready(Ok(()));
         };
@@ -241,8 +247,12 @@ impl Wire {
         loop {
             let at = buf.filled().len();
             match Pin::new(&mut *stream).poll_read(cx, buf) {
-                // What was read before is delivered first. The error, or the wait, comes again.
-                Poll::Pending | Poll::Ready(Err(_)) if at > before => return Poll::Ready(Ok(())),
+                // What was read before is delivered first.
+                Poll::Pending if at > before => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) if at > before => {
+                    state.unread = Some(error);
+                    return Poll::Ready(Ok(()));
+                }
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => {
                     return Poll::Ready(Err(TlsError::explain(error, self.peer)));
