@@ -39,6 +39,30 @@ fn serve(address: &str, command: &str) -> Killed {
     Killed(serve.stdin(Stdio::null()).spawn().expect("it can be run"))
 }
 
+fn terminate(service: &Killed) {
+    let pid = nix::unistd::Pid::from_raw(service.0.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it is a child");
+}
+
+async fn appears(path: &std::path::Path) {
+    let exists = async {
+        while !path.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    deadline(exists).await;
+}
+
+/// Waits until the server has taken everything that a client sent.
+async fn settle(client: &async_nats::Client) {
+    let mut inbox = client
+        .subscribe(client.new_inbox())
+        .await
+        .expect("it is there");
+    inbox.drain().await.expect("it is there");
+    assert!(deadline(inbox.next()).await.is_none());
+}
+
 /// What `aqueduct call` prints, on standard output or error, and its exit code.
 async fn call(address: &str, message: &str, timeout: &str) -> (String, i32) {
     let mut call = tokio::process::Command::new(env!("CARGO_BIN_EXE_aqueduct"));
@@ -98,7 +122,7 @@ async fn a_killed_member_of_a_queue_group_leaves_the_rest() {
 async fn a_request_without_a_reply_times_out() {
     let server = Server::with(&[]);
     let address = server.at("svc");
-    let _worker = serve(&address, "read n; test $n != never || sleep 60");
+    let _worker = serve(&address, "read n; test $n != never || exec sleep 5");
     call_until_served(&address).await;
     let (error, code) = call(&address, "never", "300ms").await;
     assert_eq!(code, 3, "{error}");
@@ -120,14 +144,8 @@ async fn a_stopped_service_answers_what_it_has_in_hand() {
         let address = address.clone();
         async move { call(&address, "last", "20s").await }
     });
-    let exists = async |path: &str| {
-        while !std::path::Path::new(path).exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    deadline(exists(&begun)).await;
-    let pid = nix::unistd::Pid::from_raw(worker.0.id().cast_signed());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it is a child");
+    appears(begun.as_ref()).await;
+    terminate(&worker);
     // It takes no more.
     deadline(async { while call(&address, "hello", "5s").await.1 != 1 {} }).await;
     std::fs::write(&gate, "").expect("it is a file");
@@ -229,4 +247,27 @@ async fn nobody_there_is_an_error_of_one_request() {
         let error = deadline(endpoint(&address).connect()).await;
         assert_eq!(error.expect_err(&address).kind(), &kind);
     }
+}
+
+#[tokio::test]
+async fn a_forbidden_reply_subject_does_not_end_a_service() {
+    let server = Server::configured(
+        r#"authorization { users = [
+            { user: svc, password: p, permissions: { publish: { allow: "_INBOX.>" } } }
+            { user: other, password: p }
+        ] }"#,
+    );
+    let at = |user: &str| server.at("svc").replace("//", &format!("//{user}:p@"));
+    let mut service = serve(&at("svc"), "cat");
+    call_until_served(&at("other")).await;
+    let other = async_nats::ConnectOptions::with_user_and_password("other".into(), "p".into());
+    let other = other.connect(server.url()).await.expect("it is there");
+    for _ in 0..3 {
+        let sent = other.publish_with_reply("svc", "forbidden.x", "1".into());
+        sent.await.expect("it is there");
+        settle(&other).await;
+        let reply = call(&at("other"), "hello", "10s").await;
+        assert_eq!(reply, ("hello".to_owned(), 0));
+    }
+    assert!(service.0.try_wait().expect("it is a child").is_none());
 }

@@ -113,9 +113,11 @@ impl Server {
     /// How many messages of a stream a consumer has not settled.
     pub(crate) async fn unfinished(&self, stream: &str, consumer: &str) -> u64 {
         let stream = self.stream(stream).await;
+        let since = Instant::now();
         loop {
-            if let Ok(info) = stream.consumer_info(consumer).await {
-                return info.num_pending + info.num_ack_pending as u64;
+            match stream.consumer_info(consumer).await {
+                Ok(info) => return info.num_pending + info.num_ack_pending as u64,
+                Err(error) => assert!(since.elapsed() < LIMIT, "{consumer}: {error}"),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Incoming;
-use crate::connect::{Message, OpenError, OpenErrorKind};
+use crate::connect::{Message, OpenError, OpenErrorKind, Warnings};
 use crate::nats::connection::{Line, Target};
 
 /// A message of a subscription, and where a reply to it goes.
@@ -54,11 +54,18 @@ async fn pass_on(
     to_end: mpsc::Sender<io::Result<Request>>,
     stop: CancellationToken,
 ) {
+    let mut warnings = Warnings::default();
     loop {
         let failure = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            Some(text) = line.refusals.recv() => Some(target.refused(&text)),
+            Some(text) = line.refusals.recv() => {
+                if is_of_reply(&text) {
+                    warn_of_reply(&target, &mut warnings, &text);
+                    continue;
+                }
+                Some(target.refused(&text))
+            }
             message = subscriber.next() => match message {
                 Some(message) => {
                     let request = Request {
@@ -95,5 +102,24 @@ async fn pass_on(
                 return;
             }
         }
+    }
+}
+
+/// Whether a reply was refused, and not the subscription. The requester chooses where it goes.
+fn is_of_reply(text: &str) -> bool {
+    text.to_ascii_lowercase()
+        .contains("permissions violation for publish")
+}
+
+fn warn_of_reply(target: &Target, warnings: &mut Warnings, text: &str) {
+    if let Some(left_out) = warnings.next() {
+        let before = match left_out {
+            0 => String::new(),
+            _ => format!(" ({left_out} more before)"),
+        };
+        tracing::warn!(
+            target: "aqueduct::nats", address = %target.object,
+            "a reply was not sent: {text}; check the permissions of this user on the server{before}"
+        );
     }
 }
