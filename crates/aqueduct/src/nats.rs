@@ -18,6 +18,17 @@
 //! to those that ask for one. Services with the same `queue` share the requests. Any NATS client can be the
 //! other side.
 //!
+//! Services without a common `queue` all reply. The first reply to a request is always delivered. Further
+//! ones are delivered until the next request is sent, and then dropped, with a `tracing` event of level debug.
+//! A reply that cannot be sent, because the service has no permission for its subject, is a warning there.
+//!
+//! Errors of services follow those of NATS ([ADR-32]): a reply larger than the server's `max_payload` is an
+//! error at the service, and its requester gets an empty reply with the headers `Nats-Service-Error` and
+//! `Nats-Service-Error-Code: 500`. A reply with the first of them arrives as an [`io::Error`](std::io::Error)
+//! with its text.
+//!
+//! [ADR-32]: https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-32.md
+//!
 //! Nothing is created or changed on the server unless the address says `create=true`. That creates a
 //! missing stream with the subject, with `retention`, `max-messages` and `max-bytes`, which refuses new
 //! messages when it is full, and a missing consumer with `ack-wait`.

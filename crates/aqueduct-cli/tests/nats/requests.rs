@@ -53,6 +53,11 @@ async fn appears(path: &std::path::Path) {
     deadline(exists).await;
 }
 
+async fn plain(server: &Server) -> async_nats::Client {
+    let plain = async_nats::connect(server.url()).await;
+    plain.expect("it is there")
+}
+
 /// Waits until the server has taken everything that a client sent.
 async fn settle(client: &async_nats::Client) {
     let mut inbox = client
@@ -270,4 +275,76 @@ async fn a_forbidden_reply_subject_does_not_end_a_service() {
         assert_eq!(reply, ("hello".to_owned(), 0));
     }
     assert!(service.0.try_wait().expect("it is a child").is_none());
+}
+
+#[tokio::test]
+async fn further_replies_are_not_taken_for_those_of_later_requests() {
+    let server = Server::with(&[]);
+    let plain = plain(&server).await;
+    let mut asked = plain.subscribe("svc").await.expect("it is there");
+    settle(&plain).await;
+    let replying = async {
+        let mut before = None;
+        while let Some(request) = asked.next().await {
+            let to = request.reply.expect("it has one");
+            // That of the other service comes with the next request.
+            if let Some((to, body)) = before.replace((to.clone(), request.payload.clone())) {
+                plain.publish(to, body).await.expect("it is there");
+            }
+            for _ in 0..2 {
+                let body = request.payload.clone();
+                plain.publish(to.clone(), body).await.expect("it is there");
+            }
+        }
+    };
+    let asking = async {
+        let address = endpoint(&server.at("svc"));
+        let asking = address.connect().await.expect("it is there");
+        let mut asking = asking.channel::<String, String>(Text);
+        for number in 0..12 {
+            let reply = deadline(asking.call(number.to_string())).await;
+            assert_eq!(reply.expect("it is served"), number.to_string());
+        }
+        // Replies to the newest request are all there.
+        let reply = deadline(asking.recv()).await.expect("it goes on");
+        assert_eq!(reply.expect("it is served"), "11");
+    };
+    tokio::select! {
+        () = replying => panic!("it has ended"),
+        () = asking => {}
+    }
+}
+
+#[tokio::test]
+async fn errors_of_a_service_reach_its_caller() {
+    let server = Server::configured("max_payload: 1024");
+    let _service = serve(&server.at("svc"), "head -c 5000 /dev/zero");
+    let served = async {
+        loop {
+            match call(&server.at("svc"), "hello", "20s").await {
+                (error, 1) if error.contains("no process receives") => {}
+                (error, code) => break (error, code),
+            }
+        }
+    };
+    let (error, code) = deadline(served).await;
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains("the service failed"), "{error}");
+    assert!(error.contains("(code 500)"), "{error}");
+    let plain = plain(&server).await;
+    let mut asked = plain.subscribe("broken").await.expect("it is there");
+    settle(&plain).await;
+    tokio::spawn(async move {
+        let to = asked.next().await.expect("it is asked").reply;
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Service-Error", "out of paper");
+        headers.insert("Nats-Service-Error-Code", "507");
+        let to = to.expect("it has one");
+        let replied = plain.publish_with_headers(to, headers, "".into()).await;
+        replied.expect("it is there");
+        settle(&plain).await;
+    });
+    let (error, code) = call(&server.at("broken"), "hello", "20s").await;
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains("out of paper (code 507)"), "{error}");
 }

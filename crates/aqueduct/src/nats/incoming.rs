@@ -24,11 +24,15 @@ pub(super) fn receiver(target: Target, line: Line) -> MessageReceiver {
     MessageReceiver::new(incoming)
 }
 
+type Wanted<T> = Box<dyn Fn(&T) -> bool + Send + Sync>;
+
 /// What arrives from a task: messages, or what they are made of.
 pub(super) struct Incoming<T> {
     messages: mpsc::Receiver<io::Result<T>>,
     stop: CancellationToken,
     left: Option<u64>,
+    /// Says which items are still wanted when they are taken.
+    wanted: Option<Wanted<T>>,
 }
 
 impl<T> Incoming<T> {
@@ -40,13 +44,25 @@ impl<T> Incoming<T> {
             messages,
             stop: stop.clone(),
             left: None,
+            wanted: None,
         };
         (incoming, to_end, stop)
+    }
+
+    /// Leaves out what is not wanted any more when it is taken.
+    pub(super) fn only(mut self, wanted: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
+        self.wanted = Some(Box::new(wanted));
+        self
     }
 
     pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<T>>> {
         loop {
             let next = ready!(self.messages.poll_recv(cx));
+            if let (Some(Ok(item)), Some(wanted)) = (&next, &self.wanted)
+                && !wanted(item)
+            {
+                continue;
+            }
             match (&mut self.left, &next) {
                 // Given back.
                 (Some(0), Some(Ok(_))) => {}

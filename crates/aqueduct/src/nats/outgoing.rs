@@ -49,6 +49,8 @@ pub(super) struct Given {
 /// What the end and its task share.
 #[derive(Default)]
 pub(super) struct Shared {
+    /// How many messages were given to the end.
+    given: AtomicU64,
     /// How many messages are confirmed.
     confirmed: AtomicU64,
     failure: OnceLock<Failure>,
@@ -61,6 +63,11 @@ impl Shared {
             Some(failure) => Err(failure.clone().into()),
             None => Ok(()),
         }
+    }
+
+    /// The number of the newest message.
+    pub(super) fn newest(&self) -> u64 {
+        self.given.load(Ordering::Acquire)
     }
 
     /// Everything up to this message is confirmed.
@@ -132,6 +139,7 @@ impl Sink<Message> for Outgoing {
         };
         sender.send_item(message).map_err(|_| gone())?;
         self.given += 1;
+        self.shared.given.store(self.given, Ordering::Release);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use async_nats::{Client, Subject};
+use async_nats::{Client, HeaderMap, Subject};
 use bytes::Bytes;
 use futures_sink::Sink;
 use futures_util::future::BoxFuture;
@@ -14,6 +14,12 @@ use super::incoming::Incoming;
 use super::incoming::subscription::Request;
 use crate::connect::{Accept, Connection, Link, MessageLink, MessageReceiver, MessageSender, Peer};
 use crate::frame::{FrameError, Framing};
+
+/// The headers of a reply that is an error, as in the services of NATS (ADR-32).
+pub(super) const ERROR: &str = "Nats-Service-Error";
+pub(super) const CODE: &str = "Nats-Service-Error-Code";
+/// The code of an error of the service.
+const FAILED: &str = "500";
 
 /// A subscription whose messages are accepted.
 pub(super) struct Requests {
@@ -105,10 +111,7 @@ impl Sink<Bytes> for Reply {
 
     fn start_send(mut self: Pin<&mut Self>, body: Bytes) -> io::Result<()> {
         let (len, max) = (body.len(), self.client.max_payload());
-        if len > max {
-            let error = FrameError::TooLarge { len, max };
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
-        }
+        let too_large = (len > max).then_some(FrameError::TooLarge { len, max });
         let Some(to) = self.to.clone() else {
             // An empty reply carries nothing that could be lost.
             return match len {
@@ -121,8 +124,18 @@ impl Sink<Bytes> for Reply {
         };
         let client = self.client.clone();
         self.sending = Some(Box::pin(async move {
-            client.publish(to, body).await.map_err(lost)?;
-            client.flush().await.map_err(lost)
+            let Some(error) = too_large else {
+                client.publish(to, body).await.map_err(lost)?;
+                return client.flush().await.map_err(lost);
+            };
+            // Its caller waits, and learns why.
+            let mut headers = HeaderMap::new();
+            headers.insert(ERROR, error.to_string());
+            headers.insert(CODE, FAILED);
+            let told = client.publish_with_headers(to, headers, Bytes::new());
+            told.await.map_err(lost)?;
+            client.flush().await.map_err(lost)?;
+            Err(io::Error::new(io::ErrorKind::InvalidInput, error))
         }));
         Ok(())
     }

@@ -1,39 +1,73 @@
 //! Requests over core NATS: messages with a reply subject, and the replies to them.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
-use async_nats::{StatusCode, Subject, Subscriber};
+use async_nats::{StatusCode, Subscriber};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Failure, Line, Target};
 use super::incoming::Incoming;
-use super::outgoing::{Given, Outgoing};
+use super::outgoing::{Given, Outgoing, Shared};
+use super::replies::{CODE, ERROR};
 use crate::connect::{
     Link, Message, MessageLink, MessageReceiver, MessageSender, OpenError, OpenErrorKind,
 };
+
+/// How many requests without a reply are remembered. The first reply to an older one is taken for a
+/// further one.
+const UNANSWERED: usize = 65_536;
 
 /// Both halves of a connection. It ends with its connection to the server: the replies to what was
 /// asked over it would go nowhere.
 pub(super) struct Conversation {
     outgoing: Outgoing,
-    incoming: Incoming<Message>,
+    incoming: Incoming<Reply>,
+}
+
+/// A reply, and the request that it is for.
+struct Reply {
+    message: Message,
+    number: u64,
+    is_first: bool,
+}
+
+impl From<Reply> for Message {
+    fn from(reply: Reply) -> Self {
+        reply.message
+    }
+}
+
+/// The first reply to a request is taken at any time. A further one, such as that of another service,
+/// only until the next request: its reader takes what comes next for the reply to that.
+fn is_wanted(number: u64, is_first: bool, shared: &Shared) -> bool {
+    let is_wanted = is_first || number == shared.newest();
+    if !is_wanted {
+        tracing::debug!(target: "aqueduct::nats", number, "dropped a further reply to an older request");
+    }
+    is_wanted
 }
 
 impl Conversation {
     pub(super) async fn begin(target: Target, line: Line) -> Result<Self, OpenError> {
-        let inbox = Subject::from(line.client.new_inbox());
-        let replies = line.client.subscribe(inbox.clone()).await;
+        let inbox = line.client.new_inbox();
+        let replies = line.client.subscribe(format!("{inbox}.*")).await;
         let replies =
             replies.map_err(|error| target.error(OpenErrorKind::Other, error.to_string()))?;
         let (outgoing, given) = Outgoing::new(&target, &line);
         let (incoming, to_end, stop) = Incoming::new(target.address.window());
+        let shared = Arc::clone(&given.shared);
+        let incoming =
+            incoming.only(move |reply: &Reply| is_wanted(reply.number, reply.is_first, &shared));
         let asking = Asking {
             target,
             line,
             inbox,
             replies,
+            unanswered: BTreeSet::new(),
             to_end: Some(to_end),
             stop,
         };
@@ -71,10 +105,12 @@ impl MessageLink for Conversation {
 struct Asking {
     target: Target,
     line: Line,
-    inbox: Subject,
+    /// The reply to request 1 comes to `inbox.1`.
+    inbox: String,
     replies: Subscriber,
+    unanswered: BTreeSet<u64>,
     /// `None`: no more replies are wanted.
-    to_end: Option<mpsc::Sender<io::Result<Message>>>,
+    to_end: Option<mpsc::Sender<io::Result<Reply>>>,
     stop: CancellationToken,
 }
 
@@ -107,7 +143,7 @@ impl Asking {
                 }
                 next = self.replies.next(), if reply.is_none() => match next {
                     Some(next) => {
-                        reply = self.to_end.is_some().then(|| self.received(next));
+                        reply = self.received(next, &shared);
                         continue;
                     }
                     None => self.lost(),
@@ -120,7 +156,7 @@ impl Asking {
                     Some(message) => {
                         asked += 1;
                         let is_last = messages.is_empty();
-                        match self.ask(message, is_last).await {
+                        match self.ask(message, asked, is_last).await {
                             Ok(()) => {
                                 if is_last {
                                     shared.confirm(asked);
@@ -147,10 +183,15 @@ impl Asking {
         }
     }
 
-    async fn ask(&self, message: Message, is_last: bool) -> Result<(), ()> {
+    async fn ask(&mut self, message: Message, number: u64, is_last: bool) -> Result<(), ()> {
+        self.unanswered.insert(number);
+        if self.unanswered.len() > UNANSWERED {
+            self.unanswered.pop_first();
+        }
         let client = &self.line.client;
-        let (subject, inbox) = (self.target.address.subject.clone(), self.inbox.clone());
-        let asked = client.publish_with_reply(subject, inbox, message.into_body());
+        let subject = self.target.address.subject.clone();
+        let reply = format!("{}.{number}", self.inbox);
+        let asked = client.publish_with_reply(subject, reply, message.into_body());
         asked.await.map_err(drop)?;
         if is_last {
             client.flush().await.map_err(drop)?;
@@ -158,7 +199,36 @@ impl Asking {
         Ok(())
     }
 
-    fn received(&self, reply: async_nats::Message) -> io::Result<Message> {
+    /// The reply, if it is wanted.
+    fn received(
+        &mut self,
+        reply: async_nats::Message,
+        shared: &Shared,
+    ) -> Option<io::Result<Reply>> {
+        let number = reply.subject.strip_prefix(self.inbox.as_str());
+        let number = number.and_then(|it| it.strip_prefix('.')?.parse().ok())?;
+        let is_first = self.unanswered.remove(&number);
+        let is_wanted = self.to_end.is_some() && is_wanted(number, is_first, shared);
+        is_wanted.then(|| {
+            let message = self.message(reply)?;
+            Ok(Reply {
+                message,
+                number,
+                is_first,
+            })
+        })
+    }
+
+    fn message(&self, reply: async_nats::Message) -> io::Result<Message> {
+        let headers = reply.headers.unwrap_or_default();
+        if let Some(error) = headers.get(ERROR) {
+            let address = &self.target.object;
+            let mut text = format!("{address}: the service failed: {error}");
+            if let Some(code) = headers.get(CODE) {
+                text += &format!(" (code {code})");
+            }
+            return Err(io::Error::other(text));
+        }
         if reply.status != Some(StatusCode::NO_RESPONDERS) {
             return Ok(Message::new(reply.payload));
         }
