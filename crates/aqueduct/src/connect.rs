@@ -205,7 +205,9 @@ mod sender;
 pub(crate) mod timeouts;
 mod verbs;
 
-pub(crate) use self::accept::{Accept, Bound};
+#[cfg(feature = "nats")]
+pub(crate) use self::accept::after_drop;
+pub(crate) use self::accept::{Accept, Bound, drop_listener};
 pub(crate) use self::attempt::{Attempt, Meaning};
 pub use self::byte_stream::ByteStream;
 pub(crate) use self::byte_stream::SocketHalf;

@@ -22,6 +22,12 @@
 //! ones are delivered until the next request is sent, and then dropped, with a `tracing` event of level debug.
 //! A reply that cannot be sent, because the service has no permission for its subject, is a warning there.
 //!
+//! A service that stops ends its subscription and answers what it has accepted. It publishes the requests
+//! that wait, at most five windows and 1,024, again to their subject for another member of its `queue`, which
+//! takes the permission to publish to that subject. If no other member is there, or without `queue`, they get
+//! no reply. A `tracing` warning counts them. [`serve()`](crate::serve()) waits for this; a
+//! [`Listener`](crate::connect::Listener) that is dropped by itself does it in the background.
+//!
 //! Errors of services follow those of NATS ([ADR-32]): a reply larger than the server's `max_payload` is an
 //! error at the service, and its requester gets an empty reply with the headers `Nats-Service-Error` and
 //! `Nats-Service-Error-Code: 500`. A reply with the first of them arrives as an [`io::Error`](std::io::Error)

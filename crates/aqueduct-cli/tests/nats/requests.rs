@@ -39,6 +39,22 @@ fn serve(address: &str, command: &str) -> Killed {
     Killed(serve.stdin(Stdio::null()).spawn().expect("it can be run"))
 }
 
+/// Starts one that takes one request at a time and answers once the file `gate` is there.
+fn serve_one_at_a_time(server: &Server, address: &str) -> Killed {
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_aqueduct"));
+    serve.args(["serve", address, "--max-connections", "1", "--"]);
+    serve.args([
+        "sh",
+        "-c",
+        "touch begun; until test -e gate; do sleep 0.01; done; cat",
+    ]);
+    serve
+        .current_dir(server.dir())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    Killed(serve.spawn().expect("it can be run"))
+}
+
 fn terminate(service: &Killed) {
     let pid = nix::unistd::Pid::from_raw(service.0.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it is a child");
@@ -66,6 +82,37 @@ async fn settle(client: &async_nats::Client) {
         .expect("it is there");
     inbox.drain().await.expect("it is there");
     assert!(deadline(inbox.next()).await.is_none());
+}
+
+/// Gives work to [the service](serve_one_at_a_time) as soon as it is there.
+async fn occupy(server: &Server, client: &async_nats::Client) {
+    let begun = server.dir().join("begun");
+    let inbox = client.new_inbox();
+    let mut replies = client.subscribe(inbox.clone()).await.expect("it is there");
+    let asking = async {
+        loop {
+            let asked = client.publish_with_reply("svc", inbox.clone(), "first".into());
+            asked.await.expect("it is there");
+            tokio::select! {
+                // Nobody receives it yet.
+                _ = replies.next() => {}
+                () = appears(&begun) => break,
+            }
+        }
+    };
+    deadline(asking).await;
+}
+
+/// Sends numbers as requests, and returns their replies.
+async fn ask(client: &async_nats::Client, numbers: u32) -> async_nats::Subscriber {
+    let inbox = client.new_inbox();
+    let replies = client.subscribe(inbox.clone()).await.expect("it is there");
+    for number in 0..numbers {
+        let asked = client.publish_with_reply("svc", inbox.clone(), number.to_string().into());
+        asked.await.expect("it is there");
+    }
+    settle(client).await;
+    replies
 }
 
 /// What `aqueduct call` prints, on standard output or error, and its exit code.
@@ -275,6 +322,54 @@ async fn a_forbidden_reply_subject_does_not_end_a_service() {
         assert_eq!(reply, ("hello".to_owned(), 0));
     }
     assert!(service.0.try_wait().expect("it is a child").is_none());
+}
+
+#[tokio::test]
+async fn a_stopped_member_passes_on_what_waits() {
+    let server = Server::with(&[]);
+    let mut stopped = serve_one_at_a_time(&server, &server.at("svc?queue=workers&window=4"));
+    let (asker, member) = (plain(&server).await, plain(&server).await);
+    occupy(&server, &asker).await;
+    let mut replies = ask(&asker, 12).await;
+    let mut asked = member
+        .queue_subscribe("svc", "workers".into())
+        .await
+        .expect("it is there");
+    settle(&member).await;
+    terminate(&stopped);
+    for _ in 0..12 {
+        let request = deadline(asked.next()).await.expect("it goes on");
+        let to = request.reply.expect("it has one");
+        let replied = member.publish(to, request.payload).await;
+        replied.expect("it is there");
+    }
+    let mut seen: Vec<u32> = Vec::new();
+    for _ in 0..12 {
+        let reply = deadline(replies.next()).await.expect("it goes on");
+        let number = std::str::from_utf8(&reply.payload).expect("a number");
+        seen.push(number.parse().expect("a number"));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..12).collect::<Vec<_>>());
+    std::fs::write(server.dir().join("gate"), "").expect("it is a file");
+    let ended = tokio::task::spawn_blocking(move || stopped.0.wait());
+    let ended = deadline(ended).await.expect("no panic").expect("a child");
+    assert!(ended.success(), "{ended}");
+}
+
+#[tokio::test]
+async fn a_stopped_service_counts_what_it_leaves() {
+    let server = Server::with(&[]);
+    let mut stopped = serve_one_at_a_time(&server, &server.at("svc"));
+    let asker = plain(&server).await;
+    occupy(&server, &asker).await;
+    let _replies = ask(&asker, 3).await;
+    terminate(&stopped);
+    std::fs::write(server.dir().join("gate"), "").expect("it is a file");
+    let mut stderr = stopped.0.stderr.take().expect("it is piped");
+    let told = tokio::task::spawn_blocking(move || io::read_to_string(&mut stderr));
+    let told = deadline(told).await.expect("no panic").expect("text");
+    assert!(told.contains("requests that waited get no reply"), "{told}");
 }
 
 #[tokio::test]

@@ -11,8 +11,10 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 
 use super::incoming::Incoming;
-use super::incoming::subscription::Request;
-use crate::connect::{Accept, Connection, Link, MessageLink, MessageReceiver, MessageSender, Peer};
+use super::incoming::subscription::{GiveBack, Request};
+use crate::connect::{
+    Accept, Connection, Link, MessageLink, MessageReceiver, MessageSender, Peer, after_drop,
+};
 use crate::frame::{FrameError, Framing};
 
 /// The headers of a reply that is an error, as in the services of NATS (ADR-32).
@@ -25,6 +27,7 @@ const FAILED: &str = "500";
 pub(super) struct Requests {
     /// `None` once the receiver was taken.
     pub(super) incoming: Option<Incoming<Request>>,
+    pub(super) give_back: GiveBack,
     pub(super) framing: Framing,
 }
 
@@ -41,6 +44,19 @@ impl Accept for Requests {
 
     fn take_receiver(&mut self) -> Option<MessageReceiver> {
         self.incoming.take().map(MessageReceiver::new)
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        if let Some(incoming) = self.incoming.take() {
+            let give_back = self.give_back.clone();
+            after_drop(async move {
+                if give_back.send(incoming).await.is_ok() {
+                    give_back.closed().await;
+                }
+            });
+        }
     }
 }
 

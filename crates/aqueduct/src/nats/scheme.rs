@@ -115,8 +115,10 @@ impl Mechanism for Nats {
             let target = self.target(asked, "serve");
             self.check_two_way(&target)?;
             let line = self.open(&target, asked).await?;
+            let (incoming, give_back) = subscription::begin(target, line).await?;
             let requests = Requests {
-                incoming: Some(subscription::begin(target, line).await?),
+                incoming: Some(incoming),
+                give_back,
                 framing: asked.options.framing.clone(),
             };
             Ok(Bound::new(requests, asked.address, asked.options.poll_for).into())
@@ -145,7 +147,7 @@ impl Mechanism for Nats {
             match line.stream {
                 Some(_) => Ok(incoming::receiver(target, line)),
                 None => Ok(MessageReceiver::new(
-                    subscription::begin(target, line).await?,
+                    subscription::begin(target, line).await?.0,
                 )),
             }
         })

@@ -21,6 +21,7 @@ use super::stats::Counters;
 use super::supervisor::{Serving, Supervisor};
 use super::{Context, Error, Stats};
 use crate::codec::BoxError;
+use crate::connect::drop_listener;
 use crate::connect::timeouts::Timeouts;
 use crate::io::accept::Accepting;
 use crate::io::timer::timeout;
@@ -232,7 +233,9 @@ impl Running {
         let serving = Serving::begin();
         supervisor.notify("READY=1").await;
         // Boxed so that it is dropped, and the backlog refused, before the handlers end.
-        let accepted = self.accept(Box::pin(listener), Arc::new(handler)).await;
+        let mut listener = Box::pin(listener);
+        let accepted = self.accept(listener.as_mut(), Arc::new(handler)).await;
+        let left = drop_listener(listener);
         self.tracker.close();
         if let Err(error) = &accepted {
             tracing::warn!(%error, "the listener failed: shutting down");
@@ -245,7 +248,8 @@ impl Running {
                 let state = format!("STOPPING=1\nSTATUS=connections still open: {n}");
                 supervisor.notify(&state).await;
             }
-            self.drain().await;
+            // A server that does not answer must not hold it up for longer than a peer.
+            let _ = tokio::join!(self.drain(), timeout(self.grace, left));
         }
         let stats = self.counters.stats();
         tracing::debug!(?stats, "served");
@@ -258,7 +262,7 @@ impl Running {
     /// Accepts until shutdown, or until the listener ends or breaks.
     async fn accept<L, C, H, F, E>(
         &self,
-        mut listener: Pin<Box<L>>,
+        mut listener: Pin<&mut L>,
         handler: Arc<H>,
     ) -> io::Result<()>
     where

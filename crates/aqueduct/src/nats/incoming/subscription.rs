@@ -1,8 +1,9 @@
 //! Core NATS: messages of a subscription.
 
 use std::io;
+use std::time::Duration;
 
-use async_nats::{Client, Subject, SubscribeError, Subscriber};
+use async_nats::{Client, HeaderMap, Subject, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -10,12 +11,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::Incoming;
 use crate::connect::{Message, OpenError, OpenErrorKind, Warnings};
+use crate::io::timer::timeout;
 use crate::nats::connection::{Line, Target};
+
+const TARGET: &str = "aqueduct::nats";
+/// How long the server may take to confirm that a service leaves.
+const LEAVING: Duration = Duration::from_secs(5);
+/// How long a refusal may take behind the answer to what was sent after it.
+const REFUSAL: Duration = Duration::from_millis(50);
 
 /// A message of a subscription, and where a reply to it goes.
 pub(in crate::nats) struct Request {
     pub(in crate::nats) body: Bytes,
     pub(in crate::nats) reply: Option<Subject>,
+    subject: Subject,
+    headers: Option<HeaderMap>,
     /// The connection that it came over.
     pub(in crate::nats) client: Client,
 }
@@ -26,17 +36,33 @@ impl From<Request> for Message {
     }
 }
 
+impl Request {
+    fn new(message: async_nats::Message, client: Client) -> Self {
+        Self {
+            body: message.payload,
+            reply: message.reply,
+            subject: message.subject,
+            headers: message.headers,
+            client,
+        }
+    }
+}
+
+/// Takes back a receiver whose requests nobody will answer. It is closed once they are passed on.
+pub(in crate::nats) type GiveBack = mpsc::Sender<Incoming<Request>>;
+
 /// Subscribes, and passes messages on until the end is stopped.
 pub(in crate::nats) async fn begin(
     target: Target,
     line: Line,
-) -> Result<Incoming<Request>, OpenError> {
+) -> Result<(Incoming<Request>, GiveBack), OpenError> {
     let subscriber = subscribe(&target, &line).await;
     let subscriber =
         subscriber.map_err(|error| target.error(OpenErrorKind::Other, error.to_string()))?;
     let (incoming, to_end, stop) = Incoming::new(target.address.window());
-    tokio::spawn(pass_on(target, line, subscriber, to_end, stop));
-    Ok(incoming)
+    let (give_back, given_back) = mpsc::channel(1);
+    tokio::spawn(pass_on(target, line, subscriber, to_end, stop, given_back));
+    Ok((incoming, give_back))
 }
 
 async fn subscribe(target: &Target, line: &Line) -> Result<Subscriber, SubscribeError> {
@@ -53,11 +79,15 @@ async fn pass_on(
     mut subscriber: Subscriber,
     to_end: mpsc::Sender<io::Result<Request>>,
     stop: CancellationToken,
+    mut given_back: mpsc::Receiver<Incoming<Request>>,
 ) {
     let mut warnings = Warnings::default();
     loop {
         let failure = tokio::select! {
             biased;
+            Some(incoming) = given_back.recv() => {
+                return leave(&target, line, subscriber, incoming, None).await;
+            }
             () = stop.cancelled() => return,
             Some(text) = line.refusals.recv() => {
                 if is_of_reply(&text) {
@@ -68,13 +98,16 @@ async fn pass_on(
             }
             message = subscriber.next() => match message {
                 Some(message) => {
-                    let request = Request {
-                        body: message.payload,
-                        reply: message.reply,
-                        client: line.client.clone(),
-                    };
-                    if to_end.send(Ok(request)).await.is_err() {
-                        return;
+                    let request = Request::new(message, line.client.clone());
+                    tokio::select! {
+                        biased;
+                        Some(incoming) = given_back.recv() => {
+                            return leave(&target, line, subscriber, incoming, Some(request)).await;
+                        }
+                        room = to_end.reserve() => match room {
+                            Ok(room) => room.send(Ok(request)),
+                            Err(_) => return,
+                        },
                     }
                     continue;
                 }
@@ -91,6 +124,9 @@ async fn pass_on(
         };
         let again = tokio::select! {
             () = stop.cancelled() => return,
+            Some(incoming) = given_back.recv() => {
+                return leave(&target, line, subscriber, incoming, None).await;
+            }
             again = again => again,
         };
         match again {
@@ -118,8 +154,104 @@ fn warn_of_reply(target: &Target, warnings: &mut Warnings, text: &str) {
             _ => format!(" ({left_out} more before)"),
         };
         tracing::warn!(
-            target: "aqueduct::nats", address = %target.object,
+            target: TARGET, address = %target.object,
             "a reply was not sent: {text}; check the permissions of this user on the server{before}"
         );
     }
+}
+
+/// Ends the subscription of a service that is stopped. Requests that wait go to another member of
+/// its queue group.
+async fn leave(
+    target: &Target,
+    mut line: Line,
+    mut subscriber: Subscriber,
+    mut incoming: Incoming<Request>,
+    in_hand: Option<Request>,
+) {
+    let address = &target.object;
+    let mut waiting = Vec::new();
+    let passing_on = async {
+        while let Ok(next) = incoming.messages.try_recv() {
+            waiting.extend(next);
+        }
+        waiting.extend(in_hand);
+        // The server sends none after that, not even those that are published again.
+        if subscriber.drain().await.is_ok() {
+            while let Some(message) = subscriber.next().await {
+                waiting.push(Request::new(message, line.client.clone()));
+            }
+        }
+        match &target.address.queue {
+            Some(_) if !waiting.is_empty() => publish_again(&mut line, &waiting).await,
+            _ => None,
+        }
+    };
+    let refused = match timeout(LEAVING, passing_on).await {
+        Ok(refused) => refused,
+        Err(_) => Some("the server did not answer".to_owned()),
+    };
+    let count = waiting.len();
+    match (&target.address.queue, refused) {
+        _ if count == 0 => {}
+        (None, _) => tracing::warn!(
+            target: TARGET, %address,
+            "stopped: {count} requests that waited get no reply; with queue= another service takes them"
+        ),
+        (Some(queue), None) => tracing::warn!(
+            target: TARGET, %address,
+            "stopped: passed on {count} requests that waited to the queue group {queue}; if no other member \
+             is there, they get no reply"
+        ),
+        (Some(queue), Some(text)) => tracing::warn!(
+            target: TARGET, %address,
+            "stopped: {count} requests that waited get no reply; cannot pass them on to the queue group \
+             {queue}: {text}"
+        ),
+    }
+}
+
+/// Returns why the server has refused it.
+async fn publish_again(line: &mut Line, requests: &[Request]) -> Option<String> {
+    let client = &line.client;
+    let published = async {
+        for request in requests {
+            let Request {
+                body,
+                reply,
+                subject,
+                headers,
+                ..
+            } = request;
+            let headers = headers.clone().unwrap_or_default();
+            let (subject, body) = (subject.clone(), body.clone());
+            match reply.clone() {
+                Some(reply) => {
+                    client
+                        .publish_with_reply_and_headers(subject, reply, headers, body)
+                        .await?;
+                }
+                None => client.publish_with_headers(subject, headers, body).await?,
+            }
+        }
+        Ok::<_, async_nats::PublishError>(())
+    };
+    if let Err(error) = published.await {
+        return Some(error.to_string());
+    }
+    // Its end comes behind a refusal.
+    match client.subscribe(client.new_inbox()).await {
+        Ok(mut inbox) => {
+            let _ = inbox.drain().await;
+            while inbox.next().await.is_some() {}
+        }
+        Err(error) => return Some(error.to_string()),
+    }
+    // Refusals take another way inside of the client.
+    while let Ok(Some(text)) = timeout(REFUSAL, line.refusals.recv()).await {
+        if is_of_reply(&text) {
+            return Some(text);
+        }
+    }
+    None
 }
