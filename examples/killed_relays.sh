@@ -43,7 +43,21 @@ stop_all() {
 }
 trap stop_all EXIT
 
-for part in broker relay-1 relay-2 relay-3; do start "$part"; done
+# It does not run if the port is taken.
+start_broker() {
+    : >"$dir/broker.log"
+    start broker
+    until grep -q 'Server is ready' "$dir/broker.log"; do
+        if ! kill -0 "${pid[broker]}" 2>/dev/null; then
+            echo "$server does not run on port $port: $(tail -n 1 "$dir/broker.log")" >&2
+            exit 1
+        fi
+        sleep 0.05
+    done
+}
+
+start_broker
+for part in relay-1 relay-2 relay-3; do start "$part"; done
 seq "$messages" | while read -r number; do
     echo "$number"
     # Not all at once, so that each kill meets some of them.
@@ -58,7 +72,7 @@ for ((kill = 1; kill <= kills; kill++)); do
     kill -9 "${pid[$part]}"
     wait "${pid[$part]}" 2>/dev/null || true
     if [ "$part" = relay-1 ]; then first=$((first + 1)); fi
-    start "$part"
+    if [ "$part" = broker ]; then start_broker; else start "$part"; fi
     printf 'kill %d of %d: %s\n' "$kill" "$kills" "$part"
 done
 wait "$sending"
