@@ -11,6 +11,7 @@ use async_nats::jetstream::stream::Config;
 use futures_util::{SinkExt, StreamExt};
 use nix::sys::signal::Signal;
 
+use crate::cuts::Forwarder;
 use crate::kills::{Fate, Numbers, drain};
 use crate::server::Server;
 use crate::{JOBS, endpoint, next, receiver, sender};
@@ -59,13 +60,28 @@ async fn a_stalled_server_loses_doubles_and_reorders_nothing() {
     assert_eq!(Fate::of(&seen, count), Fate::default());
 }
 
-/// The new stream numbers its messages from 1 again. A receiver that took them for those that it has
-/// settled would settle them unseen.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_a_new_stream_are_not_taken_for_old_ones() {
-    let mut server = Server::new();
+    let server = Server::new();
+    let address = server.at(JOBS);
+    new_stream(server, &address, || ()).await;
+}
+
+/// The first connection after the restart breaks between the stream and the consumer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_stream_is_noticed_after_a_failed_attempt() {
+    let server = Server::new();
+    let forwarder = Forwarder::new(&server).await;
+    let address = forwarder.at(JOBS);
+    new_stream(server, &address, || forwarder.cut_at("CONSUMER.INFO")).await;
+    assert!(forwarder.has_cut());
+}
+
+/// The new stream numbers its messages from 1 again. A receiver that took them for those that it has
+/// settled would settle them unseen.
+async fn new_stream(mut server: Server, address: &str, before: impl FnOnce()) {
     let mut outgoing = sender(&server.at(JOBS)).await;
-    let mut incoming = receiver(&server.at(JOBS)).await;
+    let mut incoming = receiver(address).await;
     let mut held = None;
     for number in 0..3 {
         let message = Message::new(number.to_string());
@@ -79,6 +95,7 @@ async fn messages_of_a_new_stream_are_not_taken_for_old_ones() {
             _ => receipt.settle(),
         }
     }
+    before();
     tokio::task::block_in_place(|| server.restart_empty());
     for number in 3..6 {
         let message = Message::new(number.to_string());

@@ -133,7 +133,7 @@ impl Target {
                 .unless_refused(&mut line.refusals, &line.client, stream)
                 .await?;
             let created = stream.cached_info().created.unix_timestamp_nanos() as i64;
-            let before = self.created.swap(created, Ordering::Relaxed);
+            let before = self.created.load(Ordering::Relaxed);
             line.is_anew = before != 0 && before != created;
             if line.is_anew {
                 tracing::warn!(
@@ -145,6 +145,8 @@ impl Target {
             if self.receives {
                 line.consumer = Some(self.consumer(&mut line).await?);
             }
+            // An attempt that failed leaves it to the next one to notice a new stream.
+            self.created.store(created, Ordering::Relaxed);
         }
         Ok(line)
     }
