@@ -20,11 +20,13 @@
 //!
 //! Services without a common `queue` all reply. The first reply to a request is always delivered. Further
 //! ones are delivered until the next request is sent, and then dropped, with a `tracing` event of level debug.
-//! A reply that cannot be sent, because the service has no permission for its subject, is a warning there.
+//! Replies to several requests at once may come in any order, and so may the late reply to a
+//! [`call`](crate::Channel::call) that was dropped: connect again after one that timed out. A reply that
+//! cannot be sent, because the service has no permission for its subject, is a warning there.
 //!
 //! A service that stops ends its subscription and answers what it has accepted. It publishes the requests
-//! that wait, at most five windows and 1,024, again to their subject for another member of its `queue`, which
-//! takes the permission to publish to that subject. If no other member is there, or without `queue`, they get
+//! that wait again to their subject for another member of its `queue`, which takes the permission to publish to
+//! that subject. If no other member is there, or without `queue`, they get
 //! no reply. A `tracing` warning counts them. [`serve()`](crate::serve()) waits for this; a
 //! [`Listener`](crate::connect::Listener) that is dropped by itself does it in the background.
 //!

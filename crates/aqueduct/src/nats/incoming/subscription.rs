@@ -3,9 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Subject, SubscribeError, Subscriber};
+use async_nats::{Client, HeaderMap, PublishError, Subject, SubscribeError, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -170,28 +170,34 @@ async fn leave(
     in_hand: Option<Request>,
 ) {
     let address = &target.object;
-    let mut waiting = Vec::new();
+    let passes_on = target.address.queue.is_some();
+    let client = line.client.clone();
+    let mut count = 0;
     let passing_on = async {
-        while let Ok(next) = incoming.messages.try_recv() {
-            waiting.extend(next);
-        }
-        waiting.extend(in_hand);
-        // The server sends none after that, not even those that are published again.
-        if subscriber.drain().await.is_ok() {
-            while let Some(message) = subscriber.next().await {
-                waiting.push(Request::new(message, line.client.clone()));
+        // The server sends none after that, not even those that are published again. Without a
+        // connection publishing fails.
+        let _ = subscriber.drain().await;
+        let given = std::iter::from_fn(|| incoming.messages.try_recv().ok());
+        let given = stream::iter(given.flatten().chain(in_hand));
+        let rest = subscriber.map(|message| Request::new(message, client.clone()));
+        let mut waiting = std::pin::pin!(given.chain(rest));
+        let mut published = Ok(());
+        while let Some(request) = waiting.next().await {
+            count += 1;
+            if passes_on && published.is_ok() {
+                published = publish_again(&client, request).await;
             }
         }
-        match &target.address.queue {
-            Some(_) if !waiting.is_empty() => publish_again(&mut line, &waiting).await,
-            _ => None,
+        match published {
+            Ok(()) if passes_on && count > 0 => refusal(&mut line).await,
+            Ok(()) => None,
+            Err(error) => Some(error.to_string()),
         }
     };
     let refused = match timeout(LEAVING, passing_on).await {
         Ok(refused) => refused,
         Err(_) => Some("the server did not answer".to_owned()),
     };
-    let count = waiting.len();
     match (&target.address.queue, refused) {
         _ if count == 0 => {}
         (None, _) => tracing::warn!(
@@ -211,34 +217,28 @@ async fn leave(
     }
 }
 
-/// Returns why the server has refused it.
-async fn publish_again(line: &mut Line, requests: &[Request]) -> Option<String> {
-    let client = &line.client;
-    let published = async {
-        for request in requests {
-            let Request {
-                body,
-                reply,
-                subject,
-                headers,
-                ..
-            } = request;
-            let headers = headers.clone().unwrap_or_default();
-            let (subject, body) = (subject.clone(), body.clone());
-            match reply.clone() {
-                Some(reply) => {
-                    client
-                        .publish_with_reply_and_headers(subject, reply, headers, body)
-                        .await?;
-                }
-                None => client.publish_with_headers(subject, headers, body).await?,
-            }
+async fn publish_again(client: &Client, request: Request) -> Result<(), PublishError> {
+    let Request {
+        body,
+        reply,
+        subject,
+        headers,
+        ..
+    } = request;
+    match (reply, headers) {
+        (Some(reply), Some(headers)) => {
+            let published = client.publish_with_reply_and_headers(subject, reply, headers, body);
+            published.await
         }
-        Ok::<_, async_nats::PublishError>(())
-    };
-    if let Err(error) = published.await {
-        return Some(error.to_string());
+        (Some(reply), None) => client.publish_with_reply(subject, reply, body).await,
+        (None, Some(headers)) => client.publish_with_headers(subject, headers, body).await,
+        (None, None) => client.publish(subject, body).await,
     }
+}
+
+/// Returns why the server has refused what was published before.
+async fn refusal(line: &mut Line) -> Option<String> {
+    let client = &line.client;
     // Its end comes behind a refusal.
     match client.subscribe(client.new_inbox()).await {
         Ok(mut inbox) => {
