@@ -63,6 +63,14 @@ impl Actor {
         self.peer.exit().await.expect("it can be waited for")
     }
 
+    /// Kills it. Its pipes are closed here when this returns.
+    pub(crate) async fn kill(&mut self) {
+        self.peer.kill();
+        self.stdin = None;
+        // The thread that reads answers closes its pipe before it ends.
+        while deadline(self.answers.recv()).await.is_some() {}
+    }
+
     /// Waits for the exit of a role that only checks something, and fails if that failed.
     pub(crate) async fn succeed(&mut self) {
         let status = self.finish().await;

@@ -105,7 +105,7 @@ async fn kill_and_look(mut actor: Actor, connection: Connection, waits: bool) ->
     if waits && let std::task::Poll::Ready(item) = next.poll() {
         first = Some(item);
     }
-    actor.peer.kill();
+    actor.kill().await;
     let item = match first {
         Some(item) => item,
         None => deadline(next).await,
