@@ -58,8 +58,8 @@
 //!
 //! A relay from stream to stream delivers each message once and in order: the id of a message is
 //! `created:stream:sequence` of its source. This needs an outage shorter than the duplicate window of the
-//! target, limits retention there, and one relay at a time. None of this covers a power failure, unless the server syncs each
-//! write (`sync_interval: always`).
+//! target, limits retention there, and one relay at a time. None of this covers a power failure, unless
+//! the server syncs each write (`sync_interval: always`).
 //!
 //! # Examples
 //!
@@ -87,8 +87,8 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let greeter: Endpoint = "nats://localhost/greeter".parse()?;
-//! let mut greeter = greeter.connect().await?.channel::<&str, String>(Text);
-//! println!("{}", greeter.call("world").await?);
+//! let mut greeter = greeter.connect().await?.channel::<String, String>(Text);
+//! println!("{}", greeter.call("world".to_owned()).await?);
 //! # Ok(()) }
 //! ```
 
