@@ -1,7 +1,6 @@
 //! `tls:` beside tokio-rustls by hand: the same certificate and cipher, and tokio-util's frames.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,12 +9,12 @@ use aqueduct::Endpoint;
 use aqueduct::connect::Connection;
 use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct_measure::case::{BOTH, Mechanism, ONE_WAY, Runtime, Work};
+use aqueduct_measure::implementations::ends::{Borrows, Lends, Rx, Tx};
+use aqueduct_measure::implementations::framed::{Both, FEED, FEED_64K, How};
 use aqueduct_measure::implementations::{Two, play};
 use aqueduct_measure::peer::ready;
 use aqueduct_measure::sample::SideReport;
-use aqueduct_measure::{Case, Check, Message, Receives, Sends, Session};
-use bytes::Bytes;
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use aqueduct_measure::{Case, Session};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
@@ -23,13 +22,15 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
-use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 pub(crate) const CASES: &[Case] = &[
     case("aqueduct/tls/feed", BOTH, |it| {
         let (tx, rx) = halves(connection(it)?)?;
-        let (tx, rx) = (Tx(tx), Rx(rx));
-        play(it, Two { tx, rx })
+        let tx = Tx {
+            sink: tx,
+            each: false,
+        };
+        play(it, Two { tx, rx: Rx(rx) })
     }),
     case("aqueduct/tls/borrowed", ONE_WAY, |it| {
         let (tx, rx) = halves(connection(it)?)?;
@@ -38,13 +39,14 @@ pub(crate) const CASES: &[Case] = &[
     }),
     case("aqueduct/tls/endpoint", BOTH, |it| {
         let (tx, rx) = connection(it)?.into_frames();
-        let (tx, rx) = (Tx(tx), Rx(rx));
-        play(it, Two { tx, rx })
+        let tx = Tx {
+            sink: tx,
+            each: false,
+        };
+        play(it, Two { tx, rx: Rx(rx) })
     }),
-    case("tokio/tls/feed", BOTH, |it| by_hand(it, None)),
-    case("tokio/tls/feed-64k", ONE_WAY, |it| {
-        by_hand(it, Some(64 << 10))
-    }),
+    case("tokio/tls/feed", BOTH, |it| by_hand(it, FEED)),
+    case("tokio/tls/feed-64k", ONE_WAY, |it| by_hand(it, FEED_64K)),
 ];
 
 const fn case(
@@ -76,55 +78,6 @@ fn issue(session: &Session) -> anyhow::Result<()> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     fs::write(cert, made.cert.pem())?;
     Ok(fs::write(key, made.signing_key.serialize_pem())?)
-}
-
-struct Tx<S>(S);
-
-impl<S> Sends for Tx<S>
-where
-    S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
-{
-    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
-        Ok(self.0.feed(message.bytes.clone()).await?)
-    }
-
-    async fn flush(&mut self) -> anyhow::Result<()> {
-        Ok(self.0.flush().await?)
-    }
-}
-
-struct Rx<R>(R);
-
-impl<R> Receives for Rx<R>
-where
-    R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
-{
-    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
-        let frame = self.0.next().await;
-        check.frame(&frame.context("the stream has ended")??)
-    }
-}
-
-/// Frames on loan: copied once on their way out, and not at all on their way in.
-struct Lends<W>(FramedWrite<W>);
-
-impl<W: AsyncWrite + Send + Unpin + 'static> Sends for Lends<W> {
-    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
-        Ok(self.0.feed_borrowed(&message.bytes).await?)
-    }
-
-    async fn flush(&mut self) -> anyhow::Result<()> {
-        Ok(self.0.flush().await?)
-    }
-}
-
-struct Borrows<R>(FramedRead<R>);
-
-impl<R: AsyncRead + Send + Unpin + 'static> Receives for Borrows<R> {
-    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
-        let frame = self.0.next_borrowed().await;
-        check.frame(frame.context("the stream has ended")??)
-    }
 }
 
 /// The frames of a stream, as by hand over any socket.
@@ -173,27 +126,7 @@ fn connection(session: &Session) -> anyhow::Result<Connection> {
     })
 }
 
-struct Both(Framed<TlsStream<TcpStream>, LengthDelimitedCodec>);
-
-impl Sends for Both {
-    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
-        Ok(self.0.feed(message.bytes.clone()).await?)
-    }
-
-    async fn flush(&mut self) -> anyhow::Result<()> {
-        Ok(SinkExt::<Bytes>::flush(&mut self.0).await?)
-    }
-}
-
-impl Receives for Both {
-    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
-        let frame = self.0.next().await;
-        check.frame(&frame.context("the stream has ended")??)
-    }
-}
-
-/// `buffer`: bytes of both buffers, if not the default of 8 KiB.
-fn by_hand(session: &Session, buffer: Option<usize>) -> anyhow::Result<SideReport> {
+fn by_hand(session: &Session, how: How) -> anyhow::Result<SideReport> {
     let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
     let (cert, key) = files(session);
     let stream = if session.is_first() {
@@ -229,14 +162,5 @@ fn by_hand(session: &Session, buffer: Option<usize>) -> anyhow::Result<SideRepor
             Ok(TlsStream::Server(acceptor.accept(stream).await?))
         })?
     };
-    let codec = LengthDelimitedCodec::new();
-    let framed = match buffer {
-        None => Framed::new(stream, codec),
-        Some(bytes) => {
-            let mut framed = Framed::with_capacity(stream, codec, bytes);
-            framed.set_backpressure_boundary(bytes);
-            framed
-        }
-    };
-    play(session, Both(framed))
+    play(session, Both::new(stream, how))
 }

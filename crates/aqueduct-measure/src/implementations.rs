@@ -2,7 +2,8 @@
 
 mod aqueduct;
 mod asks;
-mod framed;
+pub mod ends;
+pub mod framed;
 mod place;
 mod raw;
 
@@ -77,6 +78,10 @@ pub fn play<D: Sends + Receives>(session: &Session, both: D) -> anyhow::Result<S
         (Work::RoundTrip, true) => session.client(both),
         (Work::RoundTrip, false) => session.server(both),
     }
+}
+
+fn ended() -> anyhow::Error {
+    anyhow::anyhow!("the stream has ended")
 }
 
 /// An end, of two that may both be needed, that this side has.

@@ -1,17 +1,15 @@
 //! interprocess: a local socket under tokio-util's frames.
 
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
 use interprocess::local_socket::tokio::Stream;
 use interprocess::local_socket::tokio::prelude::*;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions};
-use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use aqueduct_measure::case::{BOTH, Mechanism, Runtime};
+use aqueduct_measure::implementations::framed::{Both, FEED};
 use aqueduct_measure::implementations::play;
 use aqueduct_measure::peer::ready;
 use aqueduct_measure::sample::SideReport;
-use aqueduct_measure::{Case, Check, Message, Receives, Sends, Session};
+use aqueduct_measure::{Case, Session};
 
 pub(crate) const CASES: &[Case] = &[Case {
     name: "peer/interprocess",
@@ -21,25 +19,6 @@ pub(crate) const CASES: &[Case] = &[Case {
     sizes: &[],
     run,
 }];
-
-struct Both(Framed<Stream, LengthDelimitedCodec>);
-
-impl Sends for Both {
-    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
-        Ok(self.0.feed(message.bytes.clone()).await?)
-    }
-
-    async fn flush(&mut self) -> anyhow::Result<()> {
-        Ok(SinkExt::<Bytes>::flush(&mut self.0).await?)
-    }
-}
-
-impl Receives for Both {
-    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
-        let frame = self.0.next().await;
-        check.frame(&frame.ok_or_else(|| anyhow::anyhow!("the stream has ended"))??)
-    }
-}
 
 fn run(session: &Session) -> anyhow::Result<SideReport> {
     let path = session.spec().path("socket");
@@ -53,8 +32,5 @@ fn run(session: &Session) -> anyhow::Result<SideReport> {
         ready("")?;
         Ok(listener.accept().await?)
     })?;
-    play(
-        session,
-        Both(Framed::new(stream, LengthDelimitedCodec::new())),
-    )
+    play(session, Both::new(stream, FEED))
 }

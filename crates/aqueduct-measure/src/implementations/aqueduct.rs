@@ -16,10 +16,11 @@ use aqueduct::frame::{FramedRead, FramedWrite, Framing};
 use aqueduct::unix::seqpacket;
 use aqueduct::{Endpoint, Sender, connect, fifo, pipe};
 use bytes::Bytes;
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{place, play, play_halves};
+use super::ends::{Borrows, Lends, Rx, Tx};
+use super::{ended, place, play, play_halves};
 use crate::case::{Case, Mechanism, Run, case, multi, one_way};
 use crate::check::Check;
 use crate::message::Message;
@@ -214,65 +215,6 @@ const fn concurrent(name: &'static str, run: Run) -> Case {
 type Halves<S, R> = (Option<S>, Option<R>);
 
 type Framed<W, R> = Halves<FramedWrite<W>, FramedRead<R>>;
-
-struct Tx<S> {
-    sink: S,
-    each: Each,
-}
-
-impl<S> Sends for Tx<S>
-where
-    S: Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
-{
-    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
-        if self.each {
-            return Ok(self.sink.send(message.bytes.clone()).await?);
-        }
-        Ok(self.sink.feed(message.bytes.clone()).await?)
-    }
-
-    async fn flush(&mut self) -> anyhow::Result<()> {
-        Ok(self.sink.flush().await?)
-    }
-}
-
-struct Rx<R>(R);
-
-impl<R> Receives for Rx<R>
-where
-    R: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
-{
-    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
-        let frame = self.0.next().await;
-        check.frame(&frame.ok_or_else(ended)??)
-    }
-}
-
-/// Frames on loan: copied once on their way out, and not at all on their way in.
-struct Lends<W>(FramedWrite<W>);
-
-impl<W: AsyncWrite + Send + Unpin + 'static> Sends for Lends<W> {
-    async fn send(&mut self, message: &'static Message) -> anyhow::Result<()> {
-        Ok(self.0.feed_borrowed(&message.bytes).await?)
-    }
-
-    async fn flush(&mut self) -> anyhow::Result<()> {
-        Ok(self.0.flush().await?)
-    }
-}
-
-struct Borrows<R>(FramedRead<R>);
-
-impl<R: AsyncRead + Send + Unpin + 'static> Receives for Borrows<R> {
-    async fn receive(&mut self, check: &mut Check) -> anyhow::Result<()> {
-        let frame = self.0.next_borrowed().await;
-        check.frame(frame.ok_or_else(ended)??)
-    }
-}
-
-fn ended() -> anyhow::Error {
-    anyhow::anyhow!("the stream has ended")
-}
 
 fn frames<S, R>(
     session: &Session,

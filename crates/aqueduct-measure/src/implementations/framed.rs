@@ -8,7 +8,7 @@ use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::codec::{Framed, FramedRead, FramedWrite, LengthDelimitedCodec};
 
-use super::{place, play, play_halves};
+use super::{ended, place, play, play_halves};
 use crate::case::{Case, Mechanism, case, multi, one_way};
 use crate::check::Check;
 use crate::message::Message;
@@ -17,15 +17,16 @@ use crate::sample::SideReport;
 use crate::session::{Receives, Sends, Session};
 
 /// How a case sends, and the size of its buffers.
-#[derive(Clone, Copy)]
-struct How {
+#[derive(Clone, Copy, Debug)]
+pub struct How {
     /// Whether each message is flushed, as `send` does.
     each: bool,
     /// Bytes of both buffers, if not the default of 8 KiB.
     buffer: Option<usize>,
 }
 
-const FEED: How = How {
+/// Flushes once at the end.
+pub const FEED: How = How {
     each: false,
     buffer: None,
 };
@@ -33,7 +34,8 @@ const SEND: How = How {
     each: true,
     buffer: None,
 };
-const FEED_64K: How = How {
+/// The same, with buffers of 64 KiB.
+pub const FEED_64K: How = How {
     each: false,
     buffer: Some(64 << 10),
 };
@@ -59,13 +61,16 @@ pub(super) const CASES: &[Case] = &[
     multi("tokio/tcp/feed/mt", Mechanism::Tcp, |it| tcp(it, FEED)),
 ];
 
-struct Both<T> {
+/// Both directions of a stream.
+#[derive(Debug)]
+pub struct Both<T> {
     framed: Framed<T, LengthDelimitedCodec>,
     each: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite> Both<T> {
-    fn new(io: T, how: How) -> Self {
+    /// Cuts the stream into frames by their length.
+    pub fn new(io: T, how: How) -> Self {
         let codec = LengthDelimitedCodec::new();
         let framed = match how.buffer {
             None => Framed::new(io, codec),
@@ -154,10 +159,6 @@ impl Receives for Rx {
         let frame = self.0.next().await;
         check.frame(&frame.ok_or_else(ended)??)
     }
-}
-
-fn ended() -> anyhow::Error {
-    anyhow::anyhow!("the stream has ended")
 }
 
 fn pipes(session: &Session, how: How) -> anyhow::Result<SideReport> {
