@@ -109,13 +109,7 @@ async fn cuts_under_a_sender_lose_double_and_reorder_nothing() {
         numbers.reach(500 + 97 * (cut % 7)).await;
         forwarder.cut().await;
     }
-    let count = numbers.stop().await;
-    let seen = drain(
-        &server.at("jobs?stream=JOBS&consumer=check&create=true"),
-        count,
-    )
-    .await;
-    let fate = Fate::of(&seen, count);
+    let (fate, count) = numbers.fate(&server).await;
     println!("sender cut {} times: {fate:?} of {count}", kills());
     assert_eq!(fate, Fate::default());
 }

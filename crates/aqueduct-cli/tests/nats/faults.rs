@@ -12,7 +12,7 @@ use futures_util::{SinkExt, StreamExt};
 use nix::sys::signal::Signal;
 
 use crate::cuts::Forwarder;
-use crate::kills::{Fate, Numbers, drain};
+use crate::kills::{Fate, Numbers};
 use crate::server::Server;
 use crate::{JOBS, endpoint, next, receiver, sender};
 
@@ -28,13 +28,8 @@ async fn a_lame_duck_is_replaced_without_loss() {
         server.start_again();
     });
     numbers.reach(1000).await;
-    let count = numbers.stop().await;
-    let seen = drain(
-        &server.at("jobs?stream=JOBS&consumer=check&create=true"),
-        count,
-    )
-    .await;
-    assert_eq!(Fate::of(&seen, count), Fate::default());
+    let (fate, _) = numbers.fate(&server).await;
+    assert_eq!(fate, Fate::default());
 }
 
 /// The first stall is longer than an acknowledgement may take.
@@ -51,13 +46,8 @@ async fn a_stalled_server_loses_doubles_and_reorders_nothing() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     tokio::task::block_in_place(|| server.restart());
     numbers.reach(1000).await;
-    let count = numbers.stop().await;
-    let seen = drain(
-        &server.at("jobs?stream=JOBS&consumer=check&create=true"),
-        count,
-    )
-    .await;
-    assert_eq!(Fate::of(&seen, count), Fate::default());
+    let (fate, _) = numbers.fate(&server).await;
+    assert_eq!(fate, Fate::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,7 +76,7 @@ impl Numbers {
         }
     }
 
-    /// Waits until so many more are sent.
+    /// Waits until this many more messages are sent.
     pub(crate) async fn reach(&self, more: usize) {
         let mut sent = self.sent.clone();
         let count = *sent.borrow() + more;
@@ -88,6 +88,14 @@ impl Numbers {
     pub(crate) async fn stop(self) -> usize {
         let _ = self.stop.send(());
         deadline(self.sending).await.expect("no panic")
+    }
+
+    /// Stops, and compares what the stream `JOBS` has with how many were sent.
+    pub(crate) async fn fate(self, server: &Server) -> (Fate, usize) {
+        let count = self.stop().await;
+        let address = server.at("jobs?stream=JOBS&consumer=check&create=true");
+        let seen = drain(&address, count).await;
+        (Fate::of(&seen, count), count)
     }
 }
 
