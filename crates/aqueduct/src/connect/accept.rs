@@ -51,7 +51,7 @@ pub(crate) fn after_drop(work: impl Future<Output = ()> + Send + 'static) {
         return;
     };
     let work = runtime.spawn(work);
-    // A thread that ends has nobody who waits.
+    // Fails only while the thread ends, when no service waits.
     let _ = LEAVING.try_with(|leaving| {
         leaving.set(leaving.take().map(|mut all| {
             all.push(work);

@@ -41,8 +41,8 @@ impl From<Reply> for Message {
     }
 }
 
-/// The first reply to a request is taken at any time. A further one, such as that of another service,
-/// only until the next request: its reader takes what comes next for the reply to that.
+/// The first reply to a request is wanted at any time. A further one, such as that of another service,
+/// is wanted only until the next request, whose reply the reader would take it for.
 fn is_wanted(number: u64, is_first: bool, shared: &Shared) -> bool {
     let is_wanted = is_first || number == shared.newest();
     if !is_wanted {

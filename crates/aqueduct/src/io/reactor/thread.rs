@@ -31,8 +31,8 @@ const EVENTS: usize = 64;
 /// The event that makes the thread look at its state. Slots count from 0 and never get this far.
 const WAKE: u64 = u64::MAX;
 
-/// After so many times that the thread has slept, it counts how often it was woken: it is crowded if
-/// that is twice as often.
+/// How many sleeps of the thread are compared with its wake-ups: it is crowded if there were at least
+/// twice as many of those.
 const WINDOW: u32 = 4;
 
 /// The part of a slot that the thread uses.

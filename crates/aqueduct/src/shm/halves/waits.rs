@@ -132,7 +132,7 @@ impl Spin {
 mod tests {
     use super::*;
 
-    /// How many looks a wait has that is over after so many.
+    /// Returns how many looks a wait takes if its data arrives at look `over_after`.
     fn looks(spin: &mut Spin, over_after: u32) -> u32 {
         let mut looks = 0;
         while looks < over_after && spin.again() {
