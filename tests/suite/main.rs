@@ -12,6 +12,7 @@ mod connect;
 mod contract;
 mod datagram;
 mod defaults;
+mod dropped_calls;
 mod errors;
 mod examples_services;
 mod fd_passing;

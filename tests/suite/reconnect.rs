@@ -254,3 +254,43 @@ async fn only_the_errors_that_are_named_are_retried() {
     assert_eq!(gave_up.attempts, 5);
     assert_eq!(gave_up.source.kind(), io::ErrorKind::NotFound);
 }
+
+/// The reply goes with its connection. Waiting for it would take the reply of the next call.
+#[tokio::test]
+async fn a_call_does_not_wait_for_replies_of_a_lost_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let here = connect(quick(), path.clone());
+    let mut here = here.channel::<String, String>(Text);
+    let accepted = async || {
+        let (stream, _) = deadline(listener.accept()).await.unwrap();
+        Connection::from_io(stream, Framing::length()).channel::<String, String>(Text)
+    };
+    let serving = async {
+        let mut there = accepted().await;
+        assert_eq!(deadline(there.recv()).await.unwrap().unwrap(), "one");
+        there
+    };
+    let there = tokio::select! {
+        reply = here.call("one".into()) => panic!("{reply:?}"),
+        there = serving => there,
+    };
+    drop(there);
+    let serving = async {
+        let mut there = accepted().await;
+        while let Some(request) = there.recv().await {
+            there.send(request.unwrap().to_uppercase()).await.unwrap();
+        }
+    };
+    let calling = async {
+        let reply = deadline(here.call("two".into())).await;
+        assert_eq!(reply.unwrap(), "TWO");
+        let reply = deadline(here.call("three".into())).await;
+        assert_eq!(reply.unwrap(), "THREE");
+    };
+    tokio::select! {
+        () = serving => panic!("it has ended"),
+        () = calling => {}
+    }
+}

@@ -19,6 +19,8 @@ use std::task::{Context, Poll, ready};
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 
+use crate::frame::Late;
+
 pub use self::error::Error;
 pub use self::handle::SenderHandle;
 pub use self::receiver::Receiver;
@@ -55,6 +57,8 @@ pub struct Channel<Out, In> {
     receiver: Receiver<In>,
     /// Replies to calls that were dropped.
     owed: u64,
+    /// How many connections were lost when the last call was sent.
+    lost: u64,
 }
 
 impl<Out, In> Channel<Out, In> {
@@ -80,6 +84,7 @@ impl<Out, In> Channel<Out, In> {
             sender,
             receiver,
             owed: 0,
+            lost: 0,
         }
     }
 
@@ -163,9 +168,16 @@ impl<Out, In> Channel<Out, In> {
     ///
     /// # Cancel safety
     ///
-    /// While it sends, as for [`send`](Self::send). If it is dropped later, the next `call`
-    /// discards the pending reply. It waits for that reply, so do not take it with
-    /// [`split_mut`](Self::split_mut) in between.
+    /// While it sends, as for [`send`](Self::send). If it is dropped later, its reply is not taken for
+    /// that of the next `call`:
+    ///
+    /// - Usually the next `call` waits for the pending reply, and discards it. Do not take it with
+    ///   [`split_mut`](Self::split_mut) in between.
+    /// - `nats:` discards it when it arrives, if it does.
+    /// - Over `udp:` a reply may be lost, and over a connection that
+    ///   [reconnects](crate::connect::Options::reconnect) it may have gone with the connection before.
+    ///   Where neither is known, the next `call` fails, with an [`io::Error`] of kind
+    ///   [`Other`](io::ErrorKind::Other). Connect again.
     ///
     /// # Examples
     ///
@@ -184,10 +196,13 @@ impl<Out, In> Channel<Out, In> {
     /// # Ok(()) }
     /// ```
     pub async fn call(&mut self, item: Out) -> Result<In, Error> {
+        self.owed = self.late(self.owed, 0)?;
         self.sender.reserve().await?.send(item)?;
         let before = self.owed;
         self.owed += 1;
         self.flush().await?;
+        let before = self.late(before, 1)?;
+        self.owed = before + 1;
         for _ in 0..before {
             if self.recv().await.is_none() {
                 break;
@@ -195,6 +210,23 @@ impl<Out, In> Channel<Out, In> {
         }
         let ended = || Error::Io(io::ErrorKind::UnexpectedEof.into());
         self.recv().await.ok_or_else(ended)?
+    }
+
+    /// How many of the `owed` replies are still to be discarded.
+    fn late(&mut self, owed: u64, sent: u64) -> Result<u64, Error> {
+        let before = self.lost;
+        match self.receiver.late(owed, sent) {
+            Late::InOrder { lost } if owed == 0 || lost == before => {
+                self.lost = lost;
+                Ok(owed)
+            }
+            Late::Dropped => Ok(0),
+            _ if owed == 0 => Ok(0),
+            _ => Err(Error::Io(io::Error::other(
+                "the reply to a call that was dropped may arrive late or never, and would be taken for that of \
+                 the next call: connect again",
+            ))),
+        }
     }
 
     /// Receives the next item, as [`Receiver::recv`] does.

@@ -131,7 +131,7 @@ pub use self::framing::{Framing, Partial, TooLong};
 pub(crate) use self::pace::PIPE_CHUNK;
 pub(crate) use self::pace::Pace;
 pub use self::read::FramedRead;
-pub(crate) use self::read::{Lend, Lent, Within};
+pub(crate) use self::read::{Late, Lend, Lent, Within};
 pub(crate) use self::scratch::received;
 #[cfg(test)]
 pub(crate) use self::slabs::COPY_BELOW;

@@ -11,7 +11,7 @@ use tokio::task::coop;
 
 use crate::channel::Error;
 use crate::codec::{BoxError, Decode};
-use crate::frame::{BoxFrameStream, Lend, Lent as Body};
+use crate::frame::{BoxFrameStream, Late, Lend, Lent as Body};
 
 /// A stream of items, in one piece, so that an item takes one indirect call.
 pub(super) trait Decoding<T>: Send {
@@ -21,6 +21,11 @@ pub(super) trait Decoding<T>: Send {
     /// Whether the last item is settled only when the next one is asked for.
     fn is_unsettled(&self) -> bool {
         false
+    }
+
+    /// See [`Lend::late`].
+    fn late(&mut self, _owed: u64, _sent: u64) -> Late {
+        Late::InOrder { lost: 0 }
     }
 
     /// Takes nothing new, delivers what was taken, and ends.
@@ -90,6 +95,10 @@ where
 
     fn is_unsettled(&self) -> bool {
         self.stream.is_unsettled()
+    }
+
+    fn late(&mut self, owed: u64, sent: u64) -> Late {
+        self.stream.late(owed, sent)
     }
 
     fn stop(&mut self) {

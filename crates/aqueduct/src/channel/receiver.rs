@@ -14,7 +14,7 @@ use super::decoding::{Decoding, Framed, Lent};
 use super::turn::Turn;
 use crate::channel::Error;
 use crate::codec::Decode;
-use crate::frame::{FramedRead, Lend};
+use crate::frame::{FramedRead, Late, Lend};
 
 /// The receiving end for items of type `T`, over any stream of frames and any codec.
 ///
@@ -173,6 +173,11 @@ impl<T> Receiver<T> {
     pub fn until(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.until = Some(SyncWrapper::new(Box::pin(signal)));
         self
+    }
+
+    /// See [`Lend::late`].
+    pub(super) fn late(&mut self, owed: u64, sent: u64) -> Late {
+        self.stream.get_mut().late(owed, sent)
     }
 
     /// Returns the name of the codec.

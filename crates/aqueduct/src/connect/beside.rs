@@ -12,7 +12,7 @@ use super::receipt::Last;
 use super::{Message, MessageReceiver};
 use crate::channel::{Receiver, lent};
 use crate::codec::{BoxError, Decode, Format};
-use crate::frame::{Lend, Lent};
+use crate::frame::{Late, Lend, Lent};
 
 /// A part of a message that stands beside its item.
 pub(super) trait Part: Send + Sized + 'static {
@@ -81,6 +81,10 @@ impl<P: Part> Lend for Bodies<P> {
 
     fn is_unsettled(&self) -> bool {
         self.last.is_open()
+    }
+
+    fn late(&mut self, owed: u64, sent: u64) -> Late {
+        self.incoming.late(owed, sent)
     }
 
     fn stop(&mut self) {

@@ -22,7 +22,7 @@ use super::message::Message;
 use super::peer::{Credentials, Peer};
 use super::receiver::{Inlet, MessageReceiver};
 use super::sender::MessageSender;
-use crate::frame::{FrameError, Framing, TooLong, received};
+use crate::frame::{FrameError, Framing, Late, TooLong, received};
 use crate::io::source::{Direction, Source};
 use crate::io::sys::recv_datagram;
 
@@ -333,6 +333,14 @@ impl Inlet for Incoming {
 
     fn limit(mut self: Pin<&mut Self>, count: u64) {
         self.left = Some(count);
+    }
+
+    fn late(self: Pin<&mut Self>, _owed: u64, _sent: u64) -> Late {
+        match &self.from {
+            // A network loses and reorders.
+            Origin::Connected(socket) if socket.reports => Late::Unknown,
+            _ => Late::InOrder { lost: 0 },
+        }
     }
 
     fn unfinished(self: Pin<&mut Self>) -> usize {

@@ -12,7 +12,7 @@ use super::receipt::Last;
 use super::{Message, MessageSender};
 use crate::channel::{Receiver, lent};
 use crate::codec::Decode;
-use crate::frame::{BoxFrameStream, Lend, Lent};
+use crate::frame::{BoxFrameStream, Late, Lend, Lent};
 
 /// The receiving end of an endpoint: a `Stream` of [`Message`]s.
 ///
@@ -96,6 +96,11 @@ pub(crate) trait Inlet: Stream<Item = io::Result<Message>> {
 
     /// Returns how many bytes of an unfinished message were taken.
     fn unfinished(self: Pin<&mut Self>) -> usize;
+
+    /// What becomes of `owed` replies that are given up, `sent` messages later.
+    fn late(self: Pin<&mut Self>, _owed: u64, _sent: u64) -> Late {
+        Late::InOrder { lost: 0 }
+    }
 
     /// Whether untaken messages survive this process. Then as few as possible must be taken ahead.
     fn is_stored(self: Pin<&mut Self>) -> bool {
@@ -217,6 +222,11 @@ impl MessageReceiver {
     /// Returns how many bytes of an unfinished message were taken, framing included.
     pub fn unfinished(&mut self) -> usize {
         self.inlet().unfinished()
+    }
+
+    /// See [`Inlet::late`].
+    pub(super) fn late(&mut self, owed: u64, sent: u64) -> Late {
+        self.inlet().late(owed, sent)
     }
 
     /// See [`Inlet::is_stored`].
@@ -351,6 +361,10 @@ impl Lend for Frames {
 
     fn is_unsettled(&self) -> bool {
         self.last.is_open()
+    }
+
+    fn late(&mut self, owed: u64, sent: u64) -> Late {
+        self.incoming.late(owed, sent)
     }
 
     fn stop(&mut self) {

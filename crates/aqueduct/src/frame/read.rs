@@ -367,8 +367,25 @@ pub(crate) trait Lend: Stream<Item = io::Result<Bytes>> + Unpin {
         false
     }
 
+    /// What becomes of `owed` replies that are given up, `sent` messages later.
+    fn late(&mut self, _owed: u64, _sent: u64) -> Late {
+        Late::InOrder { lost: 0 }
+    }
+
     /// Takes nothing new from the transport, delivers what was taken, and ends.
     fn stop(&mut self);
+}
+
+/// What becomes of replies that are given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// They arrive in order, before those to later messages, as long as `lost` stays the same: so many
+    /// connections were lost.
+    InOrder { lost: u64 },
+    /// They do not arrive any more.
+    Dropped,
+    /// They may arrive at any time, or never.
+    Unknown,
 }
 
 impl<R: AsyncRead + Unpin> Lend for FramedRead<R, Framing> {

@@ -18,7 +18,7 @@ use crate::connect::peer::Peer;
 use crate::connect::receiver::{Inlet, MessageReceiver};
 use crate::connect::reconnect::Reconnect;
 use crate::connect::sender::MessageSender;
-use crate::frame::Framing;
+use crate::frame::{Framing, Late};
 
 impl Reconnect {
     /// Creates a connection that `connect` makes, and makes again when it breaks.
@@ -215,6 +215,10 @@ impl Inlet for Receiving {
         for incoming in engine.each_incoming() {
             incoming.limit(count);
         }
+    }
+
+    fn late(self: Pin<&mut Self>, owed: u64, sent: u64) -> Late {
+        self.0.lock().late(owed, sent)
     }
 
     fn unfinished(self: Pin<&mut Self>) -> usize {

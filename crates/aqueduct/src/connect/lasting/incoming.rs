@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
@@ -12,6 +13,7 @@ use crate::connect::link::Link;
 use crate::connect::message::Message;
 use crate::connect::receiver::MessageReceiver;
 use crate::connect::reconnect::ReconnectEvent;
+use crate::frame::Late;
 
 /// How many broken connections are kept for messages that they had received.
 pub(super) const MAX_UNREAD: usize = 8;
@@ -79,6 +81,27 @@ impl Lasting {
             }
         }
         Poll::Ready(None)
+    }
+
+    /// What becomes of replies that are given up.
+    pub(super) fn late(&mut self, owed: u64, sent: u64) -> Late {
+        let lost = self.broken.load(Ordering::Relaxed);
+        let asked = self.state.link().map_or(0, |link| link.given());
+        let is_kept = !self.kept.is_empty();
+        // Only a connection that has replaced theirs was given as little.
+        if !is_kept && owed > 0 && asked <= sent {
+            self.unread.clear();
+            return Late::Dropped;
+        }
+        let lates = self.each_incoming().map(|it| it.late(owed, sent));
+        let lates: Vec<_> = lates.collect();
+        if lates.contains(&Late::Unknown) {
+            return Late::Unknown;
+        }
+        match !is_kept && !lates.is_empty() && lates.iter().all(|it| *it == Late::Dropped) {
+            true => Late::Dropped,
+            false => Late::InOrder { lost },
+        }
     }
 
     /// Nobody receives any more: incoming data is discarded.
