@@ -13,7 +13,7 @@ use std::time::Duration;
 use aqueduct::child::Child;
 use aqueduct::connect::{Connection, Message, MessageReceiver};
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::config::{self, CallConfig, Ending};
 use crate::exit::{Exit, Failure};
@@ -25,8 +25,6 @@ use crate::signals::Signals;
 use self::reply::{OutputClosed, Reply};
 use self::request::{Failed, Outgoing, Requests};
 
-/// A wait longer than this is reported.
-const PATIENCE: Duration = Duration::from_millis(200);
 /// How long to wait for the reply after a signal.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a program that ended its output without a reply has to say how it ended.
@@ -38,15 +36,13 @@ const BATCH: usize = 64 * 1024;
 
 pub(crate) async fn run(config: CallConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let opened = tokio::select! {
-        biased;
-        opened = begin(&config, report) => opened?,
-        () = signals.recv() => {
-            report.note(format_args!("stopped, nothing was sent to {}", config.endpoint));
-            return Ok(Exit::Done);
-        }
+    let Some((mut requests, mut connection)) = begin(&config, &mut signals, report).await? else {
+        report.note(format_args!(
+            "stopped, nothing was sent to {}",
+            config.endpoint
+        ));
+        return Ok(Exit::Done);
     };
-    let (mut requests, mut connection) = opened;
     let child = connection.take_child();
     let (sender, incoming) = connection.into_split();
     let sent_at = Rc::new(Cell::new(Instant::now()));
@@ -110,24 +106,21 @@ pub(crate) async fn run(config: CallConfig, report: &Report) -> anyhow::Result<E
     })
 }
 
-/// The requests and their peer.
+/// The requests and their peer. `None`: a signal has come.
 async fn begin<'a>(
     config: &'a CallConfig,
+    signals: &mut Signals,
     report: &Report,
-) -> anyhow::Result<(Requests<'a>, Connection)> {
-    let requests = Requests::open(config).await?;
-    let opening = link::open(&config.endpoint, &config.link, config.side, report);
-    tokio::pin!(opening);
-    let connection = tokio::select! {
+) -> anyhow::Result<Option<(Requests<'a>, Connection)>> {
+    let requests = tokio::select! {
         biased;
-        opened = &mut opening => opened?,
-        () = sleep(PATIENCE) => {
-            let who = link::awaited(&config.endpoint, config.side);
-            report.note(format_args!("waiting for {who} {}", config.endpoint));
-            opening.await?
-        }
+        requests = Requests::open(config) => requests?,
+        () = signals.recv() => return Ok(None),
     };
-    Ok((requests, connection))
+    let (endpoint, link, side) = (&config.endpoint, &config.link, config.side);
+    let opening = link::open(endpoint, link, side, report);
+    let opened = link::opened(opening, endpoint, link, side, signals, report);
+    Ok(opened.await?.map(|connection| (requests, connection)))
 }
 
 /// A call that is under way.

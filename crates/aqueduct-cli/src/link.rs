@@ -133,7 +133,8 @@ pub(crate) fn read_by_another(error: &OpenError, endpoint: &Endpoint) -> Option<
     ))
 }
 
-/// Waits until an end is open, and says so once if that takes long. `None`: a signal has come.
+/// Waits until an end is open, for as long as `--timeout` says, and says so once if that takes long.
+/// `None`: a signal has come.
 pub(crate) async fn opened<T>(
     opening: impl Future<Output = anyhow::Result<T>>,
     endpoint: &Endpoint,
@@ -147,6 +148,7 @@ pub(crate) async fn opened<T>(
     tokio::pin!(patience);
     let expired = expiry(link.timeout);
     tokio::pin!(expired);
+    let who = awaited(endpoint, side);
     let mut told = false;
     loop {
         tokio::select! {
@@ -155,12 +157,11 @@ pub(crate) async fn opened<T>(
             () = signals.recv() => return Ok(None),
             () = &mut patience, if !told => {
                 told = true;
-                let who = awaited(endpoint, side);
                 report.note(format_args!("waiting for {who} {endpoint}"));
             }
             () = &mut expired => {
                 let limit = link.timeout.unwrap_or_default();
-                let sentence = format!("nothing was sent to {endpoint} for {limit:?}");
+                let sentence = format!("no data moved for {limit:?}: still waiting for {who} {endpoint}");
                 return Err(Failure::timed_out(sentence));
             }
         }
@@ -168,7 +169,7 @@ pub(crate) async fn opened<T>(
 }
 
 /// The awaited peer.
-pub(crate) fn awaited(endpoint: &Endpoint, side: Side) -> &'static str {
+fn awaited(endpoint: &Endpoint, side: Side) -> &'static str {
     match (side, endpoint.capabilities().awaits) {
         (Side::Bind, _) => "a client of",
         (Side::Connect, Awaited::Server) => "a server at",

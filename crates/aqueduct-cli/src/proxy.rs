@@ -44,14 +44,20 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
     let onward = match to.side {
         Side::Connect => Onward::Connects(to),
         Side::Bind => {
-            let listener = link::bind(&to.endpoint, &to.link, report).await?;
+            let opening = link::bind(&to.endpoint, &to.link, report);
+            let (endpoint, link) = (&to.endpoint, &to.link);
+            let opened = link::opened(opening, endpoint, link, Side::Connect, &mut signals, report);
+            let Some(listener) = opened.await? else {
+                return Ok(Exit::Done);
+            };
             Onward::Accepts(to, Box::new(tokio::sync::Mutex::new(listener)))
         }
     };
-    let incoming = tokio::select! {
-        biased;
-        incoming = clients(&from, onward.endpoint(), report) => incoming?,
-        () = signals.recv() => return Ok(Exit::Done),
+    let opening = clients(&from, onward.endpoint(), report);
+    let (endpoint, link) = (&from.endpoint, &from.link);
+    let opened = link::opened(opening, endpoint, link, Side::Connect, &mut signals, report);
+    let Some(incoming) = opened.await? else {
+        return Ok(Exit::Done);
     };
     signals
         .ready(format_args!("proxying {}", from.endpoint))

@@ -11,7 +11,7 @@ use aqueduct::{Endpoint, OpenError};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
-use crate::config::{RecvConfig, wrong_guess};
+use crate::config::{RecvConfig, Side, wrong_guess};
 use crate::exit::{Exit, Failure};
 use crate::link;
 use crate::output::Printer;
@@ -27,12 +27,13 @@ const FROM_A_QUEUE: u32 = 8;
 
 pub(crate) async fn run(config: RecvConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let opened = tokio::select! {
-        biased;
-        () = signals.recv() => return Ok(Exit::Done),
-        opened = link::receiver(&config.endpoint, &config.link, config.side, config.lasting, report) => opened,
+    let (endpoint, link) = (&config.endpoint, &config.link);
+    let opening = link::receiver(endpoint, link, config.side, config.lasting, report);
+    // Also what is bound may wait for a server.
+    let opened = link::opened(opening, endpoint, link, Side::Connect, &mut signals, report);
+    let Some(mut incoming) = opened.await? else {
+        return Ok(Exit::Done);
     };
-    let mut incoming = opened?;
     signals
         .ready(format_args!("receiving from {}", config.endpoint))
         .await;

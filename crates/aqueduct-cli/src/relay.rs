@@ -10,7 +10,7 @@ use aqueduct::record::Recorder;
 use aqueduct::relay::{Error, Relay, Spool};
 use aqueduct::service::CancellationToken;
 
-use crate::config::{self, EndConfig, Lasting, RelayConfig};
+use crate::config::{self, EndConfig, Lasting, RelayConfig, Side};
 use crate::exit::{Exit, Failure};
 use crate::link;
 use crate::progress::Progress;
@@ -66,7 +66,8 @@ pub(crate) async fn run(config: RelayConfig, report: &Report) -> anyhow::Result<
         opening,
         &from.endpoint,
         &from.link,
-        from.side,
+        // A bound socket does not wait, but the receiver of a stream waits for its server.
+        Side::Connect,
         &mut signals,
         report,
     );

@@ -24,7 +24,7 @@ pub(crate) struct Link {
     /// [default: forever for a FIFO, 5s for the rest].
     #[arg(long, value_name = "DURATION", value_parser = quantity::wait)]
     pub(crate) wait: Option<Wait>,
-    /// Give up when no data has moved for this long, such as 5s.
+    /// Give up when no data has moved for this long, such as 5s. The wait for the peer counts too.
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) timeout: Option<Duration>,
     /// Use a FIFO, queue or socket of another user; by default it must be this user's or root's.

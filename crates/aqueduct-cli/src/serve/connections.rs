@@ -17,8 +17,9 @@ use tokio::time::sleep;
 use super::facts::Facts;
 use super::group::Group;
 use super::{Serving, two_way};
-use crate::config::ServeConfig;
+use crate::config::{ServeConfig, Side};
 use crate::exit::Exit;
+use crate::link;
 use crate::pump;
 use crate::report::Report;
 use crate::shortage::{shortage, told};
@@ -32,10 +33,11 @@ pub(super) async fn run(
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Exit> {
-    let (listener, facts) = tokio::select! {
-        biased;
-        opened = two_way::open(config, report) => opened?,
-        () = signals.recv() => return Ok(Exit::Done),
+    let (endpoint, link) = (&config.endpoint, &config.link);
+    let opening = two_way::open(config, report);
+    let opened = link::opened(opening, endpoint, link, Side::Connect, signals, report);
+    let Some((listener, facts)) = opened.await? else {
+        return Ok(Exit::Done);
     };
     signals
         .ready(format_args!("serving {}", config.endpoint))

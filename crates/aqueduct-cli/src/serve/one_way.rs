@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::facts::Facts;
 use super::{Jobs, begun, idle};
 use crate::cli::Output;
-use crate::config::ServeConfig;
+use crate::config::{ServeConfig, Side};
 use crate::exit::Exit;
 use crate::link;
 use crate::output::Printer;
@@ -54,8 +54,15 @@ pub(super) async fn run(
     options.persist(true);
     // The workers of others have messages in hand for as long as they like.
     options.sole_reader(config.endpoint.capabilities().readers != Sharing::Many);
-    let opened = options.open_receiver(&config.endpoint).await;
-    let mut incoming = opened.map_err(|error| link::unopened(error, &config.endpoint))?;
+    let (endpoint, link) = (&config.endpoint, &config.link);
+    let opening = async {
+        let opened = options.open_receiver(endpoint).await;
+        opened.map_err(|error| link::unopened(error, endpoint))
+    };
+    let opened = link::opened(opening, endpoint, link, Side::Connect, signals, report);
+    let Some(mut incoming) = opened.await? else {
+        return Ok(Exit::Done);
+    };
     begun(report, config, &config.endpoint);
     signals
         .ready(format_args!("serving {}", config.endpoint))

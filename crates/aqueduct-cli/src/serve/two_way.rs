@@ -35,10 +35,11 @@ pub(super) async fn run(
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Exit> {
-    let (listener, facts) = tokio::select! {
-        biased;
-        opened = open(config, report) => opened?,
-        () = signals.recv() => return Ok(Exit::Done),
+    let (endpoint, link) = (&config.endpoint, &config.link);
+    let opening = open(config, report);
+    let opened = link::opened(opening, endpoint, link, Side::Connect, signals, report);
+    let Some((listener, facts)) = opened.await? else {
+        return Ok(Exit::Done);
     };
     signals
         .ready(format_args!("serving {}", config.endpoint))

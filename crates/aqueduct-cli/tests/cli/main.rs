@@ -45,6 +45,7 @@ mod support;
 mod talk;
 mod talk_terminal;
 mod terminal;
+mod time_limits;
 mod tour;
 
 // Ends a test that hangs.
