@@ -20,15 +20,21 @@
 //!
 //! Services without a common `queue` all reply. The first reply to a request is always delivered. Further
 //! ones are delivered until the next request is sent, and then dropped, with a `tracing` event of level debug.
-//! Replies to several requests at once may come in any order, and so may the late reply to a
-//! [`call`](crate::Channel::call) that was dropped: connect again after one that timed out. A reply that
+//! Replies to several requests at once may come in any order. The late reply to a
+//! [`call`](crate::Channel::call) that was dropped is discarded by the next one. A reply that
 //! cannot be sent, because the service has no permission for its subject, is a warning there.
 //!
 //! A service that stops ends its subscription and answers what it has accepted. It publishes the requests
 //! that wait again to their subject for another member of its `queue`, which takes the permission to publish to
-//! that subject. If no other member is there, or without `queue`, they get
-//! no reply. A `tracing` warning counts them. [`serve()`](crate::serve()) waits for this; a
+//! that subject. If no other member is there, or without `queue`, their requesters get an error with
+//! the code 503. To notice that no other member is there, the service receives their reply subjects for a
+//! moment; without that permission they get no reply. A `tracing` warning counts them.
+//! [`serve()`](crate::serve()) waits for this; a
 //! [`Listener`](crate::connect::Listener) that is dropped by itself does it in the background.
+//!
+//! Up to 64 MiB of a core subject wait for their receiver or service, and up to four times `window` and 1,024
+//! messages. What arrives beyond that is dropped, with a warning; the requester of a service gets an error with
+//! the code 503. One message is always taken, whatever its size.
 //!
 //! Errors of services follow those of NATS ([ADR-32]): a reply larger than the server's `max_payload` is an
 //! error at the service, and its requester gets an empty reply with the headers `Nats-Service-Error` and
@@ -95,6 +101,7 @@
 mod address;
 mod connection;
 mod examine;
+mod failures;
 mod incoming;
 mod outgoing;
 mod replies;

@@ -86,7 +86,7 @@
 //!
 //! 1. The listener is dropped. Connections in its backlog have not been accepted, and are refused.
 //!    Requests of `nats:` that wait go back to the server for another member of the same `queue`;
-//!    without `queue` they get no reply, and a `tracing` warning counts them.
+//!    without `queue`, or without another member, their requesters get an error.
 //! 2. [`Context::shutdown`] completes. Each [`UntilShutdown`] stream delivers messages that are
 //!    already there and one that has begun, and ends where it would wait for a new one. So a
 //!    handler that answers each message until its stream ends has answered every request that it

@@ -7,9 +7,11 @@ mod doctor;
 mod faults;
 mod jobs;
 mod kills;
+mod leaving;
 mod requests;
 mod server;
 mod speed;
+mod stalls;
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ use crate::endpoint;
 use crate::server::Server;
 
 /// A process that is killed at the end.
-struct Killed(Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Killed {
     fn kill(&mut self) {
@@ -33,14 +33,14 @@ impl Drop for Killed {
 }
 
 /// Starts `aqueduct serve` with a shell command.
-fn serve(address: &str, command: &str) -> Killed {
+pub(crate) fn serve(address: &str, command: &str) -> Killed {
     let mut serve = Command::new(env!("CARGO_BIN_EXE_aqueduct"));
     let serve = serve.args(["--quiet", "serve", address, "--", "sh", "-c", command]);
     Killed(serve.stdin(Stdio::null()).spawn().expect("it can be run"))
 }
 
 /// Starts one that takes one request at a time and answers once the file `gate` is there.
-fn serve_one_at_a_time(server: &Server, address: &str) -> Killed {
+pub(crate) fn serve_one_at_a_time(server: &Server, address: &str) -> Killed {
     let mut serve = Command::new(env!("CARGO_BIN_EXE_aqueduct"));
     serve.args(["serve", address, "--max-connections", "1", "--"]);
     serve.args([
@@ -55,12 +55,12 @@ fn serve_one_at_a_time(server: &Server, address: &str) -> Killed {
     Killed(serve.spawn().expect("it can be run"))
 }
 
-fn terminate(service: &Killed) {
+pub(crate) fn terminate(service: &Killed) {
     let pid = nix::unistd::Pid::from_raw(service.0.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it is a child");
 }
 
-async fn appears(path: &std::path::Path) {
+pub(crate) async fn appears(path: &std::path::Path) {
     let exists = async {
         while !path.exists() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -69,13 +69,13 @@ async fn appears(path: &std::path::Path) {
     deadline(exists).await;
 }
 
-async fn plain(server: &Server) -> async_nats::Client {
+pub(crate) async fn plain(server: &Server) -> async_nats::Client {
     let plain = async_nats::connect(server.url()).await;
     plain.expect("it is there")
 }
 
 /// Waits until the server has taken everything that a client sent.
-async fn settle(client: &async_nats::Client) {
+pub(crate) async fn settle(client: &async_nats::Client) {
     let mut inbox = client
         .subscribe(client.new_inbox())
         .await
@@ -85,7 +85,7 @@ async fn settle(client: &async_nats::Client) {
 }
 
 /// Gives work to [the service](serve_one_at_a_time) as soon as it is there.
-async fn occupy(server: &Server, client: &async_nats::Client) {
+pub(crate) async fn occupy(server: &Server, client: &async_nats::Client) {
     let begun = server.dir().join("begun");
     let inbox = client.new_inbox();
     let mut replies = client.subscribe(inbox.clone()).await.expect("it is there");
@@ -104,7 +104,7 @@ async fn occupy(server: &Server, client: &async_nats::Client) {
 }
 
 /// Sends numbers as requests, and returns their replies.
-async fn ask(client: &async_nats::Client, numbers: u32) -> async_nats::Subscriber {
+pub(crate) async fn ask(client: &async_nats::Client, numbers: u32) -> async_nats::Subscriber {
     let inbox = client.new_inbox();
     let replies = client.subscribe(inbox.clone()).await.expect("it is there");
     for number in 0..numbers {
@@ -116,7 +116,7 @@ async fn ask(client: &async_nats::Client, numbers: u32) -> async_nats::Subscribe
 }
 
 /// What `aqueduct call` prints, on standard output or error, and its exit code.
-async fn call(address: &str, message: &str, timeout: &str) -> (String, i32) {
+pub(crate) async fn call(address: &str, message: &str, timeout: &str) -> (String, i32) {
     let mut call = tokio::process::Command::new(env!("CARGO_BIN_EXE_aqueduct"));
     call.args(["call", address, message, "--timeout", timeout]);
     let output = deadline(call.output()).await.expect("it can be run");
@@ -126,7 +126,7 @@ async fn call(address: &str, message: &str, timeout: &str) -> (String, i32) {
 }
 
 /// Calls until somebody serves the address.
-async fn call_until_served(address: &str) -> String {
+pub(crate) async fn call_until_served(address: &str) -> String {
     loop {
         match call(address, "hello", "5s").await {
             (reply, 0) => return reply,
@@ -355,21 +355,6 @@ async fn a_stopped_member_passes_on_what_waits() {
     let ended = tokio::task::spawn_blocking(move || stopped.0.wait());
     let ended = deadline(ended).await.expect("no panic").expect("a child");
     assert!(ended.success(), "{ended}");
-}
-
-#[tokio::test]
-async fn a_stopped_service_counts_what_it_leaves() {
-    let server = Server::with(&[]);
-    let mut stopped = serve_one_at_a_time(&server, &server.at("svc"));
-    let asker = plain(&server).await;
-    occupy(&server, &asker).await;
-    let _replies = ask(&asker, 3).await;
-    terminate(&stopped);
-    std::fs::write(server.dir().join("gate"), "").expect("it is a file");
-    let mut stderr = stopped.0.stderr.take().expect("it is piped");
-    let told = tokio::task::spawn_blocking(move || io::read_to_string(&mut stderr));
-    let told = deadline(told).await.expect("no panic").expect("text");
-    assert!(told.contains("requests that waited get no reply"), "{told}");
 }
 
 #[tokio::test]

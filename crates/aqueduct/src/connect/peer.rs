@@ -40,6 +40,8 @@ pub enum Peer {
         /// Its process ID; `None` if it was already reaped.
         pid: Option<u32>,
     },
+    /// The processes that a broker reaches under a subject.
+    Subject(Arc<str>),
     /// The other ends of standard input and output.
     Stdio,
     /// The mechanism does not know the peer.
@@ -75,6 +77,7 @@ impl Display for Peer {
             }
             Self::Child { pid: Some(pid) } => write!(f, "child process {pid}"),
             Self::Child { pid: None } => f.write_str("a child process"),
+            Self::Subject(subject) => write!(f, "subject {subject}"),
             Self::Stdio => f.write_str("standard input and output"),
             Self::Unknown => f.write_str("an unknown peer"),
         }

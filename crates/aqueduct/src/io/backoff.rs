@@ -74,6 +74,13 @@ impl Retry {
         self.start.elapsed()
     }
 
+    /// The time until the deadline.
+    #[cfg(feature = "nats")]
+    pub(crate) fn left(&self) -> Option<Duration> {
+        let deadline = self.deadline?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
     /// Pauses before the next attempt; `false` when the time is up.
     pub(crate) async fn pause(&mut self) -> bool {
         let now = Instant::now();

@@ -139,6 +139,11 @@ impl Address {
         self.window.unwrap_or(WINDOW)
     }
 
+    /// How many messages of a core subject may wait.
+    pub(super) fn backlog(&self) -> usize {
+        4 * self.window() + 1024
+    }
+
     pub(super) fn ack_wait(&self) -> Duration {
         self.ack_wait.map_or(ACK_WAIT, Duration::from_secs)
     }

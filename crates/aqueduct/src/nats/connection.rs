@@ -19,13 +19,18 @@ use tokio::sync::mpsc;
 use super::address::{Address, Retention, User};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::backoff::{Backoff, Retry};
+use crate::io::timer::timeout;
 
 /// How long a connection attempt may take.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long one may take at least, also right before a deadline.
+const BRIEFLY: Duration = Duration::from_millis(100);
 /// How often the server is asked whether it is there. Three silent pings break the connection.
 const PING: Duration = Duration::from_secs(10);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 const TARGET: &str = "aqueduct::nats";
 const MISSING: &str = "start the server, or wait until it is there";
+const HANGS: &str = "check whether the server hangs, or wait longer";
 const PERMISSIONS: &str = "check the permissions of its user on the server";
 /// Where the client looks for a server once the connection has broken: nowhere. Its own reconnecting
 /// would let messages overtake each other.
@@ -44,6 +49,34 @@ pub(super) struct Line {
     pub(super) consumer: Option<PullConsumer>,
     /// The stream is not that of the connection before: the server has lost its disk.
     pub(super) is_anew: bool,
+    pub(super) lost: Lost,
+}
+
+/// Counts messages that arrived while their receiver was behind.
+#[derive(Clone)]
+pub(super) struct Lost {
+    address: Arc<str>,
+    count: Arc<AtomicU64>,
+}
+
+impl Lost {
+    fn new(address: &str) -> Self {
+        Self {
+            address: address.into(),
+            count: Arc::default(),
+        }
+    }
+
+    pub(super) fn add(&self) {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        // A flood must not fill the log.
+        if count.is_power_of_two() {
+            tracing::warn!(
+                target: TARGET, address = %self.address,
+                "lost a message, which arrived while the receiver was behind ({count} so far)"
+            );
+        }
+    }
 }
 
 /// Why the task of an end leaves a connection.
@@ -124,8 +157,54 @@ impl Target {
         Err(error.with_cure("name one subject"))
     }
 
+    /// Connects, and tries again for as long as a server may be missing.
+    pub(super) async fn open(&self) -> Result<Line, OpenError> {
+        self.in_runtime()?;
+        let mut retry = Retry::new(self.limit, BACKOFF);
+        loop {
+            let error = match self.attempt(&retry).await {
+                Ok(line) => return Ok(line),
+                Err(error) => error,
+            };
+            let is_refused = match error.kind() {
+                OpenErrorKind::Refused => true,
+                OpenErrorKind::TimedOut { .. } => false,
+                _ => return Err(error),
+            };
+            if !retry.pause().await {
+                return Err(match self.limit {
+                    Some(waited) if is_refused && !waited.is_zero() => {
+                        OpenError::timed_out(self.action, &self.object, "server", waited)
+                            .with_source(error)
+                    }
+                    _ => error,
+                });
+            }
+        }
+    }
+
+    /// Connects once. A server that does not answer is given up with the time for all attempts.
+    async fn attempt(&self, retry: &Retry) -> Result<Line, OpenError> {
+        let left = match self.limit {
+            // It tries once.
+            None | Some(Duration::ZERO) => return self.connect().await,
+            Some(_) => retry.left().unwrap_or(Duration::MAX).max(BRIEFLY),
+        };
+        match timeout(left, self.connect()).await {
+            Ok(connected) => connected,
+            Err(_) => Err(self.silent(self.limit.unwrap_or(left))),
+        }
+    }
+
+    /// The server has not answered.
+    fn silent(&self, waited: Duration) -> OpenError {
+        let kind = OpenErrorKind::TimedOut { waited };
+        let cause = format!("the server did not answer within {waited:?}");
+        self.error(kind, cause).with_cure(HANGS)
+    }
+
     /// Connects once, and finds the stream, and a receiver's consumer.
-    pub(super) async fn connect(&self) -> Result<Line, OpenError> {
+    async fn connect(&self) -> Result<Line, OpenError> {
         let mut line = self.connect_to_server().await?;
         if let Some(name) = &self.address.stream {
             let stream = self.stream(&line.client, name);
@@ -153,33 +232,26 @@ impl Target {
 
     pub(super) async fn connect_to_server(&self) -> Result<Line, OpenError> {
         let (told, refusals) = mpsc::unbounded_channel();
-        let object: Arc<str> = self.object.as_str().into();
-        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Lost::new(&self.object);
+        let behind = lost.clone();
         let options = self.options().await?.event_callback(move |event| {
-            let (told, object, dropped) = (told.clone(), Arc::clone(&object), Arc::clone(&dropped));
+            let (told, behind) = (told.clone(), behind.clone());
             async move {
                 match event {
                     Event::ServerError(ServerError::Other(text)) if is_refusal(&text) => {
                         let _ = told.send(text);
                     }
-                    Event::SlowConsumer(_) => {
-                        let count = dropped.fetch_add(1, Ordering::Relaxed) + 1;
-                        // A flood must not fill the log.
-                        if count.is_power_of_two() {
-                            tracing::warn!(
-                                target: TARGET, address = %object,
-                                "lost a message, which arrived while the receiver was behind ({count} so far)"
-                            );
-                        }
-                    }
-                    event => tracing::debug!(target: TARGET, address = %object, "{event}"),
+                    Event::SlowConsumer(_) => behind.add(),
+                    event => tracing::debug!(target: TARGET, address = %behind.address, "{event}"),
                 }
             }
         });
         let server = format!("nats://{}", self.address.server);
-        let client = match options.connect(server).await {
-            Ok(client) => client,
-            Err(error) => return Err(self.unconnected(error)),
+        // The client has the limit for each address of the host.
+        let client = match timeout(CONNECT, options.connect(server)).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => return Err(self.unconnected(error)),
+            Err(_) => return Err(self.silent(CONNECT)),
         };
         let alone = client.set_server_pool(NOWHERE).await;
         alone.map_err(|error| self.error(OpenErrorKind::Refused, error.to_string()))?;
@@ -189,6 +261,7 @@ impl Target {
             stream: None,
             consumer: None,
             is_anew: false,
+            lost,
         })
     }
 
@@ -198,10 +271,9 @@ impl Target {
             target: TARGET, address = %self.object,
             "lost the connection to the server; connecting again"
         );
-        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-        let mut retry = Retry::new(self.limit, backoff);
+        let mut retry = Retry::new(self.limit, BACKOFF);
         loop {
-            match self.connect().await {
+            match self.attempt(&retry).await {
                 Ok(line) => return Ok(line),
                 Err(error) => {
                     let passes = matches!(
@@ -235,7 +307,7 @@ impl Target {
             .ignore_discovered_servers()
             .connection_timeout(CONNECT)
             .ping_interval(PING)
-            .subscription_capacity(4 * self.address.window() + 1024);
+            .subscription_capacity(self.address.backlog());
         options = match user {
             Some(User::Password(name, password)) => {
                 options.user_and_password(name.clone(), password.clone())
@@ -281,9 +353,8 @@ impl Target {
                 "check tls, ca, cert and key of the address against the server's configuration",
             ),
             ConnectErrorKind::ServerParse => (Kind::InvalidName, "check the host and the port"),
-            ConnectErrorKind::Io | ConnectErrorKind::TimedOut | ConnectErrorKind::MaxReconnects => {
-                (Kind::Refused, MISSING)
-            }
+            ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => (Kind::Refused, MISSING),
+            ConnectErrorKind::TimedOut => return self.silent(CONNECT).with_source(error),
         };
         self.error(kind, error.to_string())
             .with_cure(cure)

@@ -7,6 +7,7 @@ pub(super) mod subscription;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
@@ -15,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::pull::Engine;
 use super::connection::{Line, Target};
+use super::outgoing::Shared;
 use crate::connect::{Inlet, Message, MessageReceiver};
+use crate::frame::Late;
 
 /// The receiving end of a stream.
 pub(super) fn receiver(target: Target, line: Line) -> MessageReceiver {
@@ -24,7 +27,7 @@ pub(super) fn receiver(target: Target, line: Line) -> MessageReceiver {
     MessageReceiver::new(incoming)
 }
 
-type Wanted<T> = Box<dyn Fn(&T) -> bool + Send + Sync>;
+type Wanted<T> = Box<dyn Fn(&T, &Shared) -> bool + Send + Sync>;
 
 /// What arrives from a task: messages, or what they are made of.
 pub(super) struct Incoming<T> {
@@ -33,6 +36,19 @@ pub(super) struct Incoming<T> {
     left: Option<u64>,
     /// Says which items are still wanted when they are taken.
     wanted: Option<Wanted<T>>,
+    /// Where it says that replies are given up.
+    asked: Option<Arc<Shared>>,
+}
+
+/// What a message is made of, or an error that does not end the stream.
+pub(super) trait Item {
+    fn into_message(self) -> io::Result<Message>;
+}
+
+impl Item for Message {
+    fn into_message(self) -> io::Result<Message> {
+        Ok(self)
+    }
 }
 
 impl<T> Incoming<T> {
@@ -45,21 +61,27 @@ impl<T> Incoming<T> {
             stop: stop.clone(),
             left: None,
             wanted: None,
+            asked: None,
         };
         (incoming, to_end, stop)
     }
 
-    /// Leaves out what is not wanted any more when it is taken.
-    pub(super) fn only(mut self, wanted: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
+    /// Of replies to what was asked, leaves out what is not wanted any more when it is taken.
+    pub(super) fn replies(
+        mut self,
+        asked: Arc<Shared>,
+        wanted: impl Fn(&T, &Shared) -> bool + Send + Sync + 'static,
+    ) -> Self {
         self.wanted = Some(Box::new(wanted));
+        self.asked = Some(asked);
         self
     }
 
     pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<T>>> {
         loop {
             let next = ready!(self.messages.poll_recv(cx));
-            if let (Some(Ok(item)), Some(wanted)) = (&next, &self.wanted)
-                && !wanted(item)
+            if let (Some(Ok(item)), Some(wanted), Some(asked)) = (&next, &self.wanted, &self.asked)
+                && !wanted(item, asked)
             {
                 continue;
             }
@@ -79,16 +101,16 @@ impl<T> Incoming<T> {
     }
 }
 
-impl<T: Into<Message>> Stream for Incoming<T> {
+impl<T: Item> Stream for Incoming<T> {
     type Item = io::Result<Message>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = ready!(self.poll_item(cx));
-        Poll::Ready(next.map(|it| it.map(Into::into)))
+        Poll::Ready(next.map(|it| it.and_then(T::into_message)))
     }
 }
 
-impl<T: Into<Message>> Inlet for Incoming<T> {
+impl<T: Item> Inlet for Incoming<T> {
     fn stop(self: Pin<&mut Self>) {
         self.stop.cancel();
     }
@@ -98,6 +120,16 @@ impl<T: Into<Message>> Inlet for Incoming<T> {
         if count == 0 {
             self.stop.cancel();
         }
+    }
+
+    fn late(self: Pin<&mut Self>, owed: u64, _sent: u64) -> Late {
+        let Some(asked) = &self.asked else {
+            return Late::InOrder { lost: 0 };
+        };
+        if owed > 0 {
+            asked.give_up();
+        }
+        Late::Dropped
     }
 
     fn unfinished(self: Pin<&mut Self>) -> usize {

@@ -53,6 +53,8 @@ pub(super) struct Shared {
     given: AtomicU64,
     /// How many messages are confirmed.
     confirmed: AtomicU64,
+    /// No replies are wanted to those up to this one.
+    given_up: AtomicU64,
     failure: OnceLock<Failure>,
     changed: AtomicWaker,
 }
@@ -68,6 +70,16 @@ impl Shared {
     /// The number of the newest message.
     pub(super) fn newest(&self) -> u64 {
         self.given.load(Ordering::Acquire)
+    }
+
+    /// No reply to any of the messages so far is wanted.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(self.newest(), Ordering::Release);
+    }
+
+    /// Whether no reply to a message is wanted.
+    pub(super) fn is_given_up(&self, number: u64) -> bool {
+        number <= self.given_up.load(Ordering::Acquire)
     }
 
     /// Everything up to this message is confirmed.

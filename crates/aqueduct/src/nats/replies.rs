@@ -4,24 +4,19 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use async_nats::{Client, HeaderMap, Subject};
+use async_nats::{Client, Subject};
 use bytes::Bytes;
 use futures_sink::Sink;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 
+use super::failures::{FAILED, reply_with};
 use super::incoming::Incoming;
 use super::incoming::subscription::{GiveBack, Request};
 use crate::connect::{
     Accept, Connection, Link, MessageLink, MessageReceiver, MessageSender, Peer, after_drop,
 };
 use crate::frame::{FrameError, Framing};
-
-/// The headers of a reply that is an error, as in the services of NATS (ADR-32).
-pub(super) const ERROR: &str = "Nats-Service-Error";
-pub(super) const CODE: &str = "Nats-Service-Error-Code";
-/// The code of an error of the service.
-const FAILED: &str = "500";
 
 /// A subscription whose messages are accepted.
 pub(super) struct Requests {
@@ -37,8 +32,10 @@ impl Accept for Requests {
             return Poll::Ready(None);
         };
         let next = ready!(incoming.poll_item(cx));
-        let connection =
-            |it| Connection::messages(Exchange(it), self.framing.clone(), Peer::Unknown);
+        let connection = |it: Request| {
+            let peer = Peer::Subject(it.subject.as_str().into());
+            Connection::messages(Exchange(it), self.framing.clone(), peer)
+        };
         Poll::Ready(next.map(|next| next.map(connection)))
     }
 
@@ -145,10 +142,8 @@ impl Sink<Bytes> for Reply {
                 return client.flush().await.map_err(lost);
             };
             // Its caller waits, and learns why.
-            let mut headers = HeaderMap::new();
-            headers.insert(ERROR, error.to_string());
-            headers.insert(CODE, FAILED);
-            let told = client.publish_with_headers(to, headers, Bytes::new());
+            let text = error.to_string();
+            let told = reply_with(&client, to, FAILED, &text);
             told.await.map_err(lost)?;
             client.flush().await.map_err(lost)?;
             Err(io::Error::new(io::ErrorKind::InvalidInput, error))

@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Failure, Line, Target};
-use super::incoming::Incoming;
+use super::failures::error_of;
+use super::incoming::{Incoming, Item};
 use super::outgoing::{Given, Outgoing, Shared};
-use super::replies::{CODE, ERROR};
 use crate::connect::{
     Link, Message, MessageLink, MessageReceiver, MessageSender, OpenError, OpenErrorKind,
 };
@@ -30,23 +30,25 @@ pub(super) struct Conversation {
 
 /// A reply, and the request that it is for.
 struct Reply {
-    message: Message,
+    message: io::Result<Message>,
     number: u64,
     is_first: bool,
 }
 
-impl From<Reply> for Message {
-    fn from(reply: Reply) -> Self {
-        reply.message
+impl Item for Reply {
+    fn into_message(self) -> io::Result<Message> {
+        self.message
     }
 }
 
 /// The first reply to a request is wanted at any time. A further one, such as that of another service,
-/// is wanted only until the next request, whose reply the reader would take it for.
+/// is wanted only until the next request, whose reply the reader would take it for. Of a request that was
+/// given up none is wanted.
 fn is_wanted(number: u64, is_first: bool, shared: &Shared) -> bool {
-    let is_wanted = is_first || number == shared.newest();
+    let is_newest = is_first || number == shared.newest();
+    let is_wanted = is_newest && !shared.is_given_up(number);
     if !is_wanted {
-        tracing::debug!(target: "aqueduct::nats", number, "dropped a further reply to an older request");
+        tracing::debug!(target: "aqueduct::nats", number, "dropped a reply to an older request");
     }
     is_wanted
 }
@@ -60,8 +62,9 @@ impl Conversation {
         let (outgoing, given) = Outgoing::new(&target, &line);
         let (incoming, to_end, stop) = Incoming::new(target.address.window());
         let shared = Arc::clone(&given.shared);
-        let incoming =
-            incoming.only(move |reply: &Reply| is_wanted(reply.number, reply.is_first, &shared));
+        let incoming = incoming.replies(shared, |reply: &Reply, shared| {
+            is_wanted(reply.number, reply.is_first, shared)
+        });
         let asking = Asking {
             target,
             line,
@@ -210,9 +213,8 @@ impl Asking {
         let is_first = self.unanswered.remove(&number);
         let is_wanted = self.to_end.is_some() && is_wanted(number, is_first, shared);
         is_wanted.then(|| {
-            let message = self.message(reply)?;
             Ok(Reply {
-                message,
+                message: self.message(reply),
                 number,
                 is_first,
             })
@@ -220,13 +222,9 @@ impl Asking {
     }
 
     fn message(&self, reply: async_nats::Message) -> io::Result<Message> {
-        let headers = reply.headers.unwrap_or_default();
-        if let Some(error) = headers.get(ERROR) {
+        if let Some(error) = error_of(&reply) {
             let address = &self.target.object;
-            let mut text = format!("{address}: the service failed: {error}");
-            if let Some(code) = headers.get(CODE) {
-                text += &format!(" (code {code})");
-            }
+            let text = format!("{address}: the service failed: {error}");
             return Err(io::Error::other(text));
         }
         if reply.status != Some(StatusCode::NO_RESPONDERS) {

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::time::Duration;
 
 use super::address::Address;
-use super::connection::{Line, Target};
+use super::connection::Target;
 use super::incoming::{self, subscription};
 use super::outgoing;
 use super::replies::Requests;
@@ -17,7 +16,6 @@ use crate::connect::{
     Asked, Bound, Connection, End, Finding, Mechanism, MessageReceiver, MessageSender, OpenError,
     OpenErrorKind, Opening, Peer, Place, Scheme, Served,
 };
-use crate::io::backoff::{Backoff, Retry};
 
 pub(crate) static SCHEME: Scheme = Scheme {
     name: "nats",
@@ -103,10 +101,12 @@ impl Mechanism for Nats {
             let target = self.target(asked, "call");
             self.check_two_way(&target)?;
             target.check_subject()?;
-            let line = self.open(&target, asked).await?;
+            let line = target.open().await?;
             let conversation = Conversation::begin(target, line).await?;
             let framing = asked.options.framing.clone();
-            Ok(Connection::messages(conversation, framing, Peer::Unknown))
+            let subject = Arc::from(self.0.subject.as_str());
+            let peer = Peer::Subject(subject);
+            Ok(Connection::messages(conversation, framing, peer))
         })
     }
 
@@ -114,8 +114,8 @@ impl Mechanism for Nats {
         Box::pin(async move {
             let target = self.target(asked, "serve");
             self.check_two_way(&target)?;
-            let line = self.open(&target, asked).await?;
-            let (incoming, give_back) = subscription::begin(target, line).await?;
+            let line = target.open().await?;
+            let (incoming, give_back) = subscription::begin(target, line, true).await?;
             let requests = Requests {
                 incoming: Some(incoming),
                 give_back,
@@ -129,7 +129,7 @@ impl Mechanism for Nats {
         Box::pin(async move {
             let target = self.target(asked, "send to");
             target.check_subject()?;
-            let line = self.open(&target, asked).await?;
+            let line = target.open().await?;
             Ok(outgoing::sender(target, line))
         })
     }
@@ -143,11 +143,11 @@ impl Mechanism for Nats {
                 let error = target.error(OpenErrorKind::InvalidOption, cause);
                 return Err(error.with_cure("add consumer=NAME"));
             }
-            let line = self.open(&target, asked).await?;
+            let line = target.open().await?;
             match line.stream {
                 Some(_) => Ok(incoming::receiver(target, line)),
                 None => Ok(MessageReceiver::new(
-                    subscription::begin(target, line).await?.0,
+                    subscription::begin(target, line, false).await?.0,
                 )),
             }
         })
@@ -175,22 +175,5 @@ impl Nats {
         let cause = "a stream stores messages, and does not reply";
         let error = target.error(OpenErrorKind::Unsupported, cause);
         Err(error.with_cure("leave stream= out"))
-    }
-
-    /// Connects, and tries again for as long as the options say if no server is there.
-    async fn open(&self, target: &Target, asked: Asked<'_>) -> Result<Line, OpenError> {
-        target.in_runtime()?;
-        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-        let mut retry = Retry::new(asked.options.wait, backoff);
-        loop {
-            match target.connect().await {
-                Err(error) if error.kind() == &OpenErrorKind::Refused => {
-                    if !retry.pause().await {
-                        return Err(error);
-                    }
-                }
-                opened => return opened,
-            }
-        }
     }
 }

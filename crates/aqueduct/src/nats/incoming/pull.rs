@@ -127,6 +127,7 @@ impl Engine {
             stream,
             consumer: Some(consumer),
             is_anew,
+            ..
         } = line
         else {
             // A receiver's connection has one.

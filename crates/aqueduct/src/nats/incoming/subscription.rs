@@ -1,44 +1,84 @@
 //! Core NATS: messages of a subscription.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, PublishError, Subject, SubscribeError, Subscriber};
+use async_nats::{
+    Client, HeaderMap, PublishError, StatusCode, Subject, SubscribeError, Subscriber,
+};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
-use super::Incoming;
+use super::{Incoming, Item};
 use crate::connect::{Message, OpenError, OpenErrorKind, Warnings};
 use crate::io::timer::timeout;
 use crate::nats::connection::{Line, Target};
+use crate::nats::failures::{UNAVAILABLE, reply_with};
 
 const TARGET: &str = "aqueduct::nats";
 /// How long the server may take to confirm that a service leaves.
 const LEAVING: Duration = Duration::from_secs(5);
 /// How long a refusal may take behind the answer to what was sent after it.
 const REFUSAL: Duration = Duration::from_millis(50);
+/// How many bytes of messages may wait. One alone may be larger.
+const BYTES: usize = 64 << 20;
+const STOPPING: &str = "the service is stopping";
+const BUSY: &str = "the service is busy: too many requests wait for it";
 
 /// A message of a subscription, and where a reply to it goes.
 pub(in crate::nats) struct Request {
     pub(in crate::nats) body: Bytes,
     pub(in crate::nats) reply: Option<Subject>,
-    subject: Subject,
+    pub(in crate::nats) subject: Subject,
     headers: Option<HeaderMap>,
+    _share: Share,
     /// The connection that it came over.
     pub(in crate::nats) client: Client,
 }
 
-impl From<Request> for Message {
-    fn from(request: Request) -> Self {
-        Self::new(request.body)
+impl Item for Request {
+    fn into_message(self) -> io::Result<Message> {
+        Ok(Message::new(self.body))
+    }
+}
+
+/// The bytes of the messages that wait.
+#[derive(Default)]
+struct Waiting(Arc<AtomicUsize>);
+
+/// The part of one message, until it is taken.
+struct Share {
+    all: Arc<AtomicUsize>,
+    part: usize,
+}
+
+impl Waiting {
+    /// `None`: there is no room for it.
+    fn take(&self, part: usize) -> Option<Share> {
+        let before = self.0.fetch_add(part, Ordering::Relaxed);
+        let share = Share {
+            all: Arc::clone(&self.0),
+            part,
+        };
+        (before == 0 || before + part <= BYTES).then_some(share)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.part, Ordering::Relaxed);
     }
 }
 
 impl Request {
-    fn new(message: async_nats::Message, client: Client) -> Self {
+    fn new(message: async_nats::Message, client: Client, share: Share) -> Self {
         Self {
+            _share: share,
             body: message.payload,
             reply: message.reply,
             subject: message.subject,
@@ -51,17 +91,25 @@ impl Request {
 /// Takes back a receiver whose requests nobody will answer. It is closed once they are passed on.
 pub(in crate::nats) type GiveBack = mpsc::Sender<Incoming<Request>>;
 
-/// Subscribes, and passes messages on until the end is stopped.
+/// Subscribes, and passes messages on until the end is stopped. One that `serves` answers requests that it
+/// does not take.
 pub(in crate::nats) async fn begin(
     target: Target,
     line: Line,
+    serves: bool,
 ) -> Result<(Incoming<Request>, GiveBack), OpenError> {
     let subscriber = subscribe(&target, &line).await;
     let subscriber =
         subscriber.map_err(|error| target.error(OpenErrorKind::Other, error.to_string()))?;
-    let (incoming, to_end, stop) = Incoming::new(target.address.window());
+    let (incoming, to_end, stop) = Incoming::new(target.address.backlog());
     let (give_back, given_back) = mpsc::channel(1);
-    tokio::spawn(pass_on(target, line, subscriber, to_end, stop, given_back));
+    let passing = Passing {
+        target,
+        to_end,
+        waiting: Waiting::default(),
+        serves,
+    };
+    tokio::spawn(passing.run(line, subscriber, stop, given_back));
     Ok((incoming, give_back))
 }
 
@@ -73,70 +121,89 @@ async fn subscribe(target: &Target, line: &Line) -> Result<Subscriber, Subscribe
     }
 }
 
-async fn pass_on(
+/// The task of a subscription.
+struct Passing {
     target: Target,
-    mut line: Line,
-    mut subscriber: Subscriber,
     to_end: mpsc::Sender<io::Result<Request>>,
-    stop: CancellationToken,
-    mut given_back: mpsc::Receiver<Incoming<Request>>,
-) {
-    let mut warnings = Warnings::default();
-    loop {
-        let failure = tokio::select! {
-            biased;
-            Some(incoming) = given_back.recv() => {
-                return leave(&target, line, subscriber, incoming, None).await;
-            }
-            () = stop.cancelled() => return,
-            Some(text) = line.refusals.recv() => {
-                if is_of_reply(&text) {
-                    warn_of_reply(&target, &mut warnings, &text);
-                    continue;
+    waiting: Waiting,
+    serves: bool,
+}
+
+impl Passing {
+    async fn run(
+        self,
+        mut line: Line,
+        mut subscriber: Subscriber,
+        stop: CancellationToken,
+        mut given_back: mpsc::Receiver<Incoming<Request>>,
+    ) {
+        let mut warnings = Warnings::default();
+        loop {
+            let failure = tokio::select! {
+                biased;
+                Some(incoming) = given_back.recv() => {
+                    return leave(&self.target, line, subscriber, incoming).await;
                 }
-                Some(target.refused(&text))
-            }
-            message = subscriber.next() => match message {
-                Some(message) => {
-                    let request = Request::new(message, line.client.clone());
-                    tokio::select! {
-                        biased;
-                        Some(incoming) = given_back.recv() => {
-                            return leave(&target, line, subscriber, incoming, Some(request)).await;
-                        }
-                        room = to_end.reserve() => match room {
-                            Ok(room) => room.send(Ok(request)),
-                            Err(_) => return,
-                        },
+                () = stop.cancelled() => return,
+                Some(text) = line.refusals.recv() => {
+                    if is_of_reply(&text) {
+                        warn_of_reply(&self.target, &mut warnings, &text);
+                        continue;
                     }
-                    continue;
+                    Some(self.target.refused(&text))
                 }
-                None => None,
-            },
-        };
-        let again = async {
-            if let Some(failure) = failure {
-                return Err(failure);
+                message = subscriber.next() => match message {
+                    Some(message) => {
+                        self.keep(message, &line).await;
+                        continue;
+                    }
+                    None => None,
+                },
+            };
+            let again = async {
+                if let Some(failure) = failure {
+                    return Err(failure);
+                }
+                let next = self.target.connect_again().await?;
+                let subscriber = subscribe(&self.target, &next).await;
+                Ok((next, subscriber.ok()))
+            };
+            let again = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(incoming) = given_back.recv() => {
+                    return leave(&self.target, line, subscriber, incoming).await;
+                }
+                again = again => again,
+            };
+            match again {
+                Ok((next, Some(other))) => (line, subscriber) = (next, other),
+                // It broke again: the old one yields its end again.
+                Ok((_, None)) => {}
+                Err(failure) => {
+                    let _ = self.to_end.send(Err(failure.into())).await;
+                    return;
+                }
             }
-            let next = target.connect_again().await?;
-            let subscriber = subscribe(&target, &next).await;
-            Ok((next, subscriber.ok()))
-        };
-        let again = tokio::select! {
-            () = stop.cancelled() => return,
-            Some(incoming) = given_back.recv() => {
-                return leave(&target, line, subscriber, incoming, None).await;
-            }
-            again = again => again,
-        };
-        match again {
-            Ok((next, Some(other))) => (line, subscriber) = (next, other),
-            // It broke again: the old one yields its end again.
-            Ok((_, None)) => {}
-            Err(failure) => {
-                let _ = to_end.send(Err(failure.into())).await;
-                return;
-            }
+        }
+    }
+
+    /// Lets a message wait for the end, if there is room for it.
+    async fn keep(&self, message: async_nats::Message, line: &Line) {
+        let reply = message.reply.clone().filter(|_| self.serves);
+        let kept = self.waiting.take(message.length).is_some_and(|share| {
+            let request = Request::new(message, line.client.clone(), share);
+            !matches!(
+                self.to_end.try_send(Ok(request)),
+                Err(TrySendError::Full(_))
+            )
+        });
+        if kept {
+            return;
+        }
+        line.lost.add();
+        if let Some(reply) = reply {
+            // A connection that has broken shows by its end.
+            let _ = reply_with(&line.client, reply, UNAVAILABLE, BUSY).await;
         }
     }
 }
@@ -161,69 +228,135 @@ fn warn_of_reply(target: &Target, warnings: &mut Warnings, text: &str) {
 }
 
 /// Ends the subscription of a service that is stopped. Requests that wait go to another member of
-/// its queue group.
+/// its queue group; those that none takes get an error.
 async fn leave(
     target: &Target,
     mut line: Line,
     mut subscriber: Subscriber,
     mut incoming: Incoming<Request>,
-    in_hand: Option<Request>,
 ) {
     let address = &target.object;
     let passes_on = target.address.queue.is_some();
     let client = line.client.clone();
-    let mut count = 0;
-    let passing_on = async {
+    let (mut count, mut refused) = (0, 0);
+    let leaving = async {
         // The server sends none after that, not even those that are published again. Without a
         // connection publishing fails.
         let _ = subscriber.drain().await;
         let given = std::iter::from_fn(|| incoming.messages.try_recv().ok());
-        let given = stream::iter(given.flatten().chain(in_hand));
-        let rest = subscriber.map(|message| Request::new(message, client.clone()));
-        let mut waiting = std::pin::pin!(given.chain(rest));
-        let mut published = Ok(());
+        let given = stream::iter(given.flatten().map(Waits::from));
+        let mut waiting = std::pin::pin!(given.chain(subscriber.map(Waits::from)));
+        let mut passed = Vec::new();
         while let Some(request) = waiting.next().await {
             count += 1;
-            if passes_on && published.is_ok() {
-                published = publish_again(&client, request).await;
+            if passes_on {
+                passed.extend(pass_on(&client, request).await?);
+            } else if let Some(reply) = request.reply {
+                reply_with(&client, reply, UNAVAILABLE, STOPPING).await?;
+                refused += 1;
             }
         }
-        match published {
-            Ok(()) if passes_on && count > 0 => refusal(&mut line).await,
-            Ok(()) => None,
-            Err(error) => Some(error.to_string()),
+        let text = match passes_on && count > 0 {
+            true => refusal(&mut line).await,
+            false => None,
+        };
+        for (reply, mut notices) in passed {
+            // Where it may not be published again, nobody has got it either.
+            let notice = notices.next().await;
+            let is_unserved =
+                |it: async_nats::Message| it.status == Some(StatusCode::NO_RESPONDERS);
+            if text.is_some() || notice.is_some_and(is_unserved) {
+                reply_with(&client, reply, UNAVAILABLE, STOPPING).await?;
+                refused += 1;
+            }
         }
+        if refused > 0 {
+            client.flush().await?;
+        }
+        Ok::<_, async_nats::Error>(text)
     };
-    let refused = match timeout(LEAVING, passing_on).await {
-        Ok(refused) => refused,
+    let failure = match timeout(LEAVING, leaving).await {
+        Ok(Ok(failure)) => failure,
+        Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some("the server did not answer".to_owned()),
     };
-    match (&target.address.queue, refused) {
+    match (&target.address.queue, failure) {
         _ if count == 0 => {}
-        (None, _) => tracing::warn!(
+        (None, None) => tracing::warn!(
             target: TARGET, %address,
-            "stopped: {count} requests that waited get no reply; with queue= another service takes them"
+            "stopped: {count} requests that waited get an error; with queue= another service takes them"
+        ),
+        (Some(queue), None) if refused == 0 => tracing::warn!(
+            target: TARGET, %address,
+            "stopped: passed on {count} requests that waited to the queue group {queue}"
         ),
         (Some(queue), None) => tracing::warn!(
             target: TARGET, %address,
-            "stopped: passed on {count} requests that waited to the queue group {queue}; if no other member \
-             is there, they get no reply"
+            "stopped: {refused} of {count} requests that waited get an error, because no other member of the \
+             queue group {queue} is there"
         ),
-        (Some(queue), Some(text)) => tracing::warn!(
+        (_, Some(text)) => tracing::warn!(
             target: TARGET, %address,
-            "stopped: {count} requests that waited get no reply; cannot pass them on to the queue group \
-             {queue}: {text}"
+            "stopped: {count} requests that waited are not passed on, and {refused} of them get an error: {text}"
         ),
     }
 }
 
-async fn publish_again(client: &Client, request: Request) -> Result<(), PublishError> {
-    let Request {
+/// A request that nobody has accepted.
+struct Waits {
+    body: Bytes,
+    reply: Option<Subject>,
+    subject: Subject,
+    headers: Option<HeaderMap>,
+}
+
+impl From<async_nats::Message> for Waits {
+    fn from(message: async_nats::Message) -> Self {
+        Self {
+            body: message.payload,
+            reply: message.reply,
+            subject: message.subject,
+            headers: message.headers,
+        }
+    }
+}
+
+impl From<Request> for Waits {
+    fn from(request: Request) -> Self {
+        Self {
+            body: request.body,
+            reply: request.reply,
+            subject: request.subject,
+            headers: request.headers,
+        }
+    }
+}
+
+/// Publishes a request again. The server tells only its publisher that nobody has taken it, and only where
+/// it receives the replies: so it does for as long as that takes, and no longer.
+async fn pass_on(
+    client: &Client,
+    request: Waits,
+) -> Result<Option<(Subject, Subscriber)>, async_nats::Error> {
+    let reply = request.reply.clone();
+    // That of a request has no wildcards.
+    let reply = reply.filter(|it| !it.contains(['*', '>']));
+    let Some(reply) = reply else {
+        publish_again(client, request).await?;
+        return Ok(None);
+    };
+    let mut notices = client.subscribe(reply.clone()).await?;
+    publish_again(client, request).await?;
+    notices.drain().await?;
+    Ok(Some((reply, notices)))
+}
+
+async fn publish_again(client: &Client, request: Waits) -> Result<(), PublishError> {
+    let Waits {
         body,
         reply,
         subject,
         headers,
-        ..
     } = request;
     match (reply, headers) {
         (Some(reply), Some(headers)) => {
