@@ -43,6 +43,14 @@
 //!
 //! [ADR-32]: https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-32.md
 //!
+//! TLS is used if the server requires it, and insisted on with `tls=true` or one of the files: `ca`, the CAs of
+//! the server's certificate instead of those of the system, and `cert` and `key`, the client's certificate. A
+//! certificate that is refused is an error at once, whichever side refuses it.
+//!
+//! No promise depends on the clock of a client: time limits use a clock that only goes on, ids have no time of
+//! the client, and the server alone measures its duplicate window. Only certificates are valid by the clocks of
+//! both machines.
+//!
 //! Nothing is created or changed on the server unless the address says `create=true`. That creates a
 //! missing stream with the subject, with `retention`, `max-messages` and `max-bytes`, which refuses new
 //! messages when it is full, and a missing consumer with `ack-wait`.
@@ -103,6 +111,7 @@ mod connection;
 mod examine;
 mod failures;
 mod incoming;
+mod options;
 mod outgoing;
 mod replies;
 mod requests;

@@ -1,6 +1,8 @@
 //! The `nats:` address with a real server: `.ci/nats` installs it and runs this; plain `cargo test` leaves
 //! it out.
 
+#[path = "../../../../tests/suite/tls/files.rs"]
+mod certificates;
 mod conformance;
 mod cuts;
 mod doctor;
@@ -12,6 +14,7 @@ mod requests;
 mod server;
 mod speed;
 mod stalls;
+mod tls;
 
 use std::time::Duration;
 

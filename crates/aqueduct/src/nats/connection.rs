@@ -12,24 +12,22 @@ use async_nats::jetstream::context::{
 };
 use async_nats::jetstream::stream::{self, DiscardPolicy};
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use async_nats::{Client, Event, ServerError};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::address::{Address, Retention, User};
+use super::address::{Address, Retention};
 use crate::connect::{OpenError, OpenErrorKind};
 use crate::io::backoff::{Backoff, Retry};
 use crate::io::timer::timeout;
 
 /// How long a connection attempt may take.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// How long one may take at least, also right before a deadline.
 const BRIEFLY: Duration = Duration::from_millis(100);
-/// How often the server is asked whether it is there. Three silent pings break the connection.
-const PING: Duration = Duration::from_secs(10);
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 const TARGET: &str = "aqueduct::nats";
-const MISSING: &str = "start the server, or wait until it is there";
+pub(super) const MISSING: &str = "start the server, or wait until it is there";
 const HANGS: &str = "check whether the server hangs, or wait longer";
 const PERMISSIONS: &str = "check the permissions of its user on the server";
 /// Where the client looks for a server once the connection has broken: nowhere. Its own reconnecting
@@ -197,7 +195,7 @@ impl Target {
     }
 
     /// The server has not answered.
-    fn silent(&self, waited: Duration) -> OpenError {
+    pub(super) fn silent(&self, waited: Duration) -> OpenError {
         let kind = OpenErrorKind::TimedOut { waited };
         let cause = format!("the server did not answer within {waited:?}");
         self.error(kind, cause).with_cure(HANGS)
@@ -288,77 +286,6 @@ impl Target {
                 }
             }
         }
-    }
-
-    async fn options(&self) -> Result<ConnectOptions, OpenError> {
-        let Address {
-            user,
-            tls,
-            ca,
-            cert,
-            key,
-            creds,
-            nkey,
-            ..
-        } = &*self.address;
-        let mut options = ConnectOptions::new()
-            .name("aqueduct")
-            .max_reconnects(1)
-            .ignore_discovered_servers()
-            .connection_timeout(CONNECT)
-            .ping_interval(PING)
-            .subscription_capacity(self.address.backlog());
-        options = match user {
-            Some(User::Password(name, password)) => {
-                options.user_and_password(name.clone(), password.clone())
-            }
-            Some(User::Token(token)) => options.token(token.clone()),
-            None => options,
-        };
-        let unread = |path: &std::path::Path, error: io::Error| {
-            let cause = format!("cannot read {}: {error}", path.display());
-            let error = self
-                .error(OpenErrorKind::InvalidOption, cause)
-                .with_source(error);
-            error.with_cure("check the path and its permissions")
-        };
-        if let Some(path) = creds {
-            let read = options.credentials_file(path).await;
-            options = read.map_err(|error| unread(path, error))?;
-        }
-        if let Some(path) = nkey {
-            let seed = tokio::fs::read_to_string(path).await;
-            let seed = seed.map_err(|error| unread(path, error))?;
-            options = options.nkey(seed.trim().to_owned());
-        }
-        if let Some(path) = ca {
-            options = options.add_root_certificates(path.clone());
-        }
-        if let (Some(cert), Some(key)) = (cert, key) {
-            options = options.add_client_certificate(cert.clone(), key.clone());
-        }
-        Ok(options.require_tls(tls.unwrap_or(false)))
-    }
-
-    fn unconnected(&self, error: async_nats::ConnectError) -> OpenError {
-        use OpenErrorKind as Kind;
-        let (kind, cure) = match error.kind() {
-            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => (
-                Kind::PermissionDenied,
-                "check the user, password, creds or nkey of the address",
-            ),
-            ConnectErrorKind::Dns => (Kind::NotFound, "check the host's spelling"),
-            ConnectErrorKind::Tls => (
-                Kind::Mismatch,
-                "check tls, ca, cert and key of the address against the server's configuration",
-            ),
-            ConnectErrorKind::ServerParse => (Kind::InvalidName, "check the host and the port"),
-            ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => (Kind::Refused, MISSING),
-            ConnectErrorKind::TimedOut => return self.silent(CONNECT).with_source(error),
-        };
-        self.error(kind, error.to_string())
-            .with_cure(cure)
-            .with_source(error)
     }
 
     pub(super) async fn stream(
