@@ -3,8 +3,8 @@ use std::io::Write;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// How long a case may take: 60 s. This is generous, since it only ends a hang.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a case may take: 120 s. This is generous, since it only ends a hang.
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Runs a case on a new runtime, until [`DEADLINE`].
 ///

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// How long any single wait may take. Generous: it only ends a hang.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The command under test, with nothing of the environment that would change what it prints.
 pub(crate) fn aqueduct(args: &[&str]) -> Command {

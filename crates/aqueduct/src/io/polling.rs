@@ -38,11 +38,20 @@ const FAR_COUNT_AS_ONE: u32 = 16;
 /// What failed polling may cost each wait, on average.
 const VAIN_COST: Duration = Duration::from_micros(3);
 
+/// If yielding the processor takes longer than this, other processes are computing on it: each of
+/// them gets a turn of some milliseconds. One that sleeps is woken sooner.
+const LATE: Duration = Duration::from_millis(1);
+
+/// After a late yield its thread yields no more for this many times as long.
+const PAUSE: u32 = 8;
+
 thread_local! {
     /// The last one that waited in this thread; only compared.
     static LAST: Cell<*const Polling> = const { Cell::new(ptr::null()) };
     /// Whether something was written in this thread since a burst began.
     static WROTE: Cell<bool> = const { Cell::new(false) };
+    /// Until when this thread does not yield, after a late yield.
+    static PAUSED: Cell<Option<Instant>> = const { Cell::new(None) };
     /// Whether [`glance`] is on this thread's stack.
     static GLANCING: Cell<bool> = const { Cell::new(false) };
 }
@@ -64,6 +73,37 @@ pub(crate) fn glance<R>(poll: impl FnOnce() -> R) -> R {
     }
     let _reset = Reset(GLANCING.replace(true));
     poll()
+}
+
+/// Yields the processor, unless this thread has paused that after a late yield.
+pub(crate) fn offer() -> bool {
+    if is_paused() {
+        return false;
+    }
+    let began = Instant::now();
+    thread::yield_now();
+    pause_if_late(began.elapsed(), LATE);
+    true
+}
+
+fn is_paused() -> bool {
+    let Some(until) = PAUSED.get() else {
+        return false;
+    };
+    let is_paused = Instant::now() < until;
+    if !is_paused {
+        PAUSED.set(None);
+    }
+    is_paused
+}
+
+/// Notes how long a yield took, and returns whether that was later than `late`.
+fn pause_if_late(took: Duration, late: Duration) -> bool {
+    let is_late = took > late;
+    if is_late {
+        PAUSED.set(Instant::now().checked_add(took.saturating_mul(PAUSE)));
+    }
+    is_late
 }
 
 /// Whether this thread is in [`glance`].
@@ -90,6 +130,9 @@ pub(crate) fn is_glancing() -> bool {
 /// Polling happens only while it pays. After it failed the next waits go to sleep at once, twice as
 /// many each time, up to a number that keeps the cost at some 3 us per wait. Waits that are seen to
 /// be [`FAR`] too long for it are hardly counted. Once polling pays, it happens each time again.
+///
+/// On a busy machine the yielded processor returns [late](LATE). Then no end polls in this thread
+/// for a while.
 #[derive(Debug)]
 pub(crate) struct Polling {
     limit: Duration,
@@ -111,6 +154,8 @@ pub(crate) struct Round {
     /// In this burst, and how many there are at most.
     tries: u32,
     most: u32,
+    /// How long after the beginning the processor was yielded for a try that is still to come.
+    yielded: Option<Duration>,
     /// Since when it has slept, if that is noted.
     asleep: Option<Instant>,
 }
@@ -164,7 +209,7 @@ impl Polling {
     /// Returns the next step: the operation would block.
     pub(crate) fn next(&self, round: &mut Round) -> Next {
         let Some(began) = round.began else {
-            if is_glancing() {
+            if is_glancing() || is_paused() {
                 return Next::Sleep;
             }
             if self.is_left_out() {
@@ -174,13 +219,14 @@ impl Polling {
             }
             round.began = Some(Instant::now());
             round.most = self.burst();
-            return again(round);
+            return again(round, Duration::ZERO);
         };
         let took = began.elapsed();
+        let is_late = self.took_late(round, took);
         if round.tries < round.most && took < self.worth() {
-            return again(round);
+            return again(round, took);
         }
-        if took < self.limit {
+        if took < self.limit && !is_late {
             round.tries = 0;
             return Next::Yield;
         }
@@ -205,26 +251,30 @@ impl Polling {
                 return false;
             }
             Some(_) => {}
-            None if self.is_left_out() => {
+            None if self.is_left_out() || is_paused() => {
                 round.asleep = Some(Instant::now());
                 return false;
             }
             None => round.began = Some(Instant::now()),
         }
-        thread::yield_now();
+        // Not yielded: it was late, and the task still yields to others until the limit.
+        offer();
         true
     }
 
     /// Notes that the operation is done, and ends the round.
     pub(crate) fn done(&self, round: &mut Round) {
+        let mut round = std::mem::take(round);
         let Round {
             began,
             asleep,
             tries,
             ..
-        } = std::mem::take(round);
+        } = round;
         if let Some(began) = began {
-            if began.elapsed() <= self.worth() {
+            let took = began.elapsed();
+            self.took_late(&mut round, took);
+            if took <= self.worth() {
                 self.vain.store(0, Ordering::Relaxed);
                 if tries > BURST {
                     self.long.store(true, Ordering::Relaxed);
@@ -236,6 +286,13 @@ impl Polling {
         if let Some(asleep) = asleep {
             self.slept(asleep.elapsed());
         }
+    }
+
+    /// Whether the last yield of a round was late. The round has taken so long by now.
+    fn took_late(&self, round: &mut Round, took: Duration) -> bool {
+        let yielded = round.yielded.take();
+        let late = LATE.max(self.worth());
+        yielded.is_some_and(|yielded| pause_if_late(took.saturating_sub(yielded), late))
     }
 
     /// Notes a wait of that length that was not polled through.
@@ -289,8 +346,9 @@ impl Polling {
     }
 }
 
-fn again(round: &mut Round) -> Next {
+fn again(round: &mut Round, took: Duration) -> Next {
     round.tries += 1;
+    round.yielded = Some(took);
     thread::yield_now();
     Next::Again
 }

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::task::{Context, Poll, ready};
-use std::thread;
 use std::time::Duration;
 
 use nix::poll::PollFlags;
@@ -339,10 +338,10 @@ impl Source {
     ) -> Option<io::Result<R>> {
         if self.runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
             || !matches!(self.place(), Place::Tokio(_))
+            || !polling::offer()
         {
             return None;
         }
-        thread::yield_now();
         let result = op(self.as_fd());
         if would_block(&result) || interrupted(&result) {
             return None;

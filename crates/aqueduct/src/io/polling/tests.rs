@@ -3,6 +3,8 @@ use super::*;
 /// One wait that never succeeds: how often it tries again, and yields, before it sleeps.
 fn in_vain(polling: &Polling) -> (u32, u32) {
     wrote();
+    // A busy machine may have set it.
+    PAUSED.set(None);
     let mut round = Round::default();
     let (mut again, mut yields) = (0, 0);
     loop {
@@ -64,6 +66,7 @@ fn a_long_limit_is_left_out_for_longer() {
 /// Which of 1,000 waits of that length are polled, without success.
 fn polled(polling: &Polling, took: Duration) -> Vec<usize> {
     let is_polled = |_: &usize| {
+        PAUSED.set(None);
         let mut round = Round::default();
         let polled = polling.yields(&mut round);
         if polled {
@@ -91,6 +94,7 @@ fn shorter_waits_soon_have_it_polled_again() {
     assert!(near[0] <= 16 && near[1] - near[0] == 16, "{near:?}");
     // It would have paid.
     polling.slept(limit);
+    PAUSED.set(None);
     assert!(polling.yields(&mut Round::default()));
 }
 
@@ -105,6 +109,41 @@ fn a_wait_is_polled_once_however_often_its_task_runs_meanwhile() {
     }
     polling.done(&mut round);
     assert_eq!(polling.vain.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn after_a_late_yield_nothing_is_polled_in_its_thread_for_a_while() {
+    let (polling, other) = (Polling::new(Duration::ZERO), Polling::new(LATE));
+    let mut round = Round {
+        began: Instant::now().checked_sub(LATE * 1000),
+        yielded: Some(LATE * 2),
+        ..Round::default()
+    };
+    polling.done(&mut round);
+    for polling in [&polling, &other] {
+        assert_eq!(polling.next(&mut Round::default()), Next::Sleep);
+        assert!(!polling.yields(&mut Round::default()));
+    }
+    assert!(!offer());
+    let until = PAUSED.get().expect("it is paused");
+    let pause = until.saturating_duration_since(Instant::now());
+    assert!(pause <= LATE * 998 * PAUSE, "{pause:?}");
+    PAUSED.set(Some(Instant::now()));
+    assert_eq!(other.next(&mut Round::default()), Next::Again);
+    assert!(offer());
+}
+
+#[test]
+fn a_yield_in_time_pauses_nothing() {
+    let polling = Polling::new(Duration::from_secs(60));
+    let mut round = Round::default();
+    for _ in 0..BURST {
+        assert_eq!(polling.next(&mut round), Next::Again);
+    }
+    polling.done(&mut round);
+    assert_eq!(PAUSED.get(), None);
+    assert!(!pause_if_late(LATE, LATE));
+    assert_eq!(PAUSED.get(), None);
 }
 
 #[test]
