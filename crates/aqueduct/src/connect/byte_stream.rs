@@ -62,6 +62,14 @@ fn whole<R: SocketHalf>(reader: Box<dyn Any>, writer: Box<dyn Any>) -> Result<Ow
     Ok(fd)
 }
 
+/// Takes the socket out of [`ByteStream::bare`].
+fn taken(reader: Box<dyn Any>, _: Box<dyn Any>) -> Result<OwnedFd, ByteStream> {
+    match reader.downcast::<Bare>() {
+        Ok(bare) => Ok(bare.0),
+        Err(_) => unreachable!("`ByteStream::bare` was given this type"),
+    }
+}
+
 /// A two-way byte stream without framing: `AsyncRead` and `AsyncWrite`.
 ///
 /// For protocols with their own framing. A [`Connection`](super::Connection) turns
@@ -140,6 +148,15 @@ impl ByteStream {
         Self {
             whole: Some(whole::<R>),
             ..Self::of(reader, writer)
+        }
+    }
+
+    /// Of a socket that is not registered with the runtime: it is only taken [out](Self::into_socket)
+    /// again, in the mode that it has.
+    pub(crate) fn bare(socket: OwnedFd) -> Self {
+        Self {
+            whole: Some(taken),
+            ..Self::boxed(Box::new(Bare(socket)), Box::new(tokio::io::sink()))
         }
     }
 
@@ -344,6 +361,25 @@ impl AsyncWrite for ByteStream {
 impl Debug for ByteStream {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.debug_struct("ByteStream").finish_non_exhaustive()
+    }
+}
+
+/// A socket that is not registered.
+struct Bare(OwnedFd);
+
+impl AsyncRead for Bare {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+impl Half for Bare {
+    fn stop(&mut self) -> Rest {
+        Rest::Stays
     }
 }
 

@@ -196,6 +196,7 @@ impl Endpoint {
             mechanism: &self.mechanism,
             address,
             options,
+            is_bare: false,
         }
     }
 }
@@ -365,9 +366,20 @@ pub(crate) struct Asked<'a> {
     /// The printed address.
     pub(crate) address: &'a str,
     pub(crate) options: &'a Options,
+    /// The caller only takes the [socket](ByteStream::into_socket) out of the connection, which need not
+    /// be registered for that; see [`ByteStream::bare`].
+    pub(crate) is_bare: bool,
 }
 
 impl Asked<'_> {
+    /// The same for a caller that only takes the socket out of the connection.
+    pub(crate) fn bare(self) -> Self {
+        Self {
+            is_bare: true,
+            ..self
+        }
+    }
+
     /// Connects, and reconnects if the options say so and another connection is possible.
     pub(super) async fn connect(&self) -> Result<Connection, OpenError> {
         let first = self.mechanism.connect(*self).await?;
@@ -388,6 +400,7 @@ impl Asked<'_> {
                     mechanism: &mechanism,
                     address: &address,
                     options: &options,
+                    is_bare: false,
                 };
                 Ok(mechanism.connect(asked).await?)
             })

@@ -74,13 +74,13 @@ impl Greeting {
     }
 
     /// Receives the peer's hello; `None` if it has closed without one. What waits for it is that
-    /// runtime.
+    /// runtime, if there is a waiter.
     pub(super) fn poll_said(
         &mut self,
         runtime: &Handle,
-        cx: &mut Context<'_>,
+        waiter: Option<&mut Context<'_>>,
     ) -> Poll<io::Result<Option<Said>>> {
-        let said = ready!(self.poll_hello(runtime, cx));
+        let said = ready!(self.poll_hello(runtime, waiter));
         self.waiting = None;
         self.limit = None;
         let fds = mem::take(&mut self.fds);
@@ -99,13 +99,17 @@ impl Greeting {
     fn poll_hello(
         &mut self,
         runtime: &Handle,
-        cx: &mut Context<'_>,
+        waiter: Option<&mut Context<'_>>,
     ) -> Poll<io::Result<Option<Hello>>> {
+        let mut waiter = waiter;
         loop {
             match self.receive() {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 said => return Poll::Ready(said),
             }
+            let Some(cx) = waiter.as_deref_mut() else {
+                return Poll::Pending;
+            };
             if let Some(limit) = &mut self.limit
                 && limit.as_mut().poll(cx).is_ready()
             {

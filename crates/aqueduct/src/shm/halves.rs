@@ -107,7 +107,7 @@ enum Writing {
 impl ReadHalf {
     /// Learns which way the bytes go, once both hellos are there.
     fn poll_greeted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.state = match ready!(self.wire.poll_open(Which::Read, cx))? {
+        self.state = match ready!(self.wire.poll_open(Which::Read, Some(cx)))? {
             Way::Memory { reads, .. } => Reading::Memory(Rx::new(reads)),
             Way::Socket => match self.wire.take_reader() {
                 Some(reader) => Reading::Socket(reader),
@@ -181,7 +181,7 @@ impl WriteHalf {
     fn poll_put(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         loop {
             if matches!(self.state, Writing::Greeting) {
-                ready!(self.poll_settled(cx))?;
+                ready!(self.poll_settled(Some(cx)))?;
             }
             let wire = &*self.wire;
             if wire.is_gone() {
@@ -204,7 +204,7 @@ impl WriteHalf {
             if early {
                 wire.set_written();
                 // The peer may have said hello, and gone to sleep, just before this was written.
-                if self.poll_settled(cx)?.is_pending() && !some {
+                if self.poll_settled((!some).then_some(&mut *cx))?.is_pending() && !some {
                     return Poll::Pending;
                 }
             } else if n > 0 {
@@ -220,14 +220,14 @@ impl WriteHalf {
         }
     }
 
-    /// Learns which way the bytes go, if both hellos are there.
-    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Learns which way the bytes go, if both hellos are there. A waiter is woken once they are.
+    fn poll_settled(&mut self, waiter: Option<&mut Context<'_>>) -> Poll<io::Result<()>> {
         let early = match &self.state {
             Writing::Greeting => false,
             Writing::Early(_) => true,
             _ => return Poll::Ready(Ok(())),
         };
-        let way = match self.wire.poll_open(Which::Write, cx) {
+        let way = match self.wire.poll_open(Which::Write, waiter) {
             Poll::Ready(way) => way?,
             Poll::Pending => return Poll::Pending,
         };
@@ -260,15 +260,21 @@ impl WriteHalf {
     }
 
     fn finish(&mut self) {
+        let mut is_told = false;
         match std::mem::replace(&mut self.state, Writing::Finished) {
-            Writing::Early(mut tx) | Writing::Memory(mut tx) => {
-                // A peer that is gone need not be told.
+            // It cannot be seen yet whether the peer sleeps.
+            Writing::Early(mut tx) => {
                 let _ = tx.finish(&*self.wire);
+            }
+            Writing::Memory(mut tx) => {
+                // A peer that has gone need not be told.
+                let _ = tx.finish(&*self.wire);
+                is_told = true;
             }
             Writing::Finished => return,
             Writing::Greeting | Writing::Socket(_) => {}
         }
-        self.wire.finished();
+        self.wire.finished(is_told);
     }
 }
 

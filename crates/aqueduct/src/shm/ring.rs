@@ -284,9 +284,12 @@ impl<D: Data> Tx<D> {
         link.store(Word::Head, self.head, Ordering::Release);
     }
 
-    /// Says that no more is written, and wakes the reader.
+    /// Says that no more is written, and wakes a reader that has not gone.
     pub(super) fn finish(&mut self, link: &impl Link) -> io::Result<()> {
         link.store(Word::Fin, 1, Ordering::Release);
+        if link.load(Word::DataEpoch) == GONE {
+            return Ok(());
+        }
         self.publish(link)
     }
 

@@ -90,7 +90,7 @@ impl Mechanism for Shm {
     fn connect<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Connection> {
         Box::pin(async move {
             let named = |error: OpenError| error.with_object(asked.address);
-            let socket = self.socket.connect(asked).await.map_err(named)?;
+            let socket = self.socket.connect(asked.bare()).await.map_err(named)?;
             let failed = |e| OpenError::system("share memory over", asked.address, e);
             let (socket, peer) = socket_of(socket).map_err(failed)?;
             let wire =
@@ -108,7 +108,7 @@ impl Mechanism for Shm {
     fn bind<'a>(&'a self, asked: Asked<'a>) -> Opening<'a, Served> {
         Box::pin(async move {
             let named = |error: OpenError| error.with_object(asked.address);
-            let served = self.socket.bind(asked).await.map_err(named)?;
+            let served = self.socket.bind(asked.bare()).await.map_err(named)?;
             let activation_name = served.bound.activation_name.clone();
             let accepting = Accepting {
                 sockets: served.bound,

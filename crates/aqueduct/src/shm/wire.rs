@@ -196,8 +196,12 @@ impl Wire {
         self.way.get().is_some()
     }
 
-    /// Waits until both hellos have been said.
-    pub(super) fn poll_open(&self, half: Half, cx: &mut Context<'_>) -> Poll<io::Result<Way>> {
+    /// Waits until both hellos have been said, or looks whether they have.
+    pub(super) fn poll_open(
+        &self,
+        half: Half,
+        waiter: Option<&mut Context<'_>>,
+    ) -> Poll<io::Result<Way>> {
         let way = |way: &Result<Way, Refusal>| match way {
             Ok(way) => Ok(*way),
             Err(refusal) => Err(refusal.to_error()),
@@ -205,16 +209,19 @@ impl Wire {
         if let Some(done) = self.way.get() {
             return Poll::Ready(way(done));
         }
-        self.bells.register(half, cx);
+        let waits = waiter.is_some();
+        if let Some(cx) = waiter {
+            self.bells.register(half, cx);
+        }
         let mut opening = self.opening();
         if let Some(done) = self.way.get() {
             return Poll::Ready(way(done));
         }
-        let mut both = Context::from_waker(self.bells.waker());
+        let mut both = waits.then(|| Context::from_waker(self.bells.waker()));
         let Opening {
             greeting, runtime, ..
         } = &mut *opening;
-        let said = ready!(greeting.poll_said(runtime, &mut both));
+        let said = ready!(greeting.poll_said(runtime, both.as_mut()));
         let done = said.and_then(|said| match said {
             Some(said) => self.agree(&mut opening, said),
             None => Ok(Way::Closed),
@@ -309,16 +316,19 @@ impl Wire {
         self.opening().socket.1.take()
     }
 
-    /// The writing half has ended its direction: says so, now or with the hello.
-    pub(super) fn finished(&self) {
+    /// The writing half has ended its direction: says so, now or with the hello, unless the peer was
+    /// told by the ring.
+    pub(super) fn finished(&self, is_told: bool) {
         let mut opening = self.opening();
         opening.finished = true;
         opening.socket.1 = None;
         if opening.memory.is_some() {
             drop(opening);
-            // A peer whose hello this side has not seen yet may sleep already.
-            self.store(Word::Fin, 1, Ordering::Release);
-            let _ = self.bells.ring();
+            if !is_told {
+                // A peer whose hello this side has not seen yet may sleep already.
+                self.store(Word::Fin, 1, Ordering::Release);
+                let _ = self.bells.ring();
+            }
             self.end_direction();
         }
     }

@@ -118,7 +118,7 @@ impl Mechanism for Unix {
                 let socket = socket.map_err(|e| attempt.failed(e))?;
                 return Ok(seqpacket::connection(socket, framing, false));
             }
-            let connection = connection(fd, framing).map_err(|e| asked.failed(e))?;
+            let connection = connection(fd, framing, asked.is_bare).map_err(|e| asked.failed(e))?;
             Ok(connection.polled(asked.options.poll_for))
         })
     }
@@ -141,6 +141,7 @@ impl Mechanism for Unix {
                     )
                 }),
                 shared: false,
+                is_bare: asked.is_bare,
             };
             let bound = Bound::new(accepting, asked.address, asked.options.poll_for);
             Ok(bound.into())
@@ -183,6 +184,7 @@ pub(crate) fn serve(fd: OwnedFd, kind: Type, asked: Asked<'_>) -> Result<Served,
         framing: asked.options.framing.clone(),
         watched: None,
         shared: true,
+        is_bare: asked.is_bare,
     };
     let bound = Bound::new(accepting, asked.address, asked.options.poll_for);
     Ok(Served { bound, local })
@@ -217,6 +219,7 @@ struct Accepting {
     watched: Option<(Unix, Watched)>,
     /// Others accept from it too, now or later: it was passed down.
     shared: bool,
+    is_bare: bool,
 }
 
 enum Listening {
@@ -242,7 +245,7 @@ impl Accepting {
         Poll::Ready(match &mut self.listening {
             Listening::Stream(listener) => {
                 let next = ready!(listener.poll_socket(cx));
-                next.map(|it| it.and_then(|fd| connection(fd, framing())))
+                next.map(|it| it.and_then(|fd| connection(fd, framing(), self.is_bare)))
             }
             Listening::Packets(listener) => {
                 let next = ready!(Pin::new(listener).poll_next(cx));
@@ -302,7 +305,7 @@ impl Accept for Accepting {
         };
         let framing = self.framing.clone();
         Ok(Some(match &self.listening {
-            Listening::Stream(_) | Listening::Gone => connection(socket, framing)?,
+            Listening::Stream(_) | Listening::Gone => connection(socket, framing, self.is_bare)?,
             Listening::Packets(_) => {
                 let max_message = framing.max_message();
                 let socket = Socket::from_shared(socket, max_message)?;
@@ -312,9 +315,13 @@ impl Accept for Accepting {
     }
 }
 
-fn connection(socket: OwnedFd, framing: Framing) -> io::Result<Connection> {
+fn connection(socket: OwnedFd, framing: Framing, is_bare: bool) -> io::Result<Connection> {
     let peer = peer_credentials(&socket).map_or(Peer::Unknown, Peer::Process);
-    let (reader, writer) = split(socket)?;
-    let bytes = ByteStream::socket(reader, writer);
+    let bytes = if is_bare {
+        ByteStream::bare(socket)
+    } else {
+        let (reader, writer) = split(socket)?;
+        ByteStream::socket(reader, writer)
+    };
     Ok(Connection::bytes(bytes, framing, Pace::default(), peer))
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::geteuid;
 
 /// Write permission for the group or others. With an access control list the group's bits are its
@@ -59,7 +59,7 @@ impl Trust {
 
     fn walk(&mut self, path: &Path) -> io::Result<Option<u32>> {
         let mut rest = parts(&std::path::absolute(path)?);
-        let mut directories = vec![self.enter(open(AT_FDCWD, "/".as_ref())?)?];
+        let mut directories = vec![self.root()?];
         let mut links = 0;
         while let Some(name) = rest.pop_front() {
             if name == ".." {
@@ -82,7 +82,7 @@ impl Trust {
                     if placed && !self.includes(owner) {
                         self.users.push(owner);
                     }
-                    let entered = self.enter(fd)?;
+                    let entered = self.enter(fd, &stat);
                     self.exclusive = entered.exclusive;
                     directories.push(entered);
                 }
@@ -111,13 +111,18 @@ impl Trust {
         Ok(None)
     }
 
-    fn enter(&self, fd: OwnedFd) -> io::Result<Directory> {
+    fn root(&self) -> io::Result<Directory> {
+        let fd = open(AT_FDCWD, "/".as_ref())?;
         let stat = fstat(&fd)?;
-        Ok(Directory {
+        Ok(self.enter(fd, &stat))
+    }
+
+    fn enter(&self, fd: OwnedFd, stat: &FileStat) -> Directory {
+        Directory {
             fd,
             exclusive: self.includes(stat.st_uid) && stat.st_mode & OTHERS_WRITE == 0,
             trusted: self.users.len(),
-        })
+        }
     }
 
     /// Forgets the users that were added only below the last of these directories.

@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{OwnedFd, RawFd};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
 use tokio::io::ReadBuf;
@@ -218,7 +218,7 @@ impl WriteHalf {
                 Writing::Early(tx) if tx.room() >= room && !wire.falls_back() => {
                     return Poll::Ready(Ok(()));
                 }
-                Writing::Early(_) | Writing::Greeting => ready!(self.poll_settled(cx))?,
+                Writing::Early(_) | Writing::Greeting => ready!(self.poll_settled(Some(cx)))?,
                 Writing::Memory(tx) if room > tx.most() => {
                     let max = tx.most() as usize - HEADER;
                     return Poll::Ready(Err(FrameError::TooLarge { len, max }.into()));
@@ -243,7 +243,7 @@ impl WriteHalf {
     ) -> Poll<io::Result<()>> {
         loop {
             match &self.state {
-                Writing::Early(_) | Writing::Greeting => ready!(self.poll_settled(cx))?,
+                Writing::Early(_) | Writing::Greeting => ready!(self.poll_settled(Some(cx)))?,
                 Writing::Memory(_) => return self.passes.poll_pass(&self.wire, cx, number, fds),
                 Writing::Socket(_) => return Poll::Ready(Err(fell_back())),
                 Writing::Finished => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -285,8 +285,7 @@ impl WriteHalf {
         if early {
             wire.set_written();
             // The peer may have said hello, and gone to sleep, just before this was written.
-            let mut cx = Context::from_waker(Waker::noop());
-            if let Poll::Ready(settled) = self.poll_settled(&mut cx) {
+            if let Poll::Ready(settled) = self.poll_settled(None) {
                 settled?;
             }
         } else {

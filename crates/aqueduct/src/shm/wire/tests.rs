@@ -26,7 +26,7 @@ async fn pair() -> (Arc<Wire>, Arc<Wire>) {
     let client = Wire::client(client.into(), settings).unwrap();
     let server = Wire::server(server.into(), settings).unwrap();
     for side in [&server, &client] {
-        let way = poll_fn(|cx| side.poll_open(Half::Read, cx));
+        let way = poll_fn(|cx| side.poll_open(Half::Read, Some(cx)));
         let way = timeout(DEADLINE, way).await.unwrap().unwrap();
         assert!(matches!(way, Way::Memory { .. }));
     }
