@@ -252,7 +252,7 @@ fn expected(plan: &Plan, cases: &[Case], costs: bool, quick: bool) -> Duration {
     let costs = match (costs, quick) {
         (false, _) => 0,
         (true, true) => 21,
-        (true, false) => 162,
+        (true, false) => 276,
     };
     each * samples as u32 + Duration::from_secs(costs)
 }
@@ -313,11 +313,11 @@ mod tests {
     /// What the documentation says of both. Other libraries, which are not in this program, take about a
     /// fifth more, and building them some minutes.
     #[test]
-    fn a_quick_run_is_under_two_minutes_and_a_full_one_under_15() {
+    fn a_quick_run_is_under_two_minutes_and_a_full_one_under_20() {
         let cases = &implementations::all();
         let quick = expected(&Plan::quick(), cases, true, true);
         assert!(quick.as_secs() < 110, "{quick:?}");
         let full = expected(&Plan::full(), cases, true, false);
-        assert!(full.as_secs() < 10 * 60, "{full:?}");
+        assert!(full.as_secs() < 16 * 60, "{full:?}");
     }
 }

@@ -36,7 +36,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 impl Plan {
-    /// Everything: all sizes, and what matters of them on one processor and apart.
+    /// Everything: all sizes in all placements.
     pub fn full() -> Self {
         let mut steps = Vec::new();
         let mut add = |work, placement, sizes: &[usize]| {
@@ -46,17 +46,18 @@ impl Plan {
                 placement,
             }));
         };
-        add(Work::OneWay, Placement::Free, &[64, KIB, 64 * KIB, MIB]);
-        add(Work::OneWay, Placement::OneCpu, &[64, KIB, 64 * KIB, MIB]);
-        add(Work::OneWay, Placement::Apart, &[64, 64 * KIB]);
-        add(Work::RoundTrip, Placement::OneCpu, &[64, KIB, 64 * KIB]);
-        add(Work::RoundTrip, Placement::Free, &[64]);
-        add(Work::RoundTrip, Placement::Apart, &[64]);
+        let placements = [Placement::Free, Placement::OneCpu, Placement::Apart];
+        for placement in placements {
+            add(Work::OneWay, placement, &[64, KIB, 64 * KIB, MIB]);
+        }
+        for placement in placements {
+            add(Work::RoundTrip, placement, &[64, KIB, 64 * KIB]);
+        }
         Self {
             steps,
-            repetitions: 3,
-            warm_up_ms: 15,
-            run_ms: 70,
+            repetitions: 5,
+            warm_up_ms: 12,
+            run_ms: 50,
         }
     }
 

@@ -34,7 +34,7 @@
 //!
 //! | option | meaning | default |
 //! |---|---|---|
-//! | `capacity` | the largest ring, for each direction: a power of two from 4 KiB to 64 MiB | 1 MiB |
+//! | `capacity` | the largest ring, for each direction: a power of two from 4 KiB to 64 MiB | 2 MiB |
 //! | `fallback` | go on over the socket if either side cannot make shared memory | `false` |
 //! | `mode`, `group` | as for `unix:` | 600 |
 //!

@@ -51,7 +51,7 @@ const BUSY: [(&str, &str, usize); 2] = [
 ];
 
 pub(super) async fn measure(table: &mut Table, runner: &mut Runner, quick: bool) {
-    let repetitions = if quick { 1 } else { 3 };
+    let repetitions = if quick { 1 } else { 5 };
     let time = Duration::from_millis(if quick { 100 } else { 700 });
     for mechanism in ["unix", "tcp"] {
         if !table.wants(mechanism) {
@@ -103,7 +103,7 @@ pub(super) async fn measure(table: &mut Table, runner: &mut Runner, quick: bool)
         if !table.wants(mechanism) {
             continue;
         }
-        let (repetitions, time) = if quick { (2, 200) } else { (5, 500) };
+        let (repetitions, time) = if quick { (2, 200) } else { (5, 1000) };
         let time = Duration::from_millis(time);
         let figures = price(runner, name, repetitions, time).await;
         table.add(PRICE, mechanism, figures);
@@ -193,8 +193,10 @@ async fn price(
     repetitions: usize,
     time: Duration,
 ) -> anyhow::Result<Vec<Figure>> {
-    let mut order = Order::new(Work::OneWay, 64, Placement::Free);
-    (order.warm_up, order.run, order.pace) = (time / 4, time, PACE);
+    // Left to the scheduler, samples differ twofold, since waking a process on another processor costs more.
+    let mut order = Order::new(Work::OneWay, 64, Placement::Apart);
+    // A warm-up in which latency mode finds out how long waits are.
+    (order.warm_up, order.run, order.pace) = (time / 2, time, PACE);
     let latency = format!("{name}/latency");
     let (mut plain, mut polled) = (Vec::new(), Vec::new());
     for _ in 0..repetitions {

@@ -33,9 +33,9 @@ use super::polling::{Polling, Round};
 ///
 /// A polling thread is never idle. It polls only while that pays: if nothing arrives within the
 /// limit, the next waits sleep at once, twice as many each time, so useless polling costs some 3 µs
-/// per wait on average. On pipes and sockets a wait that exceeds the limit by half a millisecond
-/// counts a sixteenth, so slow input is hardly ever polled for. A stream that is never empty costs
-/// nothing, and one on which nothing arrives costs the limit once.
+/// per wait on average. A wait that exceeds the limit by half a millisecond counts a sixteenth, so
+/// slow input is hardly ever polled for. A stream that is never empty costs nothing, and one on
+/// which nothing arrives costs the limit once.
 ///
 /// With 50 µs, 64-byte round trips between two processes on the two processors of a busy virtual
 /// machine (medians): a pipe 3.3 instead of 41 µs, a Unix socket 5.4 instead of 41, TCP 7.4 instead

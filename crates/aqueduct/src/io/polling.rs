@@ -167,7 +167,7 @@ pub(crate) enum Next {
     Again,
     /// Let the runtime's other tasks run, and try again: wake the task and return `Pending`.
     Yield,
-    /// Go to sleep. The round is over.
+    /// Go to sleep.
     Sleep,
 }
 
@@ -207,14 +207,25 @@ impl Polling {
     }
 
     /// Returns the next step: the operation would block.
+    ///
+    /// In latency mode rounds are kept until they are [`done`](Self::done): the length of a wait then
+    /// shows whether polling might have paid.
     pub(crate) fn next(&self, round: &mut Round) -> Next {
+        // Asleep: woken for nothing.
+        if round.asleep.is_some() {
+            return Next::Sleep;
+        }
         let Some(began) = round.began else {
             if is_glancing() || is_paused() {
                 return Next::Sleep;
             }
             if self.is_left_out() {
-                // Not exact if several wait at a time, nor need it be.
-                self.counts(FAR_COUNT_AS_ONE);
+                if self.is_asked_for() {
+                    round.asleep = Some(Instant::now());
+                } else {
+                    // Not exact if several wait at a time, nor need it be.
+                    self.counts(FAR_COUNT_AS_ONE);
+                }
                 return Next::Sleep;
             }
             round.began = Some(Instant::now());
@@ -231,14 +242,14 @@ impl Polling {
             return Next::Yield;
         }
         *round = Round::default();
+        round.asleep = self.is_asked_for().then_some(began);
         self.was_in_vain();
         Next::Sleep
     }
 
     /// Returns whether to let the runtime's other tasks run and try again, without any tries at
-    /// once; if not, go to sleep. For events that only the runtime can find out, and rounds that
-    /// are kept until they are [`done`](Self::done): the length of a wait then shows whether
-    /// polling might have paid.
+    /// once; if not, go to sleep. For events that only the runtime can find out. Rounds are kept as in
+    /// latency mode.
     pub(crate) fn yields(&self, round: &mut Round) -> bool {
         if self.limit.is_zero() || round.asleep.is_some() {
             return false;

@@ -96,6 +96,7 @@ impl Side {
             match Arc::clone(self).wait(Waiter::Once, registration).await {
                 Ok(woken) => match woken.attempt(&mut op) {
                     Ok(result) => {
+                        self.polling.done(&mut round);
                         self.slept();
                         return result;
                     }
@@ -298,6 +299,7 @@ impl Waiting {
             match woken {
                 Ok(woken) => match woken.attempt(&mut op) {
                     Ok(result) => {
+                        side.polling.done(&mut self.round);
                         side.slept();
                         return Poll::Ready(result);
                     }

@@ -18,7 +18,7 @@ use crate::frame::{Framing, Pace};
 use crate::unix;
 
 /// The largest ring, unless set.
-const CAPACITY: u64 = 1 << 20;
+const CAPACITY: u64 = 2 << 20;
 
 /// The limits of the option `capacity`.
 const SMALLEST: u64 = super::ring::SMALLEST;

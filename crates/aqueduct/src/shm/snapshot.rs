@@ -45,7 +45,7 @@ use super::ring::{GONE, SMALLEST, Word};
 ///     if link.to_string_lossy().starts_with("/memfd:aqueduct-shm")
 ///         && let Some(side) = Snapshot::read(&path)?
 ///     {
-///         assert_eq!((side.capacity, side.written), (1 << 20, 0));
+///         assert_eq!((side.capacity, side.written), (2 << 20, 0));
 ///         assert_eq!(side.peer, None, "the listener has not accepted it yet");
 ///     }
 /// }
