@@ -52,7 +52,7 @@ async fn main() -> Result<()> {
 }
 
 /// All who come, whatever they come by.
-async fn serve_all(clients: impl Stream<Item = io::Result<Connection>>) -> Result<()> {
+async fn serve_all(clients: impl Stream<Item = io::Result<Connection>> + 'static) -> Result<()> {
     let echo = |connection: Connection, cx: service::Context| async move {
         let client = cx.channel::<Bytes, Bytes>(connection, Raw);
         service::respond(client, &cx, |line| async { line }).await

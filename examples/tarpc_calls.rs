@@ -87,7 +87,7 @@ async fn main() -> Result<()> {
 }
 
 /// All who come, whatever they come by.
-async fn serve_all(clients: impl Stream<Item = io::Result<Connection>>) -> Result<()> {
+async fn serve_all(clients: impl Stream<Item = io::Result<Connection>> + 'static) -> Result<()> {
     let handler = |connection: Connection, cx: service::Context| async move {
         let client: Channel<Answers, Calls> = cx.channel(connection, Json);
         let mut client = cx.until_shutdown(client);

@@ -205,9 +205,7 @@ mod sender;
 pub(crate) mod timeouts;
 mod verbs;
 
-#[cfg(feature = "nats")]
-pub(crate) use self::accept::after_drop;
-pub(crate) use self::accept::{Accept, Bound, drop_listener};
+pub(crate) use self::accept::{Accept, Bound};
 pub(crate) use self::attempt::{Attempt, Meaning};
 pub use self::byte_stream::ByteStream;
 pub(crate) use self::byte_stream::SocketHalf;

@@ -196,7 +196,7 @@ pub async fn serve<L, C, H, F, E>(
     handler: H,
 ) -> Result<Stats, Error>
 where
-    L: Stream<Item = io::Result<C>>,
+    L: Stream<Item = io::Result<C>> + 'static,
     C: Send + 'static,
     H: Fn(C, Context) -> F + Send + Sync + 'static,
     F: Future<Output = Result<(), E>> + Send + 'static,

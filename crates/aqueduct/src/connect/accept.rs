@@ -1,11 +1,11 @@
 //! [`Accept`]: the interface of bound mechanisms, and [`Bound`], which all of them share.
 
-use std::cell::Cell;
+use std::future;
 use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use futures_util::future::BoxFuture;
 
 use super::connection::Connection;
 use super::options::{ClientLimits, Options};
@@ -28,6 +28,11 @@ pub(crate) trait Accept: Send + Sync {
         Ok(None)
     }
 
+    /// Returns a future that ends when the mechanism has been dropped and has told its peers so.
+    fn closed(&self) -> BoxFuture<'static, ()> {
+        Box::pin(future::ready(()))
+    }
+
     /// Returns the messages of all clients, if the mechanism has no connections.
     fn take_receiver(&mut self) -> Option<MessageReceiver> {
         None
@@ -36,40 +41,6 @@ pub(crate) trait Accept: Send + Sync {
     /// Returns the connection, if there is only one and nothing to accept.
     fn take_single(&mut self) -> Option<Connection> {
         None
-    }
-}
-
-thread_local! {
-    /// What the listener that is being dropped still does; `None` if nobody waits for it.
-    static LEAVING: Cell<Option<Vec<JoinHandle<()>>>> = const { Cell::new(None) };
-}
-
-/// Called while a mechanism is dropped: runs what it still has to tell others.
-#[cfg(feature = "nats")]
-pub(crate) fn after_drop(work: impl Future<Output = ()> + Send + 'static) {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        return;
-    };
-    let work = runtime.spawn(work);
-    // Fails only while the thread ends, when no service waits.
-    let _ = LEAVING.try_with(|leaving| {
-        leaving.set(leaving.take().map(|mut all| {
-            all.push(work);
-            all
-        }));
-    });
-}
-
-/// Drops a listener at once. The future waits for what it runs [after that](after_drop).
-pub(crate) fn drop_listener<L>(listener: L) -> impl Future<Output = ()> {
-    LEAVING.set(Some(Vec::new()));
-    drop(listener);
-    let leaving = LEAVING.take().unwrap_or_default();
-    async {
-        for work in leaving {
-            // Its panic has been told.
-            let _ = work.await;
-        }
     }
 }
 
@@ -137,6 +108,10 @@ impl Bound {
 
     pub(crate) fn refuse(&self) -> bool {
         self.accept.refuse()
+    }
+
+    pub(super) fn closed(&self) -> BoxFuture<'static, ()> {
+        self.accept.closed()
     }
 
     pub(crate) fn accept_now(&mut self) -> io::Result<Option<Connection>> {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
+use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
 use super::accept::Bound;
@@ -96,6 +97,11 @@ impl Listener {
     /// here.
     pub fn activation_name(&self) -> Option<&str> {
         self.bound.activation_name.as_deref()
+    }
+
+    /// Returns a future that ends when the listener has been dropped and has told its peers so.
+    pub(crate) fn closed(&self) -> BoxFuture<'static, ()> {
+        self.bound.closed()
     }
 
     /// Receives from all clients at the same time, as one stream of messages.

@@ -13,9 +13,7 @@ use futures_util::{StreamExt, stream};
 use super::failures::{FAILED, reply_with};
 use super::incoming::Incoming;
 use super::incoming::subscription::{GiveBack, Request};
-use crate::connect::{
-    Accept, Connection, Link, MessageLink, MessageReceiver, MessageSender, Peer, after_drop,
-};
+use crate::connect::{Accept, Connection, Link, MessageLink, MessageReceiver, MessageSender, Peer};
 use crate::frame::{FrameError, Framing};
 
 /// A subscription whose messages are accepted.
@@ -39,6 +37,11 @@ impl Accept for Requests {
         Poll::Ready(next.map(|next| next.map(connection)))
     }
 
+    fn closed(&self) -> BoxFuture<'static, ()> {
+        let give_back = self.give_back.clone();
+        Box::pin(async move { give_back.closed().await })
+    }
+
     fn take_receiver(&mut self) -> Option<MessageReceiver> {
         self.incoming.take().map(MessageReceiver::new)
     }
@@ -47,12 +50,8 @@ impl Accept for Requests {
 impl Drop for Requests {
     fn drop(&mut self) {
         if let Some(incoming) = self.incoming.take() {
-            let give_back = self.give_back.clone();
-            after_drop(async move {
-                if give_back.send(incoming).await.is_ok() {
-                    give_back.closed().await;
-                }
-            });
+            // There is room for one, and nothing else is sent. Fails if the subscription has ended.
+            let _ = self.give_back.try_send(incoming);
         }
     }
 }

@@ -21,7 +21,7 @@ use super::stats::Counters;
 use super::supervisor::{Serving, Supervisor};
 use super::{Context, Error, Stats};
 use crate::codec::BoxError;
-use crate::connect::drop_listener;
+use crate::connect::Listener;
 use crate::connect::timeouts::Timeouts;
 use crate::io::accept::Accepting;
 use crate::io::timer::timeout;
@@ -144,7 +144,7 @@ impl Options {
         handler: H,
     ) -> impl Future<Output = Result<Stats, Error>> + use<L, C, H, F, E>
     where
-        L: Stream<Item = io::Result<C>>,
+        L: Stream<Item = io::Result<C>> + 'static,
         C: Send + 'static,
         H: Fn(C, Context) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -198,7 +198,7 @@ impl Running {
 
     async fn serve<L, C, H, F, E>(self, listener: L, handler: H) -> Result<Stats, Error>
     where
-        L: Stream<Item = io::Result<C>>,
+        L: Stream<Item = io::Result<C>> + 'static,
         C: Send + 'static,
         H: Fn(C, Context) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -223,7 +223,7 @@ impl Running {
         supervisor: &Supervisor,
     ) -> Result<Stats, Error>
     where
-        L: Stream<Item = io::Result<C>>,
+        L: Stream<Item = io::Result<C>> + 'static,
         C: Send + 'static,
         H: Fn(C, Context) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -235,7 +235,8 @@ impl Running {
         // Boxed so that it is dropped, and the backlog refused, before the handlers end.
         let mut listener = Box::pin(listener);
         let accepted = self.accept(listener.as_mut(), Arc::new(handler)).await;
-        let left = drop_listener(listener);
+        let closed = closed(&*listener);
+        drop(listener);
         self.tracker.close();
         if let Err(error) = &accepted {
             tracing::warn!(%error, "the listener failed: shutting down");
@@ -249,7 +250,7 @@ impl Running {
                 supervisor.notify(&state).await;
             }
             // A server that does not answer must not hold it up for longer than a peer.
-            let _ = tokio::join!(self.drain(), timeout(self.grace, left));
+            let _ = tokio::join!(self.drain(), timeout(self.grace, closed));
         }
         let stats = self.counters.stats();
         tracing::debug!(?stats, "served");
@@ -266,7 +267,7 @@ impl Running {
         handler: Arc<H>,
     ) -> io::Result<()>
     where
-        L: Stream<Item = io::Result<C>>,
+        L: Stream<Item = io::Result<C>> + 'static,
         C: Send + 'static,
         H: Fn(C, Context) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -351,6 +352,17 @@ impl Running {
                 handlers = self.tracker.len(),
                 "handlers block their threads and cannot be aborted"
             );
+        }
+    }
+}
+
+/// Returns a future that ends when the listener has been dropped and has told its peers so. Other
+/// streams than a [`Listener`] have nothing to tell.
+fn closed(listener: &dyn Any) -> impl Future<Output = ()> + use<> {
+    let closed = listener.downcast_ref().map(Listener::closed);
+    async move {
+        if let Some(closed) = closed {
+            closed.await;
         }
     }
 }
