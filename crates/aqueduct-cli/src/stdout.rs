@@ -32,37 +32,27 @@ pub(crate) async fn write_out(
     if buf.is_empty() {
         return Ok(());
     }
-    let result = {
-        let writing = async {
-            stdout.write_all(buf).await?;
-            stdout.flush().await
-        };
-        tokio::pin!(writing);
-        let written = match *signalled {
-            true => None,
-            false => tokio::select! {
-                biased;
-                result = &mut writing => Some(result),
-                () = signals.recv() => {
-                    *signalled = true;
-                    None
-                }
-            },
-        };
-        match written {
-            Some(result) => Some(result),
-            None => tokio::select! {
-                biased;
-                result = timeout(GRACE, writing) => result.ok(),
-                () = signals.recv() => None,
-            },
+    let writing = async {
+        stdout.write_all(buf).await?;
+        stdout.flush().await
+    };
+    let given_up = async {
+        if !*signalled {
+            signals.recv().await;
+            *signalled = true;
+        }
+        let _ = timeout(GRACE, signals.recv()).await;
+    };
+    let result = tokio::select! {
+        biased;
+        result = writing => result,
+        () = given_up => {
+            let reason = "nothing reads it; what was not written is lost";
+            Err(io::Error::new(io::ErrorKind::TimedOut, reason))
         }
     };
     buf.clear();
-    result.unwrap_or_else(|| {
-        let reason = "nothing reads it; what was not written is lost";
-        Err(io::Error::new(io::ErrorKind::TimedOut, reason))
-    })
+    result
 }
 
 /// Writes all of `data`. Nobody there to read it is no failure.
