@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -17,6 +18,44 @@ use super::reactor::{Slot, Trouble};
 
 /// After so many waits in a row that met no other writer it waits alone again.
 const ALONE: u32 = 16;
+
+/// The first trial comes after this many wake-ups that another writer used, the next ones after more
+/// each time, up to the second number.
+const FIRST_TRIAL: u32 = 1;
+const LAST_TRIAL: u32 = 4096;
+
+/// When a writer that waits alone tries to wait in a crowd.
+pub(crate) struct Trials {
+    /// How many wake-ups that other writers use are left until the next trial, and how many there
+    /// were before it.
+    left: AtomicU32,
+    interval: AtomicU32,
+}
+
+impl Default for Trials {
+    fn default() -> Self {
+        Self {
+            left: AtomicU32::new(FIRST_TRIAL),
+            interval: AtomicU32::new(FIRST_TRIAL),
+        }
+    }
+}
+
+impl Trials {
+    /// Counts a wake-up that another writer used. Returns whether it is time for a trial.
+    pub(crate) fn is_due(&self) -> bool {
+        // Not exact if several wait at a time, nor need it be.
+        let left = self.left.load(Ordering::Relaxed).saturating_sub(1);
+        if left > 0 {
+            self.left.store(left, Ordering::Relaxed);
+            return false;
+        }
+        let next = self.interval.load(Ordering::Relaxed).saturating_mul(4);
+        self.interval.store(next.min(LAST_TRIAL), Ordering::Relaxed);
+        self.left.store(next.min(LAST_TRIAL), Ordering::Relaxed);
+        true
+    }
+}
 
 /// The wait for room in a pipe by the thread that sleeps in `epoll_wait(2)` itself.
 ///

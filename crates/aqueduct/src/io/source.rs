@@ -1,11 +1,12 @@
 //! [`Source`]: a non-blocking descriptor that we own, registered with Tokio's I/O driver.
 
+mod retries;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use nix::poll::PollFlags;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
@@ -13,19 +14,12 @@ use tokio::io::{Interest, Ready};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop::{consume_budget, poll_proceed};
 
-use super::crowd::Crowd;
+use self::retries::Retries;
+use super::crowd::{Crowd, Trials};
 pub(crate) use super::fd::Direction;
 use super::fd::{interrupted, would_block};
 use super::{fd, sys};
-use crate::io::polling::{self, Next, Polling, Round};
-
-/// A writer of a pipe looks for other writers after this many wake-ups that one of them used, then
-/// after more each time, up to the second number.
-const FIRST_TRIAL: u32 = 1;
-const LAST_TRIAL: u32 = 4096;
-
-/// From this many operations without a wait on, incoming data is a stream.
-const STREAM: u32 = 2;
+use crate::io::polling;
 
 type Registration = AsyncFd<Arc<OwnedFd>>;
 type Guard<'a> = AsyncFdReadyGuard<'a, Arc<OwnedFd>>;
@@ -43,10 +37,8 @@ type Guard<'a> = AsyncFdReadyGuard<'a, Arc<OwnedFd>>;
 pub(crate) struct Source {
     // Dropped first: deregister before close.
     place: RwLock<Place>,
-    /// How many wake-ups that other writers use are left until the next
-    /// [trial](Source::try_crowd), and how many there were before it.
-    trial: AtomicU32,
-    trials: AtomicU32,
+    /// When a writer of a pipe looks for other writers.
+    trials: Trials,
     /// The last write had to wait.
     slept: AtomicBool,
     /// Set while the descriptor must be tried without waiting; see [`Source::assume_closed`].
@@ -54,17 +46,10 @@ pub(crate) struct Source {
     interest: Interest,
     /// Whether a peer can come back after "closed". A socket's never does.
     reopens: bool,
-    /// How a wait for input begins, if it may be short; see [`Source::looking_again`].
-    polling: Option<Polling>,
-    /// An operation has returned `WouldBlock`. Before that nothing may be read unasked: a FIFO that
-    /// no writer has opened yet returns the end of the stream to every reader.
-    was_empty: AtomicBool,
-    /// An operation has returned `WouldBlock` since the last one that was done.
-    is_empty: AtomicBool,
+    /// How a wait for input begins; see [`Source::looking_again`].
+    retries: Retries,
     /// The last read got less than it had room for.
     is_drained: AtomicBool,
-    /// How many operations were done since the last wait; see [`Source::expect_more`].
-    done: AtomicU32,
     /// The runtime of the first registration, so that a later one lands there too, whichever thread
     /// or executor polls.
     runtime: Handle,
@@ -97,17 +82,13 @@ impl Source {
         let registration = sys::register(Arc::clone(&fd), interest)?;
         Ok(Self {
             place: RwLock::new(Place::Tokio(Arc::new(registration))),
-            trial: AtomicU32::new(FIRST_TRIAL),
-            trials: AtomicU32::new(FIRST_TRIAL),
+            trials: Trials::default(),
             slept: AtomicBool::new(false),
             assumed_closed: AtomicBool::new(false),
             interest,
             reopens,
-            polling: None,
-            was_empty: AtomicBool::new(false),
-            is_empty: AtomicBool::new(false),
+            retries: Retries::default(),
             is_drained: AtomicBool::new(false),
-            done: AtomicU32::new(0),
             runtime,
             fd,
         })
@@ -121,7 +102,7 @@ impl Source {
     /// and would be woken by everything that is read here.
     pub(crate) fn looking_again(mut self) -> Self {
         if self.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            self.polling = Some(Polling::new(Duration::ZERO).with_long_bursts());
+            self.retries = Retries::begin();
         }
         self
     }
@@ -142,9 +123,7 @@ impl Source {
 
     /// Notes that the last operation may have left something.
     pub(crate) fn expect_more(&self) {
-        if self.polling.is_some() {
-            self.done.store(STREAM, Ordering::Relaxed);
-        }
+        self.retries.expect_more();
     }
 
     /// Notes that all writers are known to be gone although this descriptor will not report it:
@@ -233,7 +212,7 @@ impl Source {
         }
         // Not under the lock: the operation may be a caller's, and may come back here.
         self.current()?
-            .try_io(interest, |fd| self.noted(op(fd.as_fd())))
+            .try_io(interest, |fd| self.retries.noted(op(fd.as_fd())))
     }
 
     /// Runs a non-blocking operation to its end: waits for readiness, tries, and waits again for as
@@ -245,13 +224,13 @@ impl Source {
         interest: Interest,
         mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
-        if self.polling.is_some() && interest.is_readable() {
+        if self.retries.are_made() && interest.is_readable() {
             consume_budget().await;
             let result = self.try_io(interest, &mut op);
             if !(would_block(&result) || interrupted(&result)) {
                 return result;
             }
-            if let Some(result) = self.look_again(&mut op) {
+            if let Some(result) = self.retries.again(|| op(self.as_fd())) {
                 return result;
             }
         }
@@ -293,7 +272,7 @@ impl Source {
             match self.poll_guard(&registration, cx, direction) {
                 Poll::Ready(guard) => {
                     let Some(mut guard) = guard? else { continue };
-                    match guard.try_io(|fd| self.noted(op(fd.as_fd()))) {
+                    match guard.try_io(|fd| self.retries.noted(op(fd.as_fd()))) {
                         Ok(result) if interrupted(&result) => continue,
                         Ok(result) => {
                             self.slept.store(false, Ordering::Relaxed);
@@ -313,7 +292,7 @@ impl Source {
                 }
                 Poll::Pending if direction == Direction::Read => {
                     let budget = ready!(poll_proceed(cx));
-                    let Some(result) = self.look_again(&mut op) else {
+                    let Some(result) = self.retries.again(|| op(self.as_fd())) else {
                         return Poll::Pending;
                     };
                     budget.made_progress();
@@ -354,18 +333,9 @@ impl Source {
     /// Counts a wake-up that another writer used. Now and then a pipe's writer then waits where it is
     /// seen how many there are, and stays there if they are many; see [`Crowd`].
     fn try_crowd(&self, registration: Arc<Registration>) {
-        if !self.reopens {
+        if !self.reopens || !self.trials.is_due() {
             return;
         }
-        // Not exact if several wait at a time, nor need it be.
-        let left = self.trial.load(Ordering::Relaxed).saturating_sub(1);
-        if left > 0 {
-            self.trial.store(left, Ordering::Relaxed);
-            return;
-        }
-        let next = self.trials.load(Ordering::Relaxed).saturating_mul(4);
-        self.trials.store(next.min(LAST_TRIAL), Ordering::Relaxed);
-        self.trial.store(next.min(LAST_TRIAL), Ordering::Relaxed);
         match Crowd::join(Arc::clone(&self.fd)) {
             Ok(crowd) => {
                 let place = Place::Crowd(Arc::new(crowd));
@@ -385,62 +355,6 @@ impl Source {
     pub(crate) fn pass_on(&self) {
         if let Place::Crowd(crowd) = self.place() {
             crowd.pass_on();
-        }
-    }
-
-    /// Tries a few times whether there is input by now, whatever readiness says. `None`: it would
-    /// still block, so wait.
-    ///
-    /// Not within a stream: a process that yields the processor for each piece of it is made to
-    /// wait by the scheduler, and the two processes take turns for each piece.
-    ///
-    /// An event for the input that is read here arrives later all the same. It then costs one try
-    /// that would block.
-    fn look_again<R>(
-        &self,
-        mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> Option<io::Result<R>> {
-        let polling = self.polling.as_ref()?;
-        if !self.was_empty.load(Ordering::Relaxed) || polling::is_glancing() {
-            return None;
-        }
-        let done = self.done.swap(0, Ordering::Relaxed);
-        let mut round = Round::default();
-        if done >= STREAM {
-            if self.is_empty.load(Ordering::Relaxed) {
-                return None;
-            }
-            let result = op(self.as_fd());
-            self.note(would_block(&result));
-            return (!would_block(&result) && !interrupted(&result)).then_some(result);
-        }
-        while polling.next(&mut round) == Next::Again {
-            let result = op(self.as_fd());
-            self.note(would_block(&result));
-            if !(would_block(&result) || interrupted(&result)) {
-                polling.done(&mut round);
-                return Some(result);
-            }
-        }
-        None
-    }
-
-    #[inline]
-    fn noted<R>(&self, result: io::Result<R>) -> io::Result<R> {
-        if self.polling.is_some() {
-            self.note(would_block(&result));
-        }
-        result
-    }
-
-    /// Notes an operation that would block, or was done.
-    fn note(&self, blocked: bool) {
-        self.is_empty.store(blocked, Ordering::Relaxed);
-        if blocked {
-            self.was_empty.store(true, Ordering::Relaxed);
-        } else {
-            let done = self.done.load(Ordering::Relaxed);
-            self.done.store(done.saturating_add(1), Ordering::Relaxed);
         }
     }
 

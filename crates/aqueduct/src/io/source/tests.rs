@@ -69,5 +69,5 @@ async fn a_fifo_is_not_read_before_its_first_writer_has_come() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_multi_thread_runtime_is_left_to_its_driver() {
     let (source, _writer) = pipe();
-    assert!(source.polling.is_none());
+    assert!(!source.retries.are_made());
 }
