@@ -4,6 +4,7 @@ mod connections;
 mod facts;
 mod group;
 mod jobs;
+mod load;
 mod on_fail;
 mod one_way;
 mod prints;
@@ -11,9 +12,13 @@ mod reaper;
 mod start;
 mod two_way;
 
+use std::time::Duration;
+
 use aqueduct::endpoint::Direction;
 use aqueduct::service::{self, CancellationToken, Stats};
 use aqueduct::{Endpoint, OpenError, OpenErrorKind};
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
 use self::jobs::Jobs;
 use crate::cli::Per;
@@ -21,6 +26,9 @@ use crate::config::{ServeConfig, Side};
 use crate::exit::{Exit, Failure};
 use crate::report::{Report, count};
 use crate::signals::Signals;
+
+/// How long the clients of a stopped service may take to know of it.
+const CLOSING: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(config: ServeConfig, report: &Report) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
@@ -73,6 +81,8 @@ fn begun(report: &Report, config: &ServeConfig, local: &Endpoint) {
 /// A service for clients, until it is stopped.
 struct Serving<Idle, Stop> {
     shutdown: CancellationToken,
+    /// Waits until the clients of the dropped listener know that it is gone.
+    closed: BoxFuture<'static, ()>,
     /// Waits until nothing has arrived for so long.
     idle: Idle,
     /// What a first signal also does.
@@ -91,6 +101,12 @@ impl<Idle: AsyncFn(), Stop: Fn()> Serving<Idle, Stop> {
         config: &ServeConfig,
     ) -> anyhow::Result<Exit> {
         let shutdown = self.shutdown;
+        let served = async {
+            let stats = served.await;
+            // A server that does not answer must not hold it up.
+            let _ = timeout(CLOSING, self.closed).await;
+            stats
+        };
         tokio::pin!(served);
         let mut idle_too_long = false;
         let stats = loop {

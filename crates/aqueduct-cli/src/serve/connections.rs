@@ -1,32 +1,27 @@
 //! A program for each connection, which it gets as its standard input and output.
 
 use std::future::pending;
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use anyhow::Context;
 use aqueduct::child::{Child, Command};
 use aqueduct::connect::{ByteStream, Connection};
 use aqueduct::frame::Framing;
 use aqueduct::service::{self, CancellationToken};
-use tokio::sync::Notify;
-use tokio::time::sleep;
 
+use super::Serving;
 use super::facts::Facts;
 use super::group::Group;
-use super::{Serving, two_way};
+use super::load::Load;
+use super::two_way::Opened;
 use crate::config::{ServeConfig, Side};
 use crate::exit::Exit;
 use crate::link;
 use crate::pump;
 use crate::report::Report;
-use crate::shortage::{shortage, told};
 use crate::signals::Signals;
-
-/// How soon a program is started again where descriptors, processes or memory are short.
-const SHORT_PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) async fn run(
     config: &ServeConfig,
@@ -34,11 +29,16 @@ pub(super) async fn run(
     report: &Report,
 ) -> anyhow::Result<Exit> {
     let (endpoint, link) = (&config.endpoint, &config.link);
-    let opening = two_way::open(config, report);
+    let opening = Opened::new(config, report);
     let opened = link::opened(opening, endpoint, link, Side::Connect, signals, report);
-    let Some((listener, facts)) = opened.await? else {
+    let Some(opened) = opened.await? else {
         return Ok(Exit::Done);
     };
+    let Opened {
+        clients,
+        facts,
+        closed,
+    } = opened;
     signals
         .ready(format_args!("serving {}", config.endpoint))
         .await;
@@ -51,19 +51,18 @@ pub(super) async fn run(
         command: config.command.clone(),
         facts,
         report: report.clone(),
-        running: AtomicUsize::new(0),
-        changed: Notify::new(),
-        starting: tokio::sync::Mutex::default(),
+        load: Load::default(),
         shutdown: shutdown.clone(),
     });
     let at_work = Arc::clone(&programs);
-    let served = options.serve(listener, shutdown.clone(), move |connection, _| {
+    let served = options.serve(clients, shutdown.clone(), move |connection, _| {
         let programs = Arc::clone(&at_work);
         async move { programs.serve(connection).await }
     });
     let serving = Serving {
         shutdown,
-        idle: || programs.idle(config.link.timeout),
+        closed,
+        idle: || programs.load.idle(config.link.timeout),
         stop: || {},
         unfinished: "all programs had ended",
         aborted: ("program", "killed: not ended"),
@@ -76,10 +75,7 @@ struct Programs {
     command: Vec<std::ffi::OsString>,
     facts: Facts,
     report: Report,
-    running: AtomicUsize,
-    changed: Notify,
-    /// Held while a program is started: where that has to wait, the others wait behind it.
-    starting: tokio::sync::Mutex<()>,
+    load: Load,
     shutdown: CancellationToken,
 }
 
@@ -92,36 +88,16 @@ struct Started {
 }
 
 impl Programs {
-    /// Waits until no program has run for so long.
-    async fn idle(&self, limit: Option<Duration>) {
-        let Some(limit) = limit else {
-            return pending().await;
-        };
-        loop {
-            let changed = self.changed.notified();
-            if self.running.load(Ordering::Relaxed) > 0 {
-                changed.await;
-                continue;
-            }
-            tokio::select! {
-                () = sleep(limit) => return,
-                () = changed => {}
-            }
-        }
-    }
-
     /// Runs the program for one connection. What goes wrong is told and ends that connection alone.
     async fn serve(&self, connection: Connection) -> Result<(), std::io::Error> {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        self.changed.notify_waiters();
+        self.load.add();
         let peer = connection.peer().clone();
         let served = self.run(connection).await;
         if let Err(error) = &served {
             self.report
                 .frequent_failure(format_args!("{peer}: {error:#}"));
         }
-        self.running.fetch_sub(1, Ordering::Relaxed);
-        self.changed.notify_waiters();
+        self.load.remove();
         served.map_err(std::io::Error::other)
     }
 
@@ -160,38 +136,24 @@ impl Programs {
 
     /// Starts the program, waiting where there is a shortage; `None`: told to stop meanwhile.
     async fn start(&self, stream: ByteStream, facts: &Facts) -> anyhow::Result<Option<Started>> {
-        let _turn = self.starting.lock().await;
-        let mut stream = Some(stream);
-        let mut socket = None;
-        loop {
-            if let Some(given) = stream.take() {
-                match given.into_socket() {
-                    Ok(whole) => socket = Some(whole),
-                    Err(given) => stream = Some(given),
-                }
-            }
-            let error = match self.try_start(&mut stream, socket.as_ref(), facts) {
-                Ok(started) => return Ok(Some(started)),
-                Err(error) => error,
-            };
-            let Some(cure) = shortage(&error) else {
-                return Err(error);
-            };
+        let (mut stream, socket) = match stream.into_socket() {
+            Ok(socket) => (None, Some(socket)),
+            Err(stream) => (Some(stream), None),
+        };
+        let start = || self.try_start(&mut stream, socket.as_ref(), facts);
+        let tell = |shortage: &str| {
             self.report.frequent_failure(format_args!(
-                "a program cannot be started, and its client waits: {}",
-                told(&error, cure)
+                "a program cannot be started, and its client waits: {shortage}"
             ));
-            tokio::select! {
-                () = sleep(SHORT_PAUSE) => {}
-                () = self.shutdown.cancelled() => return Ok(None),
-            }
-        }
+        };
+        let given_up = self.shutdown.cancelled();
+        self.load.start(start, tell, given_up).await
     }
 
     fn try_start(
         &self,
         stream: &mut Option<ByteStream>,
-        socket: Option<&std::os::fd::OwnedFd>,
+        socket: Option<&OwnedFd>,
         facts: &Facts,
     ) -> anyhow::Result<Started> {
         let (program, args) = self.command.split_first().context("there is no CMD")?;

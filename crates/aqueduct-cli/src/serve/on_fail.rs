@@ -14,7 +14,6 @@ use futures_util::{Sink, SinkExt};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::jobs::settle;
 use crate::config::{LinkConfig, OnFailConfig, refused};
 use crate::report::{Report, about};
 use crate::terminal;
@@ -185,6 +184,13 @@ async fn give(outgoing: &mut MessageSender, message: &Message, taken: &mut bool)
         *taken = true;
     }
     outgoing.flush().await
+}
+
+/// The message is dealt with: it is not delivered again.
+pub(super) fn settle(mut message: Message) {
+    if let Some(receipt) = message.take_receipt() {
+        receipt.settle();
+    }
 }
 
 /// Whether the message is at fault, and not the way there.

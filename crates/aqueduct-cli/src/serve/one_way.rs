@@ -78,9 +78,9 @@ pub(super) async fn run(
     let mut signalled = false;
     let mut grace: Option<Grace> = None;
     while open || !running.is_empty() || !outputs.is_empty() || printed.is_behind() {
-        let changed = jobs.changed();
-        let full = jobs.is_short()
-            || jobs.in_hand() >= config.jobs
+        let changed = jobs.load().changed();
+        let full = jobs.load().is_short()
+            || jobs.load().in_hand() >= config.jobs
             || outputs.len() >= FINISHED
             || finished_bytes.get() >= FINISHED_BYTES;
         let waits = open && !full;
@@ -147,7 +147,7 @@ pub(super) async fn run(
             () = sleep(OUTPUT_GRACE), if grace.is_some() && running.is_empty() && printed.is_behind() => {
                 anyhow::bail!("nothing reads standard output; the rest of the output is lost");
             }
-            () = jobs.idle(config.link.timeout), if open && grace.is_none() => {
+            () = jobs.load().idle(config.link.timeout), if open && grace.is_none() => {
                 return Err(idle(config));
             }
         }

@@ -1,8 +1,6 @@
 //! [`Started`]: starting the program for a message.
 
-use std::error::Error;
 use std::ffi::OsString;
-use std::fmt::{self, Display, Formatter};
 
 use anyhow::Context;
 use aqueduct::child::{self, Child, Command};
@@ -43,15 +41,3 @@ impl Started {
         })
     }
 }
-
-/// The service was stopped while no program could be started.
-#[derive(Debug)]
-pub(super) struct GivenUp;
-
-impl Display for GivenUp {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("stopped before it could be started")
-    }
-}
-
-impl Error for GivenUp {}

@@ -10,8 +10,9 @@ use aqueduct::connect::{Connection, Message};
 use aqueduct::frame::FrameError;
 use aqueduct::service::{self, CancellationToken, Context};
 use aqueduct::{Channel, Error};
-use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 
 use super::facts::Facts;
@@ -36,38 +37,44 @@ pub(super) async fn run(
     report: &Report,
 ) -> anyhow::Result<Exit> {
     let (endpoint, link) = (&config.endpoint, &config.link);
-    let opening = open(config, report);
+    let opening = Opened::new(config, report);
     let opened = link::opened(opening, endpoint, link, Side::Connect, signals, report);
-    let Some((listener, facts)) = opened.await? else {
+    let Some(opened) = opened.await? else {
         return Ok(Exit::Done);
     };
+    let Opened {
+        clients,
+        facts,
+        closed,
+    } = opened;
     signals
         .ready(format_args!("serving {}", config.endpoint))
         .await;
     let mut options = service::Options::new();
     options.first_timeout(FIRST);
-    let clients = config.link.clients;
-    if let Some(connections) = clients.connections {
+    let limits = config.link.clients;
+    if let Some(connections) = limits.connections {
         options.max_connections(connections);
     }
-    if let Some(first) = clients.first {
+    if let Some(first) = limits.first {
         options.first_timeout(first.limit());
     }
-    if let Some(idle) = clients.idle {
+    if let Some(idle) = limits.idle {
         options.idle_timeout(idle.limit());
     }
     let shutdown = CancellationToken::new();
     let report = report.clone();
     let at_work = jobs.clone();
     let link = Arc::new(config.link.clone());
-    let served = options.serve(listener, shutdown.clone(), move |connection, cx| {
+    let served = options.serve(clients, shutdown.clone(), move |connection, cx| {
         let facts = facts.clone().with_peer(connection.peer().clone());
         let client = (connection, Arc::clone(&link));
         handle(client, cx, at_work.clone(), facts, report.clone())
     });
     let serving = Serving {
         shutdown,
-        idle: || jobs.idle(config.link.timeout),
+        closed,
+        idle: || jobs.load().idle(config.link.timeout),
         stop: || jobs.stop(),
         unfinished: "all accepted messages were answered",
         aborted: ("client", "cut off: not answered"),
@@ -75,28 +82,47 @@ pub(super) async fn run(
     serving.run(served, signals, config).await
 }
 
-pub(super) async fn open(
-    config: &ServeConfig,
-    report: &Report,
-) -> anyhow::Result<(BoxStream<'static, io::Result<Connection>>, Facts)> {
-    let (endpoint, link) = (&config.endpoint, &config.link);
-    if config.side == Side::Connect {
-        let connection = link::open(endpoint, link, config.side, report).await?;
-        begun(report, config, endpoint);
-        return Ok((stream::iter([Ok(connection)]).boxed(), Facts::new(endpoint)));
+/// An opened endpoint.
+pub(super) struct Opened {
+    pub(super) clients: BoxStream<'static, io::Result<Connection>>,
+    pub(super) facts: Facts,
+    /// Waits until the clients of a dropped listener know that it is gone.
+    pub(super) closed: BoxFuture<'static, ()>,
+}
+
+impl Opened {
+    pub(super) async fn new(config: &ServeConfig, report: &Report) -> anyhow::Result<Self> {
+        let (endpoint, link) = (&config.endpoint, &config.link);
+        if config.side == Side::Connect {
+            let connection = link::open(endpoint, link, config.side, report).await?;
+            begun(report, config, endpoint);
+            return Ok(Self {
+                clients: stream::iter([Ok(connection)]).boxed(),
+                facts: Facts::new(endpoint),
+                closed: ready(()).boxed(),
+            });
+        }
+        // A socket path that is removed or replaced is bound again.
+        let listener = link.options().persist(true).bind(endpoint).await?;
+        begun(report, config, listener.local_endpoint());
+        let facts = Facts::new(listener.local_endpoint());
+        let closed = listener.closed().boxed();
+        // What programs print is theirs; an echo must not steer the terminal.
+        let clients = if config.command.is_empty() {
+            let (endpoint, link) = (endpoint.clone(), link.clone());
+            let shown = move |connection| terminal::shown(connection, &endpoint, &link);
+            let shown =
+                listener.map(move |it| it.and_then(|it| shown(it).map_err(io::Error::other)));
+            shown.boxed()
+        } else {
+            listener.boxed()
+        };
+        Ok(Self {
+            clients,
+            facts,
+            closed,
+        })
     }
-    // A socket path that is removed or replaced is bound again.
-    let listener = link.options().persist(true).bind(endpoint).await?;
-    begun(report, config, listener.local_endpoint());
-    let facts = Facts::new(listener.local_endpoint());
-    // What programs print is theirs; an echo must not steer the terminal.
-    if !config.command.is_empty() {
-        return Ok((listener.boxed(), facts));
-    }
-    let (endpoint, link) = (endpoint.clone(), link.clone());
-    let shown = move |connection| terminal::shown(connection, &endpoint, &link);
-    let shown = listener.map(move |it| it.and_then(|it| shown(it).map_err(io::Error::other)));
-    Ok((shown.boxed(), facts))
 }
 
 /// Answers one client. What goes wrong with it is told and ends its connection alone.
