@@ -28,7 +28,8 @@ pub(crate) trait Accept: Send + Sync {
         Ok(None)
     }
 
-    /// Returns a future that ends when the mechanism has been dropped and has told its peers so.
+    /// Returns a future that completes when the mechanism has been dropped and has informed its
+    /// peers.
     fn closed(&self) -> BoxFuture<'static, ()> {
         Box::pin(future::ready(()))
     }

@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
 use super::accept::Bound;
@@ -99,8 +98,12 @@ impl Listener {
         self.bound.activation_name.as_deref()
     }
 
-    /// Returns a future that ends when the listener has been dropped and has told its peers so.
-    pub(crate) fn closed(&self) -> BoxFuture<'static, ()> {
+    /// Returns a future that completes when the listener has been dropped and has informed its peers.
+    ///
+    /// A service on `nats:` with a `queue` passes its waiting requests on when it is dropped. A program
+    /// that ends right afterwards has to wait for that. [`serve`](crate::serve) does so for a
+    /// `Listener`, but not for a stream that is made from one. Other mechanisms are done at once.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         self.bound.closed()
     }
 

@@ -356,8 +356,7 @@ impl Running {
     }
 }
 
-/// Returns a future that ends when the listener has been dropped and has told its peers so. Other
-/// streams than a [`Listener`] have nothing to tell.
+/// Returns [`Listener::closed`], or a future that is ready for any other stream.
 fn closed(listener: &dyn Any) -> impl Future<Output = ()> + use<> {
     let closed = listener.downcast_ref().map(Listener::closed);
     async move {
