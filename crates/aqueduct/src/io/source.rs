@@ -245,6 +245,7 @@ impl Source {
 
     /// Polls a non-blocking operation to its end: waits for readiness, tries, and waits again for
     /// as long as it returns `WouldBlock`. Counts against the task's cooperative budget.
+    #[inline]
     pub(crate) fn poll_io<R>(
         &self,
         cx: &mut Context<'_>,
@@ -352,6 +353,7 @@ impl Source {
 
     /// Notes that nothing will be written for now: if other writers wait, one of them is woken in
     /// its place.
+    #[inline]
     pub(crate) fn pass_on(&self) {
         if let Place::Crowd(crowd) = self.place() {
             crowd.pass_on();

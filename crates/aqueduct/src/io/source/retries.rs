@@ -53,6 +53,8 @@ impl Retries {
     ///
     /// An event for the input that is read here arrives later all the same. It then costs one try
     /// that would block.
+    // Apart from the path of every operation.
+    #[inline(never)]
     pub(super) fn again<R>(&self, mut op: impl FnMut() -> io::Result<R>) -> Option<io::Result<R>> {
         let polling = self.polling.as_ref()?;
         if !self.was_empty.load(Ordering::Relaxed) || polling::is_glancing() {
