@@ -109,7 +109,7 @@ pub(crate) async fn run(config: ProxyConfig, report: &Report) -> anyhow::Result<
             }
         }
     };
-    // Whoever is still connected has moved nothing.
+    // Clients that are still connected have moved nothing.
     drop(serving);
     let mut seen = proxy.seen.lock().unwrap_or_else(PoisonError::into_inner);
     let synced = seen.recorder.as_mut().map_or(Ok(()), Recorder::sync);

@@ -170,6 +170,6 @@ fn looked_at(
 /// Reads what still comes, for a while.
 async fn drained(stream: &mut ByteStream) {
     let mut sink = tokio::io::sink();
-    // Whatever goes wrong, it is over.
+    // It is over, also after an error.
     let _ = timeout(DRAIN, tokio::io::copy(stream, &mut sink)).await;
 }

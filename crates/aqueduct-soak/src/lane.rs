@@ -23,6 +23,9 @@ pub(crate) use sockets::Sockets;
 pub(crate) use torn::Torn;
 
 use crate::figures::Figures;
+use crate::message::Sizes;
+use crate::peer::{Link, Role};
+use crate::process::Process;
 use crate::tool::Program;
 
 /// Where a lane works, and how long.
@@ -80,6 +83,22 @@ impl Place {
     fn id(&mut self) -> u32 {
         self.next_id += 1;
         self.next_id
+    }
+
+    /// Starts a process that sends lines.
+    fn sender(
+        &mut self,
+        notes: &Path,
+        address: &str,
+        sizes: Sizes,
+        count: u64,
+    ) -> anyhow::Result<Process> {
+        let role = Role::Send {
+            link: Link::Lines(address.to_owned()),
+            sizes,
+            count,
+        };
+        Process::start(notes, self.id(), role, None)
     }
 
     /// A path for a FIFO or socket.

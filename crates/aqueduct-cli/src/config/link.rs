@@ -15,11 +15,11 @@ use crate::exit::Failure;
 use crate::input::Cut;
 use crate::quantity::Wait;
 
-/// How long a peer is waited for, where it is not waited for without limit.
+/// How long to wait for a peer, except where there is no limit.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether a queue still has its name: who waits for one that another
-/// program has removed waits in vain.
+/// How often the name of a queue is checked: a queue that another program has removed receives
+/// nothing more.
 const CHECK_NAME_EVERY: Duration = Duration::from_secs(1);
 
 /// Which side of a two-way address to be.

@@ -144,7 +144,7 @@ fn backlog() -> Check {
     ))
 }
 
-/// Whoever waits for a FIFO's other side takes one.
+/// Each process that waits for a FIFO's other side takes one.
 fn watches() -> Check {
     let Some(limit) = number("/proc/sys/fs/inotify/max_user_instances") else {
         return Check::new("inotify", State::Low, "-")

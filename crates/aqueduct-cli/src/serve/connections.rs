@@ -16,9 +16,8 @@ use super::facts::Facts;
 use super::group::Group;
 use super::load::Load;
 use super::two_way::Opened;
-use crate::config::{ServeConfig, Side};
+use crate::config::ServeConfig;
 use crate::exit::Exit;
-use crate::link;
 use crate::pump;
 use crate::report::Report;
 use crate::signals::Signals;
@@ -28,10 +27,7 @@ pub(super) async fn run(
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Exit> {
-    let (endpoint, link) = (&config.endpoint, &config.link);
-    let opening = Opened::new(config, report);
-    let opened = link::opened(opening, endpoint, link, Side::Connect, signals, report);
-    let Some(opened) = opened.await? else {
+    let Some(opened) = Opened::new(config, signals, report).await? else {
         return Ok(Exit::Done);
     };
     let Opened {
@@ -39,9 +35,6 @@ pub(super) async fn run(
         facts,
         closed,
     } = opened;
-    signals
-        .ready(format_args!("serving {}", config.endpoint))
-        .await;
     let mut options = service::Options::new();
     if let Some(connections) = config.link.clients.connections {
         options.max_connections(connections);

@@ -36,10 +36,7 @@ pub(super) async fn run(
     signals: &mut Signals,
     report: &Report,
 ) -> anyhow::Result<Exit> {
-    let (endpoint, link) = (&config.endpoint, &config.link);
-    let opening = Opened::new(config, report);
-    let opened = link::opened(opening, endpoint, link, Side::Connect, signals, report);
-    let Some(opened) = opened.await? else {
+    let Some(opened) = Opened::new(config, signals, report).await? else {
         return Ok(Exit::Done);
     };
     let Opened {
@@ -47,9 +44,6 @@ pub(super) async fn run(
         facts,
         closed,
     } = opened;
-    signals
-        .ready(format_args!("serving {}", config.endpoint))
-        .await;
     let mut options = service::Options::new();
     options.first_timeout(FIRST);
     let limits = config.link.clients;
@@ -91,7 +85,22 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    pub(super) async fn new(config: &ServeConfig, report: &Report) -> anyhow::Result<Self> {
+    /// Opens the endpoint. `None`: a signal arrived first.
+    pub(super) async fn new(
+        config: &ServeConfig,
+        signals: &mut Signals,
+        report: &Report,
+    ) -> anyhow::Result<Option<Self>> {
+        let (endpoint, link) = (&config.endpoint, &config.link);
+        let opening = Self::open(config, report);
+        let opened = link::opened(opening, endpoint, link, Side::Connect, signals, report).await?;
+        if opened.is_some() {
+            signals.ready(format_args!("serving {endpoint}")).await;
+        }
+        Ok(opened)
+    }
+
+    async fn open(config: &ServeConfig, report: &Report) -> anyhow::Result<Self> {
         let (endpoint, link) = (&config.endpoint, &config.link);
         if config.side == Side::Connect {
             let connection = link::open(endpoint, link, config.side, report).await?;

@@ -4,7 +4,7 @@ use super::{Lane, Place};
 use crate::figures::Figures;
 use crate::ledger::Record;
 use crate::message::Sizes;
-use crate::peer::{End, Link, Role, WINDOW};
+use crate::peer::{End, Role, WINDOW};
 use crate::process::Process;
 use crate::tool::{self, Tool};
 
@@ -75,7 +75,7 @@ impl HangUp {
         let relay = || program.start(notes, "relay", &["relay", &from, &to, "--wait", "1m"]);
         let (mut receiver, mut relaying) = (receive()?, relay()?);
         let count = fastrand::u64(2_000..10_000);
-        let mut sender = self.sender(notes, &from, SIZES, count)?;
+        let mut sender = self.place.sender(notes, &from, SIZES, count)?;
         for _ in 0..fastrand::u8(2..6) {
             sender.moves(fastrand::u64(1..count / 5)).await?;
             let which = fastrand::u8(..3);
@@ -119,7 +119,7 @@ impl HangUp {
         };
         let mut serving = serve()?;
         let count = fastrand::u64(100..300);
-        let mut sender = self.sender(notes, &address, WORK_SIZES, count)?;
+        let mut sender = self.place.sender(notes, &address, WORK_SIZES, count)?;
         for _ in 0..fastrand::u8(2..5) {
             sender.moves(fastrand::u64(1..count / 4)).await?;
             stop(&mut serving, &work, figures).await?;
@@ -184,21 +184,6 @@ impl HangUp {
         let lost = missing.values().map(|it| it.len() as u64).sum();
         figures.losses(lost, breaks * WINDOW, "one window for each connection");
         Ok(())
-    }
-
-    fn sender(
-        &mut self,
-        notes: &Path,
-        address: &str,
-        sizes: Sizes,
-        count: u64,
-    ) -> anyhow::Result<Process> {
-        let role = Role::Send {
-            link: Link::Lines(address.to_owned()),
-            sizes,
-            count,
-        };
-        Process::start(notes, self.place.id(), role, None)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Lane, Place};
 use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::message::Sizes;
-use crate::peer::{CHECK_NAME_EVERY, End, Link, Role};
+use crate::peer::{CHECK_NAME_EVERY, End, Role};
 use crate::process::Process;
 
 const SCHEMES: [&str; 4] = ["fifo", "unix", "unixpacket", "unixgram"];
@@ -55,7 +55,7 @@ impl Lane for Replaced {
         };
         let mut receiver = Process::start(notes, self.place.id(), collect, None)?;
         receiver.opens().await?;
-        let mut senders = vec![self.sender(notes, &address, u64::MAX)?];
+        let mut senders = vec![self.place.sender(notes, &address, SIZES, u64::MAX)?];
         for _ in 0..fastrand::u8(2..6) {
             if let Some(before) = senders.last_mut() {
                 before.moves(fastrand::u64(1..500)).await?;
@@ -67,7 +67,7 @@ impl Lane for Replaced {
                 true => u64::MAX,
                 false => fastrand::u64(1..500),
             };
-            let newcomer = self.sender(notes, &address, count)?;
+            let newcomer = self.place.sender(notes, &address, SIZES, count)?;
             let since = Instant::now();
             let is_heard = || {
                 let mut new = receiver.received_since(before).into_iter().flatten();
@@ -123,14 +123,5 @@ impl Replaced {
             }
         }
         Ok(())
-    }
-
-    fn sender(&mut self, notes: &Path, address: &str, count: u64) -> anyhow::Result<Process> {
-        let role = Role::Send {
-            link: Link::Lines(address.to_owned()),
-            sizes: SIZES,
-            count,
-        };
-        Process::start(notes, self.place.id(), role, None)
     }
 }

@@ -7,7 +7,7 @@ use super::{Lane, Place};
 use crate::fault::Fault;
 use crate::figures::Figures;
 use crate::message::Sizes;
-use crate::peer::{End, Link, Role};
+use crate::peer::{End, Role};
 use crate::process::Process;
 
 const SCHEMES: [&str; 3] = ["fifo", "unix", "tcp"];
@@ -52,7 +52,7 @@ impl Lane for Torn {
         receiver.opens().await?;
         let mut senders = Vec::new();
         for _ in 0..SENDERS {
-            senders.push(self.sender(notes, &address, u64::MAX)?);
+            senders.push(self.place.sender(notes, &address, SIZES, u64::MAX)?);
         }
         for round in 0..fastrand::u8(2..5) {
             let living = senders.iter_mut().filter(|it| !it.killed);
@@ -73,11 +73,11 @@ impl Lane for Torn {
             }
             receiver.signal(Signal::SIGCONT)?;
             for _ in 0..killed {
-                senders.push(self.sender(notes, &address, u64::MAX)?);
+                senders.push(self.place.sender(notes, &address, SIZES, u64::MAX)?);
             }
         }
         // Lines after the torn ones arrive.
-        let mut last = self.sender(notes, &address, 5)?;
+        let mut last = self.place.sender(notes, &address, SIZES, 5)?;
         last.finish(figures, &[End::Whole]).await?;
         for sender in &mut senders {
             sender.kill(figures).await?;
@@ -104,17 +104,6 @@ impl Lane for Torn {
         let lost = missing.values().map(|it| it.len() as u64).sum();
         figures.losses(lost, 0, "all of them were handed over");
         Ok(())
-    }
-}
-
-impl Torn {
-    fn sender(&mut self, notes: &Path, address: &str, count: u64) -> anyhow::Result<Process> {
-        let role = Role::Send {
-            link: Link::Lines(address.to_owned()),
-            sizes: SIZES,
-            count,
-        };
-        Process::start(notes, self.place.id(), role, None)
     }
 }
 

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
+use futures_util::StreamExt;
 use sync_wrapper::SyncWrapper;
 
 use super::attached::Attached;
@@ -138,7 +139,7 @@ impl MessageReceiver {
     pub(crate) fn frames(
         frames: impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
     ) -> Self {
-        Self::from_messages(Bodies { frames })
+        Self::from_messages(frames.map(|frame| frame.map(Message::new)))
     }
 
     /// Keeps `sender` open until this has ended.
@@ -263,20 +264,6 @@ impl Stream for MessageReceiver {
 impl Debug for MessageReceiver {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessageReceiver").finish_non_exhaustive()
-    }
-}
-
-/// A stream of frames as messages.
-struct Bodies<S> {
-    frames: S,
-}
-
-impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Stream for Bodies<S> {
-    type Item = io::Result<Message>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = ready!(Pin::new(&mut self.frames).poll_next(cx));
-        Poll::Ready(next.map(|frame| frame.map(Message::new)))
     }
 }
 

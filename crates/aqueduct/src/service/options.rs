@@ -166,6 +166,30 @@ impl Default for Options {
     }
 }
 
+/// A handler of connections.
+trait Handler<C>: Send + Sync + 'static {
+    fn handle(
+        &self,
+        connection: C,
+        context: Context,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+impl<C, H, F, E> Handler<C> for H
+where
+    H: Fn(C, Context) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    fn handle(
+        &self,
+        connection: C,
+        context: Context,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        self(connection, context).map(|handled| handled.map_err(Into::into))
+    }
+}
+
 /// A running service.
 struct Running {
     timeouts: Timeouts,
@@ -196,13 +220,11 @@ impl Running {
         }
     }
 
-    async fn serve<L, C, H, F, E>(self, listener: L, handler: H) -> Result<Stats, Error>
+    async fn serve<L, C, H>(self, listener: L, handler: H) -> Result<Stats, Error>
     where
         L: Stream<Item = io::Result<C>> + 'static,
         C: Send + 'static,
-        H: Fn(C, Context) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<BoxError>,
+        H: Handler<C>,
     {
         let supervisor = Supervisor::from_env();
         let serving = self.supervised(listener, handler, &supervisor);
@@ -216,7 +238,7 @@ impl Running {
         .await
     }
 
-    async fn supervised<L, C, H, F, E>(
+    async fn supervised<L, C, H>(
         &self,
         listener: L,
         handler: H,
@@ -225,9 +247,7 @@ impl Running {
     where
         L: Stream<Item = io::Result<C>> + 'static,
         C: Send + 'static,
-        H: Fn(C, Context) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<BoxError>,
+        H: Handler<C>,
     {
         let _abort_on_drop = self.abort.clone().drop_guard();
         let serving = Serving::begin();
@@ -261,17 +281,11 @@ impl Running {
     }
 
     /// Accepts until shutdown, or until the listener ends or breaks.
-    async fn accept<L, C, H, F, E>(
-        &self,
-        mut listener: Pin<&mut L>,
-        handler: Arc<H>,
-    ) -> io::Result<()>
+    async fn accept<L, C, H>(&self, mut listener: Pin<&mut L>, handler: Arc<H>) -> io::Result<()>
     where
         L: Stream<Item = io::Result<C>> + 'static,
         C: Send + 'static,
-        H: Fn(C, Context) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<BoxError>,
+        H: Handler<C>,
     {
         let mut accepting = Accepting::default();
         loop {
@@ -291,12 +305,10 @@ impl Running {
         }
     }
 
-    fn spawn<C, H, F, E>(&self, connection: C, place: Option<OwnedSemaphorePermit>, handler: Arc<H>)
+    fn spawn<C, H>(&self, connection: C, place: Option<OwnedSemaphorePermit>, handler: Arc<H>)
     where
         C: Send + 'static,
-        H: Fn(C, Context) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<BoxError>,
+        H: Handler<C>,
     {
         let id = Counters::count(&self.counters.accepted);
         let now = self.tracker.len() as u64 + 1;
@@ -316,10 +328,7 @@ impl Running {
         let span = tracing::debug_span!("connection", id);
         let task = async move {
             tracing::debug!("accepted");
-            let handling = async {
-                let handled = handler(connection, context.clone()).await;
-                handled.map_err(Into::into)
-            };
+            let handling = async { handler.handle(connection, context.clone()).await };
             let handling = AssertUnwindSafe(handling).catch_unwind();
             let ended = abort.run_until_cancelled_owned(handling).await;
             count(ended, context.conduct().is_timed_out(), &counters);
