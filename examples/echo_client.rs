@@ -36,7 +36,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// The same channel, whatever it goes over.
+/// The same channel, over any mechanism.
 async fn open(addresses: &[Endpoint]) -> Result<Channel<Bytes, Bytes>> {
     let mut options = Options::new();
     options.framing(Framing::lines());

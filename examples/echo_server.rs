@@ -51,7 +51,7 @@ async fn main() -> Result<()> {
     }
 }
 
-/// All who come, whatever they come by.
+/// Serves all clients, over any mechanism.
 async fn serve_all(clients: impl Stream<Item = io::Result<Connection>> + 'static) -> Result<()> {
     let echo = |connection: Connection, cx: service::Context| async move {
         let client = cx.channel::<Bytes, Bytes>(connection, Raw);

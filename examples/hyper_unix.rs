@@ -133,7 +133,7 @@ async fn get_from_child(paths: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Gets all `paths` over one connection, whatever that is.
+/// Gets all `paths` over one connection of any kind.
 async fn get(bytes: ByteStream, paths: &[&str]) -> Result<()> {
     let (mut server, connection) = handshake(TokioIo::new(bytes)).await?;
     let connection = tokio::spawn(connection);

@@ -34,7 +34,7 @@ async fn main() -> Result<()> {
         .open(name)?;
     println!("waiting for messages in {name}");
     loop {
-        // Whatever comes first: dropping the other futures loses no message.
+        // The first one that completes: dropping the other futures loses no message.
         let message = tokio::select! {
             message = queue.recv() => message?,
             _ = interrupt.recv() => break,

@@ -290,7 +290,7 @@ fn pin(cpu: usize) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &one)
 }
 
-/// Ended whatever happens here.
+/// Killed and reaped when it is dropped.
 struct Peer(Child);
 
 impl Drop for Peer {

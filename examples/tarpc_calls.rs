@@ -86,7 +86,7 @@ async fn main() -> Result<()> {
     }
 }
 
-/// All who come, whatever they come by.
+/// Serves all clients, over any mechanism.
 async fn serve_all(clients: impl Stream<Item = io::Result<Connection>> + 'static) -> Result<()> {
     let handler = |connection: Connection, cx: service::Context| async move {
         let client: Channel<Answers, Calls> = cx.channel(connection, Json);
@@ -98,7 +98,7 @@ async fn serve_all(clients: impl Stream<Item = io::Result<Connection>> + 'static
     Ok(())
 }
 
-/// Answers the calls of one client until it ends, whatever it is connected by.
+/// Answers the calls of one client, over any mechanism, until it ends.
 async fn answer<T>(client: T)
 where
     T: Stream<Item = Result<Calls, aqueduct::Error>>,

@@ -1,7 +1,7 @@
 //! Codecs: convert typed items to frame bodies and back.
 //!
-//! A codec works above the framing and gets whole bodies. A body that does not parse costs one
-//! item, and the stream goes on.
+//! A codec works above the framing and gets whole bodies. A body that does not parse is one
+//! error item, and the stream continues.
 //!
 //! | codec | items | cargo feature | use it if |
 //! |---|---|---|---|

@@ -29,8 +29,8 @@
 //! that subject. If no other member is there, or without `queue`, their requesters get an error with
 //! the code 503. To notice that no other member is there, the service receives their reply subjects for a
 //! moment; without that permission they get no reply. A `tracing` warning counts them.
-//! [`serve()`](crate::serve()) waits for this; a
-//! [`Listener`](crate::connect::Listener) that is dropped by itself does it in the background.
+//! [`serve()`](crate::serve()) waits for this; in your own accept loop, await
+//! [`Listener::closed`](crate::connect::Listener::closed).
 //!
 //! Up to 64 MiB of a core subject wait for their receiver or service, and up to four times `window` and 1,024
 //! messages. What arrives beyond that is dropped, with a warning; the requester of a service gets an error with

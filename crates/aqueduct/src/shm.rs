@@ -40,7 +40,7 @@
 //!
 //! A ring starts with 64 KiB and grows to four times its size whenever it was full and has been read,
 //! up to the smaller `capacity` of both sides. Memory that was used stays in use until the connection
-//! ends. An idle connection over which little went takes 4 file descriptors in each process, and 16 KiB
+//! ends. An idle connection that has carried little takes 4 file descriptors in each process, and 16 KiB
 //! in both together.
 //!
 //! # Without a copy
@@ -61,7 +61,8 @@
 //!
 //! Each process writes only its own memory, which the other maps for reading. A peer can send any
 //! bytes, as over a socket, and nothing else: indexes are checked, and messages are copied out before
-//! they are parsed; of a [`Lent`] message only an `unsafe` method makes a reference. A peer that breaks the protocol loses the connection, with a [`PeerError`].
+//! they are parsed. Only an `unsafe` method returns references into a [`Lent`] message. A peer that breaks
+//! the protocol loses the connection, with a [`PeerError`].
 //! Reading memory that the peer never wrote is charged to this process, up to its own `capacity`.
 //!
 //! # The end
@@ -79,8 +80,8 @@
 //! connection fails with [`PeerError::Silent`]. A client waits for the server's hello without a
 //! limit, as for a first message. Until then it can write 64 KiB; with `fallback`, its first write waits.
 //!
-//! Memory and bell wait in the socket until the peer receives them. As 2 descriptors each they count for
-//! the user, whose limit is `RLIMIT_NOFILE` (unix(7)). Beyond it a connection fails with
+//! Until the peer receives them, the memory and the bell of each side are in flight: 2 descriptors that count
+//! towards the limit of the user, `RLIMIT_NOFILE` (unix(7)). Beyond it a connection fails with
 //! [`PeerError::InFlight`], or falls back.
 //!
 //! # Platform

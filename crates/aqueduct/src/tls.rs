@@ -15,7 +15,7 @@
 //! | `key` | server, client | file with the private key, not encrypted; by default it is looked for in `cert` |
 //! | `ca` | client | file with the CAs of servers; by default those that the system trusts |
 //! | `name` | client | the name that the server's certificate must have; by default the host |
-//! | `client-ca` | server | file with the CAs of clients; clients without a certificate of theirs are refused |
+//! | `client-ca` | server | file with the CAs of clients; clients without a certificate from one of these are refused |
 //! | `alpn` | server, client | names of application protocols, separated by commas, the preferred one first |
 //! | `nodelay`, `frame` | server, client | as with `tcp:` |
 //!
@@ -25,7 +25,7 @@
 //!
 //! # Changed files
 //!
-//! The files are looked at for each connection and read again when they have changed: new
+//! The files are checked for each connection and read again when they have changed: new
 //! connections see new certificates, existing ones stay as they are. Files that cannot be used,
 //! such as a certificate whose key has not been replaced yet, are logged, and the previous ones
 //! stay in use. The system's CAs are read once for each parsed address.
@@ -61,7 +61,7 @@
 //!
 //! # End of stream
 //!
-//! Each direction ends by itself, with `close_notify` (RFC 8446, 6.1). A connection that ends
+//! Each direction ends separately, with `close_notify` (RFC 8446, 6.1). A connection that ends
 //! without it was cut, or its peer was killed: that is an error of the kind
 //! [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof), because data may be missing. With TLS 1.2,
 //! a peer may answer the end of one direction with that of the other (RFC 5246, 7.2.1).
