@@ -161,8 +161,8 @@ pub(crate) struct SendArgs {
     /// The messages, one per argument; without any, they are read from standard input.
     #[arg(value_name = "MESSAGE")]
     pub(crate) messages: Vec<OsString>,
-    /// How standard input is split into messages [default: lines; with --frame raw it is not
-    /// split].
+    /// How standard input is split into messages [default: lines; not split where
+    /// --frame raw has an effect].
     #[arg(long, value_enum)]
     pub(crate) input: Option<Input>,
     /// The priority of the messages, for a queue: 0 to 32767, highest received first.

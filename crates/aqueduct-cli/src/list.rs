@@ -1,7 +1,11 @@
 //! `aqueduct list`: show objects and the processes that have them open.
 
 use std::cmp::Reverse;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use aqueduct::Endpoint;
 use serde::Serialize;
 
 use crate::cli::{LookArgs, Sort};
@@ -19,7 +23,13 @@ pub(crate) fn run(args: LookArgs, report: &Report) -> anyhow::Result<Exit> {
     for place in args.places {
         match Prefix::parse(&place) {
             Some(prefix) => scope.prefixes.push(prefix),
-            None => scope.dirs.push(place.into()),
+            None => {
+                if !Path::new(&place).exists() && begins_like_an_address(&place) {
+                    // Says which schemes there are.
+                    Endpoint::try_from(place.clone())?;
+                }
+                scope.dirs.push(place.into());
+            }
         }
     }
     let (mut things, mut unseen) = look::look(&scope)?;
@@ -51,6 +61,12 @@ pub(crate) fn run(args: LookArgs, report: &Report) -> anyhow::Result<Exit> {
         report.note(reason);
     }
     Ok(exit)
+}
+
+/// Whether it has a colon, and no slash before it.
+fn begins_like_an_address(place: &OsStr) -> bool {
+    let first = place.as_bytes().iter().find(|it| b":/".contains(it));
+    first == Some(&b':')
 }
 
 /// The messages in a queue or the clients of a socket.

@@ -301,7 +301,7 @@ impl Proxy {
             Way::Back => 1,
         });
         if let Err(error) = recorder.record(&message) {
-            let again = io::Error::new(error.kind(), error.to_string());
+            let again = io::Error::other(format!("it cannot be recorded: {error}"));
             seen.failed.get_or_insert(error);
             self.shutdown.cancel();
             return Err(again);

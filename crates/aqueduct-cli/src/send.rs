@@ -14,7 +14,7 @@ use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
 
 use crate::config::SendConfig;
 use crate::exit::{Exit, Failure};
-use crate::input::{self, Messages};
+use crate::input::{self, Cut, Messages};
 use crate::link::{self, expiry};
 use crate::progress::Progress;
 use crate::report::{Report, about};
@@ -32,6 +32,14 @@ pub(crate) async fn run(config: SendConfig, report: &Report) -> anyhow::Result<E
         Some(replay) => Some(Replay::open(replay, &config)?),
         None => None,
     };
+    let from_input = replay.is_none() && config.messages.is_empty();
+    if from_input && config.link.raw_ignored && config.input == Cut::Lines {
+        report.note(format_args!(
+            "{} keeps message boundaries, so --frame raw has no effect: each line of standard input \
+             is a message, without its newline; see --input",
+            config.endpoint.scheme().name
+        ));
+    }
     let Some(mut outgoing) = open(&config, &mut signals, report).await? else {
         return Ok(Exit::Done);
     };

@@ -89,7 +89,7 @@ async fn a_wider_mode_is_taken_with_a_warning() {
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     let text = warnings(&options);
     assert!(
-        text.contains("WARN") && text.contains("aqueduct::fifo") && text.contains("0o644"),
+        text.contains("WARN") && text.contains("aqueduct::fifo") && text.contains("mode=0644"),
         "{text}"
     );
 
@@ -183,7 +183,7 @@ fn peer_not_root() {
                 "for reading and writing",
             ),
         ] {
-            denied(&error, &[wanted, "0o400"]);
+            denied(&error, &[wanted, "mode 0400"]);
         }
     });
     fs::set_permissions(&dir, Permissions::from_mode(0o755)).ok();

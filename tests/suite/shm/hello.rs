@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::raw::{DATA, FALLBACK, MEMORY, Raw, bell, good_memory, hello, memory, send};
 use super::{accept, place, refusal, serves};
-use crate::support::deadline;
+use crate::support::{Log, deadline};
 
 const GOOD: u64 = 1 << 20;
 
@@ -413,4 +413,23 @@ async fn a_peer_cannot_change_or_shorten_this_sides_memory() {
         .open(name)
         .expect("it opens");
     refused(again.write_all_at(b"x", 0x80));
+}
+
+/// A request to a server of another protocol gets no hello and no reply.
+#[tokio::test(start_paused = true)]
+async fn a_client_logs_that_it_waits_for_a_hello() {
+    let (_dir, path, address) = place("");
+    let _other = UnixListener::bind(&path).expect("it is bound");
+    let (log, _recording) = Log::start();
+    let mut client = address
+        .connect()
+        .await
+        .expect("it connects")
+        .into_frames()
+        .1;
+    let waiting = tokio::time::timeout(Duration::from_secs(20), client.next()).await;
+    assert!(waiting.is_err(), "there is no limit");
+    let told = log.text();
+    let warned = told.lines().filter(|it| it.contains("does not speak shm:"));
+    assert_eq!(warned.count(), 1, "{told}");
 }

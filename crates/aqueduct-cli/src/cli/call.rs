@@ -44,7 +44,7 @@ pub(crate) struct CallArgs {
     /// The message; without one, messages are read from standard input.
     pub(crate) message: Option<OsString>,
     /// How standard input is split into messages [default: lines with --frame lines, else whole;
-    /// with --frame raw it is not split].
+    /// not split where --frame raw has an effect]. Empty input is one empty message.
     #[arg(long, value_enum)]
     pub(crate) input: Option<Input>,
     /// How the reply is printed.

@@ -41,8 +41,8 @@ pub(crate) struct TalkArgs {
     /// The address to talk to, such as unix:/run/app.sock.
     #[arg(value_parser = Address, hide_possible_values = true)]
     pub(crate) address: OsString,
-    /// How standard input is split into messages [default: lines; with --frame raw it is not
-    /// split].
+    /// How standard input is split into messages [default: lines; not split where
+    /// --frame raw has an effect].
     #[arg(long, value_enum)]
     pub(crate) input: Option<Input>,
     /// How received messages are printed; json prints sent messages too, each with its direction.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aqueduct::Endpoint;
 use aqueduct::bytes::Bytes;
 
-use super::link::{LinkConfig, Side, has_end, refused, side};
+use super::link::{LinkConfig, Side, expect_two_way, has_end, refused, side};
 use crate::cli::{CallArgs, Frame, Input, Output};
 use crate::exit::Failure;
 use crate::input::Cut;
@@ -44,6 +44,7 @@ pub(crate) enum Ending {
 impl CallArgs {
     pub(crate) fn resolve(self) -> anyhow::Result<CallConfig> {
         let endpoint = Endpoint::try_from(self.address)?;
+        expect_two_way(&endpoint, "call", "send and recv")?;
         let link = self.link.resolve(&endpoint)?;
         let message = self.message.map(|it| Bytes::from(it.into_vec()));
         if let Some(message) = &message

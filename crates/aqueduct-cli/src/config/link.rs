@@ -6,7 +6,7 @@ use std::time::Duration;
 use aqueduct::Endpoint;
 use aqueduct::bytes::{Bytes, BytesMut};
 use aqueduct::connect::Options;
-use aqueduct::endpoint::{Awaited, EndOfStream};
+use aqueduct::endpoint::{Awaited, Direction, EndOfStream};
 use aqueduct::frame::{self, FrameError, Framing};
 use tokio_util::codec::Encoder;
 
@@ -50,6 +50,8 @@ pub(crate) struct LinkConfig {
     /// That of the flag or the address. A message-oriented address has none.
     pub(crate) frame: Option<Frame>,
     pub(crate) framing: Framing,
+    /// `--frame raw` was given for an address that ignores it.
+    pub(crate) raw_ignored: bool,
     pub(super) max_frame: usize,
     pub(crate) wait: Option<Duration>,
     pub(crate) timeout: Option<Duration>,
@@ -183,6 +185,21 @@ pub(super) fn side(endpoint: &Endpoint, wanted: Option<Side>, usual: Side) -> an
     }
 }
 
+/// Refuses an address that goes one way, and names what is for it.
+pub(super) fn expect_two_way(
+    endpoint: &Endpoint,
+    command: &str,
+    instead: &str,
+) -> anyhow::Result<()> {
+    if endpoint.capabilities().direction == Direction::OneWay {
+        let scheme = endpoint.scheme().name;
+        return Err(Failure::wrong_use(format!(
+            "{command} is for two-way addresses, and {scheme} is one-way: use {instead}"
+        )));
+    }
+    Ok(())
+}
+
 /// Whether clients connect to a bound address, rather than send datagrams to it.
 pub(crate) fn has_connections(endpoint: &Endpoint) -> bool {
     endpoint.capabilities().listens == Some(true) && has_end(endpoint)
@@ -226,6 +243,7 @@ impl Link {
         let is_framed = capabilities.keeps_boundaries != Some(true);
         Ok(LinkConfig {
             frame: is_framed.then(|| Frame::from(&framing)),
+            raw_ignored: !is_framed && self.frame.is_some() && Frame::from(&framing) == Frame::Raw,
             framing: framing.max_frame(self.max_frame),
             max_frame: self.max_frame,
             wait: self.wait.unwrap_or(default).limit(),

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use aqueduct::Endpoint;
-use aqueduct::endpoint::Direction;
 
-use super::link::{Side, has_end, side};
+use super::link::{Side, expect_two_way, has_end, side};
 use super::relay::EndConfig;
 use crate::cli::ProxyArgs;
 use crate::exit::Failure;
@@ -48,12 +47,7 @@ impl ProxyArgs {
 /// An address that can be both sent to and received from.
 fn two_way(address: std::ffi::OsString) -> anyhow::Result<Endpoint> {
     let endpoint = Endpoint::try_from(address)?;
-    if endpoint.capabilities().direction == Direction::OneWay {
-        let scheme = endpoint.scheme().name;
-        return Err(Failure::wrong_use(format!(
-            "proxy is for two-way addresses, and {scheme} is one-way: use relay"
-        )));
-    }
+    expect_two_way(&endpoint, "proxy", "relay")?;
     if !has_end(&endpoint) {
         let scheme = endpoint.scheme().name;
         return Err(Failure::wrong_use(format!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aqueduct::Endpoint;
 use aqueduct::frame::Framing;
 
-use super::link::{LinkConfig, Side, has_end, side};
+use super::link::{LinkConfig, Side, expect_two_way, has_end, side};
 use crate::cli::{Input, Output, TalkArgs};
 use crate::exit::Failure;
 use crate::forward::End;
@@ -36,6 +36,7 @@ impl TalkArgs {
                 "talk already uses standard input and output: give an address other than {endpoint}"
             )));
         }
+        expect_two_way(&endpoint, "talk", "send and recv")?;
         let link = self.link.resolve_or(&endpoint, Framing::raw())?;
         if self.crlf && !link.is_raw() {
             return Err(Failure::wrong_use(

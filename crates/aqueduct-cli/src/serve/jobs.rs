@@ -116,16 +116,20 @@ impl Jobs {
             anyhow::ensure!(n == 0, "{} in hand not done: {hint}", count(n, "message"));
             return Ok(());
         };
+        let mut next = None;
         let delivering = async {
             while let Some(message) = abandoned.pop() {
-                on_fail.send(&mut Some(message)).await;
+                next = Some(message);
+                on_fail.send(&mut next).await;
             }
             on_fail.close().await;
         };
         let late = match timeout(LAST_GRACE, delivering).await {
             Ok(()) => 0,
-            // And the one on its way.
-            Err(_) => abandoned.len() as u64 + 1,
+            Err(_) => {
+                let waiting = abandoned.len() + usize::from(next.is_some());
+                waiting as u64 + on_fail.in_hand().await
+            }
         };
         let lost = on_fail.lost() + late;
         let address = on_fail.endpoint();
@@ -134,7 +138,7 @@ impl Jobs {
             report.note(format_args!("{what} in hand not done, kept in {address}"));
         }
         let what = count(lost, "message");
-        anyhow::ensure!(lost == 0, "{what} lost: {address} did not take them");
+        anyhow::ensure!(lost == 0, "{what} lost, not taken by {address}");
         Ok(())
     }
 }

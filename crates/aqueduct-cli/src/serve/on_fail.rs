@@ -102,6 +102,11 @@ impl OnFail {
         self.told.store(false, Ordering::Relaxed);
     }
 
+    /// How many messages are in hand and not sent: 1 or none.
+    pub(super) async fn in_hand(&self) -> u64 {
+        self.end.lock().await.unsent.is_some().into()
+    }
+
     /// Sends what is still in hand.
     pub(super) async fn close(&self) {
         let mut end = self.end.lock().await;

@@ -32,7 +32,7 @@ fn a_bad_address_is_one_line_with_the_nearest_right_one() {
 fn a_one_way_address_cannot_be_called_and_says_so() {
     for address in ["fifo:/nowhere/x", "mq:/nothing"] {
         let stderr = complaint(&["call", address, "hi"]);
-        assert!(stderr.contains("one-way"), "{stderr}");
+        assert!(stderr.contains("is one-way: use send and recv"), "{stderr}");
         assert_eq!(stderr.lines().count(), 1);
     }
 }
@@ -61,4 +61,14 @@ fn a_message_the_framing_cannot_carry_is_refused_early() {
     assert!(stderr.contains("4 bytes, over the limit of 3"), "{stderr}");
     assert!(stderr.contains("--max-frame"), "{stderr}");
     assert!(!dir.path("x").exists());
+}
+
+/// Once "no reader appeared within 0ns".
+#[test]
+fn without_a_wait_no_duration_is_named() {
+    let dir = Dir::new();
+    let unread = dir.fifo("unread");
+    let send = run(&mut aqueduct(&["send", &unread, "--wait", "0s", "hi"]));
+    let (_, stderr) = expect(send, 3);
+    assert!(stderr.contains("no reader is there; start it"), "{stderr}");
 }

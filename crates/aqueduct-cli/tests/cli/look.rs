@@ -317,6 +317,12 @@ fn a_directory_that_is_not_there_is_a_failure() {
 }
 
 #[test]
+fn a_prefix_with_an_unknown_scheme_is_named() {
+    let (_, stderr) = expect(run(&mut aqueduct(&["list", "unixx:/tmp"])), 2);
+    assert!(stderr.contains("did you mean \"unix\"?"), "{stderr}");
+}
+
+#[test]
 fn clean_removes_only_empty_queues_made_by_aqueduct() {
     if !alone(
         "look::clean_removes_only_empty_queues_made_by_aqueduct",

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -363,4 +364,24 @@ fn what_cannot_be_proxied_is_wrong_use() {
         let (_, error) = expect(output, 2);
         assert!(error.contains(said), "{error}");
     }
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_is_named_as_the_cause() {
+    let dir = Dir::new();
+    let (listener, to) = upstream(&dir);
+    let (from, file) = (dir.path("from"), dir.path("rec"));
+    let mut shell = Command::new("sh");
+    let script = "ulimit -f 8; exec \"$0\" proxy \"unix:$1\" \"$2\" --tee \"$3\"";
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_aqueduct")]);
+    let proxy = start(shell.arg(&from).arg(&to).arg(&file));
+    proxy.told("proxying ");
+    let mut here = UnixStream::connect(&from).unwrap();
+    let (_there, _) = listener.accept().unwrap();
+    // It may be reset before all is written.
+    let _ = here.write_all(&noise(100_000));
+    let (_, stderr) = expect(proxy.finish(), 1);
+    let cause = format!("connection to {to} broke: it cannot be recorded: File too large");
+    assert!(stderr.contains(&cause), "{stderr}");
+    assert!(stderr.contains("cannot record to"), "{stderr}");
 }

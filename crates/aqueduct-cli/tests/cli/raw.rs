@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Dir, Running, aqueduct, expect, expect_text, run, start};
+use crate::mq::Queue;
+use crate::support::{Dir, Running, aqueduct, expect, expect_text, run, start, start_with_input};
 
 /// Bytes of every value, with newlines and NUL bytes among them and at the end, in no order.
 pub(crate) fn random(len: usize) -> Vec<u8> {
@@ -266,5 +267,24 @@ fn cutting_standard_input_of_a_raw_stream_is_wrong_use() {
             let (_, said) = expect(run(&mut process), 2);
             assert!(said.contains("leave --input out"), "{said}");
         }
+    }
+}
+
+/// Each line is a message there, and its newline is not sent: not without a word.
+#[test]
+fn raw_without_an_effect_is_told() {
+    for (flags, told) in [
+        (&["--frame", "raw"][..], true),
+        (&["--frame", "raw", "--input", "whole"], false),
+        (&["--frame", "length"], false),
+        (&[], false),
+    ] {
+        let queue = Queue::new();
+        let address = queue.address();
+        let args = [&["send", &address], flags].concat();
+        let sent = start_with_input(&mut aqueduct(&args), "a\nb\n").finish();
+        let (_, stderr) = expect(sent, 0);
+        let note = "--frame raw has no effect: each line";
+        assert_eq!(stderr.contains(note), told, "{flags:?}: {stderr}");
     }
 }

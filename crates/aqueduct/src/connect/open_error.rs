@@ -172,7 +172,10 @@ impl OpenError {
         peer: &str,
         waited: Duration,
     ) -> Self {
-        let cause = format!("no {peer} appeared within {waited:?}");
+        let cause = match waited {
+            Duration::ZERO => format!("no {peer} is there"),
+            _ => format!("no {peer} appeared within {waited:?}"),
+        };
         let kind = OpenErrorKind::TimedOut { waited };
         Self::new(action, object, kind, cause).with_cure("start it, or wait longer")
     }
@@ -188,9 +191,8 @@ impl OpenError {
             said(owner, geteuid().as_raw())
         );
         let kind = OpenErrorKind::ForeignOwner { owner };
-        Self::new(action, object, kind, cause).with_cure(
-            "if that user is to be trusted, allow a foreign owner (--allow-foreign-owner)",
-        )
+        Self::new(action, object, kind, cause)
+            .with_cure("if that user is to be trusted, allow a foreign owner")
     }
 
     /// Names another object: the address that a mechanism was asked for, instead of one that it uses.

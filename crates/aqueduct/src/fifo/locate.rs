@@ -53,7 +53,7 @@ impl Located {
     /// `None`: it was replaced meanwhile, and looking again may help.
     pub(super) fn find(wanted: &Wanted, path: &Path) -> Result<Option<Self>, OpenError> {
         if wanted.mode & !PERMISSIONS != 0 {
-            let cause = format!("mode {:#o} is not a FIFO's", wanted.mode);
+            let cause = format!("mode {:04o} is not a FIFO's", wanted.mode);
             return Err(failed(path, OpenErrorKind::InvalidOption, cause)
                 .with_cure("use the nine permission bits, such as 0o600"));
         }
@@ -167,8 +167,8 @@ impl Located {
         }
         let mode = self.mode();
         if mode & !wanted.mode != 0 {
-            let mode = format!("{mode:#o}");
-            let asked = format!("{:#o}", wanted.mode);
+            let mode = format!("{mode:04o}");
+            let asked = format!("{:04o}", wanted.mode);
             tracing::warn!(
                 target: TARGET, ?path, %mode, %asked,
                 "more users than expected can open this FIFO; to accept that, ask for its mode"
@@ -205,7 +205,7 @@ impl Located {
         let euid = Uid::effective().as_raw();
         let path = self.name.path();
         let cause = format!(
-            "user {euid} may not open it for {access} (owner is user {owner}, mode {mode:#o})"
+            "user {euid} may not open it for {access} (owner is user {owner}, mode {mode:04o})"
         );
         let error = failed(path, OpenErrorKind::PermissionDenied, cause).with_source(error);
         if owner == euid {

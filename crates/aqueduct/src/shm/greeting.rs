@@ -19,7 +19,7 @@ use super::hello::{self, DESCRIPTORS, Hello};
 use crate::io::sys;
 use crate::io::timer::{Sleep, sleep};
 
-/// How long a client may take for its hello.
+/// How long a client may take for its hello, and a server before a client logs that it waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a peer has said, and the memory and the bell that it passed.
@@ -34,18 +34,21 @@ pub(super) struct Greeting {
     /// The socket's registration, once it had to be waited for, until the peer's hello has come.
     waiting: Option<AsyncFd<Arc<OwnedFd>>>,
     limit: Option<Pin<Box<Sleep>>>,
+    is_client: bool,
     said: [u8; hello::LEN],
     got: usize,
     fds: Vec<OwnedFd>,
 }
 
 impl Greeting {
-    /// A client waits for the server's hello without a limit, as for a first message.
+    /// A client waits for the server's hello without a limit, as for a first message, and logs once
+    /// that it waits.
     pub(super) fn new(socket: Arc<OwnedFd>, is_client: bool) -> Self {
         Self {
             socket,
             waiting: None,
-            limit: (!is_client).then(|| Box::pin(sleep(PATIENCE))),
+            limit: Some(Box::pin(sleep(PATIENCE))),
+            is_client,
             said: [0; hello::LEN],
             got: 0,
             fds: Vec::new(),
@@ -113,7 +116,15 @@ impl Greeting {
             if let Some(limit) = &mut self.limit
                 && limit.as_mut().poll(cx).is_ready()
             {
-                return Poll::Ready(Err(PeerError::Silent(PATIENCE).into()));
+                if !self.is_client {
+                    return Poll::Ready(Err(PeerError::Silent(PATIENCE).into()));
+                }
+                self.limit = None;
+                tracing::warn!(
+                    target: "aqueduct::shm",
+                    "still waiting for the server's hello after {PATIENCE:?}: it is busy, or does not speak \
+                     shm:; use unix: on this side, or shm: on the other"
+                );
             }
             let waiting = match &self.waiting {
                 Some(waiting) => waiting,

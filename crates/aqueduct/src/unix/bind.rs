@@ -102,7 +102,7 @@ impl BindOptions {
         let mode = self.mode.unwrap_or(DEFAULT_MODE);
         let bad_mode = |cause| attempt.error(OpenErrorKind::InvalidOption, cause);
         if mode > 0o777 {
-            return Err(bad_mode(format!("a mode is at most 0777, not {mode:#o}")));
+            return Err(bad_mode(format!("a mode is at most 0777, not {mode:04o}")));
         }
         if attempt.path().is_none() && (self.mode.is_some() || self.group.is_some()) {
             return Err(bad_mode(

@@ -347,7 +347,7 @@ fn check_directory(attempt: &Attempt, path: &Path) -> Result<(), OpenError> {
         tracing::warn!(
             directory = %directory.display(),
             owner,
-            mode = format_args!("{mode:#o}"),
+            mode = format_args!("{mode:04o}"),
             "others could replace a socket in this directory"
         );
     }

@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
-    use crate::report::Report;
+    use crate::report::{Report, count};
     use crate::serve::Jobs;
 
     const DEADLINE: Duration = Duration::from_secs(10);
@@ -288,6 +288,48 @@ mod tests {
         timeout(DEADLINE, job.output()).await.unwrap();
         jobs.finish().await.unwrap();
         outcome.try_recv().unwrap()
+    }
+
+    /// One that waits for a reader was left out of the count.
+    #[tokio::test(start_paused = true)]
+    async fn each_message_that_on_fail_does_not_get_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let unread = format!("fifo:{}", dir.path().join("unread").display());
+        for (waiting, abandoned, lost) in [(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 2, 3)] {
+            let arguments = [
+                "aqueduct",
+                "-q",
+                "serve",
+                "mq:/served",
+                "--on-fail",
+                &unread,
+            ];
+            let cli = Cli::parse_from(arguments.iter().chain(&["--", "false"]));
+            let report = Report::new(&cli.globals);
+            let Command::Serve(args) = cli.command else {
+                panic!("it is another command");
+            };
+            let config = args.resolve().unwrap();
+            let jobs = Jobs::new(&config, report).await.unwrap();
+            for _ in 0..waiting {
+                let mut message = Some(Message::new("a job"));
+                let sending = jobs.shared.on_fail.as_ref().unwrap().send(&mut message);
+                assert!(timeout(DEADLINE, sending).await.is_err(), "nobody reads it");
+                assert!(message.is_none(), "it is in hand");
+            }
+            for _ in 0..abandoned {
+                drop(jobs.take(Message::new("a job"), &Facts::new(&config.endpoint)));
+            }
+            let finished = jobs.finish().await.map_err(|error| error.to_string());
+            let expected = match lost {
+                0 => Ok(()),
+                n => Err(format!(
+                    "{} lost, not taken by {unread}",
+                    count(n, "message")
+                )),
+            };
+            assert_eq!(finished, expected, "{waiting} {abandoned}");
+        }
     }
 
     #[tokio::test]
