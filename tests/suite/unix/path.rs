@@ -229,7 +229,11 @@ async fn a_directory_where_others_can_replace_it_is_warned_of() {
         drop(bound.expect("it is a warning"));
         let warning = log.iter().find(|it| it.contains("WARN"));
         assert_eq!(warning.is_some(), warned, "{mode:#o}: {log:?}");
-        for part in ["others could replace", &format!("mode={mode:04o}"), "owner="] {
+        for part in [
+            "others could replace",
+            &format!("mode={mode:04o}"),
+            "owner=",
+        ] {
             assert!(warning.is_none_or(|it| it.contains(part)), "{warning:?}");
         }
     }

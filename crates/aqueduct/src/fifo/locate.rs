@@ -117,7 +117,7 @@ impl Located {
             })?;
         }
         made.name.set_unlink(wanted.unlink_on_drop);
-        tracing::debug!(target: TARGET, ?path, mode = %format_args!("{:#o}", wanted.mode), "made");
+        tracing::debug!(target: TARGET, ?path, mode = %format_args!("{:04o}", wanted.mode), "made");
         Ok(Some(made))
     }
 
