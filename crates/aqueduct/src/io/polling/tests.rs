@@ -131,7 +131,7 @@ fn a_wait_is_polled_once_however_often_its_task_runs_meanwhile() {
 }
 
 #[test]
-fn after_a_late_yield_nothing_is_polled_in_its_thread_for_a_while() {
+fn after_a_late_yield_its_thread_polls_no_more_for_a_while() {
     let (polling, other) = (Polling::new(Duration::ZERO), Polling::new(LATE));
     let mut round = Round {
         began: Instant::now().checked_sub(LATE * 1000),
