@@ -1,5 +1,7 @@
 //! Core NATS: messages of a subscription.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +11,7 @@ use async_nats::{
     Client, HeaderMap, PublishError, StatusCode, Subject, SubscribeError, Subscriber,
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
@@ -244,28 +246,28 @@ async fn leave(
         // connection publishing fails.
         let _ = subscriber.drain().await;
         let given = std::iter::from_fn(|| incoming.messages.try_recv().ok());
-        let given = stream::iter(given.flatten().map(Waits::from));
-        let mut waiting = std::pin::pin!(given.chain(subscriber.map(Waits::from)));
-        let mut passed = Vec::new();
-        while let Some(request) = waiting.next().await {
+        let mut waiting: Vec<_> = given.flatten().map(Waits::from).collect();
+        count = waiting.len();
+        // The client forgets a drained subscription when it next has something to send: nothing until
+        // the end of it.
+        while let Some(message) = subscriber.next().await {
+            waiting.push(message.into());
             count += 1;
-            if passes_on {
-                passed.extend(pass_on(&client, request).await?);
-            } else if let Some(reply) = request.reply {
+        }
+        let mut text = None;
+        if !passes_on {
+            for reply in waiting.into_iter().filter_map(|it| it.reply) {
                 reply_with(&client, reply, UNAVAILABLE, STOPPING).await?;
                 refused += 1;
             }
-        }
-        let text = match passes_on && count > 0 {
-            true => refusal(&mut line).await,
-            false => None,
-        };
-        for (reply, mut notices) in passed {
-            // Where it may not be published again, nobody has got it either.
-            let notice = notices.next().await;
-            let is_unserved =
-                |it: async_nats::Message| it.status == Some(StatusCode::NO_RESPONDERS);
-            if text.is_some() || notice.is_some_and(is_unserved) {
+        } else if count > 0 {
+            let mut passed = Passed::default();
+            for request in waiting {
+                passed.pass_on(&client, request).await?;
+            }
+            text = refusal(&mut line).await;
+            // Where they may not be published again, nobody has got them either.
+            for reply in passed.unserved(text.is_some()) {
                 reply_with(&client, reply, UNAVAILABLE, STOPPING).await?;
                 refused += 1;
             }
@@ -332,23 +334,41 @@ impl From<Request> for Waits {
     }
 }
 
-/// Publishes a request again. The server tells only its publisher that nobody has taken it, and only where
-/// it receives the replies: so it does for as long as that takes, and no longer.
-async fn pass_on(
-    client: &Client,
-    request: Waits,
-) -> Result<Option<(Subject, Subscriber)>, async_nats::Error> {
-    let reply = request.reply.clone();
-    // That of a request has no wildcards.
-    let reply = reply.filter(|it| !it.contains(['*', '>']));
-    let Some(reply) = reply else {
-        publish_again(client, request).await?;
-        return Ok(None);
-    };
-    let mut notices = client.subscribe(reply.clone()).await?;
-    publish_again(client, request).await?;
-    notices.drain().await?;
-    Ok(Some((reply, notices)))
+/// The requests that were published again, by where their replies go.
+///
+/// The server tells only a publisher that nobody has taken a request, and only where it receives the
+/// replies: so it does until that is known, and no longer.
+#[derive(Default)]
+struct Passed(HashMap<String, (usize, Subscriber)>);
+
+impl Passed {
+    async fn pass_on(&mut self, client: &Client, request: Waits) -> Result<(), async_nats::Error> {
+        // That of a request has no wildcards.
+        let reply = request.reply.clone();
+        if let Some(reply) = reply.filter(|it| !it.contains(['*', '>'])) {
+            let (count, _) = match self.0.entry(reply.to_string()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let notices = client.subscribe(new.key().clone()).await?;
+                    new.insert((0, notices))
+                }
+            };
+            *count += 1;
+        }
+        Ok(publish_again(client, request).await?)
+    }
+
+    /// Returns where replies to requests that nobody has taken go. All notices have come.
+    fn unserved(self, all: bool) -> Vec<Subject> {
+        let mut unserved = Vec::new();
+        for (reply, (count, mut notices)) in self.0 {
+            let notices = std::iter::from_fn(|| notices.next().now_or_never().flatten());
+            let told = notices.filter(|it| it.status == Some(StatusCode::NO_RESPONDERS));
+            let number = if all { count } else { told.count().min(count) };
+            unserved.extend(std::iter::repeat_n(Subject::from(reply), number));
+        }
+        unserved
+    }
 }
 
 async fn publish_again(client: &Client, request: Waits) -> Result<(), PublishError> {
@@ -369,22 +389,41 @@ async fn publish_again(client: &Client, request: Waits) -> Result<(), PublishErr
     }
 }
 
-/// Returns why the server has refused what was published before.
+/// Waits until the server has answered all that was published before, and returns why it has refused
+/// some of that.
 async fn refusal(line: &mut Line) -> Option<String> {
     let client = &line.client;
-    // Its end comes behind a refusal.
-    match client.subscribe(client.new_inbox()).await {
-        Ok(mut inbox) => {
-            let _ = inbox.drain().await;
-            while inbox.next().await.is_some() {}
+    // What comes back after a round trip comes behind all answers.
+    let inbox = client.new_inbox();
+    let mut refusal = None;
+    let mut note = |text: &str| {
+        let is_own = text.contains(&inbox);
+        if !is_own && is_of_reply(text) {
+            refusal.get_or_insert(text.to_owned());
         }
+        is_own
+    };
+    let mut back = match client.subscribe(inbox.clone()).await {
+        Ok(back) => back,
         Err(error) => return Some(error.to_string()),
+    };
+    if let Err(error) = client.publish(inbox.clone(), Bytes::new()).await {
+        return Some(error.to_string());
+    }
+    loop {
+        tokio::select! {
+            _ = back.next() => break,
+            text = line.refusals.recv() => match text {
+                // A user that may not do that gets an answer as well.
+                Some(text) if note(&text) => break,
+                Some(_) => {}
+                None => break,
+            },
+        }
     }
     // Refusals take another way inside of the client.
     while let Ok(Some(text)) = timeout(REFUSAL, line.refusals.recv()).await {
-        if is_of_reply(&text) {
-            return Some(text);
-        }
+        note(&text);
     }
-    None
+    refusal
 }
