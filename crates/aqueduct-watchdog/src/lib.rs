@@ -9,7 +9,9 @@
 //!
 //! A program that a test has started to be its other side ends as well, some time after the tests have gone
 //! without ending it, as when they were killed. It is known by the variables in [`PEERS`].
-#![allow(unsafe_code)] // For `START` alone.
+//!
+//! `SIGHUP` gets its default action back: tests send it, and programs started under `nohup(1)` ignore it.
+#![allow(unsafe_code)] // For `START` and what it calls.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +20,8 @@ use std::os::unix::process::parent_id;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// How long a test may run: 8 minutes, and up to a quarter more, since it is looked at as often.
 /// Generous, since it only ends a hang.
@@ -45,6 +49,8 @@ const KEPT: usize = 15;
 static START: extern "C" fn() = start;
 
 extern "C" fn start() {
+    // SAFETY: before `main` there is one thread, and no handler that others count on.
+    let _ = unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) };
     // Without a thread there is no watchdog, and the tests can say more of what is wrong.
     let peer = PEERS.iter().any(|it| std::env::var_os(it).is_some());
     let parent = peer.then(parent_id);

@@ -22,7 +22,7 @@ const BACKLOG: u64 = 1024;
 /// From how many descriptors on a service has some room.
 const DESCRIPTORS: u64 = 1024;
 /// What one side of a connection by shared memory makes, unless told otherwise.
-const MEMORY: u64 = (1 << 20) + 512;
+const MEMORY: u64 = (2 << 20) + 512;
 
 pub(super) fn checks() -> anyhow::Result<Vec<Check>> {
     Ok(vec![

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::list;
 use crate::support::{Dir, Running, aqueduct, expect, run, start, until};
 
-const CAPACITY: u64 = 1 << 20;
+const CAPACITY: u64 = 2 << 20;
 const NOBODY: u32 = 65534;
 
 /// An abstract address of this test's own.
