@@ -49,11 +49,13 @@ const KEPT: usize = 15;
 static START: extern "C" fn() = start;
 
 extern "C" fn start() {
-    // SAFETY: before `main` there is one thread, and no handler that others count on.
-    let _ = unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) };
-    // Without a thread there is no watchdog, and the tests can say more of what is wrong.
     let peer = PEERS.iter().any(|it| std::env::var_os(it).is_some());
+    if !peer {
+        // SAFETY: before `main` there is one thread, and no handler that others count on.
+        let _ = unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) };
+    }
     let parent = peer.then(parent_id);
+    // Without a thread there is no watchdog, and the tests can say more of what is wrong.
     let watch = move || watch(parent);
     let _ = thread::Builder::new().name(THREAD.into()).spawn(watch);
 }
