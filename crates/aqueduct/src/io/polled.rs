@@ -39,7 +39,7 @@ use super::polling::{Polling, Round};
 ///
 /// Where other processes compute, each gets a turn of some milliseconds when this one yields the
 /// processor, while a process that sleeps is woken sooner. So a yield that takes longer than 1 ms
-/// and the limit stops polling in its thread for eight times as long.
+/// and the limit stops polling in its thread for 32 times as long.
 ///
 /// With 50 µs, 64-byte round trips between two processes on the two processors of a busy virtual
 /// machine (medians): a pipe 3.3 instead of 41 µs, a Unix socket 5.4 instead of 41, TCP 7.4 instead

@@ -43,7 +43,7 @@ const VAIN_COST: Duration = Duration::from_micros(3);
 const LATE: Duration = Duration::from_millis(1);
 
 /// After a late yield its thread yields no more for this many times as long.
-const PAUSE: u32 = 8;
+const PAUSE: u32 = 32;
 
 thread_local! {
     /// The last one that waited in this thread; only compared.
