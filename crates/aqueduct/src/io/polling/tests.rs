@@ -146,7 +146,8 @@ fn after_a_late_yield_its_thread_polls_no_more_for_a_while() {
     assert!(!offer());
     let until = PAUSED.get().expect("it is paused");
     let pause = until.saturating_duration_since(Instant::now());
-    assert!(pause <= LATE * 998 * PAUSE, "{pause:?}");
+    // It took 998 times that, and as long as this test since then.
+    assert!(pause >= LATE * 500 * PAUSE, "{pause:?}");
     PAUSED.set(Some(Instant::now()));
     assert_eq!(other.next(&mut Round::default()), Next::Again);
     assert!(offer());
