@@ -379,8 +379,8 @@ pub(crate) trait Lend: Stream<Item = io::Result<Bytes>> + Unpin {
 /// What becomes of replies that are given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Late {
-    /// They arrive in order, before those to later messages, as long as `lost` stays the same: so many
-    /// connections were lost.
+    /// They arrive in order, before replies to later messages, unless their connection was lost. `lost`
+    /// is the number of connections lost so far.
     InOrder { lost: u64 },
     /// They do not arrive any more.
     Dropped,

@@ -158,25 +158,30 @@ impl Target {
     /// Connects, and tries again for as long as a server may be missing.
     pub(super) async fn open(&self) -> Result<Line, OpenError> {
         self.in_runtime()?;
+        let opened = self.try_while(|kind| {
+            matches!(
+                kind,
+                OpenErrorKind::Refused | OpenErrorKind::TimedOut { .. }
+            )
+        });
+        opened.await.map_err(|error| match self.limit {
+            Some(waited) if error.kind() == &OpenErrorKind::Refused && !waited.is_zero() => {
+                OpenError::timed_out(self.action, &self.object, "server", waited).with_source(error)
+            }
+            _ => error,
+        })
+    }
+
+    /// Connects, and tries again after errors of kinds that pass.
+    async fn try_while(&self, passes: impl Fn(&OpenErrorKind) -> bool) -> Result<Line, OpenError> {
         let mut retry = Retry::new(self.limit, BACKOFF);
         loop {
             let error = match self.attempt(&retry).await {
                 Ok(line) => return Ok(line),
                 Err(error) => error,
             };
-            let is_refused = match error.kind() {
-                OpenErrorKind::Refused => true,
-                OpenErrorKind::TimedOut { .. } => false,
-                _ => return Err(error),
-            };
-            if !retry.pause().await {
-                return Err(match self.limit {
-                    Some(waited) if is_refused && !waited.is_zero() => {
-                        OpenError::timed_out(self.action, &self.object, "server", waited)
-                            .with_source(error)
-                    }
-                    _ => error,
-                });
+            if !passes(error.kind()) || !retry.pause().await {
+                return Err(error);
             }
         }
     }
@@ -269,23 +274,13 @@ impl Target {
             target: TARGET, address = %self.object,
             "lost the connection to the server; connecting again"
         );
-        let mut retry = Retry::new(self.limit, BACKOFF);
-        loop {
-            match self.attempt(&retry).await {
-                Ok(line) => return Ok(line),
-                Err(error) => {
-                    let passes = matches!(
-                        error.kind(),
-                        OpenErrorKind::Refused
-                            | OpenErrorKind::TimedOut { .. }
-                            | OpenErrorKind::Other
-                    );
-                    if !passes || !retry.pause().await {
-                        return Err(error.into());
-                    }
-                }
-            }
-        }
+        let again = self.try_while(|kind| {
+            matches!(
+                kind,
+                OpenErrorKind::Refused | OpenErrorKind::TimedOut { .. } | OpenErrorKind::Other
+            )
+        });
+        again.await.map_err(Into::into)
     }
 
     pub(super) async fn stream(

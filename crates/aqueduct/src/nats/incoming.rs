@@ -34,10 +34,8 @@ pub(super) struct Incoming<T> {
     messages: mpsc::Receiver<io::Result<T>>,
     stop: CancellationToken,
     left: Option<u64>,
-    /// Says which items are still wanted when they are taken.
-    wanted: Option<Wanted<T>>,
-    /// Where it says that replies are given up.
-    asked: Option<Arc<Shared>>,
+    /// Of replies: what they are to, and which of them are still wanted when they are taken.
+    replies: Option<(Arc<Shared>, Wanted<T>)>,
 }
 
 /// What a message is made of, or an error that does not end the stream.
@@ -60,8 +58,7 @@ impl<T> Incoming<T> {
             messages,
             stop: stop.clone(),
             left: None,
-            wanted: None,
-            asked: None,
+            replies: None,
         };
         (incoming, to_end, stop)
     }
@@ -72,15 +69,14 @@ impl<T> Incoming<T> {
         asked: Arc<Shared>,
         wanted: impl Fn(&T, &Shared) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.wanted = Some(Box::new(wanted));
-        self.asked = Some(asked);
+        self.replies = Some((asked, Box::new(wanted)));
         self
     }
 
     pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<T>>> {
         loop {
             let next = ready!(self.messages.poll_recv(cx));
-            if let (Some(Ok(item)), Some(wanted), Some(asked)) = (&next, &self.wanted, &self.asked)
+            if let (Some(Ok(item)), Some((asked, wanted))) = (&next, &self.replies)
                 && !wanted(item, asked)
             {
                 continue;
@@ -123,7 +119,7 @@ impl<T: Item> Inlet for Incoming<T> {
     }
 
     fn late(self: Pin<&mut Self>, owed: u64, _sent: u64) -> Late {
-        let Some(asked) = &self.asked else {
+        let Some((asked, _)) = &self.replies else {
             return Late::InOrder { lost: 0 };
         };
         if owed > 0 {

@@ -31,7 +31,7 @@ impl Accept for Requests {
         };
         let next = ready!(incoming.poll_item(cx));
         let connection = |it: Request| {
-            let peer = Peer::Subject(it.subject.as_str().into());
+            let peer = Peer::Subject(it.message.subject.as_str().into());
             Connection::messages(Exchange(it), self.framing.clone(), peer)
         };
         Poll::Ready(next.map(|next| next.map(connection)))
@@ -61,7 +61,7 @@ struct Exchange(Request);
 
 impl Exchange {
     fn body(&self) -> io::Result<Bytes> {
-        Ok(self.0.body.clone())
+        Ok(self.0.message.payload.clone())
     }
 }
 
@@ -81,10 +81,12 @@ impl MessageLink for Exchange {
     }
 
     fn into_sender(self: Box<Self>) -> MessageSender {
-        let Request { client, reply, .. } = self.0;
+        let Request {
+            client, message, ..
+        } = self.0;
         MessageSender::frames(Reply {
             client,
-            to: reply,
+            to: message.reply,
             sending: None,
         })
     }

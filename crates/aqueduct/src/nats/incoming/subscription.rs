@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_nats::{
-    Client, HeaderMap, PublishError, StatusCode, Subject, SubscribeError, Subscriber,
-};
+use async_nats::{Client, PublishError, StatusCode, Subject, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
@@ -32,12 +30,9 @@ const BYTES: usize = 64 << 20;
 const STOPPING: &str = "the service is stopping";
 const BUSY: &str = "the service is busy: too many requests wait for it";
 
-/// A message of a subscription, and where a reply to it goes.
+/// A message of a subscription that waits to be taken.
 pub(in crate::nats) struct Request {
-    pub(in crate::nats) body: Bytes,
-    pub(in crate::nats) reply: Option<Subject>,
-    pub(in crate::nats) subject: Subject,
-    headers: Option<HeaderMap>,
+    pub(in crate::nats) message: async_nats::Message,
     _share: Share,
     /// The connection that it came over.
     pub(in crate::nats) client: Client,
@@ -45,7 +40,7 @@ pub(in crate::nats) struct Request {
 
 impl Item for Request {
     fn into_message(self) -> io::Result<Message> {
-        Ok(Message::new(self.body))
+        Ok(Message::new(self.message.payload))
     }
 }
 
@@ -74,19 +69,6 @@ impl Waiting {
 impl Drop for Share {
     fn drop(&mut self) {
         self.all.fetch_sub(self.part, Ordering::Relaxed);
-    }
-}
-
-impl Request {
-    fn new(message: async_nats::Message, client: Client, share: Share) -> Self {
-        Self {
-            _share: share,
-            body: message.payload,
-            reply: message.reply,
-            subject: message.subject,
-            headers: message.headers,
-            client,
-        }
     }
 }
 
@@ -193,7 +175,11 @@ impl Passing {
     async fn keep(&self, message: async_nats::Message, line: &Line) {
         let reply = message.reply.clone().filter(|_| self.serves);
         let kept = self.waiting.take(message.length).is_some_and(|share| {
-            let request = Request::new(message, line.client.clone(), share);
+            let request = Request {
+                message,
+                _share: share,
+                client: line.client.clone(),
+            };
             !matches!(
                 self.to_end.try_send(Ok(request)),
                 Err(TrySendError::Full(_))
@@ -246,20 +232,17 @@ async fn leave(
         // connection publishing fails.
         let _ = subscriber.drain().await;
         let given = std::iter::from_fn(|| incoming.messages.try_recv().ok());
-        let mut waiting: Vec<_> = given.flatten().map(Waits::from).collect();
+        let mut waiting: Vec<_> = given.flatten().map(|it| it.message).collect();
         count = waiting.len();
         // The client forgets a drained subscription when it next has something to send: nothing until
         // the end of it.
         while let Some(message) = subscriber.next().await {
-            waiting.push(message.into());
+            waiting.push(message);
             count += 1;
         }
         let mut text = None;
-        if !passes_on {
-            for reply in waiting.into_iter().filter_map(|it| it.reply) {
-                reply_with(&client, reply, UNAVAILABLE, STOPPING).await?;
-                refused += 1;
-            }
+        let unserved = if !passes_on {
+            waiting.into_iter().filter_map(|it| it.reply).collect()
         } else if count > 0 {
             let mut passed = Passed::default();
             for request in waiting {
@@ -267,10 +250,13 @@ async fn leave(
             }
             text = refusal(&mut line).await;
             // Where they may not be published again, nobody has got them either.
-            for reply in passed.unserved(text.is_some()) {
-                reply_with(&client, reply, UNAVAILABLE, STOPPING).await?;
-                refused += 1;
-            }
+            passed.unserved(text.is_some())
+        } else {
+            Vec::new()
+        };
+        for reply in unserved {
+            reply_with(&client, reply, UNAVAILABLE, STOPPING).await?;
+            refused += 1;
         }
         if refused > 0 {
             client.flush().await?;
@@ -304,36 +290,6 @@ async fn leave(
     }
 }
 
-/// A request that nobody has accepted.
-struct Waits {
-    body: Bytes,
-    reply: Option<Subject>,
-    subject: Subject,
-    headers: Option<HeaderMap>,
-}
-
-impl From<async_nats::Message> for Waits {
-    fn from(message: async_nats::Message) -> Self {
-        Self {
-            body: message.payload,
-            reply: message.reply,
-            subject: message.subject,
-            headers: message.headers,
-        }
-    }
-}
-
-impl From<Request> for Waits {
-    fn from(request: Request) -> Self {
-        Self {
-            body: request.body,
-            reply: request.reply,
-            subject: request.subject,
-            headers: request.headers,
-        }
-    }
-}
-
 /// The requests that were published again, by where their replies go.
 ///
 /// The server tells only a publisher that nobody has taken a request, and only where it receives the
@@ -342,7 +298,11 @@ impl From<Request> for Waits {
 struct Passed(HashMap<String, (usize, Subscriber)>);
 
 impl Passed {
-    async fn pass_on(&mut self, client: &Client, request: Waits) -> Result<(), async_nats::Error> {
+    async fn pass_on(
+        &mut self,
+        client: &Client,
+        request: async_nats::Message,
+    ) -> Result<(), async_nats::Error> {
         // That of a request has no wildcards.
         let reply = request.reply.clone();
         if let Some(reply) = reply.filter(|it| !it.contains(['*', '>'])) {
@@ -371,12 +331,13 @@ impl Passed {
     }
 }
 
-async fn publish_again(client: &Client, request: Waits) -> Result<(), PublishError> {
-    let Waits {
-        body,
-        reply,
+async fn publish_again(client: &Client, request: async_nats::Message) -> Result<(), PublishError> {
+    let async_nats::Message {
         subject,
+        reply,
+        payload: body,
         headers,
+        ..
     } = request;
     match (reply, headers) {
         (Some(reply), Some(headers)) => {
@@ -393,7 +354,7 @@ async fn publish_again(client: &Client, request: Waits) -> Result<(), PublishErr
 /// some of that.
 async fn refusal(line: &mut Line) -> Option<String> {
     let client = &line.client;
-    // What comes back after a round trip comes behind all answers.
+    // The server answers in order: with this message back, all earlier answers are here.
     let inbox = client.new_inbox();
     let mut refusal = None;
     let mut note = |text: &str| {
